@@ -1,0 +1,40 @@
+"""Shared by all tests: hypothesis profiles, a kernel cache of the session's own, and the optional radiographs."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Before minicnn is imported: kernels are compiled once per test session, into a folder that goes with it. A developer
+# who sets MINICNN_CACHE_DIR keeps the compiled kernels between sessions.
+if "MINICNN_CACHE_DIR" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="minicnn-test-cache-")
+    os.environ["MINICNN_CACHE_DIR"] = _cache.name
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("dev", max_examples=20, deadline=None, database=None,
+                          suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None,
+                          suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("nightly", max_examples=2000, deadline=None, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real radiographs beside the checkout; tests that need it skip where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs the real radiographs in ../shared/data, which are not here")
+    return SHARED
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is marked `soak` unless -m asks for it."""
+    if not config.getoption("-m"):
+        for item in items:
+            if item.get_closest_marker("soak"):
+                item.add_marker(pytest.mark.skip(reason="a longer run: ask for it with -m soak"))
