@@ -1,0 +1,21 @@
+"""The numba room: every operation of `reference`, under the same name, fast.
+
+`reference.op(*inputs) -> outputs` returns new arrays; `kernels.op(*inputs, *outputs) -> None` fills the ones given.
+Arrays are C-contiguous and of one dtype, float32 or float64; outputs are fully overwritten. Kernels check nothing.
+`flatten` is a view, so it has no kernel; im2col and col2im are never carried out (see conv.py).
+"""
+
+from minicnn.kernels.activations import (dropout, relu, relu_gradient, sigmoid, sigmoid_gradient, softmax,
+                                         softmax_gradient, tanh, tanh_gradient)
+from minicnn.kernels.conv import conv2d, conv2d_input_gradient, conv2d_weight_gradient
+from minicnn.kernels.losses import binary_crossentropy, categorical_crossentropy, mean_squared_error
+from minicnn.kernels.matmul import dense, dense_input_gradient, dense_weight_gradient
+from minicnn.kernels.pooling import average_pool2d, average_pool2d_gradient, max_pool2d, max_pool2d_gradient
+from minicnn.kernels.updates import adam, sgd
+
+__all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
+           "max_pool2d", "max_pool2d_gradient", "average_pool2d", "average_pool2d_gradient",
+           "dense", "dense_input_gradient", "dense_weight_gradient",
+           "relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient",
+           "softmax", "softmax_gradient", "dropout",
+           "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd"]
