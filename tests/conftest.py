@@ -21,6 +21,9 @@ settings.register_profile("ci", max_examples=100, deadline=None, derandomize=Tru
 settings.register_profile("nightly", max_examples=2000, deadline=None, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+# Scripts run by hand: they import the frameworks whose numbers are frozen in tests/vectors.
+collect_ignore = ["vectors/make_keras.py", "vectors/make_torch.py"]
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

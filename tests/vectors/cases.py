@@ -1,0 +1,230 @@
+"""What the parity vectors are made from: every input drawn by its name, so that no input needs to be stored.
+
+`make_keras.py` and `make_torch.py` run these cases in the two frameworks and freeze what comes out; `test_parity.py`
+runs them in minicnn and compares. Only uniform draws, additions and correctly rounded operations are used, so an input
+is the same to the bit on every machine. All values are float32; a float64 run starts from the same numbers.
+
+Conventions of the frozen files: images NHWC, convolution kernels (KH, KW, C, F), dense kernels (in, out), parameters in
+Keras' order (kernel, bias, kernel, bias, ...), whichever framework wrote them. Keys are paths such as
+`small/float64/gradient/3`.
+"""
+
+import zlib
+from collections import namedtuple
+from math import prod, sqrt
+
+import numpy as np
+
+from minicnn.streams import Stream, permutation, uniforms
+
+SEED = 20201108  # the day the paper went online; any other would do, but it is frozen with the vectors
+
+
+def draw(name, shape, low=-1.0, high=1.0):
+    """Return float32 uniforms in [low, high), addressed by `name`."""
+    u = uniforms(SEED, Stream.INITIALIZER, 0, zlib.crc32(name.encode()), prod(shape))
+    return (low + (high - low) * u).astype(np.float32).reshape(shape)
+
+
+# --- whole networks ---------------------------------------------------------------------------------------------------
+
+Network = namedtuple("Network", "input_shape layers batch_size steps")
+LEARNING_RATE = 1e-3
+
+# The logits are the output: the final sigmoid belongs to the loss. `same` marks the padding of a convolution.
+NETWORKS = {
+    "cov19net": Network((64, 64, 3), (("conv", 32, 3, "valid"), ("relu",), ("max_pool", 2),
+                                      ("conv", 32, 3, "valid"), ("relu",), ("max_pool", 2),
+                                      ("conv", 32, 3, "valid"), ("relu",), ("flatten",),
+                                      ("dense", 128), ("relu",), ("dense", 1)), batch_size=8, steps=3),
+    "small": Network((20, 20, 3), (("conv", 8, 3, "valid"), ("relu",), ("max_pool", 2),
+                                   ("conv", 8, 3, "same"), ("relu",), ("max_pool", 2),
+                                   ("conv", 8, 3, "valid"), ("relu",), ("flatten",),
+                                   ("dense", 16), ("relu",), ("dense", 1)), batch_size=8, steps=3),
+}
+
+
+def parameter_shapes(network):
+    """Return the shapes of the parameters in Keras' order, and the image shape (H, W, C) that Flatten meets."""
+    H, W, C = network.input_shape
+    shapes, width, flattened = [], None, None
+    for kind, *options in network.layers:
+        if kind == "conv":
+            F, K, padding = options
+            shapes += [(K, K, C, F), (F,)]
+            C = F
+            if padding == "valid":
+                H, W = H - K + 1, W - K + 1
+        elif kind == "max_pool":
+            H, W = H // options[0], W // options[0]
+        elif kind == "flatten":
+            flattened, width = (H, W, C), H * W * C
+        elif kind == "dense":
+            shapes += [(width, options[0]), (options[0],)]
+            width = options[0]
+    return shapes, flattened
+
+
+def weights(name):
+    """Return the first weights of a network: kernels within Glorot's limit, biases small but not zero."""
+    arrays = []
+    for index, shape in enumerate(parameter_shapes(NETWORKS[name])[0]):
+        receptive = prod(shape[:-2])
+        limit = sqrt(6.0 / (receptive * (shape[-2] + shape[-1]))) if len(shape) > 1 else 0.05
+        arrays.append(draw(f"{name}/weight/{index}", shape, -limit, limit))
+    return arrays
+
+
+def batch(name, step):
+    """Return images (N, H, W, C) in [0, 1) and targets (N, 1) of zeros and ones; each step has its own."""
+    network = NETWORKS[name]
+    x = draw(f"{name}/x/{step}", (network.batch_size, *network.input_shape), 0.0, 1.0)
+    t = np.floor(draw(f"{name}/t/{step}", (network.batch_size, 1), 0.0, 2.0))
+    return x, t
+
+
+def sampled(array):
+    """Return the elements of `array` that are frozen: all up to 9,248, else 8,192 at drawn positions, in order."""
+    flat = np.asarray(array).ravel()
+    if flat.size <= 9248:
+        return flat
+    return flat[np.sort(permutation(SEED, Stream.SHUFFLE, 0, flat.size)[:8192])]
+
+
+# --- optimizers on frozen gradients -----------------------------------------------------------------------------------
+
+OPTIMIZER_STEPS = 5
+SGD = {"sgd": (0.0, False), "sgd_momentum": (0.9, False), "sgd_nesterov": (0.9, True)}  # name: momentum, nesterov
+SGD_LEARNING_RATE = 0.01
+
+
+def optimizer_start():
+    """Return 320 parameters: the first half zero, so that what is compared there is the update and nothing else."""
+    start = draw("optimizer/start", (320,))
+    start[:160] = 0.0
+    return start
+
+
+def optimizer_gradients():
+    """Return gradients (5, 320) from about 1e-9 to 1e3 in size, a tenth of them zero.
+
+    A parameter keeps its sign through the steps: updates then add up and never cancel, so a relative bar is fair.
+    """
+    shape = (OPTIMIZER_STEPS, 320)
+    exponents = np.floor(draw("optimizer/exponent", shape, -30.0, 10.0)).astype(np.int32)  # 2**-30 .. 2**9
+    signs = np.where(draw("optimizer/sign", shape[1:]) < 0, -1.0, 1.0)
+    gradients = signs * np.ldexp(draw("optimizer/gradient", shape, 1.0, 2.0), exponents)
+    gradients[draw("optimizer/zero", shape, 0.0, 1.0) < 0.1] = 0.0
+    gradients[:, ::40] = 0.0                                        # these parameters never get a gradient at all
+    return gradients.astype(np.float32)
+
+
+# --- one layer at a time ----------------------------------------------------------------------------------------------
+
+Convolution = namedtuple("Convolution", "input_shape kernel filters strides padding")
+CONVOLUTIONS = {
+    "conv_1x1": Convolution((2, 5, 6, 3), (1, 1), 4, (1, 1), "valid"),
+    "conv_2x2": Convolution((2, 6, 5, 3), (2, 2), 4, (1, 1), "valid"),
+    "conv_3x3": Convolution((2, 9, 7, 3), (3, 3), 5, (1, 1), "valid"),
+    "conv_5x5": Convolution((2, 9, 8, 2), (5, 5), 3, (1, 1), "valid"),
+    "conv_3x2": Convolution((2, 7, 7, 3), (3, 2), 4, (1, 1), "valid"),
+    "conv_1x5": Convolution((1, 6, 9, 2), (1, 5), 3, (1, 1), "valid"),
+    "conv_3x3_s2": Convolution((2, 10, 9, 3), (3, 3), 4, (2, 2), "valid"),   # 10 -> 4: a row is left over
+    "conv_3x3_s3": Convolution((2, 11, 10, 3), (3, 3), 4, (3, 3), "valid"),
+    "conv_1x1_s2": Convolution((2, 6, 5, 3), (1, 1), 4, (2, 2), "valid"),    # strides larger than the kernel
+    "conv_2x2_s3": Convolution((2, 8, 9, 2), (2, 2), 3, (3, 3), "valid"),
+    "conv_5x5_s2": Convolution((1, 11, 12, 2), (5, 5), 3, (2, 2), "valid"),
+    "conv_3x3_s21": Convolution((2, 9, 8, 2), (3, 3), 3, (2, 1), "valid"),
+    "conv_whole_image": Convolution((3, 4, 5, 2), (4, 5), 6, (1, 1), "valid"),
+    "conv_33_filters": Convolution((1, 5, 6, 17), (3, 3), 33, (1, 1), "valid"),
+    "conv_1x1_same": Convolution((2, 5, 6, 3), (1, 1), 4, (1, 1), "same"),
+    "conv_2x2_same": Convolution((2, 6, 5, 3), (2, 2), 4, (1, 1), "same"),   # even kernel: the extra row is the last
+    "conv_3x3_same": Convolution((2, 6, 7, 3), (3, 3), 5, (1, 1), "same"),
+    "conv_5x5_same": Convolution((2, 7, 4, 2), (5, 5), 3, (1, 1), "same"),   # kernel wider than the image
+    "conv_2x5_same": Convolution((2, 7, 6, 2), (2, 5), 3, (1, 1), "same"),
+    "conv_1x1_same_s2": Convolution((2, 5, 6, 3), (1, 1), 4, (2, 2), "same"),
+    "conv_2x2_same_s2": Convolution((2, 7, 6, 3), (2, 2), 4, (2, 2), "same"),
+    "conv_3x3_same_s2": Convolution((2, 8, 7, 3), (3, 3), 4, (2, 2), "same"),  # 8: pads (0, 1); 7: pads (1, 1)
+    "conv_3x3_same_s3": Convolution((2, 10, 8, 3), (3, 3), 4, (3, 3), "same"),
+    "conv_5x5_same_s3": Convolution((1, 11, 9, 2), (5, 5), 3, (3, 3), "same"),
+}
+
+Pooling = namedtuple("Pooling", "input_shape pool_size strides padding")
+POOLINGS = {
+    "pool_2x2": Pooling((2, 6, 8, 3), (2, 2), (2, 2), "valid"),
+    "pool_2x2_odd": Pooling((2, 7, 5, 3), (2, 2), (2, 2), "valid"),          # the last row and column are dropped
+    "pool_3x3": Pooling((2, 11, 9, 2), (3, 3), (3, 3), "valid"),
+    "pool_2x3": Pooling((2, 7, 9, 2), (2, 3), (2, 3), "valid"),
+    "pool_3x3_s2": Pooling((2, 9, 8, 3), (3, 3), (2, 2), "valid"),           # windows overlap
+    "pool_3x3_s1": Pooling((1, 6, 7, 2), (3, 3), (1, 1), "valid"),
+    "pool_2x2_s3": Pooling((2, 9, 8, 2), (2, 2), (3, 3), "valid"),           # pixels between the windows
+    "pool_33_channels": Pooling((1, 5, 5, 33), (2, 2), (2, 2), "valid"),
+    "pool_2x2_same": Pooling((2, 7, 5, 3), (2, 2), (2, 2), "same"),
+    "pool_3x3_same_s2": Pooling((2, 8, 7, 2), (3, 3), (2, 2), "same"),
+    "pool_3x3_same_s1": Pooling((1, 4, 5, 2), (3, 3), (1, 1), "same"),
+}
+
+
+def layer_input(name, shape):
+    """Return the input of a layer case."""
+    return draw(f"{name}/x", shape)
+
+
+def tied_input(name, shape):
+    """Return small whole numbers below zero, so that most windows hold their maximum more than once.
+
+    Below zero, because a framework that pads with zeros instead of leaving the border out would show.
+    """
+    return np.floor(draw(f"{name}/tied", shape, -4.0, 0.0))
+
+
+def layer_gradient(name, shape):
+    """Return the gradient dy that is sent back through a layer."""
+    return draw(f"{name}/dy", shape)
+
+
+def convolution_weights(name):
+    """Return kernel (KH, KW, C, F) and bias (F,)."""
+    case = CONVOLUTIONS[name]
+    shape = (*case.kernel, case.input_shape[-1], case.filters)
+    return draw(f"{name}/w", shape), draw(f"{name}/b", shape[-1:])
+
+
+DENSE = {"dense_7_3": (5, 7, 3), "dense_1_1": (1, 1, 1), "dense_65_33": (3, 65, 33)}  # N, in, out
+
+
+def dense_weights(name):
+    """Return kernel (in, out) and bias (out,)."""
+    _, n_in, n_out = DENSE[name]
+    return draw(f"{name}/w", (n_in, n_out)), draw(f"{name}/b", (n_out,))
+
+
+ACTIVATIONS = ("relu", "sigmoid", "tanh")
+
+
+def activation_input():
+    """Return (64,): special and extreme finite values, then drawn ones; exact in float32."""
+    special = [0.0, -0.0, 2.0**-27, -(2.0**-27), 0.5, -0.5, 1.0, -1.0, 8.0, -8.0, 16.0, -16.0, 17.0, -17.0, 30.0, -30.0,
+               87.0, -87.0, 88.0, -88.0, 104.0, -104.0, 200.0, -200.0, 1e4, -1e4]
+    return np.concatenate([np.array(special, np.float32), draw("activation/x", (64 - len(special),), -6.0, 6.0)])
+
+
+def class_logits():
+    """Return logits (8, 5) and one-hot targets (8, 5); rows of moderate, large and equal logits."""
+    z = draw("softmax/z", (8, 5), -4.0, 4.0)
+    z[5] *= 25.0
+    z[6] = [1000.0, -1000.0, 0.0, 1000.0, 3.0]
+    z[7] = 2.0
+    t = np.eye(5, dtype=np.float32)[[3, 0, 4, 1, 1, 2, 3, 0]]
+    return z, t
+
+
+def regression():
+    """Return predictions (6, 3) and targets (6, 3)."""
+    return draw("mse/y", (6, 3), -3.0, 3.0), draw("mse/t", (6, 3), -3.0, 3.0)
+
+
+# --- initialisers -----------------------------------------------------------------------------------------------------
+
+INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")
+INITIALIZER_SHAPES = {"conv": (3, 3, 32, 32), "dense": (4608, 128)}

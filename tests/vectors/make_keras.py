@@ -1,0 +1,185 @@
+"""Freeze what Keras on TensorFlow computes for the cases of `cases.py` into `keras.safetensors`.
+
+Run by hand from the root of the checkout, in an environment with TensorFlow, safetensors and NumPy (it is not needed to
+run the tests; last run with the versions in the file's metadata):
+
+    python -m pip install -e . tensorflow-cpu==2.21.0 keras==3.15.1 safetensors
+    python tests/vectors/make_keras.py
+
+One thread and no time, host or path in the output: two runs on one machine write the same bytes.
+
+Two models per network. `logits` ends in its last dense layer and trains with `BinaryCrossentropy(from_logits=True)`:
+the clean comparison. `sigmoid` ends in a sigmoid and trains with `BinaryCrossentropy()`, as the paper's code would: in
+`train_on_batch` Keras recognises the sigmoid in front of the loss and goes back to its logits, so both train alike.
+`saturated/bias` is the witness: at z = 50, t = 0 a loss from clipped probabilities would have no gradient there.
+"""
+
+import os
+
+os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", TF_ENABLE_ONEDNN_OPTS="0", KERAS_BACKEND="tensorflow",
+                  CUDA_VISIBLE_DEVICES="")
+
+from pathlib import Path
+
+import cases
+import keras
+import numpy as np
+import safetensors
+import tensorflow as tf
+from keras import layers
+from safetensors.numpy import save_file
+
+OUT = Path(__file__).with_name("keras.safetensors")
+
+
+def make_model(name, final_sigmoid):
+    """Return a compiled network of `cases.NETWORKS` with the weights of `cases.weights`."""
+    network = cases.NETWORKS[name]
+    stack = [layers.Input(network.input_shape)]
+    for kind, *options in network.layers:
+        if kind == "conv":
+            stack.append(layers.Conv2D(options[0], options[1], padding=options[2]))
+        else:
+            stack.append({"relu": layers.ReLU, "max_pool": layers.MaxPooling2D, "flatten": layers.Flatten,
+                          "dense": layers.Dense}[kind](*options))
+    if final_sigmoid:
+        stack.append(layers.Activation("sigmoid"))
+    model = keras.Sequential(stack)
+    model.set_weights(cases.weights(name))
+    # Without XLA: its fusions would be one more thing to differ by a rounding.
+    model.compile(keras.optimizers.Adam(learning_rate=cases.LEARNING_RATE), jit_compile=False,
+                  loss=keras.losses.BinaryCrossentropy(from_logits=not final_sigmoid))
+    return model
+
+
+def freeze_network(out, name):
+    """Record logits, loss and gradients on the first batch, then the weights after whole Adam steps, both models."""
+    prefix, steps = f"{name}/float32", cases.NETWORKS[name].steps
+    x, t = cases.batch(name, 0)
+    model = make_model(name, final_sigmoid=False)
+    with tf.GradientTape() as tape:
+        z = model(x, training=True)
+        loss = model.loss(t, z)
+    gradients = [g.numpy() for g in tape.gradient(loss, model.trainable_variables)]
+    record(out, prefix, logits=z.numpy(), loss=np.float64(loss.numpy()),
+           probabilities=make_model(name, final_sigmoid=True).predict_on_batch(x))
+    for index, gradient in enumerate(gradients):
+        out[f"{prefix}/gradient/{index}"] = cases.sampled(gradient)
+        out[f"{prefix}/gradient_max/{index}"] = np.float64(abs(gradient).max())
+    record(out, prefix, **{f"after_{steps}_steps/{index}": cases.sampled(value)
+                           for index, value in enumerate(trained(model, name))})
+    record(out, prefix, **{f"sigmoid_model_after_{steps}_steps/{index}": cases.sampled(value)
+                           for index, value in enumerate(trained(make_model(name, final_sigmoid=True), name))})
+
+
+def trained(model, name):
+    """Return the weights of `model` after one Adam step on each batch."""
+    for step in range(cases.NETWORKS[name].steps):
+        model.train_on_batch(*cases.batch(name, step))
+    return model.get_weights()
+
+
+def freeze_saturated(out):
+    """Record the bias of a one-weight model with a final sigmoid after one SGD(1) step at z = 50, t = 0: -1."""
+    model = keras.Sequential([layers.Input((1,)), layers.Dense(1), layers.Activation("sigmoid")])
+    model.set_weights([np.full((1, 1), 50.0, np.float32), np.zeros(1, np.float32)])
+    model.compile(keras.optimizers.SGD(1.0), loss=keras.losses.BinaryCrossentropy(), jit_compile=False)
+    model.train_on_batch(np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32))
+    out["saturated/bias"] = model.get_weights()[1]
+
+
+def freeze_optimizer(out, name, optimizer):
+    """Record 320 parameters after each of five updates with the frozen gradients."""
+    parameter, rows = keras.Variable(cases.optimizer_start()), []
+    for gradient in cases.optimizer_gradients():
+        optimizer.apply([tf.constant(gradient)], [parameter])
+        rows.append(parameter.numpy().copy())
+    out[f"optimizer/{name}/float32"] = np.stack(rows)
+
+
+def freeze_layer(out, prefix, layer, x, dy_name, arrays=()):
+    """Record y, dx and, for a layer with weights, dw and db, for the drawn gradient dy."""
+    layer.build(x.shape)
+    layer.set_weights(arrays)
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    dy = tf.constant(cases.layer_gradient(dy_name, tuple(y.shape)))
+    dx, *dparameters = tape.gradient(y, [x, *layer.trainable_variables], output_gradients=dy)
+    record(out, prefix, y=y.numpy(), dx=dx.numpy(), **{f"d{n}": g.numpy() for n, g in zip("wb", dparameters)})
+
+
+def freeze_layers(out):
+    """Record the layer table: convolutions, poolings, dense layers, activations, softmax."""
+    for name, case in cases.CONVOLUTIONS.items():
+        layer = layers.Conv2D(case.filters, case.kernel, strides=case.strides, padding=case.padding)
+        freeze_layer(out, f"{name}/float32", layer, cases.layer_input(name, case.input_shape), name,
+                     cases.convolution_weights(name))
+    for name, case in cases.POOLINGS.items():
+        options = dict(pool_size=case.pool_size, strides=case.strides, padding=case.padding)
+        freeze_layer(out, f"max_{name}/float32", layers.MaxPooling2D(**options),
+                     cases.tied_input(name, case.input_shape), name)
+        freeze_layer(out, f"average_{name}/float32", layers.AveragePooling2D(**options),
+                     cases.layer_input(name, case.input_shape), name)
+    for name, (N, n_in, n_out) in cases.DENSE.items():
+        freeze_layer(out, f"{name}/float32", layers.Dense(n_out), cases.layer_input(name, (N, n_in)), name,
+                     cases.dense_weights(name))
+    for name in cases.ACTIVATIONS:
+        freeze_layer(out, f"{name}/float32", layers.Activation(name), cases.activation_input(), name)
+    freeze_layer(out, "softmax/float32", layers.Softmax(), cases.class_logits()[0], "softmax")
+
+
+def freeze_losses(out):
+    """Record categorical cross-entropy from logits and mean squared error, with their gradients."""
+    for name, loss, (y, t), gradient in (
+            ("categorical_crossentropy", keras.losses.CategoricalCrossentropy(from_logits=True),
+             cases.class_logits(), "dz"),
+            ("mean_squared_error", keras.losses.MeanSquaredError(), cases.regression(), "dy")):
+        y = tf.constant(y)
+        with tf.GradientTape() as tape:
+            tape.watch(y)
+            value = loss(t, y)
+        record(out, f"{name}/float32", loss=np.float64(value.numpy()), **{gradient: tape.gradient(value, y).numpy()})
+
+
+def freeze_initializers(out):
+    """Record the least, greatest and mean value and the variance of about 600,000 draws."""
+    for name in cases.INITIALIZERS:
+        for kind, shape in cases.INITIALIZER_SHAPES.items():
+            repeats = -(-589_824 // int(np.prod(shape)))
+            values = np.concatenate([keras.initializers.get({"class_name": name, "config": {"seed": seed}})(shape)
+                                     .numpy().ravel() for seed in range(repeats)]).astype(np.float64)
+            record(out, f"initializer/{name}/{kind}", count=np.int64(values.size), minimum=values.min(),
+                   maximum=values.max(), mean=values.mean(), variance=values.var())
+
+
+def record(out, prefix, **arrays):
+    """Keep arrays under `prefix/name`."""
+    for name, array in arrays.items():
+        out[f"{prefix}/{name}"] = array
+
+
+def main():
+    """Write keras.safetensors."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    out = {}
+    for name in cases.NETWORKS:
+        freeze_network(out, name)
+    freeze_saturated(out)
+    freeze_optimizer(out, "adam", keras.optimizers.Adam(learning_rate=cases.LEARNING_RATE))
+    for name, (momentum, nesterov) in cases.SGD.items():
+        freeze_optimizer(out, name, keras.optimizers.SGD(cases.SGD_LEARNING_RATE, momentum, nesterov))
+    freeze_layers(out)
+    freeze_losses(out)
+    freeze_initializers(out)
+    # One metadata entry: safetensors writes several in no particular order, and equal runs should be equal bytes.
+    versions = (f"tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}, "
+                f"safetensors {safetensors.__version__}")
+    save_file({key: np.asarray(array, order="C") for key, array in out.items()}, OUT, {"versions": versions})
+    print(f"{OUT.name}: {len(out)} arrays, {OUT.stat().st_size:,} bytes, {versions}")
+
+
+if __name__ == "__main__":
+    main()

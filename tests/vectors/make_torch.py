@@ -1,0 +1,235 @@
+"""Freeze what PyTorch computes for the cases of `cases.py` into `torch.safetensors`.
+
+Run by hand from the root of the checkout, in an environment with PyTorch, safetensors and NumPy (it is not needed to
+run the tests; last run with the versions in the file's metadata):
+
+    python -m pip install -e . torch==2.13.0 safetensors
+    python tests/vectors/make_torch.py
+
+One thread and no time, host or path in the output: two runs on one machine write the same bytes.
+
+Layouts: PyTorch keeps images NCHW and convolution weights OIHW, and its Flatten lists channels first. Everything is
+given and returned in Keras' layout, so the kernel of the dense layer after Flatten has its rows permuted on the way in
+and back on the way out: the network is the same function.
+"""
+
+import warnings
+from pathlib import Path
+
+import cases
+import numpy as np
+import safetensors
+import torch
+from safetensors.numpy import save_file
+from torch import nn
+from torch.nn import functional
+
+OUT = Path(__file__).with_name("torch.safetensors")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def nchw(x, dtype):
+    """Return an NHWC array as an NCHW leaf tensor that collects its gradient."""
+    return torch.tensor(x, dtype=dtype).permute(0, 3, 1, 2).contiguous().requires_grad_()
+
+
+def nhwc(tensor):
+    """Return an NCHW tensor as an NHWC array."""
+    return tensor.detach().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def to_torch(array, flattened=None):
+    """Return a Keras parameter in PyTorch's layout; `flattened` is (H, W, C) for the dense kernel after Flatten."""
+    tensor = torch.tensor(array)
+    if tensor.ndim == 4:
+        return tensor.permute(3, 2, 0, 1).contiguous()
+    if tensor.ndim == 2 and flattened:
+        return tensor.reshape(*flattened, -1).permute(3, 2, 0, 1).flatten(1).contiguous()
+    return tensor.t().contiguous()
+
+
+def to_keras(tensor, flattened=None):
+    """Return a PyTorch parameter or its gradient in Keras' layout: the inverse of `to_torch`."""
+    tensor = tensor.detach()
+    if tensor.ndim == 4:
+        tensor = tensor.permute(2, 3, 1, 0)
+    elif tensor.ndim == 2 and flattened:
+        H, W, C = flattened
+        tensor = tensor.reshape(-1, C, H, W).permute(2, 3, 1, 0).flatten(0, 2)
+    else:
+        tensor = tensor.t()
+    return tensor.contiguous().numpy().copy()
+
+
+class Net:
+    """A network of `cases.NETWORKS` in PyTorch, with its parameters seen in Keras' layout."""
+
+    def __init__(self, name, dtype):
+        network = cases.NETWORKS[name]
+        shapes, flattened = cases.parameter_shapes(network)
+        modules, channels, features = [], network.input_shape[-1], int(np.prod(flattened))
+        for kind, *options in network.layers:
+            if kind == "conv":
+                modules.append(nn.Conv2d(channels, options[0], options[1], padding=options[2]))
+                channels = options[0]
+            elif kind == "dense":
+                modules.append(nn.Linear(features, options[0]))
+                features = options[0]
+            else:
+                modules.append({"relu": nn.ReLU, "max_pool": nn.MaxPool2d, "flatten": nn.Flatten}[kind](*options))
+        self.module = nn.Sequential(*modules).to(dtype)
+        self.parameters = list(self.module.parameters())
+        first_dense = next(i for i, shape in enumerate(shapes) if len(shape) == 2)
+        self.layouts = [flattened if i == first_dense else None for i in range(len(shapes))]
+        with torch.no_grad():
+            for parameter, array, layout in zip(self.parameters, cases.weights(name), self.layouts, strict=True):
+                parameter.copy_(to_torch(array, layout))
+
+    def loss(self, x, t):
+        """Return logits and mean binary cross-entropy from logits, and leave the gradients in the parameters."""
+        dtype = self.parameters[0].dtype
+        self.module.zero_grad()
+        z = self.module(nchw(x, dtype))
+        loss = functional.binary_cross_entropy_with_logits(z, torch.tensor(t, dtype=dtype))
+        loss.backward()
+        return z.detach().numpy(), loss.item()
+
+    def values(self):
+        """Return copies of the parameters in Keras' layout."""
+        return [to_keras(p, layout) for p, layout in zip(self.parameters, self.layouts)]
+
+    def gradients(self):
+        """Return copies of the gradients in Keras' layout."""
+        return [to_keras(p.grad, layout) for p, layout in zip(self.parameters, self.layouts)]
+
+
+def freeze_network(out, name, precision):
+    """Record logits, loss and gradients on the first batch, then the weights after each whole Adam step."""
+    prefix, dtype = f"{name}/{precision}", DTYPES[precision]
+    net = Net(name, dtype)
+    z, loss = net.loss(*cases.batch(name, 0))
+    out[f"{prefix}/logits"] = z
+    out[f"{prefix}/probabilities"] = torch.sigmoid(torch.tensor(z)).numpy()
+    out[f"{prefix}/loss"] = np.float64(loss)
+    for index, gradient in enumerate(net.gradients()):
+        out[f"{prefix}/gradient/{index}"] = cases.sampled(gradient)
+        out[f"{prefix}/gradient_max/{index}"] = np.float64(abs(gradient).max())
+    optimizer = torch.optim.Adam(net.parameters, lr=cases.LEARNING_RATE, eps=1e-8)
+    steps = cases.NETWORKS[name].steps
+    for step in range(steps):
+        net.loss(*cases.batch(name, step))
+        optimizer.step()
+    for index, value in enumerate(net.values()):
+        out[f"{prefix}/after_{steps}_steps/{index}"] = cases.sampled(value)
+
+
+def freeze_optimizer(out, name, precision, make):
+    """Record 320 parameters after each of five updates with the frozen gradients."""
+    parameter = torch.tensor(cases.optimizer_start(), dtype=DTYPES[precision])
+    optimizer, rows = make([parameter]), []
+    for gradient in cases.optimizer_gradients():
+        parameter.grad = torch.tensor(gradient, dtype=parameter.dtype)
+        optimizer.step()
+        rows.append(parameter.numpy().copy())
+    out[f"optimizer/{name}/{precision}"] = np.stack(rows)
+
+
+def freeze_convolutions(out, precision):
+    """Record y, dx, dw, db; PyTorch has no `same` padding with strides."""
+    dtype = DTYPES[precision]
+    for name, case in cases.CONVOLUTIONS.items():
+        if case.padding == "same" and case.strides != (1, 1):
+            continue
+        x = nchw(cases.layer_input(name, case.input_shape), dtype)
+        kernel, bias = cases.convolution_weights(name)
+        w = to_torch(kernel).to(dtype).requires_grad_()
+        b = torch.tensor(bias, dtype=dtype, requires_grad=True)
+        y = functional.conv2d(x, w, b, stride=case.strides, padding=case.padding)
+        y.backward(nchw(cases.layer_gradient(name, nhwc(y).shape), dtype).detach())
+        record(out, f"{name}/{precision}", y=nhwc(y), dx=nhwc(x.grad), dw=to_keras(w.grad), db=b.grad.numpy())
+
+
+def freeze_poolings(out, precision):
+    """Record y and dx of max pooling (on tied inputs) and average pooling, `valid` windows only."""
+    dtype = DTYPES[precision]
+    for name, case in cases.POOLINGS.items():
+        if case.padding == "same":
+            continue
+        for kind, pool, images in (("max", functional.max_pool2d, cases.tied_input(name, case.input_shape)),
+                                   ("average", functional.avg_pool2d, cases.layer_input(name, case.input_shape))):
+            x = nchw(images, dtype)
+            y = pool(x, case.pool_size, case.strides)
+            y.backward(nchw(cases.layer_gradient(name, nhwc(y).shape), dtype).detach())
+            record(out, f"{kind}_{name}/{precision}", y=nhwc(y), dx=nhwc(x.grad))
+
+
+def freeze_dense_and_activations(out, precision):
+    """Record y and every gradient of dense layers and activations."""
+    dtype = DTYPES[precision]
+    for name, (N, n_in, n_out) in cases.DENSE.items():
+        kernel, bias = cases.dense_weights(name)
+        x = torch.tensor(cases.layer_input(name, (N, n_in)), dtype=dtype, requires_grad=True)
+        w = to_torch(kernel).to(dtype).requires_grad_()
+        b = torch.tensor(bias, dtype=dtype, requires_grad=True)
+        y = functional.linear(x, w, b)
+        y.backward(torch.tensor(cases.layer_gradient(name, (N, n_out)), dtype=dtype))
+        record(out, f"{name}/{precision}", y=y.detach().numpy(), dx=x.grad.numpy(), dw=to_keras(w.grad),
+               db=b.grad.numpy())
+    for name in cases.ACTIVATIONS:
+        x = torch.tensor(cases.activation_input(), dtype=dtype, requires_grad=True)
+        y = getattr(torch, name)(x)
+        y.backward(torch.tensor(cases.layer_gradient(name, y.shape), dtype=dtype))
+        record(out, f"{name}/{precision}", y=y.detach().numpy(), dx=x.grad.numpy())
+
+
+def freeze_losses(out, precision):
+    """Record softmax with its own gradient, categorical cross-entropy from logits, and mean squared error."""
+    dtype = DTYPES[precision]
+    logits, targets = cases.class_logits()
+    z = torch.tensor(logits, dtype=dtype, requires_grad=True)
+    y = torch.softmax(z, -1)
+    y.backward(torch.tensor(cases.layer_gradient("softmax", y.shape), dtype=dtype))
+    record(out, f"softmax/{precision}", y=y.detach().numpy(), dx=z.grad.numpy())
+    z = torch.tensor(logits, dtype=dtype, requires_grad=True)
+    loss = functional.cross_entropy(z, torch.tensor(targets, dtype=dtype))
+    loss.backward()
+    record(out, f"categorical_crossentropy/{precision}", loss=np.float64(loss.item()), dz=z.grad.numpy())
+    predictions, targets = cases.regression()
+    y = torch.tensor(predictions, dtype=dtype, requires_grad=True)
+    loss = functional.mse_loss(y, torch.tensor(targets, dtype=dtype))
+    loss.backward()
+    record(out, f"mean_squared_error/{precision}", loss=np.float64(loss.item()), dy=y.grad.numpy())
+
+
+def record(out, prefix, **arrays):
+    """Keep arrays under `prefix/name`."""
+    for name, array in arrays.items():
+        out[f"{prefix}/{name}"] = array
+
+
+def main():
+    """Write torch.safetensors."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    # An even kernel with `same` padding makes PyTorch pad a copy first, and say so.
+    warnings.filterwarnings("ignore", message="Using padding='same' with even kernel")
+    out = {}
+    freeze_network(out, "cov19net", "float32")
+    for precision in DTYPES:
+        freeze_network(out, "small", precision)
+        freeze_optimizer(out, "adam", precision, lambda p: torch.optim.Adam(p, lr=cases.LEARNING_RATE, eps=1e-8))
+        for name, (momentum, nesterov) in cases.SGD.items():
+            freeze_optimizer(out, name, precision, lambda p: torch.optim.SGD(
+                p, lr=cases.SGD_LEARNING_RATE, momentum=momentum, nesterov=nesterov))
+        freeze_convolutions(out, precision)
+        freeze_poolings(out, precision)
+        freeze_dense_and_activations(out, precision)
+        freeze_losses(out, precision)
+    # One metadata entry: safetensors writes several in no particular order, and equal runs should be equal bytes.
+    versions = f"torch {torch.__version__}, numpy {np.__version__}, safetensors {safetensors.__version__}"
+    save_file({key: np.asarray(array, order="C") for key, array in out.items()}, OUT, {"versions": versions})
+    print(f"{OUT.name}: {len(out)} arrays, {OUT.stat().st_size:,} bytes, {versions}")
+
+
+if __name__ == "__main__":
+    main()
