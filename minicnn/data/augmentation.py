@@ -1,0 +1,285 @@
+r"""Augmentation: every image seen slightly differently each time, by one affine map and one interpolation.
+
+All geometry of an image is composed into one matrix, so that its pixels are interpolated once and not blurred five
+times over. What happens to an image is decided by (seed, epoch, sample) alone: neither the batch it is in nor the
+thread that computes it matters.
+
+The map
+-------
+The origin is the centre of the picture, x points right, y points up, and the unit is a pixel. The picture is flipped (F),
+magnified (z), sheared (S), turned (R) and shifted (t), in this order; a point p of it arrives at
+
+    q = R S z F p + t,    R = [cos a, -sin a]    S = [1, -tan b]    F = [+-1,  0]
+                              [sin a,  cos a]        [0,    1  ]        [ 0, +-1]
+
+A positive a turns counter-clockwise. A positive b turns the vertical lines counter-clockwise and leaves horizontal
+lines where they are: the top moves to the left. The warp asks the opposite question, which point p is seen at q; F is its
+own inverse, and with T = tan b
+
+    p = A (q - t),    A = 1/z F [1, T] [ cos a, sin a] = 1/z F [cos a - T sin a, sin a + T cos a]
+                                [0, 1] [-sin a, cos a]         [        -sin a,           cos a]
+
+The centre of the pixel in row i and column j of an H x W image lies at x = j - (W - 1)/2, y = (H - 1)/2 - i; putting this
+in on both sides gives the matrix from output indices (i, j, 1) to input indices that `affine_warp` takes. Centres that
+fall outside take the nearest edge pixel. A flip maps centres onto centres exactly, and so copies pixels.
+"""
+
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from minicnn.errors import DTypeError, InputError, ShapeError, nearest
+from minicnn.streams import Stream, check_seed, uniforms_batch
+
+__all__ = ["TECHNIQUES", "Augmentation", "affine_matrices"]
+
+TECHNIQUES = ("rescale", "vertical_flip", "horizontal_flip", "rotation", "zoom", "shear", "intensity")
+
+# The largest range of each field: a zoom of 0 and a shear of 90 degrees have no inverse.
+_BOUNDS = {"rotation": 180.0, "zoom": 0.9, "shear": 80.0, "shift": 1.0, "intensity": 1.0, "contrast": 0.9}
+
+# What each of the uniforms of one address decides. Part of the promise that a seed repeats a run: append only.
+_TECHNIQUE, _VERTICAL, _HORIZONTAL, _ROTATION, _ZOOM, _SHEAR, _RIGHT, _UP, _INTENSITY, _CONTRAST = range(10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How far images may be changed; each change is drawn uniformly from its range.
+
+    Parameters
+    ----------
+    rotation : float, degrees; from -rotation to +rotation, positive is counter-clockwise
+    zoom : float; magnification from 1 - zoom to 1 + zoom
+    shear : float, degrees; from -shear to +shear, positive leans vertical lines counter-clockwise
+    shift : float, share of the width (and of the height); from -shift to +shift in each direction
+    vertical_flip, horizontal_flip : bool; top and bottom, or left and right, exchanged in half of the images
+    intensity : float; added to all pixels (white is 1), from -intensity to +intensity
+    contrast : float; distance from mid-grey multiplied by 1 - contrast to 1 + contrast
+    one_technique : bool; apply one of `techniques` to each image, all equally likely, instead of all together
+
+    Raises
+    ------
+    InputError : a range that is not a number from 0 to its bound; a shift together with `one_technique`
+
+    >>> Augmentation.paper().techniques == TECHNIQUES
+    True
+    >>> Augmentation(rotation=10).apply(np.zeros((1, 4, 4), np.uint8), seed=7, epochs=0, samples=0).shape
+    (1, 4, 4, 3)
+    """
+
+    rotation: float = 0.0
+    zoom: float = 0.0
+    shear: float = 0.0
+    shift: float = 0.0
+    vertical_flip: bool = False
+    horizontal_flip: bool = False
+    intensity: float = 0.0
+    contrast: float = 0.0
+    one_technique: bool = False
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in _BOUNDS:
+                if not isinstance(value, (bool, np.bool_)):
+                    raise InputError(f"{field.name}: expected True or False, got {value!r}.")
+                object.__setattr__(self, field.name, bool(value))
+                continue
+            number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+            if not number or not 0 <= value <= _BOUNDS[field.name]:
+                raise InputError(f"{field.name}: expected a number from 0 to {_BOUNDS[field.name]:g}, got {value!r}.")
+            object.__setattr__(self, field.name, float(value))
+        if self.one_technique and self.shift:
+            raise InputError(f"shift: expected 0 with one_technique, got {self.shift:g}. "
+                             f"A shift is none of the techniques: {', '.join(TECHNIQUES)}.")
+
+    @classmethod
+    def paper(cls):
+        """Return the paper's seven techniques, one for each image.
+
+        Rotation by -20 to +20 degrees, zoom 0.8 to 1.2, shear by -15 to +15 degrees (counter-clockwise positive),
+        intensity shift by -0.1 to +0.1, vertical flip, horizontal flip, or the rescaled original. The paper names the
+        techniques and not the ranges: these are ours.
+        """
+        return cls(rotation=20, zoom=0.2, shear=15, intensity=0.1, vertical_flip=True, horizontal_flip=True,
+                   one_technique=True)
+
+    @classmethod
+    def honest(cls):
+        """Return small changes that leave a chest radiograph anatomically possible, all applied together.
+
+        Rotation by -10 to +10 degrees, zoom 0.9 to 1.1, shift by up to 5 % of the width and of the height, intensity
+        shift by -0.1 to +0.1, contrast 0.9 to 1.1. No flips: the heart is on the left.
+        """
+        return cls(rotation=10, zoom=0.1, shift=0.05, intensity=0.1, contrast=0.1)
+
+    @classmethod
+    def none(cls):
+        """Return the augmentation that changes nothing: pixels divided by 255."""
+        return cls()
+
+    @property
+    def techniques(self):
+        """The names out of `TECHNIQUES` that this augmentation offers; `rescale`, the unchanged image, is always one."""
+        offered = {"rescale": True, "vertical_flip": self.vertical_flip, "horizontal_flip": self.horizontal_flip,
+                   "rotation": self.rotation, "zoom": self.zoom, "shear": self.shear,
+                   "intensity": self.intensity or self.contrast}
+        return tuple(name for name in TECHNIQUES if offered[name])
+
+    def to_dict(self):
+        """Return the fields by name, for a configuration file.
+
+        >>> Augmentation.from_dict(Augmentation.honest().to_dict()) == Augmentation.honest()
+        True
+        """
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values):
+        """Return the augmentation of `to_dict`; unknown, missing or out-of-range fields raise InputError."""
+        names = [field.name for field in fields(cls)]
+        if not isinstance(values, dict):
+            raise InputError(f"augmentation: expected an object with the fields {', '.join(names)}, got {values!r}.")
+        for name in values:
+            if name not in names:
+                raise InputError(f"augmentation: unknown field {name!r}.{nearest(name, names)}")
+        missing = [name for name in names if name not in values]
+        if missing:
+            raise InputError(f"augmentation: missing field {', '.join(missing)}.")
+        return cls(**values)
+
+    def apply(self, pixels, seed, epochs, samples, channels=3, technique=None, out=None):
+        """Change each image as drawn for (seed, epoch, sample), and scale it to [0, 1].
+
+        Parameters
+        ----------
+        pixels : ndarray, shape (N, H, W) or (N, H, W, C) with C 1 or 3, uint8; or float32 or float64 in [0, 1]
+        epochs, samples : whole numbers from 0, or integer ndarrays of shape (N,); the address of each image's draws
+        channels : int; of the result; grey images are repeated, colour images need their own number
+        technique : int, or ndarray of shape (N,), integer, optional; index into `TECHNIQUES` of the only one to apply
+            to each image, -1 to draw as usual
+        out : ndarray, shape (N, H, W, channels), float32, optional; filled and returned
+
+        Returns
+        -------
+        ndarray, shape (N, H, W, channels), float32, in [0, 1]
+
+        Raises
+        ------
+        ShapeError, DTypeError, InputError : an argument of the wrong shape, type or range
+        """
+        from minicnn.kernels.warp import affine_warp
+
+        pixels = _check_pixels(pixels)
+        N, H, W, C = pixels.shape
+        if channels not in ((1, 3) if C == 1 else (C,)):
+            raise InputError(f"channels: expected {'1 or 3' if C == 1 else C} for pixels of shape {pixels.shape}, "
+                             f"got {channels!r}.")
+        if out is None:
+            out = np.empty((N, H, W, channels), np.float32)
+        elif not isinstance(out, np.ndarray) or out.shape != (N, H, W, channels):
+            raise ShapeError(f"out: expected an array of shape {(N, H, W, channels)}, got {np.shape(out)}.")
+        elif out.dtype != np.float32:
+            raise DTypeError(f"out: expected float32, got {out.dtype}.")
+        u = uniforms_batch(check_seed(seed), Stream.AUGMENTATION, _whole("epochs", epochs, N),
+                           _whole("samples", samples, N), 10)
+        matrices, gains, offsets = self._draw(u, self._technique(technique, u), H, W)
+        affine_warp(pixels, matrices, gains, offsets, out)
+        return out
+
+    def _technique(self, technique, u):
+        """Return (N,) indices into TECHNIQUES: those asked for, those drawn, or -1 where all apply together."""
+        N = len(u)
+        offered = np.array([TECHNIQUES.index(name) for name in self.techniques])
+        drawn = offered[(u[:, _TECHNIQUE] * len(offered)).astype(int)] if self.one_technique else np.full(N, -1)
+        if technique is None:
+            return drawn
+        asked = _whole("technique", technique, N, lowest=-1)
+        strangers = asked[(asked >= 0) & ~np.isin(asked, offered)]
+        if strangers.size:
+            raise InputError(f"technique: expected -1 or one of "
+                             f"{', '.join(f'{k} ({TECHNIQUES[k]})' for k in offered)}, got {strangers[0]}.")
+        return np.where(asked < 0, drawn, asked)
+
+    def _draw(self, u, technique, H, W):
+        """Return the matrices, gains and offsets that the uniforms u (N, 10) decide; derived above."""
+        def used(name):  # what is no technique of its own, the shift, is used where all apply together
+            return (technique < 0) | (technique == (TECHNIQUES.index(name) if name in TECHNIQUES else -1))
+
+        def between(extent, slot, name):  # drawn from -extent to +extent
+            return np.where(used(name), extent * (2.0 * u[:, slot] - 1.0), 0.0)
+
+        def flipped(name, slot):  # a flip asked for is certain; among all together its probability is 1/2
+            return getattr(self, name) & used(name) & ((technique >= 0) | (u[:, slot] < 0.5))
+
+        matrices = affine_matrices(
+            H, W, rotation=between(self.rotation, _ROTATION, "rotation"), zoom=1.0 + between(self.zoom, _ZOOM, "zoom"),
+            shear=between(self.shear, _SHEAR, "shear"), right=between(self.shift * W, _RIGHT, "shift"),
+            up=between(self.shift * H, _UP, "shift"), vertical_flip=flipped("vertical_flip", _VERTICAL),
+            horizontal_flip=flipped("horizontal_flip", _HORIZONTAL))
+        # contrast * (pixel - 1/2) + 1/2 + intensity, as one gain and one offset
+        gains = 1.0 + between(self.contrast, _CONTRAST, "intensity")
+        offsets = between(self.intensity, _INTENSITY, "intensity") + 0.5 * (1.0 - gains)
+        return matrices, gains.astype(np.float32), offsets.astype(np.float32)
+
+
+def affine_matrices(H, W, rotation, zoom=1.0, shear=0.0, right=0.0, up=0.0, vertical_flip=False, horizontal_flip=False):
+    """Return the matrices from output indices (row, column, 1) to input indices; derived above.
+
+    Parameters
+    ----------
+    H, W : int; the size of the images
+    rotation : ndarray, shape (N,), degrees counter-clockwise
+    zoom, shear, right, up : float or ndarray of shape (N,); magnification, degrees, and pixels
+    vertical_flip, horizontal_flip : bool or ndarray of shape (N,)
+
+    Returns
+    -------
+    ndarray, shape (N, 2, 3), float64
+
+    >>> affine_matrices(4, 4, rotation=np.zeros(1), horizontal_flip=True)[0]
+    array([[ 1.,  0.,  0.],
+           [ 0., -1.,  3.]])
+    """
+    a, T = np.radians(rotation), np.tan(np.radians(shear))
+    across, upright = np.where(horizontal_flip, -1.0, 1.0) / zoom, np.where(vertical_flip, -1.0, 1.0) / zoom
+    xx, xy = across * (np.cos(a) - T * np.sin(a)), across * (np.sin(a) + T * np.cos(a))
+    yx, yy = upright * -np.sin(a), upright * np.cos(a)
+    centre_x, centre_y = (W - 1) / 2, (H - 1) / 2
+    at_x, at_y = centre_x + right, centre_y - up  # where the centre of the picture lands, as column and row
+    # column = x + centre_x and row = centre_y - y, on both sides of p = A (q - t)
+    matrices = np.empty((len(a), 2, 3))
+    matrices[:, 0] = np.stack([yy, -yx, centre_y + yx * at_x - yy * at_y], axis=-1)
+    matrices[:, 1] = np.stack([-xy, xx, centre_x - xx * at_x + xy * at_y], axis=-1)
+    return matrices + 0.0  # no negative zeros
+
+
+def _check_pixels(pixels):
+    """Return pixels as a contiguous (N, H, W, C) array of uint8 or float32, or raise."""
+    pixels = np.asarray(pixels)
+    if pixels.ndim == 3:
+        pixels = pixels[..., np.newaxis]
+    if pixels.ndim != 4 or pixels.shape[3] not in (1, 3) or 0 in pixels.shape[1:]:
+        channels_first = pixels.ndim == 4 and pixels.shape[1] in (1, 3)
+        raise ShapeError(f"pixels: expected shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {pixels.shape}."
+                         + (" Images are channels-last; try pixels.transpose(0, 2, 3, 1)." if channels_first else ""))
+    if pixels.dtype == np.uint8:
+        return np.ascontiguousarray(pixels)
+    if pixels.dtype.kind != "f":
+        raise DTypeError(f"pixels: expected uint8, or float32 or float64 in [0, 1], got {pixels.dtype}.")
+    if pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1):  # false for a NaN
+        raise InputError(f"pixels: expected floats from 0 to 1, got {pixels.min():g} to {pixels.max():g}. "
+                         f"Divide by the value of white, or pass uint8.")
+    return np.ascontiguousarray(pixels, np.float32)
+
+
+def _whole(name, values, N, lowest=0):
+    """Return values as (N,) int64 numbers not below `lowest`, or raise; one number serves all images."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "iu":
+        raise DTypeError(f"{name}: expected whole numbers, got {values.dtype}.")
+    if values.shape not in ((), (N,)):
+        raise ShapeError(f"{name}: expected one number, or one for each of the {N} images, got shape {values.shape}.")
+    if values.size and values.min() < lowest:
+        raise InputError(f"{name}: expected numbers from {lowest}, got {values.min()}.")
+    return np.broadcast_to(values, (N,))
