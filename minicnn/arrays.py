@@ -1,0 +1,65 @@
+"""The door for arrays: whatever a user hands in becomes a plain C-contiguous array, or a sentence that says why not."""
+
+import numpy as np
+
+from minicnn.errors import DTypeError, InputError, ShapeError
+
+__all__ = ["as_array", "check_finite", "check_batch"]
+
+
+def as_array(x, owner, argument, dtype):
+    """Return x as a C-contiguous, aligned, native ndarray of `dtype`; x itself where it already is one.
+
+    Any memory form is welcome (strided, Fortran order, read-only, memory-mapped, big-endian, subclasses, lists); x is
+    never written to. Whole numbers, booleans and other floats are converted.
+
+    Raises
+    ------
+    DTypeError
+        if the elements are objects, strings, dates or complex numbers
+
+    >>> as_array([[1, 2]], "Dense 'dense_1'", "x", np.float32)
+    array([[1., 2.]], dtype=float32)
+    """
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise ShapeError(f"{owner}: {argument} is not an array: its rows have different lengths ({error}).") from None
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"{owner}: {argument} must hold real numbers, got dtype {array.dtype}. "
+                         f"Convert it first, for instance with {argument}.astype('float32').")
+    with np.errstate(over="ignore"):       # too large for float32 becomes infinity, and is reported as such
+        return np.require(array, dtype, ["C", "A"])
+
+
+def check_finite(array, owner, argument):
+    """Raise InputError naming the first position of `array` that is NaN or infinite."""
+    if not np.isfinite(array).all():
+        position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise InputError(f"{owner}: {argument} holds {array[position]} at {list(position)}. "
+                         "Remove or replace NaN and infinite values first.")
+
+
+def check_batch(array, shape, owner, argument):
+    """Raise ShapeError unless `array` is a batch of at least one sample of `shape`; guess what went wrong.
+
+    >>> check_batch(np.zeros((8, 3, 64, 64)), (64, 64, 3), "Conv2D 'conv_1'", "x")
+    Traceback (most recent call last):
+    minicnn.errors.ShapeError: Conv2D 'conv_1': expected x of shape (N, 64, 64, 3), got (8, 3, 64, 64). Images are
+    channels-last; try x.transpose(0, 2, 3, 1).
+    """
+    if array.shape[1:] == shape and array.ndim > 0 and array.shape[0] > 0:
+        return
+    hint = ""
+    if array.ndim and array.shape[0] == 0:
+        hint = " The batch is empty."
+    elif array.shape == shape:
+        hint = f" One sample still needs a batch axis; try {argument}[np.newaxis]."
+    elif len(shape) == 3 and array.ndim == 4 and array.shape[1:] == (shape[2], shape[0], shape[1]):
+        hint = f" Images are channels-last; try {argument}.transpose(0, 2, 3, 1)."
+    elif len(shape) == 3 and array.ndim == 3 and shape[2] == 1 and array.shape[1:] == shape[:2]:
+        hint = f" Grey images still need a channel axis; try {argument}[..., np.newaxis]."
+    elif len(shape) == 1 and array.ndim == 4:
+        hint = " Put a Flatten() before this layer."
+    expected = ", ".join(["N", *map(str, shape)]) + ("," if not shape else "")
+    raise ShapeError(f"{owner}: expected {argument} of shape ({expected}), got {array.shape}.{hint}")

@@ -1,0 +1,109 @@
+"""What training makes small: the mean loss of a batch, with its gradient.
+
+A loss takes logits: the numbers before the final Sigmoid or Softmax, its `head`. That activation and the logarithm in
+the loss cancel (see reference.binary_crossentropy), which is exact where the probabilities would have rounded to 0 or 1.
+The mean over the batch is taken here and nowhere else.
+"""
+
+import numpy as np
+
+from minicnn.errors import InputError, ShapeError, nearest
+
+__all__ = ["BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", "get_loss"]
+
+
+class _Loss:
+    """Base of the losses: `operation` names the engine's function, `head` the activation folded into the loss."""
+
+    operation = None
+    head = None
+
+    @property
+    def name(self):
+        return self.operation
+
+    def __call__(self, ops, z, t, weights, losses, dz):
+        """Return the mean loss of the batch and write its gradient to dz.
+
+        Parameters
+        ----------
+        ops : an engine
+        z : ndarray, shape (N, ...): logits, or the outputs themselves where there is no head
+        t : ndarray of the same shape and dtype: targets
+        weights : ndarray, shape (N,), float64, or None: how much each sample counts
+        losses : ndarray, shape (N,), float64: filled with each sample's share of the loss
+        dz : ndarray of z's shape: filled with the gradient
+
+        Returns
+        -------
+        float: sum over samples of weight x loss, over the number of terms (N for one output)
+        """
+        N = z.shape[0]
+        terms = N * self.terms_per_sample(z.size // N)
+        scale = np.full(N, 1.0 / terms) if weights is None else weights / terms
+        getattr(ops, self.operation)(z.reshape(N, -1), t.reshape(N, -1), scale, losses, dz.reshape(N, -1))
+        return float(losses.sum())
+
+    def terms_per_sample(self, outputs):
+        """How many terms one sample adds to the mean: one for each output."""
+        return outputs
+
+    def check_targets(self, t, shape):
+        """Raise unless the targets t have the shape of the outputs and values that the loss is defined for."""
+        if t.shape != shape:
+            raise ShapeError(f"{self.name}: expected targets of shape {shape}, got {t.shape}.")
+        if not np.isfinite(t).all():
+            raise InputError(f"{self.name}: targets hold NaN or infinity.")
+
+
+class BinaryCrossentropy(_Loss):
+    """Mean binary cross-entropy; folds a final Sigmoid (paper, section 3.3)."""
+
+    operation = "binary_crossentropy"
+    head = "Sigmoid"
+
+    def check_targets(self, t, shape):
+        super().check_targets(t, shape)
+        if t.size and (t.min() < 0 or t.max() > 1):
+            raise InputError(f"{self.name}: targets must lie in [0, 1], got values from {t.min()} to {t.max()}. "
+                             "For whole-number classes use loss='categorical_crossentropy' and a Softmax.")
+
+
+class CategoricalCrossentropy(_Loss):
+    """Mean cross-entropy over classes; folds a final Softmax. Targets are one row of probabilities a sample."""
+
+    operation = "categorical_crossentropy"
+    head = "Softmax"
+
+    def terms_per_sample(self, outputs):
+        """One: a softmax over K classes is a single choice."""
+        return 1
+
+    def check_targets(self, t, shape):
+        super().check_targets(t, shape)
+        sums = t.sum(axis=-1)
+        if t.size and (t.min() < 0 or np.abs(sums - 1).max() > 1e-4):
+            raise InputError(f"{self.name}: each row of targets must hold probabilities that sum to 1 (one-hot, or "
+                             f"whole-number classes as a vector), got sums from {sums.min()} to {sums.max()}.")
+
+
+class MeanSquaredError(_Loss):
+    """Mean squared error of the outputs as they are: no head is folded."""
+
+    operation = "mean_squared_error"
+
+
+_LOSSES = {loss.operation: loss for loss in (BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError)}
+
+
+def get_loss(loss):
+    """Return a loss by its name; a loss is returned as it is.
+
+    >>> get_loss("binary_crossentropy").head
+    'Sigmoid'
+    """
+    if isinstance(loss, _Loss):
+        return loss
+    if loss not in _LOSSES:
+        raise InputError(f"loss: expected one of {', '.join(_LOSSES)}, got {loss!r}." + nearest(loss, _LOSSES))
+    return _LOSSES[loss]()

@@ -1,0 +1,190 @@
+"""The stack of layers, as a plan of steps: forward, backward, and who made the first NaN.
+
+A network knows shapes, parameters and order; it knows no targets and no optimizer. The final activation that a loss
+folds into itself (its head) stays a layer of the network: training stops in front of it, prediction runs through it.
+"""
+
+import re
+
+import numpy as np
+
+from minicnn.arrays import as_array
+from minicnn.errors import InputError, NonFiniteError, ShapeError
+from minicnn.layers import Layer
+from minicnn.shapes import parameter_count, positive_int
+
+__all__ = ["Network"]
+
+
+class Network:
+    """Layers in order, built for one input shape.
+
+    Parameters
+    ----------
+    layers : list of layers, ours or your own (see layers.py for the protocol)
+    input_shape : tuple of int without N
+    seed : int; together with the place of a parameter it decides its initial value
+    dtype : numpy dtype, float32 or float64
+    engine : "fast" or "reference"
+
+    Attributes
+    ----------
+    shapes : list of tuple: the input shape of the first layer, then each layer's output shape
+    parameters : list of Parameter, in the order of the layers
+
+    Raises
+    ------
+    ShapeError
+        if the layers do not fit together, naming the layer and, for images too small, the least size that fits
+    """
+
+    def __init__(self, layers, input_shape, seed=0, dtype=np.float32, engine="fast"):
+        self.layers = _checked_layers(layers)
+        self.input_shape = tuple(positive_int(size, "Sequential", "input_shape") for size in input_shape)
+        self.dtype, self.engine = np.dtype(dtype), engine
+        _name_layers(self.layers)
+        self.shapes = [self.input_shape]
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, Layer):
+                layer.configure(self.dtype, engine, seed, index)
+            try:
+                output_shape = layer.build(self.shapes[-1])
+            except ShapeError as error:
+                raise ShapeError(f"{error}{_least_size(self.layers, self.input_shape)}") from None
+            self.shapes.append(_checked_shape(layer, output_shape))
+        self.parameters = [p for layer in self.layers for p in getattr(layer, "parameters", ())]
+        # Nobody wants the gradient of the pixels: backward ends at the first layer that learns.
+        self._first = next((i for i, layer in enumerate(self.layers) if getattr(layer, "parameters", ())),
+                           len(self.layers))
+        if self._first < len(self.layers) and isinstance(self.layers[self._first], Layer):
+            self.layers[self._first].needs_input_gradient = False
+
+    @property
+    def output_shape(self):
+        return self.shapes[-1]
+
+    def depth(self, head=None):
+        """Return how many layers run before the loss: all, or all but the last where it is the loss's head."""
+        return len(self.layers) - (type(self.layers[-1]).__name__ == head)
+
+    def forward(self, x, depth=None, training=False, step_number=0):
+        """Run the first `depth` layers (all by default) on the batch x; the result is valid until the next call."""
+        for layer, shape in zip(self.layers[:depth], self.shapes[1:]):
+            if isinstance(layer, Layer):
+                layer.training, layer.step_number = training, step_number
+                x = layer.forward(x)
+            else:
+                x = _checked_output(layer, layer.forward(x), (len(x),) + shape)
+        return x
+
+    def backward(self, dy, depth=None):
+        """Run backward from layer `depth` to the first layer that learns; every parameter's `grad` is overwritten."""
+        for layer in self.layers[self._first:depth][::-1]:
+            dy = layer.backward(dy)
+
+    def blame_forward(self, x, depth=None):
+        """Raise NonFiniteError naming the first layer whose output for x is not finite, if there is one."""
+        for i, layer in enumerate(self.layers[:depth]):
+            for parameter in getattr(layer, "parameters", ()):
+                if not np.isfinite(parameter.value).all():
+                    raise NonFiniteError(f"layer {layer.name!r}: its {parameter.name} holds NaN or infinity.")
+            x = layer.forward(x)
+            if not np.isfinite(x).all():
+                raise NonFiniteError(f"layer {layer.name!r}: the first whose output holds NaN or infinity.")
+
+    def blame_gradients(self):
+        """Raise NonFiniteError naming the last layer (the first that backward met) with a gradient not finite."""
+        for layer in self.layers[::-1]:
+            for parameter in getattr(layer, "parameters", ()):
+                if not np.isfinite(parameter.grad).all():
+                    raise NonFiniteError(f"layer {layer.name!r}: the gradient of its {parameter.name} holds NaN or "
+                                         "infinity.")
+
+    def named_parameters(self):
+        """Return {"layer/parameter": Parameter} in the order of the layers."""
+        return {f"{layer.name}/{p.name}": p for layer in self.layers for p in getattr(layer, "parameters", ())}
+
+    def plan(self, head=None):
+        """Return the steps of one training pass: lists of layer names that run as one.
+
+        Today every layer is a step of its own, but for the head, which the loss takes over.
+        """
+        depth = self.depth(head)
+        return [[layer.name] for layer in self.layers[:depth]] + \
+               [[layer.name, "loss"] for layer in self.layers[depth:]] + ([["loss"]] if depth == len(self.layers) else [])
+
+    def rows(self):
+        """Yield one dict a layer for the summary: name, type, output_shape, parameters, flops, bytes (of the output)."""
+        for layer, shape in zip(self.layers, self.shapes[1:]):
+            yield {"name": layer.name, "type": type(layer).__name__, "output_shape": shape,
+                   "parameters": parameter_count(p.value.shape for p in getattr(layer, "parameters", ())),
+                   "flops": layer.flops() if hasattr(layer, "flops") else None,
+                   "bytes": parameter_count([shape]) * self.dtype.itemsize}
+
+
+def _checked_layers(layers):
+    layers = list(layers)
+    if not layers:
+        raise InputError("Sequential: expected at least one layer, got none.")
+    for i, layer in enumerate(layers):
+        missing = [verb for verb in ("build", "forward", "backward") if not callable(getattr(layer, verb, None))]
+        if isinstance(layer, type):
+            raise InputError(f"Sequential: layer {i} is the class {layer.__name__}; make one: {layer.__name__}(...).")
+        if missing:
+            raise InputError(f"Sequential: layer {i}, {layer!r}, has no {', '.join(missing)}. A layer needs "
+                             "build(input_shape), forward(x) and backward(dy).")
+    if len({id(layer) for layer in layers}) < len(layers):
+        raise InputError("Sequential: the same layer stands in two places. Make one for each place.")
+    return layers
+
+
+def _name_layers(layers):
+    """Give every layer without a name one made of its type and a count: conv2d_1, conv2d_2, max_pool2d_1."""
+    taken = {getattr(layer, "name", None) for layer in layers}
+    counts = {}
+    for layer in layers:
+        if getattr(layer, "name", None):
+            continue
+        base = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
+        base = base.replace("re_lu", "relu")
+        while True:
+            counts[base] = counts.get(base, 0) + 1
+            name = f"{base}_{counts[base]}"
+            if name not in taken:
+                break
+        layer.name = name
+    names = [layer.name for layer in layers]
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+            raise InputError(f"Sequential: layer name {name!r} must be 1 to 64 letters, digits, '_', '.' or '-'.")
+        if names.count(name) > 1:
+            raise InputError(f"Sequential: two layers are called {name!r}.")
+
+
+def _checked_shape(layer, shape):
+    if not isinstance(shape, tuple) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in shape):
+        raise ShapeError(f"layer {layer.name!r}: build must return the output shape without N, a tuple of whole "
+                         f"numbers, got {shape!r}.")
+    return tuple(int(size) for size in shape)
+
+
+def _checked_output(layer, y, shape):
+    y = as_array(y, f"layer {layer.name!r}", "its output", getattr(y, "dtype", np.float64))
+    if y.shape != shape:
+        raise ShapeError(f"layer {layer.name!r}: build promised an output of shape {shape}, forward returned {y.shape}.")
+    return y
+
+
+def _least_size(layers, input_shape, most=1024):
+    """Return a sentence with the least square image that fits all layers, or an empty string where none does."""
+    if len(input_shape) != 3 or not all(isinstance(layer, Layer) for layer in layers):
+        return ""
+    for size in range(min(input_shape[:2]) + 1, most + 1):
+        shape = (size, size, input_shape[2])
+        try:
+            for layer in layers:
+                shape, _ = layer.infer(shape)
+        except ShapeError:
+            continue
+        return f" This network needs images of at least {size} x {size}; these are {input_shape[0]} x {input_shape[1]}."
+    return ""

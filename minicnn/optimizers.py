@@ -1,0 +1,140 @@
+"""Optimizers: they change parameters by their gradients, and keep what they remember of each.
+
+`step(ops, parameters)` applies one update; the state (moments, velocities, the step count t) is plain arrays that a
+checkpoint saves and `restore` takes back.
+"""
+
+import math
+
+import numpy as np
+
+from minicnn.errors import InputError
+
+__all__ = ["Adam", "SGD", "OPTIMIZERS"]
+
+
+def _check(owner, argument, value, low, high, low_included=True):
+    """Return value as a float in [low, high), or raise InputError."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (low <= number < high) or (number == low and not low_included):
+        bracket = "[" if low_included else "("
+        raise InputError(f"{owner}: {argument} must lie in {bracket}{low}, {high}), got {value!r}.")
+    return number
+
+
+class _Optimizer:
+    """Base of the optimizers: the step count and one array of each kind in `slots` for each parameter."""
+
+    slots = ()
+
+    def __init__(self, learning_rate):
+        self.learning_rate = _check(type(self).__name__, "learning_rate", learning_rate, 0, math.inf, False)
+        self.t = 0
+        self._state = None
+
+    def step(self, ops, parameters):
+        """Apply one update to every parameter, in place, from its `grad`."""
+        state = self.state(parameters)
+        self.t += 1
+        for i, parameter in enumerate(parameters):
+            self.update(ops, parameter, [state[slot][i] for slot in self.slots])
+
+    def state(self, parameters):
+        """Return {slot: [array for each parameter]}; zeros before the first step."""
+        if self._state is None:
+            self._state = {slot: [np.zeros_like(p.value) for p in parameters] for slot in self.slots}
+        elif any(len(arrays) != len(parameters) or any(a.shape != p.value.shape for a, p in zip(arrays, parameters))
+                 for arrays in self._state.values()):
+            raise InputError(f"{type(self).__name__}: this optimizer has already trained a network of other shapes. "
+                             "Make a new one for each model.")
+        return self._state
+
+    def restore(self, t, state):
+        """Go on from the step count and the state of a checkpoint."""
+        self.t, self._state = int(t), state
+
+
+class Adam(_Optimizer):
+    """Adam (Kingma & Ba, ICLR 2015).
+
+    m <- m + (1 - beta_1)(g - m), v <- v + (1 - beta_2)(g^2 - v), and with epsilon_mode="keras"
+
+        w <- w - learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)
+
+    (epsilon is the *epsilon-hat* of the paper's section 2), or with epsilon_mode="paper", Algorithm 1 and PyTorch,
+
+        w <- w - learning_rate m / (1 - beta_1^t) / (sqrt(v / (1 - beta_2^t)) + epsilon).
+
+    The powers and the rate are computed in float64 from the whole number t.
+
+    Parameters
+    ----------
+    learning_rate : float > 0
+    beta_1, beta_2 : floats in [0, 1)
+    epsilon : float >= 0
+    epsilon_mode : "keras" or "paper"
+
+    >>> Adam(learning_rate=1e-3)
+    Adam(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-07, epsilon_mode='keras')
+    """
+
+    slots = ("m", "v")
+
+    def __init__(self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-7, epsilon_mode="keras"):
+        super().__init__(learning_rate)
+        self.beta_1 = _check("Adam", "beta_1", beta_1, 0, 1)
+        self.beta_2 = _check("Adam", "beta_2", beta_2, 0, 1)
+        self.epsilon = _check("Adam", "epsilon", epsilon, 0, 1)
+        if epsilon_mode not in ("keras", "paper"):
+            raise InputError(f"Adam: epsilon_mode must be 'keras' or 'paper', got {epsilon_mode!r}.")
+        self.epsilon_mode = epsilon_mode
+
+    def update(self, ops, parameter, slots):
+        m, v = slots
+        correction = math.sqrt(1 - self.beta_2**self.t)
+        rate = self.learning_rate * correction / (1 - self.beta_1**self.t)
+        # Algorithm 1's epsilon stands beside the corrected root: multiply numerator and denominator by the correction.
+        epsilon = self.epsilon if self.epsilon_mode == "keras" else self.epsilon * correction
+        w = parameter.value
+        ops.adam(w, m, v, parameter.grad, rate, self.beta_1, self.beta_2, epsilon, w, m, v)
+
+    def config(self):
+        return {"type": "Adam", "learning_rate": self.learning_rate, "beta_1": self.beta_1, "beta_2": self.beta_2,
+                "epsilon": self.epsilon, "epsilon_mode": self.epsilon_mode}
+
+    def __repr__(self):
+        return (f"Adam(learning_rate={self.learning_rate}, beta_1={self.beta_1}, beta_2={self.beta_2}, "
+                f"epsilon={self.epsilon}, epsilon_mode={self.epsilon_mode!r})")
+
+
+class SGD(_Optimizer):
+    """Gradient descent, with momentum and Nesterov's look-ahead as options, in Keras' form (see reference.sgd).
+
+    >>> SGD(0.1, momentum=0.9)
+    SGD(learning_rate=0.1, momentum=0.9, nesterov=False)
+    """
+
+    slots = ("velocity",)
+
+    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False):
+        super().__init__(learning_rate)
+        self.momentum = _check("SGD", "momentum", momentum, 0, 1)
+        self.nesterov = bool(nesterov)
+
+    def update(self, ops, parameter, slots):
+        velocity, = slots
+        w = parameter.value
+        ops.sgd(w, velocity, parameter.grad, self.learning_rate, self.momentum, self.nesterov, w, velocity)
+
+    def config(self):
+        return {"type": "SGD", "learning_rate": self.learning_rate, "momentum": self.momentum,
+                "nesterov": self.nesterov}
+
+    def __repr__(self):
+        return f"SGD(learning_rate={self.learning_rate}, momentum={self.momentum}, nesterov={self.nesterov})"
+
+
+OPTIMIZERS = {"Adam": Adam, "SGD": SGD}
