@@ -1,0 +1,297 @@
+"""The metrics of the paper: how good predictions are, and where that question has no answer.
+
+With TP, FP, TN, FN the counts of true and false positives and negatives:
+
+    accuracy = (TP + TN) / all        specificity = TN / (TN + FP)      precision = TP / (TP + FP)
+    recall = TP / (TP + FN)           F1 = 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall
+
+and AUC, the probability that a random positive scores higher than a random negative, a tie counting one half. A sample
+is predicted positive where p > threshold, strictly. A fraction whose denominator is zero is undefined: its value is None,
+and `undefined` says why. It is never 0 or 1 by convention, which would read as a result. F1 is defined as long as there
+is a positive, true or predicted: with TP = 0 it is 0, though precision or recall may be undefined.
+
+With three or more classes each class is taken against the rest, and the values are averaged over the classes, all with
+the same weight (macro average). Undefined for one class is undefined on average.
+"""
+
+import numpy as np
+
+from minicnn.arrays import as_array, check_finite
+from minicnn.errors import InputError, ShapeError, printable
+
+__all__ = ["confusion", "binary_metrics", "categorical_metrics", "auc", "roc", "bce_from_probabilities",
+           "cce_from_probabilities", "table"]
+
+_RATES = ("specificity", "precision", "recall", "f1")
+
+
+def confusion(labels, predictions, k):
+    """Count the samples of each label (row) that were predicted as each class (column).
+
+    Parameters
+    ----------
+    labels, predictions : array-likes of shape (n,) or (n, 1), whole numbers (or booleans) from 0 to k - 1
+    k : int; the number of classes
+
+    Returns
+    -------
+    ndarray, shape (k, k), int64
+
+    Raises
+    ------
+    ShapeError, DTypeError, InputError : no samples, different lengths, or a class outside 0 to k - 1
+
+    >>> confusion([0, 0, 1, 1], [0, 1, 1, 1], 2)
+    array([[1, 1],
+           [0, 2]])
+    """
+    labels, predictions = _classes("labels", labels, k), _classes("predictions", predictions, k)
+    _check_lengths("predictions", predictions, labels)
+    return np.bincount(labels * k + predictions, minlength=k * k).reshape(k, k)
+
+
+def binary_metrics(labels, probabilities, threshold=0.5, loss=None):
+    """Return the metrics of a two-class prediction.
+
+    Parameters
+    ----------
+    labels : array-like, shape (n,) or (n, 1); 0 or 1
+    probabilities : array-like, shape (n,) or (n, 1), in [0, 1]; of class 1
+    threshold : float in [0, 1]
+    loss : float, optional; the mean loss where it is known from the logits, else it is taken from the probabilities
+
+    Returns
+    -------
+    dict: n (int); accuracy, specificity, precision, recall, f1, auc, loss (float or None); undefined ({metric: reason})
+
+    Raises
+    ------
+    ShapeError, DTypeError, InputError : arrays of the wrong rank, length, type or range
+
+    >>> metrics = binary_metrics([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.9])
+    >>> metrics["recall"], metrics["precision"], metrics["auc"]
+    (0.5, 1.0, 1.0)
+    >>> binary_metrics([0, 1], [0.1, 0.2])["undefined"]
+    {'precision': 'no sample was predicted positive'}
+    """
+    labels, p = _binary(labels, probabilities)
+    _check_number("threshold", threshold, 1.0)
+    matrix = confusion(labels, p > threshold, 2)
+    values, undefined = _rates(matrix, 1)
+    values["auc"], undefined["auc"] = _auc(labels == 1, p)
+    return _report(matrix, values, undefined, bce_from_probabilities(labels, p) if loss is None else loss)
+
+
+def categorical_metrics(labels, probabilities, loss=None, classes=None):
+    """Return the metrics of a prediction of one of k classes, each class against the rest, averaged.
+
+    Parameters
+    ----------
+    labels : array-like, shape (n,) or (n, 1); whole numbers from 0 to k - 1
+    probabilities : array-like, shape (n, k), k >= 2, in [0, 1], rows summing to 1; the largest is the prediction, the
+        first of equals
+    loss : float, optional; as in `binary_metrics`
+    classes : sequence of k names, optional; for the reasons in `undefined`
+
+    Returns
+    -------
+    dict: the keys of `binary_metrics`
+
+    >>> p = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.0, 0.1, 0.9]]
+    >>> metrics = categorical_metrics([0, 1, 2, 2], p)
+    >>> metrics["accuracy"], round(metrics["recall"], 3)
+    (0.75, 0.833)
+    """
+    labels, p = _categorical(labels, probabilities)
+    k = p.shape[1]
+    if classes is not None and len(classes) != k:
+        raise InputError(f"classes: expected {k} names, one for each column of probabilities, got {len(classes)}.")
+    matrix = confusion(labels, p.argmax(axis=1), k)
+    each, undefined = [], {}
+    for c in range(k):
+        values, reasons = _rates(matrix, c)
+        values["auc"], reasons["auc"] = _auc(labels == c, p[:, c])
+        each.append(values)
+        name = f"class {c if classes is None else printable(classes[c])} against the rest"
+        for metric, reason in reasons.items():
+            if reason:
+                undefined.setdefault(metric, f"{name}: {reason}")
+    macro = {metric: None if metric in undefined else float(np.mean([values[metric] for values in each]))
+             for metric in (*_RATES, "auc")}
+    return _report(matrix, macro, undefined, cce_from_probabilities(labels, p) if loss is None else loss)
+
+
+def auc(labels, probabilities):
+    """Return the area under the ROC curve, exactly: ties count one half. None where only one label occurs.
+
+    >>> auc([0, 1, 1], [0.5, 0.5, 0.7])
+    0.75
+    """
+    labels, p = _binary(labels, probabilities)
+    return _auc(labels == 1, p)[0]
+
+
+def roc(labels, probabilities):
+    """Return the points of the ROC curve: the rates at every threshold, from none predicted positive to all.
+
+    Returns
+    -------
+    false_positive_rates, true_positive_rates : ndarrays, float64, from 0 to 1, a point for each distinct probability
+
+    Raises
+    ------
+    InputError : only one label occurs, and with it only one of the rates
+
+    >>> roc([0, 1, 1], [0.5, 0.5, 0.7])
+    (array([0., 0., 1.]), array([0. , 0.5, 1. ]))
+    """
+    labels, p = _binary(labels, probabilities)
+    if labels.min() == labels.max():
+        raise InputError(f"labels: an ROC curve needs both labels, got only {labels[0]}.")
+    negatives, positives = _counts_by_score(labels == 1, -p)
+    return (np.concatenate([[0], negatives]).cumsum() / negatives.sum(),
+            np.concatenate([[0], positives]).cumsum() / positives.sum())
+
+
+def bce_from_probabilities(labels, probabilities, eps=1e-7):
+    """Return the mean binary cross-entropy of probabilities clipped to [eps, 1 - eps].
+
+    A metric only: training takes its loss from logits, which needs no clipping and knows more than p near 0 and 1.
+
+    >>> round(bce_from_probabilities([1, 0], [1.0, 1.0]), 3)
+    8.059
+    """
+    labels, p = _binary(labels, probabilities)
+    return float(-np.log(np.clip(np.where(labels == 1, p, 1.0 - p), eps, 1.0 - eps)).mean())
+
+
+def cce_from_probabilities(labels, probabilities, eps=1e-7):
+    """Return the mean cross-entropy of (n, k) probabilities clipped to [eps, 1 - eps]; a metric only.
+
+    >>> round(cce_from_probabilities([1], [[0.25, 0.5, 0.25]]), 3)
+    0.693
+    """
+    labels, p = _categorical(labels, probabilities)
+    return float(-np.log(np.clip(p[np.arange(len(p)), labels], eps, 1.0 - eps)).mean())
+
+
+def table(parts):
+    """Return the metrics of several parts as a text table like Table II of the paper, without undefined numbers.
+
+    Parameters
+    ----------
+    parts : dict; from the name of a part (training, validation ...) to its metrics
+
+    >>> print(table({"test": binary_metrics([0, 1], [0.1, 0.2], loss=0.5)}))
+    set   n  accuracy  specificity  precision  recall      F1     AUC    loss
+    test  2   50.00 %     100.00 %  undefined  0.00 %  0.00 %  1.0000  0.5000
+    undefined: test precision, because no sample was predicted positive.
+    """
+    def cell(metrics, key):
+        if metrics[key] is None:
+            return "undefined"
+        return str(metrics[key]) if key == "n" else f"{metrics[key]:.4f}" if key in ("auc", "loss") \
+            else f"{100 * metrics[key]:.2f} %"
+
+    keys = ("n", "accuracy", "specificity", "precision", "recall", "f1", "auc", "loss")
+    rows = [["set", *({"f1": "F1", "auc": "AUC"}.get(key, key) for key in keys)]]
+    rows += [[printable(name), *(cell(metrics, key) for key in keys)] for name, metrics in parts.items()]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    lines += [f"undefined: {printable(name)} {key}, because {reason}."
+              for name, metrics in parts.items() for key, reason in metrics["undefined"].items()]
+    return "\n".join(lines)
+
+
+def _rates(matrix, c):
+    """Return ({rate: value or None}, {rate: reason or None}) of class c of a confusion matrix against the rest."""
+    tp = int(matrix[c, c])
+    fn, fp = int(matrix[c].sum()) - tp, int(matrix[:, c].sum()) - tp
+    tn = int(matrix.sum()) - tp - fn - fp
+    fractions = {"specificity": (tn, tn + fp, "no sample is negative"),
+                 "precision": (tp, tp + fp, "no sample was predicted positive"),
+                 "recall": (tp, tp + fn, "no sample is positive"),
+                 "f1": (2 * tp, 2 * tp + fp + fn, "no sample is positive or was predicted so")}
+    return ({rate: part / whole if whole else None for rate, (part, whole, _) in fractions.items()},
+            {rate: None if whole else reason for rate, (_, whole, reason) in fractions.items()})
+
+
+def _auc(positive, p):
+    """Return (AUC, None), or (None, reason)."""
+    negatives, positives = _counts_by_score(positive, p)
+    if not negatives.any() or not positives.any():
+        return None, "all samples have the same label"
+    # Twice the number of (positive, negative) pairs in the right order, a tie counting once: whole numbers, so exact.
+    below = 2 * (negatives.cumsum() - negatives) + negatives
+    return int(positives @ below) / (2 * int(positives.sum()) * int(negatives.sum())), None
+
+
+def _counts_by_score(positive, scores):
+    """Return the numbers of negatives and of positives at each distinct score, from the lowest score up."""
+    distinct, where = np.unique(scores, return_inverse=True)
+    return (np.bincount(where[~positive], minlength=len(distinct)),
+            np.bincount(where[positive], minlength=len(distinct)))
+
+
+def _report(matrix, values, undefined, loss):
+    n = int(matrix.sum())
+    _check_number("loss", loss, np.inf)
+    return {"n": n, "accuracy": int(matrix.trace()) / n, **{rate: values[rate] for rate in (*_RATES, "auc")},
+            "loss": float(loss), "undefined": {metric: reason for metric, reason in undefined.items() if reason}}
+
+
+def _classes(name, values, k):
+    """Return whole numbers from 0 to k - 1 as an (n,) int64 array, or raise."""
+    values = _column(name, as_array(values, "metrics", name, np.float64))
+    if not ((values >= 0) & (values < k) & (values == np.floor(values))).all():
+        stranger = values[~((values >= 0) & (values < k) & (values == np.floor(values)))][0]
+        raise InputError(f"{name}: expected classes from 0 to {k - 1}, got {stranger:g}.")
+    return values.astype(np.int64)
+
+
+def _binary(labels, probabilities):
+    """Return (n,) labels 0 or 1 and (n,) float64 probabilities, or raise."""
+    labels = _classes("labels", labels, 2)
+    p = _column("probabilities", as_array(probabilities, "metrics", "probabilities", np.float64))
+    _check_probabilities(p, labels, "sigmoid")
+    return labels, p
+
+
+def _categorical(labels, probabilities):
+    """Return (n,) labels and (n, k) float64 probabilities, or raise."""
+    p = as_array(probabilities, "metrics", "probabilities", np.float64)
+    if p.ndim != 2 or p.shape[0] == 0 or p.shape[1] < 2:
+        raise ShapeError(f"probabilities: expected shape (n, k) with n >= 1 and k >= 2, got {p.shape}.")
+    labels = _classes("labels", labels, p.shape[1])
+    _check_probabilities(p, labels, "softmax")
+    sums = p.sum(axis=1)
+    if np.abs(sums - 1).max() > 1e-3:
+        raise InputError(f"probabilities: expected rows that sum to 1, got sums from {sums.min():g} to {sums.max():g}.")
+    return labels, p
+
+
+def _check_probabilities(p, labels, activation):
+    _check_lengths("probabilities", p, labels)
+    check_finite(p, "metrics", "probabilities")
+    if p.min() < 0 or p.max() > 1:
+        raise InputError(f"probabilities: expected values from 0 to 1, got {p.min():g} to {p.max():g}. "
+                         f"Are these logits? Apply the {activation} first.")
+
+
+def _column(name, values):
+    """Return (n,) values from shape (n,) or (n, 1), n >= 1, or raise."""
+    if values.ndim not in (1, 2) or values.shape[1:] not in ((), (1,)) or len(values) == 0:
+        raise ShapeError(f"{name}: expected shape (n,) or (n, 1) with n >= 1, got {values.shape}.")
+    return values.reshape(-1)
+
+
+def _check_lengths(name, values, labels):
+    if len(values) != len(labels):
+        raise ShapeError(f"{name}: expected as many as labels, {len(labels)}, got {len(values)}.")
+
+
+def _check_number(name, value, largest):
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not 0 <= value <= largest or value == np.inf:
+        raise InputError(f"{name}: expected a finite number from 0{'' if largest == np.inf else f' to {largest:g}'}, "
+                         f"got {value!r}.")
