@@ -8,18 +8,14 @@
 forgery. Files hold no time, host or path, so equal content is equal bytes. Nothing in a file names code.
 """
 
-import errno
 import hashlib
 import json
 import math
-import os
-import secrets
-import stat
-from pathlib import Path
 
 import numpy as np
 
-from minicnn.errors import CheckpointError, WeightsError, printable
+from minicnn.errors import WeightsError, printable
+from minicnn.files import open_regular, write_whole
 
 __all__ = ["save", "load"]
 
@@ -37,9 +33,7 @@ _NO_DIGEST = "0" * 64
 def save(path, tensors, metadata):
     """Write arrays and strings to `path`, so that at any moment the old file or the new one is there, whole.
 
-    The bytes go to a new file in the same folder, reach the disk (fsync), and take the name in one step (rename); the
-    folder reaches the disk last. A symbolic link at `path` is replaced, not followed. The file is readable by its owner
-    alone.
+    Equal content is equal bytes. See files.write_whole for how it reaches the disk.
 
     Parameters
     ----------
@@ -52,32 +46,7 @@ def save(path, tensors, metadata):
     CheckpointError
         if it could not be written: the disk is full, the folder is missing or read-only; the old file is intact
     """
-    path = Path(path)
-    parts = _encode(tensors, metadata)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        descriptor = os.open(temporary, flags, 0o600)
-        try:
-            for part in parts:
-                _write_all(descriptor, part)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
-    except BaseException as error:
-        try:
-            os.unlink(temporary)
-        except OSError:
-            pass        # it never came to be
-        if not isinstance(error, OSError):
-            raise
-        raise _not_saved(path, error, sum(len(part) for part in parts)) from error
-    try:
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise CheckpointError(f"{printable(path)}: written, but the folder could not be made durable "
-                              f"({error.strerror}); after a power failure the old file may be back.") from error
+    write_whole(path, _encode(tensors, metadata))
 
 
 def load(path):
@@ -96,7 +65,7 @@ def load(path):
     WeightsError
         if the file is missing, damaged, or not ours; the sentence says which
     """
-    content = _read(Path(path))
+    content = _read(path)
     name = printable(path)
     if len(content) < 8:
         raise WeightsError(f"{name}: too short for a weights file ({len(content)} bytes). "
@@ -141,43 +110,18 @@ def _encode(tensors, metadata):
     return [len(text).to_bytes(8, "little") + text] + arrays
 
 
-def _write_all(descriptor, data):
-    view = memoryview(data)
-    while len(view):
-        view = view[os.write(descriptor, view):]
-
-
-def _sync_folder(folder):
-    descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0))
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _not_saved(path, error, needed):
-    advice = {errno.ENOSPC: "Free some space, or save elsewhere.", errno.EDQUOT: "Your quota is used up: save elsewhere.",
-              errno.EROFS: "The disk is read-only: save elsewhere.", errno.ENOENT: "Make the folder first.",
-              errno.EACCES: "You may not write there: save elsewhere."}.get(error.errno, "Save elsewhere.")
-    return CheckpointError(f"{printable(path)}: not saved, {needed:,} bytes needed: {error.strerror}. {advice} "
-                           "What was there before is intact.")
-
-
 # ---- Reading ---------------------------------------------------------------------------------------------------------
 
 def _read(path):
-    """Return the whole content of a regular file as a bytearray; never blocks on a FIFO or a device."""
+    """Return the whole content of a regular file as a bytearray."""
     name = printable(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        file, size = open_regular(path)
     except OSError as error:
         raise WeightsError(f"{name}: cannot be opened: {error.strerror}.") from None
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise WeightsError(f"{name}: not a regular file.")
-        content = bytearray(status.st_size)
-        if file.readinto(content) != len(content):
+    with file:
+        content = bytearray(size)
+        if file.readinto(content) != size:
             raise WeightsError(f"{name}: changed while it was read. Try again.")
     return content
 
