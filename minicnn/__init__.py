@@ -1,0 +1,37 @@
+"""minicnn: a convolutional network library that one person can read in an evening.
+
+Everything public is named here and imported at first use, so that `import minicnn` costs nothing.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "minicnn.model": ["Sequential"],
+    "minicnn.networks": ["cov19net"],
+    "minicnn.layers": ["Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense", "ReLU", "Sigmoid", "Tanh",
+                       "Softmax", "Dropout"],
+    "minicnn.parameter": ["Parameter"],
+    "minicnn.optimizers": ["Adam", "SGD"],
+    "minicnn.losses": ["BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError"],
+    "minicnn.training": ["History", "Callback", "EarlyStopping", "LearningRateSchedule", "Checkpoint", "CSVHistory"],
+    "minicnn.kernels.threads": ["set_thread_count", "thread_count"],
+    "minicnn.errors": ["MiniCNNError", "ShapeError", "InputError", "DTypeError", "ImageError", "ManifestError",
+                       "WeightsError", "CheckpointError", "NonFiniteError", "RunLockedError", "MissingExtraError"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name):
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'minicnn' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,430 @@
+"""Sequential: the face of the library. Thin: it turns what users hand in into what the rooms below work on."""
+
+import json
+import threading
+
+import numpy as np
+
+from minicnn import weights
+from minicnn.arrays import as_array, check_batch, check_finite
+from minicnn.data.images import Preprocessing
+from minicnn.data.source import ArraySource, open_source
+from minicnn.engines import ENGINES, default_engine
+from minicnn.errors import DTypeError, InputError, MiniCNNError, ShapeError, WeightsError, printable
+from minicnn.layers import LAYERS, Layer
+from minicnn.losses import get_loss
+from minicnn.network import Network
+from minicnn.optimizers import OPTIMIZERS
+from minicnn.shapes import parameter_count, positive_int
+from minicnn.streams import check_seed
+from minicnn.training import Checkpoint, CSVHistory, Trainer, encode_targets
+
+__all__ = ["Sequential"]
+
+_FORMAT = "minicnn model 1"
+
+
+class Sequential:
+    """A network of layers in a row: build it, compile it, fit it, ask it.
+
+    Parameters
+    ----------
+    layers : list of layers (layers.py, or your own)
+    input_shape : tuple of int, without N: (H, W, C) for images
+    seed : int from 0 to 2**64 - 1; decides initial weights, shuffling, augmentation and dropout
+    dtype : "float32" or "float64"
+    engine : "fast" (numba) or "reference" (NumPy, to learn and to debug); `$MINICNN_ENGINE` or "fast" where None
+    classes : names of the classes in the order of the outputs, optional; a manifest brings its own
+
+    Raises
+    ------
+    ShapeError
+        if the layers do not fit together
+
+    Examples
+    --------
+    >>> from minicnn import Sequential, Flatten, Dense, Sigmoid, Adam
+    >>> model = Sequential([Flatten(), Dense(1), Sigmoid()], input_shape=(2, 2, 1), seed=7, engine="reference")
+    >>> model.compile(Adam(learning_rate=0.1), loss="binary_crossentropy")
+    >>> x = np.array([0.0, 1.0]).reshape(2, 1, 1, 1) * np.ones((2, 2, 2, 1))
+    >>> history = model.fit(x, [0, 1], epochs=50, progress=False)
+    >>> (model.predict(x) > 0.5).ravel().tolist()
+    [False, True]
+    """
+
+    def __init__(self, layers, input_shape, seed=0, dtype="float32", engine=None, classes=None):
+        self.seed = check_seed(seed)
+        try:
+            self.dtype = np.dtype(dtype)
+        except TypeError:
+            self.dtype = None
+        if self.dtype not in (np.float32, np.float64):
+            raise DTypeError(f"Sequential: dtype must be 'float32' or 'float64', got {dtype!r}.")
+        self.engine = default_engine() if engine is None else engine
+        if self.engine not in ENGINES:
+            raise InputError(f"Sequential: engine must be one of {', '.join(ENGINES)}, got {self.engine!r}.")
+        if isinstance(input_shape, int) or not hasattr(input_shape, "__iter__"):
+            raise InputError(f"Sequential: input_shape must be a tuple such as (64, 64, 3), got {input_shape!r}.")
+        self.network = Network(layers, input_shape, self.seed, self.dtype, self.engine)
+        self.classes = None if classes is None else tuple(str(name) for name in classes)
+        self.preprocessing = None
+        self.optimizer = self.loss = None
+        self.history = []
+        self.training_digests = None
+        self._trainer = None
+        self._lock = threading.RLock()      # the layers' buffers serve one caller at a time
+
+    @property
+    def layers(self):
+        return self.network.layers
+
+    @property
+    def input_shape(self):
+        return self.network.input_shape
+
+    @property
+    def output_shape(self):
+        return self.network.output_shape
+
+    def compile(self, optimizer, loss):
+        """Choose how to train: an optimizer (Adam, SGD) and a loss, by name or object.
+
+        "binary_crossentropy" wants a final Sigmoid, "categorical_crossentropy" a final Softmax; both are folded into the
+        loss, which is computed from the logits. "mean_squared_error" takes the outputs as they are.
+        """
+        if not hasattr(optimizer, "step"):
+            raise InputError(f"compile: expected an optimizer such as Adam(learning_rate=1e-3), got {optimizer!r}.")
+        self._trainer = Trainer(self.network, get_loss(loss), optimizer, self.seed)
+        self.optimizer, self.loss = optimizer, self._trainer.loss
+
+    def fit(self, x, t=None, *, validation=None, epochs=1, batch_size=32, steps_per_epoch=None, shuffle=True,
+            class_weight=None, callbacks=(), run=None, workers=1, progress=True):
+        """Train for `epochs` more epochs.
+
+        Parameters
+        ----------
+        x : array (N, ...), or a Manifest (with augmentation, if it has one), or a source of data/source.py
+        t : array of targets, where x is an array: (N,) or the shape of the outputs
+        validation : (x, t) or a Manifest, measured after each epoch
+        epochs, batch_size : int >= 1
+        steps_per_epoch : int >= 1, or None for one pass over the data. With a number, batches are always full and run
+            on through the shuffled data, epoch after epoch
+        class_weight : dict from class name or number to the weight of its samples in the loss
+        callbacks : list of Callback (training.py)
+        run : folder that receives last, previous and best.safetensors and history.csv after each epoch
+        workers : int >= 0, threads that prepare batches ahead; never changes a result
+        progress : bool, report on stderr
+
+        Returns
+        -------
+        History of these epochs; epochs go on counting from earlier calls
+
+        Raises
+        ------
+        NonFiniteError
+            in the step where the loss or a gradient becomes NaN or infinite; the weights are those before that step
+        """
+        trainer = self._compiled("fit")
+        epochs = positive_int(epochs, "fit", "epochs")
+        batch_size = positive_int(batch_size, "fit", "batch_size")
+        if steps_per_epoch is not None:
+            steps_per_epoch = positive_int(steps_per_epoch, "fit", "steps_per_epoch")
+        with self._lock:
+            source, targets = self._labelled(x, t, "fit", workers, progress)
+            measured = None
+            if validation is not None:
+                pair = validation if isinstance(validation, tuple) else (validation, None)
+                measured = self._labelled(*pair, "fit, validation", workers, progress)
+            if source.digests is not None:
+                self.training_digests = np.unique(source.digests, axis=0)
+            callbacks = list(callbacks)
+            if run is not None:
+                callbacks = [Checkpoint(run), CSVHistory(f"{run}/history.csv")] + callbacks
+            return trainer.fit(self, source, targets, validation=measured, first_epoch=len(self.history),
+                               epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch, shuffle=shuffle,
+                               sample_weights=self._sample_weights(class_weight, targets), callbacks=callbacks,
+                               workers=workers, progress=progress)
+
+    def predict(self, x, batch_size=32):
+        """Return the outputs for x, in input order: probabilities after a Sigmoid or Softmax.
+
+        Parameters
+        ----------
+        x : array (N, ...), a Manifest, a file name or a list of them
+
+        Returns
+        -------
+        ndarray, shape (N,) + output_shape: a copy; row i is the same bits whatever else is in the batch
+        """
+        with self._lock:
+            source = self._source(x, "predict")
+            batch_size = positive_int(batch_size, "predict", "batch_size")
+            outputs = np.empty((len(source),) + self.output_shape, self.dtype)
+            for start in range(0, len(source), batch_size):
+                samples = np.arange(start, min(start + batch_size, len(source)))
+                outputs[samples] = self.network.forward(source.batch(samples))
+            return outputs
+
+    def evaluate(self, x, t=None, batch_size=32):
+        """Return the metrics of labelled data (metrics.py): accuracy, specificity, precision, recall, f1, auc, loss.
+
+        Arguments as for `fit`; nothing is augmented.
+        """
+        trainer = self._compiled("evaluate")
+        with self._lock:
+            source, targets = self._labelled(x, t, "evaluate")
+            return trainer.evaluate(source, targets, positive_int(batch_size, "evaluate", "batch_size"))
+
+    def train_on_batch(self, x, t, sample_weight=None):
+        """Update the weights once from one batch; return its mean loss before the update."""
+        return self._on_batch(x, t, sample_weight, "train_on_batch", self._compiled("train_on_batch").step)
+
+    def loss_and_gradients(self, x, t, sample_weight=None):
+        """Return (mean loss, [gradient of each parameter]) of one batch, copies, without an update."""
+        loss = self._on_batch(x, t, sample_weight, "loss_and_gradients",
+                              self._compiled("loss_and_gradients").loss_and_gradients)
+        return loss, [p.grad.copy() for p in self.network.parameters]
+
+    def get_weights(self):
+        """Return copies of all parameters in Keras' order: kernel (KH, KW, C, F) or (in, out), then bias, by layer."""
+        return [p.value.copy() for p in self.network.parameters]
+
+    def set_weights(self, arrays):
+        """Set all parameters from arrays in the order and shapes of `get_weights`; all or none."""
+        parameters = self.network.parameters
+        arrays = list(arrays)
+        if len(arrays) != len(parameters):
+            raise ShapeError(f"set_weights: expected {len(parameters)} arrays, got {len(arrays)}.")
+        accepted = []
+        for (name, parameter), array in zip(self.network.named_parameters().items(), arrays):
+            array = as_array(array, "set_weights", name, self.dtype)
+            if array.shape != parameter.value.shape:
+                raise ShapeError(f"set_weights: {name} has shape {parameter.value.shape}, got {array.shape}.")
+            check_finite(array, "set_weights", name)
+            accepted.append(array)
+        with self._lock:
+            for parameter, array in zip(parameters, accepted):
+                parameter.value[...] = array
+
+    def summary(self, plan=False):
+        """Print each layer with its output shape, parameters, FLOPs and bytes (Table I of the paper).
+
+        With plan=True, also the steps in which the engine runs the layers.
+        """
+        print(self.summary_text(plan))
+
+    def summary_text(self, plan=False):
+        """Return what `summary` prints."""
+        rows = [("layer", "type", "output shape", "parameters", "FLOPs", "bytes")]
+        rows.append(("input", "", _by(self.input_shape), "0", "0",
+                     f"{parameter_count([self.input_shape]) * self.dtype.itemsize:,}"))
+        for row in self.network.rows():
+            rows.append((row["name"], row["type"], _by(row["output_shape"]), f"{row['parameters']:,}",
+                         "?" if row["flops"] is None else f"{row['flops']:,}", f"{row['bytes']:,}"))
+        total = parameter_count(p.value.shape for p in self.network.parameters)
+        flops = [row["flops"] or 0 for row in self.network.rows()]
+        widths = [max(len(row[i]) for row in rows) for i in range(6)]
+        lines = ["  ".join(cell.ljust(width) if i < 3 else cell.rjust(width)
+                           for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
+        rule = "-" * max(map(len, lines))
+        lines[1:1] = [rule]
+        lines += [rule, f"Total parameters: {total:,} (all trainable; {total * self.dtype.itemsize:,} bytes as "
+                  f"{self.dtype})", f"Forward pass: {sum(flops) / 1e6:.1f} MFLOP an image; FLOPs and bytes are of one "
+                  "image, a multiply-add counts as two"]
+        if plan:
+            head = None if self.loss is None else self.loss.head
+            lines += ["", f"Plan of the {self.engine} engine ({'training step' if self.loss else 'not compiled'}):"]
+            lines += [f"  {i:2d}  {' + '.join(step)}" for i, step in enumerate(self.network.plan(head), 1)]
+        return "\n".join(lines)
+
+    def save(self, path):
+        """Write the model to `path`, all or nothing: weights, architecture, classes, preprocessing, optimizer, history.
+
+        The file is safetensors (weights.py); equal models are equal bytes. Layers of your own are named in it, but
+        `load` cannot make them: build the model in code and use `load_weights`.
+
+        Raises
+        ------
+        CheckpointError
+            if the file cannot be written; the old one is intact
+        NonFiniteError
+            if a weight is NaN or infinite
+        """
+        with self._lock:
+            tensors = {}
+            for name, parameter in self.network.named_parameters().items():
+                if not np.isfinite(parameter.value).all():
+                    from minicnn.errors import NonFiniteError
+                    raise NonFiniteError(f"save: {name} holds NaN or infinity; such weights are never saved.")
+                tensors[name] = parameter.value
+            metadata = {"format": _FORMAT, "architecture": self._architecture(), "history": self.history,
+                        "classes": self.classes,
+                        "preprocessing": None if self.preprocessing is None else self.preprocessing.to_dict()}
+            if self.optimizer is not None:
+                metadata |= {"loss": self.loss.name, "optimizer": self.optimizer.config()}
+                tensors["optimizer/t"] = np.array(self.optimizer.t, np.int64)
+                for slot, arrays in self.optimizer.state(self.network.parameters).items():
+                    tensors |= {f"optimizer/{slot}/{name}": array
+                                for name, array in zip(self.network.named_parameters(), arrays)}
+            if self.training_digests is not None:
+                tensors["training_images"] = self.training_digests
+            weights.save(path, tensors, {key: value if key == "format" else json.dumps(value, allow_nan=False)
+                                         for key, value in metadata.items()})
+
+    @classmethod
+    def load(cls, path, engine=None):
+        """Read a model that `save` wrote: ready to predict, evaluate, and to go on training.
+
+        Raises
+        ------
+        WeightsError
+            if the file is damaged, not a minicnn model, or holds layers of your own
+        """
+        tensors, metadata = weights.load(path)
+        name = printable(path)
+        try:
+            if metadata.get("format") != _FORMAT:
+                raise WeightsError(f"{name}: expected the format {_FORMAT!r}, "
+                                   f"got {printable(metadata.get('format'))!r}. Was it written by another version?")
+            content = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+            model = _from_architecture(cls, content["architecture"], tensors, engine)
+            model._take_parameters(tensors, name)
+            model._take_content(content, tensors)
+        except WeightsError:
+            raise
+        except (MiniCNNError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise WeightsError(f"{name}: its description of the model cannot be used: {printable(error)}") from None
+        return model
+
+    def load_weights(self, path):
+        """Take the weights of a file that `save` wrote into this model; names and shapes must agree."""
+        tensors, _ = weights.load(path)
+        self._take_parameters(tensors, printable(path))
+
+    # -- behind the doors --
+
+    def _compiled(self, verb):
+        if self._trainer is None:
+            raise InputError(f"{verb}: the model is not compiled. Call model.compile(Adam(), "
+                             "loss='binary_crossentropy') first.")
+        return self._trainer
+
+    def _on_batch(self, x, t, sample_weight, verb, function):
+        x = as_array(x, verb, "x", self.dtype)
+        check_batch(x, self.input_shape, verb, "x")
+        check_finite(x, verb, "x")
+        t = encode_targets(t, self.output_shape, self.loss, self.dtype)
+        if len(t) != len(x):
+            raise ShapeError(f"{verb}: {len(x)} samples, but {len(t)} targets.")
+        if sample_weight is not None:
+            sample_weight = as_array(sample_weight, verb, "sample_weight", np.float64)
+            check_finite(sample_weight, verb, "sample_weight")
+            if sample_weight.shape != (len(x),):
+                raise ShapeError(f"{verb}: expected sample_weight of shape ({len(x)},), got {sample_weight.shape}.")
+        with self._lock:
+            loss, _ = function(x, t, sample_weight)
+            return loss
+
+    def _source(self, x, verb, workers=None, progress=False):
+        """Return x as a source whose images this network takes; preprocessing is the model's once it has one."""
+        preprocessing = self.preprocessing
+        if preprocessing is None and len(self.input_shape) == 3:
+            preprocessing = Preprocessing(*self.input_shape)
+        source = open_source(x, preprocessing, self.classes, verb, workers, progress)
+        if source.shape != self.input_shape:
+            check_batch(np.empty((len(source),) + source.shape, np.bool_), self.input_shape, verb, "x")
+        return source
+
+    def _labelled(self, x, t, verb, workers=None, progress=False):
+        """Return (source, encoded targets) of x with t, or of a manifest with its labels; adopt its classes."""
+        source = self._source(x, verb, workers, progress)
+        if t is None and isinstance(source, ArraySource):
+            raise InputError(f"{verb}: expected targets beside the array x.")
+        targets = encode_targets(source.labels if t is None else t, self.output_shape, self.loss, self.dtype)
+        if len(targets) != len(source):
+            raise ShapeError(f"{verb}: {len(source)} samples, but {len(targets)} targets.")
+        if source.classes is not None:
+            if self.classes is None:
+                self.classes = tuple(source.classes)
+            elif tuple(source.classes) != self.classes:
+                raise InputError(f"{verb}: the data's classes are {', '.join(source.classes)}, the model's "
+                                 f"{', '.join(self.classes)}. Name them in the model's order: classes=[...].")
+        if source.preprocessing is not None:
+            self.preprocessing = source.preprocessing
+        return source, targets
+
+    def _sample_weights(self, class_weight, targets):
+        """Return a float64 weight for each sample, or None."""
+        if class_weight is None:
+            return None
+        several = targets.shape[1:] != (1,)
+        n_classes = targets.shape[-1] if several else 2
+        table = np.ones(n_classes)
+        for key, value in dict(class_weight).items():
+            number = self.classes.index(key) if self.classes and key in self.classes else key
+            if number not in range(n_classes) or not np.isfinite(value) or value < 0:
+                raise InputError(f"class_weight: expected a class (0 to {n_classes - 1}"
+                                 + (f", or {', '.join(self.classes)}" if self.classes else "")
+                                 + f") with a weight of at least 0, got {key!r}: {value!r}.")
+            table[number] = value
+        return table[targets.argmax(axis=-1) if several else (targets[:, 0] > 0.5).astype(int)]
+
+    def _architecture(self):
+        layers = [layer.config() if isinstance(layer, Layer) else {"type": "your own", "name": layer.name}
+                  for layer in self.layers]
+        return {"input_shape": list(self.input_shape), "dtype": str(self.dtype), "seed": self.seed, "layers": layers}
+
+    def _take_parameters(self, tensors, name):
+        for key, parameter in self.network.named_parameters().items():
+            array = tensors.get(key)
+            if array is None or array.shape != parameter.value.shape or array.dtype != parameter.value.dtype:
+                found = "nothing" if array is None else f"{array.shape} {array.dtype}"
+                raise WeightsError(f"{name}: expected {key} of shape {parameter.value.shape} {parameter.value.dtype}, "
+                                   f"found {found}. Is it a file of another network?")
+            if not np.isfinite(array).all():
+                raise WeightsError(f"{name}: {key} holds NaN or infinity.")
+        with self._lock:
+            for key, parameter in self.network.named_parameters().items():
+                parameter.value[...] = tensors[key]
+
+    def _take_content(self, content, tensors):
+        """Take classes, preprocessing, history, digests and the optimizer's state from a file's content."""
+        if content.get("classes") is not None:
+            self.classes = tuple(str(name) for name in content["classes"])
+        if content.get("preprocessing") is not None:
+            self.preprocessing = Preprocessing.from_dict(content["preprocessing"])
+        self.history = [{str(k): None if v is None else float(v) if k != "epoch" else int(v) for k, v in row.items()}
+                        for row in content.get("history", [])]
+        self.training_digests = tensors.get("training_images")
+        if "optimizer" in content:
+            config = dict(content["optimizer"])
+            self.compile(OPTIMIZERS[config.pop("type")](**config), content["loss"])
+            state = {slot: [tensors[f"optimizer/{slot}/{key}"] for key in self.network.named_parameters()]
+                     for slot in self.optimizer.slots}
+            self.optimizer.restore(tensors["optimizer/t"], state)
+            self.optimizer.state(self.network.parameters)
+
+
+def _from_architecture(cls, architecture, tensors, engine):
+    """Make a model from a file's description, after checking that the file holds arrays of the shapes it implies."""
+    layers = []
+    for config in architecture["layers"]:
+        config = dict(config)
+        kind = config.pop("type")
+        if kind not in LAYERS:
+            raise WeightsError(f"the layer {printable(config.get('name'))!r} is not one of minicnn's. Build the model "
+                               "in code and use model.load_weights(path).")
+        config = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+        layers.append(LAYERS[kind](**config))
+    shape = tuple(positive_int(size, "architecture", "input_shape") for size in architecture["input_shape"])
+    for layer in layers:
+        shape, laws = layer.infer(shape)
+        for name, parameter_shape, _ in laws:
+            array = tensors.get(f"{layer.name}/{name}")
+            if array is None or array.shape != parameter_shape:
+                raise WeightsError(f"expected {printable(layer.name)}/{name} of shape {parameter_shape}.")
+    return cls(layers, tuple(architecture["input_shape"]), architecture["seed"], architecture["dtype"], engine)
+
+
+def _by(shape):
+    return " x ".join(map(str, shape))

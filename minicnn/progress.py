@@ -1,0 +1,49 @@
+"""What a waiting person sees, on stderr: a bar with rate and time left on a terminal, plain lines otherwise."""
+
+import sys
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Count up to `total`; `say` prints a line that stays.
+
+    A bar needs a terminal and tqdm (extra `app`); without either only the lines of `say` appear. With enabled=False
+    nothing does.
+
+    >>> with Progress(2, "epoch 1/1", enabled=False) as progress:
+    ...     progress.advance()
+    """
+
+    def __init__(self, total, label, unit="it", enabled=True):
+        self._bar = _bar(total, label, unit) if enabled and sys.stderr.isatty() else None
+        self._enabled = enabled
+
+    def advance(self, n=1, **figures):
+        """Move the bar on by n, showing figures such as loss=0.31 behind it."""
+        if self._bar is not None:
+            if figures:
+                self._bar.set_postfix({name: f"{value:.4f}" for name, value in figures.items()}, refresh=False)
+            self._bar.update(n)
+
+    def say(self, line):
+        """Print a line above the bar."""
+        if self._enabled:
+            if self._bar is not None:
+                self._bar.clear()
+            print(line, file=sys.stderr, flush=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _bar(total, label, unit):
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True, file=sys.stderr)
