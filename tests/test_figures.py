@@ -1,0 +1,213 @@
+"""Figures: what they show, that they leave no trace of time or place, and that no name can break them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minicnn import metrics
+from minicnn.data.augmentation import TECHNIQUES, Augmentation
+from minicnn.errors import CheckpointError, InputError, MissingExtraError, ShapeError
+from minicnn.report import figures
+
+HISTORY = [{"epoch": e, "loss": 1 / e, "accuracy": 1 - 0.3 / e, "val_loss": 1.2 / e, "val_accuracy": 1 - 0.4 / e}
+           for e in range(1, 6)]
+IMAGES = np.arange(6 * 8 * 8, dtype=np.uint8).reshape(6, 8, 8)
+LABELS, PREDICTED = np.array([0, 1, 0, 1, 0, 1]), np.array([0, 1, 1, 1, 0, 0])
+PROBABILITIES = np.array([0.1, 0.9, 0.6, 0.8, 0.2, 0.3])
+HOSTILE = ["$\\frac{", "_hidden", "a\x1b[2J\u202e\n", "肺炎", "", "x" * 200]
+
+
+@pytest.fixture
+def caught(monkeypatch):
+    """Collect the figures that are saved, to look inside."""
+    seen, save = [], figures._save
+
+    def keep(figure, path):
+        seen.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(figures, "_save", keep)
+    return seen
+
+
+def draw_all(folder, classes=("normal", "covid")):
+    folder.mkdir()
+    figures.curves(HISTORY, folder / "curves.png")
+    figures.confusion_matrix([[3, 1], [1, 3]], classes, folder / "confusion.png")
+    figures.roc({classes[0]: (*metrics.roc(LABELS, PROBABILITIES), 0.9)}, folder / "roc.png")
+    figures.sample_grid(IMAGES, LABELS, PREDICTED, PROBABILITIES, classes, folder / "grid.png")
+    figures.augmentation_sheet(IMAGES[:2], folder / "sheet.png", Augmentation.paper())
+    return sorted(folder.iterdir())
+
+
+def test_equal_input_gives_equal_bytes_without_metadata(tmp_path):
+    first, second = draw_all(tmp_path / "a"), draw_all(tmp_path / "b")
+    assert len(first) == 5
+    for one, other in zip(first, second):
+        assert one.read_bytes() == other.read_bytes()
+        with Image.open(one) as picture:
+            assert picture.format == "PNG" and set(picture.info) == {"dpi"}
+            assert 2 < np.asarray(picture.convert("L")).std()
+        assert one.stat().st_mode & 0o077 == 0
+
+
+def test_nothing_global_is_touched(tmp_path):
+    code = """if True:
+        import sys, matplotlib
+        before = dict(matplotlib.rcParams)
+        from minicnn.report import figures
+        assert "matplotlib.figure" not in sys.modules
+        figures.curves([{"epoch": 1, "loss": 0.5}], sys.argv[1])
+        assert "matplotlib.pyplot" not in sys.modules
+        assert dict(matplotlib.rcParams) == before
+    """
+    subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path / "x.png"], check=True)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_cannot_break_a_picture(tmp_path, name):
+    draw_all(tmp_path / "hostile", ("normal", name))
+
+
+# ---- Curves ----------------------------------------------------------------------------------------------------------
+
+def lines_of(ax):
+    return {line.get_label(): line.get_ydata().tolist() for line in ax.get_lines()}
+
+
+def test_curves_show_both_sets(tmp_path, caught):
+    figures.curves(HISTORY, tmp_path / "curves.png")
+    loss, accuracy = caught[0].axes
+    assert lines_of(loss) == {"training": [row["loss"] for row in HISTORY],
+                              "validation": [row["val_loss"] for row in HISTORY]}
+    assert lines_of(accuracy)["validation"] == [row["val_accuracy"] for row in HISTORY]
+    assert loss.get_ylim()[0] == 0 and loss.get_ylim()[1] > 1.2
+    assert accuracy.get_ylim()[0] == pytest.approx(0.5) and accuracy.get_ylim()[1] >= 1
+    assert all(tick == int(tick) for tick in loss.get_xticks())
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 200])
+def test_epoch_ticks_are_whole_numbers(tmp_path, caught, n):
+    figures.curves([{"epoch": e, "loss": 0.5, "accuracy": 1.0} for e in range(1, n + 1)], tmp_path / "curves.png")
+    for ax in caught[0].axes:
+        ticks = [tick for tick in ax.get_xticks() if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
+        assert ticks and all(tick == int(tick) for tick in ticks)
+
+
+def test_gaps_where_nothing_was_measured(tmp_path, caught):
+    figures.curves([{"epoch": 1, "loss": 0.5, "val_loss": None}, {"epoch": 2, "loss": float("nan"), "val_loss": 0.4},
+                    {"epoch": 3, "loss": float("inf")}], tmp_path / "curves.png")
+    loss, accuracy = caught[0].axes
+    np.testing.assert_array_equal(lines_of(loss)["training"], [0.5, np.nan, np.nan])
+    np.testing.assert_array_equal(lines_of(loss)["validation"], [np.nan, 0.4, np.nan])
+    assert np.isfinite(loss.get_ylim()).all()
+    assert not accuracy.get_lines() and accuracy.texts[0].get_text() == "not recorded"
+
+
+def test_curves_need_epochs(tmp_path):
+    with pytest.raises(InputError, match=r"history: expected at least one epoch, got none\."):
+        figures.curves([], tmp_path / "x.png")
+    with pytest.raises(InputError, match=r"history: row 1 has no 'epoch'; it has loss\."):
+        figures.curves([{"epoch": 1, "loss": 1}, {"loss": 2}], tmp_path / "x.png")
+    assert not list(tmp_path.iterdir())
+
+
+# ---- Confusion matrix and ROC ----------------------------------------------------------------------------------------
+
+def test_confusion_matrix_shows_counts_and_shares(tmp_path, caught):
+    figures.confusion_matrix([[1999, 1], [0, 0]], ["normal", "covid"], tmp_path / "x.png")
+    ax = caught[0].axes[0]
+    assert [text.get_text() for text in ax.texts] == ["1,999", "100.0 %", "1", "0.1 %", "0", "-", "0", "-"]
+    assert ax.get_title(loc="left") == "1,999 of 2,000 right"
+    with pytest.raises(ShapeError, match=r"matrix: expected shape \(k, k\), got \(2, 3\)\."):
+        figures.confusion_matrix(np.zeros((2, 3)), ["a", "b"], tmp_path / "y.png")
+    with pytest.raises(InputError, match=r"classes: expected 2 names, got 3\."):
+        figures.confusion_matrix(np.zeros((2, 2)), ["a", "b", "c"], tmp_path / "y.png")
+
+
+def test_roc_names_each_curve_with_its_area(tmp_path, caught):
+    x, y = metrics.roc(LABELS, PROBABILITIES)
+    figures.roc({"validation": (x, y, 0.96), "test": (x, y, 0.5)}, tmp_path / "x.png")
+    ax = caught[0].axes[0]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["AUC 0.960  validation", "AUC 0.500  test"]
+    np.testing.assert_array_equal(ax.get_lines()[1].get_xydata(), np.stack([x, y], axis=1))
+    for number in (0, 7):
+        with pytest.raises(InputError, match=rf"curves: expected 1 to 6 ROC curves, got {number}\."):
+            figures.roc({str(i): (x, y, 0.5) for i in range(number)}, tmp_path / "y.png")
+
+
+# ---- Images ----------------------------------------------------------------------------------------------------------
+
+def test_sample_grid_frames_mistakes_and_tells_labels(tmp_path, caught):
+    figures.sample_grid(IMAGES, LABELS, PREDICTED, PROBABILITIES, ["normal", "covid"], tmp_path / "x.png")
+    axes = [ax for ax in caught[0].axes if ax.axison]
+    framed = [all(spine.get_visible() for spine in ax.spines.values()) for ax in axes]
+    assert framed == [False, False, True, False, False, True]
+    assert [ax.get_title(loc="left") for ax in axes] == ["normal", "covid"] * 3
+    assert [ax.get_xlabel() for ax in axes] == ["normal 0.90", "covid 0.90", "covid 0.60", "covid 0.80", "normal 0.80",
+                                                "normal 0.70"]
+    np.testing.assert_array_equal(axes[1].get_images()[0].get_array(), IMAGES[1] / 255)
+    assert caught[0].get_suptitle().startswith("6 images, 2 predicted wrongly (framed)")
+    figures.sample_grid(IMAGES[:1, ..., np.newaxis] / np.float32(255), [1], [1], [[0.1, 0.7, 0.2]], "abc",
+                        tmp_path / "y.png")
+    assert caught[1].axes[0].get_xlabel() == "b 0.70"
+    assert caught[1].get_suptitle().startswith("1 image, none predicted wrongly\n")
+
+
+@pytest.mark.parametrize("changed, error, message", [
+    ({"images": IMAGES[:0]}, ShapeError, r"images: expected shape \(n, H, W\), .*, got \(0, 8, 8\)\."),
+    ({"images": IMAGES[0]}, ShapeError, r"images: expected shape .*, got \(8, 8\)\."),
+    ({"images": np.zeros((6, 3, 8, 8))}, ShapeError, r"images: expected shape .*, got \(6, 3, 8, 8\)\."),
+    ({"labels": LABELS[:3]}, ShapeError, r"labels: expected one for each of the 6 images, got 3\."),
+    ({"probabilities": [0.5]}, ShapeError, r"probabilities: expected one for each of the 6 images, got 1\."),
+    ({"predicted": PREDICTED + 1}, InputError, r"predicted: expected classes from 0 to 1, got 1 to 2\."),
+    ({"classes": ["normal"]}, InputError, r"labels: expected classes from 0 to 0, got 0 to 1\."),
+])
+def test_sample_grid_checks_its_arguments(tmp_path, changed, error, message):
+    arguments = dict(images=IMAGES, labels=LABELS, predicted=PREDICTED, probabilities=PROBABILITIES,
+                     classes=["normal", "covid"], path=tmp_path / "x.png") | changed
+    with pytest.raises(error, match=message):
+        figures.sample_grid(**arguments)
+
+
+def test_augmentation_sheet_has_a_row_for_each_technique_or_epoch(tmp_path, caught):
+    figures.augmentation_sheet(IMAGES[:2], tmp_path / "x.png", Augmentation.paper())
+    assert [ax.get_ylabel() for ax in caught[0].axes[::2]] == [name.replace("_", " ") for name in TECHNIQUES]
+    np.testing.assert_array_equal(caught[0].axes[2].get_images()[0].get_array()[..., 0],
+                                  (IMAGES[0, ::-1] / 255).astype(np.float32))
+    figures.augmentation_sheet(np.stack([IMAGES] * 3, axis=-1), tmp_path / "y.png", Augmentation.honest(), epochs=1)
+    assert [ax.get_ylabel() for ax in caught[1].axes[::6]] == ["original", "epoch 1"]
+
+
+# ---- Disk and extras -------------------------------------------------------------------------------------------------
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    target = tmp_path / "curves.png"
+    target.write_bytes(b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("minicnn.report.writing.os.replace", full)
+        with pytest.raises(CheckpointError, match=r"curves\.png: not written \(No space left on device\)\. Choose a"):
+            figures.curves(HISTORY, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"] and target.read_bytes() == b"old"
+    with pytest.raises(CheckpointError, match=r"nowhere/x\.png: not written \(No such file or directory\)"):
+        figures.curves(HISTORY, tmp_path / "nowhere" / "x.png")
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "elsewhere").write_bytes(b"mine")
+    (tmp_path / "x.png").symlink_to(tmp_path / "elsewhere")
+    figures.curves(HISTORY, tmp_path / "x.png")
+    assert (tmp_path / "elsewhere").read_bytes() == b"mine" and not (tmp_path / "x.png").is_symlink()
+
+
+def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match=r'drawing pictures needs matplotlib, .* pip install "minicnn\[app\]"'):
+        figures.curves(HISTORY, tmp_path / "x.png")
