@@ -1,0 +1,345 @@
+"""The command line: `minicnn train`, `evaluate`, `predict`, `summary`, `data`, `doctor`.
+
+Thin: each command reads its options, calls the room that does the work, and prints. Rooms are imported inside the
+commands, so that --help answers at once. Results go to stdout, progress and errors to stderr.
+"""
+
+import argparse
+import faulthandler
+import json
+import os
+import signal
+import sys
+
+from minicnn import __version__
+from minicnn.errors import (CheckpointError, MiniCNNError, MissingExtraError, RunLockedError, WeightsError, printable)
+
+__all__ = ["main"]
+
+NOT_A_DEVICE = ("minicnn is a tool for teaching and research, not a medical device: its output must not be used for "
+                "diagnosis or treatment.")
+
+DONE, CHECK_FAILED, USAGE, BAD_DATA, BAD_CHECKPOINT, LOCKED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised in the main thread so that files are closed and locks go."""
+
+
+def main(arguments=None):
+    """Run one command; return its exit code (0 done, 1 a check said no, 2 usage, 3 bad data, numbers or memory,
+    4 checkpoint or weights file, 5 run folder locked, 130 interrupted, 143 terminated)."""
+    options = _parser().parse_args(arguments)
+    if not faulthandler.is_enabled():
+        faulthandler.enable()
+    before = _on_sigterm(_terminate)
+    try:
+        if getattr(options, "threads", None) is not None:
+            from minicnn.kernels.threads import set_thread_count
+            set_thread_count(options.threads)
+        return options.run(options) or DONE
+    except KeyboardInterrupt:
+        print("minicnn: interrupted" + _how_to_resume(options), file=sys.stderr)
+        return INTERRUPTED
+    except _Terminated:
+        print("minicnn: terminated" + _how_to_resume(options), file=sys.stderr)
+        return TERMINATED
+    except BrokenPipeError:
+        # Whoever read our output has left: nobody to tell. Python must not try to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except (MiniCNNError, MemoryError) as error:
+        if options.debug:
+            raise
+        sentence = str(error) or "out of memory. Try a smaller --batch-size, or fewer --workers."
+        # A manifest lists its problems, one a line; all else is one line.
+        print(f"minicnn: {sentence}", file=sys.stderr)
+        return _exit_code(error)
+    finally:
+        _on_sigterm(before)
+
+
+def _exit_code(error):
+    if isinstance(error, RunLockedError):
+        return LOCKED
+    if isinstance(error, (CheckpointError, WeightsError)):
+        return BAD_CHECKPOINT
+    return USAGE if isinstance(error, MissingExtraError) else BAD_DATA
+
+
+def _on_sigterm(handler):
+    """Install a handler for SIGTERM where this is the main thread; return the one before."""
+    try:
+        return signal.signal(signal.SIGTERM, handler)
+    except ValueError:
+        return None
+
+
+def _terminate(number, frame):
+    raise _Terminated
+
+
+def _how_to_resume(options):
+    folder = getattr(options, "folder", None)
+    if folder is None or not (folder / "last.safetensors").exists():
+        return "."
+    return f"; finished epochs are kept. Go on with:\n  minicnn train --resume {printable(folder)}"
+
+
+# ---- The commands ----------------------------------------------------------------------------------------------------
+
+def _train(options):
+    from pathlib import Path
+
+    from minicnn import experiment, runs
+
+    if options.resume is not None:
+        options.folder = Path(options.resume)
+        return _show(options, experiment.resume(options.folder, progress=not options.quiet, threads=options.threads))
+    options.folder = Path(options.out) if options.out is not None else runs.next_folder()
+    plan = experiment.Plan(data=options.data, protocol=options.protocol, augmentation=options.augmentation,
+                           epochs=options.epochs, steps_per_epoch=options.steps_per_epoch,
+                           batch_size=options.batch_size, learning_rate=options.learning_rate, seed=options.seed,
+                           classes=options.classes, columns=options.columns, workers=options.workers,
+                           allow_outside_root=options.allow_outside_root)
+    return _show(options, experiment.train(plan, options.folder, progress=not options.quiet))
+
+
+def _show(options, result):
+    """Print what a finished run has to say: JSON, or the table and the paths."""
+    if options.json:
+        print(json.dumps(result.metrics, allow_nan=False))
+        return
+    print(result.table())
+    if result.pictures:
+        print("\nPictures: " + ", ".join(printable(path) for path in result.pictures))
+    print(f"Run folder: {printable(result.folder)}")
+
+
+def _evaluate(options):
+    from minicnn import experiment
+    result = experiment.evaluate(options.run_folder, data=options.data, report=options.report, columns=options.columns,
+                                 workers=options.workers, allow_outside_root=options.allow_outside_root,
+                                 progress=not options.quiet)
+    if options.json:
+        print(json.dumps(result.metrics, allow_nan=False))
+    else:
+        print(result.table())
+        if options.report:
+            print(f"\nReport: {printable(options.report)}")
+
+
+def _predict(options):
+    from minicnn import experiment
+    rows = experiment.predict(options.run_folder, options.files, csv=options.csv)
+    if options.json:
+        print(json.dumps(rows, allow_nan=False))
+        return
+    width = max(len(printable(row["path"])) for row in rows)
+    for row in rows:
+        print(f"{printable(row['path']):{width}}  {printable(row['prediction'])}  {row['probability']:.4f}")
+
+
+def _summary(options):
+    if options.what == "cov19net":
+        from minicnn import cov19net
+        model = cov19net()
+    else:
+        from minicnn import experiment
+        model = experiment.load_model(options.what)
+    model.summary(plan=options.plan)
+
+
+def _data_phantom(options):
+    from minicnn.data import phantom
+    from minicnn.progress import Progress
+    with Progress(options.n, "images", "image", not options.quiet) as bar:
+        manifest = phantom.write(options.folder_out, n=options.n, seed=options.seed, size=options.size,
+                                 progress=bar.advance)
+    print(f"{options.n} synthetic radiographs in {printable(options.folder_out)}\n"
+          f"Train on them: minicnn train --data {printable(manifest)}")
+
+
+def _data_split(options):
+    from minicnn import experiment
+    print(experiment.split_table(options.data, protocol=options.protocol, seed=options.seed, classes=options.classes,
+                                 columns=options.columns, allow_outside_root=options.allow_outside_root,
+                                 workers=options.workers, out=options.out, progress=not options.quiet))
+
+
+def _doctor(options):
+    from minicnn import doctor
+    facts = doctor.examine()
+    print(json.dumps(facts, allow_nan=False) if options.json else doctor.report(facts))
+
+
+# ---- The options -----------------------------------------------------------------------------------------------------
+
+def _parser():
+    parser = _Parser(prog="minicnn", description="Train COV-19Net on chest radiographs, on a CPU, and see how well it "
+                     "does. " + NOT_A_DEVICE, epilog="""examples:
+  minicnn train                                  embedded synthetic radiographs, no files, no network
+  minicnn train --data radiographs/index.csv     your own, split by patient
+  minicnn evaluate runs/001 --data other.csv     the trained network on other images
+  minicnn predict runs/001 scan.png              one image
+  minicnn COMMAND --help                         all options of a command""")
+    parser.add_argument("--version", action="version", version=f"minicnn {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _train_options(commands)
+    _evaluate_options(commands)
+    _predict_options(commands)
+    summary = _command(commands, "summary", _summary, "print a network's layers, parameters and costs", """examples:
+  minicnn summary                    COV-19Net: Table I of the paper
+  minicnn summary runs/001 --plan    a trained network, and the steps in which it runs""")
+    summary.add_argument("what", nargs="?", default="cov19net", metavar="cov19net | RUN | FILE",
+                         help="what to describe (default: cov19net)")
+    summary.add_argument("--plan", action="store_true", help="also print the steps in which the engine runs the layers")
+    _data_options(commands)
+    doctor = _command(commands, "doctor", _doctor, "print versions, threads, the kernel cache and the speed reached")
+    doctor.add_argument("--json", action="store_true", help="print JSON on stdout")
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser that keeps the lines of its epilog."""
+
+    def __init__(self, **settings):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+
+
+def _command(commands, name, run, help_line, epilog=None, description=""):
+    command = commands.add_parser(name, help=help_line, description=(help_line[0].upper() + help_line[1:] + ". "
+                                                                    + description).strip(), epilog=epilog)
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.set_defaults(run=run)
+    return command
+
+
+def _source_options(command, required=False):
+    if required:
+        command.add_argument("data", metavar="SOURCE", help="a folder with one folder per class, or a CSV file")
+    else:
+        command.add_argument("--data", metavar="SOURCE", help="a folder with one folder per class, or a CSV with the "
+                             "columns path,label and, where known, patient_id,source,view,split")
+    command.add_argument("--columns", type=_columns, metavar="NAME=HEADER[,...]",
+                         help="how the CSV calls its columns, such as label=finding,patient_id=subject")
+    command.add_argument("--allow-outside-root", action="store_true",
+                         help="read images that lie outside the folder of the CSV")
+    command.add_argument("--workers", type=_whole(0, 64), metavar="N",
+                         help="threads that decode and prepare images; never changes a result")
+
+
+def _train_options(commands):
+    train = _command(commands, "train", _train, "train COV-19Net and measure it", """examples:
+  minicnn train                                              embedded synthetic radiographs, made from the seed
+  minicnn train --data radiographs/ --out runs/mine          a folder with one folder per class
+  minicnn train --data index.csv --protocol paper --seed 1   the paper's own protocol, which leaks
+  minicnn train --resume runs/mine                           go on after an interruption""")
+    _source_options(train)
+    train.add_argument("--out", metavar="RUN", help="the run folder (default: the next free runs/NNN)")
+    train.add_argument("--epochs", type=_whole(1), default=20, metavar="N", help="default: %(default)s")
+    train.add_argument("--steps-per-epoch", type=_whole(1), default=100, metavar="N",
+                       help="batches an epoch (default: %(default)s; the paper says 100 in one place, 200 in another)")
+    train.add_argument("--batch-size", type=_whole(1), default=32, metavar="N", help="default: %(default)s")
+    train.add_argument("--learning-rate", type=_positive, default=1e-3, metavar="RATE", help="default: %(default)s")
+    train.add_argument("--seed", type=_whole(0, 2**64 - 1), default=0, metavar="N",
+                       help="decides split, initial weights, order and augmentation; repeats a run to the bit "
+                            "(default: %(default)s)")
+    train.add_argument("--protocol", choices=["honest", "paper"], default="honest",
+                       help="honest: 70/15/15 by patient, augmentation in training only; paper: augment, then split "
+                            "70/30 by image, as published: copies of one radiograph fall on both sides, so its "
+                            "validation figures are too good (default: %(default)s)")
+    train.add_argument("--augmentation", choices=["honest", "paper", "none"], default=None,
+                       help="what training images go through under the honest protocol (default: honest)")
+    train.add_argument("--recipe", choices=["paper"], default="paper", help="the training recipe (default: %(default)s)")
+    train.add_argument("--classes", type=_classes, metavar="NEGATIVE,POSITIVE[,...]", help="labels in the order of the "
+                       "outputs; needed where it is not plain which of two is the positive one")
+    train.add_argument("--threads", type=_whole(1, 256), metavar="N", help="threads that compute; never changes a "
+                       "result (default: the cores available)")
+    train.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, with its options")
+    _output_options(train)
+
+
+def _evaluate_options(commands):
+    evaluate = _command(commands, "evaluate", _evaluate, "measure a trained network", """examples:
+  minicnn evaluate runs/001                              what was measured when training ended
+  minicnn evaluate runs/001 --data hospital/index.csv    on other images
+  minicnn evaluate runs/001 --report page.html           as a page with pictures""", NOT_A_DEVICE)
+    evaluate.add_argument("run_folder", metavar="RUN", help="a run folder, or a .safetensors file")
+    _source_options(evaluate)
+    evaluate.add_argument("--report", metavar="FILE.html", help="write a self-contained page")
+    evaluate.add_argument("--threads", type=_whole(1, 256), metavar="N", help="threads that compute")
+    _output_options(evaluate)
+
+
+def _predict_options(commands):
+    predict = _command(commands, "predict", _predict, "ask a trained network about images", """examples:
+  minicnn predict runs/001 scan.png
+  minicnn predict runs/001 scans/*.png --csv out.csv""", NOT_A_DEVICE)
+    predict.add_argument("run_folder", metavar="RUN", help="a run folder, or a .safetensors file")
+    predict.add_argument("files", nargs="+", metavar="FILE", help="image files")
+    predict.add_argument("--csv", metavar="OUT", help="also write a CSV with one row a file, in order")
+    predict.add_argument("--threads", type=_whole(1, 256), metavar="N", help="threads that compute")
+    predict.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
+def _data_options(commands):
+    data = commands.add_parser("data", help="make or inspect images",
+                               description="Make or inspect collections of images.")
+    parts = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    phantom = _command(parts, "phantom", _data_phantom, "write synthetic radiographs as files with a manifest",
+                       """example:
+  minicnn data phantom phantoms/ --n 820 && minicnn train --data phantoms/manifest.csv""")
+    phantom.add_argument("folder_out", metavar="DIR", help="a folder that is empty or not there yet")
+    phantom.add_argument("--n", type=_whole(2, 10**7), default=820, metavar="N", help="images (default: %(default)s)")
+    phantom.add_argument("--seed", type=_whole(0, 2**64 - 1), default=0, metavar="N", help="default: %(default)s")
+    phantom.add_argument("--size", type=_whole(32, 2048), default=256, metavar="PIXELS", help="default: %(default)s")
+    phantom.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    split = _command(parts, "split", _data_split, "show, and write, which image falls into which part")
+    _source_options(split, required=True)
+    split.add_argument("--protocol", choices=["honest", "paper"], default="honest", help="default: %(default)s")
+    split.add_argument("--seed", type=_whole(0, 2**64 - 1), default=0, metavar="N", help="default: %(default)s")
+    split.add_argument("--classes", type=_classes, metavar="NEGATIVE,POSITIVE[,...]", help="labels in order")
+    split.add_argument("--out", metavar="FILE.csv", help="write a manifest with a split column")
+    split.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def _output_options(command):
+    command.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    command.add_argument("--json", action="store_true", help="print the metrics as JSON on stdout")
+
+
+def _whole(low, high=2**31 - 1):
+    def whole(text):
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text!r}")
+        return value
+    return whole
+
+
+def _positive(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return value
+
+
+def _classes(text):
+    names = [name.strip() for name in text.split(",")]
+    if len(names) < 2 or "" in names or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"expected two or more different names with commas between, got {text!r}")
+    return names
+
+
+def _columns(text):
+    pairs = [pair.split("=", 1) for pair in text.split(",")]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise argparse.ArgumentTypeError(f"expected NAME=HEADER[,NAME=HEADER...], got {text!r}")
+    return dict(pairs)
