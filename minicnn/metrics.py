@@ -20,8 +20,11 @@ from minicnn.arrays import as_array, check_finite
 from minicnn.errors import InputError, ShapeError, printable
 
 __all__ = ["confusion", "binary_metrics", "categorical_metrics", "auc", "roc", "bce_from_probabilities",
-           "cce_from_probabilities", "table"]
+           "cce_from_probabilities", "HEADS", "shown", "table"]
 
+# The keys of a metrics object, in the order of Table II of the paper, and how people read them.
+HEADS = {"n": "n", "accuracy": "accuracy", "specificity": "specificity", "precision": "precision", "recall": "recall",
+         "f1": "F1", "auc": "AUC", "loss": "loss"}
 _RATES = ("specificity", "precision", "recall", "f1")
 
 
@@ -175,8 +178,19 @@ def cce_from_probabilities(labels, probabilities, eps=1e-7):
     return float(-np.log(np.clip(p[np.arange(len(p)), labels], eps, 1.0 - eps)).mean())
 
 
+def shown(metrics):
+    """Return the metrics as texts in the order of `HEADS`: shares in percent, AUC and loss with four decimals.
+
+    >>> shown(binary_metrics([0, 1], [0.1, 0.2], loss=0.5))
+    ['2', '50.00 %', '100.00 %', 'undefined', '0.00 %', '0.00 %', '1.0000', '0.5000']
+    """
+    forms = {"n": "{}", "auc": "{:.4f}", "loss": "{:.4f}"}
+    return ["undefined" if metrics[key] is None else forms.get(key, "{:.2%}").format(metrics[key]).replace("%", " %")
+            for key in HEADS]
+
+
 def table(parts):
-    """Return the metrics of several parts as a text table like Table II of the paper, without undefined numbers.
+    """Return the metrics of several parts as a text table like Table II of the paper, with reasons below it.
 
     Parameters
     ----------
@@ -187,18 +201,10 @@ def table(parts):
     test  2   50.00 %     100.00 %  undefined  0.00 %  0.00 %  1.0000  0.5000
     undefined: test precision, because no sample was predicted positive.
     """
-    def cell(metrics, key):
-        if metrics[key] is None:
-            return "undefined"
-        return str(metrics[key]) if key == "n" else f"{metrics[key]:.4f}" if key in ("auc", "loss") \
-            else f"{100 * metrics[key]:.2f} %"
-
-    keys = ("n", "accuracy", "specificity", "precision", "recall", "f1", "auc", "loss")
-    rows = [["set", *({"f1": "F1", "auc": "AUC"}.get(key, key) for key in keys)]]
-    rows += [[printable(name), *(cell(metrics, key) for key in keys)] for name, metrics in parts.items()]
+    rows = [["set", *HEADS.values()]] + [[printable(name), *shown(metrics)] for name, metrics in parts.items()]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    lines += [f"undefined: {printable(name)} {key}, because {reason}."
+    lines += [f"undefined: {printable(name)} {HEADS[key]}, because {reason}."
               for name, metrics in parts.items() for key, reason in metrics["undefined"].items()]
     return "\n".join(lines)
 
