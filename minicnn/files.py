@@ -4,11 +4,13 @@ import errno
 import os
 import secrets
 import stat
+import tempfile
+import warnings
 from pathlib import Path
 
 from minicnn.errors import CheckpointError, printable
 
-__all__ = ["write_whole", "open_regular"]
+__all__ = ["write_whole", "open_regular", "private_folder"]
 
 
 def write_whole(path, parts):
@@ -77,6 +79,34 @@ def open_regular(path):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return open(descriptor, "rb"), status.st_size
+
+
+def private_folder(name, what, without):
+    """Return the folder `name` of minicnn's caches, made with mode 0700 where missing, or None after one warning.
+
+    It is `$MINICNN_CACHE_DIR/name`, else `$XDG_CACHE_HOME/minicnn/name`, else `~/.cache/minicnn/name`. A folder that
+    belongs to somebody else, that others can write to, or that is a symbolic link is not trusted; one that cannot be
+    written to is of no use. The warning says `what` is missing and how we go on `without` it.
+    """
+    base = os.environ.get("MINICNN_CACHE_DIR")
+    if base is None:
+        cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        base = os.path.join(cache_home, "minicnn")
+    folder = Path(base) / name
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+        owned = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o022
+        if not stat.S_ISDIR(status.st_mode) or not owned:
+            warnings.warn(f"minicnn: {what} {folder} is not a folder of this user alone; {without}. "
+                          f"Remove it, or set MINICNN_CACHE_DIR to a folder of yours.", RuntimeWarning, stacklevel=3)
+            return None
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        warnings.warn(f"minicnn: {what} {folder} cannot be used ({error.strerror}); {without}. "
+                      f"Set MINICNN_CACHE_DIR to a folder of yours to keep it.", RuntimeWarning, stacklevel=3)
+        return None
 
 
 def _write_all(descriptor, data):

@@ -8,44 +8,16 @@ wanted it is asked for by name (`simd.py`).
 Compiled code is code: it is loaded only from a folder that is ours alone (owned by this user, mode 0700, not a link).
 """
 
-import os
-import stat
-import tempfile
-import warnings
-from pathlib import Path
-
 import numba
+
+from minicnn.files import private_folder
 
 __all__ = ["kernel", "device", "cache_folder"]
 
 
 def cache_folder():
-    """Return the folder for compiled kernels, made with mode 0700 where missing, or None where none can be trusted.
-
-    It is `$MINICNN_CACHE_DIR/kernels`, else `$XDG_CACHE_HOME/minicnn/kernels`, else `~/.cache/minicnn/kernels`. A folder
-    that belongs to somebody else, that others can write to, or that is a symbolic link is refused with a warning;
-    kernels are then compiled anew in each process.
-    """
-    base = os.environ.get("MINICNN_CACHE_DIR")
-    if base is None:
-        cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        base = os.path.join(cache_home, "minicnn")
-    folder = Path(base) / "kernels"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.lstat()
-        owned = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o022
-        if not stat.S_ISDIR(status.st_mode) or not owned:
-            warnings.warn(f"minicnn: kernel cache {folder} is not a folder of this user alone; compiling without it. "
-                          f"Remove it, or set MINICNN_CACHE_DIR to a folder of yours.", RuntimeWarning, stacklevel=2)
-            return None
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        warnings.warn(f"minicnn: kernel cache {folder} cannot be used ({error.strerror}); compiling without it. "
-                      f"Set MINICNN_CACHE_DIR to a folder of yours to keep compiled kernels.",
-                      RuntimeWarning, stacklevel=2)
-        return None
+    """Return the private folder for compiled kernels, or None, after a warning, where none can be trusted."""
+    return private_folder("kernels", "kernel cache", "compiling without it")
 
 
 _FOLDER = cache_folder()
