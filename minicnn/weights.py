@@ -94,7 +94,7 @@ def _encode(tensors, metadata):
     arrays, at = [], 0
     for name, array in tensors.items():
         dtype = array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype
-        array = np.ascontiguousarray(array, dtype)
+        array = np.asarray(array, dtype, order="C")
         header[name] = {"dtype": _CODES[dtype], "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
         arrays.append(array.reshape(-1).view(np.uint8).data if array.size else b"")
         at += array.nbytes
