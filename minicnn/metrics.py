@@ -6,9 +6,9 @@ With TP, FP, TN, FN the counts of true and false positives and negatives:
     recall = TP / (TP + FN)           F1 = 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall
 
 and AUC, the probability that a random positive scores higher than a random negative, a tie counting one half. A sample
-is predicted positive where p > threshold, strictly. A fraction whose denominator is zero is undefined: its value is None,
-and `undefined` says why. It is never 0 or 1 by convention, which would read as a result. F1 is defined as long as there
-is a positive, true or predicted: with TP = 0 it is 0, though precision or recall may be undefined.
+is predicted positive where p > threshold, strictly. A fraction whose denominator is zero is undefined: its value is
+None, and `undefined` says why. It is never 0 or 1 by convention, which would read as a result. F1 is defined as long as
+there is a positive, true or predicted: with TP = 0 it is 0, though precision or recall may be undefined.
 
 With three or more classes each class is taken against the rest, and the values are averaged over the classes, all with
 the same weight (macro average). Undefined for one class is undefined on average.

@@ -121,6 +121,8 @@ def test_contrast_turns_about_mid_grey():
 def test_float_pixels_are_taken_as_they_are():
     for dtype in (np.float32, np.float64, ">f4"):
         np.testing.assert_array_equal(Augmentation.none().apply(SCALED.astype(dtype), 1, 0, 0, 1), SCALED)
+    unaligned = np.frombuffer(b"\0" + SCALED.tobytes(), np.uint8)[1:].view(np.float32).reshape(SCALED.shape)
+    np.testing.assert_array_equal(Augmentation.none().apply(unaligned, 1, 0, 0, 1), SCALED)
 
 
 def test_colour_keeps_its_channels():
@@ -306,7 +308,7 @@ def test_dict_is_closed():
     ({"pixels": np.full((5, 2, 2), np.nan)}, InputError, r"pixels: expected floats from 0 to 1, got nan to nan\."),
     ({"seed": -1}, InputError, r"seed: expected a whole number from 0 to 2\*\*64 - 1, got -1\."),
     ({"epochs": 0.5}, DTypeError, r"epochs: expected whole numbers, got float64\."),
-    ({"samples": np.arange(4)}, ShapeError, r"samples: expected one number, or one for each of the 5 images, got shape"),
+    ({"samples": np.arange(4)}, ShapeError, r"samples: expected one number, or one for each of the 5 images, got"),
     ({"samples": -1}, InputError, r"samples: expected numbers from 0, got -1\."),
     ({"technique": 7}, InputError, r"technique: expected -1 or one of 0 \(rescale\), 3 \(rotation\), .*, got 7\."),
     ({"technique": 1}, InputError, r"technique: expected -1 or one of 0 \(rescale\), 3 \(rotation\), .*, got 1\."),
@@ -315,6 +317,7 @@ def test_dict_is_closed():
     ({"pixels": np.zeros((5, 2, 2, 3), np.uint8), "channels": 1}, InputError, r"channels: expected 3 for pixels"),
     ({"out": np.zeros((5, 6, 7, 1), np.float32)}, ShapeError, r"out: expected an array of shape \(5, 6, 7, 3\), got"),
     ({"out": np.zeros((5, 6, 7, 3))}, DTypeError, r"out: expected float32, got float64\."),
+    ({"out": np.broadcast_to(np.float32(0), (5, 6, 7, 3))}, InputError, r"out: expected a writeable, aligned array\."),
 ])
 def test_bad_arguments(changed, error, message):
     arguments = {"pixels": PIXELS, "seed": 1, "epochs": 0, "samples": np.arange(5)} | changed

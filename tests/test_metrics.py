@@ -163,16 +163,16 @@ def test_table():
     (lambda: binary_metrics([[0, 1]], [0.5]), ShapeError, r"labels: expected shape .*, got \(1, 2\)\."),
     (lambda: binary_metrics([0, 1], [0.5]), ShapeError, r"probabilities: expected as many as labels, 2, got 1\."),
     (lambda: binary_metrics([0], [[0.5, 0.5]]), ShapeError, r"probabilities: expected shape .*, got \(1, 2\)\."),
-    (lambda: binary_metrics([0], [2.5]), InputError, r"from 0 to 1, got 2\.5 to 2\.5\. Are these logits\? Apply the sig"),
+    (lambda: binary_metrics([0], [2.5]), InputError, r"from 0 to 1, got 2\.5 to 2\.5\. Are these logits\? Apply the s"),
     (lambda: binary_metrics([0], [np.nan]), InputError, r"metrics: probabilities holds nan at \[0\]"),
     (lambda: binary_metrics([0], [0.5], threshold=2), InputError, r"threshold: expected a finite number from 0 to 1,"),
     (lambda: binary_metrics([0], [0.5], loss=np.nan), InputError, r"loss: expected a finite number from 0, got nan\."),
     (lambda: binary_metrics([0], [0.5], loss=np.inf), InputError, r"loss: expected a finite number from 0, got inf\."),
     (lambda: categorical_metrics([0], [0.5]), ShapeError, r"probabilities: expected shape \(n, k\) with n >= 1 and k"),
     (lambda: categorical_metrics([3], [[0.5, 0.25, 0.25]]), InputError, r"labels: expected classes from 0 to 2, got 3"),
-    (lambda: categorical_metrics([0], [[0.5, 0.2, 0.2]]), InputError, r"rows that sum to 1, got sums from 0\.9 to 0\.9"),
+    (lambda: categorical_metrics([0], [[0.5, 0.2, 0.2]]), InputError, r"rows that sum to 1, got sums from 0\.9 to"),
     (lambda: categorical_metrics([0], [[5, -2, -2]]), InputError, r"Are these logits\? Apply the softmax first\."),
-    (lambda: categorical_metrics([0, 1], np.eye(2), classes=["a"]), InputError, r"classes: expected 2 names, .* got 1\."),
+    (lambda: categorical_metrics([0, 1], np.eye(2), classes=["a"]), InputError, r"classes: expected 2 names, .* got 1"),
 ])
 def test_bad_arguments(call, error, message):
     with pytest.raises(error, match=message):

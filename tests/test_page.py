@@ -11,7 +11,8 @@ from minicnn.metrics import binary_metrics
 from minicnn.report.page import page
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
-PARTS = {"training": binary_metrics([0, 1], [0.1, 0.9], loss=0.25), "test": binary_metrics([0, 0], [0.1, 0.2], loss=0.5)}
+PARTS = {"training": binary_metrics([0, 1], [0.1, 0.9], loss=0.25),
+         "test": binary_metrics([0, 0], [0.1, 0.2], loss=0.5)}
 HOSTILE = ['"><img src=x onerror=alert(1)>', "</script><script>alert(1)</script>", "${7*7}{{7*7}}{% raw %}",
            "javascript:alert(1)", "' onmouseover='x", "</title></style><svg onload=x>", "a\x1b[31m\u202eb\x00", "<!--",
            "&lt;b&gt;", "url(http://x.test/)", "\udcff"]
@@ -86,7 +87,8 @@ def test_hostile_names_stay_text(tmp_path, payload):
     page(tmp_path / "r.html", payload, {payload: metrics}, {payload: tmp_path / "curves.png"},
          {payload: payload, "inner": {payload: [payload]}}, [payload, payload], [payload])
     plain = tmp_path / "plain.html"
-    page(plain, "x", {"x": metrics}, {"x": tmp_path / "curves.png"}, {"x": "x", "inner": {"x": ["x"]}}, ["x", "x"], ["x"])
+    page(plain, "x", {"x": metrics}, {"x": tmp_path / "curves.png"}, {"x": "x", "inner": {"x": ["x"]}},
+         ["x", "x"], ["x"])
     hostile, harmless = walk(tmp_path / "r.html"), walk(plain)
     assert hostile.tags == harmless.tags                # a name added nothing
     assert [pair[:2] for pair in hostile.attributes] == [pair[:2] for pair in harmless.attributes]

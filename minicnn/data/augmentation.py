@@ -6,22 +6,22 @@ thread that computes it matters.
 
 The map
 -------
-The origin is the centre of the picture, x points right, y points up, and the unit is a pixel. The picture is flipped (F),
-magnified (z), sheared (S), turned (R) and shifted (t), in this order; a point p of it arrives at
+The origin is the centre of the picture, x points right, y points up, and the unit is a pixel. The picture is flipped
+(F), magnified (z), sheared (S), turned (R) and shifted (t), in this order; a point p of it arrives at
 
     q = R S z F p + t,    R = [cos a, -sin a]    S = [1, -tan b]    F = [+-1,  0]
                               [sin a,  cos a]        [0,    1  ]        [ 0, +-1]
 
 A positive a turns counter-clockwise. A positive b turns the vertical lines counter-clockwise and leaves horizontal
-lines where they are: the top moves to the left. The warp asks the opposite question, which point p is seen at q; F is its
-own inverse, and with T = tan b
+lines where they are: the top moves to the left. The warp asks the opposite question, which point p is seen at q; F is
+its own inverse, and with T = tan b
 
     p = A (q - t),    A = 1/z F [1, T] [ cos a, sin a] = 1/z F [cos a - T sin a, sin a + T cos a]
                                 [0, 1] [-sin a, cos a]         [        -sin a,           cos a]
 
-The centre of the pixel in row i and column j of an H x W image lies at x = j - (W - 1)/2, y = (H - 1)/2 - i; putting this
-in on both sides gives the matrix from output indices (i, j, 1) to input indices that `affine_warp` takes. Centres that
-fall outside take the nearest edge pixel. A flip maps centres onto centres exactly, and so copies pixels.
+The centre of the pixel in row i and column j of an H x W image lies at x = j - (W - 1)/2, y = (H - 1)/2 - i; putting
+this in on both sides gives the matrix from output indices (i, j, 1) to input indices that `affine_warp` takes. Centres
+that fall outside take the nearest edge pixel. A flip maps centres onto centres exactly, and so copies pixels.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -120,7 +120,7 @@ class Augmentation:
 
     @property
     def techniques(self):
-        """The names out of `TECHNIQUES` that this augmentation offers; `rescale`, the unchanged image, is always one."""
+        """The names out of `TECHNIQUES` that this augmentation offers; `rescale`, nothing changed, is always one."""
         offered = {"rescale": True, "vertical_flip": self.vertical_flip, "horizontal_flip": self.horizontal_flip,
                    "rotation": self.rotation, "zoom": self.zoom, "shear": self.shear,
                    "intensity": self.intensity or self.contrast}
@@ -181,6 +181,8 @@ class Augmentation:
             raise ShapeError(f"out: expected an array of shape {(N, H, W, channels)}, got {np.shape(out)}.")
         elif out.dtype != np.float32:
             raise DTypeError(f"out: expected float32, got {out.dtype}.")
+        elif not out.flags.behaved:
+            raise InputError("out: expected a writeable, aligned array. Leave it out, or pass np.empty(...).")
         u = uniforms_batch(check_seed(seed), Stream.AUGMENTATION, _whole("epochs", epochs, N),
                            _whole("samples", samples, N), 10)
         matrices, gains, offsets = self._draw(u, self._technique(technique, u), H, W)
@@ -270,7 +272,7 @@ def _check_pixels(pixels):
     if pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1):  # false for a NaN
         raise InputError(f"pixels: expected floats from 0 to 1, got {pixels.min():g} to {pixels.max():g}. "
                          f"Divide by the value of white, or pass uint8.")
-    return np.ascontiguousarray(pixels, np.float32)
+    return np.require(pixels, np.float32, ["C", "A"])
 
 
 def _whole(name, values, N, lowest=0):

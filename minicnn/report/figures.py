@@ -170,7 +170,8 @@ def sample_grid(images, labels, predicted, probabilities, classes, path):
     rows = -(-n // columns)
     figure = _figure(1.35 * columns + 0.2, 1.66 * rows + 0.6)
     mistakes = int((labels != predicted).sum())
-    figure.suptitle(f"{n} image{'s' if n > 1 else ''}, {mistakes or 'none'} predicted wrongly{' (framed)' if mistakes else ''}\n"
+    verdict = f"{mistakes} predicted wrongly (framed)" if mistakes else "none predicted wrongly"
+    figure.suptitle(f"{n} image{'s' if n > 1 else ''}, {verdict}\n"
                     "above: the true class; below: the predicted class and its probability",
                     x=0.012, ha="left", fontsize=_SIZE - 0.5, color=_INK)
     for k, ax in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):

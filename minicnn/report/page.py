@@ -129,7 +129,7 @@ def _png(path):
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise ImageError(f"{printable(path)}: cannot be read ({error.strerror}); the page needs this picture.") from None
+        raise ImageError(f"{printable(path)}: cannot be read ({error.strerror}); the page needs it.") from None
     if not content.startswith(b"\x89PNG\r\n\x1a\n"):
         raise ImageError(f"{printable(path)}: expected a PNG file for the page.")
     return base64.b64encode(content).decode("ascii")
