@@ -6,7 +6,12 @@ makes 1/0 an infinity as in NumPy instead of an exception; there is no `fastmath
 wanted it is asked for by name (`simd.py`).
 
 Compiled code is code: it is loaded only from a folder that is ours alone (owned by this user, mode 0700, not a link).
+numba's own check, the date of the kernel's file, does not see a change in a helper of another file that was inlined
+into it; so the folder bears a digest of all sources of this room.
 """
+
+import hashlib
+from pathlib import Path
 
 import numba
 
@@ -17,7 +22,8 @@ __all__ = ["kernel", "device", "cache_folder"]
 
 def cache_folder():
     """Return the private folder for compiled kernels, or None, after a warning, where none can be trusted."""
-    return private_folder("kernels", "kernel cache", "compiling without it")
+    sources = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
+    return private_folder(f"kernels-{sources.hexdigest()[:16]}", "kernel cache", "compiling without it")
 
 
 _FOLDER = cache_folder()
