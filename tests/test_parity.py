@@ -70,26 +70,31 @@ NETWORKS = [("cov19net", "keras", "float32"), ("cov19net", "torch", "float32"),
 each_network = pytest.mark.parametrize("name, peer, precision", NETWORKS)
 
 
-def make_model(name, precision, engine, final_sigmoid=True, adam=None):
-    """Return a network of the cases with their weights; without its sigmoid it predicts logits."""
+def make_model(name, precision, engine, head=()):
+    """Return a network of the cases with their weights, and the layers of `head` on top."""
+    network = cases.NETWORKS[name]
     layers = [{"conv": lambda F, K, padding: Conv2D(F, K, padding=padding), "relu": ReLU, "max_pool": MaxPool2D,
-               "flatten": Flatten, "dense": Dense}[kind](*options) for kind, *options in cases.NETWORKS[name].layers]
-    model = Sequential(layers + [Sigmoid()] * final_sigmoid, input_shape=cases.NETWORKS[name].input_shape, seed=0,
-                       dtype=precision, engine=engine)
-    model.set_weights([w.astype(precision) for w in cases.weights(name)])
-    model.compile(Adam(learning_rate=cases.LEARNING_RATE, **(adam or {})),
-                  loss="binary_crossentropy" if final_sigmoid else "mean_squared_error")
+               "flatten": Flatten, "dense": Dense}[kind](*options) for kind, *options in network.layers]
+    model = Sequential([*layers, *head], input_shape=network.input_shape, seed=0, dtype=precision, engine=engine)
+    model.set_weights(cases.weights(name))
+    return model
+
+
+def compiled_model(name, precision, engine, adam):
+    """Return the network with its sigmoid, ready to train."""
+    model = make_model(name, precision, engine, head=[Sigmoid()])
+    model.compile(Adam(learning_rate=cases.LEARNING_RATE, **adam), loss="binary_crossentropy")
     return model
 
 
 @functools.cache
 def first_batch(name, precision, engine):
     """Return logits, probabilities, loss and gradients on the first batch, before any step."""
-    x, t = (a.astype(precision) for a in cases.batch(name, 0))
-    model = make_model(name, precision, engine)
+    x, t = cases.batch(name, 0)
+    model = compiled_model(name, precision, engine, {})
     loss, gradients = model.loss_and_gradients(x, t)
-    logits = make_model(name, precision, engine, final_sigmoid=False).predict(x)
-    return dict(logits=logits, probabilities=model.predict(x), loss=loss, gradients=[np.array(g) for g in gradients])
+    return dict(logits=make_model(name, precision, engine).predict(x), probabilities=model.predict(x), loss=loss,
+                gradients=gradients)
 
 
 def test_the_cases_hold_the_network_of_the_paper():
@@ -125,9 +130,9 @@ def test_every_gradient_tensor(name, peer, precision, engine):
 def test_weights_after_three_whole_steps(name, peer, precision, engine):
     # Adam turns a gradient into its sign at first, so a rounding near a zero gradient can move a weight by a whole
     # step: hence a share of the weights. Measured: none is off by more than 1e-5, the two frameworks among themselves.
-    model = make_model(name, precision, engine, adam=ADAMS[peer])
+    model = compiled_model(name, precision, engine, ADAMS[peer])
     for step in range(cases.NETWORKS[name].steps):
-        model.train_on_batch(*(a.astype(precision) for a in cases.batch(name, step)))
+        model.train_on_batch(*cases.batch(name, step))
     for index, value in enumerate(model.get_weights()):
         after = FROZEN[peer][f"{name}/{precision}/after_3_steps/{index}"]
         if precision == "float64":

@@ -1,0 +1,230 @@
+"""From the bytes of an image file to planes of floats from 0 (black) to 255 (white) that keep the meaning of its pixels.
+
+| in the file | its meaning |
+|---|---|
+| 1, 2, 4 and 8 bits of grey, palette | as Pillow expands them: full scale is white |
+| 16 bits (12 in a TIFF) | value / 65535 (4095) is the share of white; Pillow's own conversion to 8 bits would clip |
+| 32-bit whole numbers (TIFF) | the 16-bit scale; beyond 0 .. 65535 is an error, not a guess |
+| floats (TIFF) | 0 is black, 1 is white; NaN, infinity, or beyond 0 .. 1 is an error |
+| colour | grey by ITU-R 601, 0.299 R + 0.587 G + 0.114 B, in float; with color="rgb" it stays |
+| CMYK | R = (1 - C)(1 - K) and so on, then as colour |
+| alpha, transparent palette entries and colours | put over black, with a remark |
+| EXIF orientation 1 to 8 | applied; an unreadable EXIF block counts as upright |
+| several frames | the first, with a remark |
+
+16-bit colour arrives from Pillow as its upper 8 bits. Colour profiles (ICC) and gamma chunks are not applied. Files come
+from strangers: only five decoders are offered, chosen by content and not by the file's name, and sizes are checked before
+pixels are.
+"""
+
+import io
+import os
+import threading
+import warnings
+from contextlib import contextmanager
+from enum import IntFlag
+
+import numpy as np
+# The two plugins are named so that Pillow need not load all of its forty to find them.
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+
+from minicnn.errors import ImageError, printable
+from minicnn.files import open_regular
+
+__all__ = ["DECODER_VERSION", "FORMATS", "ImageWarning", "Remark", "read_bytes", "open_planes", "quiet"]
+
+# Raised whenever some file may come out as other pixels: it is part of every model file and of every cache.
+DECODER_VERSION = 1
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+_MOST_BYTES, _MOST_PIXELS = 256 * 2**20, 64_000_000
+
+
+class ImageWarning(UserWarning):
+    """An image that was read, but not as its author may have meant it."""
+
+
+class Remark(IntFlag):
+    """What there is to say about a picture that could be read."""
+
+    TRANSPARENT = 1
+    FRAMES = 2
+
+    @property
+    def sentence(self):
+        """What one remark means, as the end of a sentence about a file."""
+        return {Remark.TRANSPARENT: "is not opaque: it was put over black",
+                Remark.FRAMES: "holds several frames: the first was taken"}[self]
+
+
+def read_bytes(path):
+    """Return the content of a regular file of at most 256 MB; whatever else `path` is raises ImageError."""
+    name = printable(os.fspath(path))
+    try:
+        file, size = open_regular(path)
+        with file:
+            data = file.read(min(size, _MOST_BYTES + 1))
+    except (OSError, ValueError) as error:      # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{name}: cannot be read ({reason}). Check the path and its permissions.") from None
+    if len(data) > _MOST_BYTES:
+        raise ImageError(f"{name}: has {size:,} bytes, more than the limit of {_MOST_BYTES:,}. Scale it down first.")
+    if not data:
+        raise ImageError(f"{name}: is empty. Copy it again from its source, or leave it out.")
+    return data
+
+
+def open_planes(data, name, color):
+    """Decode the bytes of a file; call it under `quiet`.
+
+    Returns
+    -------
+    (planes, remarks) : a list of one grey or three colour images of Pillow's mode F, from 0 to 255; and a Remark
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if not 0 < width * height <= _MOST_PIXELS:
+                raise ImageError(f"{name}: has {width} x {height} pixels; the limits are 1 and {_MOST_PIXELS:,} in all. "
+                                 "Scale it down first.")
+            remarks = Remark.FRAMES if getattr(image, "is_animated", False) else Remark(0)
+            image.load()
+            planes, alpha = _planes(image, color, name)
+            if alpha is not None and alpha.getextrema()[0] < 255:
+                remarks |= Remark.TRANSPARENT
+                planes = [_float_image(np.asarray(plane) * np.asarray(alpha) / np.float32(255)) for plane in planes]
+            return [_upright(plane, _orientation(image)) for plane in planes], remarks
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: {_what_else(data)}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"{name}: has more than the limit of {_MOST_PIXELS:,} pixels. Scale it down first.") from None
+    except Exception as error:  # a damaged file makes a decoder fail in any way: nine types were met in Pillow's own
+        raise ImageError(f"{name}: cannot be decoded ({printable(error)[:200] or type(error).__name__}). "
+                         "Copy it again from its source, or leave it out.") from None
+
+
+_lock, _decoding, _filters = threading.Lock(), 0, None
+
+
+@contextmanager
+def quiet():
+    """Keep Pillow's own warnings from the user, and make its bomb warning an error, while anybody decodes.
+
+    A thousand files with odd EXIF blocks would be a thousand warnings about nothing. The filters belong to the process
+    and not to a thread: so the first to enter sets them, and the last to leave restores them.
+    """
+    global _decoding, _filters
+    with _lock:
+        if _decoding == 0:
+            _filters = warnings.catch_warnings()
+            _filters.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        _decoding += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _decoding -= 1
+            if _decoding == 0:
+                _filters.__exit__(None, None, None)
+
+
+# ---- What the pixels of each mode mean -------------------------------------------------------------------------------
+
+def _planes(image, color, name):
+    """Return (planes of mode F from 0 to 255, alpha of mode L or None), as they lie in the file."""
+    mode = image.mode
+    alpha = None
+    if mode.startswith("I;16") or mode in ("I", "F"):
+        planes, alpha = [_float_image(_deep_grey(image, name))], _transparent_value(image)
+    elif mode == "CMYK":
+        planes = _from_cmyk(np.asarray(image), color)
+    else:
+        if image.has_transparency_data:
+            image = image.convert("LA" if mode in ("1", "L", "LA", "La") else "RGBA")
+            alpha = image.getchannel("A")
+        if image.mode in ("1", "L", "LA"):
+            planes = [image.convert("L").convert("F")]
+        elif color == "grey":
+            planes = [image.convert("RGB").convert("F")]    # (299 R + 587 G + 114 B) / 1000: exact where R = G = B
+        else:
+            planes = [band.convert("F") for band in image.convert("RGB").split()]
+    return (planes * 3 if color == "rgb" and len(planes) == 1 else planes), alpha
+
+
+def _deep_grey(image, name):
+    """Return the float32 pixels, 0 to 255, of an image of more than 8 bits."""
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    if image.mode == "F":
+        white, low, high = 1.0, values.min(), values.max()
+    else:
+        white, low, high = 65535, int(values.min()), int(values.max())
+    if not 0 <= low <= high <= white:       # false for NaN
+        raise ImageError(f"{name}: holds pixels from {low} to {high}; {'floats' if image.mode == 'F' else 'whole numbers'} "
+                         f"must lie between 0 (black) and {white:g} (white). Scale them first.")
+    if tags.get(TiffImagePlugin.BITSPERSAMPLE) == (12,):
+        white = 4095
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:       # white is zero: Pillow inverts 8 bits, not these
+        values = white - values
+    return (values * (255.0 / white)).astype(np.float32)
+
+
+def _transparent_value(image):
+    """Return the alpha of an image of more than 8 bits in which one value stands for transparent, or None."""
+    value = image.info.get("transparency")
+    return None if value is None else Image.fromarray(np.where(np.asarray(image) == value, 0, 255).astype(np.uint8))
+
+
+def _from_cmyk(values, color):
+    ink = np.float32(255) - values
+    rgb = [ink[..., i] * ink[..., 3] / np.float32(255) for i in range(3)]
+    if color == "grey":
+        rgb = [(299 * rgb[0] + 587 * rgb[1] + 114 * rgb[2]) / np.float32(1000)]
+    return [_float_image(plane) for plane in rgb]
+
+
+def _float_image(values):
+    return Image.fromarray(np.ascontiguousarray(values, np.float32))
+
+
+_UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+            8: Image.Transpose.ROTATE_90}
+
+
+def _orientation(image):
+    """Return the EXIF orientation that is still to be applied (Pillow has applied a TIFF's own)."""
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:   # an unreadable EXIF block does not make the picture unreadable
+        return 1
+
+
+def _upright(plane, orientation):
+    return plane.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plane
+
+
+# ---- What else a file may be -----------------------------------------------------------------------------------------
+
+_MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_STRANGERS = {b"GIF8": "a GIF", b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"%!PS": "a PostScript file",
+              b"\0\0\0\x0cjP  ": "a JPEG 2000 file", b"\xff\x4f\xff\x51": "a JPEG 2000 file", b"PK\3\4": "a ZIP archive",
+              b"\x1f\x8b": "a gzip archive", b"<": "a web page or XML"}
+
+
+def _what_else(data):
+    """Say what data is that no decoder accepted, and what to do about it."""
+    for magic, kind in _MAGIC.items():
+        if data.startswith(magic):
+            return f"starts like a {kind}, but is damaged. Copy it again from its source, or leave it out."
+    kind = next((kind for magic, kind in _STRANGERS.items() if data.lstrip().startswith(magic)), "none of them")
+    if data[128:132] == b"DICM":
+        kind = "a DICOM file"
+    elif data[4:8] == b"ftyp":
+        kind = "a HEIC or AVIF file, or a film"
+    elif data[:4] == b"RIFF":
+        return "starts like a WebP, but is damaged or something else. Copy it again from its source, or leave it out."
+    return f"PNG, JPEG, WebP, BMP and TIFF files are read, this is {kind}. Convert it, for instance to PNG."

@@ -1,0 +1,333 @@
+"""One run, from a source of radiographs to a folder with results: what `minicnn train` and its sisters do.
+
+    Plan -> parts (manifest, split by the protocol) -> model.fit -> the model that is judged -> metrics, pictures, tables
+
+Under the honest protocol the judged model is the epoch with the lowest validation loss, and the test part is looked at
+once, after training. Under the paper's it is the last epoch, and there is no test part.
+"""
+
+import csv
+import io
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+
+from minicnn import metrics
+from minicnn.data import phantom
+from minicnn.data.augmentation import Augmentation
+from minicnn.data.manifest import Manifest
+from minicnn.data.images import Preprocessing
+from minicnn.errors import InputError, MissingExtraError, printable
+from minicnn.files import write_whole
+from minicnn.model import Sequential
+from minicnn.networks import cov19net
+from minicnn.optimizers import Adam
+from minicnn.runs import RunFolder, environment
+
+__all__ = ["Plan", "Result", "train", "resume", "evaluate", "predict", "load_model", "split_table"]
+
+PROTOCOLS = {
+    "honest": "70/15/15 by patient; augmentation in training only; the test part was looked at once",
+    "paper": "as published: seven versions of every image, then 70/30 by image. It leaks: versions of one radiograph, and "
+             "images of one patient, are on both sides, so the validation figures are too good",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The options of a run; `config.json` holds them. See `minicnn train --help` for their meaning."""
+
+    data: str | None = None
+    protocol: str = "honest"
+    augmentation: str | None = None
+    epochs: int = 20
+    steps_per_epoch: int = 100
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    seed: int = 0
+    classes: list | None = None
+    columns: dict | None = None
+    workers: int | None = None
+    allow_outside_root: bool = False
+
+    def __post_init__(self):
+        if self.protocol not in PROTOCOLS:
+            raise InputError(f"protocol: expected {' or '.join(PROTOCOLS)}, got {self.protocol!r}.")
+        if self.protocol == "paper" and self.augmentation not in (None, "paper"):
+            raise InputError(f"augmentation: the paper's protocol brings its own, drawn once; {self.augmentation!r} "
+                             "belongs to --protocol honest.")
+        if self.augmentation not in (None, "honest", "paper", "none"):
+            raise InputError(f"augmentation: expected honest, paper or none, got {self.augmentation!r}.")
+
+
+@dataclass
+class Result:
+    """What a run has to say."""
+
+    folder: Path
+    metrics: dict
+    protocol: str | None = None
+    pictures: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+
+    def table(self):
+        """Return the metrics of each part, and the words that belong to them, as text for a terminal."""
+        lines = [metrics.table(self.metrics)]
+        if self.protocol is not None:
+            lines += ["", f"Protocol {self.protocol}: {PROTOCOLS[self.protocol]}."]
+        return "\n".join(lines + self.notes)
+
+
+def train(plan, folder, progress=True):
+    """Carry a plan out in a new run folder; return its Result.
+
+    Raises
+    ------
+    InputError
+        if the folder already holds a run
+    """
+    with RunFolder(folder) as run:
+        if (run.path / "config.json").exists():
+            raise InputError(f"{printable(folder)}: already holds a run. Go on with it: minicnn train --resume "
+                             f"{printable(folder)}; or choose another folder with --out.")
+        sources, table = _open_parts(plan, progress)
+        run.write_json("config.json", asdict(plan))
+        run.write_json("environment.json", environment())
+        write_whole(run.path / "split.csv", table.encode("utf-8"))
+        classes = sources["training"].classes
+        model = cov19net(plan.seed, classes=classes)
+        model.compile(Adam(plan.learning_rate),
+                      loss="binary_crossentropy" if len(classes) == 2 else "categorical_crossentropy")
+        return _fit_and_judge(run, plan, model, sources, progress)
+
+
+def resume(folder, progress=True):
+    """Go on with the run in `folder` from its last finished epoch, with the options it was started with."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{printable(folder)}: no such run folder.")
+    with RunFolder(folder) as run:
+        plan = _plan_of(run)
+        sources, _ = _open_parts(plan, progress)
+        model = Sequential.load(run.last) if run.last.exists() else _fresh_model(plan, sources["training"].classes)
+        return _fit_and_judge(run, plan, model, sources, progress)
+
+
+def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outside_root=False, progress=True):
+    """Measure a trained network: on the images of `data`, or, without, repeat what its run measured.
+
+    Parameters
+    ----------
+    run : run folder or weights file
+    data : folder of class folders or CSV, optional
+    report : file name of an HTML page to write, optional
+
+    Returns
+    -------
+    Result with one part, "evaluation", or with the parts of the run
+    """
+    run = Path(run)
+    if data is None:
+        if not run.is_dir():
+            raise InputError(f"{printable(run)}: a file holds no measurements; say on what to measure with --data.")
+        folder = RunFolder(run)
+        plan = _plan_of(folder)
+        result = Result(run, folder.read_json("metrics.json"), plan.protocol,
+                        [path for name in _PICTURES if (path := run / name).exists()])
+    else:
+        model = load_model(run)
+        manifest = Manifest.read(data, classes=model.classes, columns=columns, allow_outside_root=allow_outside_root)
+        source = manifest.open(model.preprocessing, workers=workers, progress=progress)
+        result = Result(run, {"evaluation": model.evaluate(source)})
+        known = _seen_in_training(model, source)
+        if known:
+            result.notes.append(f"\n{known} of these {len(source)} images were among those the network was trained on: "
+                                "on them the figures say nothing.")
+    if report is not None:
+        _write_page(report, result, run)
+    return result
+
+
+def predict(run, files, csv=None):
+    """Return [{"path", "prediction", "probability"}] for image files, in order; write them to a CSV if asked.
+
+    The probability is that of the positive class with two classes, of the predicted one with more.
+    """
+    model = load_model(run)
+    outputs = model.predict([str(file) for file in files])
+    rows = [{"path": str(path), **answer} for path, answer in zip(files, _answers(outputs, model.classes))]
+    if csv is not None:
+        write_whole(csv, _csv(rows).encode("utf-8", "surrogateescape"))
+    return rows
+
+
+def load_model(run):
+    """Return the network of a run (the one its protocol judges) or of a weights file."""
+    run = Path(run)
+    if not run.is_dir():
+        return Sequential.load(run)
+    return Sequential.load(_judged(run, _plan_of(RunFolder(run))))
+
+
+def split_table(data, protocol="honest", seed=0, classes=None, columns=None, allow_outside_root=False, workers=None,
+                out=None, progress=True):
+    """Return how a source falls into parts, as text; write it as a manifest with a `split` column if asked."""
+    plan = Plan(data=data, protocol=protocol, seed=seed, classes=classes, columns=columns, workers=workers,
+                allow_outside_root=allow_outside_root)
+    parts = _parts(plan, progress)
+    if out is not None:
+        write_whole(out, _split_csv(parts).encode("utf-8", "surrogateescape"))
+    names = parts["training"].classes
+    rows = [("part", *names, "images", "patients")]
+    for name, part in parts.items():
+        counts = np.bincount(part.labels, minlength=len(names))
+        rows.append((name, *map(str, counts), str(len(part)), str(len({p for p in part.patients if p}))))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+             for row in rows]
+    return "\n".join(lines + ["", f"Protocol {protocol}: {PROTOCOLS[protocol]}."])
+
+
+# ---- The parts -------------------------------------------------------------------------------------------------------
+
+def _plan_of(run):
+    config = run.read_json("config.json")
+    if not isinstance(config, dict) or not set(config) <= {item.name for item in fields(Plan)}:
+        raise InputError(f"{printable(run.path / 'config.json')}: not the options of this version of minicnn.")
+    return Plan(**config)
+
+
+def _parts(plan, progress):
+    """Return {"training": Manifest, "validation": ..., "test": ...} of a plan, augmentation attached."""
+    if plan.data is None:
+        made = phantom.generate(seed=plan.seed)
+        manifest = Manifest.from_arrays(made.images, made.labels, phantom.CLASSES, patients=made.patients,
+                                        names=made.names)
+    else:
+        manifest = Manifest.read(plan.data, classes=plan.classes, columns=plan.columns,
+                                 allow_outside_root=plan.allow_outside_root)
+    if plan.protocol == "paper":
+        training, validation = manifest.paper_split(seed=plan.seed)
+        return {"training": training, "validation": validation}
+    training, validation, test = manifest.split(0.70, 0.15, 0.15, seed=plan.seed, workers=plan.workers,
+                                                progress=progress)
+    augmentation = getattr(Augmentation, plan.augmentation or "honest")()
+    return {"training": training.augment(augmentation), "validation": validation, "test": test}
+
+
+def _open_parts(plan, progress):
+    """Return ({part: ImageSource}, the text of split.csv)."""
+    parts = _parts(plan, progress)
+    sources = {name: part.open(Preprocessing(), workers=plan.workers, progress=progress) for name, part in parts.items()}
+    return sources, _split_csv(parts)
+
+
+def _split_csv(parts):
+    """Return the rows of all parts as CSV text: path, label, patient_id, split (and technique under the paper's)."""
+    rows = [row | {"split": name} for name, part in parts.items() for row in part.rows()]
+    return _csv(rows)
+
+
+def _csv(rows):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: safe_cell(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+# ---- Training and judging --------------------------------------------------------------------------------------------
+
+_PICTURES = ("curves.png", "roc.png", "confusion.png", "samples.png")
+
+
+def _fresh_model(plan, classes):
+    model = cov19net(plan.seed, classes=classes)
+    model.compile(Adam(plan.learning_rate),
+                  loss="binary_crossentropy" if len(classes) == 2 else "categorical_crossentropy")
+    return model
+
+
+def _fit_and_judge(run, plan, model, sources, progress):
+    """Train what is left of the plan, then measure the judged model on every part, and write and draw the results."""
+    left = plan.epochs - len(model.history)
+    if left > 0:
+        model.fit(sources["training"], validation=sources["validation"], epochs=left, batch_size=plan.batch_size,
+                  steps_per_epoch=plan.steps_per_epoch, run=run.path, progress=progress,
+                  workers=1 if plan.workers is None else plan.workers)
+    history = model.history
+    model = Sequential.load(_judged(run.path, plan))
+    result = Result(run.path, {}, plan.protocol)
+    outputs = {}
+    for name, source in sources.items():
+        result.metrics[name], outputs[name] = model.evaluate(source, with_outputs=True)
+    run.write_json("metrics.json", result.metrics)
+    rows = [{"path": path, "part": name, "label": model.classes[label], **answer}
+            for name, source in sources.items()
+            for path, label, answer in zip(source.names, source.labels, _answers(outputs[name], model.classes))]
+    write_whole(run.path / "predictions.csv", _csv(rows).encode("utf-8", "surrogateescape"))
+    try:
+        result.pictures = _draw(run.path, model, history, sources, outputs)
+    except MissingExtraError as error:
+        result.notes.append(f"\nNo pictures: {error}")
+    return result
+
+
+def _judged(folder, plan):
+    """Return the weights file that the protocol judges: the last epoch, or the lowest validation loss."""
+    best = folder / "best.safetensors"
+    return best if plan.protocol == "honest" and best.exists() else folder / "last.safetensors"
+
+
+def _answers(outputs, classes):
+    """Return {"prediction", "probability"} of each row of outputs."""
+    if outputs.shape[1] == 1:
+        return [{"prediction": classes[int(p > 0.5)], "probability": round(float(p), 6)} for p in outputs[:, 0]]
+    return [{"prediction": classes[int(row.argmax())], "probability": round(float(row.max()), 6)} for row in outputs]
+
+
+def _draw(folder, model, history, sources, outputs):
+    """Draw curves, ROC, confusion matrix and sample grid; return their paths. The last part is the one that counts."""
+    from minicnn import figures
+
+    part = list(sources)[-1]
+    source, p, classes = sources[part], outputs[part], model.classes
+    predicted = (p[:, 0] > 0.5).astype(int) if p.shape[1] == 1 else p.argmax(axis=1)
+    figures.curves(history, folder / "curves.png")
+    figures.confusion_matrix(metrics.confusion(source.labels, predicted, len(classes)), classes,
+                             folder / "confusion.png")
+    if len(classes) == 2:
+        curves = {}
+        for name in sources:
+            score = outputs[name][:, 0]
+            if len(set(sources[name].labels.tolist())) == 2:
+                curves[name] = (*metrics.roc(sources[name].labels, score)[:2],
+                                metrics.auc(sources[name].labels, score))
+        if curves:
+            figures.roc(curves, folder / "roc.png")
+    chosen = np.arange(min(24, len(source)))
+    confidence = p[chosen, 0] if p.shape[1] == 1 else p[chosen].max(axis=1)
+    figures.sample_grid(source.batch(chosen), source.labels[chosen], predicted[chosen], confidence, classes,
+                        folder / "samples.png")
+    return [folder / name for name in _PICTURES if (folder / name).exists()]
+
+
+def _seen_in_training(model, source):
+    """Return how many images of a source the model was trained on, by the SHA-256 of their files."""
+    if model.training_digests is None or source.digests is None:
+        return 0
+    trained = {row.tobytes() for row in model.training_digests}
+    return sum(row.tobytes() in trained for row in source.digests)
+
+
+def _write_page(path, result, run):
+    from minicnn.report.page import page
+
+    config = asdict(_plan_of(RunFolder(run))) if run.is_dir() else {}
+    captions = {"curves.png": "Loss and accuracy by epoch", "roc.png": "ROC curve", "confusion.png": "Confusion matrix",
+                "samples.png": "Images of the last part with the network's answers"}
+    page(path, "COV-19Net: how well it does", result.metrics,
+         figures={captions[picture.name]: picture for picture in result.pictures}, config=config,
+         classes=load_model(run).classes,
+         notes=[f"Protocol {result.protocol}: {PROTOCOLS[result.protocol]}."] if result.protocol else result.notes)
