@@ -8,19 +8,26 @@ __all__ = ["as_array", "check_finite", "check_batch"]
 
 
 def as_array(x, owner, argument, dtype):
-    """Return x as a C-contiguous, aligned, native ndarray of `dtype`; x itself where it already is one.
+    """Return x as a C-contiguous, aligned, writable, native ndarray of `dtype`; x itself where it already is one.
 
     Any memory form is welcome (strided, Fortran order, read-only, memory-mapped, big-endian, subclasses, lists); x is
-    never written to. Whole numbers, booleans and other floats are converted.
+    never written to. Whole numbers, booleans and other floats are converted. A read-only x is copied because every
+    kernel would have to be compiled anew for it, which takes seconds.
 
     Raises
     ------
     DTypeError
         if the elements are objects, strings, dates or complex numbers
+    ShapeError
+        if x is a list of rows of different lengths
+    InputError
+        if x is masked somewhere: what stands under the mask must not be used unseen
 
     >>> as_array([[1, 2]], "Dense 'dense_1'", "x", np.float32)
     array([[1., 2.]], dtype=float32)
     """
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise InputError(f"{owner}: {argument} is masked in places. Fill them first: {argument}.filled(0).")
     try:
         array = np.asarray(x)
     except ValueError as error:
@@ -29,7 +36,7 @@ def as_array(x, owner, argument, dtype):
         raise DTypeError(f"{owner}: {argument} must hold real numbers, got dtype {array.dtype}. "
                          f"Convert it first, for instance with {argument}.astype('float32').")
     with np.errstate(over="ignore"):       # too large for float32 becomes infinity, and is reported as such
-        return np.require(array, dtype, ["C", "A"])
+        return np.require(array, dtype, ["C", "A", "W"])
 
 
 def check_finite(array, owner, argument):
