@@ -4,6 +4,7 @@ Along one axis a window of K samples moves in steps of S over a signal of `size`
 samples are added. It fits `(size + before + after - K) // S + 1` times and is never partly outside.
 """
 
+import operator
 from typing import NamedTuple
 
 from minicnn.errors import InputError, ShapeError
@@ -48,14 +49,18 @@ def window(size, kernel, stride, padding):
 
 
 def positive_int(value, owner, argument):
-    """Return `value` as an int of at least 1, or raise InputError naming the owner and the argument.
+    """Return `value` as an int from 1 to 2**31 - 1, or raise InputError naming the owner and the argument.
 
     >>> positive_int(32, "Conv2D", "filters")
     32
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not 1 <= value.__index__() < 2**31:
-        raise InputError(f"{owner}: {argument} must be a whole number of at least 1, got {value!r}.")
-    return value.__index__()
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if not 1 <= number < 2**31:
+        raise InputError(f"{owner}: {argument} must be a whole number of at least 1 and below 2**31, got {value!r}.")
+    return number
 
 
 def pair(value, owner, argument):

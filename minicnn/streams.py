@@ -6,6 +6,7 @@ any number of threads or workers, and after a resume. There is no generator obje
 words, because NumPy promises to keep those and not the methods of `Generator` (NEP 19).
 """
 
+import operator
 from enum import IntEnum
 
 import numpy as np
@@ -33,8 +34,8 @@ def check_seed(seed):
     7
     """
     try:
-        value = seed.__index__()
-    except AttributeError:
+        value = -1 if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
         value = -1
     if not 0 <= value < 2**64:
         raise InputError(f"seed: expected a whole number from 0 to 2**64 - 1, got {seed!r}.")
