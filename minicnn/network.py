@@ -9,11 +9,13 @@ import re
 import numpy as np
 
 from minicnn.arrays import as_array
-from minicnn.errors import InputError, NonFiniteError, ShapeError
+from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
 from minicnn.layers import Layer
 from minicnn.shapes import parameter_count, positive_int
 
 __all__ = ["Network"]
+
+_NAME = r"[A-Za-z0-9_.-]{1,64}"
 
 
 class Network:
@@ -52,12 +54,14 @@ class Network:
             except ShapeError as error:
                 raise ShapeError(f"{error}{_least_size(self.layers, self.input_shape)}") from None
             self.shapes.append(_checked_shape(layer, output_shape))
+            _check_parameters(layer)
         self.parameters = [p for layer in self.layers for p in getattr(layer, "parameters", ())]
         # Nobody wants the gradient of the pixels: backward ends at the first layer that learns.
         self._first = next((i for i, layer in enumerate(self.layers) if getattr(layer, "parameters", ())),
                            len(self.layers))
-        if self._first < len(self.layers) and isinstance(self.layers[self._first], Layer):
-            self.layers[self._first].needs_input_gradient = False
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, Layer):
+                layer.needs_input_gradient = i != self._first       # the layer may have been first elsewhere before
 
     @property
     def output_shape(self):
@@ -79,8 +83,14 @@ class Network:
 
     def backward(self, dy, depth=None):
         """Run backward from layer `depth` to the first layer that learns; every parameter's `grad` is overwritten."""
-        for layer in self.layers[self._first:depth][::-1]:
+        N = len(dy)
+        steps = list(zip(self.layers, self.shapes))[self._first:depth]
+        for layer, input_shape in steps[::-1]:
             dy = layer.backward(dy)
+            if not isinstance(layer, Layer):
+                _check_gradients(layer)
+                if layer is not steps[0][0]:
+                    dy = _checked_input_gradient(layer, dy, (N,) + input_shape)
 
     def blame_forward(self, x, depth=None):
         """Raise NonFiniteError naming the first layer whose output for x is not finite, if there is one."""
@@ -140,7 +150,7 @@ def _checked_layers(layers):
 
 def _name_layers(layers):
     """Give every layer without a name one made of its type and a count: conv2d_1, conv2d_2, max_pool2d_1."""
-    taken = {getattr(layer, "name", None) for layer in layers}
+    taken = [getattr(layer, "name", None) for layer in layers]
     counts = {}
     for layer in layers:
         if getattr(layer, "name", None):
@@ -155,7 +165,7 @@ def _name_layers(layers):
         layer.name = name
     names = [layer.name for layer in layers]
     for name in names:
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+        if not isinstance(name, str) or not re.fullmatch(_NAME, name):
             raise InputError(f"Sequential: layer name {name!r} must be 1 to 64 letters, digits, '_', '.' or '-'.")
         if names.count(name) > 1:
             raise InputError(f"Sequential: two layers are called {name!r}.")
@@ -168,11 +178,42 @@ def _checked_shape(layer, shape):
     return tuple(int(size) for size in shape)
 
 
+def _check_parameters(layer):
+    """Raise unless the parameters can be trained and their names tell them apart."""
+    names = [parameter.name for parameter in getattr(layer, "parameters", ())]
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(_NAME, name) or names.count(name) > 1:
+            raise InputError(f"layer {layer.name!r}: each parameter needs a name of its own, of 1 to 64 letters, digits, "
+                             f"'_', '.' or '-', got {names}.")
+    for parameter in getattr(layer, "parameters", ()):
+        if getattr(parameter.value, "dtype", None) not in (np.float32, np.float64):
+            raise DTypeError(f"layer {layer.name!r}: its {parameter.name} must be an array of float32 or float64, "
+                             f"got {parameter.value!r}.")
+
+
 def _checked_output(layer, y, shape):
-    y = as_array(y, f"layer {layer.name!r}", "its output", getattr(y, "dtype", np.float64))
+    y = as_array(y, f"forward of layer {layer.name!r}", "y", getattr(y, "dtype", np.float64))
     if y.shape != shape:
         raise ShapeError(f"layer {layer.name!r}: build promised an output of shape {shape}, forward returned {y.shape}.")
     return y
+
+
+def _checked_input_gradient(layer, dx, shape):
+    dx = as_array(dx, f"backward of layer {layer.name!r}", "dx", getattr(dx, "dtype", np.float64))
+    if dx.shape != shape:
+        raise ShapeError(f"layer {layer.name!r}: expected backward to return dx of shape {shape}, that of x, "
+                         f"got {dx.shape}.")
+    return dx
+
+
+def _check_gradients(layer):
+    """Make the gradients of a layer's parameters arrays of the parameters' dtype; kernels will trust their shapes."""
+    for parameter in getattr(layer, "parameters", ()):
+        parameter.grad = as_array(parameter.grad, f"layer {layer.name!r}", f"{parameter.name}.grad",
+                                  parameter.value.dtype)
+        if parameter.grad.shape != parameter.value.shape:
+            raise ShapeError(f"layer {layer.name!r}: its {parameter.name} has shape {parameter.value.shape}, "
+                             f"the gradient {parameter.grad.shape}.")
 
 
 def _least_size(layers, input_shape, most=1024):
