@@ -15,10 +15,7 @@ __all__ = ["Adam", "SGD", "OPTIMIZERS"]
 
 def _check(owner, argument, value, low, high, low_included=True):
     """Return value as a float in [low, high), or raise InputError."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = float(value) if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) else math.nan
     if not (low <= number < high) or (number == low and not low_included):
         bracket = "[" if low_included else "("
         raise InputError(f"{owner}: {argument} must lie in {bracket}{low}, {high}), got {value!r}.")
@@ -74,7 +71,7 @@ class Adam(_Optimizer):
     ----------
     learning_rate : float > 0
     beta_1, beta_2 : floats in [0, 1)
-    epsilon : float >= 0
+    epsilon : float in [1e-30, 1); with 0 a weight whose gradients are all 0 would become 0 / 0
     epsilon_mode : "keras" or "paper"
 
     >>> Adam(learning_rate=1e-3)
@@ -87,7 +84,7 @@ class Adam(_Optimizer):
         super().__init__(learning_rate)
         self.beta_1 = _check("Adam", "beta_1", beta_1, 0, 1)
         self.beta_2 = _check("Adam", "beta_2", beta_2, 0, 1)
-        self.epsilon = _check("Adam", "epsilon", epsilon, 0, 1)
+        self.epsilon = _check("Adam", "epsilon", epsilon, 1e-30, 1)
         if epsilon_mode not in ("keras", "paper"):
             raise InputError(f"Adam: epsilon_mode must be 'keras' or 'paper', got {epsilon_mode!r}.")
         self.epsilon_mode = epsilon_mode
