@@ -38,6 +38,8 @@ class _Loss:
         -------
         float: sum over samples of weight x loss, over the number of terms (N for one output)
         """
+        if t.shape != z.shape:
+            raise ShapeError(f"{self.name}: expected targets of shape {z.shape}, that of the outputs, got {t.shape}.")
         N = z.shape[0]
         terms = N * self.terms_per_sample(z.size // N)
         scale = np.full(N, 1.0 / terms) if weights is None else weights / terms
@@ -80,6 +82,9 @@ class CategoricalCrossentropy(_Loss):
         return 1
 
     def check_targets(self, t, shape):
+        if len(shape) != 2:
+            raise ShapeError(f"{self.name}: expected outputs of shape (N, K), got {shape}. "
+                             "Put Flatten() and Dense(K) before the Softmax.")
         super().check_targets(t, shape)
         sums = t.sum(axis=-1)
         if t.size and (t.min() < 0 or np.abs(sums - 1).max() > 1e-4):
@@ -104,6 +109,6 @@ def get_loss(loss):
     """
     if isinstance(loss, _Loss):
         return loss
-    if loss not in _LOSSES:
+    if not isinstance(loss, str) or loss not in _LOSSES:
         raise InputError(f"loss: expected one of {', '.join(_LOSSES)}, got {loss!r}." + nearest(loss, _LOSSES))
     return _LOSSES[loss]()
