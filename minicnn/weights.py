@@ -45,6 +45,8 @@ def save(path, tensors, metadata):
     ------
     CheckpointError
         if it could not be written: the disk is full, the folder is missing or read-only; the old file is intact
+    WeightsError
+        if `load` would refuse the file: too many arrays, other dtypes, more than eight axes, too long a header
     """
     write_whole(path, _encode(tensors, metadata))
 
@@ -90,10 +92,17 @@ def load(path):
 
 def _encode(tensors, metadata):
     """Return the file's bytes as a list of parts: length and header, then each array."""
+    if len(tensors) > _MOST_TENSORS:
+        raise WeightsError(f"{len(tensors):,} arrays are too many: one file holds at most {_MOST_TENSORS:,}.")
+    if "sha256" in metadata or not all(isinstance(value, str) for value in metadata.values()):
+        raise WeightsError(f"metadata must be strings under any name but sha256, got {metadata!r}.")
     header = {"__metadata__": {"sha256": _NO_DIGEST} | dict(sorted(metadata.items()))}
     arrays, at = [], 0
     for name, array in tensors.items():
         dtype = array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype
+        if name in header or dtype not in _CODES or array.ndim > _MOST_RANK:
+            raise WeightsError(f"array {printable(name)!r}: expected {', '.join(str(known) for known in _CODES)} with at "
+                               f"most {_MOST_RANK} axes, got {array.dtype} with {array.ndim}.")
         array = np.asarray(array, dtype, order="C")
         header[name] = {"dtype": _CODES[dtype], "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
         arrays.append(array.reshape(-1).view(np.uint8).data if array.size else b"")
