@@ -95,7 +95,7 @@ def _train(options):
 
     if options.resume is not None:
         options.folder = Path(options.resume)
-        return _show(options, experiment.resume(options.folder, progress=not options.quiet, threads=options.threads))
+        return _show(options, experiment.resume(options.folder, progress=not options.quiet))
     options.folder = Path(options.out) if options.out is not None else runs.next_folder()
     plan = experiment.Plan(data=options.data, protocol=options.protocol, augmentation=options.augmentation,
                            epochs=options.epochs, steps_per_epoch=options.steps_per_epoch,

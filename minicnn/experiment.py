@@ -16,7 +16,7 @@ import numpy as np
 from minicnn import metrics
 from minicnn.data import phantom
 from minicnn.data.augmentation import Augmentation
-from minicnn.data.manifest import Manifest
+from minicnn.data.manifest import Manifest, safe_cell
 from minicnn.data.images import Preprocessing
 from minicnn.errors import InputError, MissingExtraError, printable
 from minicnn.files import write_whole
@@ -202,8 +202,7 @@ def _parts(plan, progress):
     """Return {"training": Manifest, "validation": ..., "test": ...} of a plan, augmentation attached."""
     if plan.data is None:
         made = phantom.generate(seed=plan.seed)
-        manifest = Manifest.from_arrays(made.images, made.labels, phantom.CLASSES, patients=made.patients,
-                                        names=made.names)
+        manifest = Manifest.from_arrays(made.images, made.labels, made.classes, patients=made.patients, names=made.names)
     else:
         manifest = Manifest.read(plan.data, classes=plan.classes, columns=plan.columns,
                                  allow_outside_root=plan.allow_outside_root)
@@ -261,7 +260,7 @@ def _fit_and_judge(run, plan, model, sources, progress):
     result = Result(run.path, {}, plan.protocol)
     outputs = {}
     for name, source in sources.items():
-        result.metrics[name], outputs[name] = model.evaluate(source, with_outputs=True)
+        result.metrics[name], outputs[name] = model.evaluate(source), model.predict(source)
     run.write_json("metrics.json", result.metrics)
     rows = [{"path": path, "part": name, "label": model.classes[label], **answer}
             for name, source in sources.items()

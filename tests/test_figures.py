@@ -10,7 +10,7 @@ from PIL import Image
 from minicnn import metrics
 from minicnn.data.augmentation import TECHNIQUES, Augmentation
 from minicnn.errors import CheckpointError, InputError, MissingExtraError, ShapeError
-from minicnn.report import figures
+from minicnn import figures
 
 HISTORY = [{"epoch": e, "loss": 1 / e, "accuracy": 1 - 0.3 / e, "val_loss": 1.2 / e, "val_accuracy": 1 - 0.4 / e}
            for e in range(1, 6)]
@@ -58,7 +58,7 @@ def test_nothing_global_is_touched(tmp_path):
     code = """if True:
         import sys, matplotlib
         before = dict(matplotlib.rcParams)
-        from minicnn.report import figures
+        from minicnn import figures
         assert "matplotlib.figure" not in sys.modules
         figures.curves([{"epoch": 1, "loss": 0.5}], sys.argv[1])
         assert "matplotlib.pyplot" not in sys.modules

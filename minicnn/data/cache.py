@@ -2,7 +2,8 @@
 
     pictures        n x height x width (x 3), uint8; grey stored once
     file digests    n x 32, SHA-256 of each file's bytes
-    pixel digests   n x 32, SHA-256 of each decoded picture at full size: the same picture in two files has the same one
+    pixel digests   n x 32, SHA-256 of each picture's full size and stored pixels: a picture saved twice, in whatever
+                    formats, has the same one
     check           32, SHA-256 of the two blocks before
 
 Its name is the SHA-256 of the preprocessing (with the decoder's version) and of all file digests: changed content is
@@ -16,25 +17,32 @@ import secrets
 import tempfile
 import time
 import warnings
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from minicnn.data.decoder import ImageWarning, Remark, open_planes, quiet, read_bytes
-from minicnn.data.images import stretch
-from minicnn.errors import CheckpointError, ImageError, ManifestError, printable
+from minicnn.data.images import resize, stretch
+from minicnn.errors import CheckpointError, ImageError, ManifestError, Problems, printable
 from minicnn.files import private_folder
 from minicnn.progress import Progress
 
-__all__ = ["PixelCache", "MemoryPixels", "Report", "default_workers", "list_problems"]
+__all__ = ["PixelCache", "MemoryPixels", "Report"]
 
-_WINDOW = 256                       # pictures under way at once: what bounds the memory of preparing
-_MOST_BYTES = 8 * 2**30             # of all caches together; the oldest go first
+_WINDOW = 64                        # pictures under way at once: what bounds the memory of preparing
+_MOST_BYTES = 8 * 2**30             # of all caches together; those used longest ago go first
+_STALE = 24 * 3600                  # seconds after which an unfinished cache belongs to nobody
 
 
 class Report(NamedTuple):
-    """How preparing went: pictures decoded (0 when reused), wall seconds, seconds inside Pillow and ours over all workers."""
+    """How preparing went.
+
+    Pictures decoded (0 where all were found), wall seconds, and seconds of computing inside Pillow and outside of it,
+    summed over the workers.
+    """
 
     decoded: int
     seconds: float
@@ -43,7 +51,7 @@ class Report(NamedTuple):
 
     @property
     def images_per_second(self):
-        return self.decoded / self.seconds if self.seconds else 0.0
+        return self.decoded / self.seconds
 
 
 class PixelCache:
@@ -55,14 +63,12 @@ class PixelCache:
     report : Report
     """
 
-    def __init__(self, file, shape, n, report):
-        self._file, self._shape, self._n, self.report = file, shape, n, report
-        self._size = int(np.prod(shape))
-        tail = os.pread(file.fileno(), 64 * n, n * self._size)
-        self.file_digests, self.pixel_digests = np.frombuffer(tail, np.uint8).reshape(2, n, 32)
+    def __init__(self, block, shape, rows, file_digests, pixel_digests, report):
+        self._block, self._shape, self._rows, self.report = block, shape, rows, report
+        self.file_digests, self.pixel_digests = file_digests, pixel_digests
 
     def __len__(self):
-        return self._n
+        return len(self._rows)
 
     @classmethod
     def prepare(cls, paths, preprocessing, workers=None, progress=False):
@@ -72,160 +78,202 @@ class PixelCache:
         ----------
         paths : list of str
         preprocessing : Preprocessing
-        workers : int >= 0, threads that decode; the cores available where None
+        workers : int >= 0, threads that decode; the cores available where None. Never changes a bit
         progress : bool, show a bar on stderr
 
         Raises
         ------
-        ManifestError
-            if files cannot be read; it lists the first 20 and counts all
-        """
-        workers = default_workers() if workers is None else workers
-        start = time.perf_counter()
-        n, shape = len(paths), preprocessing.stored_shape
-        with Progress(n, "reading images", "image", progress) as bar:
-            digests = b"".join(_over(paths, _file_digest, workers, bar))
-        name = hashlib.sha256(json.dumps(preprocessing.to_dict(), sort_keys=True).encode() + digests).hexdigest()
-        folder = private_folder("pixels", "pixel cache", "decoding without keeping it")
-        file = None if folder is None else _reuse(folder / name, n, int(np.prod(shape)), digests)
-        if file is not None:
-            return cls(file, shape, n, Report(0, time.perf_counter() - start, 0.0, 0.0))
-        file, spent = _fill(folder, name, paths, preprocessing, workers, progress, digests)
-        return cls(file, shape, n, Report(n, time.perf_counter() - start, *spent))
+        ManifestError : files cannot be read; it lists the first 20 and counts all
+        CheckpointError : there is no room for the cache
 
-    def read(self, indices):
-        """Return the pictures with these numbers: ndarray, shape (len(indices),) + stored_shape, uint8."""
-        out = np.empty((len(indices), self._size), np.uint8)
-        for row, i in zip(out, indices):
-            if os.preadv(self._file.fileno(), [row.data], int(i) * self._size) != self._size:
+        Warns
+        -----
+        ImageWarning : how many pictures are transparent, or have several frames
+        """
+        began = time.perf_counter()
+        n, workers = len(paths), _cores() if workers is None else workers
+        names = [os.fspath(path) for path in paths]
+        with Progress(n, "reading images", "image", progress) as bar:
+            digests = list(_over(_file_digest, names, workers, bar))
+        key = json.dumps(preprocessing.to_dict(), sort_keys=True).encode() + b"".join(digests)
+        name, spent, decoded = hashlib.sha256(key).hexdigest(), (0.0, 0.0), 0
+        folder = private_folder("pixels", "pixel cache", "decoding without keeping it")
+        block = None if folder is None else _reuse(folder / name, n, preprocessing.stored_shape, digests)
+        if block is None:
+            block, spent = _fill(folder, name, names, digests, preprocessing, workers, progress)
+            decoded = n
+        size = n * int(np.prod(preprocessing.stored_shape))
+        tail = np.frombuffer(os.pread(block.descriptor, 64 * n, size), np.uint8).reshape(2, n, 32)
+        return cls(block, preprocessing.stored_shape, np.arange(n), *tail,
+                   Report(decoded, time.perf_counter() - began, *spent))
+
+    def take(self, rows):
+        """Return the cache of some of these pictures, in the order of `rows`; the file is shared."""
+        return PixelCache(self._block, self._shape, self._rows[rows], self.file_digests[rows], self.pixel_digests[rows],
+                          self.report)
+
+    def read(self, samples):
+        """Return the pictures with these numbers: ndarray, shape (len(samples),) + stored_shape, uint8."""
+        out = np.empty((len(samples),) + self._shape, np.uint8)
+        for picture, row in zip(out, self._rows[samples]):
+            if os.preadv(self._block.descriptor, [picture.data], int(row) * picture.nbytes) != picture.nbytes:
                 raise ManifestError("the pixel cache was cut off while it was in use. Start again.")
-        return out.reshape((len(indices),) + self._shape)
+        return out
 
 
 class MemoryPixels:
-    """Pictures that are in memory already, behind the same two doors as a PixelCache."""
+    """Grey pictures (n, H, W), uint8, that are in memory already, behind the doors of a PixelCache."""
 
-    def __init__(self, images):
-        self._images = images
-        self.pixel_digests = np.frombuffer(b"".join(hashlib.sha256(image.tobytes()).digest() for image in images),
-                                           np.uint8).reshape(len(images), 32)
-        self.file_digests = self.pixel_digests
+    def __init__(self, pictures, preprocessing):
+        if pictures.shape[1:] != preprocessing.stored_shape:
+            pictures = np.stack([resize(picture, preprocessing) for picture in pictures])
+        self._pictures, self._rows = pictures, np.arange(len(pictures))
+        digests = b"".join(hashlib.sha256(np.ascontiguousarray(picture)).digest() for picture in pictures)
+        self.file_digests = self.pixel_digests = np.frombuffer(digests, np.uint8).reshape(-1, 32)
 
-    def read(self, indices):
-        return self._images[np.asarray(indices)]
+    def __len__(self):
+        return len(self._rows)
+
+    def take(self, rows):
+        """Return some of these pictures, in the order of `rows`, without a copy."""
+        part = object.__new__(MemoryPixels)
+        part._pictures, part._rows = self._pictures, self._rows[rows]
+        part.file_digests = part.pixel_digests = self.file_digests[rows]
+        return part
+
+    def read(self, samples):
+        """Return the pictures with these numbers: ndarray, shape (len(samples), H, W), uint8."""
+        return self._pictures[self._rows[samples]]
 
 
-def default_workers():
-    """Return how many threads decode: the cores this process may use."""
+class _Block:
+    """An open file, closed when the last cache that reads from it is gone."""
+
+    def __init__(self, descriptor):
+        self.descriptor = descriptor
+
+    def __del__(self, close=os.close):      # bound early: at the end of the process modules go before objects
+        close(self.descriptor)
+
+
+def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def list_problems(what, problems, total=None, most=20):
-    """Return a ManifestError that lists the first problems, one a line, and counts all."""
-    total = len(problems) if total is None else total
-    lines = [f"{what}: {total} problem{'s' if total != 1 else ''}"] + [f"  {problem}" for problem in problems[:most]]
-    if total > most:
-        lines.append(f"  ... and {total - most} more")
-    return ManifestError("\n".join(lines))
+def _over(function, items, workers, bar):
+    """Yield function(item) in order, from `workers` threads and a window that moves along; then raise all ImageErrors.
 
+    From the first error on nothing is yielded, but the rest is still tried, so that all problems are found.
+    """
+    problems, ahead = Problems("images that cannot be read"), deque()
+    pool = ThreadPoolExecutor(workers, "minicnn-decode") if workers else None
 
-def _over(paths, function, workers, bar):
-    """Yield function(path) in order, a window at a time on `workers` threads; ImageErrors are collected and raised."""
-    pool = ThreadPoolExecutor(workers) if workers else None
-    problems = []
-
-    def attempt(path):
+    def attempt(item):
         try:
-            return function(path)
+            return function(item)
         except ImageError as error:
             return error
 
+    def finished(result):
+        bar.advance()
+        if isinstance(result, ImageError):
+            problems.add(str(result))
+        elif not problems.count:
+            yield result
+
     try:
-        for start in range(0, len(paths), _WINDOW):
-            for result in (pool.map if pool else map)(attempt, paths[start:start + _WINDOW]):
-                bar.advance()
-                if isinstance(result, ImageError):
-                    problems.append(str(result))
-                elif not problems:
-                    yield result
+        for item in items:
+            if pool is None:
+                yield from finished(attempt(item))
+                continue
+            ahead.append(pool.submit(attempt, item))
+            if len(ahead) == _WINDOW:
+                yield from finished(ahead.popleft().result())
+        while ahead:
+            yield from finished(ahead.popleft().result())
     finally:
-        if pool:
+        if pool is not None:
             pool.shutdown(cancel_futures=True)
-    if problems:
-        raise list_problems("images that cannot be read", problems)
+    problems.raise_any()
 
 
 def _file_digest(path):
     return hashlib.sha256(read_bytes(path)).digest()
 
 
-def _fill(folder, name, paths, preprocessing, workers, progress, digests):
-    """Decode all files into a new cache; return (open file, (seconds in Pillow, our seconds))."""
+def _decode(path, digest, preprocessing):
+    """Return (pixels, digest of the picture, Remark, seconds inside Pillow, seconds outside)."""
+    began = time.thread_time()
+    data, name = read_bytes(path), printable(path)
+    if hashlib.sha256(data).digest() != digest:
+        raise ImageError(f"{name}: changed while it was being read. Start again.")
+    opened = time.thread_time()
+    planes, remark = open_planes(data, name, preprocessing.color)
+    pixels = stretch(planes, preprocessing)
+    decoded = time.thread_time()
+    picture = hashlib.sha256(f"{planes[0].size} ".encode() + pixels.tobytes()).digest()
+    return pixels, picture, remark, decoded - opened, opened - began + time.thread_time() - decoded
+
+
+def _fill(folder, name, paths, digests, preprocessing, workers, progress):
+    """Decode all files into a new cache; return (_Block, (seconds in Pillow, our seconds))."""
     temporary = None if folder is None else folder / f".{name[:16]}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    seconds, remarks, pixel_digests = np.zeros(2), {remark: 0 for remark in Remark}, []
-
-    def decode(path):
-        began = time.perf_counter()
-        data = read_bytes(path)
-        opened = time.perf_counter()
-        planes, found = open_planes(data, printable(path), preprocessing.color)
-        pixels = stretch(planes, preprocessing)
-        decoded = time.perf_counter()
-        whole = hashlib.sha256(repr(planes[0].size).encode())
-        for plane in planes:
-            whole.update(np.asarray(plane).data)
-        return pixels, whole.digest(), found, decoded - opened, opened - began + time.perf_counter() - decoded
-
-    file = tempfile.TemporaryFile() if temporary is None else open(temporary, "xb+")
+    seconds, remarks, pictures = np.zeros(2), dict.fromkeys(Remark, 0), []
     try:
-        with Progress(len(paths), "decoding images", "image", progress) as bar, quiet():
-            for pixels, digest, found, theirs, ours in _over(paths, decode, workers, bar):
-                file.write(pixels.data)
-                pixel_digests.append(digest)
-                seconds += theirs, ours
-                for remark in found:
-                    remarks[remark] += 1
-        tail = digests + b"".join(pixel_digests)
-        file.write(tail + hashlib.sha256(tail).digest())
-        file.flush()
-        if temporary is not None:
-            os.replace(temporary, folder / name)
-            _prune(folder, keep=name)
+        with (tempfile.TemporaryFile() if temporary is None else open(temporary, "xb+")) as file:
+            with Progress(len(paths), "decoding images", "image", progress) as bar, quiet():
+                for pixels, picture, remark, theirs, ours in _over(
+                        lambda item: _decode(*item, preprocessing), zip(paths, digests), workers, bar):
+                    file.write(pixels.data)
+                    pictures.append(picture)
+                    seconds += theirs, ours
+                    for kind in remark:
+                        remarks[kind] += 1
+            tail = b"".join(digests + pictures)
+            file.write(tail + hashlib.sha256(tail).digest())
+            file.flush()
+            if temporary is not None:
+                os.replace(temporary, folder / name)
+                with suppress(OSError):     # another process may be tidying up as well
+                    _prune(folder, keep=name)
+            block = _Block(os.dup(file.fileno()))
     except BaseException as error:
-        file.close()
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and not isinstance(error, (ImageError, ManifestError)):
-            raise CheckpointError(f"the pixel cache could not be written: {error.strerror or error}. Free some space, or "
-                                  "set MINICNN_CACHE_DIR to a folder with room.") from error
+        if isinstance(error, OSError):
+            raise CheckpointError(f"the pixel cache could not be written: {error.strerror}. Free some space, or set "
+                                  "MINICNN_CACHE_DIR to a folder with room.") from error
         raise
-    for remark, count in remarks.items():
+    for kind, count in remarks.items():
         if count:
-            warnings.warn(f"{count} of {len(paths)} images: each {remark.sentence}.", ImageWarning, stacklevel=4)
-    return file, tuple(seconds.tolist())
+            warnings.warn(f"{count:,} of {len(paths):,} images: each {kind.sentence}.", ImageWarning, stacklevel=4)
+    return block, tuple(seconds.tolist())
 
 
-def _reuse(path, n, size, digests):
-    """Return the cache at `path`, open, if it is whole and of these files; else None."""
+def _reuse(path, n, shape, digests):
+    """Return the cache at `path` as a _Block, if it is whole and of these files; else None."""
     try:
-        file = open(path, "rb")
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
-    tail = os.pread(file.fileno(), 64 * n + 32, n * size)
-    whole = os.fstat(file.fileno()).st_size == n * size + 64 * n + 32
-    if whole and tail[:32 * n] == digests and hashlib.sha256(tail[:-32]).digest() == tail[-32:]:
-        os.utime(path)
-        return file
-    file.close()
-    return None
+    block, size = _Block(descriptor), n * int(np.prod(shape))
+    tail = os.pread(descriptor, 64 * n + 32, size)
+    whole = os.fstat(descriptor).st_size == size + 64 * n + 32
+    if not whole or tail[:32 * n] != b"".join(digests) or hashlib.sha256(tail[:-32]).digest() != tail[-32:]:
+        return None
+    os.utime(path)
+    return block
 
 
 def _prune(folder, keep):
-    """Remove the caches used longest ago until all together fit."""
-    found = sorted((path for path in folder.iterdir() if path.name != keep and len(path.name) == 64),
-                   key=lambda path: path.stat().st_mtime, reverse=True)
-    left = _MOST_BYTES - (folder / keep).stat().st_size
-    for path in found:
-        left -= path.stat().st_size
-        if left < 0:
-            path.unlink(missing_ok=True)
+    """Remove unfinished caches of long ago, and the caches used longest ago until all together fit."""
+    entries = [(entry.stat().st_mtime, entry) for entry in os.scandir(folder) if entry.name != keep]
+    left = _MOST_BYTES - os.path.getsize(folder / keep)
+    for used, entry in sorted(entries, key=lambda pair: -pair[0]):
+        if entry.name.endswith(".tmp"):
+            remove = used < time.time() - _STALE
+        else:
+            left -= entry.stat().st_size
+            remove = left < 0
+        if remove:
+            os.unlink(entry.path)

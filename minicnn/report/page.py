@@ -10,7 +10,7 @@ from pathlib import Path
 
 from minicnn.errors import ImageError, MissingExtraError, printable
 from minicnn.metrics import HEADS, shown
-from minicnn.report.writing import write_whole
+from minicnn.files import write_whole
 
 __all__ = ["page"]
 

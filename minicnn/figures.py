@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 
 from minicnn.errors import InputError, MissingExtraError, ShapeError, printable
-from minicnn.report.writing import write_whole
+from minicnn.files import write_whole
 
 __all__ = ["curves", "confusion_matrix", "roc", "sample_grid", "augmentation_sheet"]
 

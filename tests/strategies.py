@@ -1,0 +1,191 @@
+"""What the tests draw: sizes by hypothesis, so that they shrink, and the numbers from a seed.
+
+Sizes follow numerics A1: N 1-3, H and W 1-9, windows 1-5, strides 1-3, both paddings; channels 1-5 and around the 16
+columns of a tile. `OPERATIONS` is the registry of all operations that both engines offer, each with its inputs.
+"""
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from minicnn import reference
+from minicnn.shapes import window
+
+__all__ = ["Case", "cases", "small_cases", "normals", "separated", "OPERATIONS", "LINEAR", "abs_inputs", "DTYPES"]
+
+DTYPES = [np.float32, np.float64]
+
+
+class Case(NamedTuple):
+    """One drawn window over one drawn batch."""
+
+    N: int
+    H: int
+    W: int
+    C: int
+    F: int
+    kernel: tuple
+    strides: tuple
+    padding: str
+    seed: int
+
+    @property
+    def axes(self):
+        return [window(*sizes, self.padding) for sizes in zip((self.H, self.W), self.kernel, self.strides)]
+
+    @property
+    def pads(self):
+        rows, columns = self.axes
+        return rows.before, rows.after, columns.before, columns.after
+
+    @property
+    def x_shape(self):
+        return self.N, self.H, self.W, self.C
+
+    @property
+    def w_shape(self):
+        return *self.kernel, self.C, self.F
+
+    def y_shape(self, channels):
+        rows, columns = self.axes
+        return self.N, rows.out, columns.out, channels
+
+    def normals(self, *shape, dtype=np.float64):
+        """Return standard normals: the same for the same seed and shape."""
+        return normals(self.seed, shape, dtype)
+
+    def separated(self, *shape, dtype=np.float64):
+        return separated(self.seed, shape, dtype)
+
+
+def normals(seed, shape, dtype=np.float64):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
+
+
+def separated(seed, shape, dtype=np.float64):
+    """Return numbers that all differ by at least 0.02 and keep as far from 0: no step of a difference meets a kink."""
+    n = prod(shape)
+    return ((np.random.default_rng(seed).permutation(n) - n // 2 + 0.5) * 0.02).reshape(shape).astype(dtype)
+
+
+@st.composite
+def cases(draw, sizes=st.integers(1, 9), channels=st.integers(1, 5) | st.sampled_from([15, 16, 17, 31, 32, 33]),
+          windows=st.integers(1, 5)):
+    padding = draw(st.sampled_from(["valid", "same"]))
+    H, W, kernel = draw(sizes), draw(sizes), (draw(windows), draw(windows))
+    if padding == "valid":
+        H, W = max(H, kernel[0]), max(W, kernel[1])
+    return Case(draw(st.integers(1, 3)), H, W, draw(channels), draw(channels), kernel,
+                (draw(st.integers(1, 3)), draw(st.integers(1, 3))), padding, draw(st.integers(0, 2**32 - 1)))
+
+
+def small_cases():
+    """Draw cases small enough for seven nested loops in Python."""
+    return cases(sizes=st.integers(1, 6), channels=st.integers(1, 3), windows=st.integers(1, 4))
+
+
+# ---- The operations and their inputs ---------------------------------------------------------------------------------
+
+def _switches(case):
+    return reference.max_pool2d(case.separated(*case.x_shape), case.kernel, case.strides, case.pads)[1]
+
+
+def _conv2d(case, dtype):
+    return (case.normals(*case.x_shape, dtype=dtype), case.normals(*case.w_shape, dtype=dtype),
+            case.normals(case.F, dtype=dtype), case.strides, case.pads)
+
+
+def _conv2d_input_gradient(case, dtype):
+    return (case.normals(*case.y_shape(case.F), dtype=dtype), case.normals(*case.w_shape, dtype=dtype),
+            (case.H, case.W), case.strides, case.pads)
+
+
+def _conv2d_weight_gradient(case, dtype):
+    return (case.normals(*case.y_shape(case.F), dtype=dtype), case.normals(*case.x_shape, dtype=dtype), case.kernel,
+            case.strides, case.pads)
+
+
+def _pool(case, dtype):
+    return case.separated(*case.x_shape, dtype=dtype), case.kernel, case.strides, case.pads
+
+
+def _max_pool2d_gradient(case, dtype):
+    return (case.normals(*case.y_shape(case.C), dtype=dtype), _switches(case), (case.H, case.W), case.kernel,
+            case.strides, case.pads)
+
+
+def _average_pool2d_gradient(case, dtype):
+    return (case.normals(*case.y_shape(case.C), dtype=dtype), (case.H, case.W), case.kernel, case.strides, case.pads)
+
+
+def _dense(case, dtype):
+    D = case.H * case.C
+    return (case.normals(case.N, D, dtype=dtype), case.normals(D, case.F, dtype=dtype), case.normals(case.F, dtype=dtype))
+
+
+def _dense_input_gradient(case, dtype):
+    return case.normals(case.N, case.F, dtype=dtype), case.normals(case.H * case.C, case.F, dtype=dtype)
+
+
+def _dense_weight_gradient(case, dtype):
+    return case.normals(case.N * case.W, case.F, dtype=dtype), case.normals(case.N * case.W, case.H * case.C, dtype=dtype)
+
+
+def _activation(case, dtype):
+    return 3 * case.normals(*case.x_shape, dtype=dtype),
+
+
+def _gradient_of(activation):
+    def inputs(case, dtype):
+        y = activation(3 * case.normals(case.W, case.N, case.H, case.C)).reshape(case.x_shape)
+        return case.normals(*case.x_shape, dtype=dtype), y.astype(dtype)
+    return inputs
+
+
+def _dropout(case, dtype):
+    return case.normals(*case.x_shape, dtype=dtype), case.normals(*case.x_shape) > 0, 0.25
+
+
+def _loss(targets):
+    def inputs(case, dtype):
+        z = 5 * case.normals(case.N, case.C, dtype=dtype)
+        return z, targets(case.normals(case.C, case.N).T).astype(dtype), np.abs(case.normals(case.N)) / case.N
+    return inputs
+
+
+def _adam(case, dtype):
+    w, m = case.normals(*case.w_shape, dtype=dtype), case.normals(*case.w_shape[::-1], dtype=dtype).T.copy()
+    return w, m, m * m, 2 * w + m, 1e-3, 0.9, 0.999, 1e-7
+
+
+def _sgd(case, dtype):
+    w, m = case.normals(*case.w_shape, dtype=dtype), case.normals(*case.w_shape[::-1], dtype=dtype).T.copy()
+    return w, m, 2 * w + m, 1e-2, 0.9, bool(case.seed % 2)
+
+
+OPERATIONS = {
+    "conv2d": _conv2d, "conv2d_input_gradient": _conv2d_input_gradient,
+    "conv2d_weight_gradient": _conv2d_weight_gradient,
+    "max_pool2d": _pool, "max_pool2d_gradient": _max_pool2d_gradient,
+    "average_pool2d": _pool, "average_pool2d_gradient": _average_pool2d_gradient,
+    "dense": _dense, "dense_input_gradient": _dense_input_gradient, "dense_weight_gradient": _dense_weight_gradient,
+    "relu": _activation, "relu_gradient": _gradient_of(reference.relu),
+    "sigmoid": _activation, "sigmoid_gradient": _gradient_of(reference.sigmoid),
+    "tanh": _activation, "tanh_gradient": _gradient_of(reference.tanh),
+    "softmax": _activation, "softmax_gradient": _gradient_of(reference.softmax),
+    "dropout": _dropout,
+    "binary_crossentropy": _loss(lambda drawn: (drawn > 0) * 1.0),
+    "categorical_crossentropy": _loss(reference.softmax),
+    "mean_squared_error": _loss(lambda drawn: drawn),
+    "adam": _adam, "sgd": _sgd,
+}
+# Each output is a sum of products of inputs: rounding is judged beside the sum of the products' sizes.
+LINEAR = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "max_pool2d_gradient", "average_pool2d",
+          "average_pool2d_gradient", "dense", "dense_input_gradient", "dense_weight_gradient"]
+
+
+def abs_inputs(inputs, dtype=np.float64):
+    """Return the inputs with |.| of each floating array, as `dtype`; whole numbers as they are."""
+    return [np.abs(a).astype(dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in inputs]
