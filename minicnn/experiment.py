@@ -28,7 +28,7 @@ from minicnn.runs import RunFolder, environment
 __all__ = ["Plan", "Result", "train", "resume", "evaluate", "predict", "load_model", "split_table"]
 
 PROTOCOLS = {
-    "honest": "70/15/15 by patient; augmentation in training only; the test part was looked at once",
+    "honest": "70/15/15 by patient; augmentation in training only; the test part is looked at once, after training",
     "paper": "as published: seven versions of every image, then 70/30 by image. It leaks: versions of one radiograph, and "
              "images of one patient, are on both sides, so the validation figures are too good",
 }
@@ -305,7 +305,8 @@ def _draw(folder, model, history, sources, outputs):
                                 metrics.auc(sources[name].labels, score))
         if curves:
             figures.roc(curves, folder / "roc.png")
-    chosen = np.arange(min(24, len(source)))
+    # Versions of one image follow one another: take the samples from the whole length.
+    chosen = np.linspace(0, len(source) - 1, min(24, len(source))).astype(int)
     confidence = p[chosen, 0] if p.shape[1] == 1 else p[chosen].max(axis=1)
     figures.sample_grid(source.batch(chosen), source.labels[chosen], predicted[chosen], confidence, classes,
                         folder / "samples.png")

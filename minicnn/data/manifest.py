@@ -173,10 +173,7 @@ class Manifest:
 
     def _pixels(self, preprocessing, workers, progress):
         if self.images is not None:
-            if self.images.shape[1:] != preprocessing.stored_shape:
-                raise InputError(f"these pictures are {self.images.shape[1:]}, the network wants "
-                                 f"{preprocessing.stored_shape}.")
-            return MemoryPixels(self.images)
+            return MemoryPixels(self.images, preprocessing)
         if self.techniques is None:
             return PixelCache.prepare(self.paths, preprocessing, workers, progress)
         files = list(dict.fromkeys(self.paths))         # the versions of one image share its picture
