@@ -26,7 +26,7 @@ import numpy as np
 
 from minicnn.data.decoder import ImageWarning, Remark, open_planes, quiet, read_bytes
 from minicnn.data.images import resize, stretch
-from minicnn.errors import CheckpointError, ImageError, ManifestError, Problems, printable
+from minicnn.errors import CheckpointError, ImageError, InputError, ManifestError, Problems, printable
 from minicnn.files import private_folder
 from minicnn.progress import Progress
 
@@ -60,11 +60,12 @@ class PixelCache:
     Attributes
     ----------
     file_digests, pixel_digests : ndarray, shape (n, 32), uint8
+    preprocessing : Preprocessing
     report : Report
     """
 
-    def __init__(self, block, shape, rows, file_digests, pixel_digests, report):
-        self._block, self._shape, self._rows, self.report = block, shape, rows, report
+    def __init__(self, block, preprocessing, rows, file_digests, pixel_digests, report):
+        self._block, self._rows, self.preprocessing, self.report = block, rows, preprocessing, report
         self.file_digests, self.pixel_digests = file_digests, pixel_digests
 
     def __len__(self):
@@ -104,17 +105,17 @@ class PixelCache:
             decoded = n
         size = n * int(np.prod(preprocessing.stored_shape))
         tail = np.frombuffer(os.pread(block.descriptor, 64 * n, size), np.uint8).reshape(2, n, 32)
-        return cls(block, preprocessing.stored_shape, np.arange(n), *tail,
+        return cls(block, preprocessing, np.arange(n), *tail,
                    Report(decoded, time.perf_counter() - began, *spent))
 
     def take(self, rows):
         """Return the cache of some of these pictures, in the order of `rows`; the file is shared."""
-        return PixelCache(self._block, self._shape, self._rows[rows], self.file_digests[rows], self.pixel_digests[rows],
-                          self.report)
+        return PixelCache(self._block, self.preprocessing, self._rows[rows], self.file_digests[rows],
+                          self.pixel_digests[rows], self.report)
 
     def read(self, samples):
         """Return the pictures with these numbers: ndarray, shape (len(samples),) + stored_shape, uint8."""
-        out = np.empty((len(samples),) + self._shape, np.uint8)
+        out = np.empty((len(samples),) + self.preprocessing.stored_shape, np.uint8)
         for picture, row in zip(out, self._rows[samples]):
             if os.preadv(self._block.descriptor, [picture.data], int(row) * picture.nbytes) != picture.nbytes:
                 raise ManifestError("the pixel cache was cut off while it was in use. Start again.")
@@ -122,22 +123,34 @@ class PixelCache:
 
 
 class MemoryPixels:
-    """Grey pictures (n, H, W), uint8, that are in memory already, behind the doors of a PixelCache."""
+    """Grey pictures that are in memory already, behind the doors of a PixelCache.
 
-    def __init__(self, pictures, preprocessing):
-        if pictures.shape[1:] != preprocessing.stored_shape:
+    Parameters
+    ----------
+    pictures : ndarray, shape (n, H, W), uint8
+    preprocessing : Preprocessing to whose size they are brought; None leaves them as they are
+    """
+
+    def __init__(self, pictures, preprocessing=None):
+        if preprocessing is not None and preprocessing.color != "grey":
+            raise InputError("these pictures are grey; they cannot be prepared with color='rgb'.")
+        if preprocessing is not None and pictures.shape[1:] != preprocessing.stored_shape:
             pictures = np.stack([resize(picture, preprocessing) for picture in pictures])
-        self._pictures, self._rows = pictures, np.arange(len(pictures))
+        self.preprocessing, self._pictures, self._rows = preprocessing, pictures, np.arange(len(pictures))
         digests = b"".join(hashlib.sha256(np.ascontiguousarray(picture)).digest() for picture in pictures)
         self.file_digests = self.pixel_digests = np.frombuffer(digests, np.uint8).reshape(-1, 32)
 
     def __len__(self):
         return len(self._rows)
 
+    def prepare(self, preprocessing):
+        """Return the same pictures at the size of `preprocessing`."""
+        return MemoryPixels(self._pictures, preprocessing).take(self._rows)
+
     def take(self, rows):
         """Return some of these pictures, in the order of `rows`, without a copy."""
         part = object.__new__(MemoryPixels)
-        part._pictures, part._rows = self._pictures, self._rows[rows]
+        part.preprocessing, part._pictures, part._rows = self.preprocessing, self._pictures, self._rows[rows]
         part.file_digests = part.pixel_digests = self.file_digests[rows]
         return part
 

@@ -1,202 +1,289 @@
-"""Which images there are and what is known of them: a table read from a CSV or from folders, checked as a whole.
+"""Which images there are and what is known of each: one table, checked as a whole, that opens as a source.
 
-A CSV has a header with `path` and `label`, and where known `patient_id, source, view, split, sex, age`; paths are relative
-to the CSV's folder. Or SOURCE is a folder with one folder per class. A table with problems is refused as a whole, with all
-problems counted and the first 20 listed: nothing is skipped in silence.
+A CSV has a header with `path` and `label` and, where known, `patient_id, source, view, split, sex, age`; paths are relative
+to the CSV's folder. Or there is a folder with one folder for each class. What has problems is refused as a whole, with all
+problems counted and the first 20 listed.
 """
 
 import csv
+import io
 import os
-import re
+import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
+from minicnn.data.augmentation import TECHNIQUES, Augmentation
 from minicnn.data.cache import MemoryPixels, PixelCache
 from minicnn.data.images import Preprocessing
+from minicnn.data.labels import PARTS, check_classes, encode_labels, encode_parts
+from minicnn.data.reading import read_csv, read_folder
 from minicnn.data.source import ImageSource
 from minicnn.data.split import groups, split_groups, split_images
-from minicnn.errors import InputError, ManifestError, Problems, nearest, printable
-from minicnn.files import open_regular
+from minicnn.errors import InputError, ManifestError, Problems, ShapeError, printable
+from minicnn.files import write_whole
+from minicnn.streams import check_seed
 
-__all__ = ["Manifest", "PARTS", "safe_cell"]
+__all__ = ["Manifest", "ManifestWarning", "PARTS", "safe_cell"]
 
-PARTS = ("training", "validation", "test")
-_PART_NAMES = {"training": 0, "train": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
-_OPTIONAL = ("patient_id", "source", "view", "split", "sex", "age")
-_POSITIVE = ("covid", "covid-19", "covid19", "positive", "abnormal", "1")
-_LABEL = re.compile(r"[\w .+()-]{1,64}")
-_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+# Attribute: how a CSV calls the column.
+_COLUMNS = {"patients": "patient_id", "sources": "source", "views": "view", "splits": "split", "sexes": "sex",
+            "ages": "age"}
 
 
-@dataclass(frozen=True)
+class ManifestWarning(UserWarning):
+    """A manifest that was read, but not quite as it stands."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Manifest:
-    """An immutable table of images: one entry of each field an image.
+    """A table of images that is never changed: methods return new ones.
 
-    Attributes
+    Parameters
     ----------
-    root : str, the folder that paths are relative to
-    names : list of str, the paths as given
-    labels : ndarray, shape (n,), int64, numbers of `classes`
-    classes : tuple of str; with two, the second is the positive one
-    columns : dict of str to list of str: patient_id, source, view, split, sex, age, where known
-    augmentation : Augmentation, or None
-    techniques, versions : ndarray (n,) or None: which version of which image each row is, under the paper's protocol
-    seed : int, of the versions
-    images : ndarray of uint8 pictures, or None where they are files
+    root : str; the folder that `paths` are relative to
+    paths : list of n str, relative or absolute; the attribute holds absolute ones
+    labels : array of n whole numbers; positions in `classes`
+    classes : names of the classes; of two, the second is the positive one
+    patients, sources, views, splits, sexes, ages : lists of n str, "" where unknown, optional
+    augmentation : Augmentation, optional; drawn afresh in each pass of training
+    techniques, versions, seed : ndarrays (n,) and int; which version of which image each row is: see `paper_split`
+    pixels : PixelCache or MemoryPixels, optional; the prepared pictures of the rows
 
-    >>> images = np.zeros((4, 64, 64), np.uint8)
-    >>> Manifest.from_arrays(images, [0, 1, 0, 1], ("normal", "covid"))
-    Manifest(4 images: 2 normal, 2 covid)
+    >>> Manifest("/data", ["a.png", "b.png"], [0, 1], ["normal", "covid"], patients=["ann", "bob"])
+    Manifest(2 images: 1 normal, 1 covid; 2 patients)
     """
 
     root: str
-    names: list
+    paths: np.ndarray
     labels: np.ndarray
     classes: tuple
-    columns: dict
-    augmentation: object = None
+    patients: np.ndarray = None
+    sources: np.ndarray = None
+    views: np.ndarray = None
+    splits: np.ndarray = None
+    sexes: np.ndarray = None
+    ages: np.ndarray = None
+    augmentation: Augmentation = None
     techniques: np.ndarray = None
     versions: np.ndarray = None
     seed: int = 0
-    images: np.ndarray = None
+    pixels: object = None
+
+    def __post_init__(self):
+        n = len(self.paths)
+        if not n:
+            raise InputError("Manifest: there are no images in it.")
+        paths = self.paths      # an array is that of another manifest: absolute already
+        if not isinstance(paths, np.ndarray):
+            paths = _words([os.path.join(self.root, path) for path in paths])
+        patients = [""] * n if self.patients is None else self.patients
+        labels = np.array(self.labels)
+        if labels.shape != (n,) or labels.dtype.kind not in "iu":
+            raise ShapeError(f"Manifest: expected {n} whole numbers as labels, got {labels.dtype} {labels.shape}.")
+        columns = {"patients": _words(patients), "paths": paths, "labels": labels.astype(np.int64)}
+        for name in list(_COLUMNS)[1:]:
+            if getattr(self, name) is not None:
+                columns[name] = _words(getattr(self, name))
+        for name, column in columns.items():
+            if len(column) != n:
+                raise ShapeError(f"Manifest: there are {n} paths, but {len(column)} {name}.")
+            column.setflags(write=False)
+            object.__setattr__(self, name, column)
+        object.__setattr__(self, "classes", check_classes(self.classes))
+        if labels.min() < 0 or labels.max() >= len(self.classes):
+            raise InputError(f"Manifest: labels must lie between 0 and {len(self.classes) - 1} "
+                             f"({', '.join(self.classes)}), got {labels.min()} to {labels.max()}.")
 
     @classmethod
-    def read(cls, source, classes=None, columns=None, allow_outside_root=False):
-        """Read a CSV file, or a folder with one folder per class.
+    def read(cls, source, classes=None, columns=None, allow_outside_root=False, root=None):
+        """Read a CSV file, or a folder with one folder for each class.
 
         Parameters
         ----------
         source : path
-        classes : names of the classes in order, optional; by default the positive one of two is the one called covid,
-            covid-19, covid19, positive, abnormal or 1, and three or more stand in alphabetical order
-        columns : dict from our names to the CSV's, such as {"label": "finding"}
-        allow_outside_root : bool, accept paths that lead out of the CSV's folder
+        classes : names of the classes in order, optional. Without, of two labels the positive one is the one called
+            covid, covid-19, covid19, positive, abnormal or 1, and three or more stand in alphabetical order
+        columns : dict from our names of columns to the CSV's, such as {"label": "finding"}; None leaves one out
+        allow_outside_root : bool; accept files outside of the root
+        root : path; the folder that a CSV's paths are relative to, by default its own
 
         Raises
         ------
-        ManifestError
-            with all problems: missing files, unknown labels, duplicates, malformed rows, paths outside, one class only
+        ManifestError : all problems: missing files, unknown labels, contradictions, malformed lines, one class only ...
+
+        Warns
+        -----
+        ManifestWarning : repeated rows, which are dropped, and files that are passed over
         """
-        source = Path(source)
-        if source.is_dir():
-            root, problems = str(source), Problems(printable(source))
-            rows = _read_folder(source, problems)
+        source, name = os.fspath(source), printable(os.fspath(source))
+        classes, problems = None if classes is None else check_classes(classes), Problems(name)
+        if os.path.isdir(source):
+            table = read_folder(source, allow_outside_root, problems)
         else:
-            root, problems = str(source.parent), Problems(printable(source))
-            rows = _read_csv(source, columns or {}, problems)
-        return _checked(cls, printable(source), root, rows, problems, classes, allow_outside_root)
+            table = read_csv(source, root, columns, allow_outside_root, problems)
+        labels, classes = encode_labels(table.columns["label"], table.where, classes, problems)
+        if any(table.columns.get("split", ())):
+            encode_parts(table.columns["split"], table.where, problems)
+        else:
+            table.columns.pop("split", None)
+        problems.raise_any()
+        if table.repeated:
+            warnings.warn(f"{name}: {table.repeated:,} rows repeat an earlier one and were dropped.", ManifestWarning,
+                          stacklevel=2)
+        if table.others:
+            warnings.warn(f"{name}: {table.others:,} files were passed over, for their names do not end like an image's.",
+                          ManifestWarning, stacklevel=2)
+        return cls(table.root, _words(table.columns["path"]), labels, classes,
+                   **{ours: table.columns.get(theirs) for ours, theirs in _COLUMNS.items()})
 
     @classmethod
     def from_arrays(cls, images, labels, classes, patients=None, names=None):
-        """Return a manifest of pictures in memory: uint8, (n, H, W) or (n, H, W, 3)."""
-        names = [f"{i:05d}" for i in range(len(images))] if names is None else list(names)
-        columns = {} if patients is None else {"patient_id": list(patients)}
-        return cls("", names, np.asarray(labels, np.int64), tuple(classes), columns, images=images)
+        """Return a manifest of grey pictures in memory: ndarray, shape (n, H, W), uint8."""
+        names = [f"{i:06d}" for i in range(len(images))] if names is None else list(names)
+        return cls("", names, labels, classes, patients=patients, pixels=MemoryPixels(images))
 
     def __len__(self):
-        return len(self.names)
+        return len(self.paths)
 
     def __repr__(self):
-        counts = ", ".join(f"{count} {printable(name)}" for name, count in self.counts().items())
-        return f"Manifest({len(self)} images: {counts})"
+        text = f"{len(self):,} images: " + ", ".join(f"{count:,} {name}" for name, count in self.counts().items())
+        known = set(self.patients) - {""}
+        text += f"; {len(known):,} patients" if known else ""
+        if self.sources is not None:
+            common = Counter(source or "unknown" for source in self.sources).most_common()
+            text += "; sources " + ", ".join(f"{printable(source)} {count:,}" for source, count in common[:5])
+            text += ", ..." if len(common) > 5 else ""
+        return f"Manifest({text})"
 
     def counts(self):
         """Return {class: number of images}."""
         return dict(zip(self.classes, np.bincount(self.labels, minlength=len(self.classes)).tolist()))
 
     @property
-    def patients(self):
-        """Patient ids, "" where unknown: list of str."""
-        return self.columns.get("patient_id", [""] * len(self))
-
-    @property
-    def paths(self):
-        """The files: list of str."""
-        return [os.path.join(self.root, name) for name in self.names]
+    def names(self):
+        """The paths relative to the root: list of str."""
+        inside = os.path.join(self.root, "")
+        return [path[len(inside):] if path.startswith(inside) else os.path.relpath(path, self.root or ".")
+                for path in self.paths]
 
     def subset(self, indices):
-        """Return the manifest of the images with these numbers, in this order."""
-        def take(values):
-            return None if values is None else values[indices]
-        return replace(self, names=[self.names[i] for i in indices], labels=self.labels[indices],
-                       columns={key: [values[i] for i in indices] for key, values in self.columns.items()},
-                       techniques=take(self.techniques), versions=take(self.versions), images=take(self.images))
+        """Return the manifest of the images with these numbers, in this order; their prepared pictures are shared."""
+        rows = np.arange(len(self))[indices]
+        each = ("paths", "labels", "techniques", "versions", *_COLUMNS)
+        changes = {name: getattr(self, name)[rows] for name in each if getattr(self, name) is not None}
+        return replace(self, pixels=None if self.pixels is None else self.pixels.take(rows), **changes)
 
     def augment(self, augmentation):
         """Return this manifest with an augmentation that training draws afresh in each pass."""
+        if self.techniques is not None:
+            raise InputError("augment: the versions of paper_split are drawn already, once and for all.")
+        if not hasattr(augmentation, "apply"):
+            raise InputError(f"augment: expected an Augmentation, such as Augmentation.honest(), got {augmentation!r}.")
         return replace(self, augmentation=augmentation)
 
-    def split(self, train=0.70, validation=0.15, test=0.15, seed=0, workers=None, progress=False):
-        """Divide by patient, stratified by label, into three manifests; a `split` column wins.
+    def split(self, train=0.70, validation=0.15, test=0.15, seed=0, preprocessing=None, workers=None, progress=False):
+        """Divide by patient, stratified by label; return (training, validation, test), three manifests.
 
-        Images without a patient id are on their own; files that hold the same picture stay together, which is why the
-        files are read here.
+        A `split` column wins. Without one, an image without a patient id is on its own, and images that are the same
+        picture stay together: that is why they are prepared here (see `prepared`). No patient is on two sides.
+
+        Raises
+        ------
+        ManifestError : too few patients to give each part each class; a split column that leaves a part empty
         """
-        given = self._given_split()
-        if given is None:
-            pixels = self._pixels(Preprocessing(), workers, progress)
-            group = groups(self.patients, pixels.pixel_digests)
-            given = split_groups(group, self.labels, (train, validation, test), seed)
-        return tuple(self.subset(np.flatnonzero(given == part)) for part in range(3))
+        parts = self._given_parts()
+        whole = self
+        if parts is None:
+            whole = self.prepared(preprocessing, workers, progress)
+            group = groups(whole.patients, whole.pixels.pixel_digests)
+            parts = split_groups(group, whole.labels, (train, validation, test), seed, whole.classes)
+        return tuple(whole.subset(parts == number) for number in range(3))
 
-    def paper_split(self, seed=0, fraction=0.70):
-        """Make the paper's seven versions of every image and divide the versions: (training, validation). It leaks.
+    def paper_split(self, seed=0, fraction=0.70, preprocessing=None, workers=None, progress=False):
+        """Make the paper's seven versions of every image, then divide the versions; return (training, validation).
 
-        Each version is one technique of `augmentation.TECHNIQUES`, drawn once. A `split` column wins: training is what it
-        says, validation the rest.
+        Each version is one technique of `Augmentation.paper()`, drawn once: it looks the same in every pass. Versions of
+        one image, and images of one patient, fall on both sides: this leaks, as published. With a `split` column,
+        training is what it says, and validation is the rest.
         """
-        from minicnn.data.augmentation import TECHNIQUES, Augmentation
+        parts, k = self._given_parts(), len(TECHNIQUES)
+        whole = self.prepared(preprocessing, workers, progress)
+        rows = np.repeat(np.arange(len(self)), k)
+        versions = replace(whole.subset(rows), augmentation=Augmentation.paper(), seed=check_seed(seed),
+                           versions=np.arange(len(rows)), techniques=np.tile(np.arange(k, dtype=np.int8), len(self)))
+        if parts is None:
+            parts = split_images(versions.labels, (fraction, 1 - fraction), seed, self.classes)
+        else:
+            parts = (parts > 0)[rows]
+        return tuple(versions.subset(parts == number) for number in (0, 1))
 
-        k = len(TECHNIQUES)
-        source = np.repeat(np.arange(len(self)), k)
-        every = replace(self.subset(source), augmentation=Augmentation.paper(), seed=seed, versions=np.arange(len(source)),
-                        techniques=np.tile(np.arange(k, dtype=np.int8), len(self)))
-        given = self._given_split()
-        part = split_images(every.labels, (fraction, 1 - fraction), seed) if given is None else (given > 0)[source]
-        return tuple(every.subset(np.flatnonzero(part == number)) for number in (0, 1))
+    def prepared(self, preprocessing=None, workers=None, progress=False):
+        """Return this manifest with its pictures decoded, or found decoded, for `preprocessing`; parts of it share them."""
+        preprocessing = Preprocessing() if preprocessing is None else preprocessing
+        if self.pixels is not None and self.pixels.preprocessing == preprocessing:
+            return self
+        if isinstance(self.pixels, MemoryPixels):
+            return replace(self, pixels=self.pixels.prepare(preprocessing))
+        slots = {path: slot for slot, path in enumerate(dict.fromkeys(self.paths))}     # versions share a file
+        cache = PixelCache.prepare(list(slots), preprocessing, workers, progress)
+        return replace(self, pixels=cache.take(np.array([slots[path] for path in self.paths])))
 
     def open(self, preprocessing=None, workers=None, progress=False):
-        """Decode the images (once: see cache.py) and return an ImageSource that training and prediction read."""
-        preprocessing = Preprocessing() if preprocessing is None else preprocessing
-        return ImageSource(self._pixels(preprocessing, workers, progress), preprocessing, self)
+        """Prepare the images and return the ImageSource that training and prediction read.
+
+        Parameters
+        ----------
+        preprocessing : Preprocessing; 64 x 64 x 3 from grey where None
+        workers : int >= 0, threads that decode; the cores available where None. Never changes a bit
+        progress : bool, show a bar on stderr
+        """
+        whole = self.prepared(preprocessing, workers, progress)
+        return ImageSource(whole.pixels, whole.pixels.preprocessing, whole)
 
     def rows(self):
-        """Yield a dict an image: path, label, and the columns that are known; the technique of a paper's version."""
-        from minicnn.data.augmentation import TECHNIQUES
-
+        """Yield a dict for each image: path, label, the columns that are known, and the technique of a version."""
+        columns = {theirs: getattr(self, ours) for ours, theirs in _COLUMNS.items() if getattr(self, ours) is not None}
         for i, (name, label) in enumerate(zip(self.names, self.labels)):
-            row = {"path": name, "label": self.classes[label]}
-            row |= {key: values[i] for key, values in self.columns.items() if key != "split"}
+            row = {"path": name, "label": self.classes[label]} | {key: column[i] for key, column in columns.items()}
             yield row if self.techniques is None else row | {"technique": TECHNIQUES[self.techniques[i]]}
 
-    def _pixels(self, preprocessing, workers, progress):
-        if self.images is not None:
-            return MemoryPixels(self.images, preprocessing)
-        if self.techniques is None:
-            return PixelCache.prepare(self.paths, preprocessing, workers, progress)
-        files = list(dict.fromkeys(self.paths))         # the versions of one image share its picture
-        slot = {path: i for i, path in enumerate(files)}
-        cache = PixelCache.prepare(files, preprocessing, workers, progress)
-        return cache.take(np.array([slot[path] for path in self.paths]))
+    def write_csv(self, path, parts=None):
+        """Write the table, or that of some parts, as a CSV that `read` reads with the same root.
 
-    def _given_split(self):
-        """Return the parts of the `split` column as (n,) int8, or None where there is no such column."""
-        words = self.columns.get("split")
-        if words is None or not any(words):
+        Parameters
+        ----------
+        path : path; the file is written whole or not at all, readable by its owner alone
+        parts : dict from the name of a part to its manifest, optional; the name becomes the `split` column
+        """
+        if parts is None:
+            rows = list(self.rows())
+        else:
+            rows = [row | {"split": name} for name, part in parts.items() for row in part.rows()]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: safe_cell(cell) for key, cell in row.items()} for row in rows)
+        write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+    def _given_parts(self):
+        """Return the parts of the `split` column, (n,) int8, or None where there is none."""
+        if self.splits is None:
             return None
-        problems = Problems("split column")
-        for name, word in zip(self.names, words):
-            if word.strip().lower() not in _PART_NAMES:
-                problems.add(f"{printable(name)}: split {printable(word)!r} is none of {', '.join(PARTS)}."
-                             + nearest(word, _PART_NAMES))
+        problems, names = Problems("the split column"), self.names
+        parts = encode_parts(self.splits, lambda row: printable(names[row]), problems)
         problems.raise_any()
-        part = np.array([_PART_NAMES[word.strip().lower()] for word in words], np.int8)
-        for number in range(3):
-            if not (part == number).any():
-                raise ManifestError(f"split column: no image is in the {PARTS[number]} part.")
-        return part
+        for number, name in enumerate(PARTS):
+            if not (parts == number).any():
+                raise ManifestError(f"the split column puts no image into the {name} part. Add some, or leave the column "
+                                    "out: columns={'split': None}.")
+        together = {(patient, part) for patient, part in zip(self.patients, parts.tolist()) if patient}
+        torn = sum(count > 1 for count in Counter(patient for patient, _ in together).values())
+        if torn:
+            warnings.warn(f"the split column puts {torn:,} patients into more than one part: what is measured outside of "
+                          "training will be too good.", ManifestWarning, stacklevel=3)
+        return parts
 
 
 def safe_cell(value):
@@ -205,158 +292,10 @@ def safe_cell(value):
     >>> safe_cell("=1+1"), safe_cell(0.5)
     ('./=1+1', 0.5)
     """
-    return "./" + value if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+    return "./" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-# ---- Reading ---------------------------------------------------------------------------------------------------------
-
-def _read_folder(folder, problems):
-    """Return the rows of a folder with one folder per class; a row is (place, path, label, {})."""
-    rows = []
-    for label in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)):
-        for parent, _, files in os.walk(folder / label):
-            for name in sorted(files):
-                if name.lower().endswith(_EXTENSIONS):
-                    path = os.path.relpath(os.path.join(parent, name), folder)
-                    rows.append((printable(path), path, label, {}))
-    if not rows:
-        problems.add("no images: expected one folder per class with PNG, JPEG, WebP, BMP or TIFF files in it.")
-    return rows
-
-
-def _read_csv(path, columns, problems):
-    """Return the rows of a CSV file; a row is (place, path, label, {column: text})."""
-    unknown = [key for key in columns if key not in ("path", "label", *_OPTIONAL)]
-    if unknown:
-        raise InputError(f"columns: there is no {unknown[0]!r}; the names are path, label, {', '.join(_OPTIONAL)}."
-                         + nearest(unknown[0], ("path", "label", *_OPTIONAL)))
-    try:
-        file, size = open_regular(path)
-    except OSError as error:
-        raise ManifestError(f"{printable(path)}: cannot be read: {error.strerror}. SOURCE is a CSV file, or a folder with "
-                            "one folder per class.") from None
-    with file:
-        lines = _decoded_lines(file, printable(path))
-        try:
-            reader = csv.reader(lines, strict=True)
-            return _rows(reader, path, columns, problems)
-        except csv.Error as error:
-            raise ManifestError(f"{printable(path)}, line {reader.line_num}: not a CSV file: {error}.") from None
-
-
-def _decoded_lines(file, name):
-    """Yield the lines of a UTF-8 file; the first that is not, or holds a NUL, is named by its number."""
-    for number, line in enumerate(file, 1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            raise ManifestError(f"{name}, line {number}: not UTF-8. Save the file as UTF-8.") from None
-        if "\0" in text:
-            raise ManifestError(f"{name}, line {number}: holds a NUL byte: not a text file.")
-        yield text
-
-
-def _rows(reader, path, columns, problems):
-    header = next(reader, None)
-    if not header:
-        raise ManifestError(f"{printable(path)}: empty. Expected a header with path,label.")
-    header = [cell.strip() for cell in header]
-    where = {}
-    for key in ("path", "label", *_OPTIONAL):
-        name = columns.get(key, key)
-        if name in header:
-            where[key] = header.index(name)
-        elif key in ("path", "label") or key in columns:
-            raise ManifestError(f"{printable(path)}: no column {printable(name)!r} in its header "
-                                f"({printable(', '.join(header))}).{nearest(name, header)} Rename with "
-                                f"--columns {key}=HEADER, or columns={{{key!r}: 'HEADER'}}.")
-    extra = {key: i for key, i in where.items() if key not in ("path", "label")}
-    rows = []
-    for cells in reader:
-        if not cells:
-            continue
-        if len(cells) != len(header):
-            problems.add(f"line {reader.line_num}: {len(cells)} cells, the header has {len(header)}.")
-        elif not cells[where["path"]].strip():
-            problems.add(f"line {reader.line_num}: no path.")
-        else:
-            rows.append((f"line {reader.line_num}", cells[where["path"]], cells[where["label"]].strip(),
-                         {key: cells[i].strip() for key, i in extra.items()}))
-    if not rows and not problems.count:
-        raise ManifestError(f"{printable(path)}: a header and nothing else.")
-    return rows
-
-
-# ---- Checking --------------------------------------------------------------------------------------------------------
-
-def _checked(cls, name, root, rows, problems, classes, allow_outside_root):
-    """Return the manifest of these rows, or raise with all their problems."""
-    labels = {row[2] for row in rows}
-    for label in sorted(labels):
-        if not _LABEL.fullmatch(label) or label[0] in "=+-@":
-            problems.add(f"label {printable(label)!r}: expected 1 to 64 letters, digits, spaces or . + ( ) - _.")
-    if classes is not None:
-        classes = tuple(str(label) for label in classes)
-        unknown = labels - set(classes)
-        for place, _, label, _ in rows:
-            if label in unknown:
-                problems.add(f"{place}: label {printable(label)!r} is none of {', '.join(classes)}.{nearest(label, classes)}")
-    _check_paths(root, rows, allow_outside_root, problems)
-    problems.raise_any()
-    if len(labels) < 2 and classes is None:
-        raise ManifestError(f"{name}: one class only ({printable(', '.join(labels))}); at least two are needed.")
-    classes = _class_order(labels, name) if classes is None else classes
-    number = {label: i for i, label in enumerate(classes)}
-    keys = rows[0][3].keys()
-    return cls(root, [row[1] for row in rows], np.array([number[row[2]] for row in rows], np.int64), classes,
-               {key: [row[3][key] for row in rows] for key in keys})
-
-
-def _class_order(labels, name):
-    """Return the order of classes: (negative, positive) by name, or alphabetical for three or more."""
-    if len(labels) > 2:
-        return tuple(sorted(labels))
-    positive = [label for label in labels if label.lower() in _POSITIVE]
-    if len(positive) != 1:
-        raise ManifestError(f"{name}: which of {' and '.join(sorted(map(printable, labels)))} is the positive class? Say it "
-                            "with --classes NEGATIVE,POSITIVE, or classes=[negative, positive].")
-    return tuple(sorted(labels - set(positive))) + tuple(positive)
-
-
-def _check_paths(root, rows, allow_outside_root, problems):
-    """Add the problems of paths: missing files, files twice, files outside the root."""
-    seen, known = {}, {}
-    real_root = os.path.realpath(root)
-    for place, path, label, _ in rows:
-        full = os.path.normpath(os.path.join(root, path))
-        if full in seen:
-            other_place, other_label = seen[full]
-            also = "" if label == other_label else f", with the label {printable(other_label)!r} there"
-            problems.add(f"{place}: {printable(path)} stands already in {other_place}{also}.")
-            continue
-        seen[full] = place, label
-        folder, file = os.path.split(full)
-        if folder not in known:
-            known[folder] = _files_of(folder, real_root)
-        files, inside = known[folder]
-        if file not in files:
-            problems.add(f"{place}: {printable(path)} is not there, or is not a file.")
-        elif not allow_outside_root and not (inside and (not files[file] or _inside(full, real_root))):
-            problems.add(f"{place}: {printable(path)} lies outside {printable(root)}. Allow it with "
-                         "--allow-outside-root.")
-
-
-def _files_of(folder, real_root):
-    """Return ({file name: is it a link}, whether the folder lies inside the root): one look at each folder."""
-    try:
-        files = {entry.name: entry.is_symlink() for entry in os.scandir(folder) if entry.is_file()}
-    except (OSError, ValueError):
-        files = {}
-    return files, _inside(folder, real_root)
-
-
-def _inside(path, real_root):
-    try:
-        return os.path.commonpath([os.path.realpath(path), real_root]) == real_root
-    except (OSError, ValueError):
-        return False
+def _words(column):
+    words = np.empty(len(column), object)
+    words[:] = column
+    return words

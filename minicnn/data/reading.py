@@ -1,7 +1,7 @@
-"""From a CSV file or a folder of class folders to the columns of a manifest, or to all that is wrong with it.
+"""From a CSV file, or a folder of class folders, to the columns of a manifest, or to all that is wrong with it.
 
-What is read comes from strangers: every path is checked to lie inside the root and to be a regular file, every label to be
-a plain word, and no line is longer or file larger than a sane one.
+What is read comes from strangers: every path must lie inside the root and be a regular file, and there is a limit to the
+length of a line and of a file.
 """
 
 import csv
@@ -9,23 +9,40 @@ import os
 import re
 import stat
 from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from minicnn.errors import InputError, ManifestError, Problems, nearest, printable
+from minicnn.data.labels import is_part
+from minicnn.errors import InputError, ManifestError, nearest, printable
 from minicnn.files import open_regular
 
-__all__ = ["COLUMNS", "PARTS", "read_csv", "read_folder", "check_label", "class_order"]
+__all__ = ["COLUMNS", "Table", "read_csv", "read_folder"]
 
 # How a manifest calls its columns; the first two are required.
 COLUMNS = ("path", "label", "patient_id", "source", "view", "split", "sex", "age")
 
-PARTS = ("train", "validation", "test")
-_ALIASES = {"train": "train", "training": "train", "validation": "validation", "val": "validation",
-            "valid": "validation", "dev": "validation", "test": "test", "testing": "test"}
-
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
-_POSITIVE = ("covid", "covid-19", "covid19", "positive", "abnormal", "1")
-_LABEL = re.compile(r"[\w (.][\w .+()-]{0,63}")     # never begins like a formula
 _MOST_BYTES, _LONGEST_LINE = 2**30, 2**20
+
+
+@dataclass
+class Table:
+    """What was read: columns of equal length, and where each row came from.
+
+    Attributes
+    ----------
+    root : str; the folder that paths belong to
+    columns : dict from a name of `COLUMNS` to a list of str, "" where unknown; paths are absolute
+    where : function from the number of a row to words such as "line 7"
+    repeated : int; rows that were dropped because they repeat an earlier one
+    others : int; files that were passed over because of their names
+    """
+
+    root: str
+    columns: dict
+    where: Callable
+    repeated: int = 0
+    others: int = 0
 
 
 def read_csv(path, root, columns, allow_outside_root, problems):
@@ -38,11 +55,6 @@ def read_csv(path, root, columns, allow_outside_root, problems):
     columns : dict from a name of `COLUMNS` to the header that stands for it; None leaves an optional column unread
     allow_outside_root : bool
     problems : Problems; receives a sentence for each bad line
-
-    Returns
-    -------
-    (root, table) : str; and a dict from the columns that are there to lists, one entry for each row, "" where unknown.
-        Paths are absolute; a repeated row appears once, and the number of repetitions is in table["repeated"]
     """
     root = os.path.realpath(os.path.dirname(path) if root is None else root)
     try:
@@ -54,14 +66,15 @@ def read_csv(path, root, columns, allow_outside_root, problems):
         if size > _MOST_BYTES:
             raise ManifestError(f"{printable(path)}: has {size:,} bytes, more than the limit of {_MOST_BYTES:,}.")
         reader = csv.reader(_lines(file, problems), skipinitialspace=True)
+        table, lines = {}, array("q")
         try:
-            table, lines = _rows(reader, columns, problems)
+            _read_rows(reader, columns, table, lines, problems)
         except csv.Error as error:
             problems.add(f"line {reader.line_num}: {error}. The rest was not read.")
-            problems.raise_any()
-    problems.raise_any() if not table["path"] else None
-    _place_rows(table, lines, _Paths(root, allow_outside_root), problems)
-    return root, table
+    if not lines:
+        problems.raise_any()
+        raise ManifestError(f"{printable(path)}: has a header and no rows.")
+    return _place_rows(table, lines, _Paths(root, allow_outside_root), problems)
 
 
 def _lines(file, problems):
@@ -87,15 +100,14 @@ def _lines(file, problems):
         yield text
 
 
-def _rows(reader, columns, problems):
-    """Return ({column: cells}, the line number of each row)."""
+def _read_rows(reader, columns, table, lines, problems):
+    """Fill `table`, {column: cells}, and `lines`, the line number of each row."""
     header = [cell.strip() for cell in next(reader, ())]
     places = _places(header, columns, problems)
-    table, lines = {name: [] for name in places}, array("q")
-    table.setdefault("path", [])
     if not {"path", "label"} <= places.keys():
-        return table, lines
-    # Few different words in many rows: each is kept once. Paths and patients mostly differ.
+        return
+    table.update({name: [] for name in places})
+    # Most columns hold few different words: each is kept once. Paths and patients mostly differ.
     kept = {}
     targets = [(table[name].append, place, name not in ("path", "patient_id")) for name, place in places.items()]
     for cells in reader:
@@ -107,9 +119,6 @@ def _rows(reader, columns, problems):
             cell = cells[place].strip()
             append(kept.setdefault(cell, cell) if repeats else cell)
         lines.append(reader.line_num)
-    if not lines:
-        problems.add("has a header and no rows.")
-    return table, lines
 
 
 def _places(header, columns, problems):
@@ -139,10 +148,11 @@ def _places(header, columns, problems):
     return places
 
 
-def _place_rows(table, lines, paths, problems):
-    """Replace the paths of a table by absolute ones and drop repeated rows; say which do not exist."""
+def _place_rows(columns, lines, paths, problems):
+    """Return the Table with absolute paths and without repeated rows; say which paths cannot be used."""
     first, kept = {}, []
-    for row, cell in enumerate(table["path"]):
+    cells, labels = columns["path"], columns["label"]
+    for row, cell in enumerate(cells):
         try:
             path = paths.find(cell)
         except ManifestError as error:
@@ -151,15 +161,15 @@ def _place_rows(table, lines, paths, problems):
         other = first.setdefault(path, row)
         if other == row:
             kept.append(row)
-            table["path"][row] = path
-        elif table["label"][row] != table["label"][other]:
-            problems.add(f"line {lines[row]}: {printable(cell)} is labelled {printable(table['label'][row])!r}, but "
-                         f"{printable(table['label'][other])!r} in line {lines[other]}.")
-    table["repeated"] = len(lines) - len(kept)
-    table["where"] = lines
-    if len(kept) < len(lines):
-        table.update({name: [column[row] for row in kept] for name, column in table.items() if name in COLUMNS})
-        table["where"] = array("q", (lines[row] for row in kept))
+            cells[row] = path
+        elif labels[row] != labels[other]:
+            problems.add(f"line {lines[row]}: {printable(cell)} is labelled {printable(labels[row])!r}, but "
+                         f"{printable(labels[other])!r} in line {lines[other]}.")
+    repeated = len(lines) - len(kept)
+    if repeated:
+        columns = {name: [column[row] for row in kept] for name, column in columns.items()}
+        lines = array("q", (lines[row] for row in kept))
+    return Table(paths.root, columns, lambda row: f"line {lines[row]}", repeated)
 
 
 class _Paths:
@@ -170,134 +180,97 @@ class _Paths:
 
     def find(self, cell):
         """Return the absolute path that a cell means, or raise a ManifestError that says why not."""
-        if not cell:
-            raise ManifestError("the path is empty.")
         folder, name = os.path.split(os.path.join(self.root, cell))
         try:
-            real = self._folders.get(folder)
-            if real is None:
-                real = self._folders[folder] = os.path.realpath(folder)
-                self._check_inside(real, cell)
-            path = os.path.join(real, name)
-            mode = os.lstat(path).st_mode
+            if folder not in self._folders:
+                real = os.path.realpath(folder)
+                self._folders[folder] = real, self._is_inside(real)
+            folder, inside = self._folders[folder]
+            path = os.path.join(folder, name)
+            mode = os.lstat(path).st_mode if inside else 0
             if stat.S_ISLNK(mode):
-                self._check_inside(os.path.realpath(path), cell)
-                mode = os.stat(path).st_mode
+                inside = self._is_inside(os.path.realpath(path))
+                mode = os.stat(path).st_mode if inside else 0
         except FileNotFoundError:
             raise ManifestError(f"there is no file {printable(cell)}.") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ManifestError(f"{printable(cell)[:300]} cannot be read ({reason}).") from None
-        if not stat.S_ISREG(mode):
-            raise ManifestError(f"{printable(cell)} is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}.")
-        return path
-
-    def _check_inside(self, real, cell):
-        if not self._anywhere and os.path.commonpath([self.root, real]) != self.root:
-            self._folders.pop(os.path.split(os.path.join(self.root, cell))[0], None)
+        if not inside:
             raise ManifestError(f"{printable(cell)} lies outside of {printable(self.root)}. If that is meant, allow it: "
                                 "allow_outside_root=True (--allow-outside-root).")
+        if not stat.S_ISREG(mode):
+            raise ManifestError(f"{printable(cell)} is no regular file." if cell else "the path is empty.")
+        return path
+
+    def _is_inside(self, real):
+        return self._anywhere or os.path.commonpath([self.root, real]) == self.root
 
 
 def read_folder(root, allow_outside_root, problems):
-    """Read a folder with one folder for each class; images may lie deeper inside. Returns what `read_csv` returns.
+    """Read a folder with one folder for each class; images may lie deeper inside.
 
-    Hidden files are passed over, folders that are links are not entered, and other files are counted in table["others"].
+    Hidden files are passed over, and so, but counted, are files whose names do not end like an image's. Links to folders
+    are followed only as class folders, and only if they may lead outside.
     """
     root = os.path.realpath(root)
-    paths, table = _Paths(root, allow_outside_root), {"path": [], "label": [], "where": [], "repeated": 0, "others": 0}
     try:
         entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     except OSError as error:
         raise ManifestError(f"{printable(root)}: cannot be read ({error.strerror}).") from None
-    folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and not _is_hidden(entry.name)]
-    if not folders or all(name.lower() in _ALIASES for name in folders):
+    table = Table(root, {"path": [], "label": []}, lambda row: printable(names[row]))
+    paths, names = _Paths(root, allow_outside_root), []
+
+    def blame(error):
+        problems.add(f"{printable(error.filename)}: cannot be read ({error.strerror}).")
+
+    for label in _class_folders(root, entries, problems, allow_outside_root):
+        before = len(names)
+        for folder, inner, files in os.walk(os.path.join(root, label), onerror=blame):
+            inner[:] = sorted(name for name in inner if not _is_hidden(name))
+            for name in sorted(files):
+                name = os.path.relpath(os.path.join(folder, name), root)
+                if path := _image_path(name, table, paths, problems):
+                    names.append(name)
+                    table.columns["path"].append(path)
+                    table.columns["label"].append(label)
+        if len(names) == before:
+            problems.add(f"the class folder {printable(label)} holds no images.")
+    return table
+
+
+def _class_folders(root, entries, problems, allow_links):
+    """Return the names of the folders that are classes, or say why there are none."""
+    folders = []
+    for entry in entries:
+        if entry.is_dir() and not _is_hidden(entry.name):
+            if entry.is_symlink() and not allow_links:
+                problems.add(f"the class folder {printable(entry.name)} is a link. If it may lead outside, allow it: "
+                             "allow_outside_root=True (--allow-outside-root).")
+            folders.append(entry.name)
+    if not folders or all(is_part(name) for name in folders):
         tables = [printable(entry.name) for entry in entries if entry.name.lower().endswith(".csv")]
         holds = f"holds {', '.join(map(printable, folders))}: parts, not classes" if folders else "holds no folder"
         raise ManifestError(f"{printable(root)}: {holds}. One folder for each class is expected, or a CSV file"
-                            + (f"; did you mean {tables[0]}?" if tables else "; a CSV can have a split column."))
-    for label in folders:
-        before = len(table["path"])
-        for folder, inner, files in os.walk(os.path.join(root, label), followlinks=False):
-            inner[:] = sorted(name for name in inner if not _is_hidden(name))
-            for name in sorted(files):
-                _add_file(os.path.relpath(os.path.join(folder, name), root), label, table, paths, problems)
-        if len(table["path"]) == before:
-            problems.add(f"the class folder {printable(label)} holds no images.")
-    table["others"] += sum(entry.is_file() and entry.name.lower().endswith(_EXTENSIONS) for entry in entries)
-    return root, table
+                            + (f"; did you mean {tables[0]}?" if tables else ", which may have a split column."))
+    return folders
 
 
-def _add_file(name, label, table, paths, problems):
+def _image_path(name, table, paths, problems):
+    """Return the absolute path of the file `name` in a class folder, or None where it is to be passed over."""
     if _is_hidden(os.path.basename(name)):
-        return
+        return None
     if not name.lower().endswith(_EXTENSIONS):
-        table["others"] += 1
-        return
+        table.others += 1
+        return None
     try:
         name.encode()
-        path = paths.find(name)
+        return paths.find(name)
     except UnicodeEncodeError:
         problems.add(f"{printable(name)}: its name is not UTF-8. Rename it.")
     except ManifestError as error:
         problems.add(str(error))
-    else:
-        table["path"].append(path)
-        table["label"].append(label)
-        table["where"].append(printable(name))
 
 
 def _is_hidden(name):
     return name.startswith(".") or name == "__MACOSX"
-
-
-# ---- Labels and parts ------------------------------------------------------------------------------------------------
-
-def check_label(label):
-    """Return what is wrong with a label, as the end of a sentence, or None.
-
-    >>> check_label("normal"), check_label("=1+1")
-    (None, "may hold letters, digits, spaces and . + - ( ) _, at most 64, and begin with none of + -")
-    """
-    if not label:
-        return "is empty"
-    if not _LABEL.fullmatch(label):
-        return "may hold letters, digits, spaces and . + - ( ) _, at most 64, and begin with none of + -"
-    return None
-
-
-def class_order(labels):
-    """Return the classes of a set of labels in their order: negative, positive; or alphabetical where there are more.
-
-    >>> class_order({"COVID", "normal"}), class_order({"c", "a", "b"})
-    (('normal', 'COVID'), ('a', 'b', 'c'))
-
-    Raises
-    ------
-    ManifestError : one label only; or two, of which it is not plain which is the positive one
-    """
-    labels = sorted(labels)
-    if len(labels) > 2:
-        return tuple(labels)
-    if len(labels) == 1:
-        raise ManifestError(f"there is one class only, {labels[0]!r}; two are needed. If it is one of several, name all: "
-                            "classes=[...] (--classes NEGATIVE,POSITIVE).")
-    positive = [label for label in labels if label.lower() in _POSITIVE]
-    if len(positive) != 1:
-        first, second = labels
-        raise ManifestError(f"which of {first!r} and {second!r} is the positive class? Name the negative one first: "
-                            f"classes=[{first!r}, {second!r}] (--classes {first},{second}).")
-    return tuple(sorted(labels, key=lambda label: label == positive[0]))
-
-
-def part_of(word):
-    """Return the part (`PARTS`) that a cell of the split column means, or raise a ManifestError.
-
-    >>> part_of("Val")
-    'validation'
-    """
-    part = _ALIASES.get(word.lower())
-    if part is None:
-        said = f"the split {printable(word)!r} is none of" if word else "the split is empty; it must be one of"
-        raise ManifestError(f"{said} {', '.join(PARTS)}.{nearest(word, PARTS) if word else ''}")
-    return part

@@ -1,7 +1,7 @@
 """Who is trained on, who validates, who tests: groups of images that must stay together, and their division.
 
-Pure functions over arrays, deterministic from a seed. Images of one patient are one group, and so are files with the
-same picture in them; a missing patient id is a group of its own.
+Pure functions over arrays, deterministic from a seed. Images of one patient are one group, and images that are the same
+picture join the groups they are in; an image of nobody known is a group of its own.
 """
 
 import numpy as np
@@ -17,8 +17,8 @@ def groups(patients, pixel_digests=None):
 
     Parameters
     ----------
-    patients : sequence of n str; "" where unknown
-    pixel_digests : ndarray, shape (n, 32), uint8, optional: images with equal ones join
+    patients : sequence of n str, "" (or None) where unknown
+    pixel_digests : ndarray, shape (n, 32), uint8, optional; images with equal ones join
 
     Returns
     -------
@@ -35,78 +35,95 @@ def groups(patients, pixel_digests=None):
             i = parent[i]
         return i
 
-    keys = [patients] if pixel_digests is None else [patients, [digest.tobytes() for digest in pixel_digests]]
-    for column in keys:
+    for column in (patients, () if pixel_digests is None else map(bytes, pixel_digests)):
         first = {}
         for i, key in enumerate(column):
             if key:
                 a, b = root(i), root(first.setdefault(key, i))
                 parent[max(a, b)] = min(a, b)
-    _, numbers = np.unique([root(i) for i in range(len(patients))], return_inverse=True)
+    # The root of a group is its first image, so numbering the roots in order numbers the groups by appearance.
+    _, numbers = np.unique([root(i) for i in range(len(parent))], return_inverse=True)
     return numbers.astype(np.int64)
 
 
-def split_groups(group, labels, fractions, seed):
+def split_groups(group, labels, fractions, seed, classes=None):
     """Divide images into parts so that no group is divided.
 
-    Groups are shuffled within their stratum (the largest label of a group: with two classes a group is positive if any of
-    its images is) and dealt one by one to the part that is furthest behind its share of the stratum's images.
+    The groups of each stratum (the largest label in a group: of two classes, a group is positive if any of its images is)
+    are shuffled and laid end to end, one unit of length an image, and cut where the fractions say; a group belongs to the
+    part in which its middle lies. So each part is a fair sample, whatever the sizes of the groups. Then groups move, in
+    shuffled order, wherever that brings the parts nearer to their shares.
 
     Parameters
     ----------
-    group, labels : ndarray, shape (n,), int64
-    fractions : sequence of floats that sum to 1
+    group : ndarray, shape (n,), int64, numbers from 0
+    labels : ndarray, shape (n,), int64
+    fractions : sequence of positive floats that sum to 1; the share of the images of each part
     seed : int
+    classes : names of the classes, optional, for a sentence
 
     Returns
     -------
-    ndarray, shape (n,), int8: the number of the part
+    ndarray, shape (n,), int8; the number of the part of each image
 
     Raises
     ------
-    ManifestError
-        if a part would lack a class that another has
+    ManifestError : a part would lack a class that there is
 
     >>> split_groups(np.arange(10), np.arange(10) % 2, (0.6, 0.4), seed=1).tolist().count(0)
     6
     """
-    fractions = _checked(fractions)
+    fractions, seed = _check_fractions(fractions), check_seed(seed)
     n_groups = int(group.max()) + 1
-    size = np.bincount(group, minlength=n_groups)
-    stratum = np.zeros(n_groups, np.int64)
+    size, stratum, part = np.bincount(group), np.zeros(n_groups, np.int64), np.zeros(n_groups, np.int8)
     np.maximum.at(stratum, group, labels)
-    order = permutation(check_seed(seed), Stream.SPLIT, 0, n_groups)
-    # Large groups first: the small ones even out what they leave. The sort is stable, so the rest stays shuffled.
-    order = order[np.argsort(-size[order], kind="stable")]
-    part = np.zeros(n_groups, np.int8)
+    order = permutation(seed, Stream.SPLIT, 0, n_groups)
     for label in np.unique(stratum):
         members = order[stratum[order] == label]
-        wanted = fractions * size[members].sum()
-        given = np.zeros(len(fractions))
-        for g in members:
-            part[g] = np.argmax((wanted - given) / np.maximum(wanted, 1e-9))
-            given[part[g]] += size[g]
+        part[members] = _divide(size[members], fractions)
     parts = part[group]
     for number in range(len(fractions)):
-        missing = np.setdiff1d(labels, labels[parts == number])
-        if missing.size:
+        for label in np.setdiff1d(labels, labels[parts == number]):
+            held = len(np.unique(group[labels == label]))
             raise ManifestError(f"split: part {number + 1} of {len(fractions)} would have no image of class "
-                                f"{int(missing[0])}: there are too few patients of it. Add images, or give the split "
-                                "yourself in a `split` column.")
+                                f"{repr(classes[label]) if classes else label}, of which there are {held} patients or "
+                                "separate images. Add some, or give the parts in a split column.")
     return parts
 
 
-def split_images(labels, fractions, seed):
+def split_images(labels, fractions, seed, classes=None):
     """Divide images into parts one by one, stratified by label, whoever they show: the paper's way.
 
-    Returns
-    -------
-    ndarray, shape (n,), int8: the number of the part
+    Arguments, result and errors are those of `split_groups`.
     """
-    return split_groups(np.arange(len(labels)), labels, fractions, seed)
+    return split_groups(np.arange(len(labels)), labels, fractions, seed, classes)
 
 
-def _checked(fractions):
+def _divide(size, fractions):
+    """Return the part of each group of one stratum, given the groups' sizes in shuffled order."""
+    ends = np.cumsum(size)
+    wanted = fractions * ends[-1]
+    part = np.searchsorted(np.cumsum(wanted)[:-1], ends - size / 2, side="right").astype(np.int8)
+    surplus = np.bincount(part, weights=size, minlength=len(fractions)) - wanted
+    empty = np.bincount(part, minlength=len(fractions)) == 0
+    for i, n in enumerate(size):
+        if np.abs(surplus).max() < 1 and not empty.any():
+            break
+        here = part[i]
+        # A move changes |surplus| here and there only; a part without any group is worth any price.
+        gain = np.abs(surplus) - np.abs(surplus + n) + np.abs(surplus[here]) - np.abs(surplus[here] - n)
+        gain[empty] = np.inf
+        gain[here] = 0
+        there = int(np.argmax(gain))
+        if gain[there] > 0 and np.count_nonzero(part == here) > 1:
+            part[i] = there
+            surplus[here] -= n
+            surplus[there] += n
+            empty[there] = False
+    return part
+
+
+def _check_fractions(fractions):
     fractions = np.array(fractions, np.float64)
     if fractions.ndim != 1 or not (fractions > 0).all() or abs(fractions.sum() - 1) > 1e-6:
         raise InputError(f"split: expected positive fractions that sum to 1, got {fractions.tolist()}.")
