@@ -19,7 +19,7 @@ def cov19net(seed=0, classes=2, input_shape=(64, 64, 3), dtype="float32", engine
     seed : int, decides the initial weights (Glorot uniform; biases 0)
     classes : int, or names of the classes: with three or more the head is Dense(k) and Softmax instead of Dense(1) and
         Sigmoid (paper, section 3.2)
-    input_shape : (H, W, C), at least 22 x 22
+    input_shape : (H, W, C), at least 18 x 18
     dtype, engine : see Sequential
 
     >>> model = cov19net(seed=7)

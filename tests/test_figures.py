@@ -196,11 +196,11 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("minicnn.report.writing.os.replace", full)
-        with pytest.raises(CheckpointError, match=r"curves\.png: not written \(No space left on device\)\. Choose a"):
+        patch.setattr("minicnn.files.os.replace", full)
+        with pytest.raises(CheckpointError, match=r"curves\.png: not written, [\d,]+ bytes needed: No space left on device"):
             figures.curves(HISTORY, target)
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"] and target.read_bytes() == b"old"
-    with pytest.raises(CheckpointError, match=r"nowhere/x\.png: not written \(No such file or directory\)"):
+    with pytest.raises(CheckpointError, match=r"nowhere/x\.png: not written, .* No such file or directory\. Make the folder first"):
         figures.curves(HISTORY, tmp_path / "nowhere" / "x.png")
 
 

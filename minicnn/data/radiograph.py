@@ -15,11 +15,12 @@ import numpy as np
 
 from minicnn import streams
 
-__all__ = ["render"]
+__all__ = ["render", "view"]
 
 # The `epoch` word of the addresses of random numbers; the plan of the whole collection has word 0 (`phantom.py`).
 _BODY, _EXAM, _FINDINGS, _GRAIN = 1, 2, 3, 4
 
+_AP = 0.4           # the share of AP views; decided by the first draw of an exam
 _SMALLEST = 128     # a smaller picture is drawn at a multiple of its size and averaged, as a detector would
 _STRIP = 16_384     # rays drawn at once: their arrays stay in the cache, and memory stays flat for large pictures
 
@@ -57,6 +58,15 @@ def render(seed, patient, image, positive, size=64):
             grey = grey.reshape(len(v) // over, over, size, over).mean(axis=(1, 3))
         picture[top // over:(top + len(v)) // over] = np.rint(grey)
     return picture
+
+
+def view(seed, image):
+    """Return "AP" (from the front, of a patient who lies) or "PA" (from behind), as `render` draws it.
+
+    >>> view(seed=1, image=0)
+    'PA'
+    """
+    return "AP" if _Draws(seed, _EXAM, image, 1).chance(_AP) else "PA"
 
 
 def _thickness(exam, body, findings, rays):
@@ -201,7 +211,7 @@ class _Exam:
 
     def __init__(self, seed, image):
         d = _Draws(seed, _EXAM, image, 200)
-        self.ap = d.chance(0.4)         # taken from the front, of a patient who lies: less breath, a larger heart
+        self.ap = d.chance(_AP)     # less breath, a larger heart
         self.breath = d.between(-0.05, 0.07) - 0.04 * self.ap
         self.zoom, self.aspect = d.between(0.98, 1.24), d.between(0.88, 1.04)
         self.angle = 0.16 * d.between(-1, 1)**3

@@ -1,0 +1,206 @@
+"""The command line as a user meets it: what it prints, what it leaves behind, how it ends."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minicnn import Sequential, runs
+from minicnn.cli import main
+from minicnn.errors import RunLockedError
+from minicnn.streams import Stream, uniforms
+
+QUICK = ["--epochs", "2", "--steps-per-epoch", "3", "--batch-size", "8", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    """24 small radiographs as files with a manifest."""
+    folder = tmp_path_factory.mktemp("collection") / "files"
+    assert main(["data", "phantom", str(folder), "--n", "24", "--seed", "3", "--size", "64", "--quiet"]) == 0
+    return folder / "manifest.csv"
+
+
+@pytest.fixture(scope="module")
+def finished(collection, tmp_path_factory):
+    """A finished short run under the honest protocol."""
+    folder = tmp_path_factory.mktemp("runs") / "a"
+    assert main(["train", "--data", str(collection), "--out", str(folder), "--classes", "normal,covid", *QUICK]) == 0
+    return folder
+
+
+def test_train_leaves_a_whole_run_folder(finished):
+    assert sorted(os.listdir(finished)) == sorted([
+        "config.json", "split.csv", "history.csv", "last.safetensors", "previous.safetensors", "best.safetensors",
+        "predictions.csv", "metrics.json", "curves.png", "roc.png", "confusion.png", "samples.png", "environment.json"])
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert list(metrics) == ["training", "validation", "test"]
+    for part in metrics.values():
+        assert set(part) == {"n", "accuracy", "specificity", "precision", "recall", "f1", "auc", "loss", "undefined"}
+    split = list(csv.DictReader(open(finished / "split.csv")))
+    assert len(split) == 24 and {row["split"] for row in split} == {"training", "validation", "test"}
+    parts = {}
+    for row in split:
+        assert parts.setdefault(row["patient_id"], row["split"]) == row["split"]
+    predictions = list(csv.DictReader(open(finished / "predictions.csv")))
+    assert [row["path"] for row in predictions] == [row["path"] for row in split]
+    assert len(open(finished / "history.csv").readlines()) == 3
+    model = Sequential.load(finished / "last.safetensors")
+    assert model.classes == ("normal", "covid") and model.training_digests.shape[1] == 32
+    assert os.stat(finished).st_mode & 0o077 == 0
+
+
+def test_the_same_seed_is_the_same_bytes_whatever_threads_and_workers(collection, finished, tmp_path):
+    for i, extra in enumerate([["--threads", "1", "--workers", "0"], ["--threads", "4", "--workers", "4"]]):
+        folder = tmp_path / str(i)
+        assert main(["train", "--data", str(collection), "--out", str(folder), *QUICK, *extra]) == 0
+        for name in ("last.safetensors", "best.safetensors", "history.csv", "split.csv", "metrics.json"):
+            assert (folder / name).read_bytes() == (finished / name).read_bytes()
+    main(["train", "--data", str(collection), "--out", str(tmp_path / "other"), "--seed", "1", *QUICK])
+    assert (tmp_path / "other" / "last.safetensors").read_bytes() != (finished / "last.safetensors").read_bytes()
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(collection, finished, tmp_path, monkeypatch, capsys):
+    from minicnn.training import Checkpoint
+    after_one, once = Checkpoint.on_epoch_end, []
+
+    def interrupt(self, model, epoch, metrics):
+        after_one(self, model, epoch, metrics)
+        if not once:
+            once.append(epoch)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "on_epoch_end", interrupt)
+    folder = tmp_path / "cut"
+    assert main(["train", "--data", str(collection), "--out", str(folder), *QUICK]) == 130
+    assert f"minicnn train --resume {folder}" in capsys.readouterr().err
+    assert not (folder / "run.lock").exists()
+    assert main(["train", "--resume", str(folder), "--quiet"]) == 0
+    for name in ("last.safetensors", "history.csv", "metrics.json"):
+        assert (folder / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_the_papers_protocol_says_that_it_leaks(collection, tmp_path, capsys):
+    folder = tmp_path / "paper"
+    assert main(["train", "--data", str(collection), "--protocol", "paper", "--out", str(folder), *QUICK]) == 0
+    text = capsys.readouterr().out
+    assert "It leaks" in text and "Run folder" in text and "curves.png" in text
+    split = list(csv.DictReader(open(folder / "split.csv")))
+    assert len(split) == 7 * 24 and {row["split"] for row in split} == {"training", "validation"}
+    assert list(json.loads((folder / "metrics.json").read_text())) == ["training", "validation"]
+
+
+def test_evaluate_predict_and_report(collection, finished, tmp_path, capsys):
+    assert main(["evaluate", str(finished), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((finished / "metrics.json").read_text())
+    page = tmp_path / "page.html"
+    assert main(["evaluate", str(finished), "--data", str(collection), "--report", str(page), "--quiet"]) == 0
+    assert "were among those the network was trained on" in capsys.readouterr().out
+    assert "<script" not in page.read_text() and "medical device" in page.read_text()
+    files = [str(collection.parent / "images" / name) for name in sorted(os.listdir(collection.parent / "images"))[:3]]
+    assert main(["predict", str(finished), *files, "--csv", str(tmp_path / "out.csv")]) == 0
+    assert capsys.readouterr().out.count("0.") == 3
+    rows = list(csv.DictReader(open(tmp_path / "out.csv")))
+    assert [row["path"] for row in rows] == files
+    known = {row["path"]: row["probability"] for row in csv.DictReader(open(finished / "predictions.csv"))}
+    assert all(known["images/" + os.path.basename(row["path"])] == row["probability"] for row in rows)
+
+
+def test_data_split_shows_and_writes_the_parts(collection, finished, tmp_path, capsys):
+    assert main(["data", "split", str(collection), "--out", str(tmp_path / "split.csv"), "--quiet"]) == 0
+    assert "validation" in capsys.readouterr().out
+    assert (tmp_path / "split.csv").read_bytes() == (finished / "split.csv").read_bytes()
+
+
+def test_summary_and_doctor(finished, capsys):
+    assert main(["summary"]) == 0 and "609,473" in capsys.readouterr().out
+    assert main(["summary", str(finished), "--plan"]) == 0 and "sigmoid_1 + loss" in capsys.readouterr().out
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "GFLOP/s" in text and "kernel cache" in text and "threads in use" in text
+
+
+def test_three_classes_train_from_folders(tmp_path, capsys):
+    pixels = (uniforms(1, Stream.PHANTOM, 9, 2, 30 * 64 * 64).reshape(30, 64, 64) * 255).astype(np.uint8)
+    for i, picture in enumerate(pixels):
+        folder = tmp_path / "src" / "abc"[i % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{i}.png")
+    assert main(["train", "--data", str(tmp_path / "src"), "--out", str(tmp_path / "run"), *QUICK]) == 0
+    assert Sequential.load(tmp_path / "run" / "last.safetensors").classes == ("a", "b", "c")
+    assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "src"), "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("arguments, code, sentence", [
+    (["train", "--epochs", "0"], 2, "expected a whole number from 1"),
+    (["train", "--learning-rate", "nan"], 2, "expected a positive number"),
+    (["train", "--classes", "one"], 2, "two or more different names"),
+    (["train", "--data", "nowhere.csv", "--out", "{tmp}/r"], 3, "nowhere.csv"),
+    (["train", "--resume", "{tmp}/nothing"], 3, "no such run folder"),
+    (["train", "--protocol", "paper", "--augmentation", "honest", "--out", "{tmp}/r"], 3, "brings its own"),
+    (["train", "--out", "/proc/nowhere/r", *QUICK], 4, "cannot be used as a run folder"),
+    (["evaluate", "{tmp}"], 3, "not a run folder: it has no config.json"),
+    (["predict", "{tmp}/none.safetensors", "x.png"], 4, "cannot be opened"),
+    (["data", "phantom", "{full}", "--n", "2", "--quiet"], 3, "full"),
+    ([], 2, "required"),
+])
+def test_errors_are_one_line_and_a_code(arguments, code, sentence, tmp_path, capsys):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "something").touch()
+    arguments = [argument.format(tmp=tmp_path, full=full) for argument in arguments]
+    try:
+        ended = main(arguments)
+    except SystemExit as stop:
+        ended = stop.code
+    error = capsys.readouterr().err
+    assert ended == code and sentence in error and "Traceback" not in error
+    assert code == 2 or error.count("\n") == 1
+
+
+def test_all_problems_of_a_manifest_are_listed(collection, tmp_path, capsys):
+    lines = collection.read_text().splitlines()[:3]
+    (tmp_path / "bad.csv").write_text("\n".join(lines + [f"missing{i}.png,covid,p,s,PA" for i in range(30)]) + "\n")
+    assert main(["train", "--data", str(tmp_path / "bad.csv"), "--out", str(tmp_path / "r"), *QUICK]) == 3
+    error = capsys.readouterr().err
+    assert "32 problems" in error and "missing0.png" in error and "and 12 more" in error
+    assert not (tmp_path / "r" / "config.json").exists()
+
+
+def test_a_folder_serves_one_run_at_a_time(finished, tmp_path, capsys):
+    assert main(["train", "--out", str(finished), *QUICK]) == 3
+    assert "already holds a run. Go on with it: minicnn train --resume" in capsys.readouterr().err
+    with runs.RunFolder(tmp_path / "r"):
+        with pytest.raises(RunLockedError, match=f"another run is using this folder .process {os.getpid()}."):
+            runs.RunFolder(tmp_path / "r").__enter__()
+        assert main(["train", "--out", str(tmp_path / "r"), *QUICK]) == 5
+    assert not (tmp_path / "r" / "run.lock").exists()
+
+
+def test_sigterm_ends_a_run_with_its_finished_epochs(collection, tmp_path):
+    folder = tmp_path / "r"
+    process = subprocess.Popen([sys.executable, "-m", "minicnn", "train", "--data", str(collection), "--out", str(folder),
+                                "--epochs", "1000", "--steps-per-epoch", "2", "--batch-size", "4"],
+                               stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("epoch 2/"):
+            break
+    process.send_signal(signal.SIGTERM)
+    rest = process.stderr.read()
+    assert process.wait(60) == 143 and f"minicnn train --resume {folder}" in rest
+    assert len(Sequential.load(folder / "last.safetensors").history) >= 2
+    assert not (folder / "run.lock").exists() and not list(folder.glob("*.tmp"))
+
+
+def test_help_answers_without_numba(capsys):
+    code = ("import sys; from minicnn import cli\n"
+            "try: cli.main(['train', '--help'])\nexcept SystemExit: pass\n"
+            "assert not {'numba', 'numpy'} & set(sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "examples:" in done.stdout

@@ -1,0 +1,439 @@
+"""The kernels: what the specification says, for any shape, in any number of threads, and inside their arrays.
+
+Every kernel of the fast engine goes through the same tests, with the inputs that `strategies.OPERATIONS` draws.
+"""
+
+import inspect
+
+import numpy as np
+import pytest
+from fence import Fences, survives
+from hypothesis import given, settings, strategies as st
+from laws import as_tuple, assert_near_largest, assert_rounded, assert_same_bits, digest
+from strategies import DTYPES, OPERATIONS, Case, abs_inputs, cases, normals, separated
+
+from minicnn import kernels, reference as ref
+from minicnn.data.augmentation import affine_matrices
+from minicnn.errors import InputError
+from minicnn.kernels import threads
+from minicnn.kernels.jit import kernel
+from minicnn.kernels.warp import affine_warp
+
+NO_PADS = (0, 0, 0, 0)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+each_kernel = pytest.mark.parametrize("name", kernels.__all__)
+
+# Kernels that do the very operations of the reference, in its order: equal to the last bit.
+EXACT = ["max_pool2d", "relu", "relu_gradient", "sigmoid_gradient", "tanh_gradient", "dropout", "adam", "sgd"]
+# Sums of products: how many units in the last place of the sum of magnitudes they may be off. Weight gradients add up
+# to 128 terms in a row.
+SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "dense", "dense_input_gradient", "max_pool2d_gradient",
+                      "average_pool2d", "average_pool2d_gradient"], 8) \
+    | dict.fromkeys(["conv2d_weight_gradient", "dense_weight_gradient"], 24)
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    before = threads.thread_count()
+    yield
+    threads.set_thread_count(before)
+
+
+def poisoned(results):
+    """Return arrays like `results` that hold NaN, or the largest whole number: what a kernel leaves out will show."""
+    return tuple(np.full_like(r, np.nan if r.dtype.kind == "f" else np.iinfo(r.dtype).max) for r in as_tuple(results))
+
+
+def run(name, inputs, outputs=None):
+    """Return what a kernel writes, as a tuple."""
+    if outputs is None:
+        with np.errstate(all="ignore"):
+            outputs = poisoned(getattr(ref, name)(*inputs))
+    getattr(kernels, name)(*inputs, *outputs)
+    return outputs
+
+
+def widened(inputs):
+    return [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in inputs]
+
+
+# ---- The same operation under the same name --------------------------------------------------------------------------
+
+OUTPUTS = {"conv2d_weight_gradient": "dw db", "dense_weight_gradient": "dw db", "max_pool2d": "y switches",
+           "adam": "w_new m_new v_new", "sgd": "w_new velocity_new"} \
+    | dict.fromkeys(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error"], "losses dz")
+
+
+@each_kernel
+def test_a_kernel_takes_the_inputs_of_the_specification_and_then_its_outputs(name):
+    outputs = OUTPUTS.get(name, "dx" if name.endswith("gradient") else "y").split()
+    expected = list(inspect.signature(getattr(ref, name)).parameters) + outputs
+    assert list(inspect.signature(getattr(kernels, name)).parameters) == expected
+
+
+def test_every_operation_has_a_kernel():
+    assert set(kernels.__all__) == set(OPERATIONS)
+    assert set(EXACT) | set(SUMS) | {"sigmoid", "tanh", "softmax", "softmax_gradient", "binary_crossentropy",
+                                     "categorical_crossentropy", "mean_squared_error"} == set(OPERATIONS)
+
+
+@each_dtype
+@each_kernel
+@settings(max_examples=60)
+@given(case=cases())
+def test_a_kernel_computes_what_the_specification_says(name, dtype, case):
+    inputs = OPERATIONS[name](case, dtype)
+    before = [digest(a) for a in inputs if isinstance(a, np.ndarray)]
+    outputs = run(name, inputs)
+    assert [digest(a) for a in inputs if isinstance(a, np.ndarray)] == before
+    operation = getattr(ref, name)
+    exact, eps = as_tuple(operation(*widened(inputs))), np.finfo(dtype).eps
+    if name in EXACT:
+        for got, expected in zip(outputs, as_tuple(operation(*inputs)), strict=True):
+            assert_same_bits(got, expected)
+    elif name in SUMS:
+        for got, expected, magnitude in zip(outputs, exact, as_tuple(operation(*abs_inputs(inputs))), strict=True):
+            assert_rounded(got, expected, magnitude, SUMS[name])
+    elif name == "softmax_gradient":
+        dy, y = map(np.abs, widened(inputs))
+        assert_rounded(outputs[0], exact[0], y * (dy + (dy * y).sum(axis=-1, keepdims=True)))
+    elif name in ("sigmoid", "tanh", "softmax"):
+        assert (np.abs(outputs[0] - exact[0]) <= 4 * np.spacing(exact[0].astype(dtype))).all()
+    else:
+        losses, dz = outputs
+        z, t, scale = widened(inputs)
+        np.testing.assert_allclose(losses, exact[0], rtol=1e-13, atol=1e-300)
+        assert_rounded(dz, exact[1], (2 + np.abs(z) + np.abs(t)) * scale[:, None])
+
+
+@each_dtype
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "softmax"])
+def test_activations_at_the_edges(name, dtype):
+    tiny = np.finfo(dtype).smallest_subnormal
+    x = np.array([[-np.inf, -1e4, -88, -30, -tiny, -0.0, 0, tiny, 30, 88, 1e4], [np.inf] + [0] * 10,
+                  [np.nan] + [0] * 10, [0] * 5 + [np.nan] * 6], dtype)
+    with np.errstate(all="ignore"):
+        expected = getattr(ref, name)(x)
+    got, = run(name, (x,))
+    np.testing.assert_allclose(got, expected, rtol=4 * np.finfo(dtype).eps, atol=4 * tiny)
+
+
+@each_dtype
+def test_max_pooling_takes_the_first_of_equals_and_any_nan(dtype):
+    rng = np.random.default_rng(0)
+    x = rng.integers(-1, 2, (40, 6, 6, 5)).astype(dtype)
+    x[rng.random(x.shape) < 0.05] = np.nan
+    x[rng.random(x.shape) < 0.3] = -np.inf
+    for pool, strides, pads in [((2, 2), (2, 2), NO_PADS), ((3, 2), (1, 2), (1, 1, 0, 0)), ((6, 6), (6, 6), NO_PADS)]:
+        inputs = x, pool, strides, pads
+        y, switches = run("max_pool2d", inputs)
+        expected_y, expected_switches = ref.max_pool2d(*inputs)
+        np.testing.assert_array_equal(y, expected_y)
+        known = ~np.isnan(y)
+        assert (switches[known] == expected_switches[known]).all()
+        windows = ref.im2col(x, *inputs[1:]).reshape(*y.shape[:3], -1, x.shape[3])
+        chosen = np.take_along_axis(windows, switches[:, :, :, None].astype(int), axis=3)[:, :, :, 0]
+        assert np.isnan(chosen[~known]).all()
+
+
+# ---- Rounding --------------------------------------------------------------------------------------------------------
+
+LONGEST = 27 * 27 * 32
+
+
+def sums_of(K, draw):
+    """Return x (2, K), w (K, 400), b (400,) for 800 sums of K products each."""
+    return draw((2, K)), draw((K, 400)), draw((400,))
+
+
+def constants(shape):
+    """Return one positive constant a column: equal terms, whose rounding errors may all have one sign."""
+    row = np.random.default_rng(shape[-1]).uniform(0.5, 2, shape[-1])
+    return np.broadcast_to(row if len(shape) > 1 and shape[-1] == 400 else row[0], shape).astype(np.float32)
+
+
+DRAWS = {"constants": constants, "uniform": lambda shape: np.random.default_rng(1).random(shape, np.float32),
+         "normal": lambda shape: np.random.default_rng(2).standard_normal(shape, np.float32)}
+each_draw = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+
+
+@each_draw
+@pytest.mark.parametrize("K", [1, 15, 27, 288, 1023, 4608, 16384, LONGEST])
+def test_float32_sums_stay_within_eight_eps(K, draw):
+    x, w, b = (np.ascontiguousarray(a) for a in sums_of(K, draw))
+    assert_rounded(run("dense", (x, w, b), (np.empty((2, 400), np.float32),))[0],
+                   ref.dense(*widened((x, w, b))), ref.dense(*abs_inputs((x, w, b))))
+
+
+@each_draw
+def test_long_windows_and_long_input_gradients_stay_within_eight_eps(draw):
+    for C, F in [(32, 3), (3, 32)]:
+        x, w, b = np.ascontiguousarray(draw((1, 28, 28, C))), np.ascontiguousarray(draw((27, 27, C, F))), draw((F,)).copy()
+        inputs = x, w, b, (1, 1), NO_PADS
+        assert_rounded(run("conv2d", inputs)[0], ref.conv2d(*widened(inputs)), ref.conv2d(*abs_inputs(inputs)))
+        inputs = np.ascontiguousarray(draw((1, 2, 2, F))), w, (28, 28), (1, 1), NO_PADS
+        assert_rounded(run("conv2d_input_gradient", inputs)[0], ref.conv2d_input_gradient(*widened(inputs)),
+                       ref.conv2d_input_gradient(*abs_inputs(inputs)))
+
+
+def one_after_another(terms):
+    """Sum float32 terms in their order: what a plain loop in float32 does, and a kernel must not."""
+    return np.cumsum(terms, axis=0, dtype=np.float32)[-1]
+
+
+def test_a_plain_float32_sum_would_be_noticed():
+    x, w, b = sums_of(4608, constants)
+    with pytest.raises(AssertionError, match="eps of the magnitude, the bound is 8"):
+        assert_rounded(one_after_another(x[0, :, None] * w)[None], ref.dense(*widened((x[:1], w, b * 0))),
+                       ref.dense(*abs_inputs((x[:1], w, b * 0))))
+
+
+FULL = (2, 222, 222, 3)
+FULL_DRAWS = DRAWS | {"constants": lambda shape: np.full(shape, 0.1, np.float32)}
+
+
+@pytest.mark.parametrize("draw", FULL_DRAWS.values(), ids=FULL_DRAWS)
+def test_gradients_of_full_images_stay_within_1e5_of_the_largest(draw):
+    x, w, dy = draw(FULL), draw((3, 3, 3, 8)), draw((2, 220, 220, 8))
+    for name, inputs in [("conv2d_weight_gradient", (dy, x, (3, 3), (1, 1), NO_PADS)),
+                         ("conv2d_input_gradient", (dy, w, FULL[1:3], (1, 1), NO_PADS)),
+                         ("dense_weight_gradient", (dy.reshape(-1, 8), x.reshape(-1, 3)[:2 * 220 * 220])),
+                         ("average_pool2d_gradient", (dy, (222, 222), (3, 3), (1, 1), NO_PADS))]:
+        exact = as_tuple(getattr(ref, name)(*widened(inputs)))
+        for got, expected in zip(run(name, inputs, [np.full(e.shape, np.nan, np.float32) for e in exact]), exact,
+                                 strict=True):
+            assert_near_largest(got, expected)
+
+
+def test_one_pixel_that_wins_thousands_of_windows_gets_their_sum():
+    x = np.zeros((1, 127, 127, 1), np.float32)
+    x[0, 63, 63] = 1
+    window = (64, 64), (1, 1), NO_PADS
+    y, switches = run("max_pool2d", (x, *window))
+    assert (y == 1).all()
+    inputs = np.full(y.shape, 0.1, np.float32), switches, (127, 127), *window
+    assert_near_largest(run("max_pool2d_gradient", inputs)[0], ref.max_pool2d_gradient(*widened(inputs)), 1e-6)
+
+
+def test_a_plain_float32_gradient_would_be_noticed():
+    terms = np.full((2 * 222 * 222, 1), 0.1, np.float32)
+    with pytest.raises(AssertionError, match="of the largest, the bar is 1e-05"):
+        assert_near_largest(one_after_another(terms), terms.astype(np.float64).sum(axis=0))
+
+
+# ---- NaN -------------------------------------------------------------------------------------------------------------
+
+def nan_everywhere(shape, dtype):
+    """Return as many samples of `shape` as a sample has numbers, the i-th with a NaN in place i."""
+    n = int(np.prod(shape))
+    x = separated(0, (n, n), dtype)
+    np.fill_diagonal(x, np.nan)
+    return x.reshape(n, *shape)
+
+
+@pytest.mark.parametrize("channels", range(1, 34))
+def test_nan_at_any_place_reaches_all_that_it_contributes_to_and_no_other_sample(channels):
+    x = nan_everywhere((3, 2, channels), np.float32)
+    n, window = len(x), ((2, 2), (1, 1), NO_PADS)
+    w, b = normals(0, (2, 2, channels, 3), np.float32), np.zeros(3, np.float32)
+    rows = np.ascontiguousarray(x.reshape(n, -1))
+    calls = {"conv2d": (x, w, b, *window[1:]), "max_pool2d": (x, *window), "average_pool2d": (x, *window),
+             "dense": (rows, normals(1, (n, 3), np.float32), b), "relu": (x,), "sigmoid": (x,), "tanh": (x,),
+             "softmax": (x,), "dropout": (x, x != 0.01, 0.5),
+             "conv2d_input_gradient": (x, np.ascontiguousarray(w.transpose(0, 1, 3, 2)), (4, 3), *window[1:]),
+             "average_pool2d_gradient": (x, (4, 3), *window)}
+    for name, inputs in calls.items():
+        with np.errstate(all="ignore"):
+            expected = as_tuple(getattr(ref, name)(*inputs))[0]
+        got = run(name, inputs, poisoned(expected) + ((np.empty(expected.shape, np.uint16),) * (name == "max_pool2d")))[0]
+        assert np.isnan(expected).any(axis=tuple(range(1, expected.ndim))).all(), name
+        # The specification says which numbers: with zeros for weights NaN spreads as NumPy has it, 0 x NaN = NaN.
+        assert (np.isnan(got) == np.isnan(expected)).all(), name
+
+
+@each_dtype
+def test_nan_at_any_place_of_a_gradient_reaches_the_weights_and_of_a_logit_the_loss(dtype):
+    dy = nan_everywhere((2, 3, 2), dtype)
+    for n in range(len(dy)):
+        x = normals(0, (1, 3, 4, 2), dtype)
+        dw, db = run("conv2d_weight_gradient", (dy[n:n + 1], x, (2, 2), (1, 1), NO_PADS))
+        assert np.isnan(dw[..., n % 2]).all() and np.isnan(db[n % 2]) and np.isfinite(dw[..., 1 - n % 2]).all()
+    z = nan_everywhere((5,), dtype)
+    for name in ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error"):
+        losses, dz = run(name, (z, np.eye(5, dtype=dtype), np.ones(5)))
+        assert np.isnan(losses).all() and np.isnan(np.diag(dz)).all()
+
+
+def test_a_maximum_that_loses_nan_would_be_noticed():
+    x = nan_everywhere((2, 2, 1), np.float32)
+    assert np.isnan(np.fmax.reduce(x.reshape(4, 4), axis=1)).sum() == 0
+    assert np.isnan(ref.max_pool2d(x, (2, 2), (2, 2), NO_PADS)[0]).all()
+
+
+# ---- Neither the batch nor the threads decide a bit ------------------------------------------------------------------
+
+BY_SAMPLE = ["conv2d", "conv2d_input_gradient", "max_pool2d", "max_pool2d_gradient", "average_pool2d",
+             "average_pool2d_gradient", "dense", "dense_input_gradient", "relu", "relu_gradient", "sigmoid",
+             "sigmoid_gradient", "tanh", "tanh_gradient", "softmax", "softmax_gradient", "binary_crossentropy",
+             "categorical_crossentropy", "mean_squared_error"]
+BATCHED = {"x", "dy", "y", "switches", "z", "t", "scale"}       # the inputs that have a row for each sample
+
+
+@each_dtype
+@pytest.mark.parametrize("name", BY_SAMPLE)
+@pytest.mark.parametrize("n", [2, 3, 7, 16, 33])
+def test_a_sample_does_not_depend_on_its_company(name, n, dtype):
+    case = Case(n, 7, 6, 17, 18, (3, 2), (2, 1), "same", 0)
+    inputs = OPERATIONS[name](case, dtype)
+    batched = [key in BATCHED for key in inspect.signature(getattr(ref, name)).parameters]
+    whole = run(name, inputs)
+
+    def of(samples):
+        return run(name, [a[samples].copy() if by_sample else a for a, by_sample in zip(inputs, batched, strict=True)])
+    order = np.random.default_rng(n).permutation(n)
+    for together, shuffled in zip(whole, of(order), strict=True):
+        assert_same_bits(shuffled, together[order])
+    for i in {0, 1, n // 2, n - 1}:
+        for together, alone in zip(whole, of(slice(i, i + 1)), strict=True):
+            assert_same_bits(alone, together[i:i + 1])
+
+
+@each_kernel
+def test_the_number_of_threads_does_not_decide_a_bit(name):
+    # Large enough that every kernel divides its work: elements by 32768, rows of softmax by 4096.
+    case = {"adam": Case(1, 1, 1, 300, 400, (1, 1), (1, 1), "valid", 0),
+            "dense_weight_gradient": Case(20, 60, 20, 10, 50, (1, 1), (1, 1), "valid", 0)}.get(
+        "adam" if name == "sgd" else name, Case(21, 37, 29, 6, 34, (3, 3), (2, 1), "same", 0))
+    inputs, results = OPERATIONS[name](case, np.float32), []
+    outputs = poisoned(getattr(ref, name)(*inputs))
+    for count in (1, 2, 3, 4):
+        threads.set_thread_count(count)
+        results.append([digest(a) for a in run(name, inputs, tuple(a.copy() for a in outputs))])
+    assert results.count(results[0]) == 4
+
+
+def test_adam_may_write_over_its_inputs():
+    w, m, v, dw, *rest = OPERATIONS["adam"](Case(1, 1, 1, 3, 5, (2, 2), (1, 1), "valid", 0), np.float32)
+    apart = run("adam", (w, m, v, dw, *rest))
+    kernels.adam(w, m, v, dw, *rest, w, m, v)
+    for over, expected in zip((w, m, v), apart, strict=True):
+        assert_same_bits(over, expected)
+
+
+# ---- Threads ---------------------------------------------------------------------------------------------------------
+
+@given(st.integers(1, 9), st.integers(0, 50), st.integers(1, 20))
+def test_ranges_cover_everything_once(count, n, grain):
+    threads.set_thread_count(count)
+    seen = []
+    threads.run(lambda start, stop: seen.append((start, stop)), n, grain=grain)
+    seen.sort()
+    assert [i for start, stop in seen for i in range(start, stop)] == list(range(n))
+    assert len(seen) <= count and (len(seen) == 1 or all(stop - start >= grain for start, stop in seen))
+
+
+@pytest.mark.parametrize("where", [0, 5])
+def test_an_exception_of_any_range_is_raised(where):
+    threads.set_thread_count(2)
+
+    def work(start, stop):
+        if start <= where < stop:
+            raise MemoryError("no room")
+    with pytest.raises(MemoryError, match="no room"):
+        threads.run(work, 6)
+
+
+@pytest.mark.parametrize("count", [0, -1, 257, "many", None])
+def test_the_number_of_threads_is_checked(count):
+    with pytest.raises(InputError, match="threads: expected a number of threads from 1 to 256, got"):
+        threads.set_thread_count(count)
+
+
+def test_the_number_of_threads_of_the_environment_is_checked(monkeypatch):
+    monkeypatch.setattr(threads, "_count", None)
+    monkeypatch.setenv("MINICNN_THREADS", "3")
+    assert threads.thread_count() == 3
+    monkeypatch.setattr(threads, "_count", None)
+    monkeypatch.setenv("MINICNN_THREADS", "all")
+    with pytest.raises(InputError, match="MINICNN_THREADS: expected a number of threads from 1 to 256, got 'all'"):
+        threads.thread_count()
+
+
+def test_a_forked_child_computes_with_threads_of_its_own(tmp_path):
+    threads.set_thread_count(2)
+    inputs = OPERATIONS["conv2d"](Case(8, 9, 9, 3, 16, (3, 3), (1, 1), "valid", 0), np.float32)
+    expected, = run("conv2d", inputs)            # the pool has threads now; a child inherits its memory, not them
+    alive, said = survives(lambda say: assert_same_bits(run("conv2d", inputs)[0], expected), tmp_path / "log")
+    assert alive, said
+
+
+# ---- In bounds -------------------------------------------------------------------------------------------------------
+
+def in_bounds(name, at_end):
+    """Return work for a forked child: the kernel on 100 drawn shapes, every array against a protected page."""
+    def work(say):
+        fences = Fences(at_end)
+
+        @settings(max_examples=100)
+        @given(cases(), st.sampled_from(DTYPES))
+        def check(case, dtype):
+            say(f"{name} {case} {dtype.__name__}")
+            inputs = OPERATIONS[name](case, dtype)
+            outputs = poisoned(getattr(ref, name)(*inputs))
+            fenced = [fences.copy(a, locked=True) if isinstance(a, np.ndarray) else a for a in inputs]
+            written = run(name, fenced, [fences.copy(a) for a in outputs])
+            assert all(np.isfinite(a).all() for a in written)
+            fences.clear()
+        check()
+    return work
+
+
+@pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
+@each_kernel
+def test_a_kernel_stays_inside_its_arrays(name, at_end, tmp_path):
+    alive, said = survives(in_bounds(name, at_end), tmp_path / "log")
+    assert alive, f"read or wrote outside its arrays, or to an input: {said}"
+
+
+@pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
+def test_the_warp_stays_inside_its_arrays(at_end, tmp_path):
+    def work(say):
+        fences, rng = Fences(at_end), np.random.default_rng(0)
+        for i in range(100):
+            H, W, C = rng.integers(1, 10, 3)
+            say((H, W, C, i))
+            pixels = rng.integers(0, 256, (2, H, W, C)).astype(np.uint8 if i % 2 else np.float32)
+            matrices = affine_matrices(H, W, rotation=rng.uniform(-720, 720, 2), zoom=rng.uniform(0.1, 9, 2))
+            inputs = pixels, matrices, *rng.random((2, 2), np.float32)
+            affine_warp(*(fences.copy(np.ascontiguousarray(a), locked=True) for a in inputs),
+                        fences.copy(np.full((2, H, W, C), np.nan, np.float32)))
+            fences.clear()
+    alive, said = survives(work, tmp_path / "log")
+    assert alive, said
+
+
+@kernel
+def one_too_far(x, y):
+    for i in range(len(x)):
+        y[i] = x[i] + x[i + 1]
+
+
+@kernel
+def one_too_early(x, y):
+    for i in range(len(x)):
+        y[i] = x[i] + x[np.uint64(i) - np.uint64(1)]       # unsigned: no wrapping round to the end
+
+
+@kernel
+def writes_to_its_input(x, y):
+    for i in range(len(x)):
+        x[i] = y[i]
+
+
+@pytest.mark.parametrize("wrong, at_end", [(one_too_far, True), (one_too_early, False), (writes_to_its_input, True)])
+def test_the_fence_kills_who_touches_it(wrong, at_end, tmp_path):
+    def work(say):
+        fences = Fences(at_end)
+        say("started")
+        wrong(fences.copy(np.ones(5, np.float32), locked=True), fences.copy(np.ones(5, np.float32)))
+    assert survives(work, tmp_path / "log") == (False, "started")

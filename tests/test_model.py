@@ -1,0 +1,337 @@
+"""The face: Sequential builds, trains, answers, saves; COV-19Net is Table I of the paper."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from minicnn import (SGD, Adam, Conv2D, CSVHistory, Dense, Dropout, EarlyStopping, Flatten, InputError,
+                     LearningRateSchedule, MaxPool2D, NonFiniteError, Parameter, ReLU, Sequential, ShapeError, Sigmoid,
+                     Softmax, WeightsError, cov19net, set_thread_count, thread_count)
+from minicnn.data import Augmentation, Manifest
+from minicnn.streams import Stream, uniforms
+
+
+def samples(n=24, side=8, seed=3):
+    """Images whose label is whether their left half is brighter, and the labels."""
+    x = uniforms(seed, Stream.PHANTOM, 9, 0, n * side * side * 3).reshape(n, side, side, 3).astype(np.float32)
+    return x, (x[:, :, :side // 2].mean(axis=(1, 2, 3)) > x[:, :, side // 2:].mean(axis=(1, 2, 3))).astype(int)
+
+
+def small(seed=7, engine="fast", dtype="float32", optimizer=None, head=None):
+    layers = [Conv2D(4, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(8), ReLU()] + (head or [Dense(1), Sigmoid()])
+    model = Sequential(layers, input_shape=(8, 8, 3), seed=seed, engine=engine, dtype=dtype)
+    loss = "categorical_crossentropy" if isinstance(layers[-1], Softmax) else "binary_crossentropy"
+    model.compile(optimizer or Adam(1e-2), loss=loss)
+    return model
+
+
+def same(a, b):
+    return all((x == y).all() for x, y in zip(a, b, strict=True))
+
+
+def test_cov19net_is_table_1_of_the_paper(capsys):
+    cov19net(seed=7).summary()
+    text = capsys.readouterr().out
+    for name, shape, parameters in [("conv2d_1", "62 x 62 x 32", "896"), ("max_pool2d_1", "31 x 31 x 32", "0"),
+                                    ("conv2d_2", "29 x 29 x 32", "9,248"), ("max_pool2d_2", "14 x 14 x 32", "0"),
+                                    ("conv2d_3", "12 x 12 x 32", "9,248"), ("flatten_1", "4608", "0"),
+                                    ("dense_1", "128", "589,952"), ("dense_2", "1", "129")]:
+        line = next(line for line in text.splitlines() if line.startswith(name))
+        assert f"  {shape}  " in line and parameters in line.split()
+    assert "Total parameters: 609,473 (all trainable" in text
+    assert "26.2 MFLOP" in text
+
+
+def test_weights_come_in_keras_order():
+    shapes = [w.shape for w in cov19net().get_weights()]
+    assert shapes == [(3, 3, 3, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 32), (32,), (4608, 128), (128,), (128, 1),
+                      (1,)]
+
+
+def test_the_plan_folds_the_head_into_the_loss(capsys):
+    small().summary(plan=True)
+    assert "sigmoid_1 + loss" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_it_learns(engine):
+    x, t = samples(64)
+    model = small(engine=engine)
+    history = model.fit(x, t, validation=(x, t), epochs=40, batch_size=16, progress=False)
+    assert history.epochs == list(range(1, 41))
+    assert history.metrics["val_accuracy"][-1] > 0.9 > 0.75 > history.metrics["val_accuracy"][0]
+    assert model.evaluate(x, t)["auc"] > 0.95
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_engines_agree_step_by_step(dtype):
+    x, t = samples()
+    models = [small(engine=engine, dtype=dtype) for engine in ("fast", "reference")]
+    for _ in range(3):
+        losses = [model.train_on_batch(x, t) for model in models]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5 if dtype == "float32" else 1e-12)
+    for a, b in zip(*(model.get_weights() for model in models)):
+        assert np.abs(a - b).max() < (2e-4 if dtype == "float32" else 1e-11)
+
+
+def test_three_classes_end_in_a_softmax():
+    x, t = samples(30)
+    t = t + (x.mean(axis=(1, 2, 3)) > 0.5)
+    model = small(head=[Dense(3), Softmax()])
+    model.fit(x, t, epochs=2, progress=False)
+    assert model.predict(x).sum(axis=1) == pytest.approx(np.ones(30), abs=1e-6)
+    assert set(model.evaluate(x, t)) >= {"n", "accuracy", "auc", "loss"}
+    assert cov19net(classes=["a", "b", "c"]).output_shape == (3,)
+
+
+def test_threads_workers_and_repeats_change_no_bit():
+    x, t = samples(40)
+
+    def trained(threads, workers, seed=7):
+        set_thread_count(threads)
+        model = small(seed=seed)
+        model.fit(x, t, epochs=3, batch_size=16, workers=workers, progress=False)
+        return model.get_weights()
+
+    before = thread_count()
+    try:
+        first = trained(1, 0)
+        assert all(same(first, trained(*case)) for case in [(1, 0), (2, 1), (4, 4), (3, 2)])
+        assert not same(first, trained(1, 0, seed=8))
+    finally:
+        set_thread_count(before)
+
+
+def test_cov19net_is_the_same_bits_with_1_2_and_4_threads():
+    x, t = samples(8, side=64)
+    results, before = [], thread_count()
+    try:
+        for threads in (1, 2, 4):
+            set_thread_count(threads)
+            model = cov19net(seed=1)
+            model.compile(Adam(), loss="binary_crossentropy")
+            for _ in range(2):
+                model.train_on_batch(x, t)
+            results.append(model.get_weights())
+    finally:
+        set_thread_count(before)
+    assert same(results[0], results[1]) and same(results[0], results[2])
+
+
+def test_a_prediction_does_not_depend_on_its_company():
+    x, _ = samples(33, side=8)
+    model = small()
+    whole = model.predict(x)
+    order = np.argsort(x[:, 0, 0, 0])
+    assert (model.predict(x[order]) == whole[order]).all()
+    for size in (1, 2, 3, 7, 16, 33):
+        assert (model.predict(x, batch_size=size) == whole).all()
+        assert (model.predict(x[5:5 + size]) == whole[5:5 + size]).all()
+
+
+def test_predict_returns_copies_and_several_threads_may_ask():
+    x, _ = samples(20)
+    model = small()
+    expected = model.predict(x)
+    answers = {}
+
+    def ask(i):
+        answers[i] = [model.predict(x[i:i + 5]) for _ in range(10)]
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert all((answer == expected[i:i + 5]).all() for i in answers for answer in answers[i])
+
+
+def test_fit_goes_on_where_it_stopped(tmp_path):
+    x, t = samples(30)
+    whole, first = small(optimizer=Adam(1e-2)), small(optimizer=Adam(1e-2))
+    whole.fit(x, t, epochs=4, batch_size=8, progress=False)
+    first.fit(x, t, epochs=2, batch_size=8, progress=False)
+    first.save(tmp_path / "half.safetensors")
+    second = Sequential.load(tmp_path / "half.safetensors")
+    history = second.fit(x, t, epochs=2, batch_size=8, progress=False)
+    assert history.epochs == [3, 4]
+    whole.save(tmp_path / "a.safetensors"), second.save(tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_save_and_load_keep_everything(tmp_path):
+    x, t = samples()
+    model = small(optimizer=SGD(0.1, momentum=0.9))
+    model.fit(x, t, epochs=1, progress=False)
+    model.save(tmp_path / "m.safetensors")
+    again = Sequential.load(tmp_path / "m.safetensors")
+    assert (again.predict(x) == model.predict(x)).all() and again.history == model.history
+    assert repr(again.optimizer) == repr(model.optimizer) and again.optimizer.t == model.optimizer.t
+    again.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+
+
+class Scale:
+    """A layer of a user's own: no base class."""
+
+    def build(self, input_shape):
+        self.parameters = [Parameter("factor", np.ones(input_shape[-1]))]
+        return input_shape
+
+    def forward(self, x):
+        self.x = x
+        return x * self.parameters[0].value
+
+    def backward(self, dy):
+        self.parameters[0].grad[...] = (dy * self.x).sum(axis=(0, 1, 2))
+        return dy * self.parameters[0].value
+
+
+def test_layers_of_your_own_train_and_keep_their_weights(tmp_path):
+    x, t = samples()
+
+    def build():
+        model = Sequential([Scale(), Flatten(), Dense(1), Sigmoid()], input_shape=(8, 8, 3))
+        model.compile(Adam(1e-2), loss="binary_crossentropy")
+        return model
+
+    model = build()
+    model.fit(x, t, epochs=2, progress=False)
+    assert not (model.get_weights()[0] == 1).any()
+    model.save(tmp_path / "own.safetensors")
+    with pytest.raises(WeightsError, match="not one of minicnn's. Build the model in code and use model.load_weights"):
+        Sequential.load(tmp_path / "own.safetensors")
+    again = build()
+    again.load_weights(tmp_path / "own.safetensors")
+    assert (again.predict(x) == model.predict(x)).all()
+    with pytest.raises(WeightsError, match="expected conv2d_1/kernel of shape"):
+        small().load_weights(tmp_path / "own.safetensors")
+
+
+def test_dropout_is_repeatable_and_off_in_prediction():
+    x, t = samples()
+
+    def build():
+        model = small(head=[Dropout(0.5), Dense(1), Sigmoid()])
+        model.fit(x, t, epochs=2, progress=False)
+        return model
+
+    a, b = build(), build()
+    assert same(a.get_weights(), b.get_weights())
+    assert (a.predict(x) == a.predict(x)).all()
+
+
+def test_callbacks_stop_schedule_and_record(tmp_path):
+    x, t = samples()
+    rates = []
+    model = small(optimizer=Adam(1e-2))
+
+    class Watch(LearningRateSchedule):
+        def on_epoch_end(self, model, epoch, metrics):
+            rates.append(model.optimizer.learning_rate)
+
+    history = model.fit(x, t, validation=(x, 1 - t), epochs=30, progress=False,
+                        callbacks=[EarlyStopping(patience=2), Watch(lambda epoch: 0.01 / epoch),
+                                   CSVHistory(tmp_path / "history.csv")])
+    assert len(history.epochs) < 30                       # wrong targets: validation gets worse while training gets better
+    assert rates == [0.01 / epoch for epoch in history.epochs]
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert lines[0].startswith("epoch,loss,accuracy,val_loss") and len(lines) == len(history.epochs) + 1
+    best = int(np.argmin(history.metrics["val_loss"]))
+    assert model.evaluate(x, 1 - t)["loss"] == pytest.approx(history.metrics["val_loss"][best])
+    with pytest.raises(InputError, match="there is no 'val_loss' in this training.*Give fit a validation set"):
+        small().fit(x, t, progress=False, callbacks=[EarlyStopping()])
+
+
+def test_a_run_folder_holds_last_previous_and_best(tmp_path):
+    x, t = samples()
+    model = small()
+    model.fit(x, t, validation=(x, t), epochs=3, run=tmp_path / "run", progress=False)
+    assert sorted(os.listdir(tmp_path / "run")) == ["best.safetensors", "history.csv", "last.safetensors",
+                                                    "previous.safetensors"]
+    assert len(Sequential.load(tmp_path / "run" / "previous.safetensors").history) == 2
+    assert same(Sequential.load(tmp_path / "run" / "last.safetensors").get_weights(), model.get_weights())
+
+
+def test_class_weights_count_in_the_loss():
+    x, t = samples()
+    model = small()
+    plain, _ = model.loss_and_gradients(x, t)
+    doubled, _ = model.loss_and_gradients(x, t, sample_weight=np.full(len(x), 2.0))
+    assert doubled == pytest.approx(2 * plain)
+    a, b = small(), small()
+    a.fit(x, t, epochs=1, progress=False, class_weight={0: 1, 1: 1})
+    b.fit(x, t, epochs=1, progress=False)
+    assert same(a.get_weights(), b.get_weights())
+    b.fit(x, t, epochs=1, progress=False, class_weight={1: 5})
+    assert not same(a.get_weights(), b.get_weights())
+    with pytest.raises(InputError, match="class_weight: expected a class"):
+        a.fit(x, t, progress=False, class_weight={2: 1.0})
+
+
+def test_a_nan_stops_training_in_its_step_and_names_the_layer():
+    x, t = samples()
+    model = small()
+    weights = model.get_weights()
+    model.network.parameters[2].value[0, 0] = np.nan
+    with pytest.raises(NonFiniteError, match="epoch 1, batch 1: layer 'dense_1': its kernel holds NaN or infinity"):
+        model.fit(x, t, progress=False)
+    with pytest.raises(NonFiniteError, match="dense_1/kernel holds NaN or infinity; such weights are never saved"):
+        model.save("never.safetensors")
+    assert not os.path.exists("never.safetensors")
+    model.set_weights(weights)
+    model.fit(x, t, epochs=1, progress=False)
+
+
+def test_a_failed_fit_leaves_the_model_as_it_was():
+    x, t = samples()
+    a, b = small(), small()
+    with pytest.raises(ShapeError):
+        a.fit(x.transpose(0, 3, 1, 2), t, progress=False)
+    with pytest.raises(ShapeError, match="24 samples, but 23 targets"):
+        a.fit(x, t[:-1], progress=False)
+    a.fit(x, t, progress=False), b.fit(x, t, progress=False)
+    assert same(a.get_weights(), b.get_weights())
+
+
+@pytest.mark.parametrize("make, error, sentence", [
+    (lambda: cov19net(input_shape=(17, 40, 3)), ShapeError, "needs images of at least 18 x 18; these are 17 x 40"),
+    (lambda: small().predict(np.zeros((2, 3, 8, 8), np.float32)), ShapeError, r"channels-last; try x.transpose\(0, 2, 3, 1\)"),
+    (lambda: small().predict(np.full((1, 8, 8, 3), np.nan)), InputError, r"x holds nan at \[0, 0, 0, 0\]"),
+    (lambda: small().predict(np.zeros((0, 8, 8, 3))), ShapeError, "holds no samples"),
+    (lambda: Sequential([], (8, 8, 3)), InputError, "at least one layer"),
+    (lambda: Sequential([Dense], (8,)), InputError, r"layer 0 is the class Dense; make one: Dense\(...\)"),
+    (lambda: Sequential([Conv2D(2, 3), Dense(1)], (8, 8, 3)), ShapeError, r"Put a Flatten\(\) before this layer"),
+    (lambda: Sequential([Flatten(), Dense(1)], (4, 4, 1)).fit(np.zeros((2, 4, 4, 1)), [0, 1]), InputError, "not compiled"),
+    (lambda: Sequential([Dense(1)], (4,)).compile(Adam(), loss="binary_crossentropy"), InputError,
+     r"needs Sigmoid\(\) as the last layer, got Dense"),
+    (lambda: Sequential([Dense(1), Sigmoid()], (4,)).compile(Adam(), loss="binary_crossentropie"), InputError,
+     "Did you mean 'binary_crossentropy'"),
+    (lambda: small().train_on_batch(np.zeros((1, 8, 8, 3)), [2]), InputError, r"targets must lie in \[0, 1\]"),
+    (lambda: small().set_weights([]), ShapeError, "expected 6 arrays, got 0"),
+    (lambda: small().fit(*samples(), epochs=0), InputError, "fit: epochs must be a whole number of at least 1.*got 0"),
+    (lambda: Sequential([Dense(1)], (4,), engine="slow"), InputError, "engine must be one of fast, reference"),
+])
+def test_bad_input_gets_a_sentence(make, error, sentence):
+    with pytest.raises(error, match=sentence):
+        make()
+
+
+def test_manifests_bring_classes_and_augmentation():
+    images = (uniforms(1, Stream.PHANTOM, 9, 1, 24 * 64).reshape(24, 8, 8) * 255).astype(np.uint8)
+    manifest = Manifest.from_arrays(images, np.arange(24) % 2, ("normal", "covid"))
+    training, validation, test = manifest.split(0.5, 0.25, 0.25, seed=1)
+    model = small()
+    model.fit(training.augment(Augmentation.honest()), validation=validation, epochs=2, progress=False)
+    assert model.classes == ("normal", "covid") and model.preprocessing.height == 8
+    assert model.evaluate(test)["n"] == len(test) and model.predict(test).shape == (len(test), 1)
+    other = Manifest.from_arrays(images, np.arange(24) % 2, ("covid", "normal"))
+    with pytest.raises(InputError, match="the data's classes are covid, normal, the model's normal, covid"):
+        model.evaluate(other)
+
+
+def test_importing_minicnn_costs_nothing():
+    code = "import sys, minicnn; assert 'numba' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
