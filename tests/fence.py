@@ -5,6 +5,7 @@ here kills the process instead. Inputs can be locked, so that a write to them ki
 """
 
 import ctypes
+import faulthandler
 import mmap
 import os
 import sys
@@ -29,7 +30,7 @@ class Fences:
     """
 
     def __init__(self, at_end, size=2**21):
-        self._at_end, self._size = at_end, size
+        self.at_end, self._size = at_end, size
         self._slots, self._used, self._locked = [], 0, []
 
     def _slot(self):
@@ -50,7 +51,7 @@ class Fences:
         """Return a copy of an array beside a protected page; where locked, it cannot be written to."""
         memory, address = self._slot()
         assert array.nbytes <= self._size
-        offset = _PAGE + (self._size - array.nbytes if self._at_end else 0)
+        offset = _PAGE + (self._size - array.nbytes if self.at_end else 0)
         copy = np.frombuffer(memory, array.dtype, array.size, offset).reshape(array.shape)
         copy[...] = array
         if locked:
@@ -75,6 +76,7 @@ def survives(work, log):
         child = os.fork()
     if child == 0:
         code = 1
+        faulthandler.disable()                                     # the last line said tells more, in one line
         try:
             with open(log, "w", encoding="utf-8") as file:
                 def say(line):

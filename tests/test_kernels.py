@@ -87,7 +87,7 @@ def test_a_kernel_computes_what_the_specification_says(name, dtype, case):
     outputs = run(name, inputs)
     assert [digest(a) for a in inputs if isinstance(a, np.ndarray)] == before
     operation = getattr(ref, name)
-    exact, eps = as_tuple(operation(*widened(inputs))), np.finfo(dtype).eps
+    exact = as_tuple(operation(*widened(inputs)))
     if name in EXACT:
         for got, expected in zip(outputs, as_tuple(operation(*inputs)), strict=True):
             assert_same_bits(got, expected)
@@ -97,8 +97,12 @@ def test_a_kernel_computes_what_the_specification_says(name, dtype, case):
     elif name == "softmax_gradient":
         dy, y = map(np.abs, widened(inputs))
         assert_rounded(outputs[0], exact[0], y * (dy + (dy * y).sum(axis=-1, keepdims=True)))
-    elif name in ("sigmoid", "tanh", "softmax"):
-        assert (np.abs(outputs[0] - exact[0]) <= 4 * np.spacing(exact[0].astype(dtype))).all()
+    elif name in ("sigmoid", "tanh"):
+        assert_rounded(outputs[0], exact[0], np.abs(exact[0]), 4)
+    elif name == "softmax":
+        # exp passes on the rounding of its argument, whose size is its distance from the largest
+        x, = inputs
+        assert_rounded(outputs[0], exact[0], exact[0] * (1 + np.abs(x - x.max(axis=-1, keepdims=True))), 4)
     else:
         losses, dz = outputs
         z, t, scale = widened(inputs)
@@ -142,14 +146,14 @@ LONGEST = 27 * 27 * 32
 
 
 def sums_of(K, draw):
-    """Return x (2, K), w (K, 400), b (400,) for 800 sums of K products each."""
-    return draw((2, K)), draw((K, 400)), draw((400,))
+    """Return x (1, K), w (K, 100), b (100,) for 100 sums of K products each."""
+    return [np.ascontiguousarray(draw(shape)) for shape in ((1, K), (K, 100), (100,))]
 
 
 def constants(shape):
     """Return one positive constant a column: equal terms, whose rounding errors may all have one sign."""
     row = np.random.default_rng(shape[-1]).uniform(0.5, 2, shape[-1])
-    return np.broadcast_to(row if len(shape) > 1 and shape[-1] == 400 else row[0], shape).astype(np.float32)
+    return np.broadcast_to(row if shape[-1] == 100 else row[0], shape).astype(np.float32)
 
 
 DRAWS = {"constants": constants, "uniform": lambda shape: np.random.default_rng(1).random(shape, np.float32),
@@ -158,11 +162,10 @@ each_draw = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 
 
 @each_draw
-@pytest.mark.parametrize("K", [1, 15, 27, 288, 1023, 4608, 16384, LONGEST])
+@pytest.mark.parametrize("K", [1, 15, 27, 288, 4608, 16384, LONGEST])
 def test_float32_sums_stay_within_eight_eps(K, draw):
-    x, w, b = (np.ascontiguousarray(a) for a in sums_of(K, draw))
-    assert_rounded(run("dense", (x, w, b), (np.empty((2, 400), np.float32),))[0],
-                   ref.dense(*widened((x, w, b))), ref.dense(*abs_inputs((x, w, b))))
+    inputs = sums_of(K, draw)
+    assert_rounded(run("dense", inputs)[0], ref.dense(*widened(inputs)), ref.dense(*abs_inputs(inputs)))
 
 
 @each_draw
@@ -184,8 +187,8 @@ def one_after_another(terms):
 def test_a_plain_float32_sum_would_be_noticed():
     x, w, b = sums_of(4608, constants)
     with pytest.raises(AssertionError, match="eps of the magnitude, the bound is 8"):
-        assert_rounded(one_after_another(x[0, :, None] * w)[None], ref.dense(*widened((x[:1], w, b * 0))),
-                       ref.dense(*abs_inputs((x[:1], w, b * 0))))
+        assert_rounded(one_after_another(x.T * w)[None], ref.dense(*widened((x, w, b * 0))),
+                       ref.dense(*abs_inputs((x, w, b * 0))))
 
 
 FULL = (2, 222, 222, 3)
@@ -206,12 +209,12 @@ def test_gradients_of_full_images_stay_within_1e5_of_the_largest(draw):
 
 
 def test_one_pixel_that_wins_thousands_of_windows_gets_their_sum():
-    x = np.zeros((1, 127, 127, 1), np.float32)
-    x[0, 63, 63] = 1
-    window = (64, 64), (1, 1), NO_PADS
+    x = np.zeros((1, 63, 63, 1), np.float32)
+    x[0, 31, 31] = 1
+    window = (32, 32), (1, 1), NO_PADS
     y, switches = run("max_pool2d", (x, *window))
     assert (y == 1).all()
-    inputs = np.full(y.shape, 0.1, np.float32), switches, (127, 127), *window
+    inputs = np.full(y.shape, 0.1, np.float32), switches, (63, 63), *window
     assert_near_largest(run("max_pool2d_gradient", inputs)[0], ref.max_pool2d_gradient(*widened(inputs)), 1e-6)
 
 
@@ -369,33 +372,28 @@ def test_a_forked_child_computes_with_threads_of_its_own(tmp_path):
 
 # ---- In bounds -------------------------------------------------------------------------------------------------------
 
-def in_bounds(name, at_end):
-    """Return work for a forked child: the kernel on 100 drawn shapes, every array against a protected page."""
+@each_kernel
+def test_a_kernel_stays_inside_its_arrays(name, tmp_path):
     def work(say):
-        fences = Fences(at_end)
+        both = Fences(at_end=True), Fences(at_end=False)
 
         @settings(max_examples=100)
         @given(cases(), st.sampled_from(DTYPES))
         def check(case, dtype):
-            say(f"{name} {case} {dtype.__name__}")
             inputs = OPERATIONS[name](case, dtype)
             outputs = poisoned(getattr(ref, name)(*inputs))
-            fenced = [fences.copy(a, locked=True) if isinstance(a, np.ndarray) else a for a in inputs]
-            written = run(name, fenced, [fences.copy(a) for a in outputs])
-            assert all(np.isfinite(a).all() for a in written)
-            fences.clear()
+            for fences in both:
+                say(f"{case} {dtype.__name__} at_end={fences.at_end}")
+                fenced = [fences.copy(a, locked=True) if isinstance(a, np.ndarray) else a for a in inputs]
+                written = run(name, fenced, [fences.copy(a) for a in outputs])
+                assert all(np.isfinite(a).all() for a in written)
+                fences.clear()
         check()
-    return work
-
-
-@pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
-@each_kernel
-def test_a_kernel_stays_inside_its_arrays(name, at_end, tmp_path):
-    alive, said = survives(in_bounds(name, at_end), tmp_path / "log")
+    alive, said = survives(work, tmp_path / "log")
     assert alive, f"read or wrote outside its arrays, or to an input: {said}"
 
 
-@pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
+@pytest.mark.parametrize("at_end", [True, False])
 def test_the_warp_stays_inside_its_arrays(at_end, tmp_path):
     def work(say):
         fences, rng = Fences(at_end), np.random.default_rng(0)
