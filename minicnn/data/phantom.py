@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn import streams
-from minicnn.data.radiograph import render, view
+from minicnn.data.radiograph import render, view, whole
 from minicnn.errors import CheckpointError, InputError, printable
 from minicnn.files import write_whole
 
@@ -114,12 +114,12 @@ def write(folder, n=820, patients=None, seed=0, size=256, progress=None):
         except BaseException:
             shutil.rmtree(images, ignore_errors=True)
             if not existed:
-                folder.rmdir()
+                shutil.rmtree(folder, ignore_errors=True)
             raise
     except OSError as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{printable(folder)}: the radiographs could not be written ({error.strerror}). "
+        raise CheckpointError(f"{printable(folder)}: the radiographs could not be written ({error.strerror or error}). "
                               f"Choose another folder, or free some space.") from error
     return manifest
 
@@ -127,9 +127,9 @@ def write(folder, n=820, patients=None, seed=0, size=256, progress=None):
 def _plan(n, patients, seed, size):
     """Check the arguments; return (labels, owners), the label and the number of the patient of each image."""
     streams.check_seed(seed)
-    n = _whole("n", n, 2, 10**7)
-    _whole("size", size, 32, 2048)
-    patients = _whole("patients", max(2, round(n * 540 / 820)) if patients is None else patients, 2, n)
+    n = whole("n", n, 2, 10**7)
+    whole("size", size, 32, 2048)
+    patients = whole("patients", max(2, round(n * 540 / 820)) if patients is None else patients, 2, n)
     place = streams.permutation(seed, streams.Stream.PHANTOM, _PLAN, n)     # of the images: positives, then negatives
     number = np.argsort(streams.words(seed, streams.Stream.PHANTOM, _PLAN, 1, patients), kind="stable")
     draws = streams.uniforms(seed, streams.Stream.PHANTOM, _PLAN, 2, 2 * n).reshape(2, n)
@@ -146,16 +146,6 @@ def _plan(n, patients, seed, size):
     owners = first + np.where(further, (draws[0] * count).astype(np.int64), turn)
     by_place = np.argsort(place)
     return labels[by_place], number[owners[by_place]]
-
-
-def _whole(name, value, low, high):
-    try:
-        number = value.__index__()
-    except AttributeError:
-        number = low - 1
-    if not low <= number <= high:
-        raise InputError(f"{name}: expected a whole number from {low} to {high}, got {value!r}.")
-    return number
 
 
 def _check_empty(folder):

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn import streams
+from minicnn.errors import InputError
 
-__all__ = ["render", "view"]
+__all__ = ["render", "view", "whole"]
 
 # The `epoch` word of the addresses of random numbers; the plan of the whole collection has word 0 (`phantom.py`).
 _BODY, _EXAM, _FINDINGS, _GRAIN = 1, 2, 3, 4
@@ -35,9 +36,17 @@ def render(seed, patient, image, positive, size=64):
     -------
     ndarray, shape (size, size), uint8
 
+    Raises
+    ------
+    InputError
+        size outside 32 .. 2048; seed, patient or image not a whole number from 0 to 2**64 - 1
+
     >>> render(seed=1, patient=0, image=0, positive=True).shape
     (64, 64)
     """
+    streams.check_seed(seed)
+    patient, image = whole("patient", patient, 0, 2**64 - 1), whole("image", image, 0, 2**64 - 1)
+    size = whole("size", size, 32, 2048)
     over = -(-_SMALLEST // size)
     side = size * over
     exam = _Exam(seed, image)
@@ -67,6 +76,21 @@ def view(seed, image):
     'PA'
     """
     return "AP" if _Draws(seed, _EXAM, image, 1).chance(_AP) else "PA"
+
+
+def whole(name, value, low, high):
+    """Return the argument `value` as an int, or raise InputError: it must be a whole number from low to high.
+
+    >>> whole("n", 7, 2, 10)
+    7
+    """
+    try:
+        number = value.__index__()
+    except AttributeError:
+        number = low - 1
+    if not low <= number <= high:
+        raise InputError(f"{name}: expected a whole number from {low} to {high}, got {value!r}.")
+    return number
 
 
 def _thickness(exam, body, findings, rays):
