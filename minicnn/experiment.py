@@ -95,11 +95,7 @@ def train(plan, folder, progress=True):
         run.write_json("config.json", asdict(plan))
         run.write_json("environment.json", environment())
         write_whole(run.path / "split.csv", table.encode("utf-8"))
-        classes = sources["training"].classes
-        model = cov19net(plan.seed, classes=classes)
-        model.compile(Adam(plan.learning_rate),
-                      loss="binary_crossentropy" if len(classes) == 2 else "categorical_crossentropy")
-        return _fit_and_judge(run, plan, model, sources, progress)
+        return _fit_and_judge(run, plan, _fresh_model(plan, sources["training"].classes), sources, progress)
 
 
 def resume(folder, progress=True):
@@ -307,8 +303,7 @@ def _draw(folder, model, history, sources, outputs):
             figures.roc(curves, folder / "roc.png")
     # Versions of one image follow one another: take the samples from the whole length.
     chosen = np.linspace(0, len(source) - 1, min(24, len(source))).astype(int)
-    confidence = p[chosen, 0] if p.shape[1] == 1 else p[chosen].max(axis=1)
-    figures.sample_grid(source.batch(chosen), source.labels[chosen], predicted[chosen], confidence, classes,
+    figures.sample_grid(source.batch(chosen), source.labels[chosen], predicted[chosen], p[chosen], classes,
                         folder / "samples.png")
     return [folder / name for name in _PICTURES if (folder / name).exists()]
 
