@@ -74,6 +74,8 @@ class Layer:
 
         Raises ShapeError if the layer cannot take such inputs.
         """
+        if not isinstance(input_shape, (tuple, list)):
+            raise InputError(f"{self.label}: input_shape must be a tuple such as (64, 64, 3), got {input_shape!r}.")
         input_shape = tuple(positive_int(size, self.label, "input_shape") for size in input_shape)
         self.output_shape, laws = self.infer(input_shape)
         self.input_shape = input_shape
@@ -120,11 +122,11 @@ class Layer:
         """Return (dy as an array, *cache); the cache is gone then."""
         if self._cache is None:
             raise InputError(f"{self.label}: backward needs a forward before it; each backward uses one forward up.")
-        cache, self._cache = self._cache, None
         dy = as_array(dy, self.label, "dy", self.dtype)
-        if dy.shape != (len(cache[0]),) + self.output_shape:
-            raise ShapeError(f"{self.label}: expected dy of shape {(len(cache[0]),) + self.output_shape}, as forward "
-                             f"returned, got {dy.shape}.")
+        expected = (len(self._cache[0]),) + self.output_shape
+        if dy.shape != expected:
+            raise ShapeError(f"{self.label}: expected dy of shape {expected}, as forward returned, got {dy.shape}.")
+        cache, self._cache = self._cache, None
         return dy, *cache
 
     def buffer(self, name, shape, dtype=None):
