@@ -19,7 +19,7 @@ import numpy as np
 from minicnn.kernels.jit import device, kernel
 from minicnn.kernels.simd import add, add_to_float64, broadcast, fma, load, splat, store, width
 
-__all__ = ["product_tile", "outer_tile", "store_tile", "add_tile_to_float64", "panel_columns", "round_up", "in_panels",
+__all__ = ["product_tile", "outer_tile", "store_tile", "add_tile_to_float64", "panel_columns", "in_panels",
            "OUTER_TERMS"]
 
 TERMS = 16
@@ -121,12 +121,6 @@ def add_tile_to_float64(total, at, stride, tile, x):
     add_to_float64(total, at + 2 * stride + lanes, tile[5])
     add_to_float64(total, at + 3 * stride, tile[6])
     add_to_float64(total, at + 3 * stride + lanes, tile[7])
-
-
-@device
-def round_up(n, multiple):
-    """Return the least multiple that is at least n."""
-    return (n + multiple - 1) // multiple * multiple
 
 
 @kernel
