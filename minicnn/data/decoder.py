@@ -14,7 +14,7 @@
 
 16-bit colour arrives from Pillow as its upper 8 bits. Colour profiles (ICC) and gamma chunks are not applied. Files come
 from strangers: only five decoders are offered, chosen by content and not by the file's name, and sizes are checked before
-pixels are.
+pixels are. (Of a damaged TIFF, libtiff itself says a line on stderr; there is no way to stop it from Python.)
 """
 
 import io
@@ -93,7 +93,8 @@ def open_planes(data, name, color):
             if alpha is not None and alpha.getextrema()[0] < 255:
                 remarks |= Remark.TRANSPARENT
                 planes = [_float_image(np.asarray(plane) * np.asarray(alpha) / np.float32(255)) for plane in planes]
-            return [_upright(plane, _orientation(image)) for plane in planes], remarks
+            turn = _UPRIGHT.get(_orientation(image))
+            return (planes if turn is None else [plane.transpose(turn) for plane in planes]), remarks
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -169,7 +170,7 @@ def _deep_grey(image, name):
         white = 4095
     if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:       # white is zero: Pillow inverts 8 bits, not these
         values = white - values
-    return (values * (255.0 / white)).astype(np.float32)
+    return values * np.float32(255 / white)
 
 
 def _transparent_value(image):
@@ -203,13 +204,9 @@ def _orientation(image):
         return 1
 
 
-def _upright(plane, orientation):
-    return plane.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plane
-
-
 # ---- What else a file may be -----------------------------------------------------------------------------------------
 
-_MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"RIFF": "WebP"}
 _STRANGERS = {b"GIF8": "a GIF", b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"%!PS": "a PostScript file",
               b"\0\0\0\x0cjP  ": "a JPEG 2000 file", b"\xff\x4f\xff\x51": "a JPEG 2000 file", b"PK\3\4": "a ZIP archive",
               b"\x1f\x8b": "a gzip archive", b"<": "a web page or XML"}
@@ -220,11 +217,9 @@ def _what_else(data):
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
             return f"starts like a {kind}, but is damaged. Copy it again from its source, or leave it out."
-    kind = next((kind for magic, kind in _STRANGERS.items() if data.lstrip().startswith(magic)), "none of them")
+    kind = next((kind for magic, kind in _STRANGERS.items() if data[:64].lstrip().startswith(magic)), "none of them")
     if data[128:132] == b"DICM":
         kind = "a DICOM file"
     elif data[4:8] == b"ftyp":
         kind = "a HEIC or AVIF file, or a film"
-    elif data[:4] == b"RIFF":
-        return "starts like a WebP, but is damaged or something else. Copy it again from its source, or leave it out."
     return f"PNG, JPEG, WebP, BMP and TIFF files are read, this is {kind}. Convert it, for instance to PNG."

@@ -127,18 +127,17 @@ class _Draws:
 
 
 _GRID = np.linspace(-2, 2, 1025)
-_SMOOTH = 9
 
 
-def _curves(*outlines):
+def _curves(*outlines, smooth=9):
     """Tabulate smooth curves through control points, one row for each: straight pieces, then two moving averages.
 
     Any curve then costs one look-up for each ray.
     """
     tables = np.array([np.interp(_GRID, *zip(*points)) for points in outlines])
     for _ in range(2):
-        total = np.cumsum(np.pad(tables, ((0, 0), (_SMOOTH + 1, _SMOOTH)), mode="edge"), axis=1)
-        tables = (total[:, 2 * _SMOOTH + 1:] - total[:, :-2 * _SMOOTH - 1]) / (2 * _SMOOTH + 1)
+        total = np.cumsum(np.pad(tables, ((0, 0), (smooth + 1, smooth)), mode="edge"), axis=1)
+        tables = (total[:, 2 * smooth + 1:] - total[:, :-2 * smooth - 1]) / (2 * smooth + 1)
     return tables.astype(np.float32)
 
 
@@ -275,7 +274,7 @@ class _Exam:
             x = -d.between(0.18, 0.32)
             paths.append([(-1.5, x - 0.1), (-0.95, x), (-0.62, -0.2), (-0.45, -0.1), (-0.1, -0.12)])
             rest.append((-1.5, d.between(-0.25, 0), 0.012, 0.1))
-        tables = _curves(*(sorted(path) for path in paths)) if paths else []
+        tables = _curves(*(sorted(path) for path in paths), smooth=24) if paths else []
         return discs, [(table, *more) for table, more in zip(tables, rest)]
 
     def _curve(self, d):
@@ -329,13 +328,13 @@ class _Body:
         right, left = d.between(0.38, 0.48) + exam.breath, d.between(0.42, 0.54) + exam.breath  # tops of the diaphragm
         angle, tilt = d.between(0.17, 0.26) - 0.5 * exam.breath, d.between(-0.06, 0.06) - 0.04 * exam.ap
         self.wall, self.outline, heart_right, heart_left, self.dome, self.clavicle = _curves(
-            [(-0.86, 0), (-0.82, 0.24), (-0.72, 0.40), (-0.55, 0.54 + bulge), (-0.3, 0.91 * w), (0, 0.98 * w), (0.35, w),
+            [(-0.87, 0), (-0.85, 0.2), (-0.79, 0.36), (-0.69, 0.47), (-0.53, 0.57 + bulge), (-0.3, 0.91 * w), (0, 0.98 * w), (0.35, w),
              (0.8, w), (1.2, 0.95 * w)],
             [(-2, neck + 0.3), (-1.5, neck + 0.1), (-1.15, neck), (-1.0, neck + 0.03), (-0.92 + slope, 0.5),
              (-0.84 + slope, 0.9), (-0.74 + slope, 1.16), (-0.6 + slope, 1.24), (-0.3, 1.14), (0, flank), (1.2, flank)],
-            [(-0.9, 0.27), (-0.75, 0.2), (-0.55, 0.16), (-0.3, 0.145), (-0.12, 0.145), (-0.02 + h, 0.165 * heart),
+            [(-0.9, 0.23), (-0.75, 0.17), (-0.55, 0.15), (-0.3, 0.145), (-0.12, 0.145), (-0.02 + h, 0.165 * heart),
              (0.08 + h, 0.2 * heart), (0.2 + h, 0.222 * heart), (0.32 + h, 0.215 * heart), (0.44 + h, 0.19), (0.8, 0.17)],
-            [(-0.9, 0.27), (-0.75, 0.2), (-0.58, 0.155), (-0.48, 0.17 * knob), (-0.4, 0.21 * knob),
+            [(-0.9, 0.23), (-0.75, 0.17), (-0.58, 0.15), (-0.48, 0.17 * knob), (-0.4, 0.21 * knob),
              (-0.32, 0.19 * knob), (-0.24, 0.16), (-0.16, 0.185), (-0.06, 0.2 * heart), (0.04 + h, 0.27 * heart),
              (0.14 + h, 0.35 * heart), (0.24 + h, 0.41 * heart), (0.34 + h, 0.44 * heart), (0.44 + h, 0.45 * heart),
              (0.54 + h, 0.43 * heart), (0.7 + h, 0.36 * heart), (0.9, 0.3)],
@@ -449,7 +448,7 @@ def _ribs(body, rays, a2, hoop, wall):
     y = 0.88 * rays.y - body.first_rib                          # they spread towards the base
     steep = a2 / (1.02 - a2) / (wall * wall)
     bones = 0
-    for fall, sag, half_width, thick, last in ((-body.hoop_back, 0.5 * body.hoop_back, 0.034, 0.085, 9.5),
+    for fall, sag, half_width, thick, last in ((-body.hoop_back, 0.5 * body.hoop_back, 0.034, 0.085, 10.5),
                                                (body.hoop_front, 0, 0.038, 0.042, 7.5)):
         u = (y - fall * hoop - sag * a2) * (1 / body.rib_gap)
         i = np.rint(u)
@@ -459,7 +458,7 @@ def _ribs(body, rays, a2, hoop, wall):
             bone *= _step(a2 - 0.32, 0.22)                      # in front, ribs end in cartilage
         bones = bones + thick * body.bone * bone
     bones *= np.clip(1 / np.sqrt(1.12 - a2), 0, 2.2)            # at the wall they are seen along their length
-    return bones * _step(0.95 - a2, 0.04) * _step(rays.ax - 0.06, 0.02) * _step(rays.y + 0.76, 0.05)
+    return bones * _step(0.985 - a2, 0.015) * _step(rays.ax - 0.06, 0.02) * _step(rays.y + 0.76, 0.05)
 
 
 def _girdle(body, rays, total):
@@ -496,7 +495,7 @@ def _breasts(body, rays, total):
     if much:
         part, at = rays.within(middle - size, middle + size, 0.46 + size)
         x, y = (at.ax - 0.45) * (1 / size), (at.y - middle) * (1 / size)
-        total[part] += 0.2 * much * np.sqrt(_ball(x * x + y * y)) * _step(y + 0.1, 0.8)
+        total[part] += 0.24 * much * _ball(x * x + y * y) * _step(y + 0.1, 0.8)
 
 
 def _belongings(exam, rays, total):

@@ -180,13 +180,14 @@ class _Paths:
 
     def find(self, cell):
         """Return the absolute path that a cell means, or raise a ManifestError that says why not."""
-        folder, name = os.path.split(os.path.join(self.root, cell))
+        name = cell.rpartition("/")[2]
+        folder = cell[:len(cell) - len(name)]
         try:
             if folder not in self._folders:
-                real = os.path.realpath(folder)
-                self._folders[folder] = real, self._is_inside(real)
-            folder, inside = self._folders[folder]
-            path = os.path.join(folder, name)
+                real = os.path.realpath(os.path.join(self.root, folder))
+                self._folders[folder] = os.path.join(real, ""), self._is_inside(real)
+            real, inside = self._folders[folder]
+            path = real + name
             mode = os.lstat(path).st_mode if inside else 0
             if stat.S_ISLNK(mode):
                 inside = self._is_inside(os.path.realpath(path))

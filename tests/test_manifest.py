@@ -1,0 +1,430 @@
+"""Manifests: what is read means what it says, all that is wrong is said at once, and nothing outside is touched."""
+
+import csv
+import io
+import os
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+
+from minicnn.data import Augmentation, Manifest, Preprocessing
+from minicnn.data.labels import check_classes, class_order
+from minicnn.data.manifest import ManifestWarning, safe_cell
+from minicnn.errors import InputError, ManifestError, ShapeError
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+def touch(root, *names):
+    """Make small files that only look like images; reading a manifest does not decode them."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def table(root, text, **options):
+    """Write `text` (str or bytes) as a CSV into `root`, read it, and return the manifest."""
+    (root / "index.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return Manifest.read(root / "index.csv", **options)
+
+
+def pictures(root, names, seed=0):
+    """Write pictures of noise, all different."""
+    noise = np.random.default_rng(seed)
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (20, 16), dtype=np.uint8)).save(root / name)
+
+
+# ---- Reading a CSV ---------------------------------------------------------------------------------------------------
+
+def test_the_real_manifest(shared):
+    manifest = Manifest.read(shared / "data" / "chestxray" / "manifest.csv")
+    assert len(manifest) == 820 and manifest.counts() == {"normal": 410, "covid": 410}
+    assert manifest.classes == ("normal", "covid") and len(set(manifest.patients)) == 536
+    assert repr(manifest) == ("Manifest(820 images: 410 normal, 410 covid; 536 patients; "
+                              "sources nih 394, cohen 314, cxnet 85, figure1 27)")
+    assert manifest.paths[0].endswith("/chestxray/images/432c30651e293c71.jpg")
+    assert manifest.names[0] == "images/432c30651e293c71.jpg" and manifest.labels[0] == 1
+    assert (manifest.patients[0], manifest.views[0], manifest.ages[0], manifest.sexes[1]) == ("cohen-47", "PA", "58", "")
+
+
+def test_columns_are_found_by_name_and_may_be_called_otherwise(tmp_path):
+    touch(tmp_path, "a.png", "b.png")
+    text = "finding,subject,extra,path,split\ncovid,ann,1,a.png,x\nnormal,,2,b.png,y\n"
+    manifest = table(tmp_path, text, columns={"label": "finding", "patient_id": "subject", "split": None})
+    assert manifest.labels.tolist() == [1, 0] and manifest.patients.tolist() == ["ann", ""]
+    assert manifest.splits is None and manifest.sources is None
+
+
+@pytest.mark.parametrize("text", [
+    b"\xef\xbb\xbfpath,label\na.png,normal\nb.png,covid\n",                 # byte order mark
+    b"path,label\r\na.png,normal\r\nb.png,covid\r\n",                       # CRLF
+    b"path,label\na.png,normal\nb.png,covid",                               # no newline at the end
+    b"\"path\",\"label\"\n\n\"a.png\",\"normal\"\n\n\"b.png\",\"covid\"\n\n",   # quotes, empty lines
+    b" path , label \na.png, normal \nb.png,  covid\n",                     # spaces
+    b"path,label\n./a.png,normal\nsub/../b.png,covid\n",
+])
+def test_harmless_differences_do_not_matter(tmp_path, text):
+    touch(tmp_path, "a.png", "b.png", "sub/c.png")
+    manifest = table(tmp_path, text)
+    assert manifest.names == ["a.png", "b.png"] and manifest.labels.tolist() == [0, 1]
+
+
+def test_names_with_everything_in_them(tmp_path):
+    names = ["a,b.png", 'c"d.png', "e\nf.png", "\x1b[2J.png", "\u202egnp.png", "=1+1.png", "\u00e9.png", "e\u0301.png", "x" * 251 + ".png"]
+    touch(tmp_path, *names)
+    text = io.StringIO()
+    csv.writer(text).writerows([("path", "label")] + [(name, i % 2) for i, name in enumerate(names)])
+    manifest = table(tmp_path, text.getvalue())
+    assert manifest.names == names and manifest.classes == ("0", "1")
+
+
+def test_a_repeated_row_is_dropped_with_one_warning(tmp_path):
+    touch(tmp_path, "a.png", "b.png")
+    (tmp_path / "link").symlink_to(".")
+    with pytest.warns(ManifestWarning, match="index.csv: 2 rows repeat an earlier one and were dropped"):
+        manifest = table(tmp_path, "path,label,view\na.png,normal,PA\n./a.png,normal,AP\nb.png,covid,\nlink/b.png,covid,\n")
+    assert manifest.names == ["a.png", "b.png"] and manifest.views.tolist() == ["PA", ""]
+
+
+HEAD = "path,label,patient_id\n"
+GOOD = "a.png,normal,1\nb.png,covid,2\n"
+WRONG = {
+    "empty": ("", "is empty; the first line must name the columns, such as path,label,patient_id"),
+    "empty lines": ("\n\n", "is empty; the first line must name the columns"),
+    "header only": (HEAD, "index.csv: has a header and no rows"),
+    "no label column": ("path,labl\na.png,covid\n", r"there is no column 'label', only path, labl. Did you mean 'labl'\? .*"
+                        r"columns=\{'label': ...\} \(--columns label=...\)"),
+    "semicolons": ("path;label\na.png;covid\n", "there is no column 'path', only path;label. Save the file with commas"),
+    "two columns of one name": ("path,label,label\na.png,covid,normal\n", "line 1: two columns are called 'label'"),
+    "cells missing": (HEAD + GOOD + "c.png,covid\n", "line 4: has 2 cells, the header has 3"),
+    "NUL": (HEAD + GOOD + "c\0.png,covid,3\n", r"line 4: holds a NUL character. Is this a CSV file\?"),
+    "not UTF-8": (HEAD.encode() + GOOD.encode() + b"\xff.png,covid,3\n", "line 4: byte 1 is not UTF-8. Save the file as UTF-8"),
+    "UTF-16": (HEAD.encode("utf-16"), "line 1: the file is UTF-16. Save it as UTF-8"),
+    "old Mac": (HEAD.replace("\n", "\r") + GOOD, "line 1: .*The rest was not read"),
+    "a quote without end": (HEAD + '"' + "x" * 140_000, "line 2: field larger than field limit.*The rest was not read"),
+    "a long line": (HEAD + "x" * 2**20, r"line 2: is longer than 1,048,576 bytes. Is this a CSV file\?"),
+    "missing file": (HEAD + GOOD + "none.png,covid,3\n", "line 4: there is no file none.png"),
+    "missing folder": (HEAD + GOOD + "none/a.png,covid,3\n", "line 4: there is no file none/a.png"),
+    "no path": (HEAD + GOOD + ",covid,3\n", "line 4: the path is empty"),
+    "folder": (HEAD + GOOD + "sub,covid,3\n", "line 4: sub is no regular file"),
+    "folder, dots": (HEAD + GOOD + "sub/..,covid,3\n", "line 4: sub/.. is no regular file"),
+    "FIFO": (HEAD + GOOD + "pipe.png,covid,3\n", "line 4: pipe.png is no regular file"),
+    "device": (HEAD + GOOD + "/dev/zero,covid,3\n", "line 4: /dev/zero lies outside of .*allow_outside_root=True"),
+    "outside": (HEAD + GOOD + "../secret.png,covid,3\n", r"line 4: ../secret.png lies outside of .*\(--allow-outside-root\)"),
+    "outside, absolute": (HEAD + GOOD + "/etc/passwd,covid,3\n", "line 4: /etc/passwd lies outside of"),
+    "outside, again": (HEAD + GOOD + "../x.png,covid,3\n../y.png,covid,3\n", "line 5: ../y.png lies outside of"),
+    "link that leads outside": (HEAD + GOOD + "out.png,covid,3\n", "line 4: out.png lies outside of"),
+    "folder that leads outside": (HEAD + GOOD + "outside/secret.png,covid,3\n", "line 4: outside/secret.png lies outside of"),
+    "link to itself": (HEAD + GOOD + "loop.png,covid,3\n", "line 4: loop.png cannot be read .*symbolic links"),
+    "name too long": (HEAD + GOOD + "y" * 256 + ".png,covid,3\n", r"line 4: yyy+.png cannot be read \(File name too long\)"),
+    "two labels": (HEAD + GOOD + "a.png,covid,3\n", "line 4: a.png is labelled 'covid', but 'normal' in line 2"),
+    "empty label": (HEAD + GOOD + "c.png,,3\n", "line 4: the label is empty"),
+    "formula": (HEAD + GOOD + "c.png,=1+1,3\n", "line 4: the label '=1.1' cannot be used: it may hold up to 64 letters"),
+    "minus": (HEAD + GOOD + "c.png,-1,3\n", r"line 4: the label '-1' cannot be used: .* must not begin with \+ or -"),
+    "markup": (HEAD + GOOD + 'c.png,"""><img src=x>",3\n', "line 4: the label '\"><img src=x>' cannot be used"),
+    "one class": (HEAD + "a.png,covid,1\nb.png,covid,2\n", r"there is one class only, 'covid'; two are needed.*--classes"),
+    "which is positive": (HEAD + "a.png,sick,1\nb.png,well,2\n", r"which of 'sick' and 'well' is the positive class\? "
+                          r"Name the negative one first: classes=\['sick', 'well'\] \(--classes 'sick','well'\)"),
+    "both positive": (HEAD + "a.png,covid,1\nb.png,Covid,2\n", "which of 'Covid' and 'covid' is the positive class"),
+    "split unknown": ("path,label,split\na.png,normal,trian\nb.png,covid,test\n",
+                      r"line 2: the split 'trian' is none of training, validation, test. Did you mean 'train'\?"),
+    "split empty": ("path,label,split\na.png,normal,train\nb.png,covid,\n",
+                    "line 3: the split is empty, not one of training, validation, test"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_every_problem_has_its_sentence(tmp_path, name):
+    root = tmp_path / "root"
+    touch(root, "a.png", "b.png", "c.png", "sub/d.png")
+    touch(tmp_path, "secret.png")
+    os.mkfifo(root / "pipe.png")
+    (root / "out.png").symlink_to("../secret.png")
+    (root / "outside").symlink_to("..")
+    (root / "loop.png").symlink_to("loop.png")
+    text, sentence = WRONG[name]
+    with pytest.raises(ManifestError, match=sentence) as error:
+        table(root, text)
+    assert all(line.isprintable() for line in str(error.value).splitlines())
+
+
+def test_all_problems_are_listed_the_first_20_in_words(tmp_path):
+    rows = [f"none{i}.png,{'covid' if i % 2 else 'normal'}" for i in range(1, 1001)]
+    with pytest.raises(ManifestError, match=r"index.csv: 1,002 problems\n  line 1002: has 1 cells") as error:
+        table(tmp_path, "path,label\n" + "\n".join(rows) + "\na.png\n,,,\n")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 22 and lines[-1] == "  ... and 982 more"
+
+
+def test_problems_of_all_kinds_come_together(tmp_path):
+    touch(tmp_path, "a.png", "b.png")
+    with pytest.raises(ManifestError) as error:
+        table(tmp_path, b"path,label\na.png,normal\nnone.png,covid\nb.png,covdi\n\xff\nx\n", classes=["normal", "covid"])
+    assert str(error.value).splitlines()[1:] == [
+        "  line 5: byte 1 is not UTF-8. Save the file as UTF-8.", "  line 6: has 1 cells, the header has 2.",
+        "  line 3: there is no file none.png.",
+        "  line 4: the label 'covdi' is none of the classes normal, covid. Did you mean 'covid'?"]
+
+
+def test_outside_can_be_allowed(tmp_path):
+    touch(tmp_path, "other/a.png", "root/b.png")
+    (tmp_path / "root" / "link.png").symlink_to("../other/a.png")
+    text = f"path,label\n../other/a.png,normal\nb.png,covid\n{tmp_path}/root/link.png,covid\n"
+    manifest = table(tmp_path / "root", text, allow_outside_root=True)
+    assert manifest.names == ["../other/a.png", "b.png", "link.png"]
+    with pytest.raises(ManifestError, match="line 2: /dev/zero is no regular file"):
+        table(tmp_path / "root", "path,label\n/dev/zero,normal\nb.png,covid\n", allow_outside_root=True)
+
+
+def test_another_root_can_be_named(tmp_path):
+    touch(tmp_path, "images/a.png", "images/b.png")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "index.csv").write_text("path,label\na.png,0\nb.png,1\n")
+    manifest = Manifest.read(tmp_path / "tables" / "index.csv", root=tmp_path / "images")
+    assert manifest.names == ["a.png", "b.png"] and manifest.root == str(tmp_path / "images")
+
+
+def test_sources_that_cannot_be_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(ManifestError, match=r"none.csv: cannot be read \(No such file or directory\). Name a CSV file, or a f"):
+        Manifest.read(tmp_path / "none.csv")
+    for path in (tmp_path / "pipe.csv", "/dev/zero"):
+        with pytest.raises(ManifestError, match=r"cannot be read \(not a regular file\)"):
+            Manifest.read(path)
+    with open(tmp_path / "large.csv", "wb") as file:
+        file.truncate(2**30 + 1)
+    with pytest.raises(ManifestError, match="large.csv: has 1,073,741,825 bytes, more than the limit of 1,073,741,824"):
+        Manifest.read(tmp_path / "large.csv")
+
+
+def test_columns_are_checked(tmp_path):
+    with pytest.raises(InputError, match=r"columns: unknown column 'labl'. Did you mean 'label'\? The columns are path, label"):
+        table(tmp_path, "path,label\n", columns={"labl": "x"})
+    with pytest.raises(ManifestError, match="there is no column 'subject', only path, label"):
+        table(tmp_path, "path,label\n", columns={"patient_id": "subject"})
+
+
+CELLS = st.one_of(st.sampled_from(["a.png", "b.png", "./a.png", "none.png", "../a.png", "normal", "covid", "train", "", "=1"]),
+                  st.text(max_size=8))
+
+
+@settings(max_examples=300)
+@given(rows=st.lists(st.lists(CELLS, min_size=1, max_size=4), max_size=6), noise=st.binary(max_size=6),
+       head=st.sampled_from(["path,label", "path,label,split", "label,path,patient_id", "", "path"]),
+       end=st.sampled_from(["\n", "\r\n"]), quoted=st.booleans())
+def test_any_file_is_a_manifest_or_a_list_of_problems(tmp_path_factory, rows, noise, head, end, quoted):
+    root = tmp_path_factory.getbasetemp() / "drawn"
+    touch(root, "a.png", "b.png")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)
+    try:
+        writer.writerows(rows)
+        body = text.getvalue().encode()
+    except (csv.Error, UnicodeEncodeError):
+        body = repr(rows).encode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ManifestWarning)
+        try:
+            manifest = table(root, (head + end).encode() + body + noise)
+            assert set(manifest.names) <= {"a.png", "b.png"} and len(manifest.classes) >= 2
+        except ManifestError as error:
+            assert all(line.isprintable() for line in str(error).split("\n"))
+            assert "problem" in str(error) or "has a header and no rows" in str(error)
+
+
+# ---- Reading a folder ------------------------------------------------------------------------------------------------
+
+def test_a_folder_of_class_folders(tmp_path):
+    touch(tmp_path, "normal/b.PNG", "normal/a.jpg", "covid/deep/er/c.tiff", "covid/.hidden.png", ".git/x.png", "notes.txt")
+    manifest = Manifest.read(tmp_path)
+    assert manifest.names == ["covid/deep/er/c.tiff", "normal/a.jpg", "normal/b.PNG"]
+    assert manifest.classes == ("normal", "covid") and manifest.labels.tolist() == [1, 0, 0]
+    assert manifest.patients.tolist() == ["", "", ""]
+
+
+def test_other_files_are_counted(tmp_path):
+    touch(tmp_path, "normal/a.png", "covid/b.png", "covid/c.dcm", "covid/deep/d.gif")
+    with pytest.warns(ManifestWarning, match="2 files were passed over, for their names do not end like an image's"):
+        assert len(Manifest.read(tmp_path)) == 2
+
+
+def test_folders_that_are_none(tmp_path):
+    with pytest.raises(ManifestError, match="holds no folder. One folder for each class is expected, or a CSV file, which"):
+        Manifest.read(tmp_path)
+    touch(tmp_path, "train/normal/a.png", "test/normal/b.png", "index.csv")
+    with pytest.raises(ManifestError, match=r"holds test, train: parts, not classes. .* did you mean index.csv\?"):
+        Manifest.read(tmp_path)
+
+
+def test_a_folder_with_problems_lists_them(tmp_path):
+    touch(tmp_path, "normal/a.png", "secret.png")
+    (tmp_path / "root" / "covid").mkdir(parents=True)
+    touch(tmp_path / "root", "normal/a.png", "a<b/c.png")
+    (tmp_path / "root" / "normal" / "out.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "normal")
+    os.mkfifo(tmp_path / "root" / "normal" / "pipe.png")
+    with open(os.fsencode(tmp_path / "root" / "normal") + b"/\xff.png", "wb"):
+        pass
+    with pytest.raises(ManifestError) as error:
+        Manifest.read(tmp_path / "root")
+    for sentence in ("the class folder covid holds no images", "the class folder link is a link. If it may lead outside",
+                     "normal/out.png lies outside of", "normal/pipe.png is no regular file",
+                     r"normal/\xff.png: its name is not UTF-8. Rename it", "a<b/c.png: the label 'a<b' cannot be used",
+                     "link/a.png lies outside of"):
+        assert sentence in str(error.value)
+
+
+def test_linked_class_folders_can_be_allowed(tmp_path):
+    touch(tmp_path, "elsewhere/a.png", "root/covid/b.png")
+    (tmp_path / "root" / "normal").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "covid" / "loop").symlink_to("..")
+    manifest = Manifest.read(tmp_path / "root", allow_outside_root=True)
+    assert manifest.counts() == {"normal": 1, "covid": 1}
+
+
+# ---- Classes ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("labels, order", [
+    ({"normal", "covid"}, ("normal", "covid")), ({"COVID-19", "zzz"}, ("zzz", "COVID-19")), ({"0", "1"}, ("0", "1")),
+    ({"abnormal", "normal"}, ("normal", "abnormal")), ({"Positive", "negative"}, ("negative", "Positive")),
+    ({"a", "covid19"}, ("a", "covid19")), ({"covid", "normal", "Bacterial"}, ("Bacterial", "covid", "normal")),
+])
+def test_the_positive_class_is_the_last_of_two(labels, order):
+    assert class_order(labels) == order
+
+
+def test_classes_can_be_given(tmp_path):
+    touch(tmp_path, "a.png", "b.png")
+    manifest = table(tmp_path, "path,label\na.png,normal\nb.png,covid\n", classes=["covid", "normal", "other"])
+    assert manifest.classes == ("covid", "normal", "other") and manifest.labels.tolist() == [1, 0]
+    assert manifest.counts() == {"covid": 1, "normal": 1, "other": 0}
+    assert table(tmp_path, "path,label\na.png,normal\n", classes=["normal", "covid"]).labels.tolist() == [0]
+
+
+@pytest.mark.parametrize("classes, sentence", [
+    ("normal,covid", r"classes: expected a list of names such as \['normal', 'covid'\], got 'normal,covid'"),
+    (3, "expected a list of names"), (["covid"], r"two or more different names, got \['covid'\]"),
+    (["a", "a"], "two or more different names"), (["a", "=b"], "the name '=b' cannot be used: it may hold up to 64"),
+])
+def test_given_classes_are_checked(classes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_classes(classes)
+
+
+# ---- The table -------------------------------------------------------------------------------------------------------
+
+def small(n=6, **columns):
+    return Manifest("/data", [f"{i}.png" for i in range(n)], np.arange(n) % 2, ["normal", "covid"], **columns)
+
+
+def test_a_manifest_is_not_changed():
+    labels, manifest = np.array([0, 1]), None
+    manifest = Manifest("/data", ["a.png", "/data/b.png"], labels, ["normal", "covid"], patients=["p", "q"])
+    labels[0] = 1
+    assert manifest.labels.tolist() == [0, 1] and manifest.paths.tolist() == ["/data/a.png", "/data/b.png"]
+    for column in (manifest.labels, manifest.paths, manifest.patients):
+        with pytest.raises(ValueError, match="read-only"):
+            column[0] = column[1]
+    with pytest.raises(AttributeError, match="cannot assign to field 'root'"):
+        manifest.root = "/"
+
+
+def test_subset_takes_every_column():
+    manifest = small(patients=list("abcdef"), sources=list("uvwxyz"), ages=list("123456"))
+    for indices in ([4, 1, 1], np.array([4, 1, 1])):
+        part = manifest.subset(indices)
+        assert part.names == ["4.png", "1.png", "1.png"] and part.labels.tolist() == [0, 1, 1]
+        assert part.patients.tolist() == list("ebb") and part.sources.tolist() == list("yvv") and part.ages[0] == "5"
+    assert manifest.subset(manifest.labels == 1).names == ["1.png", "3.png", "5.png"]
+    with pytest.raises(InputError, match="Manifest: there are no images in it"):
+        manifest.subset([])
+
+
+@pytest.mark.parametrize("change, error, sentence", [
+    ({"labels": [0, 1, 2]}, InputError, r"labels must lie between 0 and 1 \(normal, covid\), got 0 to 2"),
+    ({"labels": [0, 1]}, ShapeError, r"expected 3 whole numbers as labels, got int64 \(2,\)"),
+    ({"labels": [0.0, 1.0, 1.0]}, ShapeError, "whole numbers as labels, got float64"),
+    ({"patients": ["p"]}, ShapeError, "there are 3 paths, but 1 patients"),
+    ({"classes": ["normal"]}, InputError, "two or more different names"),
+])
+def test_the_constructor_checks(change, error, sentence):
+    with pytest.raises(error, match=sentence):
+        Manifest(**({"root": "/", "paths": list("abc"), "labels": [0, 1, 1], "classes": ["normal", "covid"]} | change))
+
+
+def test_augment_makes_a_new_manifest():
+    manifest = small()
+    assert manifest.augment(Augmentation.honest()).augmentation == Augmentation.honest() and manifest.augmentation is None
+    with pytest.raises(InputError, match="augment: expected an Augmentation, such as Augmentation.honest.*got 'paper'"):
+        manifest.augment("paper")
+
+
+def test_what_is_written_can_be_read(tmp_path):
+    pictures(tmp_path, ["a.png", "sub/b.png", "=c.png"])
+    manifest = Manifest(tmp_path, ["a.png", "sub/b.png", "=c.png"], [0, 1, 1], ["normal", "covid"],
+                        patients=["1", "", "-2"], sources=["@x", "y", "\tz"])
+    manifest.write_csv(tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == (
+        "path,label,patient_id,source\na.png,normal,1,./@x\nsub/b.png,covid,,y\n./=c.png,covid,./-2,./\tz\n")
+    again = Manifest.read(tmp_path / "out.csv")
+    assert again.names == manifest.names and again.labels.tolist() == [0, 1, 1]
+    parts = {"training": manifest.subset([0, 2]), "test": manifest.subset([1])}
+    manifest.write_csv(tmp_path / "split.csv", parts)
+    again = Manifest.read(tmp_path / "split.csv")
+    assert again.names == ["a.png", "=c.png", "sub/b.png"] and again.splits.tolist() == ["training", "training", "test"]
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\tx", "\r"])
+def test_no_cell_is_a_formula(cell):
+    assert safe_cell(cell) == "./" + cell
+    assert safe_cell("a" + cell) == "a" + cell and safe_cell("") == "" and safe_cell(-0.5) == -0.5
+
+
+# ---- Opening ---------------------------------------------------------------------------------------------------------
+
+def test_open_reads_pictures_in_order(tmp_path):
+    pictures(tmp_path, [f"{i}.png" for i in range(6)])
+    manifest = Manifest(tmp_path, [f"{i}.png" for i in range(6)], np.arange(6) % 2, ["normal", "covid"])
+    source = manifest.open(Preprocessing(20, 16, 1))        # the size they have
+    assert source.shape == (20, 16, 1) and len(source) == 6 and source.classes == ("normal", "covid")
+    stored = np.asarray(Image.open(tmp_path / "4.png"))
+    np.testing.assert_array_equal(source.batch(np.array([4]))[0, :, :, 0], stored / np.float32(255))
+    assert manifest.subset([4]).open(Preprocessing(20, 16, 1)).digests.tolist() == source.digests[[4]].tolist()
+
+
+def test_pictures_that_cannot_be_read_are_listed_together(tmp_path):
+    pictures(tmp_path, ["a.png", "b.png"])
+    touch(tmp_path, "c.png", "d.png")
+    manifest = Manifest(tmp_path, ["c.png", "a.png", "d.png", "b.png"], [0, 1, 0, 1], ["normal", "covid"])
+    with pytest.raises(ManifestError, match="images that cannot be read: 2 problems\n  .*c.png: PNG, JPEG.*\n  .*d.png: PNG"):
+        manifest.open()
+
+
+def test_pictures_in_memory():
+    images = np.random.default_rng(1).integers(0, 256, (4, 64, 64), dtype=np.uint8)
+    manifest = Manifest.from_arrays(images, [0, 1, 0, 1], ("normal", "covid"), patients=list("abab"))
+    assert manifest.names == ["000000", "000001", "000002", "000003"] and manifest.patients.tolist() == list("abab")
+    source = manifest.subset([3, 0]).open()
+    np.testing.assert_array_equal(source.batch(np.array([0, 1]))[..., 0], images[[3, 0]] / np.float32(255))
+    assert manifest.subset([3, 0]).open(Preprocessing(32, 16)).shape == (32, 16, 3)
+    with pytest.raises(InputError, match="these pictures are grey; they cannot be prepared with color='rgb'"):
+        manifest.open(Preprocessing(color="rgb"))
+
+
+def test_the_rooms_are_imported_at_first_use():
+    import subprocess
+    import sys
+    code = ("import sys, minicnn.data\nassert not {'numpy', 'PIL', 'numba'} & set(sys.modules)\n"
+            "minicnn.data.Manifest\nassert 'numba' not in sys.modules\n"
+            "try:\n    minicnn.data.Manifst\nexcept AttributeError as error:\n    print(error)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "module 'minicnn.data' has no attribute 'Manifst'\n"
