@@ -1,0 +1,198 @@
+"""The losses: the mean is taken once, extremes stay finite, and targets that make no sense are named."""
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from laws import assert_gradient, assert_same_bits, digest
+from strategies import DTYPES, normals
+
+from minicnn.engines import ENGINES, get_engine
+from minicnn.errors import InputError, ShapeError
+from minicnn.losses import BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError, get_loss
+
+LOSSES = [BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError]
+each_loss = pytest.mark.parametrize("loss", LOSSES)
+each_engine = pytest.mark.parametrize("engine", ENGINES)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def targets_for(loss, z):
+    if loss is CategoricalCrossentropy:
+        return np.eye(z.shape[1], dtype=z.dtype)[np.arange(len(z)) % z.shape[1]]
+    return (normals(99, z.shape) > 0).astype(z.dtype)
+
+
+def evaluate(loss, z, t, weights=None, engine="fast"):
+    """Return (mean loss, each sample's share, dz)."""
+    losses, dz = np.full(len(z), np.nan), np.full_like(z, np.nan)
+    return loss()(get_engine(engine), z, t, weights, losses, dz), losses, dz
+
+
+@each_engine
+@each_loss
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 99), st.booleans())
+def test_gradients(loss, engine, N, K, seed, weighted):
+    z = 3 * normals(seed, (N, K))
+    t, weights = targets_for(loss, z), np.abs(normals(seed + 1, (N,))) if weighted else None
+    _, _, dz = evaluate(loss, z, t, weights, engine)
+    assert_gradient(lambda z: np.array([evaluate(loss, z, t, weights, engine)[0]]), dz, z, np.ones(1))
+
+
+@each_loss
+def test_a_gradient_wrong_by_a_thousandth_is_noticed(loss):
+    z = normals(0, (4, 3))
+    t = targets_for(loss, z)
+    dz = evaluate(loss, z, t)[2]
+    dz[np.unravel_index(np.abs(dz).argmax(), dz.shape)] *= 1.001
+    with pytest.raises(AssertionError, match="the gradient is off by"):
+        assert_gradient(lambda z: np.array([evaluate(loss, z, t)[0]]), dz, z, np.ones(1))
+
+
+@each_engine
+@each_dtype
+@each_loss
+def test_the_mean_is_over_samples_and_their_outputs(loss, dtype, engine):
+    z = normals(0, (6, 4), dtype)
+    t = targets_for(loss, z)
+    mean, losses, dz = evaluate(loss, z, t, engine=engine)
+    assert isinstance(mean, float) and losses.dtype == np.float64 and dz.dtype == dtype
+    assert mean == pytest.approx(losses.sum(), rel=1e-15)
+    singles = [evaluate(loss, z[i:i + 1], t[i:i + 1], engine=engine) for i in range(6)]
+    np.testing.assert_allclose(mean, np.mean([single[0] for single in singles]), rtol=1e-14)
+    np.testing.assert_allclose(dz, np.concatenate([single[2] for single in singles]) / 6, rtol=4 * np.finfo(dtype).eps)
+
+
+def test_what_counts_as_a_term():
+    z, t = np.zeros((2, 4)), np.eye(4)[:2]
+    assert evaluate(BinaryCrossentropy, z, t)[0] == pytest.approx(np.log(2))               # the mean of 8 equal terms
+    assert evaluate(CategoricalCrossentropy, z, t)[0] == pytest.approx(np.log(4))          # one choice a sample
+    assert evaluate(MeanSquaredError, z, t)[0] == pytest.approx(2 / 8)
+    images = np.zeros((2, 3, 5, 1))
+    assert evaluate(MeanSquaredError, images, images + 2)[0] == pytest.approx(4)
+
+
+@each_loss
+def test_weights_count_samples_and_keep_the_denominator(loss):
+    z = normals(0, (3, 2))
+    t = targets_for(loss, z)
+    _, plain, dz = evaluate(loss, z, t)
+    mean, losses, weighted = evaluate(loss, z, t, np.array([0.0, 1.0, 2.5]))
+    np.testing.assert_allclose(losses, plain * [0, 1, 2.5], rtol=1e-14)
+    np.testing.assert_allclose(weighted, dz * np.array([[0], [1], [2.5]]), rtol=1e-14)
+    assert mean == pytest.approx(losses.sum())
+
+
+@each_engine
+@each_dtype
+@pytest.mark.parametrize("size", [16.2, 88, 104, 1e4])
+@pytest.mark.parametrize("loss", [BinaryCrossentropy, CategoricalCrossentropy])
+def test_extreme_logits_have_finite_losses_and_gradients(loss, size, dtype, engine):
+    z = np.array([[size, -size], [-size, size], [size, size], [-size, -size]], dtype)
+    for t in (np.tile(np.eye(2, dtype=dtype), (2, 1)), np.tile(np.array([[0, 1]], dtype), (4, 1))):
+        mean, losses, dz = evaluate(loss, z, t, engine=engine)
+        assert np.isfinite(losses).all() and np.isfinite(dz).all() and np.isfinite(mean) and (losses >= 0).all()
+    # Where a clipped probability would have lost it, a wrong answer still pulls with all its weight.
+    assert evaluate(BinaryCrossentropy, np.array([[size]], dtype), np.zeros((1, 1), dtype))[2].item() == pytest.approx(1)
+
+
+@each_engine
+@pytest.mark.parametrize("t", [0.0, 1.0])
+def test_one_class_alone_is_learnable(t, engine):
+    z = np.zeros((5, 1), np.float32)
+    mean, _, dz = evaluate(BinaryCrossentropy, z, np.full_like(z, t), engine=engine)
+    assert mean == pytest.approx(np.log(2)) and (dz == np.float32((0.5 - t) / 5)).all()
+
+
+@each_engine
+@each_loss
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_do_not_hide(loss, value, engine):
+    z = np.zeros((2, 3))
+    z[1, 1] = value
+    t = np.array([[0, 0, 1], [1.0, 0, 0]])
+    with np.errstate(all="ignore"):
+        mean, losses, _ = evaluate(loss, z, t, engine=engine)
+    assert not np.isfinite(mean) and not np.isfinite(losses[1]) and np.isfinite(losses[0])
+
+
+@each_engine
+@each_loss
+def test_inputs_stay_as_they_are(loss, engine):
+    z, weights = normals(0, (4, 3), np.float32), np.ones(4)
+    t = targets_for(loss, z)
+    before = [digest(a) for a in (z, t, weights)]
+    evaluate(loss, z, t, weights, engine)
+    assert [digest(a) for a in (z, t, weights)] == before
+
+
+@each_loss
+def test_engines_agree(loss):
+    z = 5 * normals(0, (7, 3))
+    fast, slow = (evaluate(loss, z, targets_for(loss, z), engine=engine) for engine in ENGINES)
+    np.testing.assert_allclose(fast[1], slow[1], rtol=1e-13)
+    np.testing.assert_allclose(fast[2], slow[2], rtol=1e-13, atol=1e-17)
+
+
+def test_a_gradient_of_images_has_their_shape():
+    z = normals(0, (2, 3, 3, 1))
+    _, _, dz = evaluate(BinaryCrossentropy, z, np.zeros_like(z))
+    assert dz.shape == z.shape
+    flat = evaluate(BinaryCrossentropy, z.reshape(2, 9), np.zeros((2, 9)))[2]
+    assert_same_bits(dz.reshape(2, 9), flat)
+
+
+# ---- Sentences -------------------------------------------------------------------------------------------------------
+
+@each_loss
+def test_names_and_heads(loss):
+    assert isinstance(get_loss(loss.operation), loss) and get_loss(loss.operation).name == loss.operation
+    instance = loss()
+    assert get_loss(instance) is instance
+    assert loss.head == {BinaryCrossentropy: "Sigmoid", CategoricalCrossentropy: "Softmax", MeanSquaredError: None}[loss]
+
+
+@pytest.mark.parametrize("loss", ["mse", BinaryCrossentropy, None, ["mean_squared_error"], 3])
+def test_unknown_losses_hear_the_known(loss):
+    with pytest.raises(InputError, match="loss: expected one of binary_crossentropy, categorical_crossentropy, "
+                                         "mean_squared_error, got "):
+        get_loss(loss)
+
+
+def test_a_misspelt_loss_hears_the_nearest():
+    with pytest.raises(InputError, match="got 'binary_crosentropy'. Did you mean 'binary_crossentropy'?"):
+        get_loss("binary_crosentropy")
+
+
+@each_loss
+def test_targets_of_another_shape_never_reach_a_kernel(loss):
+    # A kernel trusts shapes: it would read beyond the end of t.
+    with pytest.raises(ShapeError, match=rf"{loss.operation}: expected targets of shape \(2, 6\), that of the outputs, "
+                                         r"got \(2, 3\)"):
+        evaluate(loss, np.zeros((2, 6)), np.zeros((2, 3)))
+    with pytest.raises(ShapeError, match=rf"{loss.operation}: expected targets of shape \(2, 6\), got \(2, 3\)"):
+        loss().check_targets(np.zeros((2, 3)), (2, 6))
+
+
+@pytest.mark.parametrize("loss, t, sentence", [
+    (MeanSquaredError, [[np.nan]], "mean_squared_error: targets hold NaN or infinity"),
+    (BinaryCrossentropy, [[np.inf]], "binary_crossentropy: targets hold NaN or infinity"),
+    (BinaryCrossentropy, [[-0.1], [2.0]], r"binary_crossentropy: targets must lie in \[0, 1\], got values from -0.1 to 2.0. "
+                                          "For whole-number classes use loss='categorical_crossentropy' and a Softmax"),
+    (CategoricalCrossentropy, [[0.5, 0.4], [1, 0]], "categorical_crossentropy: each row of targets must hold "
+                                                    "probabilities that sum to 1 .* got sums from 0.9 to 1.0"),
+    (CategoricalCrossentropy, [[-1.0, 2.0]], "each row of targets must hold probabilities"),
+])
+def test_targets_that_make_no_sense(loss, t, sentence):
+    with pytest.raises(InputError, match=sentence):
+        loss().check_targets(np.array(t), np.shape(t))
+
+
+def test_a_softmax_over_images_is_no_choice():
+    with pytest.raises(ShapeError, match=r"categorical_crossentropy: expected outputs of shape \(N, K\), got "
+                                         r"\(2, 3, 3, 4\)\. Put Flatten\(\) and Dense\(K\) before the Softmax"):
+        CategoricalCrossentropy().check_targets(np.zeros((2, 3, 3, 4)), (2, 3, 3, 4))
+
+
+@each_loss
+def test_targets_that_make_sense(loss):
+    loss().check_targets(np.array([[0.0, 1.0], [0.25, 0.75]]), (2, 2))

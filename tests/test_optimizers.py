@@ -1,0 +1,211 @@
+"""The optimizers: worked steps, extremes, state that a checkpoint can carry, and arguments. Known answers to 60 digits
+and the frameworks' own steps are in test_parity.py."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from laws import assert_same_bits
+from strategies import DTYPES, normals
+
+from minicnn.engines import ENGINES, get_engine
+from minicnn.errors import InputError
+from minicnn.optimizers import OPTIMIZERS, SGD, Adam
+from minicnn.parameter import Parameter
+
+OPTIMIZERS_TO_CHECK = [lambda: Adam(), lambda: Adam(0.01, 0.5, 0.9, 1e-8, "paper"), lambda: Adam(beta_1=0, beta_2=0),
+                       lambda: SGD(), lambda: SGD(0.1, 0.9), lambda: SGD(0.1, 0.9, nesterov=True)]
+each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS_TO_CHECK, ids=[repr(make()) for make in OPTIMIZERS_TO_CHECK])
+each_engine = pytest.mark.parametrize("engine", ENGINES)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def parameters(dtype=np.float64, *shapes):
+    return [Parameter(f"p{i}", normals(i, shape, dtype)) for i, shape in enumerate(shapes or [(3, 2), (4,)])]
+
+
+def steps(optimizer, params, n, engine="fast", first=0):
+    """Take n steps with gradients drawn by the number of the step; return copies of the parameters after each."""
+    after = []
+    for step in range(first, first + n):
+        for i, p in enumerate(params):
+            p.grad[...] = normals(1000 + 10 * step + i, p.value.shape)
+        optimizer.step(get_engine(engine), params)
+        after.append([p.value.copy() for p in params])
+    return after
+
+
+def adam_by_hand(w, gradients, learning_rate, beta_1, beta_2, epsilon, mode):
+    """Adam of one number, from Algorithm 1 of Kingma & Ba, the moments and powers as exact fractions."""
+    m = v = Fraction(0)
+    b1, b2 = Fraction(beta_1), Fraction(beta_2)
+    for t, g in enumerate(map(Fraction, gradients), 1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        if mode == "paper":
+            w -= learning_rate * float(m / (1 - b1**t)) / (float(v / (1 - b2**t)) ** 0.5 + epsilon)
+        else:
+            w -= learning_rate * float(1 - b2**t) ** 0.5 / float(1 - b1**t) * float(m) / (float(v) ** 0.5 + epsilon)
+    return w
+
+
+@each_engine
+@pytest.mark.parametrize("mode", ["keras", "paper"])
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=6), st.floats(0, 0.99), st.floats(0.5, 0.9999))
+def test_adam_is_its_algorithm(mode, engine, gradients, beta_1, beta_2):
+    optimizer, parameter = Adam(1e-3, beta_1, beta_2, 1e-7, mode), Parameter("w", np.array([0.5]))
+    for gradient in gradients:
+        parameter.grad[0] = gradient
+        optimizer.step(get_engine(engine), [parameter])
+    expected = adam_by_hand(0.5, gradients, 1e-3, beta_1, beta_2, 1e-7, mode)
+    # m + (1 - beta_1) (g - m) cancels where gradients change sign: the error is judged beside a step's size, 1e-3.
+    assert parameter.value[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_known_answers_tell_keras_from_the_paper():
+    known = json.loads((Path(__file__).parent / "vectors" / "golden.json").read_text(encoding="utf-8"))["adam"]
+    options = (known["lr"], known["beta1"], known["beta2"])
+    for i, w in enumerate(known["p0"]):
+        gradients = [row[i] for row in known["grads"]]
+        assert adam_by_hand(w, gradients, *options, 1e-7, "keras") == pytest.approx(known["keras_epshat_1e-7"][-1][i],
+                                                                                    rel=1e-14)
+        assert adam_by_hand(w, gradients, *options, 1e-8, "paper") == \
+            pytest.approx(known["paper_or_torch_eps_1e-8"][-1][i], rel=1e-14)
+    assert abs(known["keras_epshat_1e-7"][-1][3] - known["paper_or_torch_eps_1e-8"][-1][3]) > 5e-4
+
+
+@each_engine
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_is_its_formula(nesterov, engine):
+    optimizer, (p,) = SGD(0.1, 0.9, nesterov), parameters(np.float64, (5,))
+    w, velocity = p.value.copy(), np.zeros(5)
+    for step in range(4):
+        g = normals(1000 + 10 * step, (5,))
+        velocity = 0.9 * velocity - 0.1 * g
+        w = w + (0.9 * velocity - 0.1 * g if nesterov else velocity)
+        np.testing.assert_allclose(steps(optimizer, [p], 1, engine, first=step)[0][0], w, rtol=1e-14)
+
+
+@each_dtype
+@each_optimizer
+def test_engines_take_the_same_steps(make, dtype):
+    fast, slow = (steps(make(), parameters(dtype), 4, engine) for engine in ENGINES)
+    for ours, expected in zip(sum(fast, []), sum(slow, []), strict=True):
+        assert_same_bits(ours, expected)
+        assert ours.dtype == dtype
+
+
+@each_optimizer
+def test_an_optimizer_goes_on_from_its_state(make):
+    whole = steps(make(), params := parameters(), 6)[-1]
+    first, params = make(), parameters()
+    steps(first, params, 3)
+    state = {slot: [a.copy() for a in arrays] for slot, arrays in first.state(params).items()}
+    second = make()
+    second.restore(np.int64(first.t), state)
+    assert second.t == 3 and type(second.t) is int
+    for resumed, straight in zip(steps(second, params, 3, first=3)[-1], whole, strict=True):
+        assert_same_bits(resumed, straight)
+
+
+@each_optimizer
+def test_an_optimizer_is_made_again_from_its_config(make):
+    config = json.loads(json.dumps(make().config()))
+    again = OPTIMIZERS[config.pop("type")](**config)
+    assert repr(again) == repr(make())
+
+
+@each_optimizer
+def test_state_before_the_first_step_is_zero(make):
+    optimizer, params = make(), parameters(np.float32)
+    state = optimizer.state(params)
+    assert set(state) == set(optimizer.slots) and optimizer.t == 0
+    for arrays in state.values():
+        assert [a.shape for a in arrays] == [(3, 2), (4,)]
+        assert all(a.dtype == np.float32 and not a.any() for a in arrays)
+
+
+@each_optimizer
+def test_an_optimizer_serves_one_network(make):
+    optimizer = make()
+    steps(optimizer, parameters(), 1)
+    for others in (parameters(np.float64, (3, 2)), parameters(np.float64, (3, 2), (5,))):
+        with pytest.raises(InputError, match=f"{type(optimizer).__name__}: this optimizer has already trained a network of "
+                                             "other shapes. Make a new one for each model"):
+            steps(optimizer, others, 1)
+    assert optimizer.t == 1
+
+
+# ---- Extremes --------------------------------------------------------------------------------------------------------
+
+@each_engine
+@each_dtype
+@pytest.mark.parametrize("mode", ["keras", "paper"])
+@pytest.mark.parametrize("epsilon", [1e-7, 1e-30])
+def test_adam_stays_finite_and_steps_at_most_as_far_as_it_may(epsilon, mode, dtype, engine):
+    g = np.array([0, 1e-45, 1e-30, 1e-8, 1, 1e8, 1e18, -1e-30, -1e18], dtype)
+    optimizer, parameter = Adam(epsilon=epsilon, epsilon_mode=mode), Parameter("w", np.ones(g.size, dtype))
+    for t in range(5):
+        before = parameter.value.copy()
+        parameter.grad = g if t < 3 else 0 * g
+        optimizer.step(get_engine(engine), [parameter])
+        assert np.isfinite(parameter.value).all()
+        # With one gradient over and over the step is the learning rate, less where epsilon damps it.
+        assert (np.abs(parameter.value - before) <= 1e-3 * (1 + 1e-6) + 2 * np.finfo(dtype).eps).all()
+    assert parameter.value[0] == 1
+    assert all(np.isfinite(a).all() for arrays in optimizer.state([parameter]).values() for a in arrays)
+
+
+def test_the_first_step_of_adam_has_the_size_of_the_learning_rate():
+    # With a gradient far above epsilon m / sqrt(v) is 1 after the correction, whatever the gradient's size.
+    for g in (1e-2, 1.0, -1e6):
+        parameter = Parameter("w", np.zeros(1), np.array([g]))
+        Adam(0.125).step(get_engine("fast"), [parameter])
+        assert parameter.value[0] == pytest.approx(-0.125 * np.sign(g), rel=1e-3)
+
+
+def test_a_late_step_counts_in_whole_numbers():
+    # beta_2^t is taken in float64 from a whole t: at t = 10^9 the correction is 1, and no power overflowed.
+    optimizer, parameter = Adam(), Parameter("w", np.zeros(1, np.float32), np.ones(1, np.float32))
+    optimizer.restore(10**9, {"m": [np.ones(1, np.float32)], "v": [np.ones(1, np.float32)]})
+    optimizer.step(get_engine("fast"), [parameter])
+    assert optimizer.t == 10**9 + 1 and parameter.value[0] == np.float32(-1e-3 / (1 + 1e-7))
+
+
+@each_engine
+def test_nan_in_a_gradient_reaches_the_weight(engine):
+    for make in OPTIMIZERS_TO_CHECK:
+        parameter = Parameter("w", np.ones(2, np.float32), np.array([np.nan, 0], np.float32))
+        make().step(get_engine(engine), [parameter])
+        assert np.isnan(parameter.value[0]) and parameter.value[1] == 1
+
+
+# ---- Arguments -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("make, sentence", [
+    (lambda: Adam(0), r"Adam: learning_rate must lie in \(0, inf\), got 0\."),
+    (lambda: Adam(-1e-3), r"Adam: learning_rate must lie in \(0, inf\), got -0.001\."),
+    (lambda: SGD(float("inf")), r"SGD: learning_rate must lie in \(0, inf\), got inf\."),
+    (lambda: SGD(float("nan")), r"SGD: learning_rate must lie in \(0, inf\), got nan\."),
+    (lambda: Adam("1e-3"), r"Adam: learning_rate must lie in \(0, inf\), got '1e-3'\."),
+    (lambda: Adam(True), r"Adam: learning_rate must lie in \(0, inf\), got True\."),
+    (lambda: Adam(None), r"Adam: learning_rate must lie in \(0, inf\), got None\."),
+    (lambda: Adam(beta_1=1), r"Adam: beta_1 must lie in \[0, 1\), got 1\."),
+    (lambda: Adam(beta_2=-0.1), r"Adam: beta_2 must lie in \[0, 1\), got -0.1\."),
+    # With 0 a weight whose gradients are all 0 would become 0 / 0.
+    (lambda: Adam(epsilon=0), r"Adam: epsilon must lie in \[1e-30, 1\), got 0\."),
+    (lambda: Adam(epsilon=1), r"Adam: epsilon must lie in \[1e-30, 1\), got 1\."),
+    (lambda: Adam(epsilon_mode="torch"), "Adam: epsilon_mode must be 'keras' or 'paper', got 'torch'"),
+    (lambda: SGD(momentum=1.0), r"SGD: momentum must lie in \[0, 1\), got 1.0\."),
+])
+def test_arguments_that_cannot_be_used(make, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make()
+
+
+def test_numbers_of_numpy_are_numbers():
+    optimizer = Adam(np.float32(0.25), beta_1=np.float64(0.5), beta_2=0)
+    assert (optimizer.learning_rate, optimizer.beta_1, optimizer.beta_2) == (0.25, 0.5, 0.0)
+    assert type(optimizer.learning_rate) is float
