@@ -1,0 +1,457 @@
+"""The weights file: it comes back as it went, damage is noticed, a failed save harms nothing, a hostile file is refused."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import resource
+import socket
+import sys
+import time
+
+import numpy as np
+import pytest
+from fence import survives
+from hypothesis import given, settings, strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from laws import assert_same_bits
+
+from minicnn import weights
+from minicnn.errors import CheckpointError, WeightsError
+
+TENSORS = {"conv/kernel": np.arange(12, dtype=np.float32).reshape(2, 3, 2), "t": np.array(7, np.int64)}
+METADATA = {"format": "test 1", "classes": '["negative", "positive"]'}
+DTYPES = [np.float32, np.float64, np.int64, np.uint64, np.uint8]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "w.safetensors"
+
+
+@pytest.fixture
+def good(path):
+    weights.save(path, TENSORS, METADATA)
+    return path
+
+
+def litter(path):
+    """Return what lies in the folder beside the file itself."""
+    return sorted(set(os.listdir(path.parent)) - {path.name})
+
+
+# ---- Round trips -----------------------------------------------------------------------------------------------------
+
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(max_size=8).filter(lambda name: name != "__metadata__"),
+                       st.sampled_from(DTYPES).flatmap(lambda dtype: arrays(dtype, array_shapes(min_dims=0, max_dims=8,
+                                                                                               min_side=0, max_side=3))),
+                       max_size=4),
+       st.dictionaries(st.text(max_size=5).filter(lambda name: name != "sha256"), st.text(max_size=9), max_size=3))
+def test_what_was_saved_is_loaded(tmp_path_factory, tensors, metadata):
+    path = tmp_path_factory.getbasetemp() / "round.safetensors"
+    weights.save(path, tensors, metadata)
+    loaded, described = weights.load(path)
+    assert described == metadata and list(loaded) == list(tensors)
+    for name, array in tensors.items():
+        assert_same_bits(loaded[name], array)
+        assert loaded[name].flags.writeable and loaded[name].dtype.isnative
+
+
+@pytest.mark.parametrize("form", [np.asfortranarray, lambda a: a.astype(a.dtype.newbyteorder(">")), lambda a: a[::2, ::-1],
+                                  lambda a: a.view(np.ma.MaskedArray), lambda a: a[1:1]])
+def test_any_memory_form_is_saved_by_its_values(path, form):
+    array = form(np.arange(24.0).reshape(4, 6))
+    before = array.tobytes()
+    weights.save(path, {"a": array}, {})
+    assert_same_bits(weights.load(path)[0]["a"], np.array(array, np.float64))
+    assert array.tobytes() == before
+
+
+def test_equal_content_is_equal_bytes(tmp_path):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    weights.save(tmp_path / "a", TENSORS, METADATA)
+    time.sleep(0.01)
+    weights.save(folder / "b", {name: array.copy() for name, array in TENSORS.items()}, dict(reversed(METADATA.items())))
+    assert (tmp_path / "a").read_bytes() == (folder / "b").read_bytes()
+    weights.save(tmp_path / "a", TENSORS, METADATA | {"format": "test 2"})
+    assert (tmp_path / "a").read_bytes() != (folder / "b").read_bytes()
+
+
+def test_the_format_is_safetensors(good):
+    from safetensors import safe_open
+    from safetensors.numpy import load_file
+    for name, array in load_file(good).items():
+        assert_same_bits(array, TENSORS[name])
+    with safe_open(good, "numpy") as file:
+        described = file.metadata()
+    assert described.pop("sha256") and described == METADATA
+
+
+def test_the_digest_is_of_the_file_itself(good):
+    content, digest = good.read_bytes(), json.loads(good.read_bytes()[8:].split(b"}}")[0] + b"}}")["__metadata__"]["sha256"]
+    assert hashlib.sha256(content.replace(digest.encode(), b"0" * 64)).hexdigest() == digest
+    assert int.from_bytes(content[:8], "little") % 8 == 0            # arrays begin at a multiple of 8
+
+
+def test_files_are_for_their_owner(good):
+    assert good.stat().st_mode & 0o777 == 0o600
+
+
+# ---- Damage ----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def load_bytes(monkeypatch):
+    """Return load(content): `weights.load` of a file that holds these bytes, without the trip to the disk."""
+    def load(content):
+        monkeypatch.setattr(weights, "open_regular", lambda path: (io.BytesIO(content), len(content)))
+        return weights.load("w.safetensors")
+    return load
+
+
+def test_every_flipped_bit_is_noticed(good, load_bytes):
+    content = bytearray(good.read_bytes())
+    for i in range(len(content)):
+        for bit in range(8):
+            content[i] ^= 1 << bit
+            with pytest.raises(WeightsError, match="w.safetensors: "):
+                load_bytes(content)
+            content[i] ^= 1 << bit
+    assert_same_bits(load_bytes(content)[0]["conv/kernel"], TENSORS["conv/kernel"])
+
+
+def test_every_truncation_and_any_addition_is_noticed(good, load_bytes):
+    content = good.read_bytes()
+    for n in range(len(content)):
+        with pytest.raises(WeightsError, match="too short|cut off|cannot be read|damaged"):
+            load_bytes(content[:n])
+    for more in (b"\0", b" ", content):
+        with pytest.raises(WeightsError, match="damaged: its arrays need 56 bytes"):
+            load_bytes(content + more)
+
+
+def test_a_damaged_file_is_noticed_on_the_disk_too(good):
+    content = good.read_bytes()
+    for damaged in (content[:-1], content + b"\0", content[:-1] + bytes([content[-1] ^ 1])):
+        good.write_bytes(damaged)
+        with pytest.raises(WeightsError, match="damaged"):
+            weights.load(good)
+
+
+def test_a_loader_that_trusts_its_header_would_be_noticed(good):
+    # The test of the test: without the digest a flipped bit in the data comes through.
+    content = bytearray(good.read_bytes())
+    content[-1] ^= 1
+    length = int.from_bytes(content[:8], "little")
+    assert np.frombuffer(content[8 + length:][:48], "<f4").tolist() == list(range(12))
+    good.write_bytes(content)
+    with pytest.raises(WeightsError, match="damaged: its content does not match its SHA-256. Use another copy of it"):
+        weights.load(good)
+
+
+def mutated(content, rng):
+    """Return a file with one to three faults: bits, bytes, slices moved, numbers of the header replaced."""
+    content = bytearray(content)
+    for _ in range(rng.randint(1, 3)):
+        kind, i, j = rng.randrange(5), rng.randrange(len(content)), rng.randrange(len(content))
+        if kind == 0:
+            content[i] = rng.randrange(256)
+        elif kind == 1:
+            content[min(i, j):max(i, j)] = b""
+        elif kind == 2:
+            content[i:i] = content[min(i, j):max(i, j)][:50]
+        elif kind == 3:
+            content[:8] = rng.choice([0, 1, 2**20, 2**20 + 1, 2**63, 2**64 - 1, len(content)]).to_bytes(8, "little")
+        else:
+            digits = [k for k, byte in enumerate(content[:300]) if chr(byte).isdigit()]
+            if digits:
+                content[(k := rng.choice(digits)):k + 1] = rng.choice([b"-1", b"1e9", b"99999999999999999999", b"true", b"[]"])
+    return bytes(content)
+
+
+@pytest.mark.parametrize("n", [5000, pytest.param(50_000, marks=pytest.mark.soak)])
+def test_mutants_are_refused_in_words(good, load_bytes, n):
+    content, rng = good.read_bytes(), random.Random(0)
+    for _ in range(n):
+        mutant = mutated(content, rng)
+        if mutant != content:
+            with pytest.raises(WeightsError):
+                load_bytes(mutant)
+
+
+# ---- Hostile headers: the digest is right, the rest is not -----------------------------------------------------------
+
+def sealed(header, data=b""):
+    """Return a file with this header (a dict, or JSON text with 64 zeros where its digest goes), its digest right."""
+    if isinstance(header, dict):
+        header = json.dumps({"__metadata__": {"sha256": "0" * 64}} | header)
+    text = header.encode() if isinstance(header, str) else header
+    content = len(text).to_bytes(8, "little") + text + data
+    return content.replace(b"0" * 64, hashlib.sha256(content).hexdigest().encode(), 1)
+
+
+def entry(**changes):
+    return {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | changes}
+
+
+EIGHT = bytes(8)
+META = '{"__metadata__": {"sha256": "' + "0" * 64 + '"}'
+
+
+def test_the_forger_can_make_a_good_file(path):
+    path.write_bytes(sealed(entry(), EIGHT))
+    assert weights.load(path)[0]["a"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("content, sentence", [
+    (b"", r"too short for a weights file \(0 bytes\)"),
+    (bytes(7), r"too short for a weights file \(7 bytes\)"),
+    (bytes(8), "its header cannot be read"),
+    ((2**64 - 1).to_bytes(8, "little") + EIGHT, "not a weights file, or cut off: its header would be 18446744073709551615"),
+    (sealed("{}" + " " * 2**20), "its header would be 1048578 bytes long"),
+    (sealed("[" * 100_000 + "]" * 100_000), "its header cannot be read"),
+    (sealed(META[:-1] + ', "n": "' + '"}, "x":' + "[" * 100_000), "its header cannot be read"),
+    (sealed("[]"), "its header is not a table of at most 4096 arrays"),
+    (sealed("7"), "its header is not a table"),
+    (sealed({str(i): {} for i in range(4097)}), "its header is not a table of at most 4096 arrays"),
+    (sealed(META + ', "a": {}, "a": {}}'), r"its header cannot be read \(the same name twice\)"),
+    (sealed(META + ', "a": {"dtype": "F32", "shape": [NaN], "data_offsets": [0, 8]}}', EIGHT), "NaN is not a number"),
+    (sealed(META + ', "a": {"dtype": "F32", "shape": [-Infinity], "data_offsets": [0, 8]}}'), "-Infinity is not a number"),
+    (sealed(META + ', "a": ' + "9" * 5000 + "}"), "its header cannot be read"),
+    (sealed(b"\xff\xfe{}"), "its header cannot be read"),
+    (sealed("\ufeff" + META + "}"), "its header cannot be read"),
+    (sealed('{"a": {}}'), "not a minicnn file: it has no table of strings"),
+    (sealed('{"__metadata__": []}'), "it has no table of strings"),
+    (sealed('{"__metadata__": {"sha256": "' + "0" * 64 + '", "k": 1}}'), "it has no table of strings"),
+    (sealed('{"__metadata__": {}}'), "it has no SHA-256 of itself"),
+    (sealed('{"__metadata__": {"sha256": "00"}}'), "it has no SHA-256 of itself"),
+    (sealed('{"__metadata__": {"sha256": "' + "A" * 64 + '"}}'), "it has no SHA-256 of itself"),
+    (sealed('{"__metadata__": {"sha256": "' + "é" * 64 + '"}}'), "it has no SHA-256 of itself"),
+    (sealed('{"__metadata__": {"sha256": "' + "1" * 64 + '"}}'), "damaged: its content does not match its SHA-256"),
+    (sealed('{"__metadata__": {"sha256": "' + "\\u0061" * 64 + '"}}'), "does not match its SHA-256"),
+    (sealed(entry(dtype="F16"), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(dtype=["F32"]), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(shape=[3]), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(shape=2), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(shape="2"), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(shape={"2": 1}), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(shape=[2.0]), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(shape=[True, 2]), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(shape=[-1, -2]), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(shape=[1] * 8 + [2]), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(shape=[2**32, 0], data_offsets=[0, 0])), "the entry of array 'a' is wrong"),
+    (sealed(entry(shape=[2**31] * 4), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(shape=[2**31, 2**31, 4], data_offsets=[0, 2**66])), r"its arrays need 73786976294838206464 bytes"),
+    (sealed(entry(data_offsets=[0]), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(data_offsets=[0, 8, 8]), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(data_offsets=[8, 0]), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(data_offsets=[-8, 0]), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(data_offsets=[8, 16]), 2 * EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(data_offsets=None), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed(entry(more=1), EIGHT), "the entry of array 'a' is wrong"),
+    (sealed({"a": None}), "the entry of array 'a' is wrong"),
+    (sealed({"a": "dtype"}), "the entry of array 'a' is wrong"),
+    (sealed({"a": ["F32", [2], [0, 8]]}, EIGHT), "the entry of array 'a' is wrong"),
+    (sealed({"a": {}}), "the entry of array 'a' is wrong"),
+    (sealed(entry() | {"b": entry()["a"]}, EIGHT), "the entry of array 'b' is wrong"),                     # overlap
+    (sealed(entry() | {"b": entry(data_offsets=[12, 20])["a"]}, bytes(20)), "the entry of array 'b' is wrong"),   # a hole
+    (sealed(entry(), bytes(9)), "damaged: its arrays need 8 bytes, it has 9"),
+    (sealed(entry(), bytes(7)), "damaged: its arrays need 8 bytes, it has 7"),
+    (sealed({"\x1b[2J\u202e": {}}), r"the entry of array '\\\\x1b\[2J\\\\u202e' is wrong"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_hostile_files_are_refused_in_words(path, content, sentence):
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=f"w.safetensors: .*{sentence}"):
+        weights.load(path)
+
+
+def test_a_file_of_another_program_is_refused(path):
+    from safetensors.numpy import save_file
+    save_file({"a": np.ones(2, np.float32)}, path)
+    with pytest.raises(WeightsError, match="not a minicnn file"):
+        weights.load(path)
+
+
+def test_loading_runs_no_code_and_writes_nothing(good, tmp_path):
+    content, rng = good.read_bytes(), random.Random(1)
+    files = []
+    for i, mutant in enumerate([content] + [mutated(content, rng) for _ in range(50)]):
+        files.append(tmp_path / str(i))
+        files[-1].write_bytes(mutant)
+
+    def work(say):
+        active = True
+
+        def forbid(event, arguments):
+            writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            if active and (writes or event in ("exec", "compile", "import", "os.system", "subprocess.Popen",
+                                               "socket.connect", "os.remove", "os.rename", "marshal.loads", "pickle.find_class")):
+                raise AssertionError(f"{event} {arguments}")
+        sys.addaudithook(forbid)             # for the rest of the process: that is why it is a child
+        for file in files:
+            try:
+                weights.load(file)
+            except WeightsError:
+                pass
+        try:
+            open(tmp_path / "x", "w")
+            say("the hook does not work")
+            raise SystemExit
+        except AssertionError:
+            active = False
+    alive, said = survives(work, tmp_path / "log")
+    assert alive, said
+
+
+# ---- Odd places ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("make, sentence", [
+    (lambda path: None, "cannot be opened: No such file or directory"),
+    (lambda path: path.mkdir(), "cannot be opened: not a regular file"),
+    (lambda path: os.mkfifo(path), "cannot be opened: not a regular file"),
+    (lambda path: path.symlink_to("/dev/zero"), "cannot be opened: not a regular file"),
+    (lambda path: path.symlink_to(path), "cannot be opened: Too many levels of symbolic links"),
+    (lambda path: path.symlink_to("missing"), "cannot be opened: No such file"),
+])
+def test_places_that_are_no_file_are_refused_without_waiting(path, make, sentence):
+    make(path)
+    with pytest.raises(WeightsError, match=sentence):      # opening a FIFO for reading would wait for ever
+        weights.load(path)
+
+
+def test_a_socket_is_refused(path, monkeypatch):
+    monkeypatch.chdir(path.parent)                         # socket paths are short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path.name)
+        with pytest.raises(WeightsError, match="cannot be opened"):
+            weights.load(path.name)
+
+
+def test_the_names_of_files_reach_no_terminal_raw(tmp_path):
+    with pytest.raises(WeightsError, match=r"\\x1b\[2J\.safetensors: cannot be opened"):
+        weights.load(tmp_path / "\x1b[2J.safetensors")
+
+
+def test_a_link_is_replaced_and_not_followed(path):
+    precious = path.parent / "precious"
+    precious.write_text("mine")
+    path.symlink_to(precious)
+    weights.save(path, TENSORS, METADATA)
+    assert precious.read_text() == "mine" and not path.is_symlink()
+    assert set(weights.load(path)[0]) == set(TENSORS)
+
+
+def test_a_link_is_read(good):
+    link = good.parent / "link"
+    link.symlink_to(good)
+    assert set(weights.load(link)[0]) == set(TENSORS)
+
+
+# ---- Saves that fail -------------------------------------------------------------------------------------------------
+
+CALLS = ["open", "write", "fsync", "close", "replace"]
+ADVICE = {errno.ENOSPC: "Free some space", errno.EDQUOT: "Your quota is used up", errno.EROFS: "The disk is read-only",
+          errno.EIO: "Choose another folder"}
+
+
+@pytest.mark.parametrize("code", ADVICE, ids=errno.errorcode.get)
+@pytest.mark.parametrize("k", [1, 2, 3, 99])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_save_that_fails_leaves_the_old_file_and_no_litter(good, monkeypatch, call, k, code):
+    real, calls = getattr(os, call), []
+
+    def failing(*args, **kwargs):
+        calls.append(call)
+        if len(calls) != k:
+            return real(*args, **kwargs)
+        if call == "close":
+            real(*args)                      # the number is free even when close reports an error
+        if call == "write":
+            real(args[0], args[1][:3])       # some bytes reach the disk before it is full
+        raise OSError(code, os.strerror(code))
+    old, new = good.read_bytes(), TENSORS | {"more": np.ones(2000)}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, failing)
+        try:
+            weights.save(good, new, METADATA)
+            failed = None
+        except CheckpointError as error:
+            failed = str(error)
+    assert litter(good) == []
+    if len(calls) < k:
+        assert failed is None and "more" in weights.load(good)[0]
+    elif failed and "not written" in failed:
+        assert good.read_bytes() == old
+        assert re.search(rf"w.safetensors: not written, 16,\d\d\d bytes needed: {os.strerror(code)}\. {ADVICE[code]}.*\. "
+                         r"What was there before is intact\.$", failed)
+    else:
+        # All of it was written and has its name: only the folder's own entry may be lost with the power.
+        assert failed is None or "written, but the folder could not be made durable" in failed
+        assert "more" in weights.load(good)[0]
+
+
+def test_short_writes_are_gone_on_with(path, monkeypatch):
+    real = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:7]))
+        weights.save(path, TENSORS, METADATA)
+    assert_same_bits(weights.load(path)[0]["conv/kernel"], TENSORS["conv/kernel"])
+
+
+def test_an_interruption_leaves_no_litter_and_goes_its_way(good, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+    old = good.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            weights.save(good, TENSORS, {})
+    assert good.read_bytes() == old and litter(good) == []
+
+
+def test_a_file_larger_than_the_limit_is_an_error_in_words(good, tmp_path):
+    old = good.read_bytes()
+
+    def work(say):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        with pytest.raises(CheckpointError, match="not written, 80,.* bytes needed: File too large. Choose another folder"):
+            weights.save(good, {"a": np.zeros(10_000)}, {})
+        assert litter(good) == ["log"] and good.read_bytes() == old
+    alive, said = survives(work, tmp_path / "log")
+    assert alive, said
+
+
+@pytest.mark.parametrize("make, sentence", [
+    (lambda path: path.parent / "missing" / "w", "not written.*No such file or directory. Make the folder first"),
+    (lambda path: path.parent, "not written.*directory"),
+])
+def test_places_that_cannot_be_written(path, make, sentence):
+    with pytest.raises(CheckpointError, match=sentence):
+        weights.save(make(path), TENSORS, {})
+    assert litter(path) == []
+
+
+@pytest.mark.parametrize("tensors, metadata, sentence", [
+    ({"a": np.zeros(2, np.float16)}, {}, "array 'a': expected float32, float64, int64, uint64, uint8 with at most 8 axes, "
+                                         "got float16 with 1"),
+    ({"a": np.zeros(2, object)}, {}, "array 'a': expected .* got object with 1"),
+    ({"a": np.zeros((1,) * 9)}, {}, "array 'a': expected .* got float64 with 9"),
+    ({"__metadata__": np.zeros(1)}, {}, "array '__metadata__': expected"),
+    ({str(i): np.zeros(0) for i in range(4097)}, {}, "4,097 arrays are too many: one file holds at most 4,096"),
+    ({}, {"a": 1}, "metadata must be strings under any name but sha256, got {'a': 1}"),
+    ({}, {"sha256": "x"}, "metadata must be strings under any name but sha256"),
+    ({}, {"a": "x" * 2**20}, "the header would be .* bytes long, more than 1048576"),
+])
+def test_what_could_not_be_loaded_is_not_saved(path, tensors, metadata, sentence):
+    with pytest.raises(WeightsError, match=sentence):
+        weights.save(path, tensors, metadata)
+    assert not path.exists() and litter(path) == []
+
+
+def test_the_most_that_can_be_saved_can_be_loaded(path):
+    weights.save(path, {str(i): np.zeros(0, np.uint8) for i in range(4096)}, {"a": "x" * 2**19})
+    assert len(weights.load(path)[0]) == 4096
