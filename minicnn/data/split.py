@@ -105,22 +105,29 @@ def _divide(size, fractions):
     wanted = fractions * ends[-1]
     part = np.searchsorted(np.cumsum(wanted)[:-1], ends - size / 2, side="right").astype(np.int8)
     surplus = np.bincount(part, weights=size, minlength=len(fractions)) - wanted
-    empty = np.bincount(part, minlength=len(fractions)) == 0
+    # Each move lessens the sum of |surplus|, so this ends; mostly after a look or two.
+    while (np.abs(surplus).max() >= 1 or len(np.unique(part)) < len(fractions)) and _even_out(size, part, surplus):
+        pass
+    return part
+
+
+def _even_out(size, part, surplus):
+    """Move groups, once through, to where the parts come nearer to their shares; return whether any moved."""
+    held, moved = np.bincount(part, minlength=len(surplus)), False
     for i, n in enumerate(size):
-        if np.abs(surplus).max() < 1 and not empty.any():
-            break
         here = part[i]
+        if held[here] == 1:
+            continue
         # A move changes |surplus| here and there only; a part without any group is worth any price.
         gain = np.abs(surplus) - np.abs(surplus + n) + np.abs(surplus[here]) - np.abs(surplus[here] - n)
-        gain[empty] = np.inf
+        gain[held == 0] = np.inf
         gain[here] = 0
         there = int(np.argmax(gain))
-        if gain[there] > 0 and np.count_nonzero(part == here) > 1:
-            part[i] = there
-            surplus[here] -= n
-            surplus[there] += n
-            empty[there] = False
-    return part
+        if gain[there] > 1e-9:
+            part[i], moved = there, True
+            surplus[[here, there]] += -n, n
+            held[[here, there]] += -1, 1
+    return moved
 
 
 def _check_fractions(fractions):
