@@ -233,7 +233,7 @@ def _fill(folder, name, paths, digests, preprocessing, workers, progress):
     temporary = None if folder is None else folder / f".{name[:16]}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     seconds, remarks, pictures = np.zeros(2), dict.fromkeys(Remark, 0), []
     try:
-        with (tempfile.TemporaryFile() if temporary is None else open(temporary, "xb+")) as file:
+        with (tempfile.TemporaryFile() if temporary is None else open(temporary, "xb+", opener=_private)) as file:
             with Progress(len(paths), "decoding images", "image", progress) as bar, quiet():
                 for pixels, picture, remark, theirs, ours in _over(
                         lambda item: _decode(*item, preprocessing), zip(paths, digests), workers, bar):
@@ -261,6 +261,10 @@ def _fill(folder, name, paths, digests, preprocessing, workers, progress):
         if count:
             warnings.warn(f"{count:,} of {len(paths):,} images: each {kind.sentence}.", ImageWarning, stacklevel=4)
     return block, tuple(seconds.tolist())
+
+
+def _private(path, flags):
+    return os.open(path, flags, 0o600)      # patients' pictures are for their owner's eyes
 
 
 def _reuse(path, n, shape, digests):
