@@ -203,7 +203,7 @@ def _parts(plan, progress):
         manifest = Manifest.read(plan.data, classes=plan.classes, columns=plan.columns,
                                  allow_outside_root=plan.allow_outside_root)
     if plan.protocol == "paper":
-        training, validation = manifest.paper_split(seed=plan.seed)
+        training, validation = manifest.paper_split(seed=plan.seed, workers=plan.workers, progress=progress)
         return {"training": training, "validation": validation}
     training, validation, test = manifest.split(0.70, 0.15, 0.15, seed=plan.seed, workers=plan.workers,
                                                 progress=progress)

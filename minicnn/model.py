@@ -328,7 +328,7 @@ class Sequential:
     def _source(self, x, verb, workers=None, progress=False):
         """Return x as a source whose images this network takes; preprocessing is the model's once it has one."""
         preprocessing = self.preprocessing
-        if preprocessing is None and len(self.input_shape) == 3:
+        if preprocessing is None and len(self.input_shape) == 3 and self.input_shape[2] in (1, 3):
             preprocessing = Preprocessing(*self.input_shape)
         source = open_source(x, preprocessing, self.classes, verb, workers, progress)
         if source.shape != self.input_shape:

@@ -89,14 +89,18 @@ class ImageSource:
     """
 
     def __init__(self, pixels, preprocessing, manifest=None, names=None):
-        self._pixels, self.preprocessing, self._manifest = pixels, preprocessing, manifest
+        self._pixels, self.preprocessing, self._manifest, self._names = pixels, preprocessing, manifest, names
         self.shape = preprocessing.shape
         self.labels = None if manifest is None else manifest.labels
         self.classes = None if manifest is None else manifest.classes
-        self.names = manifest.names if names is None else list(names)
 
     def __len__(self):
         return len(self._pixels)
+
+    @property
+    def names(self):
+        """What to call each picture: list of str."""
+        return self._names if self._manifest is None else self._manifest.names
 
     @property
     def digests(self):
@@ -127,17 +131,16 @@ def open_source(x, preprocessing=None, classes=None, owner="open_source", worker
     owner : str; who speaks in an error
     workers, progress : as for `PixelCache.prepare`
     """
-    from minicnn.data.manifest import Manifest      # which knows ImageSource
-
-    if hasattr(x, "batch") and hasattr(x, "shape") and hasattr(x, "labels"):
+    if hasattr(x, "batch") and hasattr(x, "labels"):
         return x
+    is_manifest = hasattr(x, "open") and hasattr(x, "labels")       # not imported: a manifest knows this room
     files = [x] if isinstance(x, (str, os.PathLike)) else x
     is_files = isinstance(files, (list, tuple)) and files and all(isinstance(f, (str, os.PathLike)) for f in files)
-    if not is_files and not isinstance(x, Manifest):
+    if not is_files and not is_manifest:
         return ArraySource(x, classes=classes, owner=owner)
     if preprocessing is None:
         raise InputError(f"{owner}: this network does not take images of 1 or 3 channels; give it an array.")
-    if isinstance(x, Manifest):
+    if is_manifest:
         return x.open(preprocessing, workers=workers, progress=progress)
     files = [os.fspath(file) for file in files]
     return ImageSource(PixelCache.prepare(files, preprocessing, workers, progress), preprocessing, names=files)
