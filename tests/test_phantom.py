@@ -58,6 +58,13 @@ def test_sizes_show_the_same_picture():
         assert np.corrcoef(small.ravel(), large.ravel())[0, 1] > 0.99
 
 
+def test_strips_do_not_show(monkeypatch):
+    whole = [phantom.render(1, image, image, True, 256).astype(int) for image in range(3)]
+    monkeypatch.setattr(radiograph, "_STRIP", 256 * 24)
+    for image, picture in enumerate(whole):
+        assert np.abs(phantom.render(1, image, image, True, 256) - picture).max() <= 1     # a last bit before rounding
+
+
 @pytest.mark.parametrize("size, images", [(64, 60), (256, 6)])
 def test_the_label_changes_the_lungs_and_not_one_pixel_of_the_border(size, images):
     edge = size // 8

@@ -26,7 +26,7 @@ __all__ = ["CLASSES", "Phantoms", "generate", "write", "render"]
 CLASSES = ("normal", "covid")
 
 _PLAN = 0               # the `epoch` word of our random numbers; those of `radiograph.py` have others
-_FOLLOW_UPS = 0.03      # the share of further normal images that are of patients with COVID-19, well again or not ill yet
+_FOLLOW_UPS = 0.03      # of the further normal images, the share that shows a patient before or after COVID-19
 
 
 class Phantoms(NamedTuple):
@@ -150,7 +150,7 @@ def _plan(n, patients, seed, size):
 
 def _check_empty(folder):
     if (folder / "manifest.csv").exists():
-        raise InputError(f"{printable(folder)}: holds a manifest.csv already. Choose another folder, or remove this one.")
+        raise InputError(f"{printable(folder)}: holds a manifest.csv already. Choose another folder, or remove it.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{printable(folder)}: expected a folder that is empty or not there yet. Choose another.")
 

@@ -60,8 +60,8 @@ def render(seed, patient, image, positive, size=64):
         v = u[top:top + height]
         rays = _aim(exam, body, u, v)
         thickness = _thickness(exam, body, findings, rays)
-        noise = grain[2 * side * top:][:2 * rays.x.size].reshape(2, *rays.x.shape)
-        thickness += exam.grain * (0.6 + thickness) * (noise[0].astype(np.float32) + noise[1] - 255)
+        noise = grain[2 * side * top:2 * side * (top + len(v))].reshape(len(v), 2, side)
+        thickness += exam.grain * (0.6 + thickness) * (noise[:, 0].astype(np.float32) + noise[:, 1] - 255)
         grey = exam.develop(rays, thickness)
         if over > 1:
             grey = grey.reshape(len(v) // over, over, size, over).mean(axis=(1, 3))
@@ -328,19 +328,21 @@ class _Body:
         right, left = d.between(0.38, 0.48) + exam.breath, d.between(0.42, 0.54) + exam.breath  # tops of the diaphragm
         angle, tilt = d.between(0.17, 0.26) - 0.5 * exam.breath, d.between(-0.06, 0.06) - 0.04 * exam.ap
         self.wall, self.outline, heart_right, heart_left, self.dome, self.clavicle = _curves(
-            [(-0.87, 0), (-0.85, 0.2), (-0.79, 0.36), (-0.69, 0.47), (-0.53, 0.57 + bulge), (-0.3, 0.91 * w), (0, 0.98 * w), (0.35, w),
-             (0.8, w), (1.2, 0.95 * w)],
+            [(-0.87, 0), (-0.85, 0.2), (-0.79, 0.36), (-0.69, 0.47), (-0.53, 0.57 + bulge), (-0.3, 0.91 * w),
+             (0, 0.98 * w), (0.35, w), (0.8, w), (1.2, 0.95 * w)],
             [(-2, neck + 0.3), (-1.5, neck + 0.1), (-1.15, neck), (-1.0, neck + 0.03), (-0.92 + slope, 0.5),
              (-0.84 + slope, 0.9), (-0.74 + slope, 1.16), (-0.6 + slope, 1.24), (-0.3, 1.14), (0, flank), (1.2, flank)],
             [(-0.9, 0.23), (-0.75, 0.17), (-0.55, 0.15), (-0.3, 0.145), (-0.12, 0.145), (-0.02 + h, 0.165 * heart),
-             (0.08 + h, 0.2 * heart), (0.2 + h, 0.222 * heart), (0.32 + h, 0.215 * heart), (0.44 + h, 0.19), (0.8, 0.17)],
+             (0.08 + h, 0.2 * heart), (0.2 + h, 0.222 * heart), (0.32 + h, 0.215 * heart), (0.44 + h, 0.19),
+             (0.8, 0.17)],
             [(-0.9, 0.23), (-0.75, 0.17), (-0.58, 0.15), (-0.48, 0.17 * knob), (-0.4, 0.21 * knob),
              (-0.32, 0.19 * knob), (-0.24, 0.16), (-0.16, 0.185), (-0.06, 0.2 * heart), (0.04 + h, 0.27 * heart),
              (0.14 + h, 0.35 * heart), (0.24 + h, 0.41 * heart), (0.34 + h, 0.44 * heart), (0.44 + h, 0.45 * heart),
              (0.54 + h, 0.43 * heart), (0.7 + h, 0.36 * heart), (0.9, 0.3)],
             [(-0.9, right + angle + 0.1), (-0.7, right + angle), (-0.58, right + 0.085), (-0.42, right + 0.01),
              (-0.3, right), (-0.18, right + 0.04), (0, right + 0.12), (0.14, left + 0.07), (0.28, left + 0.01),
-             (0.38, left), (0.48, left + 0.03), (0.6, left + 0.1), (0.7, left + angle - 0.02), (0.9, left + angle + 0.08)],
+             (0.38, left), (0.48, left + 0.03), (0.6, left + 0.1), (0.7, left + angle - 0.02),
+             (0.9, left + angle + 0.08)],
             [(0, -0.58), (0.07, -0.6), (0.2, -0.63), (0.4, -0.70 - tilt / 2), (0.6, -0.765 - tilt), (0.8, -0.80 - tilt),
              (1.0, -0.79 - tilt)])
         self.silhouette = np.concatenate([heart_right, heart_left])     # of heart and mediastinum
@@ -349,7 +351,7 @@ class _Body:
 class _Findings:
     """Hazy patches in the outer parts of both lungs, as the share of the air that is lost.
 
-    The rest of the outer lung holds the more air, so that its mean brightness does not give the label away.
+    The rest of the outer lung wins back a third of it, and exams differ in haze: mean brightness must tell little.
     """
 
     def __init__(self, seed, image, body):
@@ -362,18 +364,16 @@ class _Findings:
             x = side * d.between(0.55, 0.95) * float(_at(body.wall, _places(np.float32(y))))
             rx, ry, share = d.between(0.08, 0.17), d.between(0.08, 0.2), strength * d.between(0.5, 1.2)
             self.patches.append((x, y, 1 / rx, 1 / ry, share))
-            self.gain += BALANCE * rx * ry * share
+            self.gain += 3 * rx * ry * share        # measured: a third of what the patch takes
         self.texture = d.knots(21, 21)
 
     def __call__(self, rays, a2):
-        left = np.ones_like(rays.x)
+        kept = np.ones_like(rays.x)
         for x, y, kx, ky, share in self.patches:
-            left *= 1 - share * _bell(np.square((rays.x - x) * kx) + np.square((rays.y - y) * ky))
-        lost = (1 - left) * np.clip(1 + 0.7 * _field(self.texture, rays), 0, 1.6) - self.gain * a2
+            kept *= 1 - share * _bell(np.square((rays.x - x) * kx) + np.square((rays.y - y) * ky))
+        lost = (1 - kept) * np.clip(1 + 0.7 * _field(self.texture, rays), 0, 1.6) - self.gain * a2
         return lost * (np.clip(7.5 - 10 * np.abs(rays.u), 0, 1) * np.clip(7.5 - 10 * np.abs(rays.v), 0, 1))
 
-
-BALANCE = 3.0
 
 # ---- The organs ------------------------------------------------------------------------------------------------------
 
@@ -415,9 +415,10 @@ def _chest(exam, body, findings, rays, total):
     gas, x = body.gas                                                                       # in the stomach
     if gas:
         total[part] -= 0.25 * gas * _step(1 - np.square((rays.x - x) * 7) - np.square((0.1 + gap) * 18), 0.6) * under
-    if rays.y[0].min() > 0.85:
-        return
-    air = np.sqrt(1 - a2 * a2) * beside * (0.84 * above + 0.16 * _step(gap + 0.16, 0.1))    # some lung lies behind the dome
+    if rays.y[0].min() > 1.1:
+        return                                                                              # no lung, no ribs
+    behind = _step(gap + 0.16, 0.1)                                                         # lung behind the dome
+    air = np.sqrt(1 - a2 * a2) * beside * (0.84 * above + 0.16 * behind)
     air *= _at(_CHEST_DEPTH * np.float32(body.depth), rays.row)
     air *= exam.air * (1 - _vessels(body, rays) - exam.haze * (1 + _field(exam.fog, rays)))
     if findings:
@@ -444,7 +445,7 @@ def _vessels(body, rays):
 
 
 def _ribs(body, rays, a2, hoop, wall):
-    """Return the thickness of tilted hoops: their backs fall towards the chest wall, their fronts from there inwards."""
+    """Return the thickness of tilted hoops: the backs fall towards the chest wall, the fronts from there inwards."""
     y = 0.88 * rays.y - body.first_rib                          # they spread towards the base
     steep = a2 / (1.02 - a2) / (wall * wall)
     bones = 0
