@@ -35,9 +35,8 @@ def assert_rounded(got, exact, magnitude, factor=8):
     """Each element is within `factor` units of its precision times the sum of its terms' magnitudes (A3)."""
     assert got.shape == exact.shape
     error, bound = np.abs(got.astype(np.float64) - exact), factor * np.finfo(got.dtype).eps * magnitude
-    worst = np.max(error - bound)
-    assert worst <= 0, f"off by {np.max(error / np.maximum(magnitude, 1e-300)) / np.finfo(got.dtype).eps:.1f} eps of the " \
-                       f"magnitude, the bound is {factor}"
+    units = np.max(error / np.maximum(magnitude, 1e-300)) / np.finfo(got.dtype).eps
+    assert (error <= bound).all(), f"off by {units:.1f} eps of the magnitude, the bound is {factor}"
 
 
 def assert_near_largest(got, exact, bar=1e-5):

@@ -121,8 +121,8 @@ def _average_pool2d_gradient(case, dtype):
 
 
 def _dense(case, dtype):
-    D = case.H * case.C
-    return (case.normals(case.N, D, dtype=dtype), case.normals(D, case.F, dtype=dtype), case.normals(case.F, dtype=dtype))
+    D, F = case.H * case.C, case.F
+    return case.normals(case.N, D, dtype=dtype), case.normals(D, F, dtype=dtype), case.normals(F, dtype=dtype)
 
 
 def _dense_input_gradient(case, dtype):
@@ -130,7 +130,8 @@ def _dense_input_gradient(case, dtype):
 
 
 def _dense_weight_gradient(case, dtype):
-    return case.normals(case.N * case.W, case.F, dtype=dtype), case.normals(case.N * case.W, case.H * case.C, dtype=dtype)
+    N = case.N * case.W
+    return case.normals(N, case.F, dtype=dtype), case.normals(N, case.H * case.C, dtype=dtype)
 
 
 def _activation(case, dtype):

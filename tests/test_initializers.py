@@ -38,7 +38,8 @@ def test_uniform_laws_fill_their_bounds_and_no_more(law, n, shape, fan_in, fan_o
 
 
 @each_shape
-@pytest.mark.parametrize("law, variance", [("glorot_normal", lambda i, o: 2 / (i + o)), ("he_normal", lambda i, o: 2 / i)])
+@pytest.mark.parametrize("law, variance", [("glorot_normal", lambda i, o: 2 / (i + o)),
+                                           ("he_normal", lambda i, o: 2 / i)])
 def test_normal_laws_are_truncated_at_two_and_keep_their_variance(law, variance, shape, fan_in, fan_out):
     w, variance = draw(law, shape), variance(fan_in, fan_out)
     cut = 2 * sqrt(variance) / 0.87962566103423978

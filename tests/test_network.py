@@ -9,7 +9,8 @@ from minicnn import reference
 from minicnn.engines import ENGINES, get_engine
 from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
 from minicnn.kernels import threads
-from minicnn.layers import AveragePool2D, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh
+from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, ReLU, Sigmoid, Softmax,
+                            Tanh)
 from minicnn.network import Network
 from minicnn.parameter import Parameter
 
@@ -18,8 +19,8 @@ each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 def paper_layers(filters=4, units=8):
     """Return the layers of COV-19Net, thinner."""
-    return [Conv2D(filters, 3), ReLU(), MaxPool2D(2), Conv2D(filters, 3), ReLU(), MaxPool2D(2), Conv2D(filters, 3), ReLU(),
-            Flatten(), Dense(units), ReLU(), Dense(1), Sigmoid()]
+    return [Conv2D(filters, 3), ReLU(), MaxPool2D(2), Conv2D(filters, 3), ReLU(), MaxPool2D(2), Conv2D(filters, 3),
+            ReLU(), Flatten(), Dense(units), ReLU(), Dense(1), Sigmoid()]
 
 
 # ---- Names -----------------------------------------------------------------------------------------------------------
@@ -29,10 +30,10 @@ def names(*layers):
 
 
 def test_layers_are_named_by_their_type_and_counted():
-    assert names(Conv2D(1, 1), ReLU(), MaxPool2D(1), Conv2D(1, 1), AveragePool2D(1), ReLU(), Flatten(), Dense(2), Tanh(),
-                 Dropout(0.1), Softmax()) == \
-        ["conv2d_1", "relu_1", "max_pool2d_1", "conv2d_2", "average_pool2d_1", "relu_2", "flatten_1", "dense_1", "tanh_1",
-         "dropout_1", "softmax_1"]
+    assert names(Conv2D(1, 1), ReLU(), MaxPool2D(1), Conv2D(1, 1), AveragePool2D(1), ReLU(), Flatten(), Dense(2),
+                 Tanh(), Dropout(0.1), Softmax()) == \
+        ["conv2d_1", "relu_1", "max_pool2d_1", "conv2d_2", "average_pool2d_1", "relu_2", "flatten_1", "dense_1",
+         "tanh_1", "dropout_1", "softmax_1"]
 
 
 def test_given_names_are_kept_and_never_given_again():
@@ -70,15 +71,15 @@ def test_no_size_is_named_where_none_helps():
     with pytest.raises(ShapeError, match=r"Dense 'dense_1': expected one row a sample, \(D,\), got \(9, 9, 4\)\. Put a "
                                          r"Flatten\(\) before this layer\.$"):
         Network([Conv2D(4, 1), Dense(3)], (9, 9, 1))
-    with pytest.raises(ShapeError, match=r"Conv2D 'conv2d_1': expected images, \(H, W, C\), got inputs of shape \(9,\)\.$"):
+    with pytest.raises(ShapeError, match=r"Conv2D 'conv2d_1': expected images, .* got inputs of shape \(9,\)\.$"):
         Network([Conv2D(4, 1)], (9,))
 
 
 @pytest.mark.parametrize("layers, sentence", [
     ([], "Sequential: expected at least one layer, got none"),
     ([ReLU(), Dense], r"Sequential: layer 1 is the class Dense; make one: Dense\(\.\.\.\)"),
-    ([ReLU(), "relu"], r"Sequential: layer 1, 'relu', has no build, forward, backward\. A layer needs build\(input_shape\), "
-                       r"forward\(x\) and backward\(dy\)\."),
+    ([ReLU(), "relu"], r"Sequential: layer 1, 'relu', has no build, forward, backward\. A layer needs "
+                       r"build\(input_shape\), forward\(x\) and backward\(dy\)\."),
     ([ReLU()] * 2, "Sequential: the same layer stands in two places. Make one for each place"),
 ])
 def test_lists_that_are_no_network(layers, sentence):
@@ -255,25 +256,25 @@ def parameters_of(*parameters):
 
 
 @pytest.mark.parametrize("methods, error, sentence", [
-    (dict(build=lambda self, shape: None), ShapeError, r"layer 'mine_1': build must return the output shape without N, a "
-                                                       r"tuple of whole numbers, got None"),
+    (dict(build=lambda self, shape: None), ShapeError,
+     r"layer 'mine_1': build must return the output shape without N, a tuple of whole numbers, got None"),
     (dict(build=lambda self, shape: [3]), ShapeError, r"build must return .* got \[3\]"),
     (dict(build=lambda self, shape: (3.0,)), ShapeError, r"build must return .* got \(3.0,\)"),
     (dict(build=lambda self, shape: (0,)), ShapeError, r"build must return .* got \(0,\)"),
     (dict(build=parameters_of(Parameter("a", np.ones(3)), Parameter("a", np.ones(3)))), InputError,
      r"layer 'mine_1': each parameter needs a name of its own, .* got \['a', 'a'\]"),
-    (dict(build=parameters_of(Parameter("a/b", np.ones(3)))), InputError, r"each parameter needs a name .* got \['a/b'\]"),
-    (dict(build=parameters_of(Parameter(None, np.ones(3)))), InputError, r"each parameter needs a name .* got \[None\]"),
+    (dict(build=parameters_of(Parameter("a/b", np.ones(3)))), InputError, r"each parameter needs a name .* \['a/b'\]"),
+    (dict(build=parameters_of(Parameter(None, np.ones(3)))), InputError, r"each parameter needs a name .* \[None\]"),
     (dict(build=parameters_of(Parameter("a", np.arange(3)))), DTypeError,
      r"layer 'mine_1': its a must be an array of float32 or float64, got array\(\[0, 1, 2\]\)"),
     (dict(forward=lambda self, x: x[:, :2]), ShapeError,
      r"layer 'mine_1': build promised an output of shape \(2, 3\), forward returned \(2, 2\)"),
     (dict(forward=lambda self, x: x[0]), ShapeError, r"forward returned \(3,\)"),
-    (dict(forward=lambda self, x: None), DTypeError, r"forward of layer 'mine_1': y must hold real numbers, got dtype object"),
-    (dict(forward=lambda self, x: x * 1j), DTypeError, r"forward of layer 'mine_1': y must hold real numbers, got dtype co"),
+    (dict(forward=lambda self, x: None), DTypeError, r"forward of layer 'mine_1': y must hold .*, got dtype object"),
+    (dict(forward=lambda self, x: x * 1j), DTypeError, r"forward of layer 'mine_1': y must hold .* got dtype complex"),
     (dict(backward=lambda self, dy: dy[:, :2]), ShapeError,
      r"layer 'mine_1': expected backward to return dx of shape \(2, 3\), that of x, got \(2, 2\)"),
-    (dict(backward=lambda self, dy: None), DTypeError, r"backward of layer 'mine_1': dx must hold real numbers, got dtype o"),
+    (dict(backward=lambda self, dy: None), DTypeError, r"backward of layer 'mine_1': dx must hold .* dtype object"),
     (dict(backward=grad_of(np.ones(2))), ShapeError, r"layer 'mine_1': its a has shape \(3,\), the gradient \(2,\)"),
     (dict(backward=grad_of(1.0)), ShapeError, r"its a has shape \(3,\), the gradient \(\)"),
     (dict(backward=grad_of(None)), DTypeError, r"layer 'mine_1': a\.grad must hold real numbers, got dtype object"),

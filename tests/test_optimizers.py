@@ -18,7 +18,7 @@ from minicnn.parameter import Parameter
 
 OPTIMIZERS_TO_CHECK = [lambda: Adam(), lambda: Adam(0.01, 0.5, 0.9, 1e-8, "paper"), lambda: Adam(beta_1=0, beta_2=0),
                        lambda: SGD(), lambda: SGD(0.1, 0.9), lambda: SGD(0.1, 0.9, nesterov=True)]
-each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS_TO_CHECK, ids=[repr(make()) for make in OPTIMIZERS_TO_CHECK])
+each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS_TO_CHECK, ids=lambda make: repr(make()))
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -132,8 +132,8 @@ def test_an_optimizer_serves_one_network(make):
     optimizer = make()
     steps(optimizer, parameters(), 1)
     for others in (parameters(np.float64, (3, 2)), parameters(np.float64, (3, 2), (5,))):
-        with pytest.raises(InputError, match=f"{type(optimizer).__name__}: this optimizer has already trained a network of "
-                                             "other shapes. Make a new one for each model"):
+        with pytest.raises(InputError, match=f"{type(optimizer).__name__}: this optimizer has already trained a "
+                                             "network of other shapes. Make a new one for each model"):
             steps(optimizer, others, 1)
     assert optimizer.t == 1
 

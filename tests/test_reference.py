@@ -203,7 +203,8 @@ def test_padding_never_wins_a_maximum():
 def test_a_pixel_that_two_windows_chose_receives_both():
     x = image([[1, 9, 2]])
     _, switches = ref.max_pool2d(x, (1, 2), (1, 1), NO_PADS)
-    assert plane(ref.max_pool2d_gradient(image([[10, 100]]), switches, (1, 3), (1, 2), (1, 1), NO_PADS)) == [[0, 110, 0]]
+    dx = ref.max_pool2d_gradient(image([[10, 100]]), switches, (1, 3), (1, 2), (1, 1), NO_PADS)
+    assert plane(dx) == [[0, 110, 0]]
 
 
 def test_flatten_goes_row_by_row_and_back():
@@ -226,8 +227,8 @@ def test_sigmoid_and_tanh_keep_their_tails(name, exact, dtype):
     # Within 4 units in the last place of each value, also far out, where tanh(x/2)/2 + 1/2 would have lost all.
     x = np.concatenate([np.linspace(-87, 87, 2001), [-30, 30, 0, 1e-30, -1e-30]]).astype(dtype)
     expected = np.array([exact(float(a)) for a in x])
-    assert (np.abs(getattr(ref, name)(x).astype(np.float64) - expected) <= 4 * np.spacing(np.abs(expected).astype(dtype))
-            ).all()
+    error = np.abs(getattr(ref, name)(x).astype(np.float64) - expected)
+    assert (error <= 4 * np.spacing(np.abs(expected).astype(dtype))).all()
     ends = getattr(ref, name)(np.array([-np.inf, np.inf, np.nan], dtype))
     np.testing.assert_array_equal(ends, [0 if name == "sigmoid" else -1, 1, np.nan])
 
@@ -325,7 +326,8 @@ def test_dense_and_flatten_gradients_are_adjoints(case):
     x, w, dy = case.normals(N, D), case.normals(D, F), case.normals(N, F)
     assert_adjoint(lambda v: ref.dense(v, w, np.zeros(F)), lambda dy: ref.dense_input_gradient(dy, w), x, dy)
     assert_adjoint(lambda v: ref.dense(x, v, np.zeros(F)), lambda dy: ref.dense_weight_gradient(dy, x)[0], w, dy)
-    assert_adjoint(lambda v: ref.dense(0 * x, w, v), lambda dy: ref.dense_weight_gradient(dy, x)[1], case.normals(F), dy)
+    assert_adjoint(lambda v: ref.dense(0 * x, w, v), lambda dy: ref.dense_weight_gradient(dy, x)[1], case.normals(F),
+                   dy)
     images = case.normals(*case.x_shape)
     assert_adjoint(ref.flatten, lambda dy: ref.flatten_gradient(dy, case.x_shape[1:]), images,
                    case.normals(N, images[0].size))
