@@ -310,9 +310,9 @@ class Sequential:
         return self._trainer
 
     def _on_batch(self, x, t, sample_weight, verb, function):
-        x = as_array(x, verb, "x", self.dtype)
-        check_batch(x, self.input_shape, verb, "x")
-        check_finite(x, verb, "x")
+        # The door of fit and predict: uint8 means pixels, in 255th parts, here as there.
+        source = ArraySource(x, shape=self.input_shape, owner=verb)
+        x = as_array(source.batch(np.arange(len(source))), verb, "x", self.dtype)
         t = encode_targets(t, self.output_shape, self.loss, self.dtype)
         if len(t) != len(x):
             raise ShapeError(f"{verb}: {len(x)} samples, but {len(t)} targets.")

@@ -210,6 +210,14 @@ def test_layers_of_your_own_train_and_keep_their_weights(tmp_path):
         small().load_weights(tmp_path / "own.safetensors")
 
 
+def test_uint8_means_pixels_at_every_door():
+    x, t = samples()
+    pixels = np.rint(x * 255).astype(np.uint8)
+    a, b = small(), small()
+    assert a.train_on_batch(pixels, t) == b.train_on_batch(np.divide(pixels, 255, dtype=np.float32), t)
+    assert (a.predict(pixels) == b.predict(np.divide(pixels, 255, dtype=np.float32))).all()
+
+
 def test_dropout_is_repeatable_and_off_in_prediction():
     x, t = samples()
 
