@@ -4,6 +4,8 @@ Every kernel of the fast engine goes through the same tests, with the inputs tha
 """
 
 import inspect
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from strategies import DTYPES, OPERATIONS, Case, abs_inputs, cases, normals, sep
 from minicnn import kernels, reference as ref
 from minicnn.data.augmentation import affine_matrices
 from minicnn.errors import InputError
-from minicnn.kernels import threads
+from minicnn.kernels import jit, threads
 from minicnn.kernels.jit import kernel
 from minicnn.kernels.warp import affine_warp
 
@@ -301,13 +303,14 @@ def test_a_sample_does_not_depend_on_its_company(name, n, dtype):
             assert_same_bits(alone, together[i:i + 1])
 
 
+@each_dtype       # float64 too: partial sums are float64, and rounding to float32 would hide that they differ
 @each_kernel
-def test_the_number_of_threads_does_not_decide_a_bit(name):
+def test_the_number_of_threads_does_not_decide_a_bit(name, dtype):
     # Large enough that every kernel divides its work: elements by 32768, rows of softmax by 4096.
     case = {"adam": Case(1, 1, 1, 300, 400, (1, 1), (1, 1), "valid", 0),
             "dense_weight_gradient": Case(20, 60, 20, 10, 50, (1, 1), (1, 1), "valid", 0)}.get(
         "adam" if name == "sgd" else name, Case(21, 37, 29, 6, 34, (3, 3), (2, 1), "same", 0))
-    inputs, results = OPERATIONS[name](case, np.float32), []
+    inputs, results = OPERATIONS[name](case, dtype), []
     outputs = poisoned(getattr(ref, name)(*inputs))
     for count in (1, 2, 3, 4):
         threads.set_thread_count(count)
@@ -360,6 +363,18 @@ def test_the_number_of_threads_of_the_environment_is_checked(monkeypatch):
     monkeypatch.setenv("MINICNN_THREADS", "all")
     with pytest.raises(InputError, match="MINICNN_THREADS: expected a number of threads from 1 to 256, got 'all'"):
         threads.thread_count()
+
+
+def test_compiled_code_is_not_used_after_any_file_of_the_room_changed(tmp_path, monkeypatch):
+    # numba looks only at the date of the kernel's own file, not at those of the helpers inlined into it.
+    monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path))
+    room = shutil.copytree(Path(jit.__file__).parent, tmp_path / "room")
+    monkeypatch.setattr(jit, "__file__", str(room / "jit.py"))
+    before = jit.cache_folder()
+    assert jit.cache_folder() == before and before.parent == tmp_path
+    with open(room / "tiles.py", "a", encoding="utf-8") as file:
+        file.write("# another way to add\n")
+    assert jit.cache_folder() != before
 
 
 def test_a_forked_child_computes_with_threads_of_its_own(tmp_path):

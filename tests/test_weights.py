@@ -397,6 +397,21 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_litter(good, monkeypatch, 
         assert "more" in weights.load(good)[0]
 
 
+def test_the_bytes_reach_the_disk_before_the_name_and_the_name_before_save_returns(path, monkeypatch):
+    log = []
+    for call in CALLS:
+        def noted(*args, call=call, real=getattr(os, call), **kwargs):
+            step = call, "folder" if os.path.isdir(args[0]) else "file"       # a path or a descriptor
+            log.extend([step] if step not in log[-1:] else [])
+            return real(*args, **kwargs)
+        monkeypatch.setattr(os, call, noted)
+    weights.save(path, TENSORS, METADATA)
+    monkeypatch.undo()
+    # After a power failure between any two of these, the old file or the new one is there, whole.
+    assert [step for step in log if step[0] != "close"] == [("open", "file"), ("write", "file"), ("fsync", "file"),
+                                                            ("replace", "file"), ("open", "folder"), ("fsync", "folder")]
+
+
 def test_short_writes_are_gone_on_with(path, monkeypatch):
     real = os.write
     with monkeypatch.context() as patch:
