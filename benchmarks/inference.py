@@ -1,0 +1,56 @@
+"""Predictions of COV-19Net for 1, 32 and 256 images, against ONNX Runtime and every other peer.
+
+    python -m benchmarks.inference --threads 2 --rounds 15
+
+takes about three minutes for each number of threads. minicnn answers through `model.predict`, which checks its input,
+works in batches of 32 and gives the same bits whatever else is asked; the peers run their compiled forward pass.
+"""
+
+import sys
+
+from benchmarks.measure import compare, interleave
+from benchmarks.networks import COV19NET, phantoms
+from benchmarks.part import main
+from benchmarks.peers import build, choose, disagreement
+from benchmarks.report import absences, bars, canvas, comparison, save, threads_in_words, verdict
+
+TITLE = "Inference"
+THREADS = "both"
+SIZES = (1, 32, 256)
+
+
+def run(options):
+    names, left_out = choose(options, "Keras fit")
+    tables, difference = {}, 0.0
+    images, labels = phantoms(max(SIZES))
+    for n in SIZES:
+        peers, absent = build(names, COV19NET, images[:n], labels[:n], n, options.threads)
+        difference = max(difference, disagreement(peers)["predictions"])
+        tables[str(n)] = compare(interleave({name: peer.predict for name, peer in peers.items()},
+                                            options.rounds or (3 if options.quick else 15), budget=0.15, most=50))
+    return {"tables": tables, "absent": left_out | absent, "difference": difference}
+
+
+def report(results):
+    text = ["COV-19Net, milliseconds until the probabilities of n images are a NumPy array.\n"]
+    for threads, result in results.items():
+        for n, rows in result["tables"].items():
+            text += [f"### n = {n}, {threads_in_words(threads)}\n", verdict(rows), comparison(rows)]
+        text.append(absences(result["absent"]))
+        if result["difference"]:
+            text.append(f"All agree: predictions differ from minicnn's by at most {result['difference']:.1g}.\n")
+    return "\n".join(text)
+
+
+def draw(results, folder):
+    threads, result = next(iter(results.items()))
+    tables = result["tables"]
+    figure, axes = canvas(1, len(tables), size=(12, 0.75 + 0.34 * max(map(len, tables.values()))))
+    for panel, (n, rows) in zip(axes[0], tables.items()):
+        bars(panel, rows, f"n = {n}, {threads_in_words(threads)}", "ms (white tick: the best)")
+    save(figure, folder, "inference.png")
+    return [("inference.png", "Milliseconds of a prediction, by library and number of images")]
+
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])

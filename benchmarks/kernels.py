@@ -1,0 +1,168 @@
+"""Every kernel at COV-19Net's shapes, 32 images, on one thread: against the reference, and against the core's peak.
+
+    python -m benchmarks.kernels --rounds 5
+
+takes a minute or two. A kernel, its reference in NumPy (which sums in float64) and the peak of fused multiply-adds take
+turns. To add a kernel, add a row to ROWS.
+"""
+
+import sys
+from typing import Callable, NamedTuple
+
+import numpy as np
+
+from benchmarks.measure import interleave
+from benchmarks.part import main
+from benchmarks.report import COLOURS, canvas, number, save, table
+
+TITLE = "Kernels"
+THREADS = "one"
+N = 32
+ONE, NONE = (1, 1), (0, 0, 0, 0)
+
+
+class Row(NamedTuple):
+    """One kernel at one shape."""
+
+    name: str               # in minicnn.kernels
+    where: str
+    inputs: Callable        # () -> tuple of the inputs
+    flops: int = 0          # of one call, done densely; 0 where there is nothing to multiply and add
+    specified: Callable | None = None       # (inputs) -> what to compare with; the reference of that name unless given
+    outputs: Callable | None = None         # () -> the arrays to write to; those of `specified` unless given
+
+
+def aligned(array):
+    """Return a copy that begins on a cache line, as the library's own buffers do."""
+    room = np.empty(array.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    copy = room[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def normals(*shape):
+    return aligned(np.random.default_rng(shape).standard_normal(shape, np.float32))
+
+
+def convolution(where, side, C, F=32, K=3, first=False):
+    """Return the rows of a convolution: forward, weight gradient, and but for the first layer input gradient."""
+    out = side - K + 1
+    flops = 2 * N * out * out * K * K * C * F
+    rows = [Row("conv2d", where,
+                lambda: (normals(N, side, side, C), normals(K, K, C, F), normals(F), ONE, NONE), flops),
+            Row("conv2d_weight_gradient", where,
+                lambda: (normals(N, out, out, F), normals(N, side, side, C), (K, K), ONE, NONE), flops),
+            Row("conv2d_input_gradient", where,
+                lambda: (normals(N, out, out, F), normals(K, K, C, F), (side, side), ONE, NONE), flops)]
+    return rows[:2] if first else rows
+
+
+def dense(where, D, F):
+    flops = 2 * N * D * F
+    return [Row("dense", where, lambda: (normals(N, D), normals(D, F), normals(F)), flops),
+            Row("dense_weight_gradient", where, lambda: (normals(N, F), normals(N, D)), flops),
+            Row("dense_input_gradient", where, lambda: (normals(N, F), normals(D, F)), flops)]
+
+
+def pooling(where, side, C=32):
+    out = side // 2
+
+    def switches():
+        return np.random.default_rng(0).integers(0, 4, (N, out, out, C)).astype(np.uint16)
+    return [Row("max_pool2d", where, lambda: (normals(N, side, side, C), (2, 2), (2, 2), NONE)),
+            Row("max_pool2d_gradient", where,
+                lambda: (normals(N, out, out, C), switches(), (side, side), (2, 2), (2, 2), NONE)),
+            Row("average_pool2d", where, lambda: (normals(N, side, side, C), (2, 2), (2, 2), NONE)),
+            Row("average_pool2d_gradient", where,
+                lambda: (normals(N, out, out, C), (side, side), (2, 2), (2, 2), NONE))]
+
+
+def elementwise(where, *shape):
+    rows = [Row(name, where, lambda: (normals(*shape),)) for name in ("relu", "sigmoid", "tanh", "softmax")]
+    rows += [Row(f"{row.name}_gradient", where, lambda: (normals(*shape), normals(*shape))) for row in rows]
+    return rows + [Row("dropout", where, lambda: (normals(*shape), normals(*shape) > 0, 0.5))]
+
+
+def loss(name, K):
+    def inputs():
+        t = np.eye(max(K, 2), dtype=np.float32)[np.arange(N) % max(K, 2)][:, :K]
+        return normals(N, K), np.ascontiguousarray(t), np.full(N, 1 / N)
+    return Row(name, f"{N} x {K}", inputs)
+
+
+WEIGHTS = 4608, 128
+ROWS = [
+    *convolution("conv 1, 64x64x3", 64, 3, first=True),
+    *convolution("conv 2, 31x31x32", 31, 32),
+    *convolution("conv 3, 14x14x32", 14, 32),
+    *dense("dense 1, 4608 to 128", *WEIGHTS),
+    *dense("dense 2, 128 to 1", 128, 1),
+    *pooling("pool 1, 62x62x32", 62),
+    *pooling("pool 2, 29x29x32", 29),
+    *elementwise("62x62x32", N, 62, 62, 32),
+    loss("binary_crossentropy", 1), loss("categorical_crossentropy", 3), loss("mean_squared_error", 1),
+    Row("adam", "4608 x 128", lambda: (*(normals(*WEIGHTS) for _ in range(2)), np.abs(normals(*WEIGHTS)),
+                                       normals(*WEIGHTS), 1e-3, 0.9, 0.999, 1e-7)),
+    Row("sgd", "4608 x 128", lambda: (*(normals(*WEIGHTS) for _ in range(3)), 0.01, 0.9, False)),
+]
+
+
+def run(options):
+    import minicnn
+    from benchmarks.peak import peak_call
+    from minicnn import kernels, reference
+
+    minicnn.set_thread_count(options.threads)
+    peak, peak_flops = peak_call()
+    rounds, measured = options.rounds or (2 if options.quick else 7), []
+    for row in ROWS:
+        inputs, kernel = row.inputs(), getattr(kernels, row.name)
+        specified = row.specified or getattr(reference, row.name)
+        if row.outputs:
+            outputs = row.outputs()
+        else:
+            results = specified(*inputs)
+            outputs = [aligned(r) for r in (results if isinstance(results, tuple) else (results,))]
+        times = interleave({"kernel": lambda: kernel(*inputs, *outputs), "reference": lambda: specified(*inputs),
+                            "peak": peak}, rounds, budget=0.02 if options.quick else 0.1, warm=1, pause=0.002)
+        ours, theirs, best = (np.array(times[name]["rounds"]) for name in ("kernel", "reference", "peak"))
+        measured.append({"name": row.name, "where": row.where, "ms": float(np.median(ours)),
+                         "faster": float(np.median(theirs / ours)), "peak": float(np.median(peak_flops / best / 1e6)),
+                         "gflops": float(np.median(row.flops / ours / 1e6)),
+                         "share": float(np.median(row.flops / ours / (peak_flops / best)))})
+    missing = sorted(set(kernels.__all__) - {row.name for row in ROWS})
+    return {"rows": measured, "missing": missing}
+
+
+def report(results):
+    result = next(iter(results.values()))
+    rows = [[f"`{row['name']}`, {row['where']}", number(row["ms"]), number(row["faster"]),
+             number(row["gflops"]) if row["gflops"] else "", f"{100 * row['share']:.0f} %" if row["gflops"] else ""]
+            for row in result["rows"]]
+    peak = np.median([row["peak"] for row in result["rows"]])
+    text = (f"32 images, float32, one thread. One core peaks at {peak:.0f} GFLOP/s of fused multiply-adds. Operations "
+            "are counted as if all were done: a kernel that leaves some out may pass the peak.\n\n"
+            + table(["", "ms", "times faster than the reference", "GFLOP/s", "of the peak"], rows))
+    return text + ("" if not result["missing"] else f"\nWithout a row: {', '.join(result['missing'])}.\n")
+
+
+def draw(results, folder):
+    rows = [row for row in next(iter(results.values()))["rows"] if row["gflops"]]
+    figure, axes = canvas(size=(7.5, 0.9 + 0.24 * len(rows)))
+    panel = axes[0, 0]
+    for i, row in enumerate(reversed(rows)):
+        panel.barh(i, 100 * row["share"], height=0.62, color=COLOURS["minicnn"])
+        panel.text(100 * row["share"] + 1, i, f"{row['gflops']:.0f} GFLOP/s", va="center", fontsize=8)
+    panel.axvline(100, color=COLOURS["accent"], linewidth=1.2)
+    panel.set_yticks(range(len(rows)), [f"{row['name']}, {row['where'].split(',')[0]}" for row in reversed(rows)])
+    panel.tick_params(axis="y", length=0)
+    panel.set(xlabel="% of one core's peak of fused multiply-adds",
+              xlim=(0, max(118, 115 * max(row["share"] for row in rows))))
+    panel.spines["left"].set_visible(False)
+    save(figure, folder, "kernels.png")
+    return [("kernels.png", "Share of the peak that each multiplying kernel reaches")]
+
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])

@@ -1,0 +1,54 @@
+"""What all parts of the benchmark share: their options, and a way to run one by itself.
+
+A part is a module with
+
+    TITLE               the heading of its chapter in RESULTS.md
+    THREADS             "all": run with the threads asked for; "one": with one; "both": with all, then with one
+    run(options)        measure; return what JSON can hold
+    report(results)     that, as Markdown; results are {number of threads: what `run` returned}, most threads first
+    draw(results, folder)   optional: save pictures there; return [(file name, what it shows)]
+
+    python -m benchmarks.step --threads 1 --rounds 5
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks.measure import Disturbance, cores, machine, settle
+
+__all__ = ["options", "main", "load"]
+
+
+def options():
+    """Return the parser of the options that every part understands."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--rounds", type=int, help="rounds of each comparison")
+    parser.add_argument("--epochs", type=int, help="epochs of the recipe (20)")
+    parser.add_argument("--without", nargs="+", default=[], metavar="PEER", help="peers to leave out, by name")
+    parser.add_argument("--quick", action="store_true", help="few rounds and small sizes: does it run at all?")
+    return parser
+
+
+def main(part):
+    """Run one part in this process; print its chapter, or write what it measured to --json."""
+    parser = argparse.ArgumentParser(description=part.__doc__.split("\n")[0], parents=[options()])
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--json", type=Path, help="write the results there instead of printing them")
+    chosen = parser.parse_args()
+    settle(chosen.threads)
+    disturbance = Disturbance()
+    result = part.run(chosen) | {"machine": machine(), "quick": chosen.quick, "disturbance": disturbance.share()}
+    if chosen.json:
+        chosen.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    else:
+        print(part.report({chosen.threads: result}))
+
+
+def load(path):
+    """Return {part: {threads: result}} of a results.json, or {} where there is none."""
+    if not Path(path).exists():
+        return {}
+    stored = json.loads(Path(path).read_text(encoding="utf-8"))
+    return {part: dict(sorted(((int(threads), result) for threads, result in results.items()), reverse=True))
+            for part, results in stored.items()}

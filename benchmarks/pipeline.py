@@ -1,0 +1,135 @@
+"""Augmentation: what it costs beside SciPy and OpenCV, and whether it slows training down.
+
+    python -m benchmarks.pipeline --rounds 15
+
+takes two minutes. Every contestant warps 32 grey images of 64 x 64 into 3 channels on one thread. SciPy works as Keras'
+ImageDataGenerator uses it: one affine_transform for each channel, on the 3-channel float image that it has. OpenCV
+warps that image too, and in a second form the grey bytes, which are then spread to 3 channels and made floats. The
+peers get ready matrices; minicnn also draws them, and shifts and clips the grey levels.
+"""
+
+import importlib.util
+import sys
+
+import numpy as np
+
+from benchmarks.measure import OURS, compare, interleave
+from benchmarks.networks import COV19NET, weights
+from benchmarks.part import main
+from benchmarks.report import absences, canvas, bars, comparison, number, save, table, threads_in_words
+
+TITLE = "Augmentation and the input pipeline"
+THREADS = "all"
+BATCH = 32
+MANUAL = "the same steps on a fixed batch"
+
+
+def run(options):
+    import minicnn
+    from minicnn.data import Augmentation, ArraySource, phantom
+
+    rounds = options.rounds or (3 if options.quick else 15)
+    made = phantom.generate(n=4 * BATCH)
+    pixels = made.images[:BATCH]
+    minicnn.set_thread_count(1)
+    honest, paper = Augmentation.honest(), Augmentation.paper()
+    warps, absent = _peers(pixels)
+    turn = iter(range(10**9))
+    contestants = {OURS: lambda: honest.apply(pixels, 7, next(turn), np.arange(BATCH)), **warps}
+    warp = compare(interleave(contestants, rounds, budget=0.1, most=100))
+
+    minicnn.set_thread_count(options.threads)
+    model = minicnn.cov19net()
+    model.compile(minicnn.Adam(learning_rate=1e-3), "binary_crossentropy")
+    model.set_weights(weights(COV19NET))
+    x, t = honest.apply(pixels, 7, 0, np.arange(BATCH)), made.labels[:BATCH]
+    share = interleave({"step": lambda: model.train_on_batch(x, t),
+                        "honest": lambda: honest.apply(pixels, 7, next(turn), np.arange(BATCH)),
+                        "paper": lambda: paper.apply(pixels, 7, next(turn), np.arange(BATCH))}, rounds)
+
+    steps = 10 if options.quick else 50
+    source = ArraySource(np.repeat(made.images[..., np.newaxis], 3, axis=3), augmentation=honest)
+
+    def fixed():
+        for _ in range(steps):
+            model.train_on_batch(x, t)
+
+    def epoch(workers):
+        return lambda: model.fit(source, made.labels, epochs=1, batch_size=BATCH, steps_per_epoch=steps,
+                                 workers=workers, progress=False)
+
+    contestants = {f"fit, augmented, workers={workers}": (epoch(workers), steps) for workers in (0, 1, 2)}
+    epochs = interleave({MANUAL: (fixed, steps), **contestants}, rounds, budget=0.01, warm=1)
+    return {"warp": warp, "absent": absent, "share": {name: float(np.median(s["rounds"])) for name, s in share.items()},
+            "epochs": compare(epochs, MANUAL)}
+
+
+def _peers(pixels):
+    """Return ({name: function that warps the batch}, {name of an absent one: why})."""
+    from minicnn.data.augmentation import affine_matrices
+
+    N, H, W = pixels.shape
+    rng, there, absent = np.random.default_rng(0), {}, {}
+    matrices = affine_matrices(H, W, rotation=rng.uniform(-10, 10, N), zoom=rng.uniform(0.9, 1.1, N),
+                               right=rng.uniform(-3, 3, N), up=rng.uniform(-3, 3, N))
+    images = np.repeat(pixels[..., np.newaxis], 3, axis=3) / np.float32(255)
+    out = np.empty_like(images)
+    if importlib.util.find_spec("scipy"):
+        from scipy.ndimage import affine_transform
+
+        def scipy():
+            for image, matrix, result in zip(images, matrices, out):
+                result[...] = np.stack([affine_transform(image[..., c], matrix[:, :2], matrix[:, 2], order=1,
+                                                         mode="nearest") for c in range(3)], axis=-1)
+        there["SciPy, as in ImageDataGenerator"] = scipy
+    else:
+        absent["SciPy"] = "scipy not installed"
+    if importlib.util.find_spec("cv2"):
+        import cv2
+
+        cv2.setNumThreads(1)
+        flags = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+        # OpenCV names columns before rows.
+        turned = np.ascontiguousarray(matrices[:, ::-1][:, :, [1, 0, 2]])
+
+        def opencv():
+            for image, matrix, result in zip(images, turned, out):
+                cv2.warpAffine(image, matrix, (W, H), dst=result, **flags)
+
+        def opencv_bytes():
+            for image, matrix, result in zip(pixels, turned, out):
+                np.divide(cv2.warpAffine(image, matrix, (W, H), **flags)[..., np.newaxis], np.float32(255), out=result)
+        there |= {"OpenCV, float32, 3 channels": opencv, "OpenCV, grey bytes, then spread": opencv_bytes}
+    else:
+        absent["OpenCV"] = "opencv-python-headless not installed"
+    return there, absent
+
+
+def report(results):
+    threads, result = next(iter(results.items()))
+    share = result["share"]
+    slower = [[f"{100 * (row[key] - 1):+.1f}" for key in ("ratio", "low", "high")] for row in result["epochs"]]
+    rows = [[row["name"], number(row["median"])] + (["", ""] if row["name"] == MANUAL else
+                                                    [f"{middle} %", f"{low} .. {high} %"])
+            for row, (middle, low, high) in zip(result["epochs"], slower)]
+    parts = {name: f"{number(share[name])} ms ({100 * share[name] / share['step']:.1f} % of the step)"
+             for name in ("honest", "paper")}
+    return "\n".join([
+        "32 grey images of 64 x 64, turned, magnified and shifted into 3 channels of float32, on one thread:\n",
+        comparison(result["warp"]), absences(result["absent"]),
+        f"A training step takes {number(share['step'])} ms ({threads_in_words(threads)}). To augment its batch takes "
+        f"one thread {parts['honest']} with `Augmentation.honest()`, {parts['paper']} with `Augmentation.paper()`.\n",
+        "`model.fit` with augmentation, a step, against the same number of `train_on_batch` on one fixed batch:\n",
+        table(["", "ms a step", "slower by", "quartiles"], rows)])
+
+
+def draw(results, folder):
+    result = next(iter(results.values()))
+    figure, axes = canvas(size=(7, 0.75 + 0.34 * len(result["warp"])))
+    bars(axes[0, 0], result["warp"], "Augmenting 32 images on one thread", "ms (white tick: the best)")
+    save(figure, folder, "augmentation.png")
+    return [("augmentation.png", "Milliseconds to augment a batch, by library")]
+
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])

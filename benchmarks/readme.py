@@ -1,0 +1,92 @@
+"""The table of the project's README, made from results.json and never typed.
+
+    python -m benchmarks.readme             print it
+    python -m benchmarks.readme --write     put it between the two markers of README.md
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.measure import OURS, fastest
+from benchmarks.part import load
+from benchmarks.processes import ROOT
+from benchmarks.report import number, ratio, table, threads_in_words
+
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+
+
+def compared(what, rows, unit="ms"):
+    """Return the line of one comparison: ours, the fastest peer, how many times as long it takes."""
+    ours, peer = next(row for row in rows if row["name"] == OURS), fastest(rows)
+    if peer is None:
+        return [what, f"{number(ours['median'])} {unit}", "", "", ""]
+    return [what, f"{number(ours['median'])} {unit}", f"{number(peer['median'])} {unit}", peer["name"], ratio(peer)]
+
+
+def whole(what, measured, unit):
+    """Return the line of whole processes: {name: figure}, the smaller the better."""
+    peers = {name: value for name, value in measured.items() if name != OURS}
+    ours = f"{number(measured[OURS])} {unit}"
+    if not peers:
+        return [what, ours, "", "", ""]
+    name = min(peers, key=peers.get)
+    return [what, ours, f"{number(peers[name])} {unit}", name, f"{peers[name] / measured[OURS]:.2f}"]
+
+
+def lines(stored):
+    """Yield the lines of the table from what was measured."""
+    for threads, result in stored.get("step", {}).items():
+        yield compared(f"training step, batch 32, {threads_in_words(threads)}", result["rows"])
+    for threads, result in stored.get("inference", {}).items():
+        for n, rows in result["tables"].items():
+            yield compared(f"prediction, n = {n}, {threads_in_words(threads)}", rows)
+    for result in stored.get("recipe", {}).values():
+        for what, unit, key in (("wall time", "s", "wall"), ("processor time", "s", "processor")):
+            values = {name: sorted(p[key] for p in processes)[len(processes) // 2]
+                      for name, processes in result["measured"].items()}
+            yield whole(f"the whole recipe, {result['epochs']} epochs: {what}", values, unit)
+    for result in stored.get("pipeline", {}).values():
+        yield compared("augmenting 32 images, one thread", result["warp"])
+    for result in stored.get("memory", {}).values():
+        yield whole("memory while training", {name: trained for name, (_, trained) in result["memory"].items()}, "MB")
+
+
+def readme_table(stored):
+    """Return the table and the sentence under it."""
+    results = [result for part in stored.values() for result in part.values()]
+    machine = max((result["machine"] for result in results), key=lambda m: m["date"])
+    versions = [f"{label} {machine['versions'][name]}" for label, name in
+                (("PyTorch", "torch"), ("Keras", "keras"), ("JAX", "jax"), ("ONNX Runtime", "onnxruntime"),
+                 ("OpenCV", "opencv-python-headless")) if name in machine["versions"]]
+    text = table(["COV-19Net", "minicnn", "fastest peer", "which", "times minicnn (quartiles)"], list(lines(stored)))
+    text += (f"\nMeasured in turns on {machine['cpu']}, {machine['cores']} cores ({machine['date']}); "
+             f"{', '.join(versions)}. All peers, and how: [benchmarks/RESULTS.md](benchmarks/RESULTS.md).\n")
+    return text + ("\n**From a quick run: too short to quote.**\n" if any(r["quick"] for r in results) else "")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results.json")
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    chosen = parser.parse_args()
+    stored = load(chosen.results)
+    if not stored:
+        print(f"{chosen.results}: nothing measured yet. Run python -m benchmarks first.", file=sys.stderr)
+        return 1
+    text = readme_table(stored)
+    if not chosen.write:
+        print(text)
+        return 0
+    path = ROOT / "README.md"
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        print(f"README.md: expected the lines {BEGIN} and {END}, in this order.", file=sys.stderr)
+        return 1
+    path.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

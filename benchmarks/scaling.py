@@ -1,0 +1,107 @@
+"""How the cost of a training step grows with batch, image, filters and threads; and what other networks cost.
+
+    python -m benchmarks.scaling --rounds 5
+
+takes about eight minutes. minicnn and PyTorch channels_last take turns at every point. The curves are of COV-19Net, one
+size changed at a time: batch 32 (8 where the image grows), 64 x 64 images, 32 filters, all threads.
+"""
+
+import sys
+
+from benchmarks.measure import OURS, compare, interleave
+from benchmarks.networks import COV19NET, OTHERS, cov19net, noise, training_flops, weights
+from benchmarks.part import main
+from benchmarks.peers import build
+from benchmarks.report import COLOURS, absences, canvas, number, ratio, save, table, threads_in_words
+
+TITLE = "Scaling, and other networks"
+THREADS = "all"
+RIVAL = "PyTorch channels_last"
+LABELS = {"batch": "images in a batch", "side": "side of the image, pixels", "filters": "filters of each convolution",
+          "threads": "threads"}
+
+
+def points(threads, quick):
+    """Yield (panel, value, network, batch, threads) of every point."""
+    for batch in (1, 8, 32) if quick else (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+        yield "batch", batch, COV19NET, batch, threads
+    for side in (32, 64) if quick else (32, 48, 64, 96, 128, 192, 256):
+        yield "side", side, cov19net(side=side), 8, threads
+    for filters in (8, 32) if quick else (8, 16, 32, 48, 64, 96, 128):
+        yield "filters", filters, cov19net(filters=filters), 32, threads
+    for count in range(1, threads + 1):
+        yield "threads", count, COV19NET, 32, count
+
+
+def run(options):
+    rounds = options.rounds or (2 if options.quick else 5)
+    budget = 0.05 if options.quick else 0.3
+    names = [name for name in (OURS, RIVAL) if name not in options.without]
+    absent, measured, others = {}, [], []
+
+    def compared(network, batch, threads):
+        nonlocal absent
+        peers, absent = build(names, network, *noise(network, batch), batch, threads)
+        return compare(interleave({name: peer.train for name, peer in peers.items()}, rounds, budget))
+
+    for panel, value, network, batch, threads in points(options.threads, options.quick):
+        for row in compared(network, batch, threads):
+            measured.append(row | {"panel": panel, "value": value, "ms": row["median"] / batch,
+                                   "gflops": training_flops(network) * batch / row["median"] / 1e6})
+    for network in [COV19NET, *OTHERS]:
+        rows = compared(network, 32, options.threads)
+        others.append({"network": network.name, "parameters": sum(w.size for w in weights(network)),
+                       "mflop": training_flops(network) / 1e6, "rows": rows})
+    return {"points": measured, "others": others, "absent": absent}
+
+
+def report(results):
+    threads, result = next(iter(results.items()))
+    text = [f"A training step of COV-19Net, {threads_in_words(threads)}; GFLOP/s counted as if every operation were "
+            f"done. The last column is {RIVAL}'s time over minicnn's, median (quartiles).\n"]
+    rows = []
+    for point in result["points"]:
+        if point["name"] == OURS:
+            rival = next((p for p in result["points"] if p["name"] == RIVAL and p["panel"] == point["panel"]
+                          and p["value"] == point["value"]), None)
+            rows.append([f"{LABELS[point['panel']]}: {point['value']}", number(point["ms"]), number(point["gflops"]),
+                         ratio(rival) if rival else ""])
+    text.append(table(["", "ms an image", "GFLOP/s", "PyTorch over minicnn"], rows))
+    text.append("### Other networks\n\nA training step, batch 32.\n")
+    rows = [[other["network"], f"{other['parameters']:,}", number(other["mflop"]), number(other["rows"][0]["median"]),
+             *([number(other["rows"][1]["median"]), ratio(other["rows"][1])] if len(other["rows"]) > 1 else ["", ""])]
+            for other in result["others"]]
+    text.append(table(["", "parameters", "MFLOP an image", "minicnn, ms", f"{RIVAL}, ms", "ratio"], rows))
+    return "\n".join(text) + absences(result["absent"])
+
+
+def draw(results, folder):
+    result = next(iter(results.values()))
+    figure, axes = canvas(2, 2, size=(8.5, 5.6))
+    from matplotlib.ticker import LogLocator
+
+    for panel, (key, label) in zip(axes.flat, LABELS.items()):
+        for name, colour in ((RIVAL, COLOURS["peer"]), (OURS, COLOURS[OURS])):
+            here = [point for point in result["points"] if point["panel"] == key and point["name"] == name]
+            if here:
+                panel.plot([point["value"] for point in here], [point["ms"] for point in here], "o-", color=colour,
+                           markersize=4, linewidth=1.6, label=name)
+        values = sorted({point["value"] for point in result["points"] if point["panel"] == key})
+        if key == "threads":
+            panel.set(xlim=(0.7, max(values) + 0.3), ylim=(0, None))
+        else:               # costs grow by factors: show factors
+            panel.set_xscale("log", base=2)
+            panel.set_yscale("log")
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        panel.set_xticks(values, values)
+        panel.minorticks_off()
+        panel.set(xlabel=label, ylabel="ms an image")
+        panel.grid(color=COLOURS["faint"], linewidth=0.6)
+    axes[0, 0].legend(frameon=False)
+    save(figure, folder, "scaling.png")
+    return [("scaling.png", "Milliseconds of a training step for each image, by batch, side, filters and threads")]
+
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])
