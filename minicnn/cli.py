@@ -1,4 +1,4 @@
-"""The command line: `minicnn train`, `evaluate`, `predict`, `summary`, `data`, `doctor`.
+"""The command line: `minicnn train`, `evaluate`, `predict`, `summary`, `data`, `warmup`, `doctor`.
 
 Thin: each command reads its options, calls the room that does the work, and prints. Rooms are imported inside the
 commands, so that --help answers at once. Results go to stdout, progress and errors to stderr.
@@ -167,6 +167,12 @@ def _data_split(options):
                                  workers=options.workers, out=options.out, progress=not options.quiet))
 
 
+def _warmup(options):
+    from minicnn import warmup
+    facts = warmup.warm_up(options.dtype, progress=not options.quiet)
+    print(json.dumps(facts, allow_nan=False) if options.json else warmup.report(facts))
+
+
 def _doctor(options):
     from minicnn import doctor
     facts = doctor.examine()
@@ -195,6 +201,12 @@ def _parser():
                          help="what to describe (default: cov19net)")
     summary.add_argument("--plan", action="store_true", help="also print the steps in which the engine runs the layers")
     _data_options(commands)
+    warmup = _command(commands, "warmup", _warmup, "compile ahead what training and prediction need", """examples:
+  minicnn warmup                    for COV-19Net in float32; later commands then start at once
+  minicnn warmup --dtype float64    for networks of that dtype""")
+    warmup.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="default: %(default)s")
+    warmup.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    warmup.add_argument("--json", action="store_true", help="print JSON on stdout")
     doctor = _command(commands, "doctor", _doctor, "print versions, threads, the kernel cache and the speed reached")
     doctor.add_argument("--json", action="store_true", help="print JSON on stdout")
     return parser

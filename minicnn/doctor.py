@@ -18,11 +18,10 @@ def examine():
     """Return the facts as a dict fit for JSON: environment, extras, kernel_cache, gflops (by number of threads)."""
     with warnings.catch_warnings(record=True) as complaints:
         warnings.simplefilter("always")
-        from minicnn.kernels.jit import cache_folder
+        from minicnn.kernels.jit import cache_folder, contents
         folder = cache_folder()
-    files = [] if folder is None else [path for path in folder.rglob("*") if path.is_file()]
-    cache = {"folder": None if folder is None else str(folder), "files": len(files),
-             "bytes": sum(path.stat().st_size for path in files), "problem": str(complaints[0].message) if complaints else None}
+    cache = contents(folder) | {"trusted": folder is not None,
+                                "problem": str(complaints[0].message) if complaints else None}
     return {"environment": environment(),
             "extras": {name: importlib.util.find_spec(name) is not None for name in _EXTRAS},
             "kernel_cache": cache, "gflops": _gflops()}
@@ -58,11 +57,11 @@ def report(facts):
                                                                 "pillow")),
              f"machine        {versions['platform']} {versions['machine']}, {versions['cores']} cores available, "
              f"{versions['threads']} threads in use"]
-    if cache["problem"]:
-        lines.append(f"kernel cache   {printable(cache['problem'])}")
+    if cache["trusted"]:
+        lines.append(f"kernel cache   {printable(cache['folder'])}: trusted, {cache['kernels']} kernels, "
+                     f"{cache['bytes'] / 2**20:.1f} MiB" + ("" if cache["kernels"] else " (minicnn warmup fills it)"))
     else:
-        lines.append(f"kernel cache   {printable(cache['folder'])}: {cache['files']} files, "
-                     f"{cache['bytes'] / 2**20:.1f} MiB" + ("" if cache["files"] else " (kernels compile at first use)"))
+        lines.append(f"kernel cache   not trusted: {printable(cache['problem'])}")
     for threads, gflops in facts["gflops"].items():
         lines.append(f"speed          {gflops} GFLOP/s on {threads} thread{'s' if threads != '1' else ''} "
                      "(COV-19Net's second convolution, 32 images, best of 15)")

@@ -85,20 +85,20 @@ def private_folder(name, what, without):
     """Return the folder `name` of minicnn's caches, made with mode 0700 where missing, or None after one warning.
 
     It is `$MINICNN_CACHE_DIR/name`, else `$XDG_CACHE_HOME/minicnn/name`, else `~/.cache/minicnn/name`. A folder that
-    belongs to somebody else, that others can write to, or that is a symbolic link is not trusted; one that cannot be
-    written to is of no use. The warning says `what` is missing and how we go on `without` it.
+    belongs to somebody else, that others can write to or put another in place of, or that is a symbolic link is not
+    trusted; one that cannot be written to is of no use. The warning says `what` is missing and how we go on `without`.
     """
-    base = os.environ.get("MINICNN_CACHE_DIR")
-    if base is None:
-        cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        base = os.path.join(cache_home, "minicnn")
+    base = os.path.expanduser(os.environ.get("MINICNN_CACHE_DIR") or os.path.join(_cache_home(), "minicnn"))
     folder = Path(base) / name
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.lstat()
-        owned = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o022
-        if not stat.S_ISDIR(status.st_mode) or not owned:
-            warnings.warn(f"minicnn: {what} {folder} is not a folder of this user alone; {without}. "
+        if base.startswith("~"):
+            raise OSError(errno.ENOENT, "this user has no home folder")
+        folder = Path(os.path.realpath(base)) / name
+        for path in (folder.parent, folder):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        distrust = _distrust(folder)
+        if distrust:
+            warnings.warn(f"minicnn: {what} {folder} {distrust}; {without}. "
                           f"Remove it, or set MINICNN_CACHE_DIR to a folder of yours.", RuntimeWarning, stacklevel=3)
             return None
         with tempfile.TemporaryFile(dir=folder):
@@ -107,6 +107,23 @@ def private_folder(name, what, without):
         warnings.warn(f"minicnn: {what} {folder} cannot be used ({error.strerror}); {without}. "
                       f"Set MINICNN_CACHE_DIR to a folder of yours to keep it.", RuntimeWarning, stacklevel=3)
         return None
+
+
+def _cache_home():
+    """Return the folder of this user's caches; as the XDG specification has it, a relative one does not count."""
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    return folder if os.path.isabs(folder) else "~/.cache"
+
+
+def _distrust(folder):
+    """Return why somebody else could have put files into `folder`, or None."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        return "is not a folder of this user alone"
+    # Who may write to a folder above may put another folder in place of ours, unless its sticky bit is set (/tmp).
+    if any(above.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH for above in folder.parents):
+        return "lies in a folder that everybody can write to"
+    return None
 
 
 def _write_all(descriptor, data):

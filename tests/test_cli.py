@@ -131,6 +131,69 @@ def test_summary_and_doctor(finished, capsys):
     assert "GFLOP/s" in text and "kernel cache" in text and "threads in use" in text
 
 
+def test_warmup_says_what_it_does_and_where_the_code_is(capsys):
+    from minicnn.kernels.jit import FOLDER
+    assert main(["warmup"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Ready in ") and out.rstrip().endswith(f"MiB, in {FOLDER}")
+    assert "compiling: a step of training\n" in err and "compiling: prediction\n" in err
+    assert main(["warmup", "--quiet", "--json"]) == 0
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert set(facts) == {"dtype", "seconds", "folder", "kernels", "bytes"} and not err
+    assert facts["dtype"] == "float32" and facts["seconds"] > 0 and facts["folder"] == str(FOLDER)
+    assert facts["kernels"] == len(list(FOLDER.glob("*.nbc"))) > 5
+
+
+def test_warmup_says_that_nothing_is_kept(monkeypatch):
+    from minicnn import warmup
+    monkeypatch.setattr(warmup, "_parts", lambda dtype: {})
+    monkeypatch.setattr(warmup.jit, "FOLDER", None)
+    facts = warmup.warm_up(progress=False)
+    assert facts["folder"] is None and facts["kernels"] == 0
+    assert warmup.report(facts) == "Ready in 0.0 s, but nothing is kept: the warning says why."
+
+
+AFTER_WARMUP = """
+import gc, sys
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+from minicnn import Adam, cov19net
+from minicnn.cli import main
+
+def compiled():
+    kernels = [d for d in gc.get_objects() if isinstance(d, Dispatcher)]
+    return {(kernel.__module__, kernel.__name__, str(dtypes)) for kernel in kernels for dtypes in kernel.signatures}
+
+folder, data, image = sys.argv[1:]
+assert main(["warmup", "--quiet"]) == 0
+before = compiled()
+assert len(before) > 5
+for protocol in ("honest", "paper"):
+    assert main(["train", "--data", data, "--out", folder + protocol, "--protocol", protocol, "--epochs", "1",
+                 "--steps-per-epoch", "2", "--quiet"]) == 0
+    assert main(["evaluate", folder + protocol, "--data", data, "--quiet"]) == 0
+    assert main(["predict", folder + protocol, image]) == 0
+assert compiled() == before, compiled() - before
+
+assert main(["warmup", "--quiet", "--dtype", "float64"]) == 0
+before = compiled()
+model = cov19net(dtype="float64")
+model.compile(Adam(), "binary_crossentropy")
+for x in (np.zeros((5, 64, 64, 3), np.uint8), np.zeros((5, 64, 64, 3))):
+    model.fit(x, np.arange(5) % 2, epochs=1, progress=False)
+    model.predict(x)
+assert compiled() == before, compiled() - before
+"""
+
+
+def test_after_warmup_nothing_is_left_to_compile(collection, tmp_path):
+    image = next((collection.parent / "images").iterdir())
+    done = subprocess.run([sys.executable, "-c", AFTER_WARMUP, str(tmp_path / "run"), str(collection), str(image)],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_three_classes_train_from_folders(tmp_path, capsys):
     pixels = (uniforms(1, Stream.PHANTOM, 9, 2, 30 * 64 * 64).reshape(30, 64, 64) * 255).astype(np.uint8)
     for i, picture in enumerate(pixels):
