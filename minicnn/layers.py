@@ -12,10 +12,11 @@ A layer of your own needs no base class: `build(input_shape) -> output_shape` (s
 import numpy as np
 
 from minicnn.arrays import as_array, check_batch
+from minicnn.buffers import Buffers
 from minicnn.engines import get_engine
 from minicnn.errors import InputError, ShapeError
 from minicnn.initializers import INITIALIZERS, initialize
-from minicnn.parameter import Buffers, Parameter
+from minicnn.parameter import Parameter
 from minicnn.shapes import PADDINGS, pair, positive_int, window
 from minicnn.streams import Stream, uniforms
 
@@ -162,7 +163,7 @@ class Conv2D(Layer):
         self.kernel_initializer = _choice(kernel_initializer, INITIALIZERS, self.label, "kernel_initializer")
 
     def infer(self, input_shape):
-        (OH, OW), self._pads = _windows(self, input_shape, self.kernel_size)
+        (OH, OW), self.pads = _windows(self, input_shape, self.kernel_size)
         C, F = input_shape[2], self.filters
         return (OH, OW, F), [("kernel", self.kernel_size + (C, F), self.kernel_initializer), ("bias", (F,), "zeros")]
 
@@ -170,18 +171,18 @@ class Conv2D(Layer):
         x = self.accept(x)
         y = self.buffer("y", (len(x),) + self.output_shape)
         w, b = self.parameters
-        self.ops.conv2d(x, w.value, b.value, self.strides, self._pads, y)
+        self.ops.conv2d(x, w.value, b.value, self.strides, self.pads, y)
         self.remember(x)
         return y
 
     def backward(self, dy):
         dy, x = self.consume(dy)
         w, b = self.parameters
-        self.ops.conv2d_weight_gradient(dy, x, self.kernel_size, self.strides, self._pads, w.grad, b.grad)
+        self.ops.conv2d_weight_gradient(dy, x, self.kernel_size, self.strides, self.pads, w.grad, b.grad)
         if not self.needs_input_gradient:
             return None
         dx = self.buffer("dx", x.shape)
-        self.ops.conv2d_input_gradient(dy, w.value, x.shape[1:3], self.strides, self._pads, dx)
+        self.ops.conv2d_input_gradient(dy, w.value, x.shape[1:3], self.strides, self.pads, dx)
         return dx
 
     def flops(self):
@@ -204,7 +205,7 @@ class _Pool2D(Layer):
             raise InputError(f"{self.label}: pool_size {self.pool_size} has more than 65,536 positions.")
 
     def infer(self, input_shape):
-        (OH, OW), self._pads = _windows(self, input_shape, self.pool_size)
+        (OH, OW), self.pads = _windows(self, input_shape, self.pool_size)
         return (OH, OW, input_shape[2]), []
 
     def flops(self):
@@ -231,14 +232,14 @@ class MaxPool2D(_Pool2D):
         x = self.accept(x)
         y = self.buffer("y", (len(x),) + self.output_shape)
         switches = self.buffer("switches", y.shape, np.uint16)
-        self.ops.max_pool2d(x, self.pool_size, self.strides, self._pads, y, switches)
+        self.ops.max_pool2d(x, self.pool_size, self.strides, self.pads, y, switches)
         self.remember(switches)
         return y
 
     def backward(self, dy):
         dy, switches = self.consume(dy)
         dx = self.buffer("dx", (len(dy),) + self.input_shape)
-        self.ops.max_pool2d_gradient(dy, switches, self.input_shape[:2], self.pool_size, self.strides, self._pads, dx)
+        self.ops.max_pool2d_gradient(dy, switches, self.input_shape[:2], self.pool_size, self.strides, self.pads, dx)
         return dx
 
 
@@ -254,14 +255,14 @@ class AveragePool2D(_Pool2D):
     def forward(self, x):
         x = self.accept(x)
         y = self.buffer("y", (len(x),) + self.output_shape)
-        self.ops.average_pool2d(x, self.pool_size, self.strides, self._pads, y)
+        self.ops.average_pool2d(x, self.pool_size, self.strides, self.pads, y)
         self.remember(y)
         return y
 
     def backward(self, dy):
         dy, _ = self.consume(dy)
         dx = self.buffer("dx", (len(dy),) + self.input_shape)
-        self.ops.average_pool2d_gradient(dy, self.input_shape[:2], self.pool_size, self.strides, self._pads, dx)
+        self.ops.average_pool2d_gradient(dy, self.input_shape[:2], self.pool_size, self.strides, self.pads, dx)
         return dx
 
 

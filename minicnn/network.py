@@ -12,6 +12,7 @@ from minicnn.arrays import as_array
 from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
 from minicnn.layers import LAYERS, Layer
 from minicnn.shapes import parameter_count, positive_int
+from minicnn.steps import find_steps
 
 __all__ = ["Network"]
 
@@ -33,6 +34,7 @@ class Network:
     ----------
     shapes : list of tuple: the input shape of the first layer, then each layer's output shape
     parameters : list of Parameter, in the order of the layers
+    takes_pixels : bool; whether `forward` takes uint8 pixels, which its first step divides by 255 as it reads them
 
     Raises
     ------
@@ -63,6 +65,13 @@ class Network:
             if isinstance(layer, Layer):
                 layer.needs_input_gradient = i != self._first       # the layer may have been first elsewhere before
 
+        # Rows of (step, shape of its input, shape of its output, number of its last layer).
+        self._steps, i = [], 0
+        for step in find_steps(self.layers, engine):
+            i += len(step.layers)
+            self._steps.append((step, self.shapes[i - len(step.layers)], self.shapes[i], i - 1))
+        self.takes_pixels = self._steps[0][0].takes_pixels
+
     @property
     def output_shape(self):
         return self.shapes[-1]
@@ -72,24 +81,34 @@ class Network:
         return len(self.layers) - (type(self.layers[-1]).__name__ == head)
 
     def forward(self, x, depth=None, training=False, step_number=0):
-        """Run the first `depth` layers (all by default) on the batch x; the result is valid until the next call."""
-        for layer, shape in zip(self.layers[:depth], self.shapes[1:]):
+        """Run the first `depth` layers (all by default) on the batch x; the result is valid until the next call.
+
+        x may be uint8 pixels where the first step takes them (`takes_pixels`).
+        """
+        for layer in self.layers:
             if isinstance(layer, Layer):
                 layer.training, layer.step_number = training, step_number
-            y = layer.forward(x)
-            x = y if _is_ours(layer) else _checked_output(layer, y, (len(x),) + shape)
+        for step, _, output_shape, _ in self._steps_to(depth):
+            y = step.forward(x)
+            x = y if _is_ours(step) else _checked_output(step.layers[0], y, (len(x), *output_shape))
         return x
 
     def backward(self, dy, depth=None):
         """Run backward from layer `depth` to the first layer that learns; every parameter's `grad` is overwritten."""
         N = len(dy)
-        steps = list(zip(self.layers, self.shapes))[self._first:depth]
-        for layer, input_shape in steps[::-1]:
-            dy = layer.backward(dy)
-            if not _is_ours(layer):
+        for step, input_shape, _, last in self._steps_to(depth)[::-1]:
+            if last < self._first:
+                return
+            dy = step.backward(dy)
+            if not _is_ours(step):
+                layer = step.layers[0]
                 _check_gradients(layer)
-                if layer is not steps[0][0]:
-                    dy = _checked_input_gradient(layer, dy, (N,) + input_shape)
+                if layer is not self.layers[self._first]:
+                    dy = _checked_input_gradient(layer, dy, (N, *input_shape))
+
+    def _steps_to(self, depth):
+        """Return the steps that layers 0 .. depth-1 make: all, or all but those of the head, which is one layer."""
+        return self._steps if depth is None else [row for row in self._steps if row[3] < depth]
 
     def blame_forward(self, x, depth=None):
         """Raise NonFiniteError naming the first layer whose output for x is not finite, if there is one."""
@@ -114,13 +133,10 @@ class Network:
         return {f"{layer.name}/{p.name}": p for layer in self.layers for p in getattr(layer, "parameters", ())}
 
     def plan(self, head=None):
-        """Return the steps of one training pass: lists of layer names that run as one.
-
-        Today every layer is a step of its own, but for the head, which the loss takes over.
-        """
+        """Return the steps of one training pass: lists of layer names that run as one. The loss takes over the head."""
         depth = self.depth(head)
-        return [[layer.name] for layer in self.layers[:depth]] + \
-               [[layer.name, "loss"] for layer in self.layers[depth:]] + ([["loss"]] if depth == len(self.layers) else [])
+        return [[layer.name for layer in step.layers] for step, *_ in self._steps_to(depth)] + \
+               [[layer.name for layer in self.layers[depth:]] + ["loss"]]
 
     def rows(self):
         """Yield one dict a layer for the summary: name, type, output_shape, parameters, flops, bytes (of the output)."""
@@ -177,9 +193,9 @@ def _checked_shape(layer, shape):
     return tuple(int(size) for size in shape)
 
 
-def _is_ours(layer):
-    """Whether what a layer returns need not be checked; a subclass of ours is its author's."""
-    return type(layer) in LAYERS.values()
+def _is_ours(step):
+    """Whether what a step returns need not be checked; a subclass of a layer of ours is its author's."""
+    return len(step.layers) > 1 or type(step.layers[0]) in LAYERS.values()
 
 
 def _check_parameters(layer):

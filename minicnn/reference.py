@@ -18,6 +18,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 __all__ = ["im2col", "col2im", "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "max_pool2d", "max_pool2d_gradient", "average_pool2d", "average_pool2d_gradient",
            "flatten", "flatten_gradient", "dense", "dense_input_gradient", "dense_weight_gradient",
+           "conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient", "dense_relu",
+           "dense_relu_gradient",
            "relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient",
            "softmax", "softmax_gradient", "dropout",
            "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd",
@@ -402,6 +404,83 @@ def dropout(x, keep, rate):
     array([2., 0.])
     """
     return np.where(keep, x * x.dtype.type(1 / (1 - rate)), x.dtype.type(0))
+
+
+# ---- Several operations at once: what the fast engine does in one pass ------------------------------------------------
+# Their meaning is that of the operations one after another; so are their gradients, by the chain rule.
+
+def conv2d_relu(x, w, b, strides, pads):
+    """Return relu(conv2d(x, w, b)): shape (N, OH, OW, F).
+
+    >>> conv2d_relu(np.ones((1, 1, 1, 1)), np.full((1, 1, 1, 1), -2.0), np.ones(1), (1, 1), (0, 0, 0, 0)).item()
+    0.0
+    """
+    return relu(conv2d(x, w, b, strides, pads))
+
+
+def conv2d_relu_gradient(dy, y, x, w, strides, pads):
+    """Return (dx, dw, db) of `conv2d_relu`, from dy and its output y.
+
+    >>> ones = np.ones((1, 1, 1, 1))
+    >>> [float(d.item()) for d in conv2d_relu_gradient(3 * ones, ones, 2 * ones, 5 * ones, (1, 1), (0, 0, 0, 0))]
+    [15.0, 6.0, 3.0]
+    """
+    dz = relu_gradient(dy, y)
+    return (conv2d_input_gradient(dz, w, x.shape[1:3], strides, pads),
+            *conv2d_weight_gradient(dz, x, w.shape[:2], strides, pads))
+
+
+def conv2d_relu_pool(x, w, b, strides, pads):
+    """Return (y, switches) of 2x2 max pooling, in steps of 2, of relu(conv2d(x, w, b)).
+
+    The largest of four and its place are taken before ReLU: the two commute, and where ReLU leaves 0 no gradient passes
+    whatever the place. So also convolution, pooling, ReLU is this operation.
+
+    Returns
+    -------
+    y : ndarray, shape (N, OH // 2, OW // 2, F)
+    switches : ndarray of the same shape, uint8: 0 to 3, the place of the largest in its window
+
+    >>> x, one = np.arange(4.0).reshape(1, 2, 2, 1), np.ones((1, 1, 1, 1))
+    >>> [int(part.item()) for part in conv2d_relu_pool(x, one, np.zeros(1), (1, 1), (0, 0, 0, 0))]
+    [3, 3]
+    """
+    y, switches = max_pool2d(conv2d(x, w, b, strides, pads), (2, 2), (2, 2), (0, 0, 0, 0))
+    return relu(y), switches.astype(np.uint8)
+
+
+def conv2d_relu_pool_gradient(dy, y, switches, x, w, strides, pads):
+    """Return (dx, dw, db) of `conv2d_relu_pool`, from dy, its output y and its switches.
+
+    >>> x, one = np.arange(4.0).reshape(1, 2, 2, 1), np.ones((1, 1, 1, 1))
+    >>> dx, _, _ = conv2d_relu_pool_gradient(one, 3 * one, np.full((1, 1, 1, 1), 3, np.uint8), x, one, (1, 1), (0,) * 4)
+    >>> dx.ravel()
+    array([0., 0., 0., 1.])
+    """
+    (N, H, W, C), (KH, KW, _, F), (SH, SW), (top, bottom, left, right) = x.shape, w.shape, strides, pads
+    size = (top + H + bottom - KH) // SH + 1, (left + W + right - KW) // SW + 1
+    dz = max_pool2d_gradient(relu_gradient(dy, y), switches, size, (2, 2), (2, 2), (0, 0, 0, 0))
+    return (conv2d_input_gradient(dz, w, (H, W), strides, pads),
+            *conv2d_weight_gradient(dz, x, (KH, KW), strides, pads))
+
+
+def dense_relu(x, w, b):
+    """Return relu(dense(x, w, b)): shape (N, F).
+
+    >>> dense_relu(np.ones((1, 1)), np.array([[2.0, -2.0]]), np.zeros(2))
+    array([[2., 0.]])
+    """
+    return relu(dense(x, w, b))
+
+
+def dense_relu_gradient(dy, y, x, w):
+    """Return (dx, dw, db) of `dense_relu`, from dy and its output y.
+
+    >>> dense_relu_gradient(np.full((1, 2), 3.0), np.array([[2.0, 0.0]]), np.ones((1, 1)), np.array([[2.0, -2.0]]))[0]
+    array([[6.]])
+    """
+    dz = relu_gradient(dy, y)
+    return dense_input_gradient(dz, w), *dense_weight_gradient(dz, x)
 
 
 # ---- Losses: from logits, with the gradient --------------------------------------------------------------------------

@@ -134,6 +134,23 @@ def _dense_weight_gradient(case, dtype):
     return case.normals(N, case.F, dtype=dtype), case.normals(N, case.H * case.C, dtype=dtype)
 
 
+def _fused_gradient(forward, inputs):
+    """The gradient of a fused operation: its output's and switches' own, so that masks and places are real."""
+    def gradient_inputs(case, dtype):
+        x, w, b, *rest = inputs(case, dtype)
+        outputs = forward(x, w, b, *rest)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return case.normals(*outputs[0].shape, dtype=dtype), *outputs, x, w, *rest
+    return gradient_inputs
+
+
+def _conv2d_to_pool(case, dtype):
+    """The inputs of a convolution of which 2x2 pooling leaves something: at least two outputs each way."""
+    rows, columns = case.axes
+    grow = [max(0, 2 - axis.out) * stride for axis, stride in zip((rows, columns), case.strides)]
+    return _conv2d(case._replace(H=case.H + grow[0], W=case.W + grow[1]), dtype)
+
+
 def _activation(case, dtype):
     return 3 * case.normals(*case.x_shape, dtype=dtype),
 
@@ -172,6 +189,10 @@ OPERATIONS = {
     "max_pool2d": _pool, "max_pool2d_gradient": _max_pool2d_gradient,
     "average_pool2d": _pool, "average_pool2d_gradient": _average_pool2d_gradient,
     "dense": _dense, "dense_input_gradient": _dense_input_gradient, "dense_weight_gradient": _dense_weight_gradient,
+    "conv2d_relu": _conv2d, "conv2d_relu_gradient": _fused_gradient(reference.conv2d_relu, _conv2d),
+    "conv2d_relu_pool": _conv2d_to_pool,
+    "conv2d_relu_pool_gradient": _fused_gradient(reference.conv2d_relu_pool, _conv2d_to_pool),
+    "dense_relu": _dense, "dense_relu_gradient": _fused_gradient(reference.dense_relu, _dense),
     "relu": _activation, "relu_gradient": _gradient_of(reference.relu),
     "sigmoid": _activation, "sigmoid_gradient": _gradient_of(reference.sigmoid),
     "tanh": _activation, "tanh_gradient": _gradient_of(reference.tanh),

@@ -5,7 +5,8 @@ import pytest
 
 from minicnn.arrays import as_array, check_finite
 from minicnn.errors import InputError
-from minicnn.parameter import Buffers, Parameter
+from minicnn.buffers import Buffers
+from minicnn.parameter import Parameter
 
 
 def test_a_plain_array_is_taken_as_it_is():

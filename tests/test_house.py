@@ -10,13 +10,13 @@ import minicnn
 ROOT = Path(minicnn.__file__).parent
 FLOORS = {
     0: "shapes errors",
-    1: "reference kernels arrays files progress",
+    1: "reference kernels arrays buffers files progress",
     2: "engines parameter initializers losses streams",
     3: "layers optimizers",
-    4: "network weights",
+    4: "steps network weights",
     5: "training metrics data figures",
     6: "model networks",
-    7: "runs experiment doctor report cli __main__",
+    7: "runs experiment doctor warmup report cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

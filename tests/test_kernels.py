@@ -31,7 +31,9 @@ EXACT = ["max_pool2d", "relu", "relu_gradient", "sigmoid_gradient", "tanh_gradie
 # to 128 terms in a row.
 SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "dense", "dense_input_gradient", "max_pool2d_gradient",
                       "average_pool2d", "average_pool2d_gradient"], 8) \
-    | dict.fromkeys(["conv2d_weight_gradient", "dense_weight_gradient"], 24)
+    | dict.fromkeys(["conv2d_relu", "dense_relu"], 8) \
+    | dict.fromkeys(["conv2d_weight_gradient", "dense_weight_gradient", "dense_relu_gradient", "conv2d_relu_gradient",
+                     "conv2d_relu_pool_gradient"], 24)
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +64,8 @@ def widened(inputs):
 # ---- The same operation under the same name --------------------------------------------------------------------------
 
 OUTPUTS = {"conv2d_weight_gradient": "dw db", "dense_weight_gradient": "dw db", "max_pool2d": "y switches",
+           "conv2d_relu_pool": "y switches", "conv2d_relu_gradient": "dx dw db", "conv2d_relu_pool_gradient": "dx dw db",
+           "dense_relu_gradient": "dx dw db",
            "adam": "w_new m_new v_new", "sgd": "w_new velocity_new"} \
     | dict.fromkeys(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error"], "losses dz")
 
@@ -76,7 +80,8 @@ def test_a_kernel_takes_the_inputs_of_the_specification_and_then_its_outputs(nam
 def test_every_operation_has_a_kernel():
     assert set(kernels.__all__) == set(OPERATIONS)
     assert set(EXACT) | set(SUMS) | {"sigmoid", "tanh", "softmax", "softmax_gradient", "binary_crossentropy",
-                                     "categorical_crossentropy", "mean_squared_error"} == set(OPERATIONS)
+                                     "categorical_crossentropy", "mean_squared_error",
+                                     "conv2d_relu_pool"} == set(OPERATIONS)
 
 
 @each_dtype

@@ -1,98 +1,157 @@
-"""The dense layer and its gradients: matrix products in tiles, split into panels of columns.
+"""The dense layer and its gradients: matrix products in tiles, in blocks that share no output.
 
-One panel is 16 columns of float32 (8 of float64); panels share no output, so the threads divide them. Each output is
-summed by the same operations in the same order whatever the batch, so a sample's result does not depend on its company.
+    forward           y = x @ w + b       a unit is 256 rows of w: their part of the sum, for all samples; then the parts
+                                          are added in order, in float64
+    input gradient    dx^T = w @ dy^T     a unit is 64 rows of w; 16 samples lie side by side in a vector
+    weight gradient   dw = x^T @ dy       a unit is 64 rows of dw
+
+So a row of w is read once for all samples, and from few threads or many, alone or in a batch, each number is summed by
+the same operations in the same order. No BLAS: its sums depend on its threads, and its second thread goes on spinning
+for milliseconds after each product.
 """
 
 import numpy as np
 
+from minicnn.kernels.activations import relu_gradient
+from minicnn.kernels.board import claim, places
 from minicnn.kernels.jit import kernel
-from minicnn.kernels.threads import run
-from minicnn.kernels.tiles import (OUTER_TERMS, add_tile_to_float64, in_panels, outer_tile, panel_columns, product_tile,
-                                   store_tile)
+from minicnn.kernels.simd import pointer
+from minicnn.kernels.threads import run, workspace
+from minicnn.kernels.tiles import ROWS, columns_of, in_panels, panel_of, product_tile, row_terms
 
-__all__ = ["dense", "dense_input_gradient", "dense_weight_gradient"]
+__all__ = ["dense", "dense_relu", "dense_input_gradient", "dense_weight_gradient", "dense_relu_gradient"]
+
+_TERMS = 256                    # rows of w in a unit of the forward product: 16 columns of them are half of a first cache
+_BLOCK = 64                     # rows of w in a unit of the gradients
 
 
 def dense(x, w, b, y):
     """Write y = x @ w + b; shapes (N, D), (D, F), (F,), (N, F). See reference.dense."""
+    _dense(x, w, b, False, y)
+
+
+def dense_relu(x, w, b, y):
+    """Write y = max(x @ w + b, 0). See reference.dense_relu."""
+    _dense(x, w, b, True, y)
+
+
+def _dense(x, w, b, rectified, y):
+    (N, D), F = x.shape, w.shape[1]
     packed, wide = in_panels(w)
-    panel = 64 // w.itemsize
-    run(_dense_panels, wide // panel, x.reshape(-1), packed, wide, b, x.shape[0], x.shape[1], y)
+    blocks = -(-D // _TERMS)
+    parts = workspace("parts", (blocks, -(-N // ROWS) * ROWS * wide), w.dtype)
+    run(_dense_parts, blocks, x.reshape(-1), packed, wide, row_terms(_TERMS), N, D, parts)
+    run(_add_parts, -(-N // ROWS), parts, wide, b, rectified, y, scratch=wide, dtype=np.float64)
 
 
 @kernel
-def _dense_panels(x, w, wide, b, N, D, y, start, stop):
-    panel = panel_columns(x)
-    out = np.empty(4 * panel, x.dtype)
-    for j in range(start * panel, stop * panel, panel):
-        for n in range(0, N, 4):
-            # The last rows repeat the last sample: computed, not stored.
-            tile = product_tile(x, n * D, min(n + 1, N - 1) * D, min(n + 2, N - 1) * D, min(n + 3, N - 1) * D,
-                                1, D, 0, w, j, wide)
-            store_tile(out, 0, panel, 2 * panel, 3 * panel, tile)
-            for r in range(min(4, N - n)):
-                for f in range(min(panel, len(b) - j)):
-                    y[n + r, j + f] = out[r * panel + f] + b[j + f]
+def _dense_parts(x, w, wide, terms, N, D, parts, scratch, board, lane):
+    panel, at, samples, rows, offsets, sums = (panel_of(x), places(board, lane), pointer(x, 0), pointer(w, 0),
+                                               pointer(terms, 0), pointer(parts, 0))
+    k = claim(board, lane)
+    while k >= 0:
+        first = k * _TERMS
+        for n in range(0, N, ROWS):
+            for r in range(ROWS):
+                at[r] = min(n + r, N - 1) * D + first       # past the last sample, the last again
+            for j in range(0, wide, panel):
+                product_tile(samples, at, offsets, min(_TERMS, D - first), rows, first * wide + j, wide, sums,
+                             k * parts.shape[1] + n * wide + j, wide)
+        k = claim(board, lane)
+
+
+@kernel
+def _add_parts(parts, wide, b, rectified, y, scratch, board, lane):
+    """Write each sample's sum over the parts, in order, plus the bias; eight samples a unit."""
+    (N, F), total, zero = y.shape, scratch[lane], y.dtype.type(0)
+    unit = claim(board, lane)
+    while unit >= 0:
+        for n in range(unit * ROWS, min((unit + 1) * ROWS, N)):
+            for f in range(F):
+                total[f] = b[f]
+            for k in range(parts.shape[0]):
+                for f in range(F):
+                    total[f] += parts[k, n * wide + f]
+            for f in range(F):
+                value = y.dtype.type(total[f])
+                y[n, f] = zero if rectified and value <= zero else value        # NaN passes
+        unit = claim(board, lane)
 
 
 def dense_input_gradient(dy, w, dx):
     """Write dx = dy @ w^T; shapes (N, F), (D, F), (N, D). See reference.dense_input_gradient."""
-    panel = 64 // w.itemsize
-    run(_dense_input_gradient_panels, -(-w.shape[0] // panel), dy.reshape(-1), w, dy.shape[0], dx)
+    (N, F), D = dy.shape, w.shape[0]
+    panel = columns_of(w.dtype)
+    across = workspace("dy across", (F, -(-N // panel) * panel), w.dtype)
+    across[:, :N] = dy.T
+    across[:, N:] = 0
+    run(_dense_input_gradient_rows, -(-D // _BLOCK), across.reshape(-1), across.shape[1], w.reshape(-1), row_terms(F), N,
+        D, dx, scratch=ROWS * panel, dtype=w.dtype)
 
 
 @kernel
-def _dense_input_gradient_panels(dy, w, N, dx, start, stop):
-    D, F = w.shape
-    panel = panel_columns(dy)
-    rows = np.zeros(F * panel, w.dtype)       # 16 rows of w, transposed: a panel of w^T
-    out = np.empty(4 * panel, dy.dtype)
-    for d0 in range(start * panel, min(stop * panel, D), panel):
-        n_rows = min(panel, D - d0)
-        for d in range(n_rows):
-            for f in range(F):
-                rows[f * panel + d] = w[d0 + d, f]
-        for n in range(0, N, 4):
-            tile = product_tile(dy, n * F, min(n + 1, N - 1) * F, min(n + 2, N - 1) * F, min(n + 3, N - 1) * F,
-                                1, F, 0, rows, 0, panel)
-            store_tile(out, 0, panel, 2 * panel, 3 * panel, tile)
-            for r in range(min(4, N - n)):
-                for d in range(n_rows):
-                    dx[n + r, d0 + d] = out[r * panel + d]
+def _dense_input_gradient_rows(dy, wide, w, terms, N, D, dx, scratch, board, lane):
+    F, panel, at, out = len(terms), panel_of(w), places(board, lane), pointer(scratch, lane * scratch.shape[1])
+    rows, offsets, across = pointer(w, 0), pointer(terms, 0), pointer(dy, 0)
+    unit = claim(board, lane)
+    while unit >= 0:
+        for d in range(unit * _BLOCK, min((unit + 1) * _BLOCK, D), ROWS):
+            for r in range(ROWS):
+                at[r] = min(d + r, D - 1) * F
+            for j in range(0, wide, panel):
+                product_tile(rows, at, offsets, F, across, j, wide, out, 0, panel)
+                for n in range(min(panel, N - j)):
+                    for r in range(min(ROWS, D - d)):
+                        dx[j + n, d + r] = out[r * panel + n]
+        unit = claim(board, lane)
 
 
 def dense_weight_gradient(dy, x, dw, db):
     """Write dw = x^T @ dy and db = the sum of dy's rows; shapes (N, F), (N, D), (D, F), (F,)."""
+    (N, D), F = x.shape, dy.shape[1]
     packed, wide = in_panels(dy)
-    rows = np.arange(x.shape[0]) * x.shape[1]
-    run(_dense_weight_gradient_rows, -(-x.shape[1] // 4), packed, wide, x.reshape(-1), rows, x.shape[1], dw, grain=8)
+    run(_dense_weight_gradient_rows, -(-D // _BLOCK), packed, wide, x.reshape(-1), row_terms(N, D), D, F, dw.reshape(-1),
+        scratch=ROWS * columns_of(x.dtype), dtype=x.dtype)
     _sum_rows(dy, db)
 
 
 @kernel
-def _dense_weight_gradient_rows(dy, wide, x, rows, D, dw, start, stop):
-    F = dw.shape[1]
-    N = len(rows)
-    panel = panel_columns(x)
-    total = np.empty(4 * panel)
-    for k in range(start * 4, min(stop * 4, D), 4):
-        k1, k2, k3 = min(k + 1, D - 1), min(k + 2, D - 1), min(k + 3, D - 1)
-        for j in range(0, wide, panel):
-            total[:] = 0
-            for p in range(0, N, OUTER_TERMS):
-                tile = outer_tile(x, rows, p, min(p + OUTER_TERMS, N), 0, k, k1, k2, k3, dy, j, wide)
-                add_tile_to_float64(total, 0, panel, tile, x)
-            for r in range(min(4, D - k)):
-                for f in range(min(panel, F - j)):
-                    dw[k + r, j + f] = total[r * panel + f]
+def _dense_weight_gradient_rows(dy, wide, x, terms, D, F, dw, scratch, board, lane):
+    panel, at, out = panel_of(x), places(board, lane), pointer(scratch, lane * scratch.shape[1])
+    samples, offsets, gradient, dw_at, N = pointer(x, 0), pointer(terms, 0), pointer(dy, 0), pointer(dw, 0), len(terms)
+    unit = claim(board, lane)
+    while unit >= 0:
+        for d in range(unit * _BLOCK, min((unit + 1) * _BLOCK, D), ROWS):
+            for r in range(ROWS):
+                at[r] = min(d + r, D - 1)
+            for j in range(0, wide, panel):
+                if d + ROWS <= D and j + panel <= F:
+                    product_tile(samples, at, offsets, N, gradient, j, wide, dw_at, d * F + j, F)
+                    continue
+                product_tile(samples, at, offsets, N, gradient, j, wide, out, 0, panel)
+                for r in range(min(ROWS, D - d)):
+                    for f in range(min(panel, F - j)):
+                        dw[(d + r) * F + j + f] = out[r * panel + f]
+        unit = claim(board, lane)
 
 
 @kernel
 def _sum_rows(dy, db):
-    total = np.zeros(len(db))
-    for n in range(dy.shape[0]):
-        for f in range(len(db)):
-            total[f] += dy[n, f]
+    """Write the sum of dy's rows, in order, in float64; one column after another."""
     for f in range(len(db)):
-        db[f] = total[f]
+        total = 0.0
+        for n in range(dy.shape[0]):
+            total += dy[n, f]
+        db[f] = total
+
+
+def dense_relu_gradient(dy, y, x, w, dx, dw, db):
+    """Write dx, dw and db of `dense_relu` from dy and its output y. See reference.dense_relu_gradient.
+
+    Where dx is None it is not computed.
+    """
+    masked = workspace("masked dy", dy.shape, dy.dtype)
+    relu_gradient(dy, y, masked)
+    dense_weight_gradient(masked, x, dw, db)
+    if dx is not None:
+        dense_input_gradient(masked, w, dx)

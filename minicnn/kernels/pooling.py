@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minicnn.kernels.board import claim
 from minicnn.kernels.jit import device, kernel
 from minicnn.kernels.threads import run
 
@@ -21,9 +22,10 @@ def max_pool2d(x, pool_size, strides, pads, y, switches):
 
 
 @kernel
-def _max_pool2d_images(x, pool_size, strides, pads, y, switches, start, stop):
+def _max_pool2d_images(x, pool_size, strides, pads, y, switches, scratch, board, lane):
     _, OH, OW, C = y.shape
-    for n in range(start, stop):
+    n = claim(board, lane)
+    while n >= 0:
         for oh in range(OH):
             h0, h1, top = _clip(oh, strides[0], pads[0], pool_size[0], x.shape[1])
             for ow in range(OW):
@@ -40,23 +42,27 @@ def _max_pool2d_images(x, pool_size, strides, pads, y, switches, start, stop):
                             wins = value > best or value != value     # the second: value is NaN
                             y[n, oh, ow, c] = value if wins else best
                             switches[n, oh, ow, c] = k if wins else switches[n, oh, ow, c]
+        n = claim(board, lane)
 
 
 def max_pool2d_gradient(dy, switches, image_size, pool_size, strides, pads, dx):
     """Add each dy to the pixel of dx (N, H, W, C) that its switch names; all other pixels are 0."""
-    run(_max_pool2d_gradient_images, dy.shape[0], dy, switches, pool_size, strides, pads, dx)
+    run(_max_pool2d_gradient_images, dy.shape[0], dy, switches, pool_size, strides, pads, dx, scratch=dx[0].size,
+        dtype=np.float64)
 
 
 @kernel
-def _max_pool2d_gradient_images(dy, switches, pool_size, strides, pads, dx, start, stop):
+def _max_pool2d_gradient_images(dy, switches, pool_size, strides, pads, dx, scratch, board, lane):
     _, OH, OW, C = dy.shape
     _, H, W, _ = dx.shape
     # Where windows overlap one pixel may win thousands of them: in float32 that sum was off by 4e-5 (64 x 64, stride 1).
     overlap = strides[0] < pool_size[0] or strides[1] < pool_size[1]
-    total = np.empty((H, W, C) if overlap else (1, 1, 1))
-    for n in range(start, stop):
+    total = scratch[lane, :H * W * C].reshape(H, W, C)
+    n = claim(board, lane)
+    while n >= 0:
         dx[n] = 0
-        total[:] = 0
+        if overlap:
+            total[:] = 0
         for oh in range(OH):
             for ow in range(OW):
                 for c in range(C):
@@ -72,18 +78,20 @@ def _max_pool2d_gradient_images(dy, switches, pool_size, strides, pads, dx, star
                 for w in range(W):
                     for c in range(C):
                         dx[n, h, w, c] = total[h, w, c]
+        n = claim(board, lane)
 
 
 def average_pool2d(x, pool_size, strides, pads, y):
     """Write the mean of every window of x (N, H, W, C), over the pixels inside the image, to y."""
-    run(_average_pool2d_images, x.shape[0], x, pool_size, strides, pads, y)
+    run(_average_pool2d_images, x.shape[0], x, pool_size, strides, pads, y, scratch=x.shape[3], dtype=np.float64)
 
 
 @kernel
-def _average_pool2d_images(x, pool_size, strides, pads, y, start, stop):
+def _average_pool2d_images(x, pool_size, strides, pads, y, scratch, board, lane):
     _, OH, OW, C = y.shape
-    total = np.empty(C)
-    for n in range(start, stop):
+    total = scratch[lane, :C]
+    n = claim(board, lane)
+    while n >= 0:
         for oh in range(OH):
             h0, h1, top = _clip(oh, strides[0], pads[0], pool_size[0], x.shape[1])
             for ow in range(OW):
@@ -96,19 +104,22 @@ def _average_pool2d_images(x, pool_size, strides, pads, y, start, stop):
                 count = (h1 - h0) * (w1 - w0)
                 for c in range(C):
                     y[n, oh, ow, c] = total[c] / count
+        n = claim(board, lane)
 
 
 def average_pool2d_gradient(dy, image_size, pool_size, strides, pads, dx):
     """Add to each pixel of dx (N, H, W, C) its share of every window it lies in."""
-    run(_average_pool2d_gradient_images, dy.shape[0], dy, pool_size, strides, pads, dx)
+    run(_average_pool2d_gradient_images, dy.shape[0], dy, pool_size, strides, pads, dx, scratch=dx[0].size,
+        dtype=np.float64)
 
 
 @kernel
-def _average_pool2d_gradient_images(dy, pool_size, strides, pads, dx, start, stop):
+def _average_pool2d_gradient_images(dy, pool_size, strides, pads, dx, scratch, board, lane):
     _, OH, OW, C = dy.shape
     _, H, W, _ = dx.shape
-    total = np.empty((H, W, C))
-    for n in range(start, stop):
+    total = scratch[lane, :H * W * C].reshape(H, W, C)
+    n = claim(board, lane)
+    while n >= 0:
         total[:] = 0
         for oh in range(OH):
             h0, h1, top = _clip(oh, strides[0], pads[0], pool_size[0], H)
@@ -123,3 +134,4 @@ def _average_pool2d_gradient_images(dy, pool_size, strides, pads, dx, start, sto
             for w in range(W):
                 for c in range(C):
                     dx[n, h, w, c] = total[h, w, c]
+        n = claim(board, lane)

@@ -1,29 +1,57 @@
 """Vectors for numba: LLVM's own, so that a kernel written in Python keeps its accumulators in registers.
 
-A vector holds `width(array)` numbers: 8 of float32 or 4 of float64 (one AVX register; LLVM lowers the same vectors to
-SSE or NEON where the CPU has no AVX). Arrays are one-dimensional and C-contiguous; indices count elements and are not
-checked: kernels trust, the public doors check. No load or store needs alignment beyond that of one element.
+A vector fills one register of this CPU: 64 bytes with AVX-512, 32 with AVX, 16 elsewhere (SSE, NEON). It holds
+`width(a)` numbers of a's type. `a` is a one-dimensional C-contiguous array or, in inner loops, a pointer: numba counts
+the references to each array that a function is given, atomically, at more than the cost of a tile's products. Indices
+count elements and are not checked: kernels trust, the public doors check. No load or store needs alignment beyond that
+of one element, but one that crosses a line of 64 bytes costs two; so workspaces begin on such a line (buffers.py).
 
-    v = load(a, i)            a[i : i + width]
-    store(a, i, v)            a[i : i + width] = v
-    broadcast(a, i)           a[i] in every lane
-    splat(a, s)               the number s in every lane, as a vector of a's kind
-    fma(u, v, w)              u v + w, rounded once
-    add(u, v)                 u + v
-    add_to_float64(a, i, v)   a[i : i + width] += v, a being float64
+    p = pointer(a, i)              the address of a.flat[i]; p[j] is a.flat[i + j], also p[j] = s
+    v = load(a, i)                 a[i : i + width]
+    store(a, i, v)                 a[i : i + width] = v
+    broadcast(a, i)                a[i] in every lane
+    splat(a, s)                    the number s in every lane, as a vector of a's kind
+    zeros(a)                       0 in every lane
+    fma(u, v, w)                   u v + w, rounded once
+    add(u, v)   subtract(u, v)     u + v   u - v
+    multiply(u, v)   divide(u, v)  u v   u / v
+    root(v)                        the square root
+    maximum(u, v)                  the larger one; NaN where either is NaN
+    rectify(v)                     max(v, 0); NaN for NaN
+    where_positive(u, a)           a where u > 0, else 0 (also where u is NaN): the gradient of a ReLU with output u
+    choose(u, v, a, b)             a where u > v or u is NaN, else b: what a running maximum asks of a newcomer u
+    total(v)                       the sum of all lanes, by halves: (lower half) + (upper half), and so on
+    add_to_float64(a, i, v)        a[i : i + width] += v, a being float64
+    store_bytes(a, i, v)           a[i : i + width] = v as whole numbers, a being uint8
 
 A fused multiply-add is asked for by name and never left to the compiler, so the same sum has the same bits in a vector,
 in a tail and on its own.
 """
 
-from llvmlite import ir
+import os
+
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-__all__ = ["load", "store", "broadcast", "splat", "fma", "add", "add_to_float64", "width"]
+__all__ = ["pointer", "load", "store", "broadcast", "splat", "zeros", "fma", "add", "subtract", "multiply", "divide", "root", "maximum", "rectify", "where_positive", "choose", "total",
+           "add_to_float64", "store_bytes", "width", "REGISTER_BYTES"]
 
-_BYTES = 32
+
+def _register_bytes():
+    """Return the size of this CPU's vector registers; MINICNN_VECTOR_BYTES (16, 32 or 64) overrides it, for tests."""
+    wanted = os.environ.get("MINICNN_VECTOR_BYTES")
+    if wanted in ("16", "32", "64"):
+        return int(wanted)
+    try:
+        features = binding.get_host_cpu_features()
+    except RuntimeError:        # LLVM does not know this CPU
+        return 16
+    return 64 if features.get("avx512f") and features.get("avx512vl") else 32 if features.get("avx") else 16
+
+
+REGISTER_BYTES = _register_bytes()
 
 
 class Vector(types.Type):
@@ -31,7 +59,7 @@ class Vector(types.Type):
 
     def __init__(self, element):
         self.element = element
-        self.lanes = _BYTES // (element.bitwidth // 8)
+        self.lanes = REGISTER_BYTES // (element.bitwidth // 8)
         super().__init__(name=f"vector({element} x {self.lanes})")
 
 
@@ -48,8 +76,9 @@ def _llvm(kind, element=None):
 
 
 def _pointer(context, builder, array_type, array, index, as_type):
-    """Return the address of array[index] as a pointer to `as_type`."""
-    data = context.make_array(array_type)(context, builder, array).data
+    """Return the address of array[index], array being an array or a pointer, as a pointer to `as_type`."""
+    is_pointer = isinstance(array_type, types.CPointer)
+    data = array if is_pointer else context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), as_type.as_pointer())
 
 
@@ -62,6 +91,14 @@ def _splat(builder, scalar, kind):
     one = builder.insert_element(ir.Constant(_llvm(kind), ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), kind.lanes), [0] * kind.lanes)
     return builder.shuffle_vector(one, ir.Constant(_llvm(kind), ir.Undefined), lanes)
+
+
+@intrinsic
+def pointer(typing, array, index):
+    def build(context, builder, signature, arguments):
+        element = context.get_data_type(array.dtype)
+        return _pointer(context, builder, signature.args[0], *arguments, element)
+    return types.CPointer(array.dtype)(array, types.intp), build
 
 
 @intrinsic
@@ -104,6 +141,15 @@ def splat(typing, array, scalar):
 
 
 @intrinsic
+def zeros(typing, array):
+    kind = Vector(array.dtype)
+
+    def build(context, builder, signature, arguments):
+        return ir.Constant(_llvm(kind), [0.0] * kind.lanes)
+    return kind(array), build
+
+
+@intrinsic
 def fma(typing, u, v, w):
     def build(context, builder, signature, arguments):
         vector = _llvm(u)
@@ -113,11 +159,76 @@ def fma(typing, u, v, w):
     return u(u, v, w), build
 
 
+def _arithmetic(operation):
+    """Return the intrinsic of an operation on two vectors, by the name of its LLVM instruction."""
+    @intrinsic
+    def operate(typing, u, v):
+        def build(context, builder, signature, arguments):
+            return getattr(builder, operation)(*arguments)
+        return u(u, v), build
+    return operate
+
+
+add, subtract, multiply, divide = (_arithmetic(name) for name in ("fadd", "fsub", "fmul", "fdiv"))
+
+
 @intrinsic
-def add(typing, u, v):
+def root(typing, v):
     def build(context, builder, signature, arguments):
-        return builder.fadd(*arguments)
+        name = f"llvm.sqrt.v{v.lanes}f{v.element.bitwidth}"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_llvm(v), [_llvm(v)]), name)
+        return builder.call(function, arguments)
+    return v(v), build
+
+
+def _wins(builder, new, old):
+    """Return, lane by lane, whether new > old or new is NaN: then, and only then, a running maximum changes hands."""
+    return builder.or_(builder.fcmp_ordered(">", new, old), builder.fcmp_unordered("uno", new, new))
+
+
+@intrinsic
+def maximum(typing, u, v):
+    def build(context, builder, signature, arguments):
+        return builder.select(_wins(builder, *arguments), *arguments)
     return u(u, v), build
+
+
+@intrinsic
+def choose(typing, u, v, a, b):
+    def build(context, builder, signature, arguments):
+        return builder.select(_wins(builder, *arguments[:2]), *arguments[2:])
+    return a(u, v, a, b), build
+
+
+@intrinsic
+def rectify(typing, v):
+    def build(context, builder, signature, arguments):
+        zero = ir.Constant(_llvm(v), [0.0] * v.lanes)
+        # `v <= 0` is false for NaN, which therefore passes.
+        return builder.select(builder.fcmp_ordered("<=", arguments[0], zero), zero, arguments[0])
+    return v(v), build
+
+
+@intrinsic
+def where_positive(typing, u, a):
+    def build(context, builder, signature, arguments):
+        zero = ir.Constant(_llvm(u), [0.0] * u.lanes)
+        return builder.select(builder.fcmp_ordered(">", arguments[0], zero), arguments[1], zero)
+    return a(u, a), build
+
+
+@intrinsic
+def total(typing, v):
+    def build(context, builder, signature, arguments):
+        vector, lanes = arguments[0], v.lanes
+        while lanes > 1:
+            lanes //= 2
+            halves = [builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), lanes),
+                                                                         list(range(first, first + lanes))))
+                      for first in (0, lanes)]
+            vector = builder.fadd(*halves)
+        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+    return v.element(v), build
 
 
 @intrinsic
@@ -128,6 +239,17 @@ def add_to_float64(typing, array, index, vector):
         pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], wide)
         total = builder.fadd(_align(builder.load(pointer), types.float64), value)
         _align(builder.store(total, pointer), types.float64)
+        return context.get_dummy_value()
+    return types.void(array, types.intp, vector), build
+
+
+@intrinsic
+def store_bytes(typing, array, index, vector):
+    def build(context, builder, signature, arguments):
+        kind = signature.args[2]
+        bytes_ = ir.VectorType(ir.IntType(8), kind.lanes)
+        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], bytes_)
+        builder.store(builder.fptoui(arguments[2], bytes_), pointer).align = 1
         return context.get_dummy_value()
     return types.void(array, types.intp, vector), build
 

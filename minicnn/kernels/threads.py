@@ -1,16 +1,23 @@
-"""Threads: a fixed amount of work, split over a small pool that lives as long as the process.
+"""Threads: a fixed amount of work in units, claimed by a small pool that lives as long as the process.
 
-A kernel takes `start` and `stop` last and works on that range of images (or panels, or elements). Ranges never share an
-output, and sums over images are kept apart in fixed chunks and added in a fixed order, so the number of threads decides
-how fast a result comes and never what it is.
+A kernel takes `scratch`, `board` and `lane` last. It asks `claim(board, lane)` for one unit after another (board.py) and
+has `scratch[lane]` for itself. Units never share an output, and sums over images are kept apart in fixed chunks and
+added in a fixed order, so the number of threads decides how fast a result comes and never what it is.
+
+One piece of work has the pool at a time. Whoever finds it taken (several threads of the user's predict at once), or runs
+in a forked child, where the pool's threads do not exist, works alone or makes a pool anew: same bits.
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
 
+import numpy as np
+
+from minicnn.buffers import Buffers
 from minicnn.errors import InputError
+from minicnn.kernels.board import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, board_size, leave, watch
 
-__all__ = ["run", "thread_count", "set_thread_count", "available_cores"]
+__all__ = ["run", "workspace", "thread_count", "set_thread_count", "available_cores"]
 
 
 def available_cores():
@@ -56,48 +63,139 @@ def set_thread_count(count):
     2
     >>> set_thread_count(before)
     """
-    global _count, _pool
-    _count = _check(count, "threads")
-    _pool = None
+    global _count
+    count = _check(count, "threads")
+    with _turn:
+        _count = count
+        if _pool is not None and len(_pool.helpers) + 1 != count:
+            _dissolve()
 
 
-def run(kernel, count, *arguments, grain=1):
-    """Call kernel(*arguments, start, stop) so that the ranges cover 0 .. count, each at least `grain` long.
+def run(kernel, units, *arguments, scratch=0, dtype=np.float32, integers=0):
+    """Call kernel(*arguments, scratch, board, lane) on every thread until `units` units are done.
 
-    The calling thread takes the first range; an exception of any range is raised here.
+    Parameters
+    ----------
+    scratch : int; each thread finds so many numbers of `dtype` for itself in scratch[lane], with undefined contents
+    integers : int; where it is not 0, so many int64 likewise, in an array that comes before scratch
     """
-    shares = max(1, min(thread_count(), count // grain))
-    if shares == 1:
-        kernel(*arguments, 0, count)
+    if min(thread_count(), units) > 1 and _turn.acquire(blocking=False):
+        try:
+            pool = _the_pool()
+            pool.work(kernel, units, (*arguments, *_scratch(len(pool.asleep), scratch, dtype, integers)))
+        finally:
+            _turn.release()
         return
-    bounds = [count * i // shares for i in range(shares + 1)]
-    pending = [_workers().submit(kernel, *arguments, bounds[i], bounds[i + 1]) for i in range(1, shares)]
-    try:
-        kernel(*arguments, bounds[0], bounds[1])
-    finally:
-        # Even when our own range failed: the others write into the caller's arrays until they are done.
-        for future in pending:
-            future.exception()
-    for future in pending:
-        future.result()
+    board = workspace("board", board_size(1), np.int64)
+    board[:] = 0
+    board[COUNT] = units
+    kernel(*arguments, *_scratch(1, scratch, dtype, integers), board, 0)
+
+
+def workspace(name, shape, dtype):
+    """Return an array with undefined contents that belongs to the calling thread until it asks for `name` again."""
+    if not hasattr(_own, "buffers"):
+        _own.buffers = Buffers()
+    return _own.buffers.get(name, shape if isinstance(shape, tuple) else (shape,), dtype)
+
+
+def _scratch(lanes, size, dtype, integers):
+    line = 64 // np.dtype(dtype).itemsize
+    scratch = workspace("scratch", (lanes, max(1, -(-size // line)) * line), dtype)
+    return (workspace("integers", (lanes, -(-integers // 8) * 8), np.int64), scratch) if integers else (scratch,)
+
+
+class _Pool:
+    """Helpers that sleep until there is work, and a board on which they find it."""
+
+    def __init__(self, lanes):
+        self.board = np.zeros(board_size(lanes), np.int64)
+        # Helpers look for new work about 0.2 ms, more than the Python between two kernels of a step, before they sleep;
+        # where there are more threads than cores they would only be in the way.
+        self.board[LOOKS] = 5000 if lanes <= available_cores() else 0
+        self.job, self.ended, self.failure = (0, None, ()), False, None
+        self.asleep = [False] * lanes
+        self.bells = [threading.Semaphore(0) for _ in range(lanes)]
+        self.helpers = [threading.Thread(target=self._help, args=(lane,), daemon=True, name=f"minicnn-{lane}")
+                        for lane in range(1, lanes)]
+        for helper in self.helpers:
+            helper.start()
+
+    def work(self, kernel, units, arguments):
+        """Do the units, together with the helpers; an exception of any of them is raised here."""
+        board = self.board
+        board[NEXT], board[COUNT] = 0, units
+        self.failure = None
+        self.job = (int(board[TICKET]) + 1, kernel, arguments)
+        self._ring()
+        try:
+            kernel(*arguments, board, 0)
+        finally:
+            board[COUNT] = 0                 # if our own part failed: no new units
+            leave(board, 0)                  # the helpers write into the caller's arrays until they have left
+            self.job = (0, None, ())         # keep nobody's arrays alive
+        if self.failure is not None:
+            raise self.failure
+
+    def _ring(self):
+        for lane, asleep in enumerate(self.asleep):
+            if asleep:
+                self.asleep[lane] = False
+                self.bells[lane].release()
+
+    def _help(self, lane):
+        board, seen = self.board, 0
+        while not self.ended:
+            if not watch(board, seen):
+                self.asleep[lane] = True
+                self.bells[lane].acquire()
+                continue
+            seen = int(board[TICKET])
+            ticket, kernel, arguments = self.job
+            if ticket != seen:
+                continue
+            board[LANES + LANE * lane] = ticket
+            try:
+                kernel(*arguments, board, lane)
+            except BaseException as failure:
+                self.failure = failure
+                board[COUNT] = 0
+                leave(board, lane)
+            del kernel, arguments
+
+    def end(self):
+        """Let the helpers end; they do so soon, not at once."""
+        self.ended = True
+        self.board[TICKET] += 1
+        self.asleep = [True] * len(self.asleep)
+        self._ring()
 
 
 _count = None
 _pool = None
+_turn = threading.Lock()            # who holds it has the pool
+_own = threading.local()
 
 
-def _workers():
+def _the_pool():
     global _pool
     if _pool is None:
-        _pool = ThreadPoolExecutor(max(1, thread_count() - 1), thread_name_prefix="minicnn")
+        _pool = _Pool(thread_count())
     return _pool
 
 
-def _forget():
-    """In a forked child the pool's threads do not exist: start anew there."""
+def _dissolve():
     global _pool
-    _pool = None
+    if _pool is not None:
+        _pool.end()
+        _pool = None
+
+
+def _start_anew():
+    """In a forked child the pool's threads do not exist, and nobody is left to release its lock."""
+    global _pool, _turn
+    _pool, _turn = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_start_anew)

@@ -1,0 +1,54 @@
+"""Images in frames: padded, spread by strides, or converted; and vectors of which only some lanes exist.
+
+A kernel reads an image where it lies if it can. Otherwise it copies the part that it needs into a frame of its own.
+"""
+
+import numpy as np
+
+from minicnn.kernels.jit import device
+from minicnn.kernels.simd import store, store_bytes, width
+
+__all__ = ["fill_frame", "fill_rows", "store_first"]
+
+
+@device
+def fill_frame(x, n, spread, pads, W, size, frame):
+    """Zero `size` numbers of `frame`; copy image n into them, its pixels `spread` apart, rows W pixels wide."""
+    C = x.shape[3]
+    for i in range(size):
+        frame[i] = 0
+    for h in range(x.shape[1]):
+        for w in range(x.shape[2]):
+            at = ((pads[0] + h * spread[0]) * W + pads[2] + w * spread[1]) * C
+            for c in range(C):
+                frame[at + c] = x[n, h, w, c]
+
+
+@device
+def store_first(vector, count, spare, y, o, as_bytes):
+    """Store the first `count` lanes of a vector (all, where it has no more) to y[o:], by way of spare[:width] if few."""
+    if count >= width(spare):
+        if as_bytes:
+            store_bytes(y, o, vector)
+        else:
+            store(y, o, vector)
+    else:
+        store(spare, 0, vector)
+        for i in range(count):
+            y[o + i] = spare[i]
+
+
+@device
+def fill_rows(x, n, top, bottom, pads, W, frame):
+    """Copy rows top .. bottom-1 of image n, as padded, to `frame`, W pixels wide; uint8 pixels are divided by 255."""
+    H, C = x.shape[1], x.shape[3]
+    for i in range((bottom - top) * W * C):
+        frame[i] = 0
+    for h in range(max(top - pads[0], 0), min(bottom - pads[0], H)):
+        at = ((h + pads[0] - top) * W + pads[2]) * C
+        for w in range(x.shape[2]):
+            for c in range(C):
+                if x.dtype == np.dtype(np.uint8):
+                    frame[at + w * C + c] = np.float32(x[n, h, w, c]) / np.float32(255)
+                else:
+                    frame[at + w * C + c] = x[n, h, w, c]

@@ -1,0 +1,132 @@
+"""Steps: what the plan of a network runs in one go. A layer alone is a step; some neighbours together are a faster one.
+
+A fused step holds the layers it stands for, and computes what they would one after another (see kernels/blocks.py). The
+layers stay what a reader wrote: they keep their parameters, and gradients land in those. `find_steps` walks through the
+layers once and takes the longest pattern of PATTERNS that matches where it stands.
+
+A new fused step needs three things: its operation in `reference.py` (the same operations one after another) with a
+kernel of the same name; a class here with `match`, `forward` and `backward`; and a line in PATTERNS.
+"""
+
+from minicnn.buffers import Buffers
+from minicnn.layers import Conv2D, Dense, Layer, MaxPool2D, ReLU
+
+__all__ = ["find_steps", "LayerStep", "ConvReLU", "ConvReLUPool", "DenseReLU", "PATTERNS"]
+
+
+class LayerStep:
+    """One layer, as it is."""
+
+    takes_pixels = False
+
+    def __init__(self, layer):
+        self.layers = [layer]
+        self.forward, self.backward = layer.forward, layer.backward
+
+
+class _Fused:
+    """Base of the fused steps: the layers, the engine's operations, and buffers that are allocated once."""
+
+    takes_pixels = False        # whether x may be uint8, which is divided by 255 as it is read
+
+    def __init__(self, layers):
+        self.layers, self.ops = layers, layers[0].ops
+        self._weights = next(layer for layer in layers if layer.parameters)
+        self._buffers, self._cache = Buffers(), None
+
+    def _buffer(self, name, shape, dtype=None):
+        return self._buffers.get(name, shape, self._weights.dtype if dtype is None else dtype)
+
+    def _output(self, x):
+        return self._buffer("y", (len(x), *self.layers[-1].output_shape))
+
+    def _input_gradient(self, x):
+        return self._buffer("dx", x.shape) if self._weights.needs_input_gradient else None
+
+    def _gradients(self, dx):
+        w, b = self._weights.parameters
+        return dx, w.grad, b.grad
+
+
+class ConvReLU(_Fused):
+    """Convolution and ReLU (reference.conv2d_relu)."""
+
+    takes_pixels = True
+    match = staticmethod(lambda layers: _types(layers, Conv2D, ReLU))
+
+    def forward(self, x):
+        (w, b), conv, y = self._weights.parameters, self._weights, self._output(x)
+        self.ops.conv2d_relu(x, w.value, b.value, conv.strides, conv.pads, y)
+        self._cache = x, y
+        return y
+
+    def backward(self, dy):
+        (x, y), conv = self._cache, self._weights
+        dx, dw, db = self._gradients(self._input_gradient(x))
+        self.ops.conv2d_relu_gradient(dy, y, x, conv.parameters[0].value, conv.strides, conv.pads, dx, dw, db)
+        return dx
+
+
+class ConvReLUPool(_Fused):
+    """Convolution, ReLU and 2x2 max pooling, the last two in either order (reference.conv2d_relu_pool)."""
+
+    takes_pixels = True
+
+    @staticmethod
+    def match(layers):
+        if not _types(layers, Conv2D, ReLU, MaxPool2D) and not _types(layers, Conv2D, MaxPool2D, ReLU):
+            return False
+        pool = layers[1] if isinstance(layers[1], MaxPool2D) else layers[2]
+        return pool.pool_size == pool.strides == (2, 2) and pool.pads == (0, 0, 0, 0)
+
+    def forward(self, x):
+        (w, b), conv, y = self._weights.parameters, self._weights, self._output(x)
+        switches = self._buffer("switches", y.shape, "uint8")
+        self.ops.conv2d_relu_pool(x, w.value, b.value, conv.strides, conv.pads, y, switches)
+        self._cache = x, y, switches
+        return y
+
+    def backward(self, dy):
+        (x, y, switches), conv = self._cache, self._weights
+        dx, dw, db = self._gradients(self._input_gradient(x))
+        self.ops.conv2d_relu_pool_gradient(dy, y, switches, x, conv.parameters[0].value, conv.strides, conv.pads, dx,
+                                           dw, db)
+        return dx
+
+
+class DenseReLU(_Fused):
+    """A dense layer and ReLU (reference.dense_relu)."""
+
+    match = staticmethod(lambda layers: _types(layers, Dense, ReLU))
+
+    def forward(self, x):
+        (w, b), y = self._weights.parameters, self._output(x)
+        self.ops.dense_relu(x, w.value, b.value, y)
+        self._cache = x, y
+        return y
+
+    def backward(self, dy):
+        x, y = self._cache
+        dx, dw, db = self._gradients(self._input_gradient(x))
+        self.ops.dense_relu_gradient(dy, y, x, self._weights.parameters[0].value, dx, dw, db)
+        return dx
+
+
+# (how many layers, the step): the longest first.
+PATTERNS = [(3, ConvReLUPool), (2, ConvReLU), (2, DenseReLU)]
+
+
+def find_steps(layers, engine):
+    """Return the steps of the layers, in order. The reference engine takes one layer at a time."""
+    steps, i = [], 0
+    while i < len(layers):
+        length, step = next(((n, kind) for n, kind in PATTERNS if engine == "fast" and kind.match(layers[i:i + n])),
+                            (1, None))
+        steps.append(LayerStep(layers[i]) if step is None else step(layers[i:i + length]))
+        i += length
+    return steps
+
+
+def _types(layers, *types):
+    """Whether these are layers of exactly these types: a subclass may compute something else."""
+    return len(layers) == len(types) and all(type(layer) is kind for layer, kind in zip(layers, types))
