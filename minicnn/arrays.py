@@ -4,7 +4,7 @@ import numpy as np
 
 from minicnn.errors import DTypeError, InputError, ShapeError
 
-__all__ = ["as_array", "check_finite", "check_batch"]
+__all__ = ["as_array", "all_finite", "check_finite", "check_batch"]
 
 
 def as_array(x, owner, argument, dtype):
@@ -39,9 +39,22 @@ def as_array(x, owner, argument, dtype):
         return np.require(array, dtype, ["C", "A", "W"])
 
 
+def all_finite(array):
+    """Return whether no element is NaN or infinite. Nothing of the array's size is allocated if so.
+
+    A sum that holds NaN or an infinity is one of them itself; only a sum of finite numbers that overflows asks for a
+    second look.
+
+    >>> all_finite(np.array([1.0, 2.0])), all_finite(np.array([np.inf, -np.inf])), all_finite(np.array([1e308, 1e308]))
+    (True, False, True)
+    """
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+
+
 def check_finite(array, owner, argument):
     """Raise InputError naming the first position of `array` that is NaN or infinite."""
-    if not np.isfinite(array).all():
+    if not all_finite(array):
         position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise InputError(f"{owner}: {argument} holds {array[position]} at {list(position)}. "
                          "Remove or replace NaN and infinite values first.")

@@ -27,7 +27,7 @@ def aligned(shape, dtype):
 class Buffers:
     """Named workspaces: allocated for the largest batch seen so far, lent out as views of the size asked for.
 
-    What a buffer holds is valid until it is asked for again under the same name.
+    What a buffer holds is valid until it is asked for again under the same name and dtype.
 
     >>> buffers = Buffers()
     >>> large, small = buffers.get("y", (4, 2), np.float32), buffers.get("y", (3, 2), np.float32)
@@ -36,18 +36,21 @@ class Buffers:
     """
 
     def __init__(self):
-        self._arrays = {}
+        self._arrays, self._views = {}, {}      # by (name, dtype): all that is held, and what was lent out last
 
     def get(self, name, shape, dtype):
         """Return a C-contiguous array of this shape and dtype with undefined contents."""
-        dtype = np.dtype(dtype)
+        view = self._views.get((name, dtype))
+        if view is not None and view.shape == shape:
+            return view
         size = 1
         for length in shape:
             size *= length
-        array = self._arrays.get(name)
-        if array is None or array.size < size or array.dtype != dtype:
-            array = self._arrays[name] = aligned(size, dtype)
-        return array[:size].reshape(shape)
+        array = self._arrays.get((name, dtype))
+        if array is None or array.size < size:
+            array = self._arrays[name, dtype] = aligned(size, dtype)
+        view = self._views[name, dtype] = array[:size].reshape(shape)
+        return view
 
     @property
     def nbytes(self):

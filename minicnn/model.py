@@ -312,7 +312,9 @@ class Sequential:
     def _on_batch(self, x, t, sample_weight, verb, function):
         # The door of fit and predict: uint8 means pixels, in 255th parts, here as there.
         source = ArraySource(x, shape=self.input_shape, owner=verb)
-        x = as_array(source.batch(np.arange(len(source))), verb, "x", self.dtype)
+        source.keep_pixels = self.network.takes_pixels
+        x = source.batch(np.arange(len(source)))
+        x = x if x.dtype == np.uint8 else as_array(x, verb, "x", self.dtype)
         t = encode_targets(t, self.output_shape, self.loss, self.dtype)
         if len(t) != len(x):
             raise ShapeError(f"{verb}: {len(x)} samples, but {len(t)} targets.")
@@ -331,6 +333,8 @@ class Sequential:
         if preprocessing is None and len(self.input_shape) == 3 and self.input_shape[2] in (1, 3):
             preprocessing = Preprocessing(*self.input_shape)
         source = open_source(x, preprocessing, self.classes, verb, workers, progress)
+        if source is not x and isinstance(source, ArraySource):
+            source.keep_pixels = self.network.takes_pixels
         if source.shape != self.input_shape:
             check_batch(np.empty((len(source),) + source.shape, np.bool_), self.input_shape, verb, "x")
         return source

@@ -8,9 +8,10 @@ import re
 
 import numpy as np
 
-from minicnn.arrays import as_array
+from minicnn.arrays import all_finite, as_array
 from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
 from minicnn.layers import LAYERS, Layer
+from minicnn.parameter import Parameters
 from minicnn.shapes import parameter_count, positive_int
 from minicnn.steps import find_steps
 
@@ -33,7 +34,7 @@ class Network:
     Attributes
     ----------
     shapes : list of tuple: the input shape of the first layer, then each layer's output shape
-    parameters : list of Parameter, in the order of the layers
+    parameters : Parameters, in the order of the layers
     takes_pixels : bool; whether `forward` takes uint8 pixels, which its first step divides by 255 as it reads them
 
     Raises
@@ -57,7 +58,8 @@ class Network:
                 raise ShapeError(f"{error}{_least_size(self.layers, self.input_shape)}") from None
             self.shapes.append(_checked_shape(layer, output_shape))
             _check_parameters(layer)
-        self.parameters = [p for layer in self.layers for p in getattr(layer, "parameters", ())]
+        owned = [(p, type(layer) in LAYERS.values()) for layer in self.layers for p in getattr(layer, "parameters", ())]
+        self.parameters = Parameters([p for p, _ in owned], [ours for _, ours in owned])
         # Nobody wants the gradient of the pixels: backward ends at the first layer that learns.
         self._first = next((i for i, layer in enumerate(self.layers) if getattr(layer, "parameters", ())),
                            len(self.layers))
@@ -112,6 +114,7 @@ class Network:
 
     def blame_forward(self, x, depth=None):
         """Raise NonFiniteError naming the first layer whose output for x is not finite, if there is one."""
+        x = np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x
         for i, layer in enumerate(self.layers[:depth]):
             for parameter in getattr(layer, "parameters", ()):
                 if not np.isfinite(parameter.value).all():
@@ -122,6 +125,8 @@ class Network:
 
     def blame_gradients(self):
         """Raise NonFiniteError naming the last layer (the first that backward met) with a gradient not finite."""
+        if all(all_finite(grad) for _, grad in self.parameters.pieces()):
+            return
         for layer in self.layers[::-1]:
             for parameter in getattr(layer, "parameters", ()):
                 if not np.isfinite(parameter.grad).all():

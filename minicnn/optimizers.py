@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from minicnn.errors import InputError
+from minicnn.parameter import Parameters
 
 __all__ = ["Adam", "SGD", "OPTIMIZERS"]
 
@@ -20,6 +21,10 @@ def _check(owner, argument, value, low, high, low_included=True):
         bracket = "[" if low_included else "("
         raise InputError(f"{owner}: {argument} must lie in {bracket}{low}, {high}), got {value!r}.")
     return number
+
+
+def _as_parameters(parameters):
+    return parameters if isinstance(parameters, Parameters) else Parameters(parameters, [False] * len(parameters))
 
 
 class _Optimizer:
@@ -34,24 +39,38 @@ class _Optimizer:
 
     def step(self, ops, parameters):
         """Apply one update to every parameter, in place, from its `grad`."""
+        parameters = _as_parameters(parameters)
         state = self.state(parameters)
         self.t += 1
-        for i, parameter in enumerate(parameters):
-            self.update(ops, parameter, [state[slot][i] for slot in self.slots])
+        for w, dw, *slots in parameters.pieces(*(state[slot] for slot in self.slots)):
+            self.update(ops, w, dw, slots)
 
     def state(self, parameters):
-        """Return {slot: [array for each parameter]}; zeros before the first step."""
-        if self._state is None:
-            self._state = {slot: [np.zeros_like(p.value) for p in parameters] for slot in self.slots}
-        elif any(len(arrays) != len(parameters) or any(a.shape != p.value.shape for a, p in zip(arrays, parameters))
-                 for arrays in self._state.values()):
-            raise InputError(f"{type(self).__name__}: this optimizer has already trained a network of other shapes. "
-                             "Make a new one for each model.")
-        return self._state
+        """Return {slot: [array for each parameter]}; zeros before the first step.
+
+        Parameters
+        ----------
+        parameters : Parameters; the arrays are laid out in memory as they are. Or any list of Parameter
+        """
+        parameters = _as_parameters(parameters)
+        state = self._state or {slot: [] for slot in self.slots}
+        for slot, arrays in state.items():
+            if hasattr(arrays, "flat"):
+                fits = len(arrays) == len(parameters)
+            else:       # not used yet, or from a checkpoint
+                arrays, state[slot] = arrays or parameters.zeros(), parameters.zeros()
+                fits = len(arrays) == len(parameters) and all(a.shape == p.value.shape for a, p in zip(arrays, parameters))
+                for mine, array in zip(state[slot], arrays if fits else ()):
+                    mine[...] = array
+            if not fits or any(a.shape != p.value.shape for a, p in zip(state[slot], parameters)):
+                raise InputError(f"{type(self).__name__}: this optimizer has already trained a network of other shapes. "
+                                 "Make a new one for each model.")
+        self._state = state
+        return state
 
     def restore(self, t, state):
         """Go on from the step count and the state of a checkpoint."""
-        self.t, self._state = int(t), state
+        self.t, self._state = int(t), {slot: list(state[slot]) for slot in self.slots}
 
 
 class Adam(_Optimizer):
@@ -89,14 +108,13 @@ class Adam(_Optimizer):
             raise InputError(f"Adam: epsilon_mode must be 'keras' or 'paper', got {epsilon_mode!r}.")
         self.epsilon_mode = epsilon_mode
 
-    def update(self, ops, parameter, slots):
+    def update(self, ops, w, dw, slots):
         m, v = slots
         correction = math.sqrt(1 - self.beta_2**self.t)
         rate = self.learning_rate * correction / (1 - self.beta_1**self.t)
         # Algorithm 1's epsilon stands beside the corrected root: multiply numerator and denominator by the correction.
         epsilon = self.epsilon if self.epsilon_mode == "keras" else self.epsilon * correction
-        w = parameter.value
-        ops.adam(w, m, v, parameter.grad, rate, self.beta_1, self.beta_2, epsilon, w, m, v)
+        ops.adam(w, m, v, dw, rate, self.beta_1, self.beta_2, epsilon, w, m, v)
 
     def config(self):
         return {"type": "Adam", "learning_rate": self.learning_rate, "beta_1": self.beta_1, "beta_2": self.beta_2,
@@ -121,10 +139,9 @@ class SGD(_Optimizer):
         self.momentum = _check("SGD", "momentum", momentum, 0, 1)
         self.nesterov = bool(nesterov)
 
-    def update(self, ops, parameter, slots):
+    def update(self, ops, w, dw, slots):
         velocity, = slots
-        w = parameter.value
-        ops.sgd(w, velocity, parameter.grad, self.learning_rate, self.momentum, self.nesterov, w, velocity)
+        ops.sgd(w, velocity, dw, self.learning_rate, self.momentum, self.nesterov, w, velocity)
 
     def config(self):
         return {"type": "SGD", "learning_rate": self.learning_rate, "momentum": self.momentum,

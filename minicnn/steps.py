@@ -8,7 +8,11 @@ A new fused step needs three things: its operation in `reference.py` (the same o
 kernel of the same name; a class here with `match`, `forward` and `backward`; and a line in PATTERNS.
 """
 
+import numpy as np
+
+from minicnn.arrays import as_array
 from minicnn.buffers import Buffers
+from minicnn.errors import InputError
 from minicnn.layers import Conv2D, Dense, Layer, MaxPool2D, ReLU
 
 __all__ = ["find_steps", "LayerStep", "ConvReLU", "ConvReLUPool", "DenseReLU", "PATTERNS"]
@@ -37,6 +41,21 @@ class _Fused:
     def _buffer(self, name, shape, dtype=None):
         return self._buffers.get(name, shape, self._weights.dtype if dtype is None else dtype)
 
+    def _accept(self, x):
+        """Return x as a batch to compute with. What comes from a step of ours already is one."""
+        if x.dtype == self._weights.dtype or (x.dtype == np.uint8 and self.takes_pixels):
+            if x.shape[1:] == self._weights.input_shape and x.flags.c_contiguous and x.flags.writeable:
+                return x
+        return self._weights.accept(x)
+
+    def _consume(self, dy):
+        """Return (dy as an array, *cache); the cache is gone then."""
+        if self._cache is None:
+            raise InputError(f"{self._weights.label}: backward needs a forward before it; each backward uses one forward "
+                             "up.")
+        cache, self._cache = self._cache, None
+        return as_array(dy, self._weights.label, "dy", self._weights.dtype), *cache
+
     def _output(self, x):
         return self._buffer("y", (len(x), *self.layers[-1].output_shape))
 
@@ -55,13 +74,14 @@ class ConvReLU(_Fused):
     match = staticmethod(lambda layers: _types(layers, Conv2D, ReLU))
 
     def forward(self, x):
+        x = self._accept(x)
         (w, b), conv, y = self._weights.parameters, self._weights, self._output(x)
         self.ops.conv2d_relu(x, w.value, b.value, conv.strides, conv.pads, y)
         self._cache = x, y
         return y
 
     def backward(self, dy):
-        (x, y), conv = self._cache, self._weights
+        (dy, x, y), conv = self._consume(dy), self._weights
         dx, dw, db = self._gradients(self._input_gradient(x))
         self.ops.conv2d_relu_gradient(dy, y, x, conv.parameters[0].value, conv.strides, conv.pads, dx, dw, db)
         return dx
@@ -80,6 +100,7 @@ class ConvReLUPool(_Fused):
         return pool.pool_size == pool.strides == (2, 2) and pool.pads == (0, 0, 0, 0)
 
     def forward(self, x):
+        x = self._accept(x)
         (w, b), conv, y = self._weights.parameters, self._weights, self._output(x)
         switches = self._buffer("switches", y.shape, "uint8")
         self.ops.conv2d_relu_pool(x, w.value, b.value, conv.strides, conv.pads, y, switches)
@@ -87,7 +108,7 @@ class ConvReLUPool(_Fused):
         return y
 
     def backward(self, dy):
-        (x, y, switches), conv = self._cache, self._weights
+        (dy, x, y, switches), conv = self._consume(dy), self._weights
         dx, dw, db = self._gradients(self._input_gradient(x))
         self.ops.conv2d_relu_pool_gradient(dy, y, switches, x, conv.parameters[0].value, conv.strides, conv.pads, dx,
                                            dw, db)
@@ -100,13 +121,14 @@ class DenseReLU(_Fused):
     match = staticmethod(lambda layers: _types(layers, Dense, ReLU))
 
     def forward(self, x):
+        x = self._accept(x)
         (w, b), y = self._weights.parameters, self._output(x)
         self.ops.dense_relu(x, w.value, b.value, y)
         self._cache = x, y
         return y
 
     def backward(self, dy):
-        x, y = self._cache
+        dy, x, y = self._consume(dy)
         dx, dw, db = self._gradients(self._input_gradient(x))
         self.ops.dense_relu_gradient(dy, y, x, self._weights.parameters[0].value, dx, dw, db)
         return dx

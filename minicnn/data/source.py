@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from minicnn.arrays import as_array, check_batch, check_finite
+from minicnn.arrays import all_finite, as_array, check_batch, check_finite
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.cache import PixelCache
 from minicnn.data.images import to_input
@@ -34,6 +34,10 @@ class ArraySource:
     shape : tuple of int, optional; what each sample must look like, without N
     owner : str; who speaks in an error
 
+    Attributes
+    ----------
+    keep_pixels : bool; hand uint8 out as it is, to a network that divides by 255 itself
+
     Raises
     ------
     ShapeError, DTypeError, InputError : what cannot be used, and why
@@ -44,6 +48,7 @@ class ArraySource:
     """
 
     names = digests = preprocessing = None
+    keep_pixels = False
 
     def __init__(self, x, t=None, classes=None, augmentation=None, shape=None, owner="ArraySource"):
         x = _as_samples(x, owner)
@@ -69,12 +74,13 @@ class ArraySource:
             as they are, without augmentation
         seed : int; of the augmentation
         """
-        x = self._x[samples]
+        x = self._x[_as_slice(samples)]
         if self.augmentation is not None and passes is not None:
             return self.augmentation.apply(x, seed, passes, samples, channels=self.shape[-1])
-        if x.dtype == np.uint8:
+        if x.dtype == np.uint8 and not self.keep_pixels:
             return np.divide(x, 255, dtype=np.float32)
-        return np.ascontiguousarray(x, self._dtype)
+        # Neighbours are not copied where they already are what a network takes. It never writes to them.
+        return np.require(x, x.dtype if x.dtype == np.uint8 else self._dtype, ["C", "A", "W"])
 
 
 class ImageSource:
@@ -201,6 +207,14 @@ def load(source, schedule, seed, workers=1):
         pool.shutdown(cancel_futures=True)
 
 
+def _as_slice(samples):
+    """Return the numbers as a slice where each follows the one before."""
+    first, n = int(samples[0]), len(samples)
+    if samples[-1] - first == n - 1 and (samples == np.arange(first, first + n)).all():
+        return slice(first, first + n)
+    return samples
+
+
 # ---- The door of ArraySource -----------------------------------------------------------------------------------------
 
 def _as_samples(x, owner):
@@ -222,7 +236,7 @@ def _as_samples(x, owner):
 
 def _check_all_finite(x, owner, block=256):
     # Block by block: a mask of a large array at once would be a large array.
-    if x.dtype.kind == "f" and not all(np.isfinite(x[i:i + block]).all() for i in range(0, len(x), block)):
+    if x.dtype.kind == "f" and not all(all_finite(x[i:i + block]) for i in range(0, len(x), block)):
         check_finite(x, owner, "x")
 
 

@@ -1,4 +1,8 @@
-"""Activations and dropout: one pass over the elements, split between the threads. See reference for the equations."""
+"""Activations and dropout: one pass over the elements, split between the threads. See reference for the equations.
+
+Elements are read and written by way of pointers: an index into an array might count from its end, and LLVM makes no
+vectors of a loop that asks. The gradients take a third of the time so.
+"""
 
 import math
 
@@ -6,6 +10,7 @@ import numpy as np
 
 from minicnn.kernels.board import claim
 from minicnn.kernels.jit import kernel
+from minicnn.kernels.simd import pointer
 from minicnn.kernels.threads import run
 
 __all__ = ["relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient", "softmax",
@@ -22,12 +27,14 @@ def relu(x, y):
 
 @kernel
 def _relu(x, y, scratch, board, lane):
+    size = len(x)
+    x_at, y_at = pointer(x, 0), pointer(y, 0)
     zero = x.dtype.type(0)
     unit = claim(board, lane)
     while unit >= 0:
-        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, x.size)):
+        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
             # `x <= 0` is false for NaN, which therefore passes.
-            y[i] = zero if x[i] <= zero else x[i]
+            y_at[i] = zero if x_at[i] <= zero else x_at[i]
         unit = claim(board, lane)
 
 
@@ -38,11 +45,13 @@ def relu_gradient(dy, y, dx):
 
 @kernel
 def _relu_gradient(dy, y, dx, scratch, board, lane):
+    size = len(dy)
+    dy_at, y_at, dx_at = pointer(dy, 0), pointer(y, 0), pointer(dx, 0)
     zero = dy.dtype.type(0)
     unit = claim(board, lane)
     while unit >= 0:
-        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, dy.size)):
-            dx[i] = dy[i] if y[i] > zero else zero
+        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
+            dx_at[i] = dy_at[i] if y_at[i] > zero else zero
         unit = claim(board, lane)
 
 
@@ -53,12 +62,14 @@ def sigmoid(x, y):
 
 @kernel
 def _sigmoid(x, y, scratch, board, lane):
+    size = len(x)
+    x_at, y_at = pointer(x, 0), pointer(y, 0)
     one = x.dtype.type(1)
     unit = claim(board, lane)
     while unit >= 0:
-        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, x.size)):
-            e = math.exp(-abs(x[i]))
-            y[i] = (one if x[i] >= 0 else e) / (one + e)
+        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
+            e = math.exp(-abs(x_at[i]))
+            y_at[i] = (one if x_at[i] >= 0 else e) / (one + e)
         unit = claim(board, lane)
 
 
@@ -69,26 +80,19 @@ def sigmoid_gradient(dy, y, dx):
 
 @kernel
 def _sigmoid_gradient(dy, y, dx, scratch, board, lane):
+    size = len(dy)
+    dy_at, y_at, dx_at = pointer(dy, 0), pointer(y, 0), pointer(dx, 0)
     one = y.dtype.type(1)
     unit = claim(board, lane)
     while unit >= 0:
-        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, dy.size)):
-            dx[i] = dy[i] * (y[i] * (one - y[i]))
+        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
+            dx_at[i] = dy_at[i] * (y_at[i] * (one - y_at[i]))
         unit = claim(board, lane)
 
 
 def tanh(x, y):
-    """Write tanh(x) to y."""
-    run(_tanh, -(-x.size // _BLOCK), x.reshape(-1), y.reshape(-1))
-
-
-@kernel
-def _tanh(x, y, scratch, board, lane):
-    unit = claim(board, lane)
-    while unit >= 0:
-        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, x.size)):
-            y[i] = math.tanh(x[i])
-        unit = claim(board, lane)
+    """Write tanh(x) to y. NumPy's own vectors do it in a thirtieth of the time of a loop over the C library's tanh."""
+    np.tanh(x, out=y)
 
 
 def tanh_gradient(dy, y, dx):
@@ -98,11 +102,13 @@ def tanh_gradient(dy, y, dx):
 
 @kernel
 def _tanh_gradient(dy, y, dx, scratch, board, lane):
+    size = len(dy)
+    dy_at, y_at, dx_at = pointer(dy, 0), pointer(y, 0), pointer(dx, 0)
     one = y.dtype.type(1)
     unit = claim(board, lane)
     while unit >= 0:
-        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, dy.size)):
-            dx[i] = dy[i] * (one - y[i] * y[i])
+        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
+            dx_at[i] = dy_at[i] * (one - y_at[i] * y_at[i])
         unit = claim(board, lane)
 
 
@@ -153,14 +159,16 @@ def _softmax_gradient(dy, y, dx, scratch, board, lane):
 
 def dropout(x, keep, rate, y):
     """Write x / (1 - rate) where keep, else 0, to y."""
-    run(_dropout, -(-x.size // _BLOCK), x.reshape(-1), keep.reshape(-1), x.dtype.type(1 / (1 - rate)), y.reshape(-1))
+    run(_dropout, -(-x.size // _BLOCK), x.reshape(-1), keep.reshape(-1).view(np.uint8), x.dtype.type(1 / (1 - rate)), y.reshape(-1))
 
 
 @kernel
 def _dropout(x, keep, scale, y, scratch, board, lane):
+    size = len(x)
+    x_at, keep_at, y_at = pointer(x, 0), pointer(keep, 0), pointer(y, 0)
     zero = x.dtype.type(0)
     unit = claim(board, lane)
     while unit >= 0:
-        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, x.size)):
-            y[i] = x[i] * scale if keep[i] else zero
+        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
+            y_at[i] = x_at[i] * scale if keep_at[i] != 0 else zero
         unit = claim(board, lane)

@@ -27,9 +27,9 @@ from minicnn.kernels.simd import pointer
 __all__ = ["claim", "places", "leave", "watch", "board_size", "TICKET", "NEXT", "COUNT", "LOOKS", "LANES", "LANE"]
 
 _LINE = 8                                                   # one cache line of int64
-TICKET, _OPEN, NEXT, COUNT, _INSIDE, LOOKS, LANES = (_LINE * i for i in range(7))      # then two lines for each lane:
-LANE = 2 * _LINE                                            # [ticket it was called for, whether it joined that work],
-_JOINED, _PLACES = 1, _LINE                                 # [eight numbers for its kernel's own use]
+TICKET, _OPEN, NEXT, COUNT, _INSIDE, LOOKS, LANES = (_LINE * i for i in range(7))      # then three lines for each lane:
+LANE = 3 * _LINE                                            # [ticket it was called for, whether it joined that work],
+_JOINED, _PLACES = 1, _LINE                                 # [sixteen numbers for its kernel's own use]
 _PATIENCE = 200                                             # looks before a waiting thread lets others have the core
 
 
@@ -114,7 +114,7 @@ def claim(board, lane):
 
 @device
 def places(board, lane):
-    """Return a pointer to eight int64 for the use of this lane's kernel: nothing is allocated inside kernels."""
+    """Return a pointer to sixteen int64 for the use of this lane's kernel: nothing is allocated inside kernels."""
     return pointer(board, LANES + LANE * lane + _PLACES)
 
 

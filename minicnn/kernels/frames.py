@@ -6,7 +6,7 @@ A kernel reads an image where it lies if it can. Otherwise it copies the part th
 import numpy as np
 
 from minicnn.kernels.jit import device
-from minicnn.kernels.simd import store, store_bytes, width
+from minicnn.kernels.simd import pointer, store, store_bytes, width
 
 __all__ = ["fill_frame", "fill_rows", "store_first"]
 
@@ -41,14 +41,13 @@ def store_first(vector, count, spare, y, o, as_bytes):
 @device
 def fill_rows(x, n, top, bottom, pads, W, frame):
     """Copy rows top .. bottom-1 of image n, as padded, to `frame`, W pixels wide; uint8 pixels are divided by 255."""
-    H, C = x.shape[1], x.shape[3]
-    for i in range((bottom - top) * W * C):
+    H, run, pixels = x.shape[1], x.shape[2] * x.shape[3], pointer(x, 0)
+    for i in range((bottom - top) * W * x.shape[3]):
         frame[i] = 0
     for h in range(max(top - pads[0], 0), min(bottom - pads[0], H)):
-        at = ((h + pads[0] - top) * W + pads[2]) * C
-        for w in range(x.shape[2]):
-            for c in range(C):
-                if x.dtype == np.dtype(np.uint8):
-                    frame[at + w * C + c] = np.float32(x[n, h, w, c]) / np.float32(255)
-                else:
-                    frame[at + w * C + c] = x[n, h, w, c]
+        at, of = ((h + pads[0] - top) * W + pads[2]) * x.shape[3], (n * H + h) * run
+        for i in range(run):
+            if x.dtype == np.dtype(np.uint8):
+                frame[at + i] = np.float32(pixels[of + i]) / np.float32(255)
+            else:
+                frame[at + i] = pixels[of + i]

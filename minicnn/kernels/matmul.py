@@ -15,9 +15,9 @@ import numpy as np
 from minicnn.kernels.activations import relu_gradient
 from minicnn.kernels.board import claim, places
 from minicnn.kernels.jit import kernel
-from minicnn.kernels.simd import pointer
+from minicnn.kernels.simd import add_to_float64, load, pointer, width
 from minicnn.kernels.threads import run, workspace
-from minicnn.kernels.tiles import ROWS, columns_of, in_panels, panel_of, product_tile, row_terms
+from minicnn.kernels.tiles import ROWS, columns_of, in_panels, panel_of, product_row, product_tile, row_terms
 
 __all__ = ["dense", "dense_relu", "dense_input_gradient", "dense_weight_gradient", "dense_relu_gradient"]
 
@@ -54,6 +54,10 @@ def _dense_parts(x, w, wide, terms, N, D, parts, scratch, board, lane):
         for n in range(0, N, ROWS):
             for r in range(ROWS):
                 at[r] = min(n + r, N - 1) * D + first       # past the last sample, the last again
+            if n + 1 == N:
+                product_row(samples, at, offsets, min(_TERMS, D - first), rows, first * wide, wide, sums,
+                            k * parts.shape[1] + n * wide, wide)
+                continue
             for j in range(0, wide, panel):
                 product_tile(samples, at, offsets, min(_TERMS, D - first), rows, first * wide + j, wide, sums,
                              k * parts.shape[1] + n * wide + j, wide)
@@ -63,15 +67,16 @@ def _dense_parts(x, w, wide, terms, N, D, parts, scratch, board, lane):
 @kernel
 def _add_parts(parts, wide, b, rectified, y, scratch, board, lane):
     """Write each sample's sum over the parts, in order, plus the bias; eight samples a unit."""
-    (N, F), total, zero = y.shape, scratch[lane], y.dtype.type(0)
+    (N, F), lanes, total = y.shape, width(parts), pointer(scratch, lane * scratch.shape[1])
+    sums, zero = pointer(parts, 0), y.dtype.type(0)
     unit = claim(board, lane)
     while unit >= 0:
         for n in range(unit * ROWS, min((unit + 1) * ROWS, N)):
-            for f in range(F):
-                total[f] = b[f]
+            for f in range(wide):
+                total[f] = b[f] if f < F else 0
             for k in range(parts.shape[0]):
-                for f in range(F):
-                    total[f] += parts[k, n * wide + f]
+                for f in range(0, wide, lanes):
+                    add_to_float64(total, f, load(sums, k * parts.shape[1] + n * wide + f))
             for f in range(F):
                 value = y.dtype.type(total[f])
                 y[n, f] = zero if rectified and value <= zero else value        # NaN passes
@@ -86,23 +91,25 @@ def dense_input_gradient(dy, w, dx):
     across[:, :N] = dy.T
     across[:, N:] = 0
     run(_dense_input_gradient_rows, -(-D // _BLOCK), across.reshape(-1), across.shape[1], w.reshape(-1), row_terms(F), N,
-        D, dx, scratch=ROWS * panel, dtype=w.dtype)
+        D, dx, scratch=_BLOCK * panel, dtype=w.dtype)
 
 
 @kernel
 def _dense_input_gradient_rows(dy, wide, w, terms, N, D, dx, scratch, board, lane):
     F, panel, at, out = len(terms), panel_of(w), places(board, lane), pointer(scratch, lane * scratch.shape[1])
-    rows, offsets, across = pointer(w, 0), pointer(terms, 0), pointer(dy, 0)
+    rows, offsets, across, dx_at = pointer(w, 0), pointer(terms, 0), pointer(dy, 0), pointer(dx, 0)
     unit = claim(board, lane)
     while unit >= 0:
-        for d in range(unit * _BLOCK, min((unit + 1) * _BLOCK, D), ROWS):
-            for r in range(ROWS):
-                at[r] = min(d + r, D - 1) * F
-            for j in range(0, wide, panel):
-                product_tile(rows, at, offsets, F, across, j, wide, out, 0, panel)
-                for n in range(min(panel, N - j)):
-                    for r in range(min(ROWS, D - d)):
-                        dx[j + n, d + r] = out[r * panel + n]
+        first, last = unit * _BLOCK, min((unit + 1) * _BLOCK, D)
+        for j in range(0, wide, panel):
+            for d in range(first, last, ROWS):
+                for r in range(ROWS):
+                    at[r] = min(d + r, D - 1) * F
+                product_tile(rows, at, offsets, F, across, j, wide, out, (d - first) * panel, panel)
+            # Whole lines of each sample at a time: its neighbours lie D numbers away.
+            for n in range(min(panel, N - j)):
+                for d in range(last - first):
+                    dx_at[(j + n) * D + first + d] = out[d * panel + n]
         unit = claim(board, lane)
 
 

@@ -19,10 +19,14 @@ of one element, but one that crosses a line of 64 bytes costs two; so workspaces
     maximum(u, v)                  the larger one; NaN where either is NaN
     rectify(v)                     max(v, 0); NaN for NaN
     where_positive(u, a)           a where u > 0, else 0 (also where u is NaN): the gradient of a ReLU with output u
+    pick(u, v, n, j)               number n + j of u followed by v, lane by lane; n is a vector of whole numbers, and j one
     choose(u, v, a, b)             a where u > v or u is NaN, else b: what a running maximum asks of a newcomer u
     total(v)                       the sum of all lanes, by halves: (lower half) + (upper half), and so on
     add_to_float64(a, i, v)        a[i : i + width] += v, a being float64
     store_bytes(a, i, v)           a[i : i + width] = v as whole numbers, a being uint8
+    load_bytes(a, b, i)            b[i : i + width] as a vector of a's kind, b being uint8
+    equal(u, v)                    a whole number whose bit k says whether u = v in lane k
+    lowest_bit(n)                  the place of the lowest 1 in a whole number that is not 0
 
 A fused multiply-add is asked for by name and never left to the compiler, so the same sum has the same bits in a vector,
 in a tail and on its own.
@@ -35,8 +39,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-__all__ = ["pointer", "load", "store", "broadcast", "splat", "zeros", "fma", "add", "subtract", "multiply", "divide", "root", "maximum", "rectify", "where_positive", "choose", "total",
-           "add_to_float64", "store_bytes", "width", "REGISTER_BYTES"]
+__all__ = ["pointer", "load", "store", "broadcast", "splat", "zeros", "fma", "add", "subtract", "multiply", "divide", "root", "maximum", "rectify", "where_positive", "pick", "choose", "total",
+           "add_to_float64", "store_bytes", "load_bytes", "equal", "lowest_bit", "width", "REGISTER_BYTES"]
 
 
 def _register_bytes():
@@ -218,6 +222,34 @@ def where_positive(typing, u, a):
 
 
 @intrinsic
+def pick(typing, u, v, n, j):
+    def build(context, builder, signature, arguments):
+        lanes, bits = u.lanes, u.element.bitwidth
+        whole = ir.VectorType(ir.IntType(bits), lanes)
+        number = arguments[3] if bits == 64 else builder.trunc(arguments[3], ir.IntType(bits))
+        one = builder.insert_element(ir.Constant(whole, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+        first = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        places = builder.add(builder.fptosi(arguments[2], whole),
+                             builder.shuffle_vector(one, ir.Constant(whole, ir.Undefined), first))
+        if REGISTER_BYTES == 64:
+            # One instruction. LLVM has no name of its own for it.
+            name = f"llvm.x86.avx512.vpermi2var.{'ps' if bits == 32 else 'pd'}.512"
+            function = ir.FunctionType(_llvm(u), [_llvm(u), whole, _llvm(u)])
+            return builder.call(cgutils.get_or_insert_function(builder.module, function, name),
+                                [arguments[0], places, arguments[1]])
+        both = cgutils.alloca_once(builder, _llvm(u), 2)
+        for half in (0, 1):
+            builder.store(arguments[half], builder.gep(both, [ir.Constant(ir.IntType(32), half)]))
+        numbers, picked = builder.bitcast(both, _llvm(u).element.as_pointer()), ir.Constant(_llvm(u), ir.Undefined)
+        for lane in range(lanes):
+            lane = ir.Constant(ir.IntType(32), lane)
+            place = builder.gep(numbers, [builder.extract_element(places, lane)])
+            picked = builder.insert_element(picked, builder.load(place), lane)
+        return picked
+    return u(u, v, n, types.int64), build
+
+
+@intrinsic
 def total(typing, v):
     def build(context, builder, signature, arguments):
         vector, lanes = arguments[0], v.lanes
@@ -252,6 +284,33 @@ def store_bytes(typing, array, index, vector):
         builder.store(builder.fptoui(arguments[2], bytes_), pointer).align = 1
         return context.get_dummy_value()
     return types.void(array, types.intp, vector), build
+
+
+@intrinsic
+def load_bytes(typing, array, bytes_, index):
+    kind = Vector(array.dtype)
+
+    def build(context, builder, signature, arguments):
+        eight_bits = ir.VectorType(ir.IntType(8), kind.lanes)
+        loaded = builder.load(_pointer(context, builder, signature.args[1], *arguments[1:], eight_bits))
+        loaded.align = 1
+        return builder.uitofp(loaded, _llvm(kind))
+    return kind(array, bytes_, types.intp), build
+
+
+@intrinsic
+def equal(typing, u, v):
+    def build(context, builder, signature, arguments):
+        lanes = builder.bitcast(builder.fcmp_ordered("==", *arguments), ir.IntType(u.lanes))
+        return builder.zext(lanes, ir.IntType(64))
+    return types.int64(u, v), build
+
+
+@intrinsic
+def lowest_bit(typing, number):
+    def build(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+    return types.int64(types.int64), build
 
 
 @intrinsic

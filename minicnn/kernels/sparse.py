@@ -1,41 +1,43 @@
 """The backward pass of a fused block, which visits only what has a gradient.
 
-Behind 2x2 max pooling at most one output in four has a gradient (the switch says which), and none where ReLU was off
-(y = 0). For each filter f, the places where it has one are listed, with the gradient g; then, a list at a time,
+Behind 2x2 max pooling at most one output in four has a gradient g (the switch says which), and none where ReLU was off
+(y = 0). So both gradients are sums over short lists of (place, g):
 
-    dw[:, f]      += g * window of x at the place            (gather)
-    dx at window  += g * w[:, f]                             (scatter)
+    dw[:, f]          = sum over the list of filter f           of g * window of x at the place        (window_p)
+    dx at window p   += sum over the list of the window at p    of g * filter                          (w[:, f])
 
-A window is KH runs of KW C neighbouring numbers, cut into vectors; six vectors at a time stay in registers: six sums for
-dw, and six vectors of the filter for dx. One pass over a list does both: while the six stores of dx go out, the
-multiply-adds of dw are free.
+A window is KH runs of KW C neighbouring numbers, cut into vectors. Nine vectors at a time are summed in registers.
 
-    list of f:  place 17, g | place 19, g | ...          x  [v0 v1 v2 v3 v4 v5]  -> six sums -> dw
-                                                         dx [v0 v1 v2 v3 v4 v5] += g * six vectors of w
+    list of f:  place 17, g | place 19, g | ...       x       [v0 v1 ... v8]   -> nine sums -> dw of f
+    list of p:  filter 3, g | filter 8, g | ...       filters [v0 v1 ... v8]   -> nine sums -> added to dx at p
 
-A list covers a block of places whose rows of x and dx fit into the first cache; over the whole image the second cache
-would set the pace (139 us instead of 60). The sums of 16 blocks are added up in float32, then in float64.
+The list of p is a whole number with a bit for each filter; the lists of f are made for a block of places at a time, whose rows of x and dx fit into the first cache. The sums of 16
+blocks are added up in float32, then in float64.
 
-Measured (one core, AVX-512, an image, 86 % of ReLUs on): COV-19Net's second block 63 us, the multiply-adds of a dense
-backward alone take 303 us at peak.
+Measured (one core, AVX-512, an image, 89 % of ReLUs on): COV-19Net's second block {SECOND} us, its third {THIRD}, its first
+(no dx) {FIRST}; the multiply-adds of a dense backward of the second alone take 264 us at peak. Tried before: dx[window] +=
+g w[:, f] for each entry of the lists of dw, in the same loop: 160, 57. A vector that was just stored is slow to load.
 """
 
 import numpy as np
 
+from minicnn.kernels import onehot
 from minicnn.kernels.board import claim, places
 from minicnn.kernels.conv import chunk_of
 from minicnn.kernels.frames import fill_rows
 from minicnn.kernels.jit import device, kernel
-from minicnn.kernels.simd import (REGISTER_BYTES, add, add_to_float64, broadcast, fma, load, pointer, store,
-                                  where_positive, width, zeros)
+from minicnn.kernels.simd import (REGISTER_BYTES, add, add_to_float64, broadcast, equal, fma, load, load_bytes,
+                                  lowest_bit, pointer, splat, store, where_positive, width, zeros)
 from minicnn.kernels.threads import run, workspace
 
 __all__ = ["conv2d_relu_gradient", "conv2d_relu_pool_gradient"]
 
-_GROUP = 6                              # vectors of a window in registers at a time
+_GROUP = 9                              # vectors of a window in registers at a time
 _LIST = 128                             # places in a block at the most
+_FEW = 3                                # vectors of a window that are too few for a list to pay
+_BITS = 64                              # filters whose presence one whole number tells
 _BLOCKS = 16                            # blocks whose sums are added in float32 before they are added in float64
-_CACHE = 48 * 1024                      # bytes of x (and dx) that a block may touch
+_CACHE = 24 * 1024                      # bytes of x (and dx) that a block may touch
 
 
 def conv2d_relu_gradient(dy, y, x, w, strides, pads, dx, dw, db):
@@ -55,19 +57,26 @@ def conv2d_relu_pool_gradient(dy, y, switches, x, w, strides, pads, dx, dw, db):
 
 
 def _gradients(dy, y, switches, pool, x, w, strides, pads, dx, dw, db):
+    if onehot.suits(w, strides, pool, dx):
+        onehot.weight_gradient(dy, y, switches, x, w, strides, pads, dw, db)
+        return
     (N, H, W, C), (KH, KW, _, F), (PH, PW) = x.shape, w.shape, y.shape[1:3]
     lanes = REGISTER_BYTES // w.itemsize
     HP, WP = pads[0] + H + pads[1], pads[2] + W + pads[3]
-    # The vectors of a window: KH runs of so many, then the last one again (with a weight of 0) to make groups of six.
+    # The vectors of a window: KH runs of so many, then the last one again (with a weight of 0) to make groups of nine.
     vectors = -(-(KW * C) // lanes)
     groups = -(-KH * vectors // _GROUP)
     size = groups * _GROUP * lanes
     filters = workspace("filters", F * size, w.dtype)
     _pack_filters(w.reshape(-1), KH, KW * C, F, vectors, size, filters)
+    window_at = workspace("window vectors", groups * _GROUP, np.int64)
+    np.add.outer(np.arange(KH) * (WP * C), np.arange(vectors) * lanes,
+                 out=window_at[:KH * vectors].reshape(KH, vectors))
+    window_at[KH * vectors:] = window_at[KH * vectors - 1]
     # A vector may reach beyond its run, so beyond the image: then the image is read from a frame with room after it.
     framed = any(pads) or (KW * C) % lanes > 0 or x.dtype != w.dtype
     pixels = HP * WP * C + lanes
-    row_bytes = WP * C * w.itemsize * (1 if dx is None else 2)
+    row_bytes = WP * C * w.itemsize
     rows = max(1, _CACHE // row_bytes // (strides[0] * pool))
     block = min(_LIST, rows * PW)
     chunk = chunk_of(N)
@@ -78,11 +87,11 @@ def _gradients(dy, y, switches, pool, x, w, strides, pads, dx, dw, db):
     flat_x = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
     flat_dx = workspace("no dx", 0, w.dtype) if framed or not wanted else dx.reshape(-1)
     out = workspace("no dx out", (1, 1, 1, 1), w.dtype) if dx is None else dx
-    run(_chunks, chunks, dy.reshape(-1), y.reshape(-1), switches, pool, x, flat_x, filters, (KH, KW), vectors, groups, F,
-        strides, pads, (HP, WP), framed, wanted, (PH, PW), block, chunk, dw_parts, db_parts, flat_dx, out,
+    run(_chunks, chunks, dy.reshape(-1), y.reshape(-1), switches, pool, x, flat_x, filters, window_at, KH * vectors, F, strides, pads, (HP, WP), framed, wanted, (PH, PW), block, chunk, dw_parts, db_parts, flat_dx, out,
         scratch=2 * F * _LIST + lanes + F * size + (2 * pixels if framed else 0), dtype=w.dtype,
-        integers=F * (_LIST + 1) + _LIST)
-    run(_sum_parts, F, dw_parts, db_parts, KW * C, vectors, size, dw.reshape(-1), db)
+        integers=F * (_LIST + 1) + 4 + _LIST)
+    run(_sum_parts, F, dw_parts, db_parts, KW * C, vectors, size, dw.reshape(-1), db, scratch=size,
+        dtype=np.float64)
 
 
 @kernel
@@ -99,37 +108,41 @@ def _pack_filters(w, KH, run_length, F, vectors, size, filters):
 @kernel
 def _sum_parts(parts, db_parts, run_length, vectors, size, dw, db, scratch, board, lane):
     """Write to dw (K, F) and db (F,) the sums over chunks, in order; a filter a unit."""
-    F, lanes = len(db), width(dw)
+    F, lanes, total = len(db), width(dw), pointer(scratch, lane * scratch.shape[1])
     f = claim(board, lane)
     while f >= 0:
-        total = 0.0
+        for i in range(size):
+            total[i] = 0
+        bias = 0.0
         for s in range(parts.shape[0]):
-            total += db_parts[s, f]
-        db[f] = total
+            mine = pointer(parts, s * parts.shape[1] + f * size)
+            for i in range(size):
+                total[i] += mine[i]
+            bias += db_parts[s, f]
+        db[f] = bias
         for k in range(len(dw) // F):
-            i = f * size + k // run_length * vectors * lanes + k % run_length
-            total = 0.0
-            for s in range(parts.shape[0]):
-                total += parts[s, i]
-            dw[k * F + f] = total
+            dw[k * F + f] = total[k // run_length * vectors * lanes + k % run_length]
         f = claim(board, lane)
 
 
 @kernel
-def _chunks(dy, y, switches, pool, x, flat_x, filters, kernel_size, vectors, groups, F, strides, pads, padded_size, framed,
-            wanted, size, block, chunk, dw_parts, db_parts, flat_dx, dx, lists, scratch, board, lane):
+def _chunks(dy, y, switches, pool, x, flat_x, filters, window_vectors, real, F, strides, pads, padded_size,
+            framed, wanted, size, block, chunk, dw_parts, db_parts, flat_dx, dx, lists, scratch, board, lane):
     """Add up the gradients of one chunk of images a unit; write dx of its images."""
     (HP, WP), (PH, PW), C, N = padded_size, size, x.shape[3], x.shape[0]
-    row, of_filters = WP * C, dw_parts.shape[1]
+    row, of_filters, groups = WP * C, dw_parts.shape[1], len(window_vectors) // _GROUP
+    size_of, window_at = of_filters // F, pointer(window_vectors, 0)
     values = pointer(scratch, lane * scratch.shape[1])
     marked, sums = pointer(values, F * _LIST), pointer(values, 2 * F * _LIST + width(filters))
     frame = pointer(sums, of_filters)
     dx_frame = pointer(frame, HP * row + width(filters))
-    offsets = pointer(lists, lane * lists.shape[1])
-    lengths, corners, at = pointer(offsets, F * _LIST), pointer(offsets, F * (_LIST + 1)), places(board, lane)
+    places_of = pointer(lists, lane * lists.shape[1])
+    lengths, corners, at = pointer(places_of, F * _LIST), pointer(places_of, F * (_LIST + 1) + 4), places(board, lane)
     dy_at, y_at, switches_at, filters_at = pointer(dy, 0), pointer(y, 0), pointer(switches, 0), pointer(filters, 0)
     pixels, dx_at = pointer(flat_x, 0), pointer(flat_dx, 0)
+    below, beside = strides[0] * row, strides[1] * C
     s = claim(board, lane)
+    at[0], at[1], at[2], at[3] = 0, beside, below, below + beside
     while s >= 0:
         dw, db = pointer(dw_parts, s * of_filters), pointer(db_parts, s * F)
         for i in range(of_filters):
@@ -149,12 +162,19 @@ def _chunks(dy, y, switches, pool, x, flat_x, filters, kernel_size, vectors, gro
                 cells = min(block, PH * PW - first)
                 o = (n * PH * PW + first) * F
                 _mark(dy_at, y_at, o, cells * F, F, marked, db)
-                _find_corners(first, cells, PW, pool * strides[0] * row, pool * strides[1] * C, base, corners)
-                at[0], at[1], at[2], at[3] = 0, strides[1] * C, strides[0] * row, strides[0] * row + strides[1] * C
-                _list_places(marked, switches_at, o, pool, corners, at, cells, F, offsets, values, lengths)
+                _find_corners(first, cells, PW, pool * below, pool * beside, base, corners)
+                _list_places(marked, switches_at, o, pool, corners, at, cells, F, places_of, values, lengths)
                 for group in range(groups):
-                    _visit(image, target, wanted, filters_at, kernel_size[0] * vectors, vectors, group, groups, row, F,
-                           offsets, values, lengths, sums, at)
+                    _gather_dw(image, pointer(window_at, _GROUP * group), group, groups, real <= _FEW, F, places_of, values,
+                               lengths, sums)
+                for cell in range(cells if wanted else 0):
+                    for f in range(0, F, _BITS):
+                        bits = pointer(lengths, F)
+                        _find_filters(marked, cell * F + f, switches_at, o + cell * F + f, pool, min(_BITS, F - f), bits)
+                        for place in range(pool * pool):
+                            if bits[place] != 0:
+                                _gather_dx(filters_at, f * size_of, size_of, window_at, groups, bits[place],
+                                           pointer(marked, cell * F + f), target, corners[cell] + at[place])
                 if first // block % _BLOCKS == _BLOCKS - 1 or first + block >= PH * PW:
                     for i in range(0, of_filters, width(filters)):
                         add_to_float64(dw, i, load(sums, i))
@@ -188,72 +208,130 @@ def _find_corners(first, cells, PW, below, beside, base, corners):
 
 
 @device
-def _list_places(marked, switches, o, pool, corners, places_of, cells, F, offsets, values, lengths):
+def _list_places(marked, switches, o, pool, corners, windows, cells, F, places_of, values, lengths):
     """List, for each filter, where the windows with a gradient begin, and that gradient."""
     for f in range(F):
         n = f * _LIST
         for cell in range(cells):
             g, place = marked[cell * F + f], corners[cell]
             if pool == 2:
-                place += places_of[switches[o + cell * F + f]]
+                place += windows[switches[o + cell * F + f]]
             # Written in any case, kept only if there is a gradient: no branch that could be guessed wrong.
-            offsets[n] = place
+            places_of[n] = place
             values[n] = g
             n += np.int64(g != 0)
         lengths[f] = n - f * _LIST
 
 
 @device
-def _visit(x, dx, wanted, filters, real, vectors, group, groups, row, F, offsets, values, lengths, sums, at):
-    """Gather the sums for dw and scatter dx for one group of six vectors of the window, all filters."""
-    lanes = width(x)
-    for v in range(_GROUP):
-        u = min(group * _GROUP + v, real - 1)
-        at[v] = u // vectors * row + u % vectors * lanes
-    v0, v1, v2, v3, v4, v5 = at[0], at[1], at[2], at[3], at[4], at[5]
-    for f in range(F):
-        i, end = f * _LIST, f * _LIST + lengths[f]
-        o = (f * groups + group) * _GROUP * lanes
-        o1, o2, o3, o4, o5 = o + lanes, o + 2 * lanes, o + 3 * lanes, o + 4 * lanes, o + 5 * lanes
-        a0, a1, a2 = load(sums, o), load(sums, o1), load(sums, o2)
-        a3, a4, a5 = load(sums, o3), load(sums, o4), load(sums, o5)
-        if wanted:
-            w0, w1, w2 = load(filters, o), load(filters, o1), load(filters, o2)
-            w3, w4, w5 = load(filters, o3), load(filters, o4), load(filters, o5)
-            while i < end:
-                p, g = offsets[i], broadcast(values, i)
-                a0, a1, a2 = fma(g, load(x, p + v0), a0), fma(g, load(x, p + v1), a1), fma(g, load(x, p + v2), a2)
-                a3, a4, a5 = fma(g, load(x, p + v3), a3), fma(g, load(x, p + v4), a4), fma(g, load(x, p + v5), a5)
-                store(dx, p + v0, fma(g, w0, load(dx, p + v0)))
-                store(dx, p + v1, fma(g, w1, load(dx, p + v1)))
-                store(dx, p + v2, fma(g, w2, load(dx, p + v2)))
-                store(dx, p + v3, fma(g, w3, load(dx, p + v3)))
-                store(dx, p + v4, fma(g, w4, load(dx, p + v4)))
-                store(dx, p + v5, fma(g, w5, load(dx, p + v5)))
-                i += 1
-        elif real <= _GROUP // 2:
-            # Few vectors: two places at a time, or each sum would wait for itself.
-            while i + 1 < end:
-                p, g, q, h = offsets[i], broadcast(values, i), offsets[i + 1], broadcast(values, i + 1)
-                a0, a1, a2 = fma(g, load(x, p + v0), a0), fma(g, load(x, p + v1), a1), fma(g, load(x, p + v2), a2)
-                a3, a4, a5 = fma(h, load(x, q + v0), a3), fma(h, load(x, q + v1), a4), fma(h, load(x, q + v2), a5)
-                i += 2
-            if i < end:
-                p, g = offsets[i], broadcast(values, i)
-                a0, a1, a2 = fma(g, load(x, p + v0), a0), fma(g, load(x, p + v1), a1), fma(g, load(x, p + v2), a2)
-            a0, a1, a2, a3, a4, a5 = add(a0, a3), add(a1, a4), add(a2, a5), zeros(x), zeros(x), zeros(x)
+def _find_filters(marked, m, switches, o, pool, n, bits):
+    """Write, for each of a cell's windows, a number whose bit f says whether filter f has a gradient there."""
+    for place in range(pool * pool):
+        bits[place] = 0
+    zero, whole = zeros(marked), n - n % width(marked)
+    for f in range(0, whole, width(marked)):
+        idle = equal(load(marked, m + f), zero)
+        if pool == 2:
+            chosen = load_bytes(marked, switches, o + f)
+            for place in range(4):
+                bits[place] |= (equal(chosen, splat(marked, place)) & ~idle) << f
         else:
-            while i < end:
-                p, g = offsets[i], broadcast(values, i)
-                a0, a1, a2 = fma(g, load(x, p + v0), a0), fma(g, load(x, p + v1), a1), fma(g, load(x, p + v2), a2)
-                a3, a4, a5 = fma(g, load(x, p + v3), a3), fma(g, load(x, p + v4), a4), fma(g, load(x, p + v5), a5)
-                i += 1
-        store(sums, o, a0)
-        store(sums, o1, a1)
-        store(sums, o2, a2)
-        store(sums, o3, a3)
-        store(sums, o4, a4)
-        store(sums, o5, a5)
+            bits[0] |= (equal(zero, zero) & ~idle) << f
+    for f in range(whole, n):
+        if marked[m + f] != 0:
+            bits[np.int64(switches[o + f]) if pool == 2 else 0] |= np.int64(1) << f
+
+
+@device
+def _gather(a, u, places_of, values, i, end, t):
+    """Return t[v] + the sum over entries i .. end-1 of value * a[place + u[v] : + a vector], for the nine v."""
+    u0, u1, u2, u3, u4, u5, u6, u7, u8 = u
+    while i < end:
+        p, g = places_of[i], broadcast(values, i)
+        t = (fma(g, load(a, p + u0), t[0]), fma(g, load(a, p + u1), t[1]), fma(g, load(a, p + u2), t[2]),
+             fma(g, load(a, p + u3), t[3]), fma(g, load(a, p + u4), t[4]), fma(g, load(a, p + u5), t[5]),
+             fma(g, load(a, p + u6), t[6]), fma(g, load(a, p + u7), t[7]), fma(g, load(a, p + u8), t[8]))
+        i += 1
+    return t
+
+
+@device
+def _gather_few(a, u0, u1, u2, places_of, values, i, end, t):
+    """Do the same for windows of at most three vectors, three entries at a time: each sum would wait for itself."""
+    while i + 2 < end:
+        p, q, r = places_of[i], places_of[i + 1], places_of[i + 2]
+        f, g, h = broadcast(values, i), broadcast(values, i + 1), broadcast(values, i + 2)
+        t = (fma(f, load(a, p + u0), t[0]), fma(f, load(a, p + u1), t[1]), fma(f, load(a, p + u2), t[2]),
+             fma(g, load(a, q + u0), t[3]), fma(g, load(a, q + u1), t[4]), fma(g, load(a, q + u2), t[5]),
+             fma(h, load(a, r + u0), t[6]), fma(h, load(a, r + u1), t[7]), fma(h, load(a, r + u2), t[8]))
+        i += 3
+    z = zeros(a)
+    t = (add(add(t[0], t[3]), t[6]), add(add(t[1], t[4]), t[7]), add(add(t[2], t[5]), t[8]), z, z, z, z, z, z)
+    while i < end:
+        p, f = places_of[i], broadcast(values, i)
+        t = (fma(f, load(a, p + u0), t[0]), fma(f, load(a, p + u1), t[1]), fma(f, load(a, p + u2), t[2]),
+             z, z, z, z, z, z)
+        i += 1
+    return t
+
+
+@device
+def _load_group(a, i):
+    L = width(a)
+    return (load(a, i), load(a, i + L), load(a, i + 2 * L), load(a, i + 3 * L), load(a, i + 4 * L), load(a, i + 5 * L),
+            load(a, i + 6 * L), load(a, i + 7 * L), load(a, i + 8 * L))
+
+
+@device
+def _gather_dw(x, at, group, groups, few, F, places_of, values, lengths, sums):
+    """Add one group of vectors of each filter's gradient to `sums`."""
+    u, L = (at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8]), width(x)
+    for f in range(F):
+        o, i = (f * groups + group) * _GROUP * L, f * _LIST
+        if few:
+            t = _gather_few(x, u[0], u[1], u[2], places_of, values, i, i + lengths[f], _load_group(sums, o))
+        else:
+            t = _gather(x, u, places_of, values, i, i + lengths[f], _load_group(sums, o))
+        store(sums, o, t[0])
+        store(sums, o + L, t[1])
+        store(sums, o + 2 * L, t[2])
+        store(sums, o + 3 * L, t[3])
+        store(sums, o + 4 * L, t[4])
+        store(sums, o + 5 * L, t[5])
+        store(sums, o + 6 * L, t[6])
+        store(sums, o + 7 * L, t[7])
+        store(sums, o + 8 * L, t[8])
+
+
+@device
+def _gather_dx(filters, first, size, window_at, groups, bits, values, dx, p):
+    """Add to the window of dx at p the filters of which `bits` holds a 1, times their values."""
+    L, z = width(filters), zeros(filters)
+    for group in range(groups):
+        o, left = first + group * _GROUP * L, bits
+        t = (z, z, z, z, z, z, z, z, z)
+        while left != 0:
+            f = lowest_bit(left)
+            left &= left - 1
+            a, g = pointer(filters, o + f * size), broadcast(values, f)
+            t = (fma(g, load(a, 0), t[0]), fma(g, load(a, L), t[1]), fma(g, load(a, 2 * L), t[2]),
+                 fma(g, load(a, 3 * L), t[3]), fma(g, load(a, 4 * L), t[4]), fma(g, load(a, 5 * L), t[5]),
+                 fma(g, load(a, 6 * L), t[6]), fma(g, load(a, 7 * L), t[7]), fma(g, load(a, 8 * L), t[8]))
+        u = pointer(window_at, _GROUP * group)
+        _add_to(dx, p + u[0], t[0])
+        _add_to(dx, p + u[1], t[1])
+        _add_to(dx, p + u[2], t[2])
+        _add_to(dx, p + u[3], t[3])
+        _add_to(dx, p + u[4], t[4])
+        _add_to(dx, p + u[5], t[5])
+        _add_to(dx, p + u[6], t[6])
+        _add_to(dx, p + u[7], t[7])
+        _add_to(dx, p + u[8], t[8])
+
+
+@device
+def _add_to(a, i, v):
+    store(a, i, add(load(a, i), v))
 
 
 @device

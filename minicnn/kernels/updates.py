@@ -60,7 +60,15 @@ def sgd(w, velocity, dw, learning_rate, momentum, nesterov, w_new, velocity_new)
 def _sgd(w, velocity, dw, learning_rate, momentum, nesterov, w_new, velocity_new, scratch, board, lane):
     unit = claim(board, lane)
     while unit >= 0:
-        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, w.size)):
+        first, last = unit * _BLOCK, min((unit + 1) * _BLOCK, w.size)
+        whole = last - (last - first) % width(w)
+        for i in range(first, whole, width(w)):
+            step = multiply(splat(w, learning_rate), load(dw, i))
+            vi = subtract(multiply(splat(w, momentum), load(velocity, i)), step)
+            change = subtract(multiply(splat(w, momentum), vi), step) if nesterov else vi
+            store(w_new, i, add(load(w, i), change))
+            store(velocity_new, i, vi)
+        for i in range(whole, last):
             step = learning_rate * dw[i]
             vi = momentum * velocity[i] - step
             w_new[i] = w[i] + (momentum * vi - step if nesterov else vi)

@@ -33,8 +33,8 @@ import numpy as np
 from minicnn.kernels.board import claim, places
 from minicnn.kernels.frames import fill_rows, store_first
 from minicnn.kernels.jit import device, kernel
-from minicnn.kernels.simd import (REGISTER_BYTES, add, choose, load, pointer, rectify, splat, store, subtract, width,
-                                  zeros)
+from minicnn.kernels.simd import (REGISTER_BYTES, add, choose, load, multiply, pointer, rectify, splat, store,
+                                  subtract, width, zeros)
 from minicnn.kernels.threads import run, workspace
 from minicnn.kernels.tiles import ROWS, columns_of, in_panels, panel_of, product_tile, row_terms
 
@@ -59,7 +59,8 @@ def block(x, w, b, pads, size, pool, y, switches):
     U = workspace("U", 16 * C * wide, w.dtype)
     run(_transform_filters, C, panels, wide, C, U)
     TH, TW = (PH, PW) if pool == 2 else (-(-PH // 2), -(-PW // 2))
-    most = max(ROWS, min(40, _BYTES // (16 * (C + wide) * w.itemsize)) // ROWS * ROWS)
+    # Of one image alone a block is smaller, so that all threads have some.
+    most = max(ROWS, min(40 if N > 4 else 16, _BYTES // (16 * (C + wide) * w.itemsize)) // ROWS * ROWS)
     tiles = -(-(TH * TW) // -(-(TH * TW) // most))                  # blocks of equal size, as large as may be
     tiles = -(-tiles // ROWS) * ROWS
     # The last tile of an odd map reaches a row or column too far: then the image is framed, as where it is padded.
@@ -73,32 +74,34 @@ def block(x, w, b, pads, size, pool, y, switches):
 
 @kernel
 def _transform_filters(w, wide, C, U, scratch, board, lane):
-    """Write U[p] = G g G^T of each filter and channel, computed in float64, for one channel a unit."""
-    half = 0.5
+    """Write U[p] = G g G^T of each filter and channel; a channel is a unit, a vector holds filters."""
+    filters, step = pointer(w, 0), C * wide
     c = claim(board, lane)
     while c >= 0:
-        for f in range(wide):
-            i, step = c * wide + f, C * wide
+        for f in range(0, wide, width(w)):
+            g, half = pointer(filters, c * wide + f), splat(w, 0.5)
             for kw in range(4):
-                # Along the width first: column kw of g G^T.
-                g0 = _along(w, i, step, kw)
-                g1 = _along(w, i + 3 * step, step, kw)
-                g2 = _along(w, i + 6 * step, step, kw)
-                U[(kw * C + c) * wide + f] = g0
-                U[((4 + kw) * C + c) * wide + f] = (g0 + g1 + g2) * half
-                U[((8 + kw) * C + c) * wide + f] = (g0 - g1 + g2) * half
-                U[((12 + kw) * C + c) * wide + f] = g2
+                # Column kw of g G^T, then G times it.
+                g0, g1, g2 = _along(g, 0, kw, step), _along(g, 3, kw, step), _along(g, 6, kw, step)
+                even, odd = multiply(half, add(g0, g2)), multiply(half, g1)
+                u = pointer(U, (kw * C + c) * wide + f)
+                store(u, 0, g0)
+                store(u, 4 * step, add(even, odd))
+                store(u, 8 * step, subtract(even, odd))
+                store(u, 12 * step, g2)
         c = claim(board, lane)
 
 
 @device
-def _along(w, i, step, place):
-    g0, g1, g2 = np.float64(w[i]), np.float64(w[i + step]), np.float64(w[i + 2 * step])
-    if place == 0:
-        return g0
-    if place == 3:
-        return g2
-    return (g0 + g1 + g2) * 0.5 if place == 1 else (g0 - g1 + g2) * 0.5
+def _along(g, first, place, step):
+    """Return number `place` of G times the three numbers of a row of g, of which `first` is the first."""
+    g0, g1, g2 = load(g, first * step), load(g, (first + 1) * step), load(g, (first + 2) * step)
+    even, odd = multiply(splat(g, 0.5), add(g0, g2)), multiply(splat(g, 0.5), g1)
+    if place == 1:
+        return add(even, odd)
+    if place == 2:
+        return subtract(even, odd)
+    return g0 if place == 0 else g2
 
 
 @kernel
