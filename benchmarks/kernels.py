@@ -58,6 +58,37 @@ def convolution(where, side, C, F=32, K=3, first=False):
     return rows[:2] if first else rows
 
 
+def block(where, side, C, F=32, pool=True, first=False):
+    """Return the rows of a fused block: forward, and the gradients, without dx in a first layer."""
+    from minicnn import reference
+
+    out = side - 2
+    name = "conv2d_relu_pool" if pool else "conv2d_relu"
+    flops = 2 * N * out * out * 9 * C * F
+
+    def inputs():
+        return normals(N, side, side, C), normals(3, 3, C, F), normals(F), ONE, NONE
+
+    def of_gradient():
+        x, w, b, strides, pads = inputs()
+        results = getattr(reference, name)(x, w, b, strides, pads)
+        y, *switches = map(aligned, results if pool else (results,))
+        return normals(*y.shape), y, *switches, x, w, strides, pads
+
+    def gradients():
+        dx = None if first else aligned(np.empty((N, side, side, C), np.float32))
+        return dx, aligned(np.empty((3, 3, C, F), np.float32)), aligned(np.empty(F, np.float32))
+    return [Row(name, where, inputs, flops),
+            Row(f"{name}_gradient", where, of_gradient, flops * (1 if first else 2), outputs=gradients)]
+
+
+def dense_block(where, D, F):
+    flops = 2 * N * D * F
+    return [Row("dense_relu", where, lambda: (normals(N, D), normals(D, F), normals(F)), flops),
+            Row("dense_relu_gradient", where,
+                lambda: (normals(N, F), np.maximum(normals(N, F), 0), normals(N, D), normals(D, F)), 2 * flops)]
+
+
 def dense(where, D, F):
     flops = 2 * N * D * F
     return [Row("dense", where, lambda: (normals(N, D), normals(D, F), normals(F)), flops),
@@ -93,6 +124,10 @@ def loss(name, K):
 
 WEIGHTS = 4608, 128
 ROWS = [
+    *block("block 1, 64x64x3", 64, 3, first=True),
+    *block("block 2, 31x31x32", 31, 32),
+    *block("block 3, 14x14x32", 14, 32, pool=False),
+    *dense_block("block 4, 4608 to 128", *WEIGHTS),
     *convolution("conv 1, 64x64x3", 64, 3, first=True),
     *convolution("conv 2, 31x31x32", 31, 32),
     *convolution("conv 3, 14x14x32", 14, 32),

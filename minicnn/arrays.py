@@ -1,5 +1,8 @@
 """The door for arrays: whatever a user hands in becomes a plain C-contiguous array, or a sentence that says why not."""
 
+import math
+import sys
+
 import numpy as np
 
 from minicnn.errors import DTypeError, InputError, ShapeError
@@ -26,6 +29,8 @@ def as_array(x, owner, argument, dtype):
     >>> as_array([[1, 2]], "Dense 'dense_1'", "x", np.float32)
     array([[1., 2.]], dtype=float32)
     """
+    if type(x) is np.ndarray and x.dtype == dtype and x.flags.carray:
+        return x        # the usual case, at once
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise InputError(f"{owner}: {argument} is masked in places. Fill them first: {argument}.filled(0).")
     try:
@@ -43,13 +48,17 @@ def all_finite(array):
     """Return whether no element is NaN or infinite. Nothing of the array's size is allocated if so.
 
     A sum that holds NaN or an infinity is one of them itself; only a sum of finite numbers that overflows asks for a
-    second look.
+    second look. Where the fast engine is in use anyway, it looks at large arrays: on all threads, in a quarter of the time.
 
     >>> all_finite(np.array([1.0, 2.0])), all_finite(np.array([np.inf, -np.inf])), all_finite(np.array([1e308, 1e308]))
     (True, False, True)
     """
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+    if array.size > 2**15 and array.dtype in (np.float32, np.float64) and array.flags.carray:
+        engine = sys.modules.get("minicnn.kernels.finite")
+        if engine is not None:
+            return engine.all_finite(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(array.sum()) or bool(np.isfinite(array).all())
 
 
 def check_finite(array, owner, argument):

@@ -69,12 +69,12 @@ class ArraySource:
 
         Parameters
         ----------
-        samples : ndarray, shape (n,), int64
+        samples : ndarray, shape (n,), int64; or a slice
         passes : ndarray, shape (n,), int64, or None; the pass over the data that each belongs to, None to see the samples
             as they are, without augmentation
         seed : int; of the augmentation
         """
-        x = self._x[_as_slice(samples)]
+        x = self._x[samples if isinstance(samples, slice) else _as_slice(samples)]
         if self.augmentation is not None and passes is not None:
             return self.augmentation.apply(x, seed, passes, samples, channels=self.shape[-1])
         if x.dtype == np.uint8 and not self.keep_pixels:

@@ -7,8 +7,9 @@ Arrays are C-contiguous and of one dtype, float32 or float64; outputs are fully 
 
 from minicnn.kernels.activations import (dropout, relu, relu_gradient, sigmoid, sigmoid_gradient, softmax,
                                          softmax_gradient, tanh, tanh_gradient)
-from minicnn.kernels.blocks import conv2d_relu, conv2d_relu_pool
-from minicnn.kernels.conv import conv2d, conv2d_input_gradient, conv2d_weight_gradient
+from minicnn.kernels.blocks import conv2d, conv2d_relu, conv2d_relu_pool
+from minicnn.kernels.conv import conv2d_input_gradient, conv2d_weight_gradient
+from minicnn.kernels import finite      # noqa: F401  (for arrays.all_finite)
 from minicnn.kernels.losses import binary_crossentropy, categorical_crossentropy, mean_squared_error
 from minicnn.kernels.matmul import (dense, dense_input_gradient, dense_relu, dense_relu_gradient,
                                     dense_weight_gradient)

@@ -1,4 +1,7 @@
-"""Fused blocks: convolution + bias + ReLU (+ 2x2 max pooling) in one pass. The big map is never written.
+"""Convolution, alone or fused with ReLU and 2x2 max pooling in one pass, in which the big map is never written.
+
+No im2col matrix is written either: a tile needs only where its eight windows begin. An image that has padding is copied,
+a band of rows at a time, into a frame of zeros; so are uint8 pixels, which are divided by 255 on the way.
 
 One pooled number is the largest of four neighbouring outputs of one filter. So a tile takes its eight rows from two cells
 of the pooled map, four windows each, and a panel of filters; when the sums are done, bias, ReLU and maximum are a few
@@ -27,44 +30,60 @@ from minicnn.kernels.simd import add, choose, load, pointer, rectify, splat, wid
 from minicnn.kernels.threads import run, workspace
 from minicnn.kernels.tiles import ROWS, columns_of, in_panels, panel_of, product_tile, window_terms
 
-__all__ = ["conv2d_relu", "conv2d_relu_pool"]
+__all__ = ["conv2d", "conv2d_relu", "conv2d_relu_pool"]
+
+
+def conv2d(x, w, b, strides, pads, y):
+    """Write the convolution of x (N, H, W, C) with w (KH, KW, C, F) and b (F,) to y (N, OH, OW, F).
+
+    See reference.conv2d.
+    """
+    _direct(x, w, b, strides, pads, 1, False, y, _none())
 
 
 def conv2d_relu(x, w, b, strides, pads, y):
-    """Write max(conv2d(x, w, b), 0) to y (N, OH, OW, F). See reference.conv2d_relu."""
-    switches = workspace("no switches", 0, np.uint8)
-    _block(x, w, b, strides, pads, y.shape[1:3], 1, y, switches)
+    """Write max(conv2d(x, w, b), 0) to y (N, OH, OW, F). See reference.conv2d_relu. x may be uint8 pixels."""
+    _block(x, w, b, strides, pads, 1, y, _none())
 
 
 def conv2d_relu_pool(x, w, b, strides, pads, y, switches):
     """Write the 2x2 maxima of max(conv2d(x, w, b), 0) to y (N, PH, PW, F), their places to switches (uint8, 0 to 3).
 
-    See reference.conv2d_relu_pool. x may be uint8 pixels: they are divided by 255 as they are read.
+    See reference.conv2d_relu_pool. x may be uint8 pixels.
     """
-    _block(x, w, b, strides, pads, y.shape[1:3], 2, y, switches.reshape(-1))
+    _block(x, w, b, strides, pads, 2, y, switches.reshape(-1))
 
 
-def _block(x, w, b, strides, pads, size, pool, y, switches):
+def _none():
+    return workspace("no switches", 0, np.uint8)
+
+
+def _block(x, w, b, strides, pads, pool, y, switches):
     if winograd.suits(x, w, strides):
-        winograd.block(x, w, b, pads, size, pool, y, switches)
-        return
-    (N, H, W, C), (KH, KW, _, F) = x.shape, w.shape
+        winograd.block(x, w, b, pads, y.shape[1:3], pool, y, switches)
+    else:
+        _direct(x, w, b, strides, pads, pool, True, y, switches)
+
+
+def _direct(x, w, b, strides, pads, pool, rectified, y, switches):
+    (N, H, W, C), (KH, KW, _, F), size = x.shape, w.shape, y.shape[1:3]
     packed, wide = in_panels(w.reshape(-1, F))
     bias, _ = in_panels(b.reshape(1, F), "bias")
-    framed = any(pads) or x.dtype == np.uint8
+    framed = any(pads) or x.dtype != w.dtype
     W += pads[2] + pads[3]
     # Enough rows of y in a unit that few of its tiles are partly empty, few enough that one image occupies all threads.
     band = max(1, min(size[0], -(-48 // (size[1] * pool * pool))))
     bands = -(-size[0] // band)
     rows = ((band * pool - 1) * strides[0] + KH) if framed else 0
     image = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
-    run(_block_bands, N * bands, x, image, packed, wide, bias, window_terms((KH, KW), C, W * C), KH, strides, pads, W,
-        framed, size, pool, band, F, y.reshape(-1), switches, scratch=ROWS * columns_of(w.dtype) + rows * W * C, dtype=w.dtype)
+    run(_bands, N * bands, x, image, packed, wide, bias, window_terms((KH, KW), C, W * C), KH, strides, pads, W, framed,
+        size, pool, rectified, band, F, y.reshape(-1), switches,
+        scratch=ROWS * columns_of(w.dtype) + rows * W * C, dtype=w.dtype)
 
 
 @kernel
-def _block_bands(x, flat, w, wide, b, terms, KH, strides, pads, W, framed, size, pool, band, F, y, switches, scratch,
-                 board, lane):
+def _bands(x, flat, w, wide, b, terms, KH, strides, pads, W, framed, size, pool, rectified, band, F, y, switches, scratch,
+           board, lane):
     (SH, SW), C, (PH, PW), K = strides, x.shape[3], size, len(terms)
     bands, row, panel = -(-PH // band), W * C, panel_of(w)
     out, at, filters, offsets = (pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(w, 0),
@@ -97,12 +116,13 @@ def _block_bands(x, flat, w, wide, b, terms, KH, strides, pads, W, framed, size,
                 for q in range(min(cells, last * PW - cell)):
                     for v in range(0, min(panel, F - j), width(w)):
                         o = (n * PH * PW + cell + q) * F + j + v
-                        _finish(out, q * windows * panel + v, panel, pool, bias, j + v, F - j - v, y_at, switches_at, o)
+                        _finish(out, q * windows * panel + v, panel, pool, rectified, bias, j + v, F - j - v, y_at,
+                                switches_at, o)
         unit = claim(board, lane)
 
 
 @device
-def _finish(out, i, panel, pool, b, f, filters, y, switches, o):
+def _finish(out, i, panel, pool, rectified, b, f, filters, y, switches, o):
     """Store one cell's vector of filters from its 1 or 4 sums in `out`; only the first `filters` of them exist."""
     bias = load(b, f)
     best = add(load(out, i), bias)
@@ -113,4 +133,4 @@ def _finish(out, i, panel, pool, b, f, filters, y, switches, o):
             place = choose(sums, best, splat(out, k), place)
             best = choose(sums, best, sums, best)
         store_first(place, filters, out, switches, o, True)
-    store_first(rectify(best), filters, out, y, o, False)
+    store_first(rectify(best) if rectified else best, filters, out, y, o, False)

@@ -1,37 +1,23 @@
-"""Convolution and its gradients, one operation at a time: tiles over windows that are read where they lie.
+"""The gradients of a convolution alone: tiles over windows that are read where they lie.
 
-No im2col matrix is written. Row p of im2col is KH runs of KW C neighbouring numbers of the image, one image row apart,
-so a tile needs only where its eight windows begin. An image that has padding is first copied into a frame of zeros.
-
-    forward           y  = im2col(x) @ w + b
     input gradient    dx = im2col(dy spread by the strides and framed) @ (w turned by 180 degrees, C and F exchanged):
                       each pixel gathers what col2im would add to it
     weight gradient   dw = im2col(x)^T @ dy
 
-Work is split over images. The weight gradient sums images in fixed chunks, then the chunks in order. What a network runs
-where it can is blocks.py, winograd.py and sparse.py: several layers in one pass.
+Work is split over images. The weight gradient sums images in fixed chunks, then the chunks in order. Behind a ReLU a
+network runs sparse.py and onehot.py instead, which leave out what is 0.
 """
 
 import numpy as np
 
 from minicnn.kernels.board import claim, places
-from minicnn.kernels.frames import fill_frame
+from minicnn.kernels.frames import fill_frame, store_first
 from minicnn.kernels.jit import kernel
-from minicnn.kernels.simd import pointer
+from minicnn.kernels.simd import load, pointer, width
 from minicnn.kernels.threads import run, workspace
 from minicnn.kernels.tiles import ROWS, columns_of, in_panels, panel_of, product_tile, window_terms
 
-__all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "sum_chunks", "chunk_of"]
-
-
-def conv2d(x, w, b, strides, pads, y):
-    """Write the convolution of x (N, H, W, C) with w (KH, KW, C, F) and b (F,) to y (N, OH, OW, F).
-
-    See reference.conv2d.
-    """
-    KH, KW, C, F = w.shape
-    packed, wide = in_panels(w.reshape(-1, F))
-    _convolve(x, packed, wide, b, (KH, KW), strides, (1, 1), pads, y)
+__all__ = ["conv2d_input_gradient", "conv2d_weight_gradient", "sum_chunks", "chunk_of"]
 
 
 def conv2d_input_gradient(dy, w, image_size, strides, pads, dx):
@@ -47,43 +33,31 @@ def conv2d_input_gradient(dy, w, image_size, strides, pads, dx):
     (H, W), (OH, OW), (SH, SW), (top, _, left, _) = image_size, dy.shape[1:3], strides, pads
     above, before = KH - 1 - top, KW - 1 - left
     frame = (above, H - 1 + KH - above - ((OH - 1) * SH + 1), before, W - 1 + KW - before - ((OW - 1) * SW + 1))
-    no_bias = workspace("no bias", C, w.dtype)
-    no_bias[:] = 0
-    _convolve(dy, packed, wide, no_bias, (KH, KW), (1, 1), strides, frame, dx)
-
-
-def _convolve(x, packed, wide, b, kernel_size, strides, spread, pads, y):
-    N, H, W, C = x.shape
-    H, W = pads[0] + (H - 1) * spread[0] + 1 + pads[1], pads[2] + (W - 1) * spread[1] + 1 + pads[3]
-    framed = any(pads) or spread != (1, 1)
-    scratch = ROWS * columns_of(x.dtype) + (H * W * C if framed else 0)
-    run(_conv2d_images, N, x, packed, wide, b, window_terms(kernel_size, C, W * C), strides, spread, pads, framed, (H, W),
-        y, scratch=scratch, dtype=x.dtype)
+    HP, WP = frame[0] + (OH - 1) * SH + 1 + frame[1], frame[2] + (OW - 1) * SW + 1 + frame[3]
+    run(_gather_images, dy.shape[0], dy, packed, wide, window_terms((KH, KW), F, WP * F), strides, frame, (HP, WP), dx,
+        scratch=ROWS * columns_of(w.dtype) + HP * WP * F, dtype=w.dtype)
 
 
 @kernel
-def _conv2d_images(x, w, wide, b, terms, strides, spread, pads, framed, size, y, scratch, board, lane):
-    (_, OH, OW, F), C, (H, W), K = y.shape, x.shape[3], size, len(terms)
-    P, row = OH * OW, W * C
+def _gather_images(dy, w, wide, terms, spread, pads, size, dx, scratch, board, lane):
+    """Write dx of an image a unit: a convolution of stride 1 over dy in its frame."""
+    (_, H, W, C), F, (HP, WP), K = dx.shape, dy.shape[3], size, len(terms)
     out, at, panel = pointer(scratch, lane * scratch.shape[1]), places(board, lane), panel_of(w)
-    frame, flat, filters, offsets = pointer(out, ROWS * panel), pointer(x, 0), pointer(w, 0), pointer(terms, 0)
+    frame, filters, offsets, dx_at = pointer(out, ROWS * panel), pointer(w, 0), pointer(terms, 0), pointer(dx, 0)
     n = claim(board, lane)
     while n >= 0:
-        image, base = flat, n * H * W * C
-        if framed:
-            fill_frame(x, n, spread, pads, W, H * W * C, frame)
-            image, base = frame, 0
-        for p in range(0, P, ROWS):
+        fill_frame(dy, n, spread, pads, WP, HP * WP * F, frame)
+        i, j = 0, 0                         # row and column of the next pixel
+        for p in range(0, H * W, ROWS):
             for r in range(ROWS):
-                # Past the last window, the last again: computed, not stored.
-                q = min(p + r, P - 1)
-                at[r] = base + (q // OW) * strides[0] * row + (q % OW) * strides[1] * C
-            for j in range(0, wide, panel):
-                product_tile(image, at, offsets, K, filters, j, wide, out, 0, panel)
-                for r in range(min(ROWS, P - p)):
-                    oh, ow = (p + r) // OW, (p + r) % OW
-                    for f in range(min(panel, F - j)):
-                        y[n, oh, ow, j + f] = out[r * panel + f] + b[j + f]
+                at[r] = (i * WP + j) * F
+                if p + r + 1 < H * W:       # past the last pixel, the last again: computed, not stored
+                    i, j = (i + 1, 0) if j + 1 == W else (i, j + 1)
+            for c in range(0, wide, panel):
+                product_tile(frame, at, offsets, K, filters, c, wide, out, 0, panel)
+                for r in range(min(ROWS, H * W - p)):
+                    for v in range(0, min(panel, C - c), width(w)):
+                        store_first(load(out, r * panel + v), C - c - v, out, dx_at, ((n * H * W) + p + r) * C + c + v, False)
         n = claim(board, lane)
 
 

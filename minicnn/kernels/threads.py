@@ -82,27 +82,32 @@ def run(kernel, units, *arguments, scratch=0, dtype=np.float32, integers=0):
     if min(thread_count(), units) > 1 and _turn.acquire(blocking=False):
         try:
             pool = _the_pool()
-            pool.work(kernel, units, (*arguments, *_scratch(len(pool.asleep), scratch, dtype, integers)))
+            pool.work(kernel, units, (*arguments, *_scratch(len(pool.bells), scratch, dtype, integers)))
         finally:
             _turn.release()
         return
-    board = workspace("board", board_size(1), np.int64)
-    board[:] = 0
-    board[COUNT] = units
+    board = _own.board
+    board[NEXT], board[COUNT] = 0, units
     kernel(*arguments, *_scratch(1, scratch, dtype, integers), board, 0)
+
+
+class _Own(threading.local):
+    """What belongs to each thread that calls kernels: its workspaces, and a board for work that it does alone."""
+
+    def __init__(self):
+        self.buffers = Buffers()
+        self.board = np.zeros(board_size(1), np.int64)
 
 
 def workspace(name, shape, dtype):
     """Return an array with undefined contents that belongs to the calling thread until it asks for `name` again."""
-    if not hasattr(_own, "buffers"):
-        _own.buffers = Buffers()
     return _own.buffers.get(name, shape if isinstance(shape, tuple) else (shape,), dtype)
 
 
 def _scratch(lanes, size, dtype, integers):
-    line = 64 // np.dtype(dtype).itemsize
-    scratch = workspace("scratch", (lanes, max(1, -(-size // line)) * line), dtype)
-    return (workspace("integers", (lanes, -(-integers // 8) * 8), np.int64), scratch) if integers else (scratch,)
+    size = max(16, -(-size // 16) * 16)             # each lane's share begins on a cache line
+    scratch = _own.buffers.get("scratch", (lanes, size), dtype)
+    return (_own.buffers.get("integers", (lanes, -(-integers // 8) * 8), np.int64), scratch) if integers else (scratch,)
 
 
 class _Pool:
@@ -114,7 +119,7 @@ class _Pool:
         # where there are more threads than cores they would only be in the way.
         self.board[LOOKS] = 5000 if lanes <= available_cores() else 0
         self.job, self.ended, self.failure = (0, None, ()), False, None
-        self.asleep = [False] * lanes
+        self.asleep = []                    # lanes of helpers that sleep, or are about to
         self.bells = [threading.Semaphore(0) for _ in range(lanes)]
         self.helpers = [threading.Thread(target=self._help, args=(lane,), daemon=True, name=f"minicnn-{lane}")
                         for lane in range(1, lanes)]
@@ -138,16 +143,14 @@ class _Pool:
             raise self.failure
 
     def _ring(self):
-        for lane, asleep in enumerate(self.asleep):
-            if asleep:
-                self.asleep[lane] = False
-                self.bells[lane].release()
+        while self.asleep:
+            self.bells[self.asleep.pop()].release()
 
     def _help(self, lane):
         board, seen = self.board, 0
         while not self.ended:
             if not watch(board, seen):
-                self.asleep[lane] = True
+                self.asleep.append(lane)
                 self.bells[lane].acquire()
                 continue
             seen = int(board[TICKET])
@@ -167,14 +170,14 @@ class _Pool:
         """Let the helpers end; they do so soon, not at once."""
         self.ended = True
         self.board[TICKET] += 1
-        self.asleep = [True] * len(self.asleep)
-        self._ring()
+        for bell in self.bells:
+            bell.release()
 
 
 _count = None
 _pool = None
 _turn = threading.Lock()            # who holds it has the pool
-_own = threading.local()
+_own = _Own()
 
 
 def _the_pool():

@@ -41,6 +41,7 @@ from minicnn.kernels.tiles import ROWS, columns_of, in_panels, panel_of, product
 __all__ = ["suits", "block"]
 
 _LEAST_CHANNELS = 16
+_CHANNELS = 32                  # whose filters are transformed in a unit
 _BYTES = 2**18                  # for V and M of a block of tiles: they should stay in the second cache
 
 
@@ -57,7 +58,7 @@ def block(x, w, b, pads, size, pool, y, switches):
     panels, wide = in_panels(w.reshape(-1, F))
     bias, _ = in_panels(b.reshape(1, F), "bias")
     U = workspace("U", 16 * C * wide, w.dtype)
-    run(_transform_filters, C, panels, wide, C, U)
+    run(_transform_filters, -(-C // _CHANNELS), panels, wide, C, U)
     TH, TW = (PH, PW) if pool == 2 else (-(-PH // 2), -(-PW // 2))
     # Of one image alone a block is smaller, so that all threads have some.
     most = max(ROWS, min(40 if N > 4 else 16, _BYTES // (16 * (C + wide) * w.itemsize)) // ROWS * ROWS)
@@ -74,22 +75,22 @@ def block(x, w, b, pads, size, pool, y, switches):
 
 @kernel
 def _transform_filters(w, wide, C, U, scratch, board, lane):
-    """Write U[p] = G g G^T of each filter and channel; a channel is a unit, a vector holds filters."""
-    filters, step = pointer(w, 0), C * wide
-    c = claim(board, lane)
-    while c >= 0:
-        for f in range(0, wide, width(w)):
-            g, half = pointer(filters, c * wide + f), splat(w, 0.5)
+    """Write U[p] = G g G^T of each filter and channel; some channels are a unit, a vector holds filters."""
+    filters, step, half = pointer(w, 0), C * wide, splat(w, 0.5)
+    unit = claim(board, lane)
+    while unit >= 0:
+        for i in range(unit * _CHANNELS * wide, min((unit + 1) * _CHANNELS, C) * wide, width(w)):
+            g = pointer(filters, i)
             for kw in range(4):
                 # Column kw of g G^T, then G times it.
                 g0, g1, g2 = _along(g, 0, kw, step), _along(g, 3, kw, step), _along(g, 6, kw, step)
                 even, odd = multiply(half, add(g0, g2)), multiply(half, g1)
-                u = pointer(U, (kw * C + c) * wide + f)
+                u = pointer(U, kw * step + i)
                 store(u, 0, g0)
                 store(u, 4 * step, add(even, odd))
                 store(u, 8 * step, subtract(even, odd))
                 store(u, 12 * step, g2)
-        c = claim(board, lane)
+        unit = claim(board, lane)
 
 
 @device
