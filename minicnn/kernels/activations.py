@@ -159,7 +159,8 @@ def _softmax_gradient(dy, y, dx, scratch, board, lane):
 
 def dropout(x, keep, rate, y):
     """Write x / (1 - rate) where keep, else 0, to y."""
-    run(_dropout, -(-x.size // _BLOCK), x.reshape(-1), keep.reshape(-1).view(np.uint8), x.dtype.type(1 / (1 - rate)), y.reshape(-1))
+    run(_dropout, -(-x.size // _BLOCK), x.reshape(-1), keep.reshape(-1).view(np.uint8), x.dtype.type(1 / (1 - rate)),
+        y.reshape(-1))
 
 
 @kernel

@@ -17,7 +17,7 @@ The result is bit for bit that of conv2d, relu and max_pool2d one after another:
 applied in the same order to the same sums. Where `winograd.suits`, its faster algorithm takes over (same rules, other
 rounding).
 
-Measured (one core, AVX-512, an image): COV-19Net's first block 62 us; conv2d, relu and max_pool2d apart 158 us.
+Measured (one core, AVX-512, an image): COV-19Net's first block 72 us, of which 56 are multiply-adds at peak.
 """
 
 import numpy as np

@@ -56,8 +56,9 @@ def _gather_images(dy, w, wide, terms, spread, pads, size, dx, scratch, board, l
             for c in range(0, wide, panel):
                 product_tile(frame, at, offsets, K, filters, c, wide, out, 0, panel)
                 for r in range(min(ROWS, H * W - p)):
+                    pixel = (n * H * W + p + r) * C
                     for v in range(0, min(panel, C - c), width(w)):
-                        store_first(load(out, r * panel + v), C - c - v, out, dx_at, ((n * H * W) + p + r) * C + c + v, False)
+                        store_first(load(out, r * panel + v), C - c - v, out, dx_at, pixel + c + v, False)
         n = claim(board, lane)
 
 

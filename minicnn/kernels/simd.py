@@ -39,7 +39,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-__all__ = ["pointer", "load", "store", "broadcast", "splat", "zeros", "fma", "add", "subtract", "multiply", "divide", "root", "maximum", "rectify", "where_positive", "pick", "choose", "total",
+__all__ = ["pointer", "load", "store", "broadcast", "splat", "zeros", "fma", "add", "subtract",
+           "multiply", "divide", "root", "maximum", "rectify", "where_positive", "pick", "choose", "total",
            "add_to_float64", "store_bytes", "load_bytes", "equal", "lowest_bit", "width", "REGISTER_BYTES"]
 
 

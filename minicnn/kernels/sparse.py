@@ -11,12 +11,13 @@ A window is KH runs of KW C neighbouring numbers, cut into vectors. Nine vectors
     list of f:  place 17, g | place 19, g | ...       x       [v0 v1 ... v8]   -> nine sums -> dw of f
     list of p:  filter 3, g | filter 8, g | ...       filters [v0 v1 ... v8]   -> nine sums -> added to dx at p
 
-The list of p is a whole number with a bit for each filter; the lists of f are made for a block of places at a time, whose rows of x and dx fit into the first cache. The sums of 16
-blocks are added up in float32, then in float64.
+The list of p is a whole number with a bit for each filter; the lists of f are made for a block of places at a time, whose
+rows of x fit into the first cache. The sums of 16 blocks are added up in float32, then in float64.
 
-Measured (one core, AVX-512, an image, 89 % of ReLUs on): COV-19Net's second block {SECOND} us, its third {THIRD}, its first
-(no dx) {FIRST}; the multiply-adds of a dense backward of the second alone take 264 us at peak. Tried before: dx[window] +=
-g w[:, f] for each entry of the lists of dw, in the same loop: 160, 57. A vector that was just stored is slow to load.
+Measured (one core, AVX-512, an image, 89 % of ReLUs on): COV-19Net's second block 104 us, its third 39; the multiply-adds of
+a dense backward of the second alone take 264 us at peak. Tried before: dx[window] += g w[:, f] for each entry of the
+lists of dw, in the same loop: 160 and 57, because a vector that was just stored is slow to load; lists for dx like those for
+dw instead of bits: 134 and 48; twice nine sums for dx at a time: no gain.
 """
 
 import numpy as np
@@ -88,7 +89,8 @@ def _gradients(dy, y, switches, pool, x, w, strides, pads, dx, dw, db):
     flat_x = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
     flat_dx = workspace("no dx", 0, w.dtype) if framed or not wanted else dx.reshape(-1)
     out = workspace("no dx out", (1, 1, 1, 1), w.dtype) if dx is None else dx
-    run(_chunks, chunks, dy.reshape(-1), y.reshape(-1), switches, pool, x, flat_x, filters, window_at, KH * vectors, F, strides, pads, (HP, WP), framed, wanted, (PH, PW), block, chunk, dw_parts, db_parts, flat_dx, out,
+    run(_chunks, chunks, dy.reshape(-1), y.reshape(-1), switches, pool, x, flat_x, filters, window_at,
+        KH * vectors, F, strides, pads, (HP, WP), framed, wanted, (PH, PW), block, chunk, dw_parts, db_parts, flat_dx, out,
         scratch=2 * F * _LIST + lanes + F * size + (2 * pixels if framed else 0), dtype=w.dtype,
         integers=F * (_LIST + 1) + 5 * _LIST)
     run(_sum_parts, F, dw_parts, db_parts, KW * C, vectors, size, dw.reshape(-1), db, scratch=size,

@@ -20,7 +20,7 @@ Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, se
 What was tried and measured (one core, AVX-512, COV-19Net's second block, an image):
     direct, 4 x 2 tile      148 us
     direct, 8 x 1 tile      124 us
-    F(2x2, 3x3)              70 us, error below 1 eps of the sum of magnitudes on normal numbers: kept
+    F(2x2, 3x3)              72 us, error below 1 eps of the sum of magnitudes on normal numbers: kept
     F(4x4, 3x3)              not kept: an output depends on all 36 numbers of its patch, so NaN and large numbers leak
                              into outputs whose window does not hold them, against numerics A3 and A6; in F(2x2, 3x3)
                              y0 uses d0, d1, d2 alone and y1 d1, d2, d3
@@ -69,8 +69,8 @@ def block(x, w, b, pads, size, pool, y, switches):
     framed = any(pads) or 2 * TH + 2 > H or 2 * TW + 2 > W
     W = max(W, 2 * TW + 2)
     rows = 2 * ((tiles - 1) // TW + 2) + 2 if framed else 0
-    run(_blocks_of_tiles, N * -(-(TH * TW) // tiles), x, U, wide, bias, row_terms(C), pads, W, framed, (TH, TW), tiles, size, pool, F,
-        y.reshape(-1), switches, scratch=16 * tiles * (C + wide) + 64 + rows * W * C, dtype=w.dtype)
+    run(_blocks_of_tiles, N * -(-(TH * TW) // tiles), x, U, wide, bias, row_terms(C), pads, W, framed, (TH, TW),
+        tiles, size, pool, F, y.reshape(-1), switches, scratch=16 * tiles * (C + wide) + 64 + rows * W * C, dtype=w.dtype)
 
 
 @kernel
@@ -106,7 +106,8 @@ def _along(g, first, place, step):
 
 
 @kernel
-def _blocks_of_tiles(x, U, wide, b, channels, pads, W, framed, grid, tiles, size, pool, F, y, switches, scratch, board, lane):
+def _blocks_of_tiles(x, U, wide, b, channels, pads, W, framed, grid, tiles, size, pool, F, y, switches, scratch, board,
+                     lane):
     (TH, TW), C, panel = grid, x.shape[3], panel_of(x)
     T, row = TH * TW, W * C
     blocks = -(-T // tiles)
