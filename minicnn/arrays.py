@@ -29,7 +29,7 @@ def as_array(x, owner, argument, dtype):
     >>> as_array([[1, 2]], "Dense 'dense_1'", "x", np.float32)
     array([[1., 2.]], dtype=float32)
     """
-    if type(x) is np.ndarray and x.dtype == dtype and x.flags.carray:
+    if type(x) is np.ndarray and x.dtype == dtype and x.dtype.kind in "fiub" and x.flags.carray:
         return x        # the usual case, at once
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise InputError(f"{owner}: {argument} is masked in places. Fill them first: {argument}.filled(0).")

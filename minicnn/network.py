@@ -13,7 +13,7 @@ from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
 from minicnn.layers import LAYERS, Layer
 from minicnn.parameter import Parameters
 from minicnn.shapes import parameter_count, positive_int
-from minicnn.steps import find_steps
+from minicnn.steps import LayerStep, find_steps
 
 __all__ = ["Network"]
 
@@ -90,7 +90,10 @@ class Network:
         for layer in self.layers:
             if isinstance(layer, Layer):
                 layer.training, layer.step_number = training, step_number
-        for step, _, output_shape, _ in self._steps_to(depth):
+        rows = self._steps_to(depth)
+        if getattr(x, "dtype", None) == np.uint8 and rows and not rows[0][0].takes_pixels:
+            x = np.divide(x, 255, dtype=np.float32)
+        for step, _, output_shape, _ in rows:
             y = step.forward(x)
             x = y if _is_ours(step) else _checked_output(step.layers[0], y, (len(x), *output_shape))
         return x
@@ -109,8 +112,13 @@ class Network:
                     dy = _checked_input_gradient(layer, dy, (N, *input_shape))
 
     def _steps_to(self, depth):
-        """Return the steps that layers 0 .. depth-1 make: all, or all but those of the head, which is one layer."""
-        return self._steps if depth is None else [row for row in self._steps if row[3] < depth]
+        """Return the steps that layers 0 .. depth-1 make; where depth cuts a fused step, its layers one at a time."""
+        if depth is None:
+            return self._steps
+        rows = [row for row in self._steps if row[3] < depth]
+        for i in range(rows[-1][3] + 1 if rows else 0, depth):
+            rows.append((LayerStep(self.layers[i]), self.shapes[i], self.shapes[i + 1], i))
+        return rows
 
     def blame_forward(self, x, depth=None):
         """Raise NonFiniteError naming the first layer whose output for x is not finite, if there is one."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from minicnn.arrays import as_array
 from minicnn.buffers import Buffers
-from minicnn.errors import InputError
+from minicnn.errors import InputError, ShapeError
 from minicnn.layers import Conv2D, Dense, Layer, MaxPool2D, ReLU
 
 __all__ = ["find_steps", "LayerStep", "ConvReLU", "ConvReLUPool", "DenseReLU", "PATTERNS"]
@@ -43,8 +43,8 @@ class _Fused:
 
     def _accept(self, x):
         """Return x as a batch to compute with. What comes from a step of ours already is one."""
-        if x.dtype == self._weights.dtype or (x.dtype == np.uint8 and self.takes_pixels):
-            if x.shape[1:] == self._weights.input_shape and x.flags.c_contiguous and x.flags.writeable:
+        if type(x) is np.ndarray and (x.dtype == self._weights.dtype or (x.dtype == np.uint8 and self.takes_pixels)):
+            if x.shape[1:] == self._weights.input_shape and len(x) and x.flags.carray:
                 return x
         return self._weights.accept(x)
 
@@ -53,8 +53,11 @@ class _Fused:
         if self._cache is None:
             raise InputError(f"{self._weights.label}: backward needs a forward before it; each backward uses one forward "
                              "up.")
+        dy, y = as_array(dy, self._weights.label, "dy", self._weights.dtype), self._cache[1]
+        if dy.shape != y.shape:
+            raise ShapeError(f"{self._weights.label}: expected dy of shape {y.shape}, as forward returned, got {dy.shape}.")
         cache, self._cache = self._cache, None
-        return as_array(dy, self._weights.label, "dy", self._weights.dtype), *cache
+        return dy, *cache
 
     def _output(self, x):
         return self._buffer("y", (len(x), *self.layers[-1].output_shape))

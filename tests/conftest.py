@@ -35,6 +35,15 @@ def shared():
     return SHARED
 
 
+@pytest.fixture
+def same_threads():
+    """The number of threads is afterwards what it was before."""
+    from minicnn.kernels import threads
+    before = threads.thread_count()
+    yield
+    threads.set_thread_count(before)
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out what is marked `soak` unless -m asks for it."""
     if not config.getoption("-m"):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from minicnn import reference
 from minicnn.shapes import window
 
-__all__ = ["Case", "cases", "small_cases", "normals", "separated", "OPERATIONS", "LINEAR", "abs_inputs", "DTYPES"]
+__all__ = ["Case", "cases", "small_cases", "winograd_cases", "normals", "separated", "OPERATIONS", "LINEAR",
+           "abs_inputs", "DTYPES"]
 
 DTYPES = [np.float32, np.float64]
 
@@ -84,6 +85,15 @@ def cases(draw, sizes=st.integers(1, 9), channels=st.integers(1, 5) | st.sampled
 def small_cases():
     """Draw cases small enough for seven nested loops in Python."""
     return cases(sizes=st.integers(1, 6), channels=st.integers(1, 3), windows=st.integers(1, 4))
+
+
+@st.composite
+def winograd_cases(draw):
+    """Draw convolutions for Winograd's algorithm: 3x3, stride 1, channels enough; odd and even maps, large ones too."""
+    sizes = st.integers(3, 10) | st.sampled_from([15, 22, 31])
+    return Case(draw(st.integers(1, 3)), draw(sizes), draw(sizes), draw(st.sampled_from([16, 32, 48])),
+                draw(st.sampled_from([16, 17, 30, 32, 48])), (3, 3), (1, 1), draw(st.sampled_from(["valid", "same"])),
+                draw(st.integers(0, 2**32 - 1)))
 
 
 # ---- The operations and their inputs ---------------------------------------------------------------------------------

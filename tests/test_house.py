@@ -20,8 +20,12 @@ FLOORS = {
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
-EVENING = [path for path in FILES if FLOOR[path.relative_to(ROOT).parts[0].removesuffix(".py")] <= 4
-           or path.stem in ("training", "model", "networks")]
+KERNELS = [path for path in FILES if path.parent.name == "kernels"]
+# One evening: the reading order of CONTRIBUTING.md, with the three rooms of the kernels that it names. The other kernels
+# compute what reference.py says, and are a second evening.
+EVENING = [path for path in FILES if (FLOOR[path.relative_to(ROOT).parts[0].removesuffix(".py")] <= 4
+           or path.stem in ("training", "model", "networks"))
+           and (path not in KERNELS or path.stem in ("simd", "tiles", "blocks"))]
 
 
 def room_of(path):
@@ -63,12 +67,14 @@ KNOWN_CIRCLE = {"minicnn.data.source": {"minicnn.data.manifest"}}
 def test_no_file_needs_itself():
     """Imports among all files, those inside functions too, form no circle: there is an order to read them in."""
     needs = {}
-    for path in FILES:
-        module = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+    modules = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+               for path in FILES}
+    for module, path in modules.items():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        needs[module] = {name for node in nodes for name in
-                         [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]}
+        # `from package import module` asks for the module alone.
+        needs[module] = {name if name in modules else node.module for node in nodes for name in
+                         [f"{node.module}.{alias.name}" for alias in node.names]}
         needs[module] -= KNOWN_CIRCLE.get(module, set())
     left = set(needs)
     while ready := {module for module in left if not needs[module] & left - {module}}:
@@ -136,7 +142,8 @@ def code_lines(path):
 
 
 def test_the_evening_is_one_evening():
-    assert sum(map(code_lines, EVENING)) <= 2700
+    assert sum(map(code_lines, EVENING)) <= 2500
+    assert sum(map(code_lines, KERNELS)) <= 2200
     lines = sum(1 for path in EVENING for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     assert lines < 4000, lines
 

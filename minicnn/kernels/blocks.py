@@ -59,7 +59,7 @@ def _none():
 
 
 def _block(x, w, b, strides, pads, pool, y, switches):
-    if winograd.suits(x, w, strides):
+    if winograd.suits(w, strides):
         winograd.block(x, w, b, pads, y.shape[1:3], pool, y, switches)
     else:
         _direct(x, w, b, strides, pads, pool, True, y, switches)

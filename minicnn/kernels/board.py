@@ -141,7 +141,7 @@ def leave(board, lane):
 @kernel
 def watch(board, ticket):
     """Wait until the board shows another ticket than this one, at most board[LOOKS] looks; return whether it does."""
-    for _ in range(board[LOOKS]):
+    for _ in range(max(1, board[LOOKS])):
         if _read(board, TICKET) != ticket:
             return True
         _pause()

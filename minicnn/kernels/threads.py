@@ -161,9 +161,10 @@ class _Pool:
             try:
                 kernel(*arguments, board, lane)
             except BaseException as failure:
-                self.failure = failure
-                board[COUNT] = 0
-                leave(board, lane)
+                if board[LANES + LANE * lane + 1]:          # still inside: nobody else's work has begun
+                    self.failure = failure
+                    board[COUNT] = 0
+                    leave(board, lane)
             del kernel, arguments
 
     def end(self):
