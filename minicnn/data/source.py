@@ -193,7 +193,7 @@ def load(source, schedule, seed, workers=1):
             yield samples, source.batch(samples, passes, seed)
         return
     ahead = deque()
-    pool = ThreadPoolExecutor(workers, "minicnn-load")
+    pool = ThreadPoolExecutor(workers, "minicnn-load", _work_alone)
     try:
         for samples, passes in schedule:
             ahead.append((samples, pool.submit(source.batch, samples, passes, seed)))
@@ -205,6 +205,12 @@ def load(source, schedule, seed, workers=1):
             yield samples, batch.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _work_alone():
+    """Leave the kernels' threads to the training step."""
+    from minicnn.kernels.threads import work_alone
+    work_alone()
 
 
 def _as_slice(samples):

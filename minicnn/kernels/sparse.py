@@ -35,10 +35,10 @@ __all__ = ["conv2d_relu_gradient", "conv2d_relu_pool_gradient"]
 
 _GROUP = 9                              # vectors of a window in registers at a time
 _LIST = 128                             # places in a block at the most
-_FEW = 3                                # vectors of a window that are too few for a list to pay
+_FEW = 3                                # vectors of a window, of which three entries are summed side by side
 _BITS = 64                              # filters whose presence one whole number tells
 _BLOCKS = 16                            # blocks whose sums are added in float32 before they are added in float64
-_CACHE = 24 * 1024                      # bytes of x (and dx) that a block may touch
+_CACHE = 24 * 1024                      # bytes of x that a block of places may touch
 
 
 def conv2d_relu_gradient(dy, y, x, w, strides, pads, dx, dw, db):
@@ -78,8 +78,7 @@ def _gradients(dy, y, switches, pool, x, w, strides, pads, dx, dw, db):
     # A vector may reach beyond its run, so beyond the image: then the image is read from a frame with room after it.
     framed = any(pads) or (KW * C) % lanes > 0 or x.dtype != w.dtype
     pixels = HP * WP * C + lanes
-    row_bytes = WP * C * w.itemsize
-    rows = max(1, _CACHE // row_bytes // (strides[0] * pool))
+    rows = max(1, _CACHE // (WP * C * w.itemsize) // (strides[0] * pool))
     block = min(_LIST, rows * PW)
     chunk = chunk_of(N)
     chunks = -(-N // chunk)

@@ -17,7 +17,7 @@ from minicnn.buffers import Buffers
 from minicnn.errors import InputError
 from minicnn.kernels.board import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, board_size, leave, watch
 
-__all__ = ["run", "workspace", "thread_count", "set_thread_count", "available_cores"]
+__all__ = ["run", "work_alone", "workspace", "thread_count", "set_thread_count", "available_cores"]
 
 
 def available_cores():
@@ -79,7 +79,7 @@ def run(kernel, units, *arguments, scratch=0, dtype=np.float32, integers=0):
     scratch : int; each thread finds so many numbers of `dtype` for itself in scratch[lane], with undefined contents
     integers : int; where it is not 0, so many int64 likewise, in an array that comes before scratch
     """
-    if min(thread_count(), units) > 1 and _turn.acquire(blocking=False):
+    if min(thread_count(), units) > 1 and not _own.alone and _turn.acquire(blocking=False):
         try:
             pool = _the_pool()
             pool.work(kernel, units, (*arguments, *_scratch(len(pool.bells), scratch, dtype, integers)))
@@ -91,8 +91,15 @@ def run(kernel, units, *arguments, scratch=0, dtype=np.float32, integers=0):
     kernel(*arguments, *_scratch(1, scratch, dtype, integers), board, 0)
 
 
+def work_alone():
+    """Let the calling thread never take the pool: it prepares batches while another computes with all threads."""
+    _own.alone = True
+
+
 class _Own(threading.local):
     """What belongs to each thread that calls kernels: its workspaces, and a board for work that it does alone."""
+
+    alone = False
 
     def __init__(self):
         self.buffers = Buffers()
@@ -115,9 +122,9 @@ class _Pool:
 
     def __init__(self, lanes):
         self.board = np.zeros(board_size(lanes), np.int64)
-        # Helpers look for new work about 0.2 ms, more than the Python between two kernels of a step, before they sleep;
+        # Helpers look for new work about a quarter of a millisecond, more than the Python between two kernels of a step, before they sleep;
         # where there are more threads than cores they would only be in the way.
-        self.board[LOOKS] = 5000 if lanes <= available_cores() else 0
+        self.board[LOOKS] = 10000 if lanes <= available_cores() else 0
         self.job, self.ended, self.failure = (0, None, ()), False, None
         self.asleep = []                    # lanes of helpers that sleep, or are about to
         self.bells = [threading.Semaphore(0) for _ in range(lanes)]

@@ -6,13 +6,14 @@ operations of `reference.affine_warp`: the two agree to the bit, and no image de
 
 import numpy as np
 
+from minicnn.kernels.board import claim
 from minicnn.kernels.jit import device, kernel
 from minicnn.kernels.simd import pointer
+from minicnn.kernels.threads import run
 
 __all__ = ["affine_warp"]
 
 
-@kernel
 def affine_warp(pixels, matrices, gains, offsets, out):
     """Fill `out` with clip(gain * bilinear(pixels / white, at matrix @ (row, column, 1)) + offset, 0, 1).
 
@@ -29,21 +30,28 @@ def affine_warp(pixels, matrices, gains, offsets, out):
     the channels innermost, take 44: here the coordinates of a row are a loop of their own, which LLVM vectorises, and
     the four neighbours are read from a float copy of the image that has its last row and column twice.
     """
-    N, H, W, C = pixels.shape
-    F, stride = out.shape[3], W + 1
-    planes = np.empty(C * (H + 1) * stride, np.float32)
-    corner, down, along = np.empty(W, np.int32), np.empty(W, np.float32), np.empty(W, np.float32)
-    row = np.empty(W, np.float32)
-    corner_at, down_at, along_at, row_at = pointer(corner, 0), pointer(down, 0), pointer(along, 0), pointer(row, 0)
-    for n in range(N):
+    _, H, W, C = pixels.shape
+    run(_warp_images, len(pixels), pixels, matrices, gains, offsets, out, scratch=C * (H + 1) * (W + 1) + 3 * W,
+        integers=W)
+
+
+@kernel
+def _warp_images(pixels, matrices, gains, offsets, out, corners, scratch, board, lane):
+    """Do an image a unit."""
+    _, H, W, C = pixels.shape
+    F, stride, plane = out.shape[3], W + 1, (H + 1) * (W + 1)
+    planes, corner = pointer(scratch, lane * scratch.shape[1]), pointer(corners, lane * corners.shape[1])
+    down, along, row = pointer(planes, C * plane), pointer(planes, C * plane + W), pointer(planes, C * plane + 2 * W)
+    n = claim(board, lane)
+    while n >= 0:
         for c in range(C):
-            _fill_plane(pixels, n, c, pointer(planes, c * (H + 1) * stride))
+            _fill_plane(pixels, n, c, pointer(planes, c * plane))
         for i in range(H):
-            _find_neighbours(matrices[n], i, H, W, corner_at, down_at, along_at)
+            _find_neighbours(matrices[n], i, H, W, corner, down, along)
             for c in range(C):
-                _interpolate(pointer(planes, c * (H + 1) * stride), stride, corner_at, down_at, along_at, gains[n],
-                             offsets[n], W, row_at)
-                _spread(row_at, W, pointer(out, ((n * H + i) * W) * F + c), F, F if C == 1 else 1)
+                _interpolate(pointer(planes, c * plane), stride, corner, down, along, gains[n], offsets[n], W, row)
+                _spread(row, W, pointer(out, ((n * H + i) * W) * F + c), F, F if C == 1 else 1)
+        n = claim(board, lane)
 
 
 @device
@@ -85,7 +93,7 @@ def _interpolate(plane, stride, corner, down, along, gain, offset, W, row):
     """Write the values of one row: bilinear between the neighbours, then gain and offset, from 0 to 1."""
     zero, one = np.float32(0.0), np.float32(1.0)
     for j in range(W):
-        k = np.int64(corner[j])
+        k = corner[j]
         a, b, p, q = plane[k], plane[k + 1], plane[k + stride], plane[k + stride + 1]
         upper = a + (b - a) * along[j]
         lower = p + (q - p) * along[j]
