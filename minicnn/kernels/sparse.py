@@ -335,8 +335,9 @@ def _add_to(a, i, v):
 @device
 def _crop(frame, n, pads, W, dx):
     """Copy the inside of a frame, rows W pixels wide, to image n of dx."""
-    C = dx.shape[3]
-    for h in range(dx.shape[1]):
-        for w in range(dx.shape[2]):
-            for c in range(C):
-                dx[n, h, w, c] = frame[((h + pads[0]) * W + w + pads[2]) * C + c]
+    H, run = dx.shape[1], dx.shape[2] * dx.shape[3]
+    dx_at = pointer(dx, n * H * run)
+    for h in range(H):
+        row = pointer(frame, ((h + pads[0]) * W + pads[2]) * dx.shape[3])
+        for i in range(run):
+            dx_at[h * run + i] = row[i]

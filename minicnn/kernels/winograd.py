@@ -56,7 +56,7 @@ def suits(w, strides):
     """Return whether this algorithm is right for a convolution: 3x3, stride 1, and channels as above."""
     KH, KW, C, F = w.shape
     return ((KH, KW) == (3, 3) and tuple(strides) == (1, 1) and min(C, F) >= _CHANNELS_AND_FILTERS
-            and C <= _MOST_CHANNELS and C % (REGISTER_BYTES // w.itemsize) == 0)
+            and C <= _MOST_CHANNELS)
 
 
 def block(x, w, b, pads, size, pool, y, switches):
@@ -66,19 +66,22 @@ def block(x, w, b, pads, size, pool, y, switches):
     bias, _ = in_panels(b.reshape(1, F), "bias")
     U = workspace("U", 16 * C * wide, w.dtype)
     run(_transform_filters, -(-C // _CHANNELS), panels, wide, C, U)
+    # Channels are transformed a vector at a time. Where the last vector reaches beyond them, so beyond the image, the image
+    # is framed; it also is where it is padded, or where the last tile of an odd map reaches a row or column too far.
+    lanes = REGISTER_BYTES // w.itemsize
+    CV = -(-C // lanes) * lanes
     TH, TW = (PH, PW) if pool == 2 else (-(-PH // 2), -(-PW // 2))
     # Of one image alone a block is smaller, so that all threads have some.
-    most = max(ROWS, min(40 if N > 4 else 16, _BYTES // (16 * (C + wide) * w.itemsize)) // ROWS * ROWS)
+    most = max(ROWS, min(40 if N > 4 else 16, _BYTES // (16 * (CV + wide) * w.itemsize)) // ROWS * ROWS)
     tiles = -(-(TH * TW) // -(-(TH * TW) // most))                  # blocks of equal size, as large as may be
     tiles = -(-tiles // ROWS) * ROWS
-    # The last tile of an odd map reaches a row or column too far: then the image is framed, as where it is padded.
     W += pads[2] + pads[3]
-    framed = any(pads) or x.dtype != w.dtype or 2 * TH + 2 > H or 2 * TW + 2 > W
+    framed = any(pads) or x.dtype != w.dtype or CV > C or 2 * TH + 2 > H or 2 * TW + 2 > W
     W = max(W, 2 * TW + 2)
     rows = 2 * ((tiles - 1) // TW + 2) + 2 if framed else 0
     image = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
     run(_blocks_of_tiles, N * -(-(TH * TW) // tiles), x, image, U, wide, bias, row_terms(C), pads, W, framed, (TH, TW),
-        tiles, size, pool, F, y.reshape(-1), switches, scratch=16 * tiles * (C + wide) + 64 + rows * W * C, dtype=w.dtype)
+        tiles, size, pool, F, y.reshape(-1), switches, scratch=16 * tiles * (CV + wide) + 64 + rows * W * C + lanes, dtype=w.dtype)
 
 
 @kernel
@@ -118,9 +121,9 @@ def _blocks_of_tiles(x, flat, U, wide, b, channels, pads, W, framed, grid, tiles
                      lane):
     (TH, TW), C, panel = grid, x.shape[3], panel_of(U)
     T, row = TH * TW, W * C
-    blocks = -(-T // tiles)
+    blocks, CV = -(-T // tiles), -(-C // width(U)) * width(U)
     V, at, terms = pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(channels, 0)
-    M, spare = pointer(V, 16 * tiles * C), pointer(V, 16 * tiles * (C + wide))
+    M, spare = pointer(V, 16 * tiles * CV), pointer(V, 16 * tiles * (CV + wide))
     frame, pixels, filters, bias = pointer(spare, 64), pointer(flat, 0), pointer(U, 0), pointer(b, 0)
     y_at, switches_at = pointer(y, 0), pointer(switches, 0)
     unit = claim(board, lane)
@@ -135,12 +138,12 @@ def _blocks_of_tiles(x, flat, U, wide, b, channels, pads, W, framed, grid, tiles
         for t in range(last - first):
             corner = base + ((2 * i - top) * W + 2 * j) * C
             for c in range(0, C, width(U)):
-                _transform_patch(image, corner + c, row, C, V, t * C + c, tiles * C)
+                _transform_patch(image, corner + c, row, C, V, t * CV + c, tiles * CV)
             i, j = (i + 1, 0) if j + 1 == TW else (i, j + 1)
         for p in range(16):
             for t in range(0, last - first, ROWS):
                 for r in range(ROWS):
-                    at[r] = (p * tiles + t + r) * C
+                    at[r] = (p * tiles + t + r) * CV
                 for j in range(0, wide, panel):
                     product_tile(V, at, terms, C, filters, p * C * wide + j, wide, M, (p * tiles + t) * wide + j, wide)
         i, j = first // TW, first % TW
