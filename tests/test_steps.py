@@ -352,7 +352,7 @@ def test_training_allocates_nothing_of_the_size_of_a_batch_in_its_steady_state()
 
 
 def test_no_kernel_allocates():
-    # numba's malloc is seen by nobody else. The warp runs once an image on threads of the data's own, and may.
+    # numba's malloc is seen by nobody else.
     allocating = {"empty", "zeros", "ones", "full", "empty_like", "zeros_like", "ones_like", "full_like", "array",
                   "copy", "arange", "concatenate", "ascontiguousarray", "astype"}
     found = {}
@@ -362,5 +362,5 @@ def test_no_kernel_allocates():
                     {"kernel", "device"} & {getattr(decorator, "id", "") for decorator in function.decorator_list}:
                 calls = {getattr(node.func, "attr", "") for node in ast.walk(function) if isinstance(node, ast.Call)}
                 found[file.stem, function.name] = calls & allocating
-    assert len(found) > 40 and found.pop(("warp", "affine_warp")) == {"empty"}
+    assert len(found) > 40
     assert {name: calls for name, calls in found.items() if calls} == {}
