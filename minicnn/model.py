@@ -161,7 +161,9 @@ class Sequential:
             batch_size = positive_int(batch_size, "predict", "batch_size")
             outputs = np.empty((len(source),) + self.output_shape, self.dtype)
             for start in range(0, len(source), batch_size):
-                samples = np.arange(start, min(start + batch_size, len(source)))
+                samples = slice(start, min(start + batch_size, len(source)))
+                if not isinstance(source, ArraySource):
+                    samples = np.arange(samples.start, samples.stop)
                 outputs[samples] = self.network.forward(source.batch(samples))
             return outputs
 
@@ -330,7 +332,8 @@ class Sequential:
     def _source(self, x, verb, workers=None, progress=False):
         """Return x as a source whose images this network takes; preprocessing is the model's once it has one."""
         preprocessing = self.preprocessing
-        if preprocessing is None and len(self.input_shape) == 3 and self.input_shape[2] in (1, 3):
+        needed = preprocessing is None and not isinstance(x, np.ndarray)
+        if needed and len(self.input_shape) == 3 and self.input_shape[2] in (1, 3):
             preprocessing = Preprocessing(*self.input_shape)
         source = open_source(x, preprocessing, self.classes, verb, workers, progress)
         if source is not x and isinstance(source, ArraySource):
