@@ -457,7 +457,7 @@ def conv2d_relu_pool_gradient(dy, y, switches, x, w, strides, pads):
     >>> dx.ravel()
     array([0., 0., 0., 1.])
     """
-    (N, H, W, C), (KH, KW, _, F), (SH, SW), (top, bottom, left, right) = x.shape, w.shape, strides, pads
+    (H, W), (KH, KW), (SH, SW), (top, bottom, left, right) = x.shape[1:3], w.shape[:2], strides, pads
     size = (top + H + bottom - KH) // SH + 1, (left + W + right - KW) // SW + 1
     dz = max_pool2d_gradient(relu_gradient(dy, y), switches, size, (2, 2), (2, 2), (0, 0, 0, 0))
     return (conv2d_input_gradient(dz, w, (H, W), strides, pads),

@@ -13,7 +13,7 @@ import numpy as np
 from minicnn.arrays import as_array
 from minicnn.buffers import Buffers
 from minicnn.errors import InputError, ShapeError
-from minicnn.layers import Conv2D, Dense, Layer, MaxPool2D, ReLU
+from minicnn.layers import Conv2D, Dense, MaxPool2D, ReLU
 
 __all__ = ["find_steps", "LayerStep", "ConvReLU", "ConvReLUPool", "DenseReLU", "PATTERNS"]
 

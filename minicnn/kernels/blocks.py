@@ -66,7 +66,7 @@ def _block(x, w, b, strides, pads, pool, y, switches):
 
 
 def _direct(x, w, b, strides, pads, pool, rectified, y, switches):
-    (N, H, W, C), (KH, KW, _, F), size = x.shape, w.shape, y.shape[1:3]
+    (N, _, W, C), (KH, KW, _, F), size = x.shape, w.shape, y.shape[1:3]
     packed, wide = in_panels(w.reshape(-1, F))
     bias, _ = in_panels(b.reshape(1, F), "bias")
     framed = any(pads) or x.dtype != w.dtype

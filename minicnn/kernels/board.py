@@ -8,8 +8,9 @@ share no output.
     lane 1..  helpers; each claims units while the work is open, then watches the board for the next piece
 
 A helper's last `claim` returns only when there is new work, or after board[LOOKS] looks. So it needs Python's lock (the
-GIL) in one moment alone: after lane 0 has opened the next piece *from inside its kernel*, when it does not hold that lock. That
-is why handing work over takes 2 microseconds here and 50 through a queue, where the two fight for the lock and sleep.
+GIL) in one moment alone: after lane 0 has opened the next piece *from inside its kernel*, when it does not hold that
+lock. That is why handing work over takes 3 microseconds here and 50 through a queue, where the two fight for the lock
+and sleep.
 
 Every entry of the board is written and read atomically and has a cache line of its own.
 """

@@ -1,7 +1,5 @@
 """One question about an array, on all threads: is every number finite? A step asks it of its pixels and its gradients."""
 
-import numpy as np
-
 from minicnn.kernels.board import claim
 from minicnn.kernels.jit import kernel
 from minicnn.kernels.simd import add, fma, load, pointer, total, width, zeros

@@ -36,7 +36,7 @@ def dense_relu(x, w, b, y):
 
 
 def _dense(x, w, b, rectified, y):
-    (N, D), F = x.shape, w.shape[1]
+    N, D = x.shape
     packed, wide = in_panels(w)
     blocks = -(-D // _TERMS)
     parts = workspace("parts", (blocks, -(-N // ROWS) * ROWS * wide), w.dtype)

@@ -3,7 +3,7 @@
 A tile is 8 rows x one panel of 64 bytes (16 columns of float32, 8 of float64). It is accumulated in 8 registers, enough
 independent sums to hide the latency of a fused multiply-add:
 
-    with AVX-512, 8 rows x 1 vector         elsewhere, twice 4 rows x 2 vectors (or 4 times 4 x 1 with SSE and NEON ...)
+    with AVX-512, 8 rows x 1 vector         with AVX, twice 4 rows x 2 vectors (with SSE or NEON, 4 times)
 
     r0 [ a ]                                r0 [ a a ]
     ..                                      ..

@@ -34,15 +34,13 @@ patch's rounding; or whose channels differ by five orders of magnitude (9.4). Re
 the error stays below 1e-6 there too.
 """
 
-import numpy as np
-
 from minicnn.kernels.board import claim, places
 from minicnn.kernels.frames import fill_rows, store_first
 from minicnn.kernels.jit import device, kernel
 from minicnn.kernels.simd import (REGISTER_BYTES, add, choose, load, multiply, pointer, rectify, splat, store,
                                   subtract, width, zeros)
 from minicnn.kernels.threads import run, workspace
-from minicnn.kernels.tiles import ROWS, columns_of, in_panels, panel_of, product_tile, row_terms
+from minicnn.kernels.tiles import ROWS, in_panels, panel_of, product_tile, row_terms
 
 __all__ = ["suits", "block"]
 
