@@ -194,7 +194,7 @@ def test_uniforms_batch_gives_the_numbers_of_uniforms(n):
     got = uniforms_batch(7, Stream.AUGMENTATION, epochs, samples, n)
     expected = [uniforms(7, Stream.AUGMENTATION, epoch, sample, n) for epoch, sample in zip(epochs, samples)]
     np.testing.assert_array_equal(got, expected)
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(InputError, match="1 epochs for 2 samples"):
         uniforms_batch(7, Stream.AUGMENTATION, [0], [1, 2], n)
     assert words(7, Stream.AUGMENTATION, 3, 9, 1)[0] >> np.uint64(11) == got[0, 0] * 2**53
 
