@@ -150,7 +150,13 @@ def test_a_kernel_computes_what_the_specification_says(name, dtype, case):
 @settings(max_examples=25)
 @given(case=winograd_cases())
 def test_a_block_of_many_channels_computes_what_the_specification_says(name, dtype, case):
-    check(name, OPERATIONS[name](case, dtype))
+    inputs = OPERATIONS[name](case, dtype)
+    if name != "conv2d_relu_gradient":
+        check(name, inputs)
+        return
+    # Winograd's transforms mix the gradients of a tile: as exact as A4 asks, not as a sum of each element's own terms.
+    for got, expected in zip(run(name, inputs), getattr(ref, name)(*widened(inputs)), strict=True):
+        assert_near_largest(got, expected, 84 * np.finfo(dtype).eps)
 
 
 def in_turn(name, inputs):

@@ -14,19 +14,19 @@ from minicnn.kernels import jit, simd
 from minicnn.kernels.jit import device, kernel
 from minicnn.kernels.simd import (REGISTER_BYTES, add, add_to_float64, broadcast, choose, divide, equal, fma, load,
                                   load_bytes, lowest_bit, maximum, multiply, pick, pointer, rectify, root, splat, store,
-                                  store_bytes, subtract, total, where_positive, width, zeros)
+                                  store_bytes, store_first, subtract, total, where_positive, width, zeros)
 
 LANES = {dtype: REGISTER_BYTES // np.dtype(dtype).itemsize for dtype in DTYPES}
 ROW = 40            # one operation writes to one row, so this many numbers are a vector and what lies around it
 ROWS = ["load", "broadcast", "splat", "zeros", "fma", "add", "subtract", "multiply", "divide", "root", "maximum",
-        "rectify", "where_positive", "choose", "load_bytes", "pick", "total", "element"]
+        "rectify", "where_positive", "choose", "load_bytes", "pick", "total", "element", "store_first"]
 WHOLE = ["equal", "lowest_bit"]                 # results that are one whole number
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_way = pytest.mark.parametrize("way", ["array", "pointer"])
 
 
 @device
-def _operate(a, b, c, d, e, s, at, number, out, wide, bytes_, whole):
+def _operate(a, b, c, d, e, s, at, number, count, out, wide, bytes_, whole):
     u, v, w = load(a, at), load(b, at), load(c, at)
     store(out, at, u)
     store(out, ROW + at, broadcast(a, at))
@@ -42,7 +42,8 @@ def _operate(a, b, c, d, e, s, at, number, out, wide, bytes_, whole):
     store(out, 11 * ROW + at, rectify(u))
     store(out, 12 * ROW + at, where_positive(u, v))
     store(out, 13 * ROW + at, choose(u, v, w, load(d, at)))
-    store_bytes(bytes_, at, load(d, at))
+    store_bytes(bytes_, at, load(d, at), count)
+    store_first(out, 18 * ROW + at, u, count)
     store(out, 14 * ROW + at, load_bytes(a, bytes_, at))
     store(out, 15 * ROW + at, pick(u, v, load(e, at), 1))
     out[16 * ROW + at] = total(u)
@@ -54,18 +55,18 @@ def _operate(a, b, c, d, e, s, at, number, out, wide, bytes_, whole):
 
 # One kernel for all operations and both ways: a compilation costs more than all these tests.
 @kernel
-def operate(a, b, c, d, e, s, at, number, by_pointer, out, wide, bytes_, whole):
+def operate(a, b, c, d, e, s, at, number, count, by_pointer, out, wide, bytes_, whole):
     """Write each operation's result to its own row of out, `at` elements into it; return how many lanes there are."""
     if by_pointer:
         # `back` elements before the place: negative and positive offsets from a pointer are both in use.
         back = 2
         return _operate(pointer(a, back), pointer(b, back), pointer(c, back), pointer(d, back), pointer(e, back), s,
-                        at - back, number, pointer(out, back), pointer(wide, back), pointer(bytes_, back),
+                        at - back, number, count, pointer(out, back), pointer(wide, back), pointer(bytes_, back),
                         pointer(whole, 0))
-    return _operate(a, b, c, d, e, s, at, number, out, wide, bytes_, whole)
+    return _operate(a, b, c, d, e, s, at, number, count, out, wide, bytes_, whole)
 
 
-def run(dtype, at=0, way="array", s=1.5, number=1, **given):
+def run(dtype, at=0, way="array", s=1.5, number=1, count=ROW, **given):
     """Return {operation: the row that `operate` wrote}, 9 where nothing was written, and the inputs a to e."""
     drawn = dict(a=normals(0, (ROW,), dtype), b=normals(1, (ROW,), dtype), c=normals(2, (ROW,), dtype),
                  d=np.random.default_rng(3).integers(0, 256, ROW),
@@ -73,7 +74,7 @@ def run(dtype, at=0, way="array", s=1.5, number=1, **given):
     inputs = [drawn[name].astype(dtype) for name in "abcde"]
     out, wide, bytes_ = np.full(len(ROWS) * ROW, 9, dtype), np.arange(float(ROW)), np.full(ROW, 9, np.uint8)
     whole = np.full(2, -9)
-    assert operate(*inputs, dtype(s), at, number, way == "pointer", out, wide, bytes_, whole) == LANES[dtype]
+    assert operate(*inputs, dtype(s), at, number, count, way == "pointer", out, wide, bytes_, whole) == LANES[dtype]
     rows = dict(zip(ROWS, out.reshape(-1, ROW)), add_to_float64=wide, store_bytes=bytes_)
     return rows | dict(zip(WHOLE, whole.tolist())), *inputs
 
@@ -95,7 +96,7 @@ def in_numpy(dtype, at, a, b, c, d, e):
                 "maximum": np.maximum(u, v), "rectify": np.where(u <= 0, dtype(0), u),
                 "where_positive": np.where(u > 0, v, dtype(0)), "choose": np.where(np.isnan(u) | (u > v), w, z),
                 "load_bytes": z, "pick": np.concatenate([u, v])[n + 1], "total": by_halves(u)[None],
-                "element": a[at + 1][None],
+                "element": a[at + 1][None], "store_first": u,
                 "add_to_float64": np.arange(float(ROW))[lanes] + u, "store_bytes": z.astype(np.uint8)}
 
 
@@ -123,6 +124,19 @@ def test_each_lane_does_its_own_work_and_no_other(dtype, at, way):
         beside = np.delete(rows[name], lanes) == np.delete(before, lanes)
         assert beside.all(), f"{name} wrote beside its lanes"
     assert (np.delete(rows["fma"], slice(at, at + LANES[dtype])) == 9).all()
+
+
+@each_way
+@each_dtype
+def test_only_the_first_lanes_are_stored(dtype, way):
+    for at in (0, 1, ROW - LANES[dtype]):
+        for count in range(-1, LANES[dtype] + 2):
+            rows, a, _, _, d, _ = run(dtype, at, way, count=count)
+            for name, numbers in (("store_first", a), ("store_bytes", d.astype(np.uint8))):
+                expected = np.full(ROW, 9, numbers.dtype)
+                lanes = slice(at, at + min(max(count, 0), LANES[dtype]))
+                expected[lanes] = numbers[lanes]
+                np.testing.assert_array_equal(rows[name], expected, err_msg=f"{name}, {count}", strict=True)
 
 
 @each_dtype

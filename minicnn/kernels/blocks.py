@@ -24,9 +24,10 @@ import numpy as np
 
 from minicnn.kernels import winograd
 from minicnn.kernels.board import claim, places
-from minicnn.kernels.frames import fill_rows, store_first
+from minicnn.kernels.frames import fill_rows
 from minicnn.kernels.jit import device, kernel
-from minicnn.kernels.simd import add, choose, load, pointer, rectify, splat, width, zeros
+from minicnn.kernels.simd import (add, choose, load, pointer, rectify, splat, store_bytes, store_first, width,
+                                  zeros)
 from minicnn.kernels.threads import run, workspace
 from minicnn.kernels.tiles import ROWS, columns_of, in_panels, panel_of, product_tile, window_terms
 
@@ -60,7 +61,7 @@ def _none():
 
 def _block(x, w, b, strides, pads, pool, y, switches):
     if winograd.suits(w, strides):
-        winograd.block(x, w, b, pads, y.shape[1:3], pool, y, switches)
+        winograd.block(x, w, b, pads, y.shape[1:3], pool, True, y, switches)
     else:
         _direct(x, w, b, strides, pads, pool, True, y, switches)
 
@@ -132,5 +133,5 @@ def _finish(out, i, panel, pool, rectified, b, f, filters, y, switches, o):
             sums = add(load(out, i + k * panel), bias)
             place = choose(sums, best, splat(out, k), place)
             best = choose(sums, best, sums, best)
-        store_first(place, filters, out, switches, o, True)
-    store_first(rectify(best) if rectified else best, filters, out, y, o, False)
+        store_bytes(switches, o, place, filters)
+    store_first(y, o, rectify(best) if rectified else best, filters)

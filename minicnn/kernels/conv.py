@@ -11,13 +11,14 @@ network runs sparse.py and onehot.py instead, which leave out what is 0.
 import numpy as np
 
 from minicnn.kernels.board import claim, places
-from minicnn.kernels.frames import fill_frame, store_first
-from minicnn.kernels.jit import kernel
-from minicnn.kernels.simd import load, pointer, width
+from minicnn.kernels.chunks import chunk_of, sum_chunks
+from minicnn.kernels.frames import fill_frame, fill_rows
+from minicnn.kernels.jit import device, kernel
+from minicnn.kernels.simd import add_to_float64, load, pointer, store_first, width
 from minicnn.kernels.threads import run, workspace
 from minicnn.kernels.tiles import ROWS, columns_of, in_panels, panel_of, product_tile, window_terms
 
-__all__ = ["conv2d_input_gradient", "conv2d_weight_gradient", "sum_chunks", "chunk_of"]
+__all__ = ["conv2d_input_gradient", "conv2d_weight_gradient"]
 
 
 def conv2d_input_gradient(dy, w, image_size, strides, pads, dx):
@@ -58,19 +59,14 @@ def _gather_images(dy, w, wide, terms, spread, pads, size, dx, scratch, board, l
                 for r in range(min(ROWS, H * W - p)):
                     pixel = (n * H * W + p + r) * C
                     for v in range(0, min(panel, C - c), width(w)):
-                        store_first(load(out, r * panel + v), C - c - v, out, dx_at, pixel + c + v, False)
+                        store_first(dx_at, pixel + c + v, load(out, r * panel + v), C - c - v)
         n = claim(board, lane)
-
-
-def chunk_of(N):
-    """Return how many images one partial gradient sums: at least 2, and at most 16 partial gradients in all."""
-    return max(2, -(-N // 16))
 
 
 def conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dw, db):
     """Write dw (KH, KW, C, F) and db (F,) of a convolution from dy (N, OH, OW, F) and x (N, H, W, C).
 
-    See reference.conv2d_weight_gradient. Chunks depend on N alone, whatever the threads.
+    See reference.conv2d_weight_gradient. x may be uint8 pixels.
     """
     N, OH, OW, F = dy.shape
     H, W, C = pads[0] + x.shape[1] + pads[1], pads[2] + x.shape[2] + pads[3], x.shape[3]
@@ -81,41 +77,42 @@ def conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dw, db):
     elements = workspace("elements", -(-K // ROWS) * ROWS, np.int64)
     elements[:K] = np.add.outer(np.arange(kernel_size[0]) * (W * C), np.arange(kernel_size[1] * C)).reshape(-1)
     elements[K:] = elements[K - 1]
-    chunk, panel = chunk_of(N), columns_of(x.dtype)
+    chunk, panel = chunk_of(N), columns_of(dy.dtype)
     chunks, wide = -(-N // chunk), -(-F // panel) * panel
     dw_parts = workspace("dw parts", (chunks, len(elements) * wide), np.float64)
     db_parts = workspace("db parts", (chunks, F), np.float64)
-    framed, aligned = any(pads), wide == F
-    run(_conv2d_weight_gradient_chunks, chunks, dy, x, chunk, rows, elements, pads, (H, W), framed, wide, dw_parts,
+    framed, aligned = any(pads) or x.dtype != dy.dtype, wide == F
+    image = workspace("no image", 0, dy.dtype) if framed else x.reshape(-1)
+    run(_conv2d_weight_gradient_chunks, chunks, dy, x, image, chunk, rows, elements, pads, (H, W), framed, wide, dw_parts,
         db_parts, scratch=ROWS * panel + (H * W * C if framed else 0) + (0 if aligned else OH * OW * wide),
-        dtype=x.dtype)
+        dtype=dy.dtype)
     sum_chunks(dw_parts, wide, dw.reshape(K, F))
     sum_chunks(db_parts, F, db.reshape(1, F))
 
 
 @kernel
-def _conv2d_weight_gradient_chunks(dy, x, chunk, rows, elements, pads, size, framed, wide, dw_parts, db_parts, scratch,
+def _conv2d_weight_gradient_chunks(dy, x, flat, chunk, rows, elements, pads, size, framed, wide, dw_parts, db_parts, scratch,
                                    board, lane):
     N, OH, OW, F = dy.shape
     (H, W), C, P, panel = size, x.shape[3], OH * OW, panel_of(dy)
     pixels = H * W * C if framed else 0
     out, at, windows = pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(rows, 0)
     frame, padded = pointer(out, ROWS * panel), pointer(out, ROWS * panel + pixels)
-    flat_x, flat_dy = pointer(x, 0), pointer(dy, 0)
+    flat_x, flat_dy = pointer(flat, 0), pointer(dy, 0)
     s = claim(board, lane)
     while s >= 0:
-        dw, db = dw_parts[s], db_parts[s]
-        dw[:] = 0
-        db[:] = 0
+        dw = pointer(dw_parts, s * dw_parts.shape[1])
+        for i in range(dw_parts.shape[1]):
+            dw[i] = 0
+        for f in range(F):
+            db_parts[s, f] = 0
         for n in range(s * chunk, min((s + 1) * chunk, N)):
             image, base = flat_x, n * H * W * C
             if framed:
-                fill_frame(x, n, (1, 1), pads, W, pixels, frame)
+                fill_rows(x, n, 0, H, pads, W, frame)
                 image, base = frame, 0
             gradient, g = flat_dy, n * P * F
-            for p in range(P):
-                for f in range(F):
-                    db[f] += flat_dy[g + p * F + f]
+            _add_rows(flat_dy, g, P, F, pointer(db_parts, s * F))
             if wide != F:
                 for p in range(P):
                     for f in range(wide):
@@ -127,18 +124,17 @@ def _conv2d_weight_gradient_chunks(dy, x, chunk, rows, elements, pads, size, fra
                 for j in range(0, wide, panel):
                     product_tile(image, at, windows, P, gradient, g + j, wide, out, 0, panel)
                     for r in range(ROWS):
-                        for f in range(panel):
-                            dw[(k + r) * wide + j + f] += out[r * panel + f]
+                        for v in range(0, panel, width(dy)):
+                            add_to_float64(dw, (k + r) * wide + j + v, load(out, r * panel + v))
         s = claim(board, lane)
 
 
-@kernel
-def sum_chunks(parts, wide, out):
-    """Write to out (K, F) the sum over chunks, in order, of parts (chunks, >= K wide), rows `wide` apart."""
-    K, F = out.shape
-    for k in range(K):
-        for f in range(F):
-            total = 0.0
-            for s in range(parts.shape[0]):
-                total += parts[s, k * wide + f]
-            out[k, f] = total
+@device
+def _add_rows(g, o, rows, F, db):
+    """Add the rows of g, F numbers each, from o on, to db."""
+    whole = F - F % width(g)
+    for i in range(o, o + rows * F, F):
+        for f in range(0, whole, width(g)):
+            add_to_float64(db, f, load(g, i + f))
+        for f in range(whole, F):
+            db[f] += g[i + f]

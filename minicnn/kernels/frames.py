@@ -1,4 +1,4 @@
-"""Images in frames: padded, spread by strides, or converted; and vectors of which only some lanes exist.
+"""Images in frames: padded, spread by strides, or converted.
 
 A kernel reads an image where it lies if it can. Otherwise it copies the part that it needs into a frame of its own.
 """
@@ -6,9 +6,9 @@ A kernel reads an image where it lies if it can. Otherwise it copies the part th
 import numpy as np
 
 from minicnn.kernels.jit import device
-from minicnn.kernels.simd import pointer, store, store_bytes, width
+from minicnn.kernels.simd import pointer
 
-__all__ = ["fill_frame", "fill_rows", "store_first"]
+__all__ = ["fill_frame", "fill_rows"]
 
 
 @device
@@ -22,20 +22,6 @@ def fill_frame(x, n, spread, pads, W, size, frame):
             at = ((pads[0] + h * spread[0]) * W + pads[2] + w * spread[1]) * C
             for c in range(C):
                 frame[at + c] = x[n, h, w, c]
-
-
-@device
-def store_first(vector, count, spare, y, o, as_bytes):
-    """Store the first `count` lanes of a vector (all, where it has no more) to y[o:], by way of spare[:width] if few."""
-    if count >= width(spare):
-        if as_bytes:
-            store_bytes(y, o, vector)
-        else:
-            store(y, o, vector)
-    else:
-        store(spare, 0, vector)
-        for i in range(count):
-            y[o + i] = spare[i]
 
 
 @device

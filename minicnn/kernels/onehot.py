@@ -16,7 +16,7 @@ instruction with AVX-512 alone; elsewhere the lists stay.
 import numpy as np
 
 from minicnn.kernels.board import claim, places
-from minicnn.kernels.conv import chunk_of, sum_chunks
+from minicnn.kernels.chunks import chunk_of, sum_chunks
 from minicnn.kernels.frames import fill_rows
 from minicnn.kernels.jit import device, kernel
 from minicnn.kernels.simd import (REGISTER_BYTES, add, add_to_float64, choose, fma, load, load_bytes, multiply, pick,

@@ -9,6 +9,7 @@ of one element, but one that crosses a line of 64 bytes costs two; so workspaces
     p = pointer(a, i)              the address of a.flat[i]; p[j] is a.flat[i + j], also p[j] = s
     v = load(a, i)                 a[i : i + width]
     store(a, i, v)                 a[i : i + width] = v
+    store_first(a, i, v, n)        a[i : i + n] = the first n of v; all of them if n >= width
     broadcast(a, i)                a[i] in every lane
     splat(a, s)                    the number s in every lane, as a vector of a's kind
     zeros(a)                       0 in every lane
@@ -23,7 +24,7 @@ of one element, but one that crosses a line of 64 bytes costs two; so workspaces
     choose(u, v, a, b)             a where u > v or u is NaN, else b: what a running maximum asks of a newcomer u
     total(v)                       the sum of all lanes, by halves: (lower half) + (upper half), and so on
     add_to_float64(a, i, v)        a[i : i + width] += v, a being float64
-    store_bytes(a, i, v)           a[i : i + width] = v as whole numbers, a being uint8
+    store_bytes(a, i, v, n)        a[i : i + n] = the first n of v as whole numbers, a being uint8; all if n >= width
     load_bytes(a, b, i)            b[i : i + width] as a vector of a's kind, b being uint8
     equal(u, v)                    a whole number whose bit k says whether u = v in lane k
     lowest_bit(n)                  the place of the lowest 1 in a whole number that is not 0
@@ -39,7 +40,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-__all__ = ["pointer", "load", "store", "broadcast", "splat", "zeros", "fma", "add", "subtract",
+__all__ = ["pointer", "load", "store", "store_first", "broadcast", "splat", "zeros", "fma", "add", "subtract",
            "multiply", "divide", "root", "maximum", "rectify", "where_positive", "pick", "choose", "total",
            "add_to_float64", "store_bytes", "load_bytes", "equal", "lowest_bit", "width", "REGISTER_BYTES"]
 
@@ -124,6 +125,35 @@ def store(typing, array, index, vector):
         _align(builder.store(arguments[2], pointer), kind.element)
         return context.get_dummy_value()
     return types.void(array, types.intp, vector), build
+
+
+@intrinsic
+def store_first(typing, array, index, vector, count):
+    def build(context, builder, signature, arguments):
+        _store_lanes(context, builder, signature, arguments, signature.args[2].lanes)
+        return context.get_dummy_value()
+    return types.void(array, types.intp, vector, types.intp), build
+
+
+def _store_lanes(context, builder, signature, arguments, lanes):
+    """Store the lanes before the last argument; one instruction with AVX, and memory behind them is not touched."""
+    array, index, vector, count = arguments
+    pointer, element = _pointer(context, builder, signature.args[0], array, index, vector.type), vector.type.element
+    letter = "i8" if isinstance(element, ir.IntType) else "f32" if isinstance(element, ir.FloatType) else "f64"
+    alignment = 1 if letter == "i8" else int(letter[1:]) // 8
+    with builder.if_else(builder.icmp_signed("<", count, ir.Constant(count.type, lanes))) as (some, all_of_them):
+        with some:
+            whole = ir.VectorType(count.type, lanes)
+            one = builder.insert_element(ir.Constant(whole, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
+            counts = builder.shuffle_vector(one, ir.Constant(whole, ir.Undefined),
+                                            ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+            mask = builder.icmp_signed("<", ir.Constant(whole, list(range(lanes))), counts)
+            function = ir.FunctionType(ir.VoidType(), [vector.type, pointer.type, ir.IntType(32), mask.type])
+            name = f"llvm.masked.store.v{lanes}{letter}.p0"
+            builder.call(cgutils.get_or_insert_function(builder.module, function, name),
+                         [vector, pointer, ir.Constant(ir.IntType(32), alignment), mask])
+        with all_of_them:
+            builder.store(vector, pointer).align = alignment
 
 
 @intrinsic
@@ -277,14 +307,13 @@ def add_to_float64(typing, array, index, vector):
 
 
 @intrinsic
-def store_bytes(typing, array, index, vector):
+def store_bytes(typing, array, index, vector, count):
     def build(context, builder, signature, arguments):
         kind = signature.args[2]
-        bytes_ = ir.VectorType(ir.IntType(8), kind.lanes)
-        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], bytes_)
-        builder.store(builder.fptoui(arguments[2], bytes_), pointer).align = 1
+        bytes_ = builder.fptoui(arguments[2], ir.VectorType(ir.IntType(8), kind.lanes))
+        _store_lanes(context, builder, signature, (*arguments[:2], bytes_, arguments[3]), kind.lanes)
         return context.get_dummy_value()
-    return types.void(array, types.intp, vector), build
+    return types.void(array, types.intp, vector, types.intp), build
 
 
 @intrinsic

@@ -14,6 +14,9 @@ A window is KH runs of KW C neighbouring numbers, cut into vectors. Nine vectors
 The list of p is a whole number with a bit for each filter; the lists of f are made for a block of places at a time, whose
 rows of x fit into the first cache. The sums of 16 blocks are added up in float32, then in float64.
 
+Without pooling there is less to leave out. There a 3x3 convolution over many channels goes by `winograd.gradients`, and a
+layer that nobody wants dx of by `conv2d_weight_gradient`; the lists keep the rest, such as 5x5 windows.
+
 Measured (one core, AVX-512, an image, 89 % of ReLUs on): COV-19Net's second block 104 us, its third 39; the multiply-adds of
 a dense backward of the second alone take 264 us at peak. Tried before: dx[window] += g w[:, f] for each entry of the
 lists of dw, in the same loop: 160 and 57, because a vector that was just stored is slow to load; lists for dx like those for
@@ -22,9 +25,11 @@ dw instead of bits: 134 and 48; twice nine sums for dx at a time: no gain.
 
 import numpy as np
 
-from minicnn.kernels import onehot
+from minicnn.kernels import onehot, winograd
+from minicnn.kernels.activations import relu_gradient
 from minicnn.kernels.board import claim, places
-from minicnn.kernels.conv import chunk_of
+from minicnn.kernels.chunks import chunk_of, mark
+from minicnn.kernels.conv import conv2d_weight_gradient
 from minicnn.kernels.frames import fill_rows
 from minicnn.kernels.jit import device, kernel
 from minicnn.kernels.simd import (REGISTER_BYTES, add, add_to_float64, broadcast, equal, fma, load, load_bytes,
@@ -60,6 +65,14 @@ def conv2d_relu_pool_gradient(dy, y, switches, x, w, strides, pads, dx, dw, db):
 def _gradients(dy, y, switches, pool, x, w, strides, pads, dx, dw, db):
     if onehot.suits(w, strides, pool, dx):
         onehot.weight_gradient(dy, y, switches, x, w, strides, pads, dw, db)
+        return
+    if pool == 1 and winograd.suits_gradient(w, strides):
+        winograd.gradients(dy, y, x, w, pads, dx, dw, db)
+        return
+    if pool == 1 and dx is None:
+        masked = workspace("masked dy", dy.shape, dy.dtype)
+        relu_gradient(dy, y, masked)
+        conv2d_weight_gradient(masked, x, w.shape[:2], strides, pads, dw, db)
         return
     (N, H, W, C), (KH, KW, _, F), (PH, PW) = x.shape, w.shape, y.shape[1:3]
     lanes = REGISTER_BYTES // w.itemsize
@@ -165,7 +178,7 @@ def _chunks(dy, y, switches, pool, x, flat_x, filters, window_vectors, real, F, 
             for first in range(0, PH * PW, block):
                 cells = min(block, PH * PW - first)
                 o = (n * PH * PW + first) * F
-                _mark(dy_at, y_at, o, cells * F, F, marked, db)
+                mark(dy_at, y_at, o, cells * F, F, marked, db)
                 _find_corners(first, cells, PW, pool * below, pool * beside, base, corners)
                 _list_places(marked, switches_at, o, pool, corners, at, cells, F, places_of, values, lengths)
                 for group in range(groups):
@@ -190,20 +203,6 @@ def _chunks(dy, y, switches, pool, x, flat_x, filters, window_vectors, real, F, 
             if wanted and framed:
                 _crop(target, n, pads, WP, dx)
         s = claim(board, lane)
-
-
-@device
-def _mark(dy, y, o, size, F, marked, db):
-    """Write the gradient of `size` numbers, F to a cell, from o on, 0 where ReLU was off; add it to db."""
-    whole = F - F % width(dy)
-    for i in range(0, size, F):
-        for f in range(0, whole, width(dy)):
-            g = where_positive(load(y, o + i + f), load(dy, o + i + f))
-            store(marked, i + f, g)
-            add_to_float64(db, f, g)
-        for f in range(whole, F):
-            marked[i + f] = dy[o + i + f] if y[o + i + f] > 0 else 0
-            db[f] += marked[i + f]
 
 
 @device

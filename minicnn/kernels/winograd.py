@@ -27,6 +27,9 @@ What was tried and measured (one core, AVX-512, COV-19Net's second block, an ima
     F(2x2) for 3 channels    not kept: with so few terms the error passes 8 eps of the sum of magnitudes where pixels of
                              one window differ by orders of magnitude, as at the black border of a radiograph
 
+Gradients behind a ReLU alone, 28x28x24, 3x3, 24 filters: 155 us, by the lists of sparse.py 320. COV-19Net's third block:
+38 and 39. Behind pooling the lists win: three of four gradients are 0.
+
 What the bound of 8 eps (numerics A3) holds for, as tested: normal, uniform and constant numbers, feature maps behind a
 ReLU, radiographs' own feature maps; 16 to 64 channels. What it does not hold for: a window in which all but one or two
 channels are 0 everywhere (C = 32: one alone 244 eps, two 15, four 3.4), because then few products stand against a whole
@@ -34,19 +37,23 @@ patch's rounding; or whose channels differ by five orders of magnitude (9.4). Re
 the error stays below 1e-6 there too.
 """
 
-from minicnn.kernels.board import claim, places
-from minicnn.kernels.frames import fill_rows, store_first
-from minicnn.kernels.jit import device, kernel
-from minicnn.kernels.simd import (REGISTER_BYTES, add, choose, load, multiply, pointer, rectify, splat, store,
-                                  subtract, width, zeros)
-from minicnn.kernels.threads import run, workspace
-from minicnn.kernels.tiles import ROWS, in_panels, panel_of, product_tile, row_terms
+import numpy as np
 
-__all__ = ["suits", "block"]
+from minicnn.kernels.board import claim, places
+from minicnn.kernels.chunks import chunk_of, mark, sum_chunks
+from minicnn.kernels.frames import fill_rows
+from minicnn.kernels.jit import device, kernel
+from minicnn.kernels.simd import (REGISTER_BYTES, add, add_to_float64, choose, load, multiply, pointer, rectify, splat, store,
+                                  store_bytes, store_first, subtract, width, zeros)
+from minicnn.kernels.threads import run, workspace
+from minicnn.kernels.tiles import ROWS, columns_of, in_panels, panel_of, product_tile, row_terms
+
+__all__ = ["suits", "block", "suits_gradient", "gradients"]
 
 _CHANNELS_AND_FILTERS = 16              # at least
 _MOST_CHANNELS = 64
 _CHANNELS = 32                  # whose filters are transformed in a unit
+_GRADIENT_BYTES = 2**19         # for V and Z of a block of tiles: their sum is added up once a block
 _BYTES = 2**18                  # for V and M of a block of tiles: they should stay in the second cache
 
 
@@ -57,8 +64,8 @@ def suits(w, strides):
             and C <= _MOST_CHANNELS)
 
 
-def block(x, w, b, pads, size, pool, y, switches):
-    """Write conv2d + ReLU (pool 1), or conv2d + ReLU + 2x2 pooling with its switches (pool 2), to y. See blocks.py."""
+def block(x, w, b, pads, size, pool, rectified, y, switches):
+    """Write conv2d, then ReLU if `rectified`, then 2x2 maxima and their switches if `pool` is 2, to y. See blocks.py."""
     (N, H, W, C), F, (PH, PW) = x.shape, w.shape[3], size
     panels, wide = in_panels(w.reshape(-1, F))
     bias, _ = in_panels(b.reshape(1, F), "bias")
@@ -79,7 +86,8 @@ def block(x, w, b, pads, size, pool, y, switches):
     rows = 2 * ((tiles - 1) // TW + 2) + 2 if framed else 0
     image = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
     run(_blocks_of_tiles, N * -(-(TH * TW) // tiles), x, image, U, wide, bias, row_terms(C), pads, W, framed, (TH, TW),
-        tiles, size, pool, F, y.reshape(-1), switches, scratch=16 * tiles * (CV + wide) + 64 + rows * W * C + lanes, dtype=w.dtype)
+        tiles, size, pool, rectified, F, y.reshape(-1), switches,
+        scratch=16 * tiles * (CV + wide) + rows * W * C + lanes, dtype=w.dtype)
 
 
 @kernel
@@ -115,14 +123,14 @@ def _along(g, first, place, step):
 
 
 @kernel
-def _blocks_of_tiles(x, flat, U, wide, b, channels, pads, W, framed, grid, tiles, size, pool, F, y, switches, scratch, board,
-                     lane):
+def _blocks_of_tiles(x, flat, U, wide, b, channels, pads, W, framed, grid, tiles, size, pool, rectified, F, y, switches,
+                     scratch, board, lane):
     (TH, TW), C, panel = grid, x.shape[3], panel_of(U)
     T, row = TH * TW, W * C
     blocks, CV = -(-T // tiles), -(-C // width(U)) * width(U)
     V, at, terms = pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(channels, 0)
-    M, spare = pointer(V, 16 * tiles * CV), pointer(V, 16 * tiles * (CV + wide))
-    frame, pixels, filters, bias = pointer(spare, 64), pointer(flat, 0), pointer(U, 0), pointer(b, 0)
+    M, frame = pointer(V, 16 * tiles * CV), pointer(V, 16 * tiles * (CV + wide))
+    pixels, filters, bias = pointer(flat, 0), pointer(U, 0), pointer(b, 0)
     y_at, switches_at = pointer(y, 0), pointer(switches, 0)
     unit = claim(board, lane)
     while unit >= 0:
@@ -147,7 +155,7 @@ def _blocks_of_tiles(x, flat, U, wide, b, channels, pads, W, framed, grid, tiles
         i, j = first // TW, first % TW
         for t in range(last - first):
             for f in range(0, F, width(U)):
-                _finish_tile(M, t * wide + f, tiles * wide, bias, f, n, i, j, size, pool, F, spare, y_at,
+                _finish_tile(M, t * wide + f, tiles * wide, bias, f, n, i, j, size, pool, rectified, F, y_at,
                              switches_at)
             i, j = (i + 1, 0) if j + 1 == TW else (i, j + 1)
         unit = claim(board, lane)
@@ -187,7 +195,7 @@ def _sum_column(M, m, step):
 
 
 @device
-def _finish_tile(M, m, step, b, f, n, i, j, size, pool, F, spare, y, switches):
+def _finish_tile(M, m, step, b, f, n, i, j, size, pool, rectified, F, y, switches):
     """Store one tile's four outputs of a vector of filters, or the largest of them and its place."""
     (PH, PW), bias = size, load(b, f)
     s0, s1, s2, s3 = (_sum_column(M, m, step), _sum_column(M, m + step, step), _sum_column(M, m + 2 * step, step),
@@ -202,15 +210,160 @@ def _finish_tile(M, m, step, b, f, n, i, j, size, pool, F, spare, y, switches):
         place, best = choose(y2, best, splat(M, 2), place), choose(y2, best, y2, best)
         place, best = choose(y3, best, splat(M, 3), place), choose(y3, best, y3, best)
         o = ((n * PH + i) * PW + j) * F + f
-        store_first(place, F - f, spare, switches, o, True)
-        store_first(rectify(best), F - f, spare, y, o, False)
+        store_bytes(switches, o, place, F - f)
+        store_first(y, o, rectify(best) if rectified else best, F - f)
         return
+    if rectified:
+        y0, y1, y2, y3 = rectify(y0), rectify(y1), rectify(y2), rectify(y3)
     h, w = 2 * i, 2 * j
     o = ((n * PH + h) * PW + w) * F + f
-    store_first(rectify(y0), F - f, spare, y, o, False)
+    store_first(y, o, y0, F - f)
     if w + 1 < PW:
-        store_first(rectify(y1), F - f, spare, y, o + F, False)
+        store_first(y, o + F, y1, F - f)
     if h + 1 < PH:
-        store_first(rectify(y2), F - f, spare, y, o + PW * F, False)
+        store_first(y, o + PW * F, y2, F - f)
         if w + 1 < PW:
-            store_first(rectify(y3), F - f, spare, y, o + PW * F + F, False)
+            store_first(y, o + PW * F + F, y3, F - f)
+
+
+# ---- The gradients behind a ReLU, without pooling --------------------------------------------------------------------
+
+def suits_gradient(w, strides):
+    """Return whether `gradients` is right for a convolution: both its images must have enough channels."""
+    return suits(w, strides) and w.shape[3] <= _MOST_CHANNELS
+
+
+def gradients(dy, y, x, w, pads, dx, dw, db):
+    """Write dx, dw and db of `conv2d_relu` of stride 1. See reference.conv2d_relu_gradient; dx None is not computed.
+
+    With g = dy where ReLU was on, the input gradient is the convolution of g, in a frame of two zeros less the padding,
+    with w turned by 180 degrees, C and F exchanged: the block above. The weight gradient turns the algorithm round. The
+    sum over a tile's outputs of g times its output is, as a function of the filter, linear; its coefficients are
+
+        dw = G^T [ sum over tiles of (B d B^T) * (A^T g A) ] G
+
+    so the sums over tiles are 16 products again, (C, tiles) @ (tiles, F), and G comes last, once.
+    """
+    (N, H, W, C), (_, OH, OW, F), lanes = x.shape, dy.shape, REGISTER_BYTES // w.itemsize
+    masked = workspace("masked dy", dy.size + lanes, w.dtype)       # a vector may reach beyond the last filter
+    TH, TW, CV, wide = -(-OH // 2), -(-OW // 2), -(-C // lanes) * lanes, -(-F // columns_of(w.dtype)) * columns_of(w.dtype)
+    tiles = max(ROWS, min(TH * TW, _GRADIENT_BYTES // (16 * (CV + wide) * w.itemsize)))
+    HP, WP = pads[0] + H + pads[1], pads[2] + W + pads[3]
+    framed = any(pads) or x.dtype != w.dtype or CV > C or 2 * TH + 2 > HP or 2 * TW + 2 > WP
+    HP, WP = max(HP, 2 * TH + 2), max(WP, 2 * TW + 2)
+    chunk = chunk_of(N)
+    chunks = -(-N // chunk)
+    parts = workspace("dw parts", (chunks, 16 * C * wide), np.float64)
+    db_parts = workspace("db parts", (chunks, F), np.float64)
+    image = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
+    run(_gradient_chunks, chunks, dy.reshape(-1), y.reshape(-1), masked, x, image, row_terms(tiles, CV), pads, (HP, WP),
+        framed, (TH, TW), (OH, OW), F, wide, chunk, parts, db_parts,
+        scratch=16 * (tiles * (CV + wide) + 2 * lanes) + ROWS * columns_of(w.dtype) + (HP * WP * C + lanes if framed else 0),
+        dtype=w.dtype)
+    run(_sum_transformed, C, parts, wide, dw.reshape(9, C, F), scratch=16 * wide, dtype=np.float64)
+    sum_chunks(db_parts, F, db.reshape(1, F))
+    if dx is not None:
+        turned = workspace("turned", (3, 3, F, C), w.dtype)
+        turned[...] = w[::-1, ::-1].transpose(0, 1, 3, 2)
+        no_bias = workspace("no bias", C, w.dtype)
+        no_bias[...] = 0
+        frame = (2 - pads[0], 2 - pads[1], 2 - pads[2], 2 - pads[3])
+        block(masked[:dy.size].reshape(dy.shape), turned, no_bias, frame, (H, W), 1, False, dx,
+              workspace("no switches", 0, np.uint8))
+
+
+@kernel
+def _gradient_chunks(dy, y, masked, x, flat, terms, pads, padded_size, framed, grid, size, F, wide, chunk, parts, db_parts,
+                     scratch, board, lane):
+    """Add up the 16 products of one chunk of images a unit; write `masked` for its images."""
+    (HP, WP), (TH, TW), (OH, OW), (N, _, _, C), panel = padded_size, grid, size, x.shape, panel_of(masked)
+    row, CV, tiles, T = WP * C, -(-C // width(masked)) * width(masked), len(terms), TH * TW
+    V, at, offsets = pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(terms, 0)
+    # A line more between two places: a power of two apart, they would all fall into one set of the first cache.
+    V_step, Z_step = tiles * CV + width(masked), tiles * wide + width(masked)
+    Z = pointer(V, 16 * V_step)
+    out = pointer(Z, 16 * Z_step)
+    frame, pixels, g = pointer(out, ROWS * panel), pointer(flat, 0), pointer(masked, 0)
+    dy_at, y_at = pointer(dy, 0), pointer(y, 0)
+    s = claim(board, lane)
+    while s >= 0:
+        sums, db = pointer(parts, s * parts.shape[1]), pointer(db_parts, s * F)
+        for i in range(parts.shape[1]):
+            sums[i] = 0
+        for f in range(F):
+            db[f] = 0
+        for n in range(s * chunk, min((s + 1) * chunk, N)):
+            mark(dy_at, y_at, n * OH * OW * F, OH * OW * F, F, pointer(g, n * OH * OW * F), db)
+            image, base = pixels, n * HP * row
+            if framed:
+                fill_rows(x, n, 0, HP, pads, WP, frame)
+                image, base = frame, 0
+            for first in range(0, T, tiles):
+                count = min(tiles, T - first)
+                i, j = first // TW, first % TW
+                for t in range(count):
+                    for c in range(0, C, width(masked)):
+                        _transform_patch(image, base + (2 * i * WP + 2 * j) * C + c, row, C, V, t * CV + c, V_step)
+                    for f in range(0, F, width(masked)):
+                        _transform_gradients(g, ((n * OH + 2 * i) * OW + 2 * j) * F + f, OW * F, F, 2 * i + 1 < OH,
+                                             2 * j + 1 < OW, Z, t * wide + f, Z_step)
+                    i, j = (i + 1, 0) if j + 1 == TW else (i, j + 1)
+                for p in range(16):
+                    for c in range(0, C, ROWS):
+                        for r in range(ROWS):
+                            at[r] = p * V_step + min(c + r, C - 1)
+                        for f in range(0, wide, panel):
+                            product_tile(V, at, offsets, count, Z, p * Z_step + f, wide, out, 0, panel)
+                            for r in range(min(ROWS, C - c)):
+                                for v in range(0, panel, width(masked)):
+                                    add_to_float64(sums, (p * C + c + r) * wide + f + v, load(out, r * panel + v))
+        s = claim(board, lane)
+
+
+@device
+def _transform_gradients(g, i, row, F, below, beside, Z, o, step):
+    """Write A^T g A of one tile's 2 x 2 gradients, for a vector of filters, to its 16 places in Z, `step` apart."""
+    none = zeros(g)
+    g00, g01 = load(g, i), load(g, i + F) if beside else none
+    g10, g11 = load(g, i + row) if below else none, load(g, i + row + F) if below and beside else none
+    _store_spread(Z, o, step, g00, g01)
+    _store_spread(Z, o + 4 * step, step, add(g00, g10), add(g01, g11))
+    _store_spread(Z, o + 8 * step, step, subtract(g00, g10), subtract(g01, g11))
+    _store_spread(Z, o + 12 * step, step, subtract(none, g10), subtract(none, g11))
+
+
+@device
+def _store_spread(Z, o, step, g0, g1):
+    store(Z, o, g0)
+    store(Z, o + step, add(g0, g1))
+    store(Z, o + 2 * step, subtract(g0, g1))
+    store(Z, o + 3 * step, subtract(zeros(Z), g1))
+
+
+@kernel
+def _sum_transformed(parts, wide, dw, scratch, board, lane):
+    """Write dw (9, C, F) = G^T P G, P the sum over chunks, in order, of parts (chunks, 16 C wide); a channel a unit."""
+    _, C, F = dw.shape
+    P = pointer(scratch, lane * scratch.shape[1])
+    c = claim(board, lane)
+    while c >= 0:
+        for i in range(16 * wide):
+            P[i] = 0
+        for s in range(parts.shape[0]):
+            for p in range(16):
+                part, sums = pointer(parts, s * parts.shape[1] + (p * C + c) * wide), pointer(P, p * wide)
+                for f in range(wide):
+                    sums[f] += part[f]
+        for f in range(F):
+            for p in range(4):      # G^T from the left, in place: rows 0 to 2 of what were four
+                p0, p1, p2, p3 = (P[p * wide + f], P[(4 + p) * wide + f], P[(8 + p) * wide + f], P[(12 + p) * wide + f])
+                P[p * wide + f] = p0 + (p1 + p2) / 2
+                P[(4 + p) * wide + f] = (p1 - p2) / 2
+                P[(8 + p) * wide + f] = (p1 + p2) / 2 + p3
+            for kh in range(3):
+                p0, p1, p2, p3 = (P[4 * kh * wide + f], P[(4 * kh + 1) * wide + f], P[(4 * kh + 2) * wide + f],
+                                  P[(4 * kh + 3) * wide + f])
+                dw[3 * kh, c, f] = p0 + (p1 + p2) / 2
+                dw[3 * kh + 1, c, f] = (p1 - p2) / 2
+                dw[3 * kh + 2, c, f] = (p1 + p2) / 2 + p3
+        c = claim(board, lane)
