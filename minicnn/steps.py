@@ -71,29 +71,76 @@ class _Fused:
 
 
 class ConvReLU(_Fused):
-    """Convolution and ReLU (reference.conv2d_relu)."""
+    """Convolution and ReLU (reference.conv2d_relu).
+
+    A first convolution over three channels looks whether a picture is grey, as radiographs are, and then convolves its
+    one plane with the sum of the filters over the channels (kernels/grey.py). The picture alone decides, so its result
+    does not depend on the batch it is in: a batch that holds both kinds is computed in two parts.
+    """
 
     takes_pixels = True
     match = staticmethod(lambda layers: _types(layers, Conv2D, ReLU))
 
     def forward(self, x):
         x = self._accept(x)
-        (w, b), conv, y = self._weights.parameters, self._weights, self._output(x)
-        self.ops.conv2d_relu(x, w.value, b.value, conv.strides, conv.pads, y)
-        self._cache = x, y
-        return y
+        outputs = self._outputs(x)
+        parts = self._parts(x)
+        for images, x_part, w in parts:
+            written = [y[images] for y in outputs]      # views, or copies where the batch holds both kinds
+            self._forward(x_part, w, written)
+            for y, part in zip(outputs, written):
+                if isinstance(images, np.ndarray):
+                    y[images] = part
+        self._cache = x, *outputs, parts
+        return outputs[0]
 
     def backward(self, dy):
-        (dy, x, y), conv = self._consume(dy), self._weights
+        dy, x, *outputs, parts = self._consume(dy)
         dx, dw, db = self._gradients(self._input_gradient(x))
-        self.ops.conv2d_relu_gradient(dy, y, x, conv.parameters[0].value, conv.strides, conv.pads, dx, dw, db)
+        if len(parts) == 1 and parts[0][1] is x:
+            self._backward(dy, outputs, x, self._weights.parameters[0].value, dx, dw, db)
+            return dx
+        dw[...], db[...] = 0, 0
+        for images, x_part, w in parts:
+            dw_part, db_part = self._buffer("dw", w.shape), self._buffer("db", db.shape)
+            self._backward(dy[images], [y[images] for y in outputs], x_part, w, None, dw_part, db_part)
+            dw += dw_part           # that of the sum over channels is that of each
+            db += db_part
         return dx
 
+    def _parts(self, x):
+        """Return [(which images, those images, the filters to convolve them with)] for a batch."""
+        w = self._weights.parameters[0].value
+        everything = [(slice(None), x, w)]
+        if x.shape[3] != 3 or self._weights.needs_input_gradient:
+            return everything
+        from minicnn.kernels.grey import grey_planes
 
-class ConvReLUPool(_Fused):
+        planes, grey = self._buffer("planes", (*x.shape[:3], 1)), self._buffer("grey", (len(x),), "uint8")
+        grey_planes(x, planes, grey)
+        if not grey.any():
+            return everything
+        merged = self._buffer("merged", (*w.shape[:2], 1, w.shape[3]))
+        np.sum(w, axis=2, keepdims=True, out=merged)
+        if grey.all():
+            return [(slice(None), planes, merged)]
+        grey, coloured = np.flatnonzero(grey), np.flatnonzero(grey == 0)
+        return [(grey, planes[grey], merged), (coloured, x[coloured], w)]
+
+    def _outputs(self, x):
+        return [self._output(x)]
+
+    def _forward(self, x, w, outputs):
+        conv = self._weights
+        self.ops.conv2d_relu(x, w, conv.parameters[1].value, conv.strides, conv.pads, *outputs)
+
+    def _backward(self, dy, outputs, x, w, dx, dw, db):
+        conv = self._weights
+        self.ops.conv2d_relu_gradient(dy, *outputs, x, w, conv.strides, conv.pads, dx, dw, db)
+
+
+class ConvReLUPool(ConvReLU):
     """Convolution, ReLU and 2x2 max pooling, the last two in either order (reference.conv2d_relu_pool)."""
-
-    takes_pixels = True
 
     @staticmethod
     def match(layers):
@@ -102,20 +149,17 @@ class ConvReLUPool(_Fused):
         pool = layers[1] if isinstance(layers[1], MaxPool2D) else layers[2]
         return pool.pool_size == pool.strides == (2, 2) and pool.pads == (0, 0, 0, 0)
 
-    def forward(self, x):
-        x = self._accept(x)
-        (w, b), conv, y = self._weights.parameters, self._weights, self._output(x)
-        switches = self._buffer("switches", y.shape, "uint8")
-        self.ops.conv2d_relu_pool(x, w.value, b.value, conv.strides, conv.pads, y, switches)
-        self._cache = x, y, switches
-        return y
+    def _outputs(self, x):
+        y = self._output(x)
+        return [y, self._buffer("switches", y.shape, "uint8")]
 
-    def backward(self, dy):
-        (dy, x, y, switches), conv = self._consume(dy), self._weights
-        dx, dw, db = self._gradients(self._input_gradient(x))
-        self.ops.conv2d_relu_pool_gradient(dy, y, switches, x, conv.parameters[0].value, conv.strides, conv.pads, dx,
-                                           dw, db)
-        return dx
+    def _forward(self, x, w, outputs):
+        conv = self._weights
+        self.ops.conv2d_relu_pool(x, w, conv.parameters[1].value, conv.strides, conv.pads, *outputs)
+
+    def _backward(self, dy, outputs, x, w, dx, dw, db):
+        conv = self._weights
+        self.ops.conv2d_relu_pool_gradient(dy, *outputs, x, w, conv.strides, conv.pads, dx, dw, db)
 
 
 class DenseReLU(_Fused):

@@ -205,6 +205,45 @@ def test_pixels_may_come_as_bytes(dtype):
         assert_same_bits(got, expected)
 
 
+FIRST = {"pooled": lambda: [Conv2D(5, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(2)],
+         "not pooled": lambda: [Conv2D(20, 3, padding="same"), ReLU(), Flatten(), Dense(2)],
+         "other window": lambda: [Conv2D(4, (5, 2), strides=(1, 2)), ReLU(), MaxPool2D(2), Flatten(), Dense(2)]}
+
+
+@each_dtype
+@pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.parametrize("layers", FIRST.values(), ids=FIRST)
+def test_a_grey_picture_is_one_plane_whatever_company_it_is_in(layers, as_bytes, dtype, monkeypatch):
+    fused, single = fused_and_not(monkeypatch, layers, (17, 14, 3), dtype)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 17, 14, 3)).astype(np.uint8)
+    grey = np.array([1, 0, 1, 1, 0, 0], bool)
+    pixels[grey] = pixels[grey][..., 1:2]
+    pixels[2, -1, -1, 2] ^= 1               # nearly grey is not grey
+    x = pixels if as_bytes else (pixels / np.float32(255)).astype(dtype)
+    bar = 1e-5 if dtype == "float32" else 1e-13
+    alone = [fused.forward(picture[np.newaxis]).copy() for picture in x]
+    for chosen in (np.arange(6), [5, 3, 0, 1], [0, 3], [1, 4], [3, 3, 0]):
+        y, expected = fused.forward(x[chosen]), single.forward(x[chosen])
+        assert_same_bits(y, np.concatenate([alone[i] for i in chosen]))
+        assert_near_largest(y, expected.astype(np.float64), bar)
+        dy = normals(len(chosen), y.shape, dtype)
+        fused.backward(dy), single.backward(dy)
+        for got, right in zip(fused.parameters, single.parameters, strict=True):
+            assert_near_largest(got.grad, right.grad.astype(np.float64), bar)
+
+
+def test_a_network_of_grey_pictures_computes_a_third_of_its_first_products(monkeypatch):
+    network = Network(paper(5), (22, 22, 3))
+    seen, ops = [], network._steps[0][0].ops
+    whole = ops.conv2d_relu_pool
+    monkeypatch.setattr(ops, "conv2d_relu_pool", lambda x, *rest: (seen.append(x.shape), whole(x, *rest)))
+    grey, coloured = normals(0, (2, 22, 22, 1), np.float32).repeat(3, axis=3), normals(1, (1, 22, 22, 3), np.float32)
+    network.forward(grey), network.forward(coloured), network.forward(np.concatenate([grey, coloured]))
+    assert [shape for shape in seen if shape[1] == 22] == [(2, 22, 22, 1), (1, 22, 22, 3)] * 2
+    grey[1, 3, 3] = np.nan                  # NaN equals nothing: such a picture is no grey one
+    assert np.isnan(network.forward(grey)[1]).all() and np.isfinite(network.forward(grey)[0]).all()
+
+
 @pytest.mark.parametrize("layers", [[Dense(3), ReLU()], [ReLU(), Conv2D(3, 3), ReLU()], [Conv2D(3, 3), Tanh()]])
 def test_who_cannot_divide_bytes_takes_none(layers):
     assert not Network(layers, (9,) if isinstance(layers[0], Dense) else (9, 9, 3)).takes_pixels
@@ -312,12 +351,13 @@ class Own:
     forward = lambda self, x: x + 0
     backward = lambda self, dy: dy
 
-def measure(pixels, own=()):
+def measure(pixels, own=(), grey=False):
     model = Sequential([*own, Conv2D(32, 3), ReLU(), MaxPool2D(2), Conv2D(32, 3), ReLU(), MaxPool2D(2), Conv2D(32, 3),
                         ReLU(), Flatten(), Dense(128), ReLU(), Dense(1), Sigmoid()], input_shape=(34, 34, 3))
     model.compile(Adam(), "binary_crossentropy")
     rng = np.random.default_rng(0)
     x, t = rng.integers(0, 256, (32, 34, 34, 3)).astype(np.uint8), rng.integers(0, 2, 32)
+    x = x[..., :1].repeat(3, axis=3) if grey else x
     x = x if pixels else x / np.float32(255)
     for _ in range(5):
         model.train_on_batch(x, t)
@@ -336,6 +376,7 @@ for count in (1, 2):
     threads.set_thread_count(count)
     measure(True)
     measure(False)
+    measure(False, grey=True)
 measure(False, [Own()])
 """
 
