@@ -121,7 +121,8 @@ class ConvReLU(_Fused):
         if not grey.any():
             return everything
         merged = self._buffer("merged", (*w.shape[:2], 1, w.shape[3]))
-        np.sum(w, axis=2, keepdims=True, out=merged)
+        np.add(w[:, :, 0], w[:, :, 1], out=merged[:, :, 0])
+        merged[:, :, 0] += w[:, :, 2]
         if grey.all():
             return [(slice(None), planes, merged)]
         grey, coloured = np.flatnonzero(grey), np.flatnonzero(grey == 0)

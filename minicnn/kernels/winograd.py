@@ -85,8 +85,8 @@ def block(x, w, b, pads, size, pool, rectified, y, switches):
     W = max(W, 2 * TW + 2)
     rows = 2 * ((tiles - 1) // TW + 2) + 2 if framed else 0
     image = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
-    run(_blocks_of_tiles, N * -(-(TH * TW) // tiles), x, image, U, wide, bias, row_terms(C), pads, W, framed, (TH, TW),
-        tiles, size, pool, rectified, F, y.reshape(-1), switches,
+    run(_blocks_of_tiles, N * -(-(TH * TW) // tiles), x, image, U, wide, bias, row_terms(C), pads, W, framed, tiles,
+        size, pool, rectified, F, y.reshape(-1), switches,
         scratch=16 * tiles * (CV + wide) + rows * W * C + lanes, dtype=w.dtype)
 
 
@@ -123,10 +123,11 @@ def _along(g, first, place, step):
 
 
 @kernel
-def _blocks_of_tiles(x, flat, U, wide, b, channels, pads, W, framed, grid, tiles, size, pool, rectified, F, y, switches,
-                     scratch, board, lane):
-    (TH, TW), C, panel = grid, x.shape[3], panel_of(U)
-    T, row = TH * TW, W * C
+def _blocks_of_tiles(x, flat, U, wide, b, channels, pads, W, framed, tiles, size, pool, rectified, F, y, switches, scratch,
+                     board, lane):
+    (PH, PW), C, panel = size, x.shape[3], panel_of(U)
+    TW = PW if pool == 2 else (PW + 1) // 2
+    T, row = (PH if pool == 2 else (PH + 1) // 2) * TW, W * C
     blocks, CV = -(-T // tiles), -(-C // width(U)) * width(U)
     V, at, terms = pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(channels, 0)
     M, frame = pointer(V, 16 * tiles * CV), pointer(V, 16 * tiles * (CV + wide))
