@@ -14,7 +14,8 @@ import math
 
 import numpy as np
 
-from minicnn.errors import WeightsError, printable
+from minicnn.arrays import all_finite
+from minicnn.errors import InputError, NonFiniteError, WeightsError, printable
 from minicnn.files import open_regular, write_whole
 
 __all__ = ["save", "load"]
@@ -27,6 +28,7 @@ _MOST_HEADER_BYTES = 2**20
 _MOST_TENSORS = 4096
 _MOST_RANK = 8
 _MOST_SIZE = 2**31
+_MOST_MARKS = 16 * _MOST_TENSORS       # an array of eight axes has 10 quotes, 14 commas and brackets in the header
 _NO_DIGEST = "0" * 64
 
 
@@ -47,15 +49,23 @@ def save(path, tensors, metadata):
         if it could not be written: the disk is full, the folder is missing or read-only; the old file is intact
     WeightsError
         if `load` would refuse the file: too many arrays, other dtypes, more than eight axes, too long a header
+    NonFiniteError
+        if an array holds NaN or infinity: nobody could go on from such a file
     """
     write_whole(path, _encode(tensors, metadata))
 
 
-def load(path):
+def load(path, expect=None):
     """Read a file that `save` wrote (or any safetensors file with our digest).
 
     Every length is checked against the file's size and a cap before memory is asked for; the digest is checked before
-    any array is made.
+    any array is handed out. The memory taken is the arrays' own and a few times the header's.
+
+    Parameters
+    ----------
+    path : str or Path
+    expect : str, the SHA-256 of the file as `sha256sum` prints it, or None. The digest within the file notices
+        accidents; this one, known from elsewhere, notices forgery
 
     Returns
     -------
@@ -65,27 +75,22 @@ def load(path):
     Raises
     ------
     WeightsError
-        if the file is missing, damaged, or not ours; the sentence says which
+        if the file is missing, damaged, not ours, or not the expected one; the sentence says which
     """
-    content = _read(path)
     name = printable(path)
-    if len(content) < 8:
-        raise WeightsError(f"{name}: too short for a weights file ({len(content)} bytes). "
-                           "Use another copy of it.")
-    length = int.from_bytes(content[:8], "little")
-    if length > min(_MOST_HEADER_BYTES, len(content) - 8):
-        raise WeightsError(f"{name}: not a weights file, or cut off: its header would be {length} bytes long.")
-    header = _parse_header(bytes(content[8:8 + length]), name)
-    metadata = _check_metadata(header.pop("__metadata__", None), name)
-    layout = _check_layout(header, len(content) - 8 - length, name)
-    digest = metadata.pop("sha256", None)
-    if digest is None or _digest(content, length, digest) != digest:
-        raise WeightsError(f"{name}: damaged: its content does not match its SHA-256. Use another copy of it, such as "
-                           "previous.safetensors of the same run.")
-    data = memoryview(content)[8 + length:]
-    tensors = {key: np.frombuffer(data[begin:end], dtype).reshape(shape).astype(dtype.newbyteorder("="))
-               for key, (dtype, shape, begin, end) in layout.items()}
-    return tensors, metadata
+    expect = None if expect is None else str(expect).lower()
+    if expect is not None and not _is_digest(expect):
+        raise InputError(f"{name}: its expected SHA-256 must be 64 hexadecimal digits, as sha256sum prints them, "
+                         f"got {printable(expect)!r}.")
+    try:
+        file, size = open_regular(path)
+    except OSError as error:
+        raise WeightsError(f"{name}: cannot be opened: {error.strerror}.") from None
+    try:
+        with file:
+            return _read(file, size, name, expect)
+    except OSError as error:
+        raise WeightsError(f"{name}: cannot be read: {error.strerror}.") from None
 
 
 # ---- Writing ---------------------------------------------------------------------------------------------------------
@@ -104,14 +109,16 @@ def _encode(tensors, metadata):
             raise WeightsError(f"array {printable(name)!r}: expected {', '.join(str(known) for known in _CODES)} with at "
                                f"most {_MOST_RANK} axes, got {array.dtype} with {array.ndim}.")
         array = np.asarray(array, dtype, order="C")
+        if dtype.kind == "f" and not all_finite(array):
+            raise NonFiniteError(f"save: {printable(name)} holds NaN or infinity; such weights are never saved.")
         header[name] = {"dtype": _CODES[dtype], "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
         arrays.append(array.reshape(-1).view(np.uint8).data if array.size else b"")
         at += array.nbytes
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode("ascii")
     text += b" " * (-len(text) % 8)
-    if len(text) > _MOST_HEADER_BYTES:
-        raise WeightsError(f"the header would be {len(text)} bytes long, more than {_MOST_HEADER_BYTES}: the history or "
-                           "the layers are too many for one file.")
+    if len(text) > _MOST_HEADER_BYTES or _has_too_many_marks(text):
+        raise WeightsError(f"the header would be {len(text)} bytes long, more than {_MOST_HEADER_BYTES}, or of too "
+                           "many strings: the history or the layers are too many for one file.")
     digest = hashlib.sha256(len(text).to_bytes(8, "little") + text)
     for array in arrays:
         digest.update(array)
@@ -121,29 +128,53 @@ def _encode(tensors, metadata):
 
 # ---- Reading ---------------------------------------------------------------------------------------------------------
 
-def _read(path):
-    """Return the whole content of a regular file as a bytearray."""
-    name = printable(path)
-    try:
-        file, size = open_regular(path)
-    except OSError as error:
-        raise WeightsError(f"{name}: cannot be opened: {error.strerror}.") from None
-    with file:
-        content = bytearray(size)
-        if file.readinto(content) != size:
+def _read(file, size, name, expect):
+    """Return (tensors, metadata) of an open file of `size` bytes."""
+    if size < 8:
+        raise WeightsError(f"{name}: too short for a weights file ({size} bytes). Use another copy of it.")
+    start = file.read(8)
+    length = int.from_bytes(start, "little")
+    if length > min(_MOST_HEADER_BYTES, size - 8):
+        raise WeightsError(f"{name}: not a weights file, or cut off: its header would be {length} bytes long.")
+    text = file.read(length)
+    header = _parse_header(text, name)
+    metadata = _check_metadata(header.pop("__metadata__", None), name)
+    layout = _check_layout(header, size - 8 - length, name)
+    digest = metadata.pop("sha256")
+    seen = hashlib.sha256(start + text.replace(digest.encode(), _NO_DIGEST.encode(), 1))
+    seen_as_is = hashlib.sha256(start + text)
+    tensors = {}
+    for key, (dtype, shape) in layout.items():
+        try:
+            array = np.empty(shape, dtype)
+        except MemoryError:
+            raise WeightsError(f"{name}: it holds {size:,} bytes, more than there is memory for.") from None
+        content = array.reshape(-1).view(np.uint8)
+        if file.readinto(content) != len(content):
             raise WeightsError(f"{name}: changed while it was read. Try again.")
-    return content
+        seen.update(content)
+        if expect is not None:
+            seen_as_is.update(content)
+        tensors[key] = array.astype(dtype.newbyteorder("="), copy=False)
+    if seen.hexdigest() != digest:
+        raise WeightsError(f"{name}: damaged: its content does not match its SHA-256. Use another copy of it, such as "
+                           "previous.safetensors of the same run.")
+    if expect is not None and seen_as_is.hexdigest() != expect:
+        raise WeightsError(f"{name}: not the file that was expected: its SHA-256 is {seen_as_is.hexdigest()}, not "
+                           f"{expect}. Do not use it; get it again from where that number came from.")
+    return tensors, metadata
 
 
-def _digest(content, length, digest):
-    """Return the SHA-256 of the content with the digits of `digest` in the header as zeros."""
-    at = content.find(digest.encode("ascii", "replace"), 8, 8 + length)
-    if at < 0:
-        return None
-    whole = hashlib.sha256(memoryview(content)[:at])
-    whole.update(_NO_DIGEST.encode())
-    whole.update(memoryview(content)[at + 64:])
-    return whole.hexdigest()
+def _has_too_many_marks(text):
+    """Return whether a JSON text has more quotes, or commas and brackets outside of strings, than any header needs.
+
+    That bounds the objects that parsing makes: a million bytes of "[],[],[],..." would be 30 million in memory.
+    """
+    text = text.replace(rb"\\", b"").replace(rb'\"', b"")        # now every quote begins or ends a string
+    if text.count(b'"') > _MOST_MARKS:
+        return True
+    outside = b"".join(text.split(b'"')[::2])
+    return sum(map(outside.count, (b",", b"[", b"{"))) > _MOST_MARKS
 
 
 def _parse_header(text, name):
@@ -157,6 +188,8 @@ def _parse_header(text, name):
         raise ValueError(f"{word} is not a number")
 
     try:
+        if _has_too_many_marks(text):
+            raise ValueError("too many parts")
         header = json.loads(text.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=no_constants)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{name}: not a weights file: its header cannot be read ({printable(error)}).") from None
@@ -168,14 +201,17 @@ def _parse_header(text, name):
 def _check_metadata(metadata, name):
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise WeightsError(f"{name}: not a minicnn file: it has no table of strings.")
-    digest = metadata.get("sha256", "")
-    if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
+    if not _is_digest(metadata.get("sha256", "")):
         raise WeightsError(f"{name}: not a minicnn file: it has no SHA-256 of itself.")
     return dict(metadata)
 
 
+def _is_digest(text):
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+
+
 def _check_layout(header, size, name):
-    """Return {tensor: (dtype, shape, begin, end)}: known dtypes, sizes that agree, no holes, no overlaps."""
+    """Return {tensor: (dtype, shape)} in the data's order: known dtypes, sizes that agree, no holes, no overlaps."""
     layout, at = {}, 0
     for key, entry in header.items():
         try:
@@ -184,12 +220,14 @@ def _check_layout(header, size, name):
             numbers = [*shape, begin, end]
             fits = (len(entry) == 3 and len(shape) <= _MOST_RANK and isinstance(shape, list)
                     and all(type(n) is int and n >= 0 for n in numbers) and all(n <= _MOST_SIZE for n in shape)
-                    and end - begin == math.prod(shape) * dtype.itemsize)
+                    and end - begin == math.prod(shape) * dtype.itemsize
+                    # NumPy multiplies in 64 bits, and leaves the zeros of an empty array out.
+                    and math.prod(max(n, 1) for n in shape) * dtype.itemsize < 2**63)
         except (KeyError, TypeError, ValueError):
             fits = False
         if not fits or begin != at:
             raise WeightsError(f"{name}: damaged: the entry of array {printable(key)!r} is wrong.")
-        layout[key], at = (dtype, tuple(shape), begin, end), end
+        layout[key], at = (dtype, tuple(shape)), end
     if at != size:
         raise WeightsError(f"{name}: damaged: its arrays need {at} bytes, it has {size}.")
     return layout
