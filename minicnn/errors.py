@@ -77,9 +77,14 @@ class Problems:
         self.where, self.count, self.first = where, 0, []
 
     def add(self, sentence):
+        """Count a problem; `sentence` is a str, or a function that returns one where making it takes time.
+
+        What comes from a stranger may be long: a sentence ends after 1,000 characters.
+        """
         self.count += 1
         if len(self.first) < 20:
-            self.first.append(sentence)
+            sentence = sentence if isinstance(sentence, str) else sentence()
+            self.first.append(sentence if len(sentence) <= 1000 else sentence[:1000] + " ...")
 
     def raise_any(self):
         """Raise a ManifestError if there is any problem."""

@@ -165,6 +165,28 @@ def test_all_problems_are_listed_the_first_20_in_words(tmp_path):
     assert len(lines) == 22 and lines[-1] == "  ... and 982 more"
 
 
+def test_what_is_said_stays_short_whatever_is_in_the_file(tmp_path):
+    touch(tmp_path, *(f"{i}.png" for i in range(40)))
+    long = {"header": "x" * 130_000 + "\n", "columns": ",".join(f"labl{i}" for i in range(100_000)) + "\n",
+            "paths": "path,label\n" + ("./" * 60_000 + "none,covid\n") * 40,
+            "labels": "path,label\n" + "".join(f"{i}.png,{'<' * 100_000}\n" for i in range(40)),
+            "splits": "path,label,split\n" + "".join(f"{i}.png,{i % 2},{'<' * 100_000}\n" for i in range(40))}
+    for name, text in long.items():
+        with pytest.raises(ManifestError) as error:
+            table(tmp_path, text)
+        assert len(str(error.value)) < 25_000, name
+
+
+def test_there_are_limits_to_rows_and_columns(tmp_path, monkeypatch):
+    touch(tmp_path, "a.png", "b.png", "c.png")
+    monkeypatch.setattr("minicnn.data.reading._MOST_ROWS", 2)
+    assert len(table(tmp_path, "path,label\na.png,normal\nb.png,covid\n")) == 2
+    with pytest.raises(ManifestError, match="line 4: there are more than 2 rows. Divide the collection. The rest was not read"):
+        table(tmp_path, "path,label\na.png,normal\nb.png,covid\nc.png,covid\nd.png,covid\n")
+    with pytest.raises(ManifestError, match="line 1: names 1,001 columns, the limit is 1,000. Is this a manifest?"):
+        table(tmp_path, "path,label" + ",x" * 999 + "\n")
+
+
 def test_problems_of_all_kinds_come_together(tmp_path):
     touch(tmp_path, "a.png", "b.png")
     with pytest.raises(ManifestError) as error:
@@ -278,9 +300,16 @@ def test_a_folder_with_problems_lists_them(tmp_path):
         Manifest.read(tmp_path / "root")
     for sentence in ("the class folder covid holds no images", "the class folder link is a link. If it may lead outside",
                      "normal/out.png lies outside of", "normal/pipe.png is no regular file",
-                     r"normal/\xff.png: its name is not UTF-8. Rename it", "a<b/c.png: the label 'a<b' cannot be used",
-                     "link/a.png lies outside of"):
+                     r"normal/\xff.png: its name is not UTF-8. Rename it", "a<b/c.png: the label 'a<b' cannot be used"):
         assert sentence in str(error.value)
+    assert "link/a.png" not in str(error.value)     # nobody has looked inside
+
+
+def test_a_folder_of_nothing_but_links_says_so(tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "normal").symlink_to("/")
+    with pytest.raises(ManifestError, match="1 problem\n  the class folder normal is a link. If it may lead outside, allow it"):
+        Manifest.read(tmp_path / "root")
 
 
 def test_linked_class_folders_can_be_allowed(tmp_path):
@@ -383,7 +412,7 @@ def test_what_is_written_can_be_read(tmp_path):
     assert again.names == ["a.png", "=c.png", "sub/b.png"] and again.splits.tolist() == ["training", "training", "test"]
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\tx", "\r"])
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\tx", "\r", "\n"])
 def test_no_cell_is_a_formula(cell):
     assert safe_cell(cell) == "./" + cell
     assert safe_cell("a" + cell) == "a" + cell and safe_cell("") == "" and safe_cell(-0.5) == -0.5

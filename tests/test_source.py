@@ -164,7 +164,7 @@ def test_a_full_disk_is_said(files, cache_folder, monkeypatch):
 def test_a_file_that_changes_is_noticed(files, monkeypatch):
     calls = []
 
-    def changing(path):
+    def changing(path, root=None):
         calls.append(path)
         with open(path, "rb") as file:
             return file.read() + (b"more" if calls.count(path) == 2 and path == files[3] else b"")

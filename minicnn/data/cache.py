@@ -72,7 +72,7 @@ class PixelCache:
         return len(self._rows)
 
     @classmethod
-    def prepare(cls, paths, preprocessing, workers=None, progress=False):
+    def prepare(cls, paths, preprocessing, workers=None, progress=False, root=None):
         """Decode the files at `paths`, or find them decoded.
 
         Parameters
@@ -81,6 +81,7 @@ class PixelCache:
         preprocessing : Preprocessing
         workers : int >= 0, threads that decode; the cores available where None. Never changes a bit
         progress : bool, show a bar on stderr
+        root : real path, optional; no file outside of it is read, whatever became of the paths since they were checked
 
         Raises
         ------
@@ -95,7 +96,7 @@ class PixelCache:
         n, workers = len(paths), _cores() if workers is None else workers
         names = [os.fspath(path) for path in paths]
         with Progress(n, "reading images", "image", progress) as bar:
-            digests = list(_over(_file_digest, names, workers, bar))
+            digests = list(_over(lambda path: _file_digest(path, root), names, workers, bar))
         key = json.dumps(preprocessing.to_dict(), sort_keys=True).encode() + b"".join(digests)
         name, spent, decoded = hashlib.sha256(key).hexdigest(), (0.0, 0.0), 0
         folder = private_folder("pixels", "pixel cache", "decoding without keeping it")
@@ -210,8 +211,8 @@ def _over(function, items, workers, bar):
     problems.raise_any()
 
 
-def _file_digest(path):
-    return hashlib.sha256(read_bytes(path)).digest()
+def _file_digest(path, root):
+    return hashlib.sha256(read_bytes(path, root)).digest()
 
 
 def _decode(path, digest, preprocessing):

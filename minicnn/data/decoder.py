@@ -13,12 +13,14 @@
 | several frames | the first, with a remark |
 
 16-bit colour arrives from Pillow as its upper 8 bits. Colour profiles (ICC) and gamma chunks are not applied. Files come
-from strangers: only five decoders are offered, chosen by content and not by the file's name, and sizes are checked before
-pixels are. (Of a damaged TIFF, libtiff itself says a line on stderr; there is no way to stop it from Python.)
+from strangers: only five decoders are offered, chosen by content and not by the file's name, sizes are checked before
+pixels are, and so is what could make a small file cost minutes or gigabytes. (Of a damaged TIFF, libtiff itself says a
+line on stderr; there is no way to stop it from Python.)
 """
 
 import io
 import os
+import struct
 import threading
 import warnings
 from contextlib import contextmanager
@@ -38,6 +40,10 @@ DECODER_VERSION = 1
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 _MOST_BYTES, _MOST_PIXELS = 256 * 2**20, 64_000_000
+# What no camera or encoder writes, and what it would cost: a progressive JPEG passes over all pixels once for each scan
+# (libtiff's limit is 100 too); Pillow joins the parts of an EXIF block in quadratic time, and holds 200 bytes for each
+# strip of a TIFF (the smallest tiles, 16 x 16, are 250,000 in 64 megapixels).
+_MOST_SCANS, _MOST_EXIF_PARTS, _MOST_EXIF_BYTES, _MOST_VALUES, _MOST_TAGS = 100, 100, 2**20, 2**18, 4096
 
 
 class ImageWarning(UserWarning):
@@ -57,13 +63,22 @@ class Remark(IntFlag):
                 Remark.FRAMES: "holds several frames: the first was taken"}[self]
 
 
-def read_bytes(path):
-    """Return the content of a regular file of at most 256 MB; whatever else `path` is raises ImageError."""
+def read_bytes(path, root=None):
+    """Return the content of a regular file of at most 256 MB; whatever else `path` is raises ImageError.
+
+    With `root`, a real path, so does a file outside of it: the open file is asked where it lies, so a link that was put
+    in place after the path was checked does not lead out.
+    """
     name = printable(os.fspath(path))
     try:
         file, size = open_regular(path)
         with file:
+            if root is not None and os.path.commonpath([root, _place(file, path)]) != root:
+                raise ImageError(f"{name}: leads outside of {printable(root)}, where it did not when it was checked. "
+                                 "Find out who changes the folder, then start again.")
             data = file.read(min(size, _MOST_BYTES + 1))
+    except ImageError:
+        raise
     except (OSError, ValueError) as error:      # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{name}: cannot be read ({reason}). Check the path and its permissions.") from None
@@ -74,6 +89,14 @@ def read_bytes(path):
     return data
 
 
+def _place(file, path):
+    """Return the real path of an open file; where the system does not tell, that of its name."""
+    try:
+        return os.readlink(f"/proc/self/fd/{file.fileno()}")
+    except OSError:
+        return os.path.realpath(path)
+
+
 def open_planes(data, name, color):
     """Decode the bytes of a file; call it under `quiet`.
 
@@ -82,11 +105,16 @@ def open_planes(data, name, color):
     (planes, remarks) : a list of one grey or three colour images of Pillow's mode F, from 0 to 255; and a Remark
     """
     try:
+        _check_parts(data, name)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if not 0 < width * height <= _MOST_PIXELS:
                 raise ImageError(f"{name}: has {width} x {height} pixels; the limits are 1 and {_MOST_PIXELS:,} in all. "
                                  "Scale it down first.")
+            scans = data.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 1
+            if scans * width * height > _MOST_SCANS * _MOST_PIXELS:
+                raise ImageError(f"{name}: is a JPEG of {width} x {height} pixels in {scans:,} scans; decoding it would "
+                                 "take minutes. Save it again as a baseline JPEG, or leave it out.")
             remarks = Remark.FRAMES if getattr(image, "is_animated", False) else Remark(0)
             image.load()
             planes, alpha = _planes(image, color, name)
@@ -131,6 +159,39 @@ def quiet():
             _decoding -= 1
             if _decoding == 0:
                 _filters.__exit__(None, None, None)
+
+
+# ---- What would cost too much ----------------------------------------------------------------------------------------
+
+def _check_parts(data, name):
+    """Raise ImageError for a JPEG or TIFF in so many parts that opening it would take minutes or gigabytes."""
+    if data.startswith(b"\xff\xd8"):
+        parts = data.count(b"Exif\0\0")
+        if parts > _MOST_EXIF_PARTS:
+            raise ImageError(f"{name}: its EXIF block is in {parts:,} parts, the limit is {_MOST_EXIF_PARTS}. Save it "
+                             "again without EXIF, or leave it out.")
+    elif data.startswith((b"II", b"MM")):
+        tags, values = _tiff_sizes(data)
+        if tags > _MOST_TAGS or values > _MOST_VALUES:
+            raise ImageError(f"{name}: is a TIFF of {tags:,} tags, the longest with {values:,} numbers; the limits are "
+                             f"{_MOST_TAGS:,} and {_MOST_VALUES:,}. Save it again in larger strips, or leave it out.")
+
+
+def _tiff_sizes(data):
+    """Return how many tags the first directory of a TIFF has, and how many numbers the longest of them; 0 if unknown."""
+    order, big = "<" if data.startswith(b"II") else ">", 43 in data[2:4]
+    try:
+        at, = struct.unpack_from(order + ("Q" if big else "L"), data, 8 if big else 4)
+        tags, = struct.unpack_from(order + ("Q" if big else "H"), data, at)
+        entry, first = struct.Struct(order + ("HHQQ" if big else "HHLL")), at + (8 if big else 2)
+        longest = 0
+        for i in range(min(tags, _MOST_TAGS)):
+            _, kind, count, _ = entry.unpack_from(data, first + i * entry.size)
+            if kind not in (1, 2, 7):       # bytes, text and "undefined" stay as they are
+                longest = max(longest, count)
+    except (struct.error, OverflowError):
+        return 0, 0         # cut off: the decoder will say so
+    return tags, longest
 
 
 # ---- What the pixels of each mode mean -------------------------------------------------------------------------------
@@ -180,10 +241,11 @@ def _transparent_value(image):
 
 
 def _from_cmyk(values, color):
-    ink = np.float32(255) - values
-    rgb = [ink[..., i] * ink[..., 3] / np.float32(255) for i in range(3)]
-    if color == "grey":
-        rgb = [(299 * rgb[0] + 587 * rgb[1] + 114 * rgb[2]) / np.float32(1000)]
+    light = np.float32(255) - values[..., 3]
+    rgb = ((np.float32(255) - values[..., i]) * light / np.float32(255) for i in range(3))
+    if color == "grey":     # one channel at a time: 64 megapixels of floats are 256 MB
+        grey = sum(np.float32(share) * plane for share, plane in zip((299, 587, 114), rgb))
+        rgb = [grey / np.float32(1000)]
     return [_float_image(plane) for plane in rgb]
 
 
@@ -198,6 +260,8 @@ _UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4
 
 def _orientation(image):
     """Return the EXIF orientation that is still to be applied (Pillow has applied a TIFF's own)."""
+    if len(image.info.get("exif", b"")) > _MOST_EXIF_BYTES:
+        return 1
     try:
         return image.getexif().get(0x0112, 1)
     except Exception:   # an unreadable EXIF block does not make the picture unreadable

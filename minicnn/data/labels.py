@@ -38,10 +38,13 @@ def encode_parts(words, where, problems):
     """
     codes = {word: _ALIASES.get(word.lower(), -1) for word in dict.fromkeys(words)}
     if -1 in codes.values():
+        def sentence(row, word):
+            said = f"the split {printable(word)[:100]!r} is none of" if word else "the split is empty, not one of"
+            return f"{where(row)}: {said} {', '.join(PARTS)}.{nearest(word[:100], _ALIASES) if word else ''}"
+
         for row, word in enumerate(words):
             if codes[word] < 0:
-                said = f"the split {printable(word)[:100]!r} is none of" if word else "the split is empty, not one of"
-                problems.add(f"{where(row)}: {said} {', '.join(PARTS)}.{nearest(word, _ALIASES) if word else ''}")
+                problems.add(lambda: sentence(row, word))
     return np.fromiter((codes[word] for word in words), np.int8, len(words))
 
 
@@ -96,17 +99,19 @@ def encode_labels(words, where, classes, problems):
     -------
     (labels, classes) : ndarray, shape (n,), int64; and a tuple of str. The labels are of no use if there are problems
     """
-    wrong = {}
-    for word in dict.fromkeys(words):
+    def sentence(row, word):
+        if not word:
+            return f"{where(row)}: the label is empty."
         if not _LABEL.fullmatch(word):
-            wrong[word] = f"the label {printable(word)[:100]!r} cannot be used: it {_LABEL_RULE}." if word else \
-                "the label is empty."
-        elif classes is not None and word not in classes:
-            wrong[word] = f"the label {word!r} is none of the classes {', '.join(classes)}.{nearest(word, classes)}"
+            return f"{where(row)}: the label {printable(word)[:100]!r} cannot be used: it {_LABEL_RULE}."
+        return f"{where(row)}: the label {word!r} is none of the classes {', '.join(classes)}.{nearest(word, classes)}"
+
+    wrong = {word for word in dict.fromkeys(words)
+             if not _LABEL.fullmatch(word) or classes is not None and word not in classes}
     if wrong:
         for row, word in enumerate(words):
             if word in wrong:
-                problems.add(f"{where(row)}: {wrong[word]}")
+                problems.add(lambda: sentence(row, word))
     elif classes is None and words:
         try:
             classes = class_order(set(words))

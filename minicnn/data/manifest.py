@@ -6,11 +6,11 @@ problems counted and the first 20 listed.
 """
 
 import csv
-import io
 import os
 import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from minicnn.errors import InputError, ManifestError, Problems, ShapeError, prin
 from minicnn.files import write_whole
 from minicnn.streams import check_seed
 
-__all__ = ["Manifest", "ManifestWarning", "PARTS", "safe_cell"]
+__all__ = ["Manifest", "ManifestWarning", "PARTS", "csv_text", "safe_cell"]
 
 # Attribute: how a CSV calls the column.
 _COLUMNS = {"patients": "patient_id", "sources": "source", "views": "view", "splits": "split", "sexes": "sex",
@@ -50,6 +50,8 @@ class Manifest:
     augmentation : Augmentation, optional; drawn afresh in each pass of training
     techniques, versions, seed : ndarrays (n,) and int; which version of which image each row is: see `paper_split`
     pixels : PixelCache or MemoryPixels, optional; the prepared pictures of the rows
+    inside : bool; refuse files that lie outside of the root when they are opened (`read` has checked the paths, but a
+        folder may have changed since)
 
     >>> Manifest("/data", ["a.png", "b.png"], [0, 1], ["normal", "covid"], patients=["ann", "bob"])
     Manifest(2 images: 1 normal, 1 covid; 2 patients)
@@ -70,6 +72,7 @@ class Manifest:
     versions: np.ndarray = None
     seed: int = 0
     pixels: object = None
+    inside: bool = False
 
     def __post_init__(self):
         n = len(self.paths)
@@ -135,7 +138,7 @@ class Manifest:
         if table.others:
             warnings.warn(f"{name}: {table.others:,} files were passed over, for their names do not end like an image's.",
                           ManifestWarning, stacklevel=2)
-        return cls(table.root, _words(table.columns["path"]), labels, classes,
+        return cls(table.root, _words(table.columns["path"]), labels, classes, inside=not allow_outside_root,
                    **{ours: table.columns.get(theirs) for ours, theirs in _COLUMNS.items()})
 
     @classmethod
@@ -227,7 +230,8 @@ class Manifest:
         if isinstance(self.pixels, MemoryPixels):
             return replace(self, pixels=self.pixels.prepare(preprocessing))
         slots = {path: slot for slot, path in enumerate(dict.fromkeys(self.paths))}     # versions share a file
-        cache = PixelCache.prepare(list(slots), preprocessing, workers, progress)
+        root = self.root if self.inside else None
+        cache = PixelCache.prepare(list(slots), preprocessing, workers, progress, root)
         return replace(self, pixels=cache.take(np.array([slots[path] for path in self.paths])))
 
     def open(self, preprocessing=None, workers=None, progress=False):
@@ -261,11 +265,7 @@ class Manifest:
             rows = list(self.rows())
         else:
             rows = [row | {"split": name} for name, part in parts.items() for row in part.rows()]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: safe_cell(cell) for key, cell in row.items()} for row in rows)
-        write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+        write_whole(path, csv_text(rows).encode("utf-8", "surrogateescape"))
 
     def _given_parts(self):
         """Return the parts of the `split` column, (n,) int8, or None where there is none."""
@@ -286,13 +286,26 @@ class Manifest:
         return parts
 
 
+def csv_text(rows):
+    r"""Return rows, dicts of the same keys, as the text of a CSV file with a header, in which no cell is a formula.
+
+    >>> csv_text([{"path": "=1+1", "n": 1}, {"path": "a\r=b", "n": 2}])
+    'path,n\n./=1+1,1\n"a\r=b",2\n'
+    """
+    lines = []
+    # With \r\n as the end of a line a cell that holds either is quoted: a lone \r begins a new row in spreadsheets.
+    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
+    writer.writerows([list(rows[0]), *([safe_cell(cell) for cell in row.values()] for row in rows)])
+    return "".join(line[:-2] + "\n" for line in lines)
+
+
 def safe_cell(value):
-    """Return a CSV cell that no spreadsheet takes for a formula: a leading = + - @ TAB or CR gets ./ before it.
+    """Return a CSV cell that no spreadsheet takes for a formula: a leading = + - @ TAB, CR or LF gets ./ before it.
 
     >>> safe_cell("=1+1"), safe_cell(0.5)
     ('./=1+1', 0.5)
     """
-    return "./" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return "./" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
 
 
 def _words(column):

@@ -22,7 +22,7 @@ __all__ = ["COLUMNS", "Table", "read_csv", "read_folder"]
 COLUMNS = ("path", "label", "patient_id", "source", "view", "split", "sex", "age")
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
-_MOST_BYTES, _LONGEST_LINE = 2**30, 2**20
+_MOST_BYTES, _LONGEST_LINE, _MOST_ROWS, _MOST_COLUMNS = 2**30, 2**20, 5_000_000, 1000
 
 
 @dataclass
@@ -115,6 +115,10 @@ def _read_rows(reader, columns, table, lines, problems):
             if cells:
                 problems.add(f"line {reader.line_num}: has {len(cells)} cells, the header has {len(header)}.")
             continue
+        if len(lines) == _MOST_ROWS:
+            problems.add(f"line {reader.line_num}: there are more than {_MOST_ROWS:,} rows. Divide the collection. "
+                         "The rest was not read.")
+            return
         for append, place, repeats in targets:
             cell = cells[place].strip()
             append(kept.setdefault(cell, cell) if repeats else cell)
@@ -130,6 +134,9 @@ def _places(header, columns, problems):
                              f"{', '.join(COLUMNS)}.")
     if not any(header):
         problems.add("is empty; the first line must name the columns, such as path,label,patient_id.")
+        return {}
+    if len(header) > _MOST_COLUMNS:
+        problems.add(f"line 1: names {len(header):,} columns, the limit is {_MOST_COLUMNS:,}. Is this a manifest?")
         return {}
     places = {}
     for name in COLUMNS:
@@ -185,8 +192,12 @@ class _Paths:
         try:
             if folder not in self._folders:
                 real = os.path.realpath(os.path.join(self.root, folder))
-                self._folders[folder] = os.path.join(real, ""), self._is_inside(real)
+                inside = self._is_inside(real)
+                if inside:      # what is outside is not to be named
+                    os.path.relpath(real, self.root).encode()
+                self._folders[folder] = os.path.join(real, ""), inside
             real, inside = self._folders[folder]
+            name.encode()
             path = real + name
             mode = os.lstat(path).st_mode if inside else 0
             if stat.S_ISLNK(mode):
@@ -194,6 +205,8 @@ class _Paths:
                 mode = os.stat(path).st_mode if inside else 0
         except FileNotFoundError:
             raise ManifestError(f"there is no file {printable(cell)}.") from None
+        except UnicodeEncodeError:      # it could not be written into split.csv
+            raise ManifestError(f"{printable(cell)}: its name is not UTF-8. Rename it.") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ManifestError(f"{printable(cell)[:300]} cannot be read ({reason}).") from None
@@ -248,7 +261,10 @@ def _class_folders(root, entries, problems, allow_links):
             if entry.is_symlink() and not allow_links:
                 problems.add(f"the class folder {printable(entry.name)} is a link. If it may lead outside, allow it: "
                              "allow_outside_root=True (--allow-outside-root).")
-            folders.append(entry.name)
+            else:
+                folders.append(entry.name)
+    if not folders:
+        problems.raise_any()
     if not folders or all(is_part(name) for name in folders):
         tables = [printable(entry.name) for entry in entries if entry.name.lower().endswith(".csv")]
         holds = f"holds {', '.join(map(printable, folders))}: parts, not classes" if folders else "holds no folder"
@@ -265,10 +281,7 @@ def _image_path(name, table, paths, problems):
         table.others += 1
         return None
     try:
-        name.encode()
         return paths.find(name)
-    except UnicodeEncodeError:
-        problems.add(f"{printable(name)}: its name is not UTF-8. Rename it.")
     except ManifestError as error:
         problems.add(str(error))
 

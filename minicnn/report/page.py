@@ -6,11 +6,11 @@ content security policy lets a browser load nothing: pictures are inside, as dat
 
 import base64
 import json
-from pathlib import Path
 
+from minicnn.data.decoder import read_bytes
 from minicnn.errors import ImageError, MissingExtraError, printable
-from minicnn.metrics import HEADS, shown
 from minicnn.files import write_whole
+from minicnn.metrics import HEADS, shown
 
 __all__ = ["page"]
 
@@ -126,10 +126,7 @@ def page(path, title, parts, figures=None, config=None, classes=(), notes=()):
 
 def _png(path):
     """Return the picture's bytes in base64."""
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(f"{printable(path)}: cannot be read ({error.strerror}); the page needs it.") from None
+    content = read_bytes(path)
     if not content.startswith(b"\x89PNG\r\n\x1a\n"):
         raise ImageError(f"{printable(path)}: expected a PNG file for the page.")
     return base64.b64encode(content).decode("ascii")
