@@ -18,9 +18,11 @@ from datetime import date
 
 import numpy as np
 
-__all__ = ["OURS", "PAUSE", "cores", "settle", "machine", "Disturbance", "interleave", "compare", "fastest"]
+__all__ = ["OURS", "COLOUR", "PAUSE", "cores", "settle", "machine", "Disturbance", "interleave", "compare", "compare_both",
+           "fastest"]
 
 OURS = "minicnn"
+COLOUR = "minicnn, in colour"   # the same, of images that are not grey: minicnn computes more for those, the peers do not
 PAUSE = 0.02            # seconds between two contestants
 _PACKAGES = ["minicnn", "numpy", "numba", "torch", "tensorflow", "tensorflow_cpu", "keras", "jax", "onnxruntime",
              "scipy", "opencv-python-headless"]
@@ -143,6 +145,11 @@ def compare(times, ours=OURS):
     return sorted(rows, key=lambda row: (row["name"] != ours, row["ratio"]))
 
 
+def compare_both(times):
+    """Return `compare` of minicnn with grey images, and of minicnn with coloured ones, against the same peers."""
+    return compare(times), compare({name: measured for name, measured in times.items() if name != OURS}, COLOUR)
+
+
 def fastest(rows):
     """Return the row of the fastest peer, or None where all are absent."""
-    return next((row for row in rows if row["name"] != OURS), None)
+    return next((row for row in rows if row["name"] not in (OURS, COLOUR)), None)

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.measure import OURS, fastest
+from benchmarks.measure import COLOUR, OURS, fastest
 from benchmarks.part import load
 from benchmarks.processes import ROOT
 from benchmarks.report import number, ratio, table, threads_in_words
@@ -18,7 +18,7 @@ BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 def compared(what, rows, unit="ms"):
     """Return the line of one comparison: ours, the fastest peer, how many times as long it takes."""
-    ours, peer = next(row for row in rows if row["name"] == OURS), fastest(rows)
+    ours, peer = next(row for row in rows if row["name"] in (OURS, COLOUR)), fastest(rows)
     if peer is None:
         return [what, f"{number(ours['median'])} {unit}", "", "", ""]
     return [what, f"{number(ours['median'])} {unit}", f"{number(peer['median'])} {unit}", peer["name"], ratio(peer)]
@@ -38,9 +38,11 @@ def lines(stored):
     """Yield the lines of the table from what was measured."""
     for threads, result in stored.get("step", {}).items():
         yield compared(f"training step, batch 32, {threads_in_words(threads)}", result["rows"])
+        yield compared("the same, images in colour", result["colour"])
     for threads, result in stored.get("inference", {}).items():
         for n, rows in result["tables"].items():
             yield compared(f"prediction, n = {n}, {threads_in_words(threads)}", rows)
+        yield compared("n = 256, images in colour", result["colour"]["256"])
     for result in stored.get("recipe", {}).values():
         for what, unit, key in (("wall time", "s", "wall"), ("processor time", "s", "processor")):
             values = {name: sorted(p[key] for p in processes)[len(processes) // 2]

@@ -1,6 +1,6 @@
 """How results look: tables in Markdown, pictures by matplotlib, and RESULTS.md as a whole."""
 
-from benchmarks.measure import OURS, fastest
+from benchmarks.measure import COLOUR, OURS, fastest
 
 BUSY = 0.05             # the share of the machine that others may take before figures are not worth keeping
 
@@ -119,7 +119,7 @@ def bars(axes, rows, title, unit="ms"):
     longest = max(row["median"] for row in rows)
     for i, row in enumerate(rows):
         ours = row["name"] == OURS
-        axes.barh(i, row["median"], height=0.62, color=COLOURS[OURS if ours else "peer"])
+        axes.barh(i, row["median"], height=0.62, color=COLOURS[OURS if ours or row["name"] == COLOUR else "peer"])
         axes.plot([row["best"]] * 2, [i - 0.31, i + 0.31], color="white", linewidth=1.5)
         label = number(row["median"]) + ("" if ours else f"   {row['ratio']:.1f}x")
         axes.text(row["median"] + longest / 60, i, label, va="center", color=COLOURS["ink"])
