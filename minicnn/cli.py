@@ -8,10 +8,10 @@ import argparse
 import faulthandler
 import json
 import os
-import signal
 import sys
+import warnings
 
-from minicnn import __version__
+from minicnn import __version__, interrupts
 from minicnn.errors import (CheckpointError, MiniCNNError, MissingExtraError, RunLockedError, WeightsError, printable)
 
 __all__ = ["main"]
@@ -19,11 +19,7 @@ __all__ = ["main"]
 NOT_A_DEVICE = ("minicnn is a tool for teaching and research, not a medical device: its output must not be used for "
                 "diagnosis or treatment.")
 
-DONE, CHECK_FAILED, USAGE, BAD_DATA, BAD_CHECKPOINT, LOCKED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 143
-
-
-class _Terminated(BaseException):
-    """SIGTERM, raised in the main thread so that files are closed and locks go."""
+DONE, CHECK_FAILED, USAGE, BAD_DATA, BAD_CHECKPOINT, LOCKED, SIGNALLED = 0, 1, 2, 3, 4, 5, 128
 
 
 def main(arguments=None):
@@ -32,31 +28,49 @@ def main(arguments=None):
     options = _parser().parse_args(arguments)
     if not faulthandler.is_enabled():
         faulthandler.enable()
-    before = _on_sigterm(_terminate)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")       # as stderr is: a class's name may be beyond the locale
+    form = warnings.formatwarning
+    warnings.formatwarning = lambda message, *where: f"minicnn: {message}\n"
+    try:
+        with interrupts.handled():
+            return _run(options)
+    finally:
+        warnings.formatwarning = form
+
+
+def _run(options):
     try:
         if getattr(options, "threads", None) is not None:
             from minicnn.kernels.threads import set_thread_count
             set_thread_count(options.threads)
-        return options.run(options) or DONE
-    except KeyboardInterrupt:
-        print("minicnn: interrupted" + _how_to_resume(options), file=sys.stderr)
-        return INTERRUPTED
-    except _Terminated:
-        print("minicnn: terminated" + _how_to_resume(options), file=sys.stderr)
-        return TERMINATED
+        code = options.run(options) or DONE
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt as signal:
+        print(f"minicnn: {str(signal) or 'interrupted.'}{_how_to_resume(options)}", file=sys.stderr)
+        return SIGNALLED + getattr(signal, "number", 2)
     except BrokenPipeError:
-        # Whoever read our output has left: nobody to tell. Python must not try to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has left: nobody to tell.
+        _drop_output()
         return DONE
     except (MiniCNNError, MemoryError) as error:
         if options.debug:
             raise
-        sentence = str(error) or "out of memory. Try a smaller --batch-size, or fewer --workers."
         # A manifest lists its problems, one a line; all else is one line.
-        print(f"minicnn: {sentence}", file=sys.stderr)
+        print(f"minicnn: {_out_of_memory(error) if isinstance(error, MemoryError) else error}", file=sys.stderr)
         return _exit_code(error)
-    finally:
-        _on_sigterm(before)
+    except OSError as error:
+        if options.debug:
+            raise
+        _drop_output()
+        print(f"minicnn: the output could not be written: {error.strerror}.", file=sys.stderr)
+        return BAD_CHECKPOINT
+
+
+def _drop_output():
+    """Let nothing be written to stdout any more; Python would try to, at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit_code(error):
@@ -67,23 +81,23 @@ def _exit_code(error):
     return USAGE if isinstance(error, MissingExtraError) else BAD_DATA
 
 
-def _on_sigterm(handler):
-    """Install a handler for SIGTERM where this is the main thread; return the one before."""
-    try:
-        return signal.signal(signal.SIGTERM, handler)
-    except ValueError:
-        return None
-
-
-def _terminate(number, frame):
-    raise _Terminated
+def _out_of_memory(error):
+    """Return what was needed, as far as the error says, and what there is."""
+    import resource
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    what = "this process may have"
+    if limit == resource.RLIM_INFINITY:
+        limit, what = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "this machine has"
+    needed = str(error).rstrip(".") or "one more array did not fit"
+    return f"out of memory: {needed}; {what} {limit / 2**20:,.0f} MiB. Try a smaller --batch-size, or fewer --workers."
 
 
 def _how_to_resume(options):
-    folder = getattr(options, "folder", None)
-    if folder is None or not (folder / "last.safetensors").exists():
-        return "."
-    return f"; finished epochs are kept. Go on with:\n  minicnn train --resume {printable(folder)}"
+    if getattr(options, "folder", None) is None:
+        return ""
+    from minicnn import experiment
+    command = experiment.how_to_resume(options.folder)
+    return "" if command is None else f" Go on with:\n  {command}"
 
 
 # ---- The commands ----------------------------------------------------------------------------------------------------
@@ -102,6 +116,10 @@ def _train(options):
                            batch_size=options.batch_size, learning_rate=options.learning_rate, seed=options.seed,
                            classes=options.classes, columns=options.columns, workers=options.workers,
                            allow_outside_root=options.allow_outside_root)
+    before = None if options.out is not None else runs.newest_folder()
+    sentence = None if before is None else experiment.unfinished(plan, before)
+    if sentence is not None and not options.quiet:
+        print(f"minicnn: {sentence}\nminicnn: beginning anew in {printable(options.folder)}.", file=sys.stderr)
     return _show(options, experiment.train(plan, options.folder, progress=not options.quiet))
 
 
@@ -120,7 +138,7 @@ def _evaluate(options):
     from minicnn import experiment
     result = experiment.evaluate(options.run_folder, data=options.data, report=options.report, columns=options.columns,
                                  workers=options.workers, allow_outside_root=options.allow_outside_root,
-                                 progress=not options.quiet)
+                                 expect=options.expect_sha256, progress=not options.quiet)
     if options.json:
         print(json.dumps(result.metrics, allow_nan=False))
     else:
@@ -131,7 +149,7 @@ def _evaluate(options):
 
 def _predict(options):
     from minicnn import experiment
-    rows = experiment.predict(options.run_folder, options.files, csv=options.csv)
+    rows = experiment.predict(options.run_folder, options.files, csv=options.csv, expect=options.expect_sha256)
     if options.json:
         print(json.dumps(rows, allow_nan=False))
         return
@@ -241,6 +259,11 @@ def _source_options(command, required=False):
                          help="threads that decode and prepare images; never changes a result")
 
 
+def _digest_option(command):
+    command.add_argument("--expect-sha256", metavar="DIGEST", help="refuse a weights file with another SHA-256, as "
+                         "sha256sum prints it (of a run: best.safetensors, under the paper's protocol last.safetensors)")
+
+
 def _train_options(commands):
     train = _command(commands, "train", _train, "train COV-19Net and measure it", """examples:
   minicnn train                                              embedded synthetic radiographs, made from the seed
@@ -279,6 +302,7 @@ def _evaluate_options(commands):
   minicnn evaluate runs/001 --report page.html           as a page with pictures""", NOT_A_DEVICE)
     evaluate.add_argument("run_folder", metavar="RUN", help="a run folder, or a .safetensors file")
     _source_options(evaluate)
+    _digest_option(evaluate)
     evaluate.add_argument("--report", metavar="FILE.html", help="write a self-contained page")
     evaluate.add_argument("--threads", type=_whole(1, 256), metavar="N", help="threads that compute")
     _output_options(evaluate)
@@ -291,6 +315,7 @@ def _predict_options(commands):
     predict.add_argument("run_folder", metavar="RUN", help="a run folder, or a .safetensors file")
     predict.add_argument("files", nargs="+", metavar="FILE", help="image files")
     predict.add_argument("--csv", metavar="OUT", help="also write a CSV with one row a file, in order")
+    _digest_option(predict)
     predict.add_argument("--threads", type=_whole(1, 256), metavar="N", help="threads that compute")
     predict.add_argument("--json", action="store_true", help="print JSON on stdout")
 

@@ -6,26 +6,27 @@ Under the honest protocol the judged model is the epoch with the lowest validati
 once, after training. Under the paper's it is the last epoch, and there is no test part.
 """
 
-import csv
-import io
-from dataclasses import asdict, dataclass, field, fields
+import math
+import shlex
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from minicnn import metrics
+from minicnn import checkpoint, metrics
 from minicnn.data import phantom
 from minicnn.data.augmentation import Augmentation
-from minicnn.data.manifest import Manifest, safe_cell
+from minicnn.data.manifest import Manifest, csv_text
 from minicnn.data.images import Preprocessing
-from minicnn.errors import InputError, MissingExtraError, printable
+from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError, printable
 from minicnn.files import write_whole
 from minicnn.model import Sequential
 from minicnn.networks import cov19net
 from minicnn.optimizers import Adam
 from minicnn.runs import RunFolder, environment
 
-__all__ = ["Plan", "Result", "train", "resume", "evaluate", "predict", "load_model", "split_table"]
+__all__ = ["Plan", "Result", "train", "resume", "unfinished", "how_to_resume", "evaluate", "predict", "load_model",
+           "split_table"]
 
 PROTOCOLS = {
     "honest": "70/15/15 by patient; augmentation in training only; the test part is looked at once, after training",
@@ -34,9 +35,50 @@ PROTOCOLS = {
 }
 
 
+def _whole(low, high):
+    return lambda value: type(value) is int and low <= value <= high, f"a whole number from {low} to {high}"
+
+
+def _optional(option):
+    holds, expected = option
+    return lambda value: value is None or holds(value), f"{expected}, or none"
+
+
+def _one_of(*choices):
+    return lambda value: isinstance(value, str) and value in choices, " or ".join(choices)
+
+
+def _is_text(value):
+    return isinstance(value, str) and value != "" and "\0" not in value
+
+
+_OPTIONS = {
+    "data": _optional((_is_text, "the name of a folder or a file")),
+    "protocol": _one_of(*PROTOCOLS),
+    "augmentation": _optional(_one_of("honest", "paper", "none")),
+    "epochs": _whole(1, 2**31 - 1),
+    "steps_per_epoch": _whole(1, 2**31 - 1),
+    "batch_size": _whole(1, 2**31 - 1),
+    "learning_rate": (lambda value: type(value) in (int, float) and 0 < value < math.inf, "a positive number"),
+    "seed": _whole(0, 2**64 - 1),
+    "classes": _optional((lambda value: isinstance(value, list) and len(value) > 1 and all(map(_is_text, value))
+                          and len(set(value)) == len(value), "a list of two or more different names")),
+    "columns": _optional((lambda value: isinstance(value, dict) and all(map(_is_text, [*value, *value.values()])),
+                          "a table from names to headers")),
+    "workers": _optional(_whole(0, 64)),
+    "allow_outside_root": (lambda value: type(value) is bool, "true or false"),
+}
+
+
 @dataclass(frozen=True)
 class Plan:
-    """The options of a run; `config.json` holds them. See `minicnn train --help` for their meaning."""
+    """The options of a run; `config.json` holds them. See `minicnn train --help` for their meaning.
+
+    Raises
+    ------
+    InputError
+        if an option cannot be; a config.json may come from a stranger
+    """
 
     data: str | None = None
     protocol: str = "honest"
@@ -52,13 +94,12 @@ class Plan:
     allow_outside_root: bool = False
 
     def __post_init__(self):
-        if self.protocol not in PROTOCOLS:
-            raise InputError(f"protocol: expected {' or '.join(PROTOCOLS)}, got {self.protocol!r}.")
+        for name, (holds, expected) in _OPTIONS.items():
+            if not holds(value := getattr(self, name)):
+                raise InputError(f"{name}: expected {expected}, got {printable(repr(value))[:80]}.")
         if self.protocol == "paper" and self.augmentation not in (None, "paper"):
             raise InputError(f"augmentation: the paper's protocol brings its own, drawn once; {self.augmentation!r} "
                              "belongs to --protocol honest.")
-        if self.augmentation not in (None, "honest", "paper", "none"):
-            raise InputError(f"augmentation: expected honest, paper or none, got {self.augmentation!r}.")
 
 
 @dataclass
@@ -85,32 +126,52 @@ def train(plan, folder, progress=True):
     Raises
     ------
     InputError
-        if the folder already holds a run
+        if the folder already holds a run; the sentence says how far that is, and how to go on with it
+    Interrupted
+        after a signal: `resume` goes on from there
     """
     with RunFolder(folder) as run:
-        if (run.path / "config.json").exists():
-            raise InputError(f"{printable(folder)}: already holds a run. Go on with it: minicnn train --resume "
-                             f"{printable(folder)}; or choose another folder with --out.")
+        if run.is_begun:
+            raise InputError(_already_there(run, plan))
         sources, table = _open_parts(plan, progress)
-        run.write_json("config.json", asdict(plan))
         run.write_json("environment.json", environment())
         write_whole(run.path / "split.csv", table.encode("utf-8"))
-        return _fit_and_judge(run, plan, _fresh_model(plan, sources["training"].classes), sources, progress)
+        run.write_json("config.json", asdict(plan))
+        return _fit_and_judge(run, plan, sources, progress, False)
 
 
 def resume(folder, progress=True):
-    """Go on with the run in `folder` from its last finished epoch, with the options it was started with."""
+    """Go on with the run in `folder` from where it stands, with the options it was started with.
+
+    What it leaves behind is, to the bit, what it would have left without the interruption.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{printable(folder)}: no such run folder.")
     with RunFolder(folder) as run:
         plan = _plan_of(run)
         sources, _ = _open_parts(plan, progress)
-        model = Sequential.load(run.last) if run.last.exists() else _fresh_model(plan, sources["training"].classes)
-        return _fit_and_judge(run, plan, model, sources, progress)
+        return _fit_and_judge(run, plan, sources, progress, True)
 
 
-def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outside_root=False, progress=True):
+def unfinished(plan, folder):
+    """Return what to say where `folder` holds a run of this plan that was interrupted, else None."""
+    run = RunFolder(folder)
+    try:
+        if run.is_begun and not run.is_finished and not run.is_locked and _is_same(_plan_of(run), plan):
+            return _already_there(run, plan)
+    except MiniCNNError:
+        pass        # whatever it holds, it is not that
+    return None
+
+
+def how_to_resume(folder):
+    """Return the command that goes on with a run, or None where there is nothing to go on with."""
+    return f"minicnn train --resume {shlex.quote(printable(folder))}" if RunFolder(folder).is_begun else None
+
+
+def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outside_root=False, expect=None,
+             progress=True):
     """Measure a trained network: on the images of `data`, or, without, repeat what its run measured.
 
     Parameters
@@ -118,6 +179,7 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
     run : run folder or weights file
     data : folder of class folders or CSV, optional
     report : file name of an HTML page to write, optional
+    expect : SHA-256 of the weights file, optional; another file is refused
 
     Returns
     -------
@@ -129,10 +191,13 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
             raise InputError(f"{printable(run)}: a file holds no measurements; say on what to measure with --data.")
         folder = RunFolder(run)
         plan = _plan_of(folder)
-        result = Result(run, folder.read_json("metrics.json"), plan.protocol,
+        if not folder.is_finished:
+            raise InputError(f"{printable(run)}: this run is not finished. Go on with it: {how_to_resume(run)}; or say on "
+                             "what to measure with --data.")
+        result = Result(run, _metrics_of(folder), plan.protocol,
                         [path for name in _PICTURES if (path := run / name).exists()])
     else:
-        model = load_model(run)
+        model = load_model(run, expect)
         manifest = Manifest.read(data, classes=model.classes, columns=columns, allow_outside_root=allow_outside_root)
         source = manifest.open(model.preprocessing, workers=workers, progress=progress)
         result = Result(run, {"evaluation": model.evaluate(source)})
@@ -145,25 +210,27 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
     return result
 
 
-def predict(run, files, csv=None):
+def predict(run, files, csv=None, expect=None):
     """Return [{"path", "prediction", "probability"}] for image files, in order; write them to a CSV if asked.
 
     The probability is that of the positive class with two classes, of the predicted one with more.
     """
-    model = load_model(run)
+    model = load_model(run, expect)
+    if len(model.output_shape) != 1:
+        raise InputError(f"{printable(run)}: this network does not classify: its outputs have the shape "
+                         f"{model.output_shape}.")
+    classes = model.classes or [str(number) for number in range(max(2, *model.output_shape))]
     outputs = model.predict([str(file) for file in files])
-    rows = [{"path": str(path), **answer} for path, answer in zip(files, _answers(outputs, model.classes))]
+    rows = [{"path": str(path), **answer} for path, answer in zip(files, _answers(outputs, classes))]
     if csv is not None:
-        write_whole(csv, _csv(rows).encode("utf-8", "surrogateescape"))
+        write_whole(csv, csv_text(rows).encode("utf-8", "surrogateescape"))
     return rows
 
 
-def load_model(run):
-    """Return the network of a run (the one its protocol judges) or of a weights file."""
+def load_model(run, expect=None):
+    """Return the network of a run (the one its protocol judges) or of a weights file; `expect` is the file's SHA-256."""
     run = Path(run)
-    if not run.is_dir():
-        return Sequential.load(run)
-    return Sequential.load(_judged(run, _plan_of(RunFolder(run))))
+    return Sequential.load(_judged(run, _plan_of(RunFolder(run))) if run.is_dir() else run, expect=expect)
 
 
 def split_table(data, protocol="honest", seed=0, classes=None, columns=None, allow_outside_root=False, workers=None,
@@ -185,13 +252,62 @@ def split_table(data, protocol="honest", seed=0, classes=None, columns=None, all
     return "\n".join(lines + ["", f"Protocol {protocol}: {PROTOCOLS[protocol]}."])
 
 
-# ---- The parts -------------------------------------------------------------------------------------------------------
+# ---- What a folder holds ---------------------------------------------------------------------------------------------
 
 def _plan_of(run):
-    config = run.read_json("config.json")
+    config, name = run.read_json("config.json"), printable(run.path / "config.json")
     if not isinstance(config, dict) or not set(config) <= {item.name for item in fields(Plan)}:
-        raise InputError(f"{printable(run.path / 'config.json')}: not the options of this version of minicnn.")
-    return Plan(**config)
+        raise InputError(f"{name}: not the options of this version of minicnn.")
+    try:
+        return Plan(**config)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def _metrics_of(run):
+    """Return the content of metrics.json, which may come from a stranger."""
+    parts = run.read_json("metrics.json")
+    for part in parts.values() if isinstance(parts, dict) else [parts]:
+        undefined = part.get("undefined") if isinstance(part, dict) else None
+        if not isinstance(undefined, dict) or set(part) != {*metrics.HEADS, "undefined"} \
+                or not set(undefined) <= set(metrics.HEADS) \
+                or not all(isinstance(reason, str) and reason.isprintable() for reason in undefined.values()) \
+                or not all(value is None or type(value) in (int, float) and abs(value) < 2**53
+                           for name, value in part.items() if name != "undefined"):
+            raise InputError(f"{printable(run.path / 'metrics.json')}: not the metrics of this version of minicnn.")
+    return parts
+
+
+def _is_same(plan, other):
+    """Whether two plans have the same results: the number of workers changes none."""
+    return replace(plan, workers=None) == replace(other, workers=None)
+
+
+def _already_there(run, plan):
+    """Return what to say where a new run of `plan` would take the place of the run in this folder."""
+    name, other, go_on = printable(run.path), _plan_of(run), f"Go on with it: {how_to_resume(run.path)}"
+    if not _is_same(other, plan):
+        different = [item.name for item in fields(Plan) if getattr(other, item.name) != getattr(plan, item.name)]
+        return (f"{name}: already holds a run, with other options ({', '.join(different)}). {go_on}; or choose another "
+                "folder with --out.")
+    if run.is_finished:
+        return (f"{name}: already holds this very run, finished. See it: minicnn evaluate {shlex.quote(name)}; or choose "
+                "another folder with --out.")
+    return f"{name}: already holds this very run, interrupted {_how_far(run, plan)}. {go_on}"
+
+
+def _how_far(run, plan):
+    try:
+        content = checkpoint.read(run.last)
+    except WeightsError:
+        return "before its first checkpoint"
+    done, position = len(content.history), content.position
+    if position is None:
+        return f"after epoch {done} of {plan.epochs}"
+    return f"in epoch {done + 1} of {plan.epochs}, batch {position.batch} of {position.steps}"
+
+
+# ---- The parts -------------------------------------------------------------------------------------------------------
 
 
 def _parts(plan, progress):
@@ -221,15 +337,7 @@ def _open_parts(plan, progress):
 def _split_csv(parts):
     """Return the rows of all parts as CSV text: path, label, patient_id, split (and technique under the paper's)."""
     rows = [row | {"split": name} for name, part in parts.items() for row in part.rows()]
-    return _csv(rows)
-
-
-def _csv(rows):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: safe_cell(value) for key, value in row.items()} for row in rows)
-    return text.getvalue()
+    return csv_text(rows)
 
 
 # ---- Training and judging --------------------------------------------------------------------------------------------
@@ -244,28 +352,27 @@ def _fresh_model(plan, classes):
     return model
 
 
-def _fit_and_judge(run, plan, model, sources, progress):
+def _fit_and_judge(run, plan, sources, progress, resume):
     """Train what is left of the plan, then measure the judged model on every part, and write and draw the results."""
-    left = plan.epochs - len(model.history)
-    if left > 0:
-        model.fit(sources["training"], validation=sources["validation"], epochs=left, batch_size=plan.batch_size,
-                  steps_per_epoch=plan.steps_per_epoch, run=run.path, progress=progress,
-                  workers=1 if plan.workers is None else plan.workers)
+    model = _fresh_model(plan, sources["training"].classes)
+    model.fit(sources["training"], validation=sources["validation"], epochs=plan.epochs, batch_size=plan.batch_size,
+              steps_per_epoch=plan.steps_per_epoch, run=run.path, resume=resume, progress=progress,
+              workers=1 if plan.workers is None else plan.workers)
     history = model.history
     model = Sequential.load(_judged(run.path, plan))
     result = Result(run.path, {}, plan.protocol)
     outputs = {}
     for name, source in sources.items():
         result.metrics[name], outputs[name] = model.evaluate(source), model.predict(source)
-    run.write_json("metrics.json", result.metrics)
     rows = [{"path": path, "part": name, "label": model.classes[label], **answer}
             for name, source in sources.items()
             for path, label, answer in zip(source.names, source.labels, _answers(outputs[name], model.classes))]
-    write_whole(run.path / "predictions.csv", _csv(rows).encode("utf-8", "surrogateescape"))
+    write_whole(run.path / "predictions.csv", csv_text(rows).encode("utf-8", "surrogateescape"))
     try:
         result.pictures = _draw(run.path, model, history, sources, outputs)
     except MissingExtraError as error:
         result.notes.append(f"\nNo pictures: {error}")
+    run.write_json("metrics.json", result.metrics)
     return result
 
 

@@ -204,7 +204,7 @@ def table(parts):
     rows = [["set", *HEADS.values()]] + [[printable(name), *shown(metrics)] for name, metrics in parts.items()]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    lines += [f"undefined: {printable(name)} {HEADS[key]}, because {reason}."
+    lines += [f"undefined: {printable(name)} {HEADS[key]}, because {printable(reason)}."
               for name, metrics in parts.items() for key, reason in metrics["undefined"].items()]
     return "\n".join(lines)
 

@@ -1,27 +1,26 @@
 """Sequential: the face of the library. Thin: it turns what users hand in into what the rooms below work on."""
 
-import json
 import threading
+import warnings
+from pathlib import Path
 
 import numpy as np
 
-from minicnn import weights
+from minicnn import checkpoint, interrupts, weights
 from minicnn.arrays import as_array, check_batch, check_finite
 from minicnn.data.images import Preprocessing
+from minicnn.data.labels import check_classes
 from minicnn.data.source import ArraySource, open_source
 from minicnn.engines import ENGINES, default_engine
-from minicnn.errors import DTypeError, InputError, MiniCNNError, ShapeError, WeightsError, printable
-from minicnn.layers import LAYERS, Layer
+from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, printable
+from minicnn.files import keep_as
 from minicnn.losses import get_loss
 from minicnn.network import Network
-from minicnn.optimizers import OPTIMIZERS
 from minicnn.shapes import parameter_count, positive_int
 from minicnn.streams import check_seed
-from minicnn.training import Checkpoint, CSVHistory, Trainer, encode_targets
+from minicnn.training import Callback, Checkpoint, CSVHistory, Trainer, encode_targets
 
 __all__ = ["Sequential"]
-
-_FORMAT = "minicnn model 1"
 
 
 class Sequential:
@@ -35,6 +34,11 @@ class Sequential:
     dtype : "float32" or "float64"
     engine : "fast" (numba) or "reference" (NumPy, to learn and to debug); `$MINICNN_ENGINE` or "fast" where None
     classes : names of the classes in the order of the outputs, optional; a manifest brings its own
+
+    Attributes
+    ----------
+    history : list of dict, one an epoch
+    position : Position (checkpoint.py) in the middle of an epoch whose training was interrupted, else None
 
     Raises
     ------
@@ -66,11 +70,11 @@ class Sequential:
         if isinstance(input_shape, int) or not hasattr(input_shape, "__iter__"):
             raise InputError(f"Sequential: input_shape must be a tuple such as (64, 64, 3), got {input_shape!r}.")
         self.network = Network(layers, input_shape, self.seed, self.dtype, self.engine)
-        self.classes = None if classes is None else tuple(str(name) for name in classes)
+        self.classes = None if classes is None else check_classes(classes)
         self.preprocessing = None
         self.optimizer = self.loss = None
         self.history = []
-        self.training_digests = None
+        self.training_digests = self.position = None
         self._trainer = None
         self._lock = threading.RLock()      # the layers' buffers serve one caller at a time
 
@@ -98,8 +102,11 @@ class Sequential:
         self.optimizer, self.loss = optimizer, self._trainer.loss
 
     def fit(self, x, t=None, *, validation=None, epochs=1, batch_size=32, steps_per_epoch=None, shuffle=True,
-            class_weight=None, callbacks=(), run=None, workers=1, progress=True):
-        """Train for `epochs` more epochs.
+            class_weight=None, callbacks=(), run=None, resume=False, workers=1, progress=True):
+        """Train for `epochs` more epochs, of which one that was interrupted in its middle is the first.
+
+        Ctrl-C and SIGTERM end training after the batch under way, and leave the model whole; with `run`, saved. A
+        second one ends the process at once. In a thread other than the main one they do what they do anyway.
 
         Parameters
         ----------
@@ -112,6 +119,8 @@ class Sequential:
         class_weight : dict from class name or number to the weight of its samples in the loss
         callbacks : list of Callback (training.py)
         run : folder that receives last, previous and best.safetensors and history.csv after each epoch
+        resume : bool; first take everything from last.safetensors in `run` if there is one (the learning rate too), and
+            train until there are `epochs` epochs in all: the result is, to the bit, that without an interruption
         workers : int >= 0, threads that prepare batches ahead; never changes a result
         progress : bool, report on stderr
 
@@ -123,27 +132,41 @@ class Sequential:
         ------
         NonFiniteError
             in the step where the loss or a gradient becomes NaN or infinite; the weights are those before that step
+        Interrupted (a KeyboardInterrupt, interrupts.py)
+            after a signal; `fit` with the same arguments goes on, as does, in another process, the model that was saved
+        WeightsError
+            with `resume`, if neither last nor previous.safetensors is whole
+        InputError
+            if an epoch was begun with other data or batches, or the run is not of a model and callbacks like these
         """
         trainer = self._compiled("fit")
         epochs = positive_int(epochs, "fit", "epochs")
         batch_size = positive_int(batch_size, "fit", "batch_size")
         if steps_per_epoch is not None:
             steps_per_epoch = positive_int(steps_per_epoch, "fit", "steps_per_epoch")
-        with self._lock:
+        callbacks = list(callbacks)
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise InputError(f"fit: callbacks: expected objects of a class made from minicnn.Callback, got {callback!r}.")
+        if resume and run is None:
+            raise InputError("fit: resume=True needs the folder to go on with: run='...'.")
+        with interrupts.handled(), self._lock:
             source, targets = self._labelled(x, t, "fit", workers, progress)
             measured = None
             if validation is not None:
                 pair = validation if isinstance(validation, tuple) else (validation, None)
                 measured = self._labelled(*pair, "fit, validation", workers, progress)
-            if source.digests is not None:
-                self.training_digests = np.unique(source.digests, axis=0)
-            callbacks = list(callbacks)
+            digests = None if source.digests is None else np.unique(source.digests, axis=0)
+            kept = self._go_on_with(Path(run), digests) if resume else None
+            if digests is not None:
+                self.training_digests = digests
             if run is not None:
-                callbacks = [Checkpoint(run), CSVHistory(f"{run}/history.csv")] + callbacks
-            return trainer.fit(self, source, targets, validation=measured, first_epoch=len(self.history),
-                               epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch, shuffle=shuffle,
+                callbacks = [Checkpoint(run), CSVHistory(Path(run) / "history.csv")] + callbacks
+            return trainer.fit(self, source, targets, validation=measured,
+                               epochs=epochs if resume else len(self.history) + epochs, batch_size=batch_size,
+                               steps_per_epoch=steps_per_epoch, shuffle=shuffle,
                                sample_weights=self._sample_weights(class_weight, targets), callbacks=callbacks,
-                               workers=workers, progress=progress)
+                               workers=workers, progress=progress, kept=kept)
 
     def predict(self, x, batch_size=32):
         """Return the outputs for x, in input order: probabilities after a Sigmoid or Softmax.
@@ -253,55 +276,40 @@ class Sequential:
             if a weight is NaN or infinite
         """
         with self._lock:
-            tensors = {}
-            for name, parameter in self.network.named_parameters().items():
-                if not np.isfinite(parameter.value).all():
-                    from minicnn.errors import NonFiniteError
-                    raise NonFiniteError(f"save: {name} holds NaN or infinity; such weights are never saved.")
-                tensors[name] = parameter.value
-            metadata = {"format": _FORMAT, "architecture": self._architecture(), "history": self.history,
-                        "classes": self.classes,
-                        "preprocessing": None if self.preprocessing is None else self.preprocessing.to_dict()}
-            if self.optimizer is not None:
-                metadata |= {"loss": self.loss.name, "optimizer": self.optimizer.config()}
-                tensors["optimizer/t"] = np.array(self.optimizer.t, np.int64)
-                for slot, arrays in self.optimizer.state(self.network.parameters).items():
-                    tensors |= {f"optimizer/{slot}/{name}": array
-                                for name, array in zip(self.network.named_parameters(), arrays)}
-            if self.training_digests is not None:
-                tensors["training_images"] = self.training_digests
-            weights.save(path, tensors, {key: value if key == "format" else json.dumps(value, allow_nan=False)
-                                         for key, value in metadata.items()})
+            checkpoint.save(path, self)
 
     @classmethod
-    def load(cls, path, engine=None):
+    def load(cls, path, engine=None, expect=None):
         """Read a model that `save` wrote: ready to predict, evaluate, and to go on training.
+
+        `expect` is the SHA-256 of the file, as `sha256sum` prints it, where a forged one must be told from the true one.
 
         Raises
         ------
         WeightsError
-            if the file is damaged, not a minicnn model, or holds layers of your own
+            if the file is damaged, not a minicnn model, not the expected one, or holds layers of your own
         """
-        tensors, metadata = weights.load(path)
-        name = printable(path)
-        try:
-            if metadata.get("format") != _FORMAT:
-                raise WeightsError(f"{name}: expected the format {_FORMAT!r}, "
-                                   f"got {printable(metadata.get('format'))!r}. Was it written by another version?")
-            content = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
-            model = _from_architecture(cls, content["architecture"], tensors, engine)
-            model._take_parameters(tensors, name)
-            model._take_content(content, tensors)
-        except WeightsError:
-            raise
-        except (MiniCNNError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise WeightsError(f"{name}: its description of the model cannot be used: {printable(error)}") from None
+        content = checkpoint.read(path, expect)
+        with checkpoint.refusing(content.name):
+            architecture = content.architecture
+            model = cls(content.layers(), tuple(architecture["input_shape"]), architecture["seed"],
+                        architecture["dtype"], engine)
+            if content.optimizer is not None:
+                model.compile(content.optimizer, content.loss)
+            model.classes, model.preprocessing = content.classes, content.preprocessing
+            several = model.output_shape[-1] if model.output_shape != (1,) else 2
+            if model.classes is not None and len(model.classes) != several:
+                raise InputError(f"{len(model.classes)} classes for outputs of shape {model.output_shape}.")
+            if model.preprocessing is not None and model.preprocessing.shape != model.input_shape:
+                raise InputError(f"images are prepared to {model.preprocessing.shape}, the network takes {model.input_shape}.")
+            model._take(content)
         return model
 
     def load_weights(self, path):
         """Take the weights of a file that `save` wrote into this model; names and shapes must agree."""
         tensors, _ = weights.load(path)
-        self._take_parameters(tensors, printable(path))
+        checkpoint.check_parameters(tensors, self.network, printable(path))
+        self._take_parameters(tensors)
 
     # -- behind the doors --
 
@@ -376,61 +384,46 @@ class Sequential:
             table[number] = value
         return table[targets.argmax(axis=-1) if several else (targets[:, 0] > 0.5).astype(int)]
 
-    def _architecture(self):
-        layers = [layer.config() if isinstance(layer, Layer) else {"type": "your own", "name": layer.name}
-                  for layer in self.layers]
-        return {"input_shape": list(self.input_shape), "dtype": str(self.dtype), "seed": self.seed, "layers": layers}
+    def _take(self, content):
+        """Take arrays, history and position of a file's content that fits this model, all or nothing."""
+        content.check_arrays(self.network)
+        with self._lock:
+            self._take_parameters(content.tensors)
+            if content.optimizer is not None:
+                self.optimizer.restore(*content.optimizer_arrays(self.network))
+                self.optimizer.state(self.network.parameters)
+            self.history, self.position = content.history, content.position
+            self.training_digests = content.tensors.get("training_images")
 
-    def _take_parameters(self, tensors, name):
-        for key, parameter in self.network.named_parameters().items():
-            array = tensors.get(key)
-            if array is None or array.shape != parameter.value.shape or array.dtype != parameter.value.dtype:
-                found = "nothing" if array is None else f"{array.shape} {array.dtype}"
-                raise WeightsError(f"{name}: expected {key} of shape {parameter.value.shape} {parameter.value.dtype}, "
-                                   f"found {found}. Is it a file of another network?")
-            if not np.isfinite(array).all():
-                raise WeightsError(f"{name}: {key} holds NaN or infinity.")
+    def _take_parameters(self, tensors):
         with self._lock:
             for key, parameter in self.network.named_parameters().items():
                 parameter.value[...] = tensors[key]
 
-    def _take_content(self, content, tensors):
-        """Take classes, preprocessing, history, digests and the optimizer's state from a file's content."""
-        if content.get("classes") is not None:
-            self.classes = tuple(str(name) for name in content["classes"])
-        if content.get("preprocessing") is not None:
-            self.preprocessing = Preprocessing.from_dict(content["preprocessing"])
-        self.history = [{str(k): None if v is None else float(v) if k != "epoch" else int(v) for k, v in row.items()}
-                        for row in content.get("history", [])]
-        self.training_digests = tensors.get("training_images")
-        if "optimizer" in content:
-            config = dict(content["optimizer"])
-            self.compile(OPTIMIZERS[config.pop("type")](**config), content["loss"])
-            state = {slot: [tensors[f"optimizer/{slot}/{key}"] for key in self.network.named_parameters()]
-                     for slot in self.optimizer.slots}
-            self.optimizer.restore(tensors["optimizer/t"], state)
-            self.optimizer.state(self.network.parameters)
+    def _go_on_with(self, run, digests):
+        """Take the newest checkpoint of a run on images of these digests; return (stop, states) of its callbacks.
 
-
-def _from_architecture(cls, architecture, tensors, engine):
-    """Make a model from a file's description, after checking that the file holds arrays of the shapes it implies."""
-    layers = []
-    for config in architecture["layers"]:
-        config = dict(config)
-        kind = config.pop("type")
-        if kind not in LAYERS:
-            raise WeightsError(f"the layer {printable(config.get('name'))!r} is not one of minicnn's. Build the model "
-                               "in code and use model.load_weights(path).")
-        config = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
-        layers.append(LAYERS[kind](**config))
-    shape = tuple(positive_int(size, "architecture", "input_shape") for size in architecture["input_shape"])
-    for layer in layers:
-        shape, laws = layer.infer(shape)
-        for name, parameter_shape, _ in laws:
-            array = tensors.get(f"{layer.name}/{name}")
-            if array is None or array.shape != parameter_shape:
-                raise WeightsError(f"expected {printable(layer.name)}/{name} of shape {parameter_shape}.")
-    return cls(layers, tuple(architecture["input_shape"]), architecture["seed"], architecture["dtype"], engine)
+        Return None where it has none yet. Where last.safetensors is damaged, previous.safetensors takes its place, and a
+        warning says so.
+        """
+        last, previous = run / "last.safetensors", run / "previous.safetensors"
+        if not last.exists() and not previous.exists():
+            return None
+        damage = None
+        try:
+            content = checkpoint.read(last)
+        except WeightsError as error:
+            if not previous.exists():
+                raise
+            content, damage = checkpoint.read(previous), error
+        content.check_goes_on(self, digests)
+        if damage is not None:
+            keep_as(previous, last)
+            warnings.warn(f"{damage} Going on from {printable(previous)}, the epoch before.", RuntimeWarning,
+                          stacklevel=3)
+        self._take(content)
+        self.optimizer.learning_rate = content.optimizer.learning_rate
+        return content.stop, content.states
 
 
 def _by(shape):

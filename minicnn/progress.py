@@ -6,7 +6,7 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Count up to `total`; `say` prints a line that stays.
+    """Count from `done` up to `total`; `say` prints a line that stays.
 
     A bar needs a terminal and tqdm (extra `app`); without either only the lines of `say` appear. With enabled=False
     nothing does.
@@ -15,8 +15,8 @@ class Progress:
     ...     progress.advance()
     """
 
-    def __init__(self, total, label, unit="it", enabled=True):
-        self._bar = _bar(total, label, unit) if enabled and sys.stderr.isatty() else None
+    def __init__(self, total, label, unit="it", enabled=True, done=0):
+        self._bar = _bar(total, label, unit, done) if enabled and sys.stderr.isatty() else None
         self._enabled = enabled
 
     def advance(self, n=1, **figures):
@@ -31,7 +31,10 @@ class Progress:
         if self._enabled:
             if self._bar is not None:
                 self._bar.clear()
-            print(line, file=sys.stderr, flush=True)
+            try:
+                print(line, file=sys.stderr, flush=True)
+            except OSError:
+                self._enabled = False       # nobody reads on; the work goes on
 
     def __enter__(self):
         return self
@@ -41,9 +44,9 @@ class Progress:
             self._bar.close()
 
 
-def _bar(total, label, unit):
+def _bar(total, label, unit, done):
     try:
         from tqdm import tqdm
     except ImportError:
         return None
-    return tqdm(total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True, file=sys.stderr)
+    return tqdm(total=total, initial=done, desc=label, unit=unit, leave=False, dynamic_ncols=True, file=sys.stderr)

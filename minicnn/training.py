@@ -1,22 +1,25 @@
-"""Training: the step, the epoch loop, what is measured on the way, and the callbacks between epochs.
+"""Training: the step, the epoch loop, what is measured on the way.
 
 The data's way through one step: batch -> network forward (up to the loss's head) -> loss and dz -> network backward ->
-optimizer. Everything random is addressed by (seed, epoch, step), so an epoch can be taken up again from a checkpoint.
+optimizer. Everything random is addressed by (seed, epoch, step), so an epoch can be taken up again after any of its
+batches: what training needs to go on is the model, its optimizer, the Position, and what the callbacks remember.
 """
 
-import csv
 import math
-import os
-from pathlib import Path
+from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 
+from minicnn import interrupts
+from minicnn.callbacks import (Callback, Checkpoint, CSVHistory, EarlyStopping, LearningRateSchedule, restore,
+                               states_of)
+from minicnn.checkpoint import Position
 from minicnn.data.source import load, schedule
 from minicnn.engines import get_engine
-from minicnn.errors import CheckpointError, InputError, NonFiniteError, ShapeError, nearest, printable
+from minicnn.errors import InputError, NonFiniteError, ShapeError
 from minicnn.metrics import categorical_metrics, binary_metrics
 from minicnn.progress import Progress
-from minicnn.shapes import positive_int
 
 __all__ = ["Trainer", "History", "Callback", "EarlyStopping", "LearningRateSchedule", "Checkpoint", "CSVHistory",
            "encode_targets"]
@@ -80,6 +83,7 @@ class Trainer:
             z = self.network.forward(source.batch(samples), self.depth)
             logits[samples] = z
             outputs[samples] = self.outputs(z)
+            interrupts.check()
         return outputs, logits
 
     def mean_loss(self, logits, targets):
@@ -92,55 +96,98 @@ class Trainer:
         outputs, logits = self.predict(source, batch_size)
         return describe(outputs, targets, self.mean_loss(logits, targets), self.loss)
 
-    def fit(self, model, source, targets, *, validation, first_epoch, epochs, batch_size, steps_per_epoch, shuffle,
-            sample_weights, callbacks, workers, progress):
-        """Train from `first_epoch` (0 the first time) for `epochs` epochs; return the History of them.
+    def fit(self, model, source, targets, *, validation, epochs, batch_size, steps_per_epoch, shuffle, sample_weights,
+            callbacks, workers, progress, kept=None):
+        """Train until `model.history` has `epochs` epochs; return the History of those trained here.
 
-        After each epoch `model.history` grows by a dict: epoch, loss, accuracy, and with validation val_loss,
-        val_accuracy, val_auc. Loss and accuracy are those of the batches as they were trained on.
+        Where `model.position` stands in the middle of an epoch, its other batches come first. After each epoch
+        `model.history` grows by a dict: epoch, loss, accuracy, and with validation val_loss, val_accuracy, val_auc. Loss
+        and accuracy are those of the batches as they were trained on.
+
+        `kept` is (whether a callback has ended training, their states) from a checkpoint, or None.
+
+        Raises
+        ------
+        Interrupted
+            after the batch in which a signal came; `model.position` says where, and a Checkpoint has saved it
         """
         history = History([])
+        savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
+        others = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
+        begin = Position(len(source), batch_size, steps_per_epoch, bool(shuffle))
+        if model.position is not None:
+            model.position.check_same_epoch(begin)
         for callback in callbacks:
             callback.on_train_begin(model)
-        for epoch in range(first_epoch, first_epoch + epochs):
+        stop = False
+        if kept is not None:
+            stop, states = kept
+            restore(others, states)
+        with interrupts.postponed():
+            while len(model.history) < epochs and not stop:
+                epoch = len(model.history) + 1
+                if model.position is None:
+                    for callback in callbacks:
+                        callback.on_epoch_begin(model, epoch)
+                position, model.position = model.position or replace(begin), None
+                name = f"epoch {epoch}/{epochs}"
+                try:
+                    with Progress(position.steps, name, "step", progress, done=position.batch) as bar:
+                        row = self._epoch(epoch, position, source, targets, validation, sample_weights, workers, bar)
+                        model.history.append(row)
+                        history.rows.append(row)
+                        # Every callback hears of the epoch, also when one says stop; what they then remember is saved.
+                        stop = any([callback.on_epoch_end(model, epoch, row) for callback in others])
+                        _tell(savers, stop, others)
+                        for callback in savers:
+                            callback.on_epoch_end(model, epoch, row)
+                        bar.say(f"{name}  {_in_words(row)}")
+                    interrupts.check()
+                except interrupts.Interrupted as signal:
+                    place = f"after epoch {epoch} of {epochs}"
+                    if len(model.history) < epoch:
+                        place = f"in epoch {epoch}, batch {position.batch} of {position.steps}"
+                        model.position = position if position.batch else None
+                        _tell(savers, False, others)
+                        for callback in callbacks:
+                            callback.on_interrupt(model)
+                    saved = ": saved" if savers else ""
+                    raise interrupts.Interrupted(signal.number, f"interrupted {place}{saved}.") from None
             for callback in callbacks:
-                callback.on_epoch_begin(model, epoch + 1)
-            steps = schedule(len(source), batch_size, epoch, steps_per_epoch, self.seed, shuffle)
-            n_steps = steps_per_epoch or -(-len(source) // batch_size)
-            with Progress(n_steps, f"epoch {epoch + 1}/{first_epoch + epochs}", "step", progress) as bar:
-                row = {"epoch": epoch + 1} | self._epoch(source, targets, steps, sample_weights, workers, bar, epoch + 1)
-                if validation is not None:
-                    measured = self.evaluate(*validation, batch_size)
-                    row |= {f"val_{name}": measured[name] for name in ("loss", "accuracy", "auc") if name in measured}
-                model.history.append(row)
-                history.rows.append(row)
-                # Every callback hears of the epoch, also when one of them says stop.
-                stop = [callback.on_epoch_end(model, epoch + 1, row) for callback in callbacks]
-                bar.say(f"epoch {epoch + 1}/{first_epoch + epochs}  " + _in_words(row))
-            if any(stop):
-                break
-        for callback in callbacks:
-            callback.on_train_end(model)
+                callback.on_train_end(model)
         return history
 
-    def _epoch(self, source, targets, steps, sample_weights, workers, bar, epoch):
-        """Run the steps of one epoch; return its mean loss and, for a classifier, its accuracy."""
-        total, right, seen = 0.0, 0.0, 0
-        for number, (samples, x) in enumerate(load(source, steps, self.seed, workers), 1):
-            t = targets[samples]
-            try:
-                loss, outputs = self.step(x, t, None if sample_weights is None else sample_weights[samples])
-            except NonFiniteError as error:
-                raise NonFiniteError(f"epoch {epoch}, batch {number}: {error} Training stopped before this update; "
-                                     "a smaller learning rate may help.") from None
-            total, seen = total + loss * len(x), seen + len(x)
-            if self.loss.head is not None:
-                right += share_right(outputs, t, self.loss) * len(x)
-            bar.advance(loss=total / seen)
-        row = {"loss": total / seen}
+    def _epoch(self, epoch, position, source, targets, validation, sample_weights, workers, bar):
+        """Run the steps of an epoch that are left after `position`, which moves on; validate; return the epoch's row."""
+        steps = schedule(position.samples, position.batch_size, epoch - 1, position.steps_per_epoch, self.seed,
+                         position.shuffle, start=position.batch)
+        with closing(load(source, steps, self.seed, workers)) as batches:
+            for samples, x in batches:
+                t = targets[samples]
+                try:
+                    loss, outputs = self.step(x, t, None if sample_weights is None else sample_weights[samples])
+                except NonFiniteError as error:
+                    raise NonFiniteError(f"epoch {epoch}, batch {position.batch + 1}: {error} Training stopped before "
+                                         "this update; a smaller learning rate may help.") from None
+                position.add(len(x), loss, 0.0 if self.loss.head is None else share_right(outputs, t, self.loss))
+                bar.advance(loss=position.loss / position.seen)
+                interrupts.check()
+        row = {"epoch": epoch, "loss": position.loss / position.seen}
         if self.loss.head is not None:
-            row["accuracy"] = right / seen
+            row["accuracy"] = position.right / position.seen
+        if validation is not None:
+            measured = self.evaluate(*validation, position.batch_size)
+            if not math.isfinite(measured["loss"]):
+                raise NonFiniteError(f"epoch {epoch}: the loss of the validation data is {measured['loss']}. "
+                                     "A smaller learning rate may help.")
+            row |= {f"val_{name}": measured[name] for name in ("loss", "accuracy", "auc") if name in measured}
         return row
+
+
+def _tell(savers, stop, others):
+    """Tell the callbacks that save what the others remember, and whether one of them has ended training."""
+    for saver in savers:
+        saver.stop, saver.states = stop, states_of(others)
 
 
 def share_right(outputs, targets, loss):
@@ -225,130 +272,3 @@ class History:
 def _in_words(row):
     return "  ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}"
                      for name, value in row.items() if name != "epoch")
-
-
-# ---- Callbacks -------------------------------------------------------------------------------------------------------
-
-class Callback:
-    """What happens between epochs. Override any of the four; `on_epoch_end` returns True to end training."""
-
-    def on_train_begin(self, model):
-        """Before the first epoch."""
-
-    def on_epoch_begin(self, model, epoch):
-        """Before epoch number `epoch`, counted from 1."""
-
-    def on_epoch_end(self, model, epoch, metrics):
-        """After an epoch and its validation; `metrics` is the epoch's dict in `model.history`."""
-
-    def on_train_end(self, model):
-        """After the last epoch."""
-
-
-def _monitored(metrics, monitor):
-    if monitor not in metrics:
-        raise InputError(f"monitor: there is no {monitor!r} in this training, only {', '.join(metrics)}."
-                         + nearest(monitor, metrics) + (" Give fit a validation set." if "val_" in monitor else ""))
-    value = metrics[monitor]
-    return math.inf if value is None else (-value if monitor.endswith(("accuracy", "auc")) else value)
-
-
-class EarlyStopping(Callback):
-    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs; keep the best weights.
-
-    Losses improve downwards, accuracies and AUC upwards. With restore_best the model ends with the weights of its best
-    epoch.
-    """
-
-    def __init__(self, monitor="val_loss", patience=5, min_delta=0.0, restore_best=True):
-        self.monitor, self.min_delta, self.restore_best = monitor, abs(float(min_delta)), restore_best
-        self.patience = positive_int(patience, "EarlyStopping", "patience")
-        self._best, self._waited, self._weights = math.inf, 0, None
-
-    def on_train_begin(self, model):
-        self._best, self._waited, self._weights = math.inf, 0, None
-
-    def on_epoch_end(self, model, epoch, metrics):
-        value = _monitored(metrics, self.monitor)
-        if value < self._best - self.min_delta:
-            self._best, self._waited = value, 0
-            self._weights = model.get_weights() if self.restore_best else None
-        else:
-            self._waited += 1
-        return self._waited >= self.patience
-
-    def on_train_end(self, model):
-        if self._weights is not None:
-            model.set_weights(self._weights)
-
-
-class LearningRateSchedule(Callback):
-    """Set the learning rate before each epoch: rate(epoch), epochs counted from 1.
-
-    >>> halve_each_ten = LearningRateSchedule(lambda epoch: 1e-3 * 0.5 ** ((epoch - 1) // 10))
-    """
-
-    def __init__(self, rate):
-        self.rate = rate
-
-    def on_epoch_begin(self, model, epoch):
-        rate = float(self.rate(epoch))
-        if not 0 < rate < math.inf:
-            raise InputError(f"LearningRateSchedule: rate({epoch}) must be a positive number, got {rate!r}.")
-        model.optimizer.learning_rate = rate
-
-
-class Checkpoint(Callback):
-    """Save the model into `folder` after each epoch.
-
-    `last.safetensors` is the newest, `previous.safetensors` the one before, and `best.safetensors` the one with the best
-    `monitor`. Each is whole at any moment.
-    """
-
-    def __init__(self, folder, monitor="val_loss"):
-        self.folder, self.monitor = Path(folder), monitor
-
-    def on_train_begin(self, model):
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(f"{printable(self.folder)}: the folder cannot be made: {error.strerror}.") from error
-
-    def on_epoch_end(self, model, epoch, metrics):
-        last, previous = self.folder / "last.safetensors", self.folder / "previous.safetensors"
-        if last.exists():
-            # A second name for the old file, before the new one takes the first: there is never none.
-            spare = self.folder / f".previous.{os.getpid()}.tmp"
-            spare.unlink(missing_ok=True)
-            os.link(last, spare)
-            os.replace(spare, previous)
-        model.save(last)
-        if self.monitor in metrics and self._is_best(model.history):
-            model.save(self.folder / "best.safetensors")
-
-    def _is_best(self, history):
-        values = [_monitored(row, self.monitor) for row in history if self.monitor in row]
-        return all(values[-1] < value for value in values[:-1])
-
-
-class CSVHistory(Callback):
-    """Append each epoch's figures to a CSV file, on the disk before the next epoch begins."""
-
-    def __init__(self, path):
-        self.path = Path(path)
-
-    def on_train_begin(self, model):
-        """Write the epochs that the model already has: after a crash the file may hold more, or less, than it."""
-        self.path.unlink(missing_ok=True)
-        for row in model.history:
-            self.on_epoch_end(model, row["epoch"], row)
-
-    def on_epoch_end(self, model, epoch, metrics):
-        new = not self.path.exists()
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(metrics), extrasaction="ignore")
-            if new:
-                writer.writeheader()
-            writer.writerow(metrics)
-            file.flush()
-            os.fsync(file.fileno())

@@ -1,20 +1,23 @@
 """The command line as a user meets it: what it prints, what it leaves behind, how it ends."""
 
 import csv
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from minicnn import Sequential, runs
+from minicnn import ReLU, Sequential, cov19net, runs
 from minicnn.cli import main
 from minicnn.errors import RunLockedError
 from minicnn.streams import Stream, uniforms
+
 
 def rows_of(path):
     with open(path, newline="") as file:
@@ -71,24 +74,65 @@ def test_the_same_seed_is_the_same_bytes_whatever_threads_and_workers(collection
     assert (tmp_path / "other" / "last.safetensors").read_bytes() != (finished / "last.safetensors").read_bytes()
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bytes(collection, finished, tmp_path, monkeypatch, capsys):
-    from minicnn.training import Checkpoint
-    after_one, once = Checkpoint.on_epoch_end, []
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(number, code, collection, finished, tmp_path, monkeypatch,
+                                                      capsys):
+    from minicnn.training import Trainer
+    step, steps = Trainer.step, []
 
-    def interrupt(self, model, epoch, metrics):
-        after_one(self, model, epoch, metrics)
-        if not once:
-            once.append(epoch)
-            raise KeyboardInterrupt
+    def interrupt(self, *batch):
+        steps.append(step(self, *batch))
+        if len(steps) == 5:                                  # epoch 2, batch 2 of 3
+            os.kill(os.getpid(), number)
+        return steps[-1]
 
-    monkeypatch.setattr(Checkpoint, "on_epoch_end", interrupt)
-    folder = tmp_path / "cut"
-    assert main(["train", "--data", str(collection), "--out", str(folder), *QUICK]) == 130
-    assert f"minicnn train --resume {folder}" in capsys.readouterr().err
+    monkeypatch.setattr(Trainer, "step", interrupt)
+    folder = tmp_path / "cut it"
+    command = ["train", "--data", str(collection), "--out", str(folder), "--classes", "normal,covid", *QUICK]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)       # whoever started the tests may ignore it
+    assert main(command) == code
+    signal.signal(signal.SIGINT, before)
+    error = capsys.readouterr().err
+    assert "minicnn: interrupted in epoch 2, batch 2 of 3: saved. Go on with:\n" in error
+    assert error.endswith(f"\n  minicnn train --resume '{folder}'\n")
     assert not (folder / "run.lock").exists()
+    assert main(command) == 3
+    error = capsys.readouterr().err
+    assert "already holds this very run, interrupted in epoch 2 of 2, batch 2 of 3. Go on with it: minicnn train " \
+        in error and error.count("\n") == 1
+    assert main(["evaluate", str(folder)]) == 3
+    assert "this run is not finished. Go on with it: minicnn train --resume '" in capsys.readouterr().err
     assert main(["train", "--resume", str(folder), "--quiet"]) == 0
-    for name in ("last.safetensors", "history.csv", "metrics.json"):
-        assert (folder / name).read_bytes() == (finished / name).read_bytes()
+    assert sorted(os.listdir(folder)) == sorted(os.listdir(finished))
+    for name in set(os.listdir(finished)) - {"environment.json"}:
+        assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
+    assert main(command) == 3
+    assert "already holds this very run, finished. See it: minicnn evaluate '" in capsys.readouterr().err
+    assert main(["train", "--resume", str(folder), "--quiet"]) == 0                 # there is nothing left to do
+    assert (folder / "last.safetensors").read_bytes() == (finished / "last.safetensors").read_bytes()
+
+
+def test_the_same_command_offers_to_go_on_with_the_newest_run(collection, tmp_path, monkeypatch, capsys):
+    from minicnn.training import Trainer
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "--data", str(collection), "--classes", "normal,covid", *QUICK[:-1]]
+
+    def fail(self, *batch):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", fail)
+        assert main(command) == 130
+        assert "minicnn: interrupted. Go on with:\n  minicnn train --resume runs/001\n" in capsys.readouterr().err
+        assert main(command) == 130
+        error = capsys.readouterr().err
+        assert ("minicnn: runs/001: already holds this very run, interrupted before its first checkpoint. Go on with "
+                "it: minicnn train --resume runs/001\nminicnn: beginning anew in runs/002.\n") in error
+        assert main([*command, "--seed", "1"]) == 130 and "already holds" not in capsys.readouterr().err
+        with runs.RunFolder("runs/003"):
+            assert main([*command, "--seed", "1"]) == 130 and "already holds" not in capsys.readouterr().err
+        (tmp_path / "runs" / "004" / "config.json").write_text("[]")
+        assert main([*command, "--seed", "1"]) == 130 and "already holds" not in capsys.readouterr().err
 
 
 def test_the_papers_protocol_says_that_it_leaks(collection, tmp_path, capsys):
@@ -115,6 +159,16 @@ def test_evaluate_predict_and_report(collection, finished, tmp_path, capsys):
     assert [row["path"] for row in rows] == files
     known = {row["path"]: row["probability"] for row in rows_of(finished / "predictions.csv")}
     assert all(known["images/" + os.path.basename(row["path"])] == row["probability"] for row in rows)
+
+
+def test_predict_takes_any_network_that_classifies(collection, tmp_path, capsys):
+    image = str(next((collection.parent / "images").iterdir()))
+    cov19net(seed=1).save(tmp_path / "nameless.safetensors")
+    assert main(["predict", str(tmp_path / "nameless.safetensors"), image]) == 0
+    assert capsys.readouterr().out.split("  ")[1] in ("0", "1")
+    Sequential([ReLU()], (64, 64, 3)).save(tmp_path / "map.safetensors")
+    assert main(["predict", str(tmp_path / "map.safetensors"), image]) == 3
+    assert "this network does not classify: its outputs have the shape (64, 64, 3)" in capsys.readouterr().err
 
 
 def test_data_split_shows_and_writes_the_parts(collection, finished, tmp_path, capsys):
@@ -243,7 +297,8 @@ def test_all_problems_of_a_manifest_are_listed(collection, tmp_path, capsys):
 
 def test_a_folder_serves_one_run_at_a_time(finished, tmp_path, capsys):
     assert main(["train", "--out", str(finished), *QUICK]) == 3
-    assert "already holds a run. Go on with it: minicnn train --resume" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "already holds a run, with other options (data, classes). Go on with it: minicnn train --resume " in error
     with runs.RunFolder(tmp_path / "r"):
         with pytest.raises(RunLockedError, match=f"another run is using this folder .process {os.getpid()}."):
             runs.RunFolder(tmp_path / "r").__enter__()
@@ -251,19 +306,112 @@ def test_a_folder_serves_one_run_at_a_time(finished, tmp_path, capsys):
     assert not (tmp_path / "r" / "run.lock").exists()
 
 
-def test_sigterm_ends_a_run_with_its_finished_epochs(collection, tmp_path):
+HOLD = """
+import sys, time
+from minicnn.runs import RunFolder
+with RunFolder(sys.argv[1]) as run:
+    (run.path / f".last.safetensors.{__import__('os').getpid()}.0123abcd.tmp").touch()
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_lock_goes_with_its_process_however_that_ends(tmp_path, capsys):
     folder = tmp_path / "r"
-    process = subprocess.Popen([sys.executable, "-m", "minicnn", "train", "--data", str(collection), "--out", str(folder),
-                                "--epochs", "1000", "--steps-per-epoch", "2", "--batch-size", "4"],
-                               stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if line.startswith("epoch 2/"):
-            break
-    process.send_signal(signal.SIGTERM)
-    rest = process.communicate(timeout=60)[1]
-    assert process.returncode == 143 and f"minicnn train --resume {folder}" in rest
-    assert len(Sequential.load(folder / "last.safetensors").history) >= 2
-    assert not (folder / "run.lock").exists() and not list(folder.glob("*.tmp"))
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    began = time.monotonic()
+    assert main(["train", "--out", str(folder), *QUICK]) == 5
+    assert time.monotonic() - began < 10                    # it does not wait for the other
+    assert f"another run is using this folder (process {holder.pid})" in capsys.readouterr().err
+    assert runs.RunFolder(folder).is_locked and holder.poll() is None
+    holder.kill(), holder.communicate()
+    assert (folder / "run.lock").exists() and not runs.RunFolder(folder).is_locked and list(folder.glob(".*.tmp"))
+    with runs.RunFolder(folder):
+        assert not list(folder.glob(".*.tmp"))
+    assert os.listdir(folder) == [] and not runs.RunFolder(folder).is_locked
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("elsewhere"), os.mkfifo, os.mkdir])
+def test_what_stands_in_the_place_of_the_lock_is_not_used(make, tmp_path, capsys):
+    (tmp_path / "elsewhere").write_text("mine")
+    make(tmp_path / "run.lock")
+    assert main(["train", "--out", str(tmp_path), *QUICK]) == 4
+    assert "cannot be used as a run folder" in capsys.readouterr().err
+    assert (tmp_path / "elsewhere").read_text() == "mine"
+
+
+STRANGE = [("epochs", 0), ("epochs", 10**30), ("epochs", True), ("epochs", 2.0), ("steps_per_epoch", None),
+           ("steps_per_epoch", "100"), ("batch_size", -1), ("batch_size", [32]), ("learning_rate", 0),
+           ("learning_rate", "fast"), ("learning_rate", True), ("seed", -1), ("seed", 2**64), ("protocol", []),
+           ("protocol", "none"), ("augmentation", {}), ("augmentation", "flip"), ("data", 7), ("data", ""),
+           ("data", "a\0b"), ("classes", "ab"), ("classes", ["a"]), ("classes", ["a", "a"]), ("classes", [1, 2]),
+           ("columns", ["path"]), ("columns", {"path": 1}), ("workers", 65), ("workers", 1.5),
+           ("allow_outside_root", 1), ("allow_outside_root", None)]
+
+
+@pytest.mark.parametrize("name, value", STRANGE)
+def test_strange_options_in_a_run_folder_are_refused(name, value, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({name: value}))
+    assert main(["train", "--resume", str(tmp_path)]) == 3
+    error = capsys.readouterr().err
+    assert f"config.json: {name}: expected " in error and error.count("\n") == 1
+    assert main(["evaluate", str(tmp_path)]) == 3 and main(["predict", str(tmp_path), "x.png"]) == 3
+
+
+@pytest.mark.parametrize("text", ["", "[", "[]", "7", "null", '{"epochs": NaN}', '{"epochs": ' + "9" * 5000 + "}",
+                                  "[" * 10**5, '{"more": 1}', '{"epochs": 1' + " " * 2**20 + "}", "\ud800"])
+def test_a_strange_config_is_refused(text, tmp_path, capsys):
+    (tmp_path / "config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert main(["train", "--resume", str(tmp_path)]) == 3
+    error = capsys.readouterr().err
+    assert "config.json" in error and error.count("\n") == 1
+    os.remove(tmp_path / "config.json"), os.mkfifo(tmp_path / "config.json")
+    assert main(["train", "--resume", str(tmp_path)]) == 3
+    assert "not a regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [
+    lambda metrics: [], lambda metrics: {"test": 1}, lambda metrics: {"test": {}},
+    lambda metrics: {"test": metrics["test"] | {"auc": "1"}},
+    lambda metrics: {"test": metrics["test"] | {"n": 10**400}},
+    lambda metrics: {"test": metrics["test"] | {"more": 1}},
+    lambda metrics: {"test": metrics["test"] | {"undefined": []}},
+    lambda metrics: {"test": metrics["test"] | {"undefined": {"auc": "\x1b[2J"}}},
+    lambda metrics: {"test": metrics["test"] | {"undefined": {"more": "x"}}}])
+def test_strange_metrics_are_refused(change, finished, tmp_path, capsys):
+    (tmp_path / "config.json").write_bytes((finished / "config.json").read_bytes())
+    (tmp_path / "metrics.json").write_text(json.dumps(change(json.loads((finished / "metrics.json").read_text()))))
+    assert main(["evaluate", str(tmp_path)]) == 3
+    error = capsys.readouterr().err
+    assert "metrics.json" in error and error.count("\n") == 1
+
+
+def test_a_weights_file_can_be_told_by_its_digest(collection, finished, tmp_path, capsys):
+    image = str(next((collection.parent / "images").iterdir()))
+    digest = hashlib.sha256((finished / "best.safetensors").read_bytes()).hexdigest()
+    for command in (["predict", str(finished), image],
+                    ["evaluate", str(finished), "--data", str(collection), "--quiet"]):
+        assert main([*command, "--expect-sha256", digest]) == 0
+        assert main([*command, "--expect-sha256", "0" * 64]) == 4
+        assert "not the file that was expected" in capsys.readouterr().err
+        assert main([*command, "--expect-sha256", "1234"]) == 3
+
+
+def test_an_output_that_cannot_be_written_is_said_in_a_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "minicnn", "summary"], stdout=full, stderr=subprocess.PIPE,
+                              text=True)
+    assert done.returncode == 4
+    assert done.stderr == "minicnn: the output could not be written: No space left on device.\n"
+
+
+def test_training_goes_on_when_nobody_reads_its_progress(collection, tmp_path):
+    process = subprocess.Popen([sys.executable, "-m", "minicnn", "train", "--data", str(collection), "--out",
+                                str(tmp_path / "r"), *QUICK[:-1]], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stderr.close()
+    assert b"Run folder" in process.stdout.read() and process.wait() == 0
+    process.stdout.close()
 
 
 def test_help_answers_without_numba(capsys):

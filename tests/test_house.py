@@ -10,13 +10,13 @@ import minicnn
 ROOT = Path(minicnn.__file__).parent
 FLOORS = {
     0: "shapes errors",
-    1: "reference kernels arrays buffers files progress",
+    1: "reference kernels arrays buffers files progress interrupts",
     2: "engines parameter initializers losses streams",
     3: "layers optimizers",
     4: "steps network weights",
-    5: "training metrics data figures",
+    5: "training callbacks checkpoint metrics data figures",
     6: "model networks",
-    7: "runs experiment doctor warmup report cli __main__",
+    7: "runs experiment doctor warmup report teaching cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
@@ -46,11 +46,15 @@ def imports_of(path):
                 yield node.lineno, name
 
 
+# model.trace(x) opens the annex from the face. The one door upwards, late and known: nobody passes it who does not ask.
+KNOWN_UPWARDS = {("model", "teaching")}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_down(path):
     room = room_of(path)
     above = [f"line {line} imports {other}, floor {FLOOR[other]}" for line, other in imports_of(path)
-             if FLOOR[other] > FLOOR[room]]
+             if FLOOR[other] > FLOOR[room] and (room, other) not in KNOWN_UPWARDS]
     assert not above, f"{room} is on floor {FLOOR[room]}: {above}"
 
 

@@ -1,0 +1,206 @@
+"""Callbacks: what happens between epochs. Two of them decide (EarlyStopping, LearningRateSchedule), two keep
+(Checkpoint, CSVHistory).
+
+What a callback remembers is its `state`. A checkpoint holds the state of each, so that a run that was interrupted goes
+on as if it had not been.
+"""
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+
+from minicnn import checkpoint
+from minicnn.errors import CheckpointError, InputError, nearest, printable
+from minicnn.files import keep_as, write_whole
+from minicnn.shapes import positive_int
+
+__all__ = ["Callback", "EarlyStopping", "LearningRateSchedule", "Checkpoint", "CSVHistory", "states_of", "restore"]
+
+
+class Callback:
+    """What happens between epochs. Override any of these; `on_epoch_end` returns True to end training."""
+
+    def on_train_begin(self, model):
+        """Before the first epoch."""
+
+    def on_epoch_begin(self, model, epoch):
+        """Before epoch number `epoch`, counted from 1; not again where an epoch is taken up in its middle."""
+
+    def on_epoch_end(self, model, epoch, metrics):
+        """After an epoch and its validation; `metrics` is the epoch's dict in `model.history`."""
+
+    def on_interrupt(self, model):
+        """After the batch in which a signal came, where `model.position` stands; training ends here."""
+
+    def on_train_end(self, model):
+        """After the last epoch; not after an interruption."""
+
+    def state(self):
+        """Return what this callback remembers: a dict of JSON values and arrays, empty if nothing."""
+        return {}
+
+    def restore(self, state):
+        """Remember again what `state` returned. It comes from a file: say no to what cannot be."""
+
+
+def states_of(callbacks):
+    """Return [(type name, state)] of the callbacks that remember anything, in order."""
+    return [(type(callback).__name__, state) for callback in callbacks if (state := callback.state())]
+
+
+def restore(callbacks, states):
+    """Give the callbacks that remember anything their states back.
+
+    Raises
+    ------
+    InputError
+        if these are not the callbacks that the states were taken from
+    """
+    remembering = [callback for callback in callbacks if callback.state()]
+    here, there = [type(callback).__name__ for callback in remembering], [name for name, _ in states]
+    if here != there:
+        raise InputError(f"callbacks: the run was begun with {printable(', '.join(there)) or 'none'} (of those that "
+                         f"remember something), now there is {', '.join(here) or 'none'}. Give the same, in the same "
+                         "order.")
+    for callback, (_, state) in zip(remembering, states):
+        callback.restore(state)
+
+
+def _monitored(metrics, monitor):
+    if monitor not in metrics:
+        raise InputError(f"monitor: there is no {monitor!r} in this training, only {', '.join(metrics)}."
+                         + nearest(monitor, metrics) + (" Give fit a validation set." if "val_" in monitor else ""))
+    value = metrics[monitor]
+    return math.inf if value is None else (-value if monitor.endswith(("accuracy", "auc")) else value)
+
+
+class EarlyStopping(Callback):
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs; keep the best weights.
+
+    Losses improve downwards, accuracies and AUC upwards. With restore_best the model ends with the weights of its best
+    epoch.
+    """
+
+    def __init__(self, monitor="val_loss", patience=5, min_delta=0.0, restore_best=True):
+        self.monitor, self.min_delta, self.restore_best = monitor, abs(float(min_delta)), restore_best
+        self.patience = positive_int(patience, "EarlyStopping", "patience")
+        self._best, self._waited, self._weights = math.inf, 0, None
+
+    def on_train_begin(self, model):
+        self._best, self._waited, self._weights = math.inf, 0, None
+
+    def on_epoch_end(self, model, epoch, metrics):
+        value = _monitored(metrics, self.monitor)
+        if value < self._best - self.min_delta:
+            self._best, self._waited = value, 0
+            self._weights = model.get_weights() if self.restore_best else None
+        else:
+            self._waited += 1
+        return self._waited >= self.patience
+
+    def on_train_end(self, model):
+        if self._weights is not None:
+            model.set_weights(self._weights)
+
+    def state(self):
+        weights = {f"weights/{i}": array for i, array in enumerate(self._weights or [])}
+        return {"best": None if self._best == math.inf else float(self._best), "waited": self._waited} | weights
+
+    def restore(self, state):
+        best, waited = state.get("best"), state.get("waited")
+        weights = [state.get(f"weights/{i}") for i in range(len(state) - 2)]
+        if not (best is None or type(best) is float) or type(waited) is not int or not 0 <= waited < 2**31 \
+                or not all(isinstance(array, np.ndarray) for array in weights):
+            raise InputError("EarlyStopping: the state in the file is not one of EarlyStopping.")
+        self._best, self._waited, self._weights = math.inf if best is None else best, waited, weights or None
+
+
+class LearningRateSchedule(Callback):
+    """Set the learning rate before each epoch: rate(epoch), epochs counted from 1.
+
+    >>> halve_each_ten = LearningRateSchedule(lambda epoch: 1e-3 * 0.5 ** ((epoch - 1) // 10))
+    """
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def on_epoch_begin(self, model, epoch):
+        rate = float(self.rate(epoch))
+        if not 0 < rate < math.inf:
+            raise InputError(f"LearningRateSchedule: rate({epoch}) must be a positive number, got {rate!r}.")
+        model.optimizer.learning_rate = rate
+
+
+class Checkpoint(Callback):
+    """Save the model into `folder` after each epoch, and in the middle of one that is interrupted.
+
+    `last.safetensors` is the newest, `previous.safetensors` the epoch before, and `best.safetensors` the epoch with the
+    best `monitor`. Each is whole at any moment. Wherever it stands among the callbacks, after an epoch it is called
+    after the others, and told what they remember then: `last` keeps it.
+    """
+
+    stop, states = False, ()
+
+    def __init__(self, folder, monitor="val_loss"):
+        self.folder, self.monitor = Path(folder), monitor
+        self._middle = False                # whether last.safetensors is the middle of an epoch
+
+    def on_train_begin(self, model):
+        self._middle = model.position is not None
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"{printable(self.folder)}: the folder cannot be made: {error.strerror}.") from error
+
+    def on_epoch_end(self, model, epoch, metrics):
+        # The best one first: a run that dies between two of these files goes on from last.safetensors, does this epoch
+        # again, and writes the same files.
+        if self.monitor in metrics and self._is_best(model.history):
+            model.save(self.folder / "best.safetensors")
+        self._save_last(model, middle=False)
+
+    def on_interrupt(self, model):
+        if model.position is not None:
+            self._save_last(model, middle=True)
+
+    def _save_last(self, model, middle):
+        """Save; what was last becomes the previous one, unless it was the middle of an epoch."""
+        last = self.folder / "last.safetensors"
+        if not self._middle and last.exists():
+            keep_as(last, self.folder / "previous.safetensors")
+        checkpoint.save(last, model, self.stop, self.states)
+        self._middle = middle
+
+    def _is_best(self, history):
+        values = [_monitored(row, self.monitor) for row in history if self.monitor in row]
+        return all(values[-1] < value for value in values[:-1])
+
+
+class CSVHistory(Callback):
+    """Keep each epoch's figures in a CSV file, on the disk before the next epoch begins.
+
+    The file holds all epochs of the model, those of earlier calls of `fit` too, and is whole at any moment.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def on_train_begin(self, model):
+        """Write the epochs that the model already has: after a crash the file may hold more, or less, than it."""
+        self._write(model.history)
+
+    def on_epoch_end(self, model, epoch, metrics):
+        self._write(model.history)
+
+    def _write(self, history):
+        if not history:
+            self.path.unlink(missing_ok=True)
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(dict.fromkeys(name for row in history for name in row)))
+        writer.writeheader()
+        writer.writerows(history)
+        write_whole(self.path, text.getvalue().encode("utf-8"))

@@ -1,0 +1,361 @@
+"""What a model file holds, and how it is checked: it may come from a stranger, and nothing in it is believed.
+
+    arrays                                              strings, each JSON
+    conv2d_1/kernel, ...  the parameters                architecture   layers from a closed table, with their numbers
+    optimizer/t, optimizer/m/conv2d_1/kernel, ...       optimizer, loss
+    training_images  (n, 32), SHA-256 of each           classes, preprocessing, history
+    callbacks/0/weights/0, ...                          position       in the middle of an epoch only
+                                                        callbacks      what they remember, in checkpoints of a run only
+
+weights.py says how that becomes bytes. There is no time, host or path among it: equal training is equal bytes.
+"""
+
+import json
+import math
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from minicnn import weights
+from minicnn.data.images import Preprocessing
+from minicnn.data.labels import check_classes
+from minicnn.errors import InputError, MiniCNNError, NonFiniteError, WeightsError, printable
+from minicnn.layers import LAYERS, Layer
+from minicnn.optimizers import OPTIMIZERS
+from minicnn.shapes import positive_int
+
+__all__ = ["Content", "Position", "save", "read", "refusing", "architecture_of"]
+
+_FORMAT = "minicnn model 1"
+_MOST_LAYERS = 1000
+
+
+@dataclass
+class Position:
+    """Where training stands in the middle of an epoch: what the epoch is made of, and the sums over its batches so far.
+
+    Attributes
+    ----------
+    samples, batch_size, steps_per_epoch, shuffle : of the epoch; it can only go on with the same
+    batch : batches done
+    loss, right, seen : sums over the samples of these batches: losses, right decisions, ones
+    """
+
+    samples: int
+    batch_size: int
+    steps_per_epoch: int | None
+    shuffle: bool
+    batch: int = 0
+    loss: float = 0.0
+    right: float = 0.0
+    seen: int = 0
+
+    @property
+    def steps(self):
+        """Batches of the whole epoch."""
+        return self.steps_per_epoch or -(-self.samples // self.batch_size)
+
+    def add(self, n, loss, right):
+        """Count a batch of n samples with its mean loss and its share of right decisions."""
+        self.batch, self.seen = self.batch + 1, self.seen + n
+        self.loss, self.right = self.loss + loss * n, self.right + right * n
+
+    def check_same_epoch(self, other):
+        """Raise InputError unless `other` is a position in an epoch that is made of the same."""
+        for name in ("samples", "batch_size", "steps_per_epoch", "shuffle"):
+            mine, given = getattr(self, name), getattr(other, name)
+            if mine != given:
+                raise InputError(f"fit: the model stands in the middle of an epoch (batch {self.batch} of {self.steps}) "
+                                 f"with {name} = {mine}, now it is {given}. Go on with {mine}; or set model.position = "
+                                 "None to leave that epoch and begin it anew with the weights as they are.")
+
+    @classmethod
+    def from_dict(cls, values):
+        """Return the Position whose fields these are, or raise InputError: they may come from a stranger."""
+        if not isinstance(values, dict) or set(values) != {item.name for item in fields(cls)}:
+            raise InputError(f"position: expected the fields {', '.join(item.name for item in fields(cls))}.")
+        position = cls(**values)
+        for name in ("samples", "batch_size", "batch") + (("steps_per_epoch",) if position.steps_per_epoch is not None
+                                                          else ()):
+            positive_int(getattr(position, name), "position", name)
+        seen = position.batch * position.batch_size
+        if position.steps_per_epoch is None:
+            seen = min(seen, position.samples)
+        if not (type(position.shuffle) is bool and position.batch <= position.steps
+                and type(position.seen) is int and position.seen == seen
+                and _is_finite(position.loss) and _is_finite(position.right) and 0 <= position.right <= seen):
+            raise InputError("position: these are not the sums over some batches of an epoch.")
+        return position
+
+
+@dataclass
+class Content:
+    """What a model file says, checked as far as that goes without a network: see `check_arrays`.
+
+    Attributes
+    ----------
+    name : str, of the file, fit for an error
+    tensors : dict of str to ndarray
+    architecture : dict
+    history : list of dict
+    classes : tuple of str, or None
+    preprocessing : Preprocessing or None
+    optimizer, loss : a new optimizer without its arrays, and the loss's name; or both None
+    position : Position or None
+    stop, states : whether a callback has ended training, and what each remembers (callbacks.py)
+    """
+
+    name: str
+    tensors: dict
+    architecture: dict
+    history: list
+    classes: tuple | None
+    preprocessing: Preprocessing | None
+    optimizer: object | None
+    loss: str | None
+    position: Position | None
+    stop: bool
+    states: list
+
+    def layers(self):
+        """Return new layers, after checking that the file holds arrays of the shapes they imply."""
+        layers = []
+        for config in self.architecture["layers"]:
+            config = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+            kind = config.pop("type")
+            if kind not in LAYERS:
+                raise InputError(f"the layer {printable(config.get('name'))!r} is not one of minicnn's. Build the model "
+                                 "in code and use model.load_weights(path).")
+            layers.append(LAYERS[kind](**config))
+        shape = tuple(positive_int(size, "architecture", "input_shape") for size in self.architecture["input_shape"])
+        for layer in layers:
+            shape, laws = layer.infer(shape)
+            for name, parameter_shape, _ in laws:
+                array = self.tensors.get(f"{layer.name}/{name}")
+                if array is None or array.shape != parameter_shape:
+                    raise InputError(f"expected {printable(layer.name)}/{name} of shape {parameter_shape}.")
+        return layers
+
+    def check_arrays(self, network):
+        """Raise WeightsError unless the file holds the arrays of this network and this optimizer, and no others."""
+        check_parameters(self.tensors, network, self.name)
+        expected = {key: (parameter.value.shape, parameter.value.dtype)
+                    for key, parameter in network.named_parameters().items()}
+        if self.optimizer is not None:
+            expected |= {f"optimizer/{slot}/{key}": what for slot in self.optimizer.slots
+                         for key, what in list(expected.items())}
+            expected["optimizer/t"] = ((), np.dtype(np.int64))
+        images = self.tensors.get("training_images")
+        if images is not None:
+            expected["training_images"] = ((len(images) if images.ndim else 0, 32), np.dtype(np.uint8))
+        for key, (shape, dtype) in expected.items():
+            _check_array(self.tensors, key, shape, dtype, self.name)
+        strange = [key for key in self.tensors if key not in expected and not key.startswith("callbacks/")]
+        if strange:
+            raise WeightsError(f"{self.name}: the array {printable(strange[0])!r} belongs to nothing in this model.")
+        negative = [key for key, array in self.tensors.items() if key.startswith("optimizer/v/") and (array < 0).any()]
+        if negative:
+            raise WeightsError(f"{self.name}: {printable(negative[0])} holds means of squares; they cannot be negative.")
+        if self.optimizer is not None and not 0 <= self.tensors["optimizer/t"] < 2**53:
+            raise WeightsError(f"{self.name}: optimizer/t counts steps; it cannot be {self.tensors['optimizer/t']}.")
+
+    def check_goes_on(self, model, digests):
+        """Raise InputError unless this is saved training of a model like `model`, on images of these digests."""
+        here = json.loads(json.dumps(architecture_of(model)))
+        parts = {name: (self.architecture[name], here[name]) for name in here}
+        parts |= {"loss": (self.loss, model.loss.name), "optimizer": (_rule(self.optimizer), _rule(model.optimizer)),
+                  "classes": (self.classes, model.classes), "preprocessing": (self.preprocessing, model.preprocessing)}
+        trained = self.tensors.get("training_images")
+        parts["training images"] = (trained if trained is None else trained.tobytes(),
+                                    digests if digests is None else digests.tobytes())
+        different = [name for name, (saved, given) in parts.items() if saved != given]
+        if different:
+            raise InputError(f"{self.name}: this run was begun with other {', '.join(different)}. Give the same to go on "
+                             "with it, or another folder to begin anew.")
+
+    def optimizer_arrays(self, network):
+        """Return (t, {slot: [array for each parameter]})."""
+        return self.tensors["optimizer/t"], {slot: [self.tensors[f"optimizer/{slot}/{key}"]
+                                                    for key in network.named_parameters()]
+                                             for slot in self.optimizer.slots}
+
+
+def architecture_of(model):
+    """Return the description of a model's layers: what they are called and their numbers, nothing that names code."""
+    layers = [layer.config() if isinstance(layer, Layer) else {"type": "your own", "name": layer.name}
+              for layer in model.layers]
+    return {"input_shape": list(model.input_shape), "dtype": str(model.dtype), "seed": model.seed, "layers": layers}
+
+
+def save(path, model, stop=False, states=()):
+    """Write a model to `path`, all or nothing; with what training needs besides to go on, where that is given.
+
+    Raises
+    ------
+    CheckpointError
+        if the file cannot be written; the old one is intact
+    NonFiniteError
+        if a number is NaN or infinite
+    """
+    tensors = {key: parameter.value for key, parameter in model.network.named_parameters().items()}
+    content = {"architecture": architecture_of(model), "history": model.history, "classes": model.classes,
+               "preprocessing": None if model.preprocessing is None else model.preprocessing.to_dict()}
+    if model.optimizer is not None:
+        content |= {"loss": model.loss.name, "optimizer": model.optimizer.config()}
+        tensors["optimizer/t"] = np.array(model.optimizer.t, np.int64)
+        for slot, arrays in model.optimizer.state(model.network.parameters).items():
+            tensors |= {f"optimizer/{slot}/{key}": array
+                        for key, array in zip(model.network.named_parameters(), arrays)}
+    if model.training_digests is not None:
+        tensors["training_images"] = model.training_digests
+    if model.position is not None:
+        content["position"] = asdict(model.position)
+    if stop or states:
+        plain = []
+        for i, (name, state) in enumerate(states):
+            arrays = {key: value for key, value in state.items() if isinstance(value, np.ndarray)}
+            tensors |= {f"callbacks/{i}/{key}": array for key, array in arrays.items()}
+            plain.append({"type": name, "state": {key: state[key] for key in state if key not in arrays}})
+        content["callbacks"] = {"stop": bool(stop), "states": plain}
+    weights.save(path, tensors, {"format": _FORMAT} | {key: _as_json(key, value) for key, value in content.items()})
+
+
+def read(path, expect=None):
+    """Return the Content of a file that `save` wrote; WeightsError where it is damaged, or cannot be one.
+
+    `expect` is the SHA-256 of the file, or None (weights.load).
+    """
+    tensors, metadata = weights.load(path, expect)
+    name = printable(path)
+    if metadata.get("format") != _FORMAT:
+        raise WeightsError(f"{name}: expected the format {_FORMAT!r}, "
+                           f"got {printable(metadata.get('format'))!r}. Was it written by another version?")
+    with refusing(name):
+        content = {key: json.loads(text, parse_constant=_no_constant)
+                   for key, text in metadata.items() if key != "format"}
+        _check_names("the file", content, ["architecture", "history", "classes", "preprocessing"],
+                     ["loss", "optimizer", "position", "callbacks"])
+        stop, states = _states(content.get("callbacks", {"stop": False, "states": []}), tensors)
+        preprocessing, position = content["preprocessing"], content.get("position")
+        return Content(name, tensors, _architecture(content["architecture"]), _history(content["history"]),
+                       _classes(content["classes"]),
+                       None if preprocessing is None else Preprocessing.from_dict(preprocessing),
+                       *_training(content.get("optimizer"), content.get("loss")),
+                       None if position is None else Position.from_dict(position), stop, states)
+
+
+@contextmanager
+def refusing(name):
+    """Turn whatever is wrong with a description into a WeightsError that names the file."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except (MiniCNNError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise WeightsError(f"{name}: its description of the model cannot be used: {printable(error)}") from None
+
+
+def check_parameters(tensors, network, name):
+    """Raise WeightsError unless there is an array for each parameter, of its shape and dtype, and finite."""
+    for key, parameter in network.named_parameters().items():
+        _check_array(tensors, key, parameter.value.shape, parameter.value.dtype, name)
+
+
+# ---- Nothing is believed ---------------------------------------------------------------------------------------------
+
+def _check_array(tensors, key, shape, dtype, name):
+    array = tensors.get(key)
+    if array is None or array.shape != shape or array.dtype != dtype:
+        found = "nothing" if array is None else f"{array.shape} {array.dtype}"
+        raise WeightsError(f"{name}: expected {key} of shape {shape} {dtype}, found {found}. "
+                           "Is it a file of another network?")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise WeightsError(f"{name}: {key} holds NaN or infinity.")
+
+
+def _check_names(owner, values, needed, allowed=()):
+    if not isinstance(values, dict) or not set(needed) <= set(values) <= {*needed, *allowed}:
+        raise InputError(f"{owner}: expected {', '.join([*needed, *allowed])}.")
+
+
+def _architecture(values):
+    _check_names("architecture", values, ["input_shape", "dtype", "seed", "layers"])
+    if not isinstance(values["layers"], list) or not isinstance(values["input_shape"], list) \
+            or not all(isinstance(layer, dict) and isinstance(layer.get("type"), str) for layer in values["layers"]):
+        raise InputError("architecture: expected an input_shape and a list of layers.")
+    if len(values["layers"]) > _MOST_LAYERS:
+        raise InputError(f"architecture: {len(values['layers']):,} layers are too many, the limit is {_MOST_LAYERS:,}.")
+    return values
+
+
+def _history(rows):
+    """Return the rows of a history: epochs counted from 1, finite numbers or None under names."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError("history: expected a list of epochs.")
+    for number, row in enumerate(rows, 1):
+        figures = [value for value in row.values() if value is not None]
+        if type(row.get("epoch")) is not int or row["epoch"] != number or not all(map(str.isidentifier, row)) \
+                or not all(_is_finite(value) or type(value) is int and abs(value) < 2**53 for value in figures):
+            raise InputError(f"history: expected the finite figures of epoch {number}.")
+    return rows
+
+
+def _classes(names):
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError("classes: expected names.")
+    return check_classes(names)
+
+
+def _training(config, loss):
+    """Return (a new optimizer, the name of the loss), or (None, None) where the model was not compiled."""
+    if config is None and loss is None:
+        return None, None
+    if not isinstance(config, dict) or config.get("type") not in OPTIMIZERS or not isinstance(loss, str):
+        raise InputError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, and a loss.")
+    return OPTIMIZERS[config["type"]](**{key: value for key, value in config.items() if key != "type"}), loss
+
+
+def _states(values, tensors):
+    """Return (stop, [(type name, state)]) with the arrays of each state in their places."""
+    _check_names("callbacks", values, ["stop", "states"])
+    if type(values["stop"]) is not bool or not isinstance(values["states"], list):
+        raise InputError("callbacks: expected whether to stop, and a list of states.")
+    states = []
+    for i, entry in enumerate(values["states"]):
+        _check_names("callbacks", entry, ["type", "state"])
+        prefix = f"callbacks/{i}/"
+        arrays = {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
+        if not isinstance(entry["type"], str) or not isinstance(entry["state"], dict) \
+                or set(arrays) & set(entry["state"]):
+            raise InputError("callbacks: expected the type and the state of each.")
+        states.append((entry["type"], entry["state"] | arrays))
+    if sum(key.startswith("callbacks/") for key in tensors) != sum(isinstance(value, np.ndarray) for _, state in states
+                                                                    for value in state.values()):
+        raise InputError("callbacks: there are arrays that belong to none of them.")
+    return values["stop"], states
+
+
+def _rule(optimizer):
+    """Return the settings of an optimizer but for the learning rate, which a schedule changes."""
+    return None if optimizer is None else {key: value for key, value in optimizer.config().items()
+                                           if key != "learning_rate"}
+
+
+def _is_finite(value):
+    return type(value) is float and math.isfinite(value)
+
+
+def _no_constant(word):
+    raise ValueError(f"{word} is not a number")
+
+
+def _as_json(key, value):
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise NonFiniteError(f"save: {key} holds NaN or infinity; such numbers are never saved.") from None
+    except TypeError as error:
+        raise InputError(f"save: {key} must hold plain numbers, strings, lists and tables: {error}.") from None
