@@ -52,6 +52,7 @@ __all__ = ["suits", "block", "suits_gradient", "gradients"]
 
 _CHANNELS_AND_FILTERS = 16              # at least
 _MOST_CHANNELS = 64
+_LINE = 16                      # numbers more between two of the 16 places: a power of two apart, they share a set of the cache
 _CHANNELS = 32                  # whose filters are transformed in a unit
 _GRADIENT_BYTES = 2**19         # for V and Z of a block of tiles: their sum is added up once a block
 _BYTES = 2**18                  # for V and M of a block of tiles: they should stay in the second cache
@@ -69,7 +70,7 @@ def block(x, w, b, pads, size, pool, rectified, y, switches):
     (N, H, W, C), F, (PH, PW) = x.shape, w.shape[3], size
     panels, wide = in_panels(w.reshape(-1, F))
     bias, _ = in_panels(b.reshape(1, F), "bias")
-    U = workspace("U", 16 * C * wide, w.dtype)
+    U = workspace("U", 16 * (C * wide + _LINE), w.dtype)
     run(_transform_filters, -(-C // _CHANNELS), panels, wide, C, U)
     # Channels are transformed a vector at a time. Where the last vector reaches beyond them, so beyond the image, the image
     # is framed; it also is where it is padded, or where the last tile of an odd map reaches a row or column too far.
@@ -93,7 +94,7 @@ def block(x, w, b, pads, size, pool, rectified, y, switches):
 @kernel
 def _transform_filters(w, wide, C, U, scratch, board, lane):
     """Write U[p] = G g G^T of each filter and channel; some channels are a unit, a vector holds filters."""
-    filters, step, half = pointer(w, 0), C * wide, splat(w, 0.5)
+    filters, step, place, half = pointer(w, 0), C * wide, C * wide + _LINE, splat(w, 0.5)
     unit = claim(board, lane)
     while unit >= 0:
         for i in range(unit * _CHANNELS * wide, min((unit + 1) * _CHANNELS, C) * wide, width(w)):
@@ -102,11 +103,11 @@ def _transform_filters(w, wide, C, U, scratch, board, lane):
                 # Column kw of g G^T, then G times it.
                 g0, g1, g2 = _along(g, 0, kw, step), _along(g, 3, kw, step), _along(g, 6, kw, step)
                 even, odd = multiply(half, add(g0, g2)), multiply(half, g1)
-                u = pointer(U, kw * step + i)
+                u = pointer(U, kw * place + i)
                 store(u, 0, g0)
-                store(u, 4 * step, add(even, odd))
-                store(u, 8 * step, subtract(even, odd))
-                store(u, 12 * step, g2)
+                store(u, 4 * place, add(even, odd))
+                store(u, 8 * place, subtract(even, odd))
+                store(u, 12 * place, g2)
         unit = claim(board, lane)
 
 
@@ -152,7 +153,7 @@ def _blocks_of_tiles(x, flat, U, wide, b, channels, pads, W, framed, tiles, size
                 for r in range(ROWS):
                     at[r] = (p * tiles + t + r) * CV
                 for j in range(0, wide, panel):
-                    product_tile(V, at, terms, C, filters, p * C * wide + j, wide, M, (p * tiles + t) * wide + j, wide)
+                    product_tile(V, at, terms, C, filters, p * (C * wide + _LINE) + j, wide, M, (p * tiles + t) * wide + j, wide)
         i, j = first // TW, first % TW
         for t in range(last - first):
             for f in range(0, F, width(U)):
@@ -259,7 +260,7 @@ def gradients(dy, y, x, w, pads, dx, dw, db):
     image = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
     run(_gradient_chunks, chunks, dy.reshape(-1), y.reshape(-1), masked, x, image, row_terms(tiles, CV), pads, (HP, WP),
         framed, (TH, TW), (OH, OW), F, wide, chunk, parts, db_parts,
-        scratch=16 * (tiles * (CV + wide) + 2 * lanes) + ROWS * columns_of(w.dtype) + (HP * WP * C + lanes if framed else 0),
+        scratch=16 * (tiles * (CV + wide) + 2 * _LINE) + ROWS * columns_of(w.dtype) + (HP * WP * C + lanes if framed else 0),
         dtype=w.dtype)
     run(_sum_transformed, C, parts, wide, dw.reshape(9, C, F), scratch=16 * wide, dtype=np.float64)
     sum_chunks(db_parts, F, db.reshape(1, F))
@@ -280,8 +281,7 @@ def _gradient_chunks(dy, y, masked, x, flat, terms, pads, padded_size, framed, g
     (HP, WP), (TH, TW), (OH, OW), (N, _, _, C), panel = padded_size, grid, size, x.shape, panel_of(masked)
     row, CV, tiles, T = WP * C, -(-C // width(masked)) * width(masked), len(terms), TH * TW
     V, at, offsets = pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(terms, 0)
-    # A line more between two places: a power of two apart, they would all fall into one set of the first cache.
-    V_step, Z_step = tiles * CV + width(masked), tiles * wide + width(masked)
+    V_step, Z_step = tiles * CV + _LINE, tiles * wide + _LINE
     Z = pointer(V, 16 * V_step)
     out = pointer(Z, 16 * Z_step)
     frame, pixels, g = pointer(out, ROWS * panel), pointer(flat, 0), pointer(masked, 0)
