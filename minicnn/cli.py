@@ -1,4 +1,4 @@
-"""The command line: `minicnn train`, `evaluate`, `predict`, `summary`, `data`, `warmup`, `doctor`.
+"""The command line: `minicnn train`, `evaluate`, `predict`, `summary`, `trace`, `data`, `warmup`, `doctor`.
 
 Thin: each command reads its options, calls the room that does the work, and prints. Rooms are imported inside the
 commands, so that --help answers at once. Results go to stdout, progress and errors to stderr.
@@ -13,6 +13,7 @@ import warnings
 
 from minicnn import __version__, interrupts
 from minicnn.errors import (CheckpointError, MiniCNNError, MissingExtraError, RunLockedError, WeightsError, printable)
+from minicnn.teaching import trace_command
 
 __all__ = ["main"]
 
@@ -108,6 +109,11 @@ def _train(options):
     from minicnn import experiment, runs
 
     if options.resume is not None:
+        given = [name for name, default in options.of_the_plan.items() if getattr(options, name) != default]
+        if given:
+            print(f"minicnn: --resume goes on with the options the run was begun with: leave out "
+                  f"{', '.join('--' + name.replace('_', '-') for name in given)}.", file=sys.stderr)
+            return USAGE
         options.folder = Path(options.resume)
         return _show(options, experiment.resume(options.folder, progress=not options.quiet))
     options.folder = Path(options.out) if options.out is not None else runs.next_folder()
@@ -218,6 +224,9 @@ def _parser():
     summary.add_argument("what", nargs="?", default="cov19net", metavar="cov19net | RUN | FILE",
                          help="what to describe (default: cov19net)")
     summary.add_argument("--plan", action="store_true", help="also print the steps in which the engine runs the layers")
+    trace = _command(commands, "trace", trace_command.run, "explain a network on real numbers, layer by layer",
+                     trace_command.EXAMPLES, NOT_A_DEVICE)
+    trace_command.add_options(trace)
     _data_options(commands)
     warmup = _command(commands, "warmup", _warmup, "compile ahead what training and prediction need", """examples:
   minicnn warmup                    for COV-19Net in float32; later commands then start at once
@@ -289,6 +298,8 @@ def _train_options(commands):
     train.add_argument("--recipe", choices=["paper"], default="paper", help="the training recipe (default: %(default)s)")
     train.add_argument("--classes", type=_classes, metavar="NEGATIVE,POSITIVE[,...]", help="labels in the order of the "
                        "outputs; needed where it is not plain which of two is the positive one")
+    train.set_defaults(of_the_plan={action.dest: action.default for action in train._actions if action.dest not in
+                                    ("help", "debug")})
     train.add_argument("--threads", type=_whole(1, 256), metavar="N", help="threads that compute; never changes a "
                        "result (default: the cores available)")
     train.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, with its options")

@@ -210,6 +210,12 @@ class Sequential:
                               self._compiled("loss_and_gradients").loss_and_gradients)
         return loss, [p.grad.copy() for p in self.network.parameters]
 
+    def trace(self, x, t=None):
+        """Return what every layer computes for x, on real numbers (teaching/trace.py): print it, or write its `page`."""
+        from minicnn.teaching.trace import trace
+        with self._lock:
+            return trace(self, self._source(x, "trace"), t)
+
     def get_weights(self):
         """Return copies of all parameters in Keras' order: kernel (KH, KW, C, F) or (in, out), then bias, by layer."""
         return [p.value.copy() for p in self.network.parameters]
