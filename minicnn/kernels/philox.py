@@ -18,8 +18,7 @@ __all__ = ["philox_uniforms"]
 
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
-_HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
-_SPARE_BITS = np.uint64(11)
+_HALF, _LOW, _SPARE_BITS = np.uint64(32), np.uint64(0xFFFFFFFF), np.uint64(11)
 
 
 @kernel

@@ -1,0 +1,1 @@
+"""What `minicnn exercise NAME` writes for a student to fill in: one file each."""
