@@ -14,6 +14,7 @@ _HOMES = {
                        "Softmax", "Dropout"],
     "minicnn.parameter": ["Parameter"],
     "minicnn.optimizers": ["Adam", "SGD"],
+    "minicnn.checks": ["gradcheck", "assert_gradients", "check_optimizer", "check_determinism"],
     "minicnn.losses": ["BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError"],
     "minicnn.training": ["History", "Callback", "EarlyStopping", "LearningRateSchedule", "Checkpoint", "CSVHistory"],
     "minicnn.kernels.threads": ["set_thread_count", "thread_count"],

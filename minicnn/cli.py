@@ -1,4 +1,5 @@
-"""The command line: `minicnn train`, `evaluate`, `predict`, `summary`, `trace`, `exercise`, `data`, `warmup`, `doctor`.
+"""The command line: `minicnn train`, `evaluate`, `predict`, `summary`, `trace`, `gradcheck`, `exercise`, `data`, `warmup`,
+`doctor`.
 
 Thin: each command reads its options, calls the room that does the work, and prints. Rooms are imported inside the
 commands, so that --help answers at once. Results go to stdout, progress and errors to stderr.
@@ -13,7 +14,7 @@ import warnings
 
 from minicnn import __version__, interrupts
 from minicnn.errors import (CheckpointError, MiniCNNError, MissingExtraError, RunLockedError, WeightsError, printable)
-from minicnn.teaching import exercise_command, trace_command
+from minicnn.teaching import exercise_command, gradcheck_command, trace_command
 
 __all__ = ["main"]
 
@@ -227,6 +228,9 @@ def _parser():
     trace = _command(commands, "trace", trace_command.run, "explain a network on real numbers, layer by layer",
                      trace_command.EXAMPLES, NOT_A_DEVICE)
     trace_command.add_options(trace)
+    gradcheck = _command(commands, "gradcheck", gradcheck_command.run, "compare gradients with differences",
+                         gradcheck_command.EXAMPLES)
+    gradcheck_command.add_options(gradcheck)
     exercise = _command(commands, "exercise", exercise_command.run, "write an exercise and its tests into a folder",
                         exercise_command.EXAMPLES)
     exercise_command.add_options(exercise)

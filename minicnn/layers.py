@@ -94,6 +94,10 @@ class Layer:
         """Return dx, and overwrite the gradients of the parameters; override."""
         raise NotImplementedError
 
+    def choices(self):
+        """Return the masks and switches that the last forward took; a check asks whether a step changes them."""
+        return ()
+
     def flops(self):
         """Return the floating-point operations of one sample's forward pass."""
         return _size(self.output_shape)
@@ -242,6 +246,9 @@ class MaxPool2D(_Pool2D):
         self.ops.max_pool2d_gradient(dy, switches, self.input_shape[:2], self.pool_size, self.strides, self.pads, dx)
         return dx
 
+    def choices(self):
+        return self._cache[0],
+
 
 class AveragePool2D(_Pool2D):
     """Take the mean of each window and channel, over the pixels inside the image (reference.average_pool2d).
@@ -360,6 +367,9 @@ class ReLU(_Activation):
     """max(x, 0), element by element; the gradient at 0 is 0 (reference.relu)."""
 
     operation = "relu"
+
+    def choices(self):
+        return self._cache[0] > 0,
 
 
 class Sigmoid(_Activation):

@@ -111,6 +111,10 @@ class Network:
                 if layer is not self.layers[self._first]:
                     dy = _checked_input_gradient(layer, dy, (N, *input_shape))
 
+    def steps(self, depth=None):
+        """Return what runs the first `depth` layers, in order: steps of one layer or several (steps.py)."""
+        return [step for step, *_ in self._steps_to(depth)]
+
     def _steps_to(self, depth):
         """Return the steps that layers 0 .. depth-1 make; where depth cuts a fused step, its layers one at a time."""
         if depth is None:

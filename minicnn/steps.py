@@ -27,6 +27,10 @@ class LayerStep:
         self.layers = [layer]
         self.forward, self.backward = layer.forward, layer.backward
 
+    def choices(self):
+        """Return the masks and switches that the last forward took; a layer of the user's own need not tell."""
+        return getattr(self.layers[0], "choices", tuple)()
+
 
 class _Fused:
     """Base of the fused steps: the layers, the engine's operations, and buffers that are allocated once."""
@@ -64,6 +68,10 @@ class _Fused:
 
     def _input_gradient(self, x):
         return self._buffer("dx", x.shape) if self._weights.needs_input_gradient else None
+
+    def choices(self):
+        """Return the mask of ReLU in the last forward."""
+        return self._cache[1] > 0,
 
     def _gradients(self, dx):
         w, b = self._weights.parameters
@@ -149,6 +157,11 @@ class ConvReLUPool(ConvReLU):
             return False
         pool = layers[1] if isinstance(layers[1], MaxPool2D) else layers[2]
         return pool.pool_size == pool.strides == (2, 2) and pool.pads == (0, 0, 0, 0)
+
+    def choices(self):
+        """Return the mask of ReLU in the last forward, and the switches where it lets a gradient through."""
+        _, y, switches, _ = self._cache
+        return y > 0, np.where(y > 0, switches, np.uint8(0))
 
     def _outputs(self, x):
         y = self._output(x)

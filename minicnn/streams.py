@@ -25,6 +25,7 @@ class Stream(IntEnum):
     SPLIT = 3
     DROPOUT = 4
     PHANTOM = 5
+    CHECK = 6
 
 
 def check_seed(seed):

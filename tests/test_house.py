@@ -13,18 +13,18 @@ FLOORS = {
     1: "reference kernels arrays buffers files progress interrupts",
     2: "engines parameter initializers losses streams",
     3: "layers optimizers",
-    4: "steps network weights",
+    4: "steps network weights checks",
     5: "training callbacks checkpoint metrics data figures",
     6: "model networks",
-    7: "runs experiment doctor warmup report teaching cli __main__",
+    7: "runs experiment doctor warmup report teaching evaluation cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 KERNELS = [path for path in FILES if path.parent.name == "kernels"]
 # One evening: the reading order of CONTRIBUTING.md, with the three rooms of the kernels that it names. The other kernels
-# compute what reference.py says, and are a second evening.
+# compute what reference.py says, and are a second evening; so are the checks.
 EVENING = [path for path in FILES if (FLOOR[path.relative_to(ROOT).parts[0].removesuffix(".py")] <= 4
-           or path.stem in ("training", "model", "networks"))
+           or path.stem in ("training", "model", "networks")) and path.parent.name != "checks"
            and (path not in KERNELS or path.stem in ("simd", "tiles", "blocks"))]
 
 
@@ -89,7 +89,7 @@ def test_no_file_needs_itself():
 MODULES = {"pickle", "marshal", "shelve", "subprocess", "socket", "urllib", "http", "random", "ctypes", "runpy", "code"}
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 # Modules imported by a name that is computed, from tables of our own.
-LATE = {"__init__", "doctor"}
+LATE = {"__init__", "doctor", "gradcheck_command"}       # the last: minicnn gradcheck MODULE:LAYER, the user's own code
 
 
 def forbidden(tree, stem):
@@ -155,7 +155,8 @@ def test_the_evening_is_one_evening():
 def test_the_public_names():
     assert minicnn.__all__ == [
         "__version__", "Sequential", "cov19net", "Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense",
-        "ReLU", "Sigmoid", "Tanh", "Softmax", "Dropout", "Parameter", "Adam", "SGD", "BinaryCrossentropy",
+        "ReLU", "Sigmoid", "Tanh", "Softmax", "Dropout", "Parameter", "Adam", "SGD", "gradcheck", "assert_gradients",
+        "check_optimizer", "check_determinism", "BinaryCrossentropy",
         "CategoricalCrossentropy", "MeanSquaredError", "History", "Callback", "EarlyStopping", "LearningRateSchedule",
         "Checkpoint", "CSVHistory", "set_thread_count", "thread_count", "MiniCNNError", "ShapeError", "InputError",
         "DTypeError", "ImageError", "ManifestError", "WeightsError", "CheckpointError", "NonFiniteError",

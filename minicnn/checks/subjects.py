@@ -1,0 +1,208 @@
+"""What may be checked, made into a problem: layers, pairs of functions, losses, models; inputs in general position.
+
+Parameters are moved off their initial values while a check runs: biases of 0 and factors of 1 hide mistakes.
+"""
+
+import copy
+from contextlib import contextmanager
+
+import numpy as np
+
+from minicnn.arrays import as_array
+from minicnn.checks.problems import LossProblem, NetworkProblem, StepProblem, drawn, targets_for
+from minicnn.engines import default_engine, get_engine
+from minicnn.errors import DTypeError, InputError, MiniCNNError, ShapeError
+from minicnn.layers import LAYERS, Layer
+from minicnn.losses import get_loss
+from minicnn.network import Network
+from minicnn.shapes import positive_int
+from minicnn.steps import LayerStep
+from minicnn.streams import normals, uniforms
+
+__all__ = ["as_network", "layer_problem", "loss_problem", "network_problem"]
+
+
+def as_network(subject):
+    """Return the Network that `subject` is or holds, or None."""
+    subject = getattr(subject, "network", subject)
+    return subject if isinstance(subject, Network) else None
+
+
+@contextmanager
+def layer_problem(subject, shape, x, engine, seed, dtype):
+    """Yield the StepProblem of a layer or of a pair of functions; the layer's parameters are put back afterwards."""
+    layer = _checked_layer(subject)
+    name = getattr(layer, "name", None) or type(layer).__name__
+    x, shape = _inputs(name, shape, x, seed, dtype, normals)
+    built, layer = layer, _twin(layer) if type(layer) in LAYERS.values() else layer
+    if isinstance(layer, Layer):
+        layer.configure(dtype, engine or default_engine(), seed)
+    output_shape = _call(name, "build", layer.build, shape[1:])
+    if layer is not built and built.input_shape == layer.input_shape:
+        for mine, theirs in zip(layer.parameters, built.parameters, strict=True):
+            mine.value[...] = theirs.value
+    parameters = list(getattr(layer, "parameters", ()))
+    _as_dtype(name, parameters, dtype)
+    kept = [parameter.value.copy() for parameter in parameters]
+    if isinstance(layer, Layer):
+        layer.training, layer.needs_input_gradient = True, True
+    else:
+        output_shape = _promised(name, output_shape)
+    for number, parameter in enumerate(parameters):
+        parameter.value += (0.3 * drawn(normals, seed, 30 + number, parameter.value.shape)).astype(dtype)
+    try:
+        y_shape = (shape[0], *output_shape) if output_shape is not None else \
+            np.shape(_call(name, "forward", layer.forward, x.copy()))
+        dy = drawn(normals, seed, 2, y_shape).astype(dtype)
+        yield StepProblem(LayerStep(layer), x, dy, name=name)
+    finally:
+        for parameter, value in zip(parameters, kept):
+            parameter.value[...] = value
+        if isinstance(layer, Layer):
+            layer.training = False
+
+
+def loss_problem(loss, shape, z, t, engine, seed, dtype):
+    """Return the LossProblem of a loss on logits of `shape`."""
+    name = getattr(loss, "name", type(loss).__name__)
+    z, shape = _inputs(name, shape, z, seed, dtype, normals, "z")
+    t = targets_for(loss, shape, seed) if t is None else t
+    t = as_array(t, name, "t", dtype)
+    if hasattr(loss, "check_targets"):
+        loss.check_targets(t, shape)
+    return LossProblem(loss, get_engine(engine or default_engine()), z, t)
+
+
+@contextmanager
+def network_problem(subject, network, shape, x, t, loss, seed, dtype):
+    """Yield the NetworkProblem of a model; its parameters are put back afterwards, to the bit."""
+    if not network.parameters:
+        raise InputError("gradcheck: this network has no parameters, so training asks for no gradient. "
+                         "Check its layers one at a time.")
+    if network.dtype != dtype:
+        network = _copy(network, dtype)
+    head = type(network.layers[-1]).__name__
+    loss = get_loss(loss or getattr(subject, "loss", None) or _loss_for(head, network.output_shape))
+    if loss.head not in (None, head):
+        raise InputError(f"gradcheck: loss {loss.name!r} needs {loss.head}() as the last layer, got {head}.")
+    shape = (2, *network.input_shape) if shape is None and x is None else shape
+    x, shape = _inputs("gradcheck", shape, x, seed, dtype, uniforms)
+    t_shape = (shape[0], *network.output_shape)
+    t = as_array(targets_for(loss, t_shape, seed) if t is None else t, "gradcheck", "t", dtype)
+    loss.check_targets(t, t_shape)
+    kept = [parameter.value.copy() for parameter in network.parameters]
+    for number, parameter in enumerate(network.parameters):
+        if not parameter.value.any():
+            parameter.value[...] = 0.05 * drawn(normals, seed, 30 + number, parameter.value.shape)
+    try:
+        yield NetworkProblem(network, loss, x, t)
+    finally:
+        for parameter, value in zip(network.parameters, kept):
+            parameter.value[...] = value
+
+
+def _loss_for(head, output_shape):
+    if head == "Softmax" and len(output_shape) == 1:
+        return "categorical_crossentropy"
+    return "binary_crossentropy" if head == "Sigmoid" else "mean_squared_error"
+
+
+class _Functions:
+    """A pair of functions as a layer."""
+
+    def __init__(self, forward, backward):
+        self.name = getattr(forward, "__name__", None) or type(forward).__name__
+        self._forward, self._backward = forward, backward
+
+    def build(self, input_shape):
+        """Promise nothing: a function tells the shape of its output when it is called."""
+        return None
+
+    def forward(self, x):
+        self._x = x
+        return self._forward(x)
+
+    def backward(self, dy):
+        return self._backward(self._x, dy)
+
+
+def _checked_layer(subject):
+    if isinstance(subject, (tuple, list)):
+        if len(subject) != 2 or not all(callable(function) for function in subject):
+            raise InputError("gradcheck: expected a pair of functions, (x) -> y and (x, dy) -> dx, "
+                             f"got {subject!r}.")
+        return _Functions(*subject)
+    if isinstance(subject, type):
+        raise InputError(f"gradcheck: {subject.__name__} is a class; make a layer of it: "
+                         f"gradcheck({subject.__name__}(...), shape=...).")
+    missing = [verb for verb in ("build", "forward", "backward") if not callable(getattr(subject, verb, None))]
+    if missing:
+        name = getattr(subject, "name", None) or type(subject).__name__
+        raise InputError(f"{name}: it has no {', no '.join(missing)}. A layer needs build(input_shape), forward(x) and "
+                         "backward(dy); a function is checked with its gradient, gradcheck((f, df), shape=...).")
+    return subject
+
+
+def _inputs(name, shape, x, seed, dtype, law, argument="x"):
+    """Return (x, its shape): what was given, as a copy, or drawn."""
+    if x is not None:
+        x = as_array(x, name, argument, dtype).copy()
+        return x, x.shape
+    if not isinstance(shape, (tuple, list)) or len(shape) < 1:
+        raise InputError(f"{name}: shape must be that of a whole batch, such as (2, 5, 5, 3), got {shape!r}.")
+    shape = tuple(positive_int(size, name, "shape") for size in shape)
+    return drawn(law, seed, 1, shape).astype(dtype), shape
+
+
+def _call(name, verb, function, *arguments):
+    try:
+        return function(*arguments)
+    except MiniCNNError:
+        raise
+    except Exception as error:          # anything may come out of a user's layer
+        raise InputError(f"{name}: {verb} raised {type(error).__name__}: {error}") from error
+
+
+def _promised(name, shape):
+    if shape is None or (isinstance(shape, tuple) and all(isinstance(size, (int, np.integer)) for size in shape)):
+        return shape
+    raise ShapeError(f"{name}: build must return the output shape without N, a tuple of whole numbers, got {shape!r}.")
+
+
+def _as_dtype(name, parameters, dtype):
+    """Let the parameters of a user's layer be of the check's dtype."""
+    for parameter in parameters:
+        if getattr(getattr(parameter, "value", None), "dtype", None) not in (np.float32, np.float64):
+            raise DTypeError(f"{name}: parameter {getattr(parameter, 'name', parameter)!r} must hold an array of "
+                             f"float32 or float64 in .value, got {getattr(parameter, 'value', parameter)!r}.")
+        if parameter.value.dtype != dtype:
+            parameter.value, parameter.grad = parameter.value.astype(dtype), np.zeros(parameter.value.shape, dtype)
+
+
+def _twin(layer):
+    """Return a new layer of ours with the same arguments."""
+    twin = type(layer)(**{field: getattr(layer, field) for field in layer.fields}, name=layer.name)
+    twin.training = layer.training
+    return twin
+
+
+def _copy(network, dtype):
+    """Return a network of equal layers and weights in another dtype; the given one stays as it is."""
+    layers = []
+    for layer in network.layers:
+        if type(layer) in LAYERS.values():
+            layers.append(_twin(layer))
+        else:
+            try:
+                layers.append(copy.deepcopy(layer))
+            except Exception as error:
+                raise InputError(f"gradcheck: layer {layer.name!r} cannot be copied to be checked in {dtype} "
+                                 f"({type(error).__name__}: {error}). Make the model with dtype='float64'.") from None
+    seed = next((layer.seed for layer in network.layers if isinstance(layer, Layer)), 0)
+    twin = Network(layers, network.input_shape, seed, dtype, network.engine)
+    for layer in twin.layers:
+        if type(layer) not in LAYERS.values():
+            _as_dtype(layer.name, getattr(layer, "parameters", ()), dtype)
+    for mine, theirs in zip(twin.parameters, network.parameters, strict=True):
+        mine.value[...] = theirs.value
+    return twin

@@ -1,0 +1,76 @@
+"""Random networks that are right: 2 to 6 layers of all kinds, on either engine; every third on images full of ties."""
+
+import numpy as np
+
+from minicnn import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential, ShapeError, Sigmoid,
+                     Softmax, Tanh)
+from minicnn.engines import ENGINES
+
+__all__ = ["random_case", "flat_images"]
+
+
+def random_case(number):
+    """Return (model in float64, x): the same for the same number."""
+    rng = np.random.default_rng([5, number])
+    while True:
+        layers, shape = _layers(rng), (int(rng.integers(3, 8)), int(rng.integers(3, 8)), int(rng.integers(1, 4)))
+        try:
+            model = Sequential(layers, shape, seed=number, dtype="float64", engine=ENGINES[number % 2])
+        except ShapeError:
+            continue            # an image too small for its windows
+        if any(layer.parameters for layer in model.layers) and sum(w.size for w in model.get_weights()) <= 250:
+            break
+    x = rng.random((int(rng.integers(2, 4)), *shape))
+    if number % 3 == 0:
+        x = flat_images(rng, x)
+        # Weights in sixteenths: sums come out equal, or exactly 0.
+        model.set_weights([np.round(16 * (w + (w == 0) * rng.normal(0, 0.3, w.shape))) / 16
+                           for w in model.get_weights()])
+    return model, x
+
+
+def flat_images(rng, x):
+    """Return images with black borders, constant patches, and numbers in quarters that tie."""
+    x = np.round(4 * x) / 4
+    x[:, :1], x[:, :, -1:] = 0, 0
+    row, column = (int(rng.integers(0, size)) for size in x.shape[1:3])
+    x[:, row:row + 3, column:column + 3] = rng.integers(0, 5) / 4
+    return x
+
+
+def _layers(rng):
+    """Return layers of which the last may be a loss's head."""
+    count = int(rng.integers(2, 7))
+    layers = []
+    while len(layers) < count:
+        if any(isinstance(layer, Flatten) for layer in layers):
+            layers.append(rng.choice([_dense, _activation])(rng))
+        else:
+            layers.append(rng.choice([_convolution, _pooling, _activation, lambda rng: Flatten()])(rng))
+    if any(isinstance(layer, Flatten) for layer in layers) and rng.random() < 0.6:
+        layers[-1:] = [Dense(int(rng.integers(1, 4))), rng.choice([Sigmoid, Softmax])()]
+    return layers
+
+
+def _padding(rng):
+    return str(rng.choice(["valid", "same"]))
+
+
+def _convolution(rng):
+    return Conv2D(int(rng.integers(1, 4)), tuple(int(k) for k in rng.integers(1, 4, 2)),
+                  strides=tuple(int(s) for s in rng.integers(1, 3, 2)), padding=_padding(rng))
+
+
+def _pooling(rng):
+    kind = MaxPool2D if rng.random() < 0.7 else AveragePool2D
+    return kind(2) if rng.random() < 0.5 else kind(int(rng.integers(2, 4)), strides=int(rng.integers(1, 3)),
+                                                   padding=_padding(rng))
+
+
+def _dense(rng):
+    return Dense(int(rng.integers(1, 6)))
+
+
+def _activation(rng):
+    kind = rng.choice([ReLU, ReLU, ReLU, Sigmoid, Tanh, Softmax, Dropout])
+    return kind(0.3) if kind is Dropout else kind()
