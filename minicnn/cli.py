@@ -14,6 +14,7 @@ import warnings
 
 from minicnn import __version__, interrupts
 from minicnn.errors import (CheckpointError, MiniCNNError, MissingExtraError, RunLockedError, WeightsError, printable)
+from minicnn.evaluation import explain_command
 from minicnn.teaching import exercise_command, gradcheck_command, trace_command
 
 __all__ = ["main"]
@@ -162,7 +163,8 @@ def _predict(options):
         return
     width = max(len(printable(row["path"])) for row in rows)
     for row in rows:
-        print(f"{printable(row['path']):{width}}  {printable(row['prediction'])}  {row['probability']:.4f}")
+        print(f"{printable(row['path']):{width}}  {printable(row['prediction'])}  {row['probability']:.4f}"
+              + (f"  WARNING: {row['warning']}" if row["warning"] else ""))
 
 
 def _summary(options):
@@ -234,6 +236,9 @@ def _parser():
     exercise = _command(commands, "exercise", exercise_command.run, "write an exercise and its tests into a folder",
                         exercise_command.EXAMPLES)
     exercise_command.add_options(exercise)
+    explain = _command(commands, "explain", explain_command.run, "show where in a picture an answer comes from",
+                       explain_command.EXAMPLES, NOT_A_DEVICE)
+    explain_command.add_options(explain)
     _data_options(commands)
     warmup = _command(commands, "warmup", _warmup, "compile ahead what training and prediction need", """examples:
   minicnn warmup                    for COV-19Net in float32; later commands then start at once

@@ -211,17 +211,24 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
 
 
 def predict(run, files, csv=None, expect=None):
-    """Return [{"path", "prediction", "probability"}] for image files, in order; write them to a CSV if asked.
+    """Return [{"path", "prediction", "probability", "warning"}] for image files, in order; write them to a CSV if asked.
 
-    The probability is that of the positive class with two classes, of the predicted one with more.
+    The probability is that of the positive class with two classes, of the predicted one with more. The warning says in
+    what a picture is unlike those the network was trained on; it is "" where nothing was noticed.
     """
+    from minicnn.evaluation.familiarity import of_run
+
     model = load_model(run, expect)
     if len(model.output_shape) != 1:
         raise InputError(f"{printable(run)}: this network does not classify: its outputs have the shape "
                          f"{model.output_shape}.")
     classes = model.classes or [str(number) for number in range(max(2, *model.output_shape))]
     outputs = model.predict([str(file) for file in files])
-    rows = [{"path": str(path), **answer} for path, answer in zip(files, _answers(outputs, classes))]
+    known = of_run(run)
+    warned = [["not checked: what is known of the training images is in a run folder"]] * len(files) if known is None \
+        else known.warnings(model, [str(file) for file in files])
+    rows = [{"path": str(path), **answer, "warning": "; ".join(sentences)}
+            for path, answer, sentences in zip(files, _answers(outputs, classes), warned)]
     if csv is not None:
         write_whole(csv, csv_text(rows).encode("utf-8", "surrogateescape"))
     return rows
@@ -360,6 +367,7 @@ def _fit_and_judge(run, plan, sources, progress, resume):
               workers=1 if plan.workers is None else plan.workers)
     history = model.history
     model = Sequential.load(_judged(run.path, plan))
+    _keep_familiarity(run, model, sources)
     result = Result(run.path, {}, plan.protocol)
     outputs = {}
     for name, source in sources.items():
@@ -374,6 +382,15 @@ def _fit_and_judge(run, plan, sources, progress, resume):
         result.notes.append(f"\nNo pictures: {error}")
     run.write_json("metrics.json", result.metrics)
     return result
+
+
+def _keep_familiarity(run, model, sources):
+    """Keep what `predict` tells pictures unlike the training images by: no image, see evaluation/familiarity.py."""
+    from minicnn.evaluation.familiarity import FILE, Familiarity
+
+    files, root = sources["training"].files
+    Familiarity.fit(model, sources["training"], sources["validation"], list(dict.fromkeys(files)),
+                    root).save(run.path / FILE)
 
 
 def _judged(folder, plan):

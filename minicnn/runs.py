@@ -5,6 +5,7 @@
     last.safetensors   the newest state              predictions.csv   each image with its probability
     previous.safetensors, best.safetensors           *.png             curves, ROC, confusion matrix, samples
     environment.json   versions                      run.lock          held while a run is going on
+    familiarity.safetensors   what the training images looked like, in numbers: predict warns of others
 
 A folder with a config.json holds a run that has begun, one with a metrics.json a run that is finished.
 """

@@ -45,7 +45,7 @@ def finished(collection, tmp_path_factory):
 
 def test_train_leaves_a_whole_run_folder(finished):
     assert sorted(os.listdir(finished)) == sorted([
-        "config.json", "split.csv", "history.csv", "last.safetensors", "previous.safetensors", "best.safetensors",
+        "config.json", "familiarity.safetensors", "split.csv", "history.csv", "last.safetensors", "previous.safetensors", "best.safetensors",
         "predictions.csv", "metrics.json", "curves.png", "roc.png", "confusion.png", "samples.png", "environment.json"])
     metrics = json.loads((finished / "metrics.json").read_text())
     assert list(metrics) == ["training", "validation", "test"]

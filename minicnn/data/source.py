@@ -109,6 +109,15 @@ class ImageSource:
         return self._names if self._manifest is None else self._manifest.names
 
     @property
+    def files(self):
+        """(paths of the pictures' files, the folder they must not lead out of or None); no paths for those in memory."""
+        if not isinstance(self._pixels, PixelCache):
+            return [], None
+        if self._manifest is None:
+            return self._names, None
+        return list(self._manifest.paths), os.path.realpath(self._manifest.root) if self._manifest.inside else None
+
+    @property
     def digests(self):
         """SHA-256 of each file: ndarray, shape (N, 32), uint8."""
         return self._pixels.file_digests
