@@ -12,6 +12,7 @@ weights.py says how that becomes bytes. There is no time, host or path among it:
 
 import json
 import math
+import re
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 
@@ -104,6 +105,7 @@ class Content:
     optimizer, loss : a new optimizer without its arrays, and the loss's name; or both None
     position : Position or None
     stop, states : whether a callback has ended training, and what each remembers (callbacks.py)
+    split : str or None; the SHA-256 of which image was in which part
     """
 
     name: str
@@ -117,6 +119,7 @@ class Content:
     position: Position | None
     stop: bool
     states: list
+    split: str | None = None
 
     def layers(self):
         """Return new layers, after checking that the file holds arrays of the shapes they imply."""
@@ -165,7 +168,8 @@ class Content:
         here = json.loads(json.dumps(architecture_of(model)))
         parts = {name: (self.architecture[name], here[name]) for name in here}
         parts |= {"loss": (self.loss, model.loss.name), "optimizer": (_rule(self.optimizer), _rule(model.optimizer)),
-                  "classes": (self.classes, model.classes), "preprocessing": (self.preprocessing, model.preprocessing)}
+                  "classes": (self.classes, model.classes), "preprocessing": (self.preprocessing, model.preprocessing),
+                  "division into parts": (self.split, model.split_digest)}
         trained = self.tensors.get("training_images")
         parts["training images"] = (trained if trained is None else trained.tobytes(),
                                     digests if digests is None else digests.tobytes())
@@ -211,6 +215,8 @@ def save(path, model, stop=False, states=()):
         tensors["training_images"] = model.training_digests
     if model.position is not None:
         content["position"] = asdict(model.position)
+    if model.split_digest is not None:
+        content["split"] = model.split_digest
     if stop or states:
         plain = []
         for i, (name, state) in enumerate(states):
@@ -235,14 +241,15 @@ def read(path, expect=None):
         content = {key: json.loads(text, parse_constant=_no_constant)
                    for key, text in metadata.items() if key != "format"}
         _check_names("the file", content, ["architecture", "history", "classes", "preprocessing"],
-                     ["loss", "optimizer", "position", "callbacks"])
+                     ["loss", "optimizer", "position", "callbacks", "split"])
         stop, states = _states(content.get("callbacks", {"stop": False, "states": []}), tensors)
         preprocessing, position = content["preprocessing"], content.get("position")
         return Content(name, tensors, _architecture(content["architecture"]), _history(content["history"]),
                        _classes(content["classes"]),
                        None if preprocessing is None else Preprocessing.from_dict(preprocessing),
                        *_training(content.get("optimizer"), content.get("loss")),
-                       None if position is None else Position.from_dict(position), stop, states)
+                       None if position is None else Position.from_dict(position), stop, states,
+                       _split(content.get("split")))
 
 
 @contextmanager
@@ -272,6 +279,12 @@ def _check_array(tensors, key, shape, dtype, name):
                            "Is it a file of another network?")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise WeightsError(f"{name}: {key} holds NaN or infinity.")
+
+
+def _split(digest):
+    if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+        raise InputError(f"split: expected a SHA-256, got {printable(digest)[:80]!r}.")
+    return digest
 
 
 def _check_names(owner, values, needed, allowed=()):

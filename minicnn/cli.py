@@ -13,8 +13,9 @@ import sys
 import warnings
 
 from minicnn import __version__, interrupts
+from minicnn.data import import_command
 from minicnn.errors import (CheckpointError, MiniCNNError, MissingExtraError, RunLockedError, WeightsError, printable)
-from minicnn.evaluation import explain_command
+from minicnn.evaluation import audit_command, explain_command
 from minicnn.teaching import exercise_command, gradcheck_command, trace_command
 
 __all__ = ["main"]
@@ -146,7 +147,8 @@ def _evaluate(options):
     from minicnn import experiment
     result = experiment.evaluate(options.run_folder, data=options.data, report=options.report, columns=options.columns,
                                  workers=options.workers, allow_outside_root=options.allow_outside_root,
-                                 expect=options.expect_sha256, progress=not options.quiet)
+                                 expect=options.expect_sha256, allow_training_images=options.allow_training_images,
+                                 progress=not options.quiet)
     if options.json:
         print(json.dumps(result.metrics, allow_nan=False))
     else:
@@ -326,6 +328,8 @@ def _evaluate_options(commands):
     evaluate.add_argument("run_folder", metavar="RUN", help="a run folder, or a .safetensors file")
     _source_options(evaluate)
     _digest_option(evaluate)
+    evaluate.add_argument("--allow-training-images", action="store_true",
+                          help="measure on images that the network was trained on too, and say so")
     evaluate.add_argument("--report", metavar="FILE.html", help="write a self-contained page")
     evaluate.add_argument("--threads", type=_whole(1, 256), metavar="N", help="threads that compute")
     _output_options(evaluate)
@@ -362,6 +366,14 @@ def _data_options(commands):
     split.add_argument("--classes", type=_classes, metavar="NEGATIVE,POSITIVE[,...]", help="labels in order")
     split.add_argument("--out", metavar="FILE.csv", help="write a manifest with a split column")
     split.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    audit = _command(parts, "audit", audit_command.run, "look for what makes figures on a collection untrue",
+                     audit_command.EXAMPLES)
+    _source_options(audit, required=True)
+    audit.add_argument("--classes", type=_classes, metavar="NEGATIVE,POSITIVE[,...]", help="labels in order")
+    audit_command.add_options(audit)
+    importing = _command(parts, "import", import_command.run, "write the manifest of a public collection, as unpacked",
+                         import_command.EXAMPLES)
+    import_command.add_options(importing)
 
 
 def _output_options(command):

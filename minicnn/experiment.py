@@ -19,6 +19,7 @@ from minicnn.data.augmentation import Augmentation
 from minicnn.data.manifest import Manifest, csv_text
 from minicnn.data.images import Preprocessing
 from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError, printable
+from minicnn.evaluation.leaks import check_unseen, count_look, looks, looks_sentence, split_digest
 from minicnn.files import write_whole
 from minicnn.model import Sequential
 from minicnn.networks import cov19net
@@ -171,7 +172,7 @@ def how_to_resume(folder):
 
 
 def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outside_root=False, expect=None,
-             progress=True):
+             allow_training_images=False, progress=True):
     """Measure a trained network: on the images of `data`, or, without, repeat what its run measured.
 
     Parameters
@@ -180,6 +181,12 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
     data : folder of class folders or CSV, optional
     report : file name of an HTML page to write, optional
     expect : SHA-256 of the weights file, optional; another file is refused
+    allow_training_images : bool; measure on images that the network was trained on too, and say so
+
+    Raises
+    ------
+    InputError
+        the network was trained on some of the images, or the run is not finished
 
     Returns
     -------
@@ -196,15 +203,14 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
                              "what to measure with --data.")
         result = Result(run, _metrics_of(folder), plan.protocol,
                         [path for name in _PICTURES if (path := run / name).exists()])
+        if "test" in result.metrics:
+            result.notes.append(looks_sentence(count_look(run)))
     else:
         model = load_model(run, expect)
         manifest = Manifest.read(data, classes=model.classes, columns=columns, allow_outside_root=allow_outside_root)
         source = manifest.open(model.preprocessing, workers=workers, progress=progress)
-        result = Result(run, {"evaluation": model.evaluate(source)})
-        known = _seen_in_training(model, source)
-        if known:
-            result.notes.append(f"\n{known} of these {len(source)} images were among those the network was trained on: "
-                                "on them the figures say nothing.")
+        seen = check_unseen(model, source, allow_training_images)
+        result = Result(run, {"evaluation": model.evaluate(source)}, notes=[] if seen is None else ["", seen])
     if report is not None:
         _write_page(report, result, run)
     return result
@@ -362,6 +368,7 @@ def _fresh_model(plan, classes):
 def _fit_and_judge(run, plan, sources, progress, resume):
     """Train what is left of the plan, then measure the judged model on every part, and write and draw the results."""
     model = _fresh_model(plan, sources["training"].classes)
+    model.split_digest = split_digest(sources)
     model.fit(sources["training"], validation=sources["validation"], epochs=plan.epochs, batch_size=plan.batch_size,
               steps_per_epoch=plan.steps_per_epoch, run=run.path, resume=resume, progress=progress,
               workers=1 if plan.workers is None else plan.workers)
@@ -369,6 +376,8 @@ def _fit_and_judge(run, plan, sources, progress, resume):
     model = Sequential.load(_judged(run.path, plan))
     _keep_familiarity(run, model, sources)
     result = Result(run.path, {}, plan.protocol)
+    if "test" in sources and not looks(run.path):       # once: after an interruption it is the same look
+        count_look(run)
     outputs = {}
     for name, source in sources.items():
         result.metrics[name], outputs[name] = model.evaluate(source), model.predict(source)
@@ -430,14 +439,6 @@ def _draw(folder, model, history, sources, outputs):
     figures.sample_grid(source.batch(chosen), source.labels[chosen], predicted[chosen], p[chosen], classes,
                         folder / "samples.png")
     return [folder / name for name in _PICTURES if (folder / name).exists()]
-
-
-def _seen_in_training(model, source):
-    """Return how many images of a source the model was trained on, by the SHA-256 of their files."""
-    if model.training_digests is None or source.digests is None:
-        return 0
-    trained = {row.tobytes() for row in model.training_digests}
-    return sum(row.tobytes() in trained for row in source.digests)
 
 
 def _write_page(path, result, run):

@@ -38,6 +38,7 @@ class Sequential:
     Attributes
     ----------
     history : list of dict, one an epoch
+    split_digest : str, the SHA-256 of which image was in which part, or None (evaluation/leaks.py)
     position : Position (checkpoint.py) in the middle of an epoch whose training was interrupted, else None
 
     Raises
@@ -74,7 +75,7 @@ class Sequential:
         self.preprocessing = None
         self.optimizer = self.loss = None
         self.history = []
-        self.training_digests = self.position = None
+        self.training_digests = self.split_digest = self.position = None
         self._trainer = None
         self._lock = threading.RLock()      # the layers' buffers serve one caller at a time
 
@@ -399,7 +400,7 @@ class Sequential:
                 self.optimizer.restore(*content.optimizer_arrays(self.network))
                 self.optimizer.state(self.network.parameters)
             self.history, self.position = content.history, content.position
-            self.training_digests = content.tensors.get("training_images")
+            self.training_digests, self.split_digest = content.tensors.get("training_images"), content.split
 
     def _take_parameters(self, tensors):
         with self._lock:

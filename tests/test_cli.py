@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,7 +47,8 @@ def finished(collection, tmp_path_factory):
 def test_train_leaves_a_whole_run_folder(finished):
     assert sorted(os.listdir(finished)) == sorted([
         "config.json", "familiarity.safetensors", "split.csv", "history.csv", "last.safetensors", "previous.safetensors", "best.safetensors",
-        "predictions.csv", "metrics.json", "curves.png", "roc.png", "confusion.png", "samples.png", "environment.json"])
+        "predictions.csv", "metrics.json", "curves.png", "roc.png", "confusion.png", "samples.png", "environment.json",
+        "looks.json"])
     metrics = json.loads((finished / "metrics.json").read_text())
     assert list(metrics) == ["training", "validation", "test"]
     for part in metrics.values():
@@ -61,6 +63,7 @@ def test_train_leaves_a_whole_run_folder(finished):
     assert len(rows_of(finished / "history.csv")) == 2
     model = Sequential.load(finished / "last.safetensors")
     assert model.classes == ("normal", "covid") and model.training_digests.shape[1] == 32
+    assert len(model.split_digest) == 64
     assert os.stat(finished).st_mode & 0o077 == 0
 
 
@@ -149,8 +152,11 @@ def test_evaluate_predict_and_report(collection, finished, tmp_path, capsys):
     assert main(["evaluate", str(finished), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((finished / "metrics.json").read_text())
     page = tmp_path / "page.html"
-    assert main(["evaluate", str(finished), "--data", str(collection), "--report", str(page), "--quiet"]) == 0
-    assert "were among those the network was trained on" in capsys.readouterr().out
+    on_all = ["evaluate", str(finished), "--data", str(collection), "--report", str(page), "--quiet"]
+    assert main(on_all) == 3
+    assert "16 of these 24 images are among those that the network was trained on" in capsys.readouterr().err
+    assert main([*on_all, "--allow-training-images"]) == 0
+    assert "are among those that the network was trained on: on them the figures say nothing." in capsys.readouterr().out
     assert "<script" not in page.read_text() and "medical device" in page.read_text()
     files = [str(collection.parent / "images" / name) for name in sorted(os.listdir(collection.parent / "images"))[:3]]
     assert main(["predict", str(finished), *files, "--csv", str(tmp_path / "out.csv")]) == 0
@@ -169,6 +175,29 @@ def test_predict_takes_any_network_that_classifies(collection, tmp_path, capsys)
     Sequential([ReLU()], (64, 64, 3)).save(tmp_path / "map.safetensors")
     assert main(["predict", str(tmp_path / "map.safetensors"), image]) == 3
     assert "this network does not classify: its outputs have the shape (64, 64, 3)" in capsys.readouterr().err
+
+
+def test_each_look_at_the_test_part_is_counted(finished, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    before = json.loads((folder / "looks.json").read_text())["test"]
+    assert main(["evaluate", str(folder)]) == 0 and main(["evaluate", str(folder)]) == 0
+    assert f"has been looked at {before + 2} times. If anything was changed" in capsys.readouterr().out
+
+
+def test_a_model_file_with_a_strange_split_is_refused(finished, tmp_path, capsys):
+    model = Sequential.load(finished / "last.safetensors")
+    model.split_digest = "1b" * 20
+    model.save(tmp_path / "strange.safetensors")
+    assert main(["summary", str(tmp_path / "strange.safetensors")]) == 4
+    assert "split: expected a SHA-256, got '1b1b" in capsys.readouterr().err
+
+
+def test_audit_and_import_are_there(collection, tmp_path, capsys):
+    assert main(["data", "audit", str(collection), "--quiet"]) == 0
+    assert "No problem found. That is no proof" in capsys.readouterr().out
+    assert main(["data", "import", "cohen", str(tmp_path)]) == 3
+    assert "there is no metadata.csv in it" in capsys.readouterr().err
 
 
 def test_data_split_shows_and_writes_the_parts(collection, finished, tmp_path, capsys):
@@ -226,7 +255,7 @@ assert len(before) > 5
 for protocol in ("honest", "paper"):
     assert main(["train", "--data", data, "--out", folder + protocol, "--protocol", protocol, "--epochs", "1",
                  "--steps-per-epoch", "2", "--quiet"]) == 0
-    assert main(["evaluate", folder + protocol, "--data", data, "--quiet"]) == 0
+    assert main(["evaluate", folder + protocol, "--data", data, "--quiet", "--allow-training-images"]) == 0
     assert main(["predict", folder + protocol, image]) == 0
 assert compiled() == before, compiled() - before
 
@@ -256,7 +285,8 @@ def test_three_classes_train_from_folders(tmp_path, capsys):
         Image.fromarray(picture).save(folder / f"{i}.png")
     assert main(["train", "--data", str(tmp_path / "src"), "--out", str(tmp_path / "run"), *QUICK]) == 0
     assert Sequential.load(tmp_path / "run" / "last.safetensors").classes == ("a", "b", "c")
-    assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "src"), "--quiet"]) == 0
+    assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "src"), "--quiet",
+                 "--allow-training-images"]) == 0
 
 
 @pytest.mark.parametrize("arguments, code, sentence", [
@@ -391,7 +421,7 @@ def test_a_weights_file_can_be_told_by_its_digest(collection, finished, tmp_path
     image = str(next((collection.parent / "images").iterdir()))
     digest = hashlib.sha256((finished / "best.safetensors").read_bytes()).hexdigest()
     for command in (["predict", str(finished), image],
-                    ["evaluate", str(finished), "--data", str(collection), "--quiet"]):
+                    ["evaluate", str(finished), "--data", str(collection), "--quiet", "--allow-training-images"]):
         assert main([*command, "--expect-sha256", digest]) == 0
         assert main([*command, "--expect-sha256", "0" * 64]) == 4
         assert "not the file that was expected" in capsys.readouterr().err

@@ -16,6 +16,7 @@ import numpy as np
 
 from minicnn.data.augmentation import TECHNIQUES, Augmentation
 from minicnn.data.cache import MemoryPixels, PixelCache
+from minicnn.data.duplicates import clusters
 from minicnn.data.images import Preprocessing
 from minicnn.data.labels import PARTS, check_classes, encode_labels, encode_parts
 from minicnn.data.reading import read_csv, read_folder
@@ -190,7 +191,8 @@ class Manifest:
         """Divide by patient, stratified by label; return (training, validation, test), three manifests.
 
         A `split` column wins. Without one, an image without a patient id is on its own, and images that are the same
-        picture stay together: that is why they are prepared here (see `prepared`). No patient is on two sides.
+        picture stay together, saved again, altered or mirrored (duplicates.py): that is why they are prepared here (see
+        `prepared`). No patient is on two sides.
 
         Raises
         ------
@@ -200,7 +202,7 @@ class Manifest:
         whole = self
         if parts is None:
             whole = self.prepared(preprocessing, workers, progress)
-            group = groups(whole.patients, whole.pixels.pixel_digests)
+            group = groups(whole.patients, clusters(whole.pixels))
             parts = split_groups(group, whole.labels, (train, validation, test), seed, whole.classes)
         return tuple(whole.subset(parts == number) for number in range(3))
 

@@ -12,13 +12,14 @@ from minicnn.streams import Stream, check_seed, permutation
 __all__ = ["groups", "split_groups", "split_images"]
 
 
-def groups(patients, pixel_digests=None):
+def groups(patients, pictures=None):
     """Return the group number of each image.
 
     Parameters
     ----------
     patients : sequence of n str, "" (or None) where unknown
-    pixel_digests : ndarray, shape (n, 32), uint8, optional; images with equal ones join
+    pictures : ndarray, shape (n, bytes), uint8, optional; images with equal rows show the same picture, and join: digests
+        of the pixels, or `duplicates.clusters`
 
     Returns
     -------
@@ -35,7 +36,7 @@ def groups(patients, pixel_digests=None):
             i = parent[i]
         return i
 
-    for column in (patients, () if pixel_digests is None else map(bytes, pixel_digests)):
+    for column in (patients, () if pictures is None else map(bytes, pictures)):
         first = {}
         for i, key in enumerate(column):
             if key:

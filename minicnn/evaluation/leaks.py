@@ -1,0 +1,98 @@
+"""Has the network seen these images, and how often has anybody looked at the test part?
+
+Each look at a test part is a chance to choose by it, and a figure that was chosen by is no longer a test. Nobody can
+forbid looking; the run folder counts.
+"""
+
+import hashlib
+
+from minicnn.errors import CheckpointError, InputError, printable
+from minicnn.runs import RunFolder
+
+__all__ = ["split_digest", "check_unseen", "count_look", "looks", "looks_sentence"]
+
+_NAME = "looks.json"
+
+
+def split_digest(sources):
+    """Return the SHA-256, as 64 hex digits, of which image is in which part; the order of images plays no role.
+
+    Parameters
+    ----------
+    sources : dict from the name of a part to its source, with `digests` of the files
+
+    >>> from types import SimpleNamespace as Part
+    >>> a, b = bytes(32), bytes([1] * 32)
+    >>> split_digest({"training": Part(digests=[a, b])}) == split_digest({"training": Part(digests=[b, a])})
+    True
+    """
+    lines = sorted(f"{bytes(digest).hex()} {name}\n" for name, source in sources.items() for digest in source.digests)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def check_unseen(model, source, allowed=False):
+    """Return a sentence about images of `source` that the model was trained on, or None where there are none.
+
+    Raises
+    ------
+    InputError : there are, and that is not allowed
+    """
+    if model.training_digests is None or source.digests is None:
+        return None
+    trained = {row.tobytes() for row in model.training_digests}
+    seen = [name for name, digest in zip(source.names, source.digests) if digest.tobytes() in trained]
+    if not seen:
+        return None
+    said = f"{len(seen):,} of these {len(source):,} images are among those that the network was trained on"
+    if allowed:
+        return f"{said}: on them the figures say nothing."
+    raise InputError(f"{said}, the first is {printable(seen[0])}. Figures on them say nothing: leave them out. If it "
+                     "is meant, allow it: allow_training_images=True (--allow-training-images).")
+
+
+def looks(folder):
+    """Return {part: how often its figures were computed or shown} of a run folder; empty where nobody counted."""
+    run = RunFolder(folder)
+    if not (run.path / _NAME).exists():
+        return {}
+    counts = run.read_json(_NAME)
+    if not isinstance(counts, dict) or not all(name.isprintable() and type(count) is int and 0 < count < 2**53
+                                               for name, count in counts.items()):
+        raise InputError(f"{printable(run.path / _NAME)}: expected how often each part was looked at. Remove it to "
+                         "begin anew, and say so where you report the figures.")
+    return counts
+
+
+def count_look(run, part="test"):
+    """Count one more look at a part of a run; return how many there are now, or None where the folder takes no note.
+
+    Parameters
+    ----------
+    run : RunFolder that is locked by the caller, or the path of one that is not
+    """
+    if not isinstance(run, RunFolder):
+        try:
+            with RunFolder(run) as locked:
+                return count_look(locked, part)
+        except CheckpointError:     # read-only: to look is still allowed
+            return None
+    counts = looks(run.path)
+    counts[part] = counts.get(part, 0) + 1
+    run.write_json(_NAME, counts)
+    return counts[part]
+
+
+def looks_sentence(count, part="test"):
+    """Return what a number of looks means.
+
+    >>> looks_sentence(1)
+    'The test part has been looked at once.'
+    >>> looks_sentence(3)
+    'The test part has been looked at 3 times. If anything was changed in between, its figures are too good.'
+    """
+    if count is None:
+        return f"How often the {part} part was looked at is not known: the run folder cannot be written to."
+    if count == 1:
+        return f"The {part} part has been looked at once."
+    return (f"The {part} part has been looked at {count:,} times. If anything was changed in between, its figures are "
+            "too good.")

@@ -1,0 +1,260 @@
+"""Importers: small trees in the shape of the public collections become manifests that minicnn reads."""
+
+import argparse
+import csv
+import json
+
+import pytest
+from PIL import Image
+
+from minicnn.data import import_command
+from minicnn.data.importers import KINDS, import_collection
+from minicnn.data.manifest import Manifest
+from minicnn.data.views import view_kind
+from minicnn.errors import InputError, ManifestError
+
+
+def picture(path, shade=100):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), shade).save(path)
+
+
+def table(path, header, *rows):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def command(capsys, *arguments):
+    parser = argparse.ArgumentParser()
+    import_command.add_options(parser)
+    assert not import_command.run(parser.parse_args([str(argument) for argument in arguments]))
+    return capsys.readouterr().out
+
+
+# ---- The trees -------------------------------------------------------------------------------------------------------
+
+def cohen(folder):
+    for i in range(8):
+        picture(folder / "images" / f"{i}.png", i)
+    head = ["patientid", "offset", "sex", "age", "finding", "RT_PCR_positive", "view", "modality", "date", "location",
+            "folder", "filename", "license", "clinical_notes"]
+
+    def row(patient, finding, view, modality, name):
+        return [patient, 0, "M", 65, finding, "Y", view, modality, "2020", "Rome", "images", name, "CC0", "two\nlines"]
+
+    table(folder / "metadata.csv", head,
+          row(2, "Pneumonia/Viral/COVID-19", "PA", "X-ray", "0.png"), row(2, "COVID-19", "AP Supine", "X-ray", "1.png"),
+          row(3, "No Finding", "PA", "X-ray", "2.png"), row(4, "COVID-19", "L", "X-ray", "3.png"),
+          row(5, "COVID-19", "Axial", "CT", "4.png"), row(5, "COVID-19", "PA", "CT", "4.png"),
+          row(6, "Pneumonia/Bacterial/Streptococcus", "PA", "X-ray", "5.png"), row(7, "todo", "PA", "X-ray", "6.png"),
+          row(8, "COVID-19", "PA", "X-ray", "missing.png"), row(9, "COVID-19", "PA", "X-ray", "../../secret.png"))
+
+
+def nih(folder):
+    for name in ("images_001/images/1_000.png", "images_002/images/1_001.png", "images/2_000.png"):
+        picture(folder / name)
+    # As published: the header holds commas of its own, and each row ends with one.
+    (folder / "Data_Entry_2017.csv").write_text(
+        "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+        "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],\n"
+        "1_000.png,No Finding,0,1,57,M,PA,2682,2749,0.143,0.143,\n"
+        "1_001.png,Cardiomegaly|Emphysema,1,1,58,M,PA,1,1,1,1,\n"
+        "2_000.png,Infiltration|Pneumonia,0,2,30,F,AP,1,1,1,1,\n3_000.png,No Finding,0,3,30,F,AP,1,1,1,1,\n")
+
+
+def covidx(folder, *parts):
+    lines = {"train": ["3 a.png positive cohen", "3 b.png positive cohen", "SIRM-1 c.png positive sirm",
+                       "8989e25c d.png negative rsna"],
+             "val": ["17 e.png COVID-19 fig1", "18 f.png normal rsna"], "test": ["4 g.png pneumonia cohen", "",
+                                                                                  "5 h.png negative rsna"]}
+    for part in parts:
+        for line in filter(None, lines[part]):
+            picture(folder / part / line.split()[1])
+        (folder / f"{part}_COVIDx9B.txt").write_text("\n".join(lines[part]))
+
+
+def radiography(folder):
+    for name in ("COVID/images/COVID-1.png", "COVID/images/COVID-2.png", "COVID/masks/COVID-1.png",
+                 "Normal/images/Normal-1.png", "Viral Pneumonia/images/Viral Pneumonia-1.png",
+                 "Lung_Opacity/images/Lung_Opacity-1.png"):
+        picture(folder / name)
+    (folder / "COVID.metadata.xlsx").write_bytes(b"PK")
+
+
+def cxnet(folder):
+    for name in ("covid19/260.jpg", "covid19/261.jpg", "covid19/262.jpg", "covid19/263.jpg", "normal/1.jpg"):
+        picture(folder / "chest_xray_images" / name)
+    table(folder / "metadata.csv", ["filename", "patient_id", "sex", "age", "view", "label"],
+          ["260.jpg", 10, "female", 68, "", "COVID-19"], ["261.jpg", 11, "male", 47, "AP", "COVID-19"],
+          ["262.jpg", 11, "male", 47, "lateral", "COVID-19"])
+
+
+# ---- Each layout -----------------------------------------------------------------------------------------------------
+
+def test_cohen(tmp_path):
+    cohen(tmp_path)
+    result = import_collection("cohen", tmp_path)
+    assert [(row["path"], row["label"], row["patient_id"], row["view"]) for row in result.rows] == [
+        ("images/0.png", "covid", "cohen-2", "PA"), ("images/1.png", "covid", "cohen-2", "AP Supine"),
+        ("images/2.png", "normal", "cohen-3", "PA")]
+    assert result.rows[0] | {"sex": "M", "age": "65", "source": "cohen"} == result.rows[0]
+    assert result.excluded == {"CT slices": 2, "lateral views": 1, "labelled pneumonia": 1, "with other findings": 1,
+                               "listed, but without a file": 2}
+    assert len(import_collection("cohen", tmp_path, ("normal", "covid", "pneumonia")).rows) == 4
+
+
+def test_nih(tmp_path):
+    nih(tmp_path)
+    result = import_collection("nih", tmp_path, ("normal", "pneumonia"))
+    columns = ("path", "label", "patient_id", "view", "sex", "age")
+    assert [tuple(row[column] for column in columns) for row in result.rows] == [
+        ("images_001/images/1_000.png", "normal", "nih-1", "PA", "M", "57"),
+        ("images/2_000.png", "pneumonia", "nih-2", "AP", "F", "30")]
+    assert result.excluded == {"with other findings": 1, "listed, but without a file": 1}
+    assert "all images are normal: to train, join it" in import_collection("nih", tmp_path).notes[-1]
+
+
+def test_covidx(tmp_path):
+    covidx(tmp_path, "train", "test")
+    result = import_collection("covidx", tmp_path)
+    assert [(row["path"], row["label"], row["patient_id"], row["source"], row["split"]) for row in result.rows] == [
+        ("test/h.png", "negative", "rsna-5", "rsna", ""), ("train/a.png", "covid", "cohen-3", "cohen", ""),
+        ("train/b.png", "covid", "cohen-3", "cohen", ""), ("train/c.png", "covid", "sirm-SIRM-1", "sirm", ""),
+        ("train/d.png", "negative", "rsna-8989e25c", "rsna", "")]
+    assert any("its lists give test and training only" in note for note in result.notes)
+    covidx(tmp_path, "val")
+    assert {row["split"] for row in import_collection("covidx", tmp_path).rows} == {"training", "validation", "test"}
+    (tmp_path / "test_COVIDx9B.txt").write_text("4 g.png\n")
+    with pytest.raises(ManifestError, match="line 1: expected 'patient file label source', got '4 g.png'"):
+        import_collection("covidx", tmp_path)
+
+
+def test_radiography(tmp_path):
+    radiography(tmp_path)
+    result = import_collection("radiography", tmp_path)
+    assert [(row["path"], row["label"], row["source"], row["patient_id"]) for row in result.rows] == [
+        ("COVID/images/COVID-1.png", "covid", "radiography", ""),
+        ("COVID/images/COVID-2.png", "covid", "radiography", ""),
+        ("Normal/images/Normal-1.png", "normal", "radiography", "")]
+    assert result.excluded == {"masks": 1, "labelled pneumonia": 1, "with other findings": 1}
+    assert "does not say which images are of one patient" in result.notes[0] and "Save them as CSV" in result.notes[1]
+    table(tmp_path / "COVID.metadata.csv", ["FILE NAME", "FORMAT", "SIZE", "URL"],
+          ["COVID-1", "PNG", "256*256", "https://sirm.org/category/covid-19/"],
+          ["COVID-2", "PNG", "256*256", "https://github.com/armiro/COVID-CXNet"])
+    again = import_collection("radiography", tmp_path)
+    assert [row["source"] for row in again.rows] == ["radiography:sirm.org/category", "radiography:github.com/armiro",
+                                                     "radiography"]
+    assert len(again.notes) == 1
+
+
+def test_cxnet(tmp_path):
+    cxnet(tmp_path)
+    result = import_collection("cxnet", tmp_path)
+    assert [(row["path"], row["label"], row["patient_id"], row["view"]) for row in result.rows] == [
+        ("chest_xray_images/covid19/260.jpg", "covid", "cxnet-10", ""),
+        ("chest_xray_images/covid19/261.jpg", "covid", "cxnet-11", "AP"),
+        ("chest_xray_images/covid19/263.jpg", "covid", "", ""), ("chest_xray_images/normal/1.jpg", "normal", "", "")]
+    assert result.excluded == {"lateral views": 1} and not result.notes
+    (tmp_path / "metadata.csv").unlink()
+    assert "no metadata.csv" in import_collection("cxnet", tmp_path).notes[0]
+
+
+# ---- The command -----------------------------------------------------------------------------------------------------
+
+def test_two_collections_become_one_manifest(tmp_path, capsys):
+    cohen(tmp_path / "cohen")
+    (tmp_path / "nih").mkdir()
+    nih(tmp_path / "nih")
+    both = tmp_path / "all.csv"
+    out = command(capsys, "cohen", tmp_path / "cohen", "--out", both)
+    assert "3 images added (2 covid, 1 normal) of 2 known patients" in out
+    assert "left out: lateral views 1, CT slices 2, labelled pneumonia 1" in out
+    facts = json.loads(command(capsys, "nih", tmp_path / "nih", "--add", both, "--json"))
+    assert facts["images"] == 1 and facts["sources"] == {"nih": 1}
+    manifest = Manifest.read(both)
+    assert manifest.counts() == {"normal": 2, "covid": 2} and set(manifest.sources) == {"cohen", "nih"}
+    assert manifest.splits is None and manifest.prepared().pixels.read([0]).shape == (1, 64, 64)
+    again = command(capsys, "nih", tmp_path / "nih", "--add", both)
+    assert "in the manifest already 1" in again and len(Manifest.read(both)) == 4
+
+
+def test_a_complete_split_is_kept_and_a_partial_one_is_not(tmp_path, capsys):
+    covidx(tmp_path / "covidx", "train", "val", "test")
+    command(capsys, "covidx", tmp_path / "covidx")
+    path = tmp_path / "covidx" / "minicnn.csv"
+    assert Manifest.read(path, classes=["negative", "normal", "covid"]).splits is not None
+    cohen(tmp_path / "covidx" / "cohen")
+    command(capsys, "cohen", tmp_path / "covidx" / "cohen", "--add", path)
+    assert Manifest.read(path, classes=["negative", "normal", "covid"]).splits is None
+
+
+def test_images_beside_the_manifest_are_noted(tmp_path, capsys):
+    radiography(tmp_path / "files")
+    (tmp_path / "elsewhere").mkdir()
+    out = command(capsys, "radiography", tmp_path / "files", "--out", tmp_path / "elsewhere" / "a.csv")
+    assert "--allow-outside-root" in out
+    assert len(Manifest.read(tmp_path / "elsewhere" / "a.csv", allow_outside_root=True)) == 3
+
+
+def test_nothing_is_written_over(tmp_path, capsys):
+    radiography(tmp_path)
+    (tmp_path / "minicnn.csv").write_text("mine")
+    with pytest.raises(InputError, match="is there already, and is not replaced. Name another file with --out"):
+        command(capsys, "radiography", tmp_path)
+    with pytest.raises(ManifestError, match="is not a manifest of this command: expected the columns path, label"):
+        command(capsys, "radiography", tmp_path, "--add", tmp_path / "minicnn.csv")
+    with pytest.raises(ManifestError, match="cannot be added to"):
+        command(capsys, "radiography", tmp_path, "--add", tmp_path / "none.csv")
+    assert (tmp_path / "minicnn.csv").read_text() == "mine"
+
+
+def test_names_of_strangers_do_no_harm(tmp_path, capsys):
+    for name in ("=1+1.png", "a\n.png", "\x1b[2J.png"):
+        picture(tmp_path / "covid" / name)
+    picture(tmp_path / "normal" / "n.png")
+    table(tmp_path / "metadata.csv", ["filename", "patient_id"], ["=1+1.png", "=HYPERLINK(1)"])
+    out = command(capsys, "cxnet", tmp_path)
+    assert "with names that cannot be written 2" in out and "\x1b" not in out
+    manifest = Manifest.read(tmp_path / "minicnn.csv")
+    assert len(manifest) == 2 and manifest.patients[0] == "cxnet-=HYPERLINK(1)"
+
+
+# ---- What is not such a collection -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind, sentence", [
+    ("cohen", "there is no metadata.csv in it"), ("nih", r"there is no Data_Entry\*.csv in it"),
+    ("covidx", r"there is no train\*.txt or test\*.txt"),
+    ("radiography", "no image is left for a manifest .nothing was listed"),
+    ("cxnet", "no image is left for a manifest")])
+def test_another_folder_is_refused(kind, sentence, tmp_path):
+    with pytest.raises(ManifestError, match=sentence):
+        import_collection(kind, tmp_path)
+
+
+def test_every_kind_is_offered():
+    assert list(KINDS) == ["cohen", "radiography", "covidx", "nih", "cxnet"]
+    parser = argparse.ArgumentParser()
+    import_command.add_options(parser)
+    assert all(parser.parse_args([kind, "x"]).kind == kind for kind in KINDS)
+
+
+def test_broken_tables_are_refused(tmp_path):
+    with pytest.raises(ManifestError, match="no such folder"):
+        import_collection("cohen", tmp_path / "none")
+    table(tmp_path / "metadata.csv", ["patientid", "finding"], ["1", "COVID-19"])
+    with pytest.raises(ManifestError, match="there is no column 'view', only patientid, finding"):
+        import_collection("cohen", tmp_path)
+    (tmp_path / "metadata.csv").write_text("patientid,finding,view,filename\n" + "x" * 200_000)
+    with pytest.raises(ManifestError, match="field larger than"):
+        import_collection("cohen", tmp_path)
+    (tmp_path / "metadata.csv").write_bytes(b"patientid,finding,view,filename\n1,COVID-19,PA,\xff.png\n2,COVID-19\n")
+    with pytest.raises(ManifestError, match="no image is left for a manifest .2 listed, but without a file"):
+        import_collection("cohen", tmp_path)
+
+
+@pytest.mark.parametrize("words, kind", [
+    (("PA", "X-ray"), "frontal"), (("AP semi erect", ""), "frontal"), (("L", ""), "lateral"), (("Coronal", ""), "ct"),
+    (("", "CT"), "ct"), (("", "X-ray"), ""), (("", "MR"), "other"), (("PA", "DX"), "frontal"),
+    (("Lateral", "CR"), "lateral"), (("erect", ""), "")])
+def test_views(words, kind):
+    assert view_kind(*words) == kind
