@@ -1,0 +1,123 @@
+"""The table of promises with what was measured, and the same accidents for minicnn and its peers.
+
+    python -m benchmarks.reliability                    everything: RELIABILITY.md and reliability.json
+    python -m benchmarks.reliability C3 full-disk       these; what is known of the others is kept
+    python -m benchmarks.reliability --quick            fewer accidents; prints, and writes only to --out
+    python -m benchmarks.reliability --write            measures nothing: puts the stored table into README.md
+
+Each promise and each library is measured in a process of its own: one that crashes is a line of the table.
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import Disturbance, machine
+from benchmarks.processes import ROOT, measure_process
+from benchmarks.reliability.peers import missing
+from benchmarks.reliability.promises import PROMISES
+from benchmarks.reliability.tables import (ACCIDENTS, BEGIN, END, accident_table, compose, kept_in_words, put_between,
+                                           read, readme_table)
+
+
+def main():
+    parser = argparse.ArgumentParser("python -m benchmarks.reliability", description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="name", help="promises (B1) and accidents (kill) to measure; all "
+                        "where none is named: " + ", ".join([*PROMISES, *ACCIDENTS]))
+    parser.add_argument("--quick", action="store_true", help="fewer accidents: a few minutes")
+    parser.add_argument("--out", type=Path, help="folder of RELIABILITY.md and reliability.json (benchmarks/)")
+    parser.add_argument("--write", action="store_true", help="measure nothing: put the stored table into README.md")
+    chosen = parser.parse_args()
+    for name in chosen.names:
+        if name not in PROMISES and name not in ACCIDENTS:
+            parser.error(f"there is no {name!r}; there are {', '.join([*PROMISES, *ACCIDENTS])}")
+    if chosen.write:
+        return write(read(chosen.out or ROOT / "benchmarks"))
+    out = chosen.out or (None if chosen.quick else ROOT / "benchmarks")
+    stored = read(out) if out else read(Path("nowhere"))
+    with tempfile.TemporaryDirectory() as cache:        # kernels are compiled once for all that is measured
+        os.environ.setdefault("MINICNN_CACHE_DIR", cache)
+        measure_process("-c", "from minicnn.cli import main\nprint(main(['warmup']))")
+        measure(chosen.names or [*PROMISES, *ACCIDENTS], chosen.quick, out, stored)
+    print(f"\n{kept_in_words(stored)}.")
+    return int(not all(found["kept"] for found in stored["promises"].values()))
+
+
+def write(stored):
+    """Put the table of what is stored into README.md; return the exit code."""
+    if not stored["accidents"]:
+        print("nothing measured yet. Run python -m benchmarks.reliability first.", file=sys.stderr)
+        return 1
+    if not put_between(readme_table(stored)):
+        print(f"README.md: expected the lines {BEGIN} and {END}, in this order.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(names, quick, out, stored):
+    """Measure these promises and accidents into `stored`, print each, and keep all in the folder `out`, if any."""
+    disturbance, before = Disturbance(), stored["disturbance"] if len(names) < len(PROMISES) else None
+    for name in names:
+        if name in PROMISES:
+            found = stored["promises"][name] = measure_promise(name, quick)
+            print(f"{name:4}{'kept' if found['kept'] else 'NOT KEPT':10}{PROMISES[name].says}: {found['measured']} "
+                  f"({found['seconds']:.0f} s)", flush=True)
+        else:
+            found = stored["accidents"][name] = measure_accident(name, quick)
+            print(f"\n{ACCIDENTS[name].what}\n{accident_table(name, found['found'])}", flush=True)
+        stored |= {"machine": surroundings(), "disturbance": max(disturbance.share() or 0, before or 0)}
+        if out:         # after each: an interruption loses one
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "reliability.json").write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+            (out / "RELIABILITY.md").write_text(compose(stored), encoding="utf-8")
+
+
+def measure_promise(number, quick):
+    """Return {"kept", "measured", "figures", "seconds", "quick"}; what cannot be measured is not kept."""
+    print(f"{number}: {PROMISES[number].says} ...", file=sys.stderr, flush=True)
+    try:
+        found = measure_process("-m", "benchmarks.reliability.promises", number, *["--quick"] * quick)
+    except RuntimeError as error:
+        return {"kept": False, "measured": f"could not be measured: {_without_paths(error)}", "figures": {},
+                "seconds": 0.0, "quick": quick}
+    return found["said"] | {"seconds": round(found["wall"], 1), "quick": quick}
+
+
+def measure_accident(fault, quick):
+    """Return {"quick", "found": {name: figures, or {"absent": why}}}."""
+    accident, found = ACCIDENTS[fault], {}
+    for name in accident.names:
+        print(f"{fault}: {name} ...", file=sys.stderr, flush=True)
+        if missing(name):
+            found[name] = {"absent": f"{' and '.join(missing(name))} not installed"}
+            continue
+        n = max(2, accident.n // 10) if quick else accident.n
+        try:
+            found[name] = measure_process("-m", "benchmarks.reliability.peers", fault, name, "--n", n)["said"]
+        except RuntimeError as error:
+            found[name] = {"absent": _without_paths(error)}
+    return {"quick": quick, "found": found}
+
+
+def _without_paths(error):
+    """Return an error without the paths of this machine: what is stored is for others to read."""
+    return re.sub(rf"{re.escape(str(ROOT))}/|{re.escape(tempfile.gettempdir())}/[^/\s]*/?", "", str(error))
+
+
+def surroundings():
+    """Return `measure.machine`, with the versions of peers that only this table has."""
+    where = machine()
+    for name in ("safetensors", "h5py"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            where["versions"][name] = importlib.metadata.version(name)
+    return where
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""The tables of reliability are what was measured, and the accidents happen to those they should happen to."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))      # benchmarks is no part of the package
+
+from benchmarks.measure import OURS
+from benchmarks.reliability import tested as running
+from benchmarks.reliability.children import outcomes
+from benchmarks.reliability.promises import PROMISES
+from benchmarks.reliability.saving import LIBRARIES, Library, flips, full_disk, kills, truncations
+from benchmarks.reliability.tables import (ACCIDENTS, BEGIN, END, compose, kept_in_words, put_between, read,
+                                           readme_table)
+
+STORED = read(ROOT / "benchmarks")
+
+
+# ---- The tables ------------------------------------------------------------------------------------------------------
+
+def test_the_readmes_table_is_what_was_measured():
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    assert text == "\n" + readme_table(STORED)
+
+
+def test_the_page_is_what_was_measured():
+    assert (ROOT / "benchmarks" / "RELIABILITY.md").read_text(encoding="utf-8") == compose(STORED)
+
+
+def test_all_was_measured_and_often_enough():
+    assert STORED["promises"].keys() == PROMISES.keys() and STORED["accidents"].keys() == ACCIDENTS.keys()
+    for each in [*STORED["promises"].values(), *STORED["accidents"].values()]:
+        assert not each["quick"]
+    assert all(OURS in accident["found"] for accident in STORED["accidents"].values())
+
+
+def test_a_promise_that_was_not_kept_stands_in_the_tables():
+    broken = STORED | {"promises": STORED["promises"] | {"C3": STORED["promises"]["C3"] | {"kept": False}}}
+    for text in (readme_table(broken), compose(broken), kept_in_words(broken)):
+        assert "not kept: " in text and "C3" in text.partition("not kept: ")[2].partition("\n")[0]
+    assert "NOT KEPT" in compose(broken)
+
+
+def test_a_table_needs_its_place(tmp_path):
+    (tmp_path / "a.md").write_text("no markers")
+    assert not put_between("x", tmp_path / "a.md") and (tmp_path / "a.md").read_text() == "no markers"
+    (tmp_path / "a.md").write_text(f"before {BEGIN}old{END} after")
+    assert put_between("x\n", tmp_path / "a.md")
+    assert (tmp_path / "a.md").read_text() == f"before {BEGIN}\nx\n{END} after"
+
+
+def test_a_test_that_fails_or_is_no_more_is_no_promise_kept():
+    assert running.tested("test_reliability.py::test_a_table_needs_its_place")[0]
+    assert not running.tested("test_reliability.py::test_that_nobody_wrote")[0]
+
+
+# ---- The accidents ---------------------------------------------------------------------------------------------------
+
+def in_place(path, value, size):
+    np.full(size, value, np.float32).tofile(path)
+
+
+CARELESS = Library((), ".raw", lambda: (in_place, lambda path, size: np.fromfile(path, np.float32)))
+CAREFUL = LIBRARIES[OURS]
+
+
+def test_a_full_disk_shows_who_writes_in_place():
+    try:
+        careful, careless = full_disk(CAREFUL, 2), full_disk(CARELESS, 2)
+    except SystemExit as error:
+        pytest.skip(str(error))
+    assert (careful["old"], careful["lost"], careful["silent"]) == (2, 0, 0)
+    assert (careless["old"], careless["lost"]) == (0, 2)
+
+
+def test_kills_show_who_writes_in_place():
+    assert kills(CAREFUL, 5, size=100_000)["whole"] == 5
+    careless = kills(CARELESS, 20, size=1_000_000)
+    assert careless["lost"] > 0 and careless["mid_save"] > 0 and careless["lost"] + careless["whole"] == 20
+
+
+@pytest.mark.parametrize("damage", [flips, truncations])
+def test_damage_shows_who_does_not_look(damage):
+    assert damage(CAREFUL, 50)["noticed"] == 50
+    careless = damage(CARELESS, 50)
+    assert careless["changed"] == 50 - careless["noticed"] > 25     # a length of no whole number of float32 is noticed
+
+
+def test_a_library_that_crashes_or_hangs_is_counted(monkeypatch):
+    monkeypatch.setattr("benchmarks.reliability.children.HUNG", 1)
+    assert outcomes(lambda i: os.abort() if i == 1 else "fine", 3) == ["fine", "crashed", "fine"]
+    assert outcomes(lambda i: os.read(os.pipe()[0], 1) if i == 0 else "fine", 2) == ["hung", "fine"]
+
+
+def test_a_judge_that_fails_is_no_count(capfd):
+    with pytest.raises(RuntimeError, match="the judge failed"):
+        outcomes(lambda i: 1 / 0, 1)
+    assert "ZeroDivisionError" in capfd.readouterr().err
