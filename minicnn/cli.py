@@ -15,7 +15,7 @@ import warnings
 from minicnn import __version__, interrupts
 from minicnn.data import import_command
 from minicnn.errors import (CheckpointError, MiniCNNError, MissingExtraError, RunLockedError, WeightsError, printable)
-from minicnn.evaluation import audit_command, explain_command
+from minicnn.evaluation import audit_command, compare_command, explain_command
 from minicnn.teaching import exercise_command, gradcheck_command, trace_command
 
 __all__ = ["main"]
@@ -148,7 +148,7 @@ def _evaluate(options):
     result = experiment.evaluate(options.run_folder, data=options.data, report=options.report, columns=options.columns,
                                  workers=options.workers, allow_outside_root=options.allow_outside_root,
                                  expect=options.expect_sha256, allow_training_images=options.allow_training_images,
-                                 progress=not options.quiet)
+                                 progress=not options.quiet, calibrated=options.calibrated)
     if options.json:
         print(json.dumps(result.metrics, allow_nan=False))
     else:
@@ -223,6 +223,9 @@ def _parser():
     _train_options(commands)
     _evaluate_options(commands)
     _predict_options(commands)
+    compare = _command(commands, "compare", compare_command.run, "ask whether one of two runs is better",
+                       compare_command.EXAMPLES, NOT_A_DEVICE)
+    compare_command.add_options(compare)
     summary = _command(commands, "summary", _summary, "print a network's layers, parameters and costs", """examples:
   minicnn summary                    COV-19Net: Table I of the paper
   minicnn summary runs/001 --plan    a trained network, and the steps in which it runs""")
@@ -330,6 +333,8 @@ def _evaluate_options(commands):
     _digest_option(evaluate)
     evaluate.add_argument("--allow-training-images", action="store_true",
                           help="measure on images that the network was trained on too, and say so")
+    evaluate.add_argument("--calibrated", action="store_true", help="measure the probabilities at the temperature that "
+                          "the run fixed on its validation part (with --data)")
     evaluate.add_argument("--report", metavar="FILE.html", help="write a self-contained page")
     evaluate.add_argument("--threads", type=_whole(1, 256), metavar="N", help="threads that compute")
     _output_options(evaluate)

@@ -19,6 +19,9 @@ from minicnn.data.augmentation import Augmentation
 from minicnn.data.manifest import Manifest, csv_text
 from minicnn.data.images import Preprocessing
 from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError, printable
+from minicnn.evaluation import decision, text
+from minicnn.evaluation.decision import Decision
+from minicnn.evaluation.describe import clusters_of, columns_of, describe, is_description
 from minicnn.evaluation.leaks import check_unseen, count_look, looks, looks_sentence, split_digest
 from minicnn.files import write_whole
 from minicnn.model import Sequential
@@ -115,7 +118,7 @@ class Result:
 
     def table(self):
         """Return the metrics of each part, and the words that belong to them, as text for a terminal."""
-        lines = [metrics.table(self.metrics)]
+        lines = [text.table(self.metrics)]
         if self.protocol is not None:
             lines += ["", f"Protocol {self.protocol}: {PROTOCOLS[self.protocol]}."]
         return "\n".join(lines + self.notes)
@@ -172,7 +175,7 @@ def how_to_resume(folder):
 
 
 def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outside_root=False, expect=None,
-             allow_training_images=False, progress=True):
+             allow_training_images=False, progress=True, calibrated=False):
     """Measure a trained network: on the images of `data`, or, without, repeat what its run measured.
 
     Parameters
@@ -182,6 +185,7 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
     report : file name of an HTML page to write, optional
     expect : SHA-256 of the weights file, optional; another file is refused
     allow_training_images : bool; measure on images that the network was trained on too, and say so
+    calibrated : bool; measure probabilities at the temperature that the run fixed on its validation part; needs `data`
 
     Raises
     ------
@@ -194,6 +198,8 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
     """
     run = Path(run)
     if data is None:
+        if calibrated:
+            raise InputError("evaluate: calibrated probabilities are measured on images: say on which with --data.")
         if not run.is_dir():
             raise InputError(f"{printable(run)}: a file holds no measurements; say on what to measure with --data.")
         folder = RunFolder(run)
@@ -210,7 +216,13 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
         manifest = Manifest.read(data, classes=model.classes, columns=columns, allow_outside_root=allow_outside_root)
         source = manifest.open(model.preprocessing, workers=workers, progress=progress)
         seen = check_unseen(model, source, allow_training_images)
-        result = Result(run, {"evaluation": model.evaluate(source)}, notes=[] if seen is None else ["", seen])
+        fixed = Decision.read(RunFolder(run)) if run.is_dir() else None
+        if calibrated and (fixed is None or fixed.temperature is None):
+            reason = "there is no decision.json beside it" if fixed is None else fixed.undefined.get("temperature")
+            raise InputError(f"{printable(run)}: no temperature was fixed on validation: {reason}. Leave out "
+                             "--calibrated.")
+        told = _described(model, source, model.predict(source), fixed, calibrated)
+        result = Result(run, {"evaluation": told}, notes=[] if seen is None else ["", seen])
     if report is not None:
         _write_page(report, result, run)
     return result
@@ -281,12 +293,7 @@ def _metrics_of(run):
     """Return the content of metrics.json, which may come from a stranger."""
     parts = run.read_json("metrics.json")
     for part in parts.values() if isinstance(parts, dict) else [parts]:
-        undefined = part.get("undefined") if isinstance(part, dict) else None
-        if not isinstance(undefined, dict) or set(part) != {*metrics.HEADS, "undefined"} \
-                or not set(undefined) <= set(metrics.HEADS) \
-                or not all(isinstance(reason, str) and reason.isprintable() for reason in undefined.values()) \
-                or not all(value is None or type(value) in (int, float) and abs(value) < 2**53
-                           for name, value in part.items() if name != "undefined"):
+        if not is_description(part):
             raise InputError(f"{printable(run.path / 'metrics.json')}: not the metrics of this version of minicnn.")
     return parts
 
@@ -380,7 +387,11 @@ def _fit_and_judge(run, plan, sources, progress, resume):
         count_look(run)
     outputs = {}
     for name, source in sources.items():
-        result.metrics[name], outputs[name] = model.evaluate(source), model.predict(source)
+        outputs[name] = model.predict(source)
+    fixed = decision.fix(sources["validation"].labels, outputs["validation"])
+    fixed.write(run)
+    for name, source in sources.items():
+        result.metrics[name] = _described(model, source, outputs[name], fixed)
     rows = [{"path": path, "part": name, "label": model.classes[label], **answer}
             for name, source in sources.items()
             for path, label, answer in zip(source.names, source.labels, _answers(outputs[name], model.classes))]
@@ -391,6 +402,21 @@ def _fit_and_judge(run, plan, sources, progress, resume):
         result.notes.append(f"\nNo pictures: {error}")
     run.write_json("metrics.json", result.metrics)
     return result
+
+
+def _described(model, source, outputs, fixed, calibrated=False):
+    """Return the description of a network's outputs for a source (evaluation/describe.py).
+
+    The loss is the network's own, from its logits; that of calibrated probabilities is taken from these.
+    """
+    if calibrated:
+        outputs = fixed.calibrated(outputs)
+    loss = None if calibrated else model.evaluate(source)["loss"]
+    threshold = None if fixed is None else fixed.threshold
+    if calibrated and threshold is not None:
+        threshold = float(fixed.calibrated([threshold])[0])
+    return describe(source.labels, outputs, clusters_of(source.manifest), columns_of(source.manifest), threshold, loss,
+                    model.classes)
 
 
 def _keep_familiarity(run, model, sources):

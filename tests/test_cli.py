@@ -48,11 +48,12 @@ def test_train_leaves_a_whole_run_folder(finished):
     assert sorted(os.listdir(finished)) == sorted([
         "config.json", "familiarity.safetensors", "split.csv", "history.csv", "last.safetensors", "previous.safetensors", "best.safetensors",
         "predictions.csv", "metrics.json", "curves.png", "roc.png", "confusion.png", "samples.png", "environment.json",
-        "looks.json"])
+        "looks.json", "decision.json"])
     metrics = json.loads((finished / "metrics.json").read_text())
     assert list(metrics) == ["training", "validation", "test"]
     for part in metrics.values():
-        assert set(part) == {"n", "accuracy", "specificity", "precision", "recall", "f1", "auc", "loss", "undefined"}
+        assert set(part) >= {"n", "accuracy", "specificity", "precision", "recall", "f1", "auc", "loss", "undefined",
+                             "brier", "slope", "intercept", "average_precision", "intervals", "patients", "at_threshold"}
     split = rows_of(finished / "split.csv")
     assert len(split) == 24 and {row["split"] for row in split} == {"training", "validation", "test"}
     parts = {}
@@ -450,3 +451,28 @@ def test_help_answers_without_numba(capsys):
             "assert not {'numba', 'numpy'} & set(sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "examples:" in done.stdout
+
+
+def test_evaluate_uses_what_was_fixed_on_validation(collection, finished, tmp_path, capsys):
+    fixed = json.loads((finished / "decision.json").read_text())
+    command = ["evaluate", str(finished), "--data", str(collection), "--allow-training-images", "--quiet",
+               "--json"]
+    assert main(command) == 0
+    plain = json.loads(capsys.readouterr().out)["evaluation"]
+    assert plain["at_threshold"]["threshold"] == fixed["threshold"] and plain["patients"] <= 24
+    if fixed["temperature"] is not None:
+        assert main([*command, "--calibrated"]) == 0
+        calibrated = json.loads(capsys.readouterr().out)["evaluation"]
+        assert calibrated["auc"] == plain["auc"] and calibrated["accuracy"] == plain["accuracy"]
+        assert calibrated["at_threshold"]["recall"] == plain["at_threshold"]["recall"]
+        assert calibrated["loss"] != plain["loss"]
+    assert main(["evaluate", str(finished), "--calibrated"]) == 3
+    assert "calibrated probabilities are measured on images: say on which with --data." in capsys.readouterr().err
+    assert main(["evaluate", str(finished / "best.safetensors"), "--data", str(collection), "--calibrated",
+                 "--allow-training-images"]) == 3
+    assert "no temperature was fixed on validation" in capsys.readouterr().err
+
+
+def test_compare_two_runs(finished, capsys):
+    assert main(["compare", str(finished), str(finished), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["difference"]["accuracy"] == 0.0

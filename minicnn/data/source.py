@@ -104,6 +104,11 @@ class ImageSource:
         return len(self._pixels)
 
     @property
+    def manifest(self):
+        """The Manifest that the pictures belong to, or None."""
+        return self._manifest
+
+    @property
     def names(self):
         """What to call each picture: list of str."""
         return self._names if self._manifest is None else self._manifest.names

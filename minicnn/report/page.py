@@ -10,6 +10,7 @@ import json
 from minicnn.data.decoder import read_bytes
 from minicnn.errors import ImageError, MissingExtraError, printable
 from minicnn.files import write_whole
+from minicnn.evaluation.describe import HEADS as ALL_HEADS
 from minicnn.metrics import HEADS, shown
 
 __all__ = ["page"]
@@ -116,7 +117,7 @@ def page(path, title, parts, figures=None, config=None, classes=(), notes=()):
     html = environment.from_string(_TEMPLATE).render(
         title=printable(title), heads=list(HEADS.values()),
         rows=[(printable(part), shown(metrics)) for part, metrics in parts.items()],
-        undefined=[(printable(part), HEADS[metric], printable(reason)) for part, metrics in parts.items()
+        undefined=[(printable(part), ALL_HEADS[metric], printable(reason)) for part, metrics in parts.items()
                    for metric, reason in metrics["undefined"].items()],
         figures=[(printable(caption), _png(picture)) for caption, picture in (figures or {}).items()],
         config=list(_flat(config or {})), notes=[printable(note) for note in notes],

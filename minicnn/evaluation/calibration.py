@@ -1,0 +1,241 @@
+"""Do the probabilities mean what they say? Brier score, slope and intercept, reliability curve, temperature.
+
+Of the images that were given 0.8, eight in ten should be positive. Two numbers say how far that holds (Cox, Biometrika
+45 (1958); Van Calster et al., BMC Medicine 17 (2019)). With z = log(p / (1 - p)), logistic regression gives
+
+    slope s:      log odds = a + s z     1 is right; below 1 the probabilities are too extreme, above 1 too timid
+    intercept a:  log odds = a + z       0 is right; above 0 they are too low on the whole, below 0 too high
+
+Temperature scaling (Guo et al., ICML 2017) divides z by the number T that makes the loss on the validation part
+smallest. It changes no order, so no AUC, and with two classes no prediction at 0.5.
+"""
+
+import numpy as np
+
+from minicnn import metrics
+from minicnn.errors import InputError
+from minicnn.evaluation import intervals
+from minicnn.evaluation.intervals import as_clusters
+
+__all__ = ["brier", "squared_errors", "logits", "line", "lines", "reliability", "fit_temperature", "temper"]
+
+EPS = 1e-7      # that of metrics.bce_from_probabilities; float32 probabilities near 1 are no finer than 6e-8
+
+
+def brier(labels, probabilities):
+    """Return the Brier score: the mean squared error of the probabilities (Brier, Monthly Weather Review 78 (1950)).
+
+    With two classes that of class 1, from 0 to 1; with more the sum over the classes, from 0 to 2.
+
+    >>> round(brier([0, 1], [0.2, 0.9]), 3)
+    0.025
+    """
+    return float(squared_errors(labels, probabilities).mean())
+
+
+def squared_errors(labels, probabilities):
+    """Return what each image adds to the Brier score: ndarray, shape (n,), float64."""
+    labels, p = np.asarray(labels).reshape(-1), np.asarray(probabilities, np.float64)
+    if p.ndim == 2 and p.shape[1] > 1:
+        return ((p - np.eye(p.shape[1])[labels.astype(np.int64)]) ** 2).sum(axis=1)
+    return (p.reshape(-1) - labels) ** 2
+
+
+def logits(probabilities):
+    """Return log(p / (1 - p)) of probabilities clipped to [1e-7, 1 - 1e-7].
+
+    >>> logits([0.5, 1.0]).round(2)
+    array([ 0.  , 16.12])
+    """
+    p = np.clip(np.asarray(probabilities, np.float64).reshape(-1), EPS, 1 - EPS)
+    return np.log(p) - np.log1p(-p)
+
+
+def line(labels, probabilities):
+    """Return ({"slope": ..., "intercept": ...}, {name: reason}) of a two-class prediction; None where undefined.
+
+    There is no slope where a threshold divides the labels without a mistake: the steeper, the better, without end.
+
+    >>> values, reasons = line([0, 1, 0, 1, 1, 0], [0.1, 0.6, 0.6, 0.9, 0.4, 0.3])
+    >>> round(values["slope"], 3), round(values["intercept"], 3), reasons
+    (1.451, 0.09, {})
+    """
+    y, z = np.asarray(labels).reshape(-1) == 1, logits(probabilities)
+    values, reasons = dict.fromkeys(("slope", "intercept")), {}
+    if y.all() or not y.any():
+        return values, dict.fromkeys(values, "all samples have the same label")
+    slope, intercept = lines(y, z, np.ones((1, len(z))))[0]
+    values["intercept"] = float(intercept)
+    if z.min() == z.max():
+        reasons["slope"] = "all samples have the same probability"
+    elif z[y].min() >= z[~y].max() or z[y].max() <= z[~y].min():
+        reasons["slope"] = "a threshold divides the labels without a mistake"
+    elif np.isnan(slope):
+        reasons["slope"] = "the labels are so nearly divided by a threshold that the regression finds no end"
+    else:
+        values["slope"] = float(slope)
+    return values, reasons
+
+
+def lines(positive, z, weights):
+    """Return slope and intercept of each row of weights (see resampled.py): ndarray (b, 2), NaN where undefined.
+
+    Parameters
+    ----------
+    positive : ndarray, shape (n,), bool
+    z : ndarray, shape (n,), float64
+    weights : ndarray, shape (b, n), float64
+    """
+    return np.stack([_slopes(positive, z, weights), _intercepts(positive, z, weights)], axis=1)
+
+
+def reliability(labels, probabilities, clusters=None, bins=10):
+    """Return the points of the reliability curve: for images with about the same probability, the share of positives.
+
+    Parameters
+    ----------
+    labels, probabilities : as for `metrics.binary_metrics`
+    clusters : as for `intervals.as_clusters`
+    bins : int; classes of probability, of equal width
+
+    Returns
+    -------
+    list of dict, one for each bin that is not empty: low, high, n, predicted (mean probability), observed (share of
+    positives), interval
+
+    >>> rows = reliability([0, 1, 1], [0.1, 0.8, 0.9], bins=2)
+    >>> [(row["n"], round(row["predicted"], 2), row["observed"]) for row in rows]
+    [(1, 0.1, 0.0), (2, 0.85, 1.0)]
+    """
+    if not isinstance(bins, int) or not 1 <= bins <= 1000:
+        raise InputError(f"reliability: expected a whole number of bins from 1 to 1000, got {bins!r}.")
+    metrics.auc(labels, probabilities)      # the door: labels 0 or 1, probabilities in [0, 1], as many
+    positive, p = np.asarray(labels).reshape(-1) == 1, np.asarray(probabilities, np.float64).reshape(-1)
+    clusters, edges = as_clusters(clusters, len(p)), np.linspace(0, 1, bins + 1)
+    place, rows = np.searchsorted(edges[1:-1], p), []
+    for number in np.unique(place):
+        here = place == number
+        observed, interval = intervals.share(positive, here, clusters)
+        rows.append({"low": float(edges[number]), "high": float(edges[number + 1]), "n": int(here.sum()),
+                     "predicted": float(p[here].mean()), "observed": observed, "interval": interval})
+    return rows
+
+
+def fit_temperature(labels, probabilities):
+    """Return (T, None): the temperature with the smallest loss on these images; or (None, reason).
+
+    With b = 1 / T, the slope of the loss in b is the sum of E[z] - z_label over the images, the mean taken with the
+    probabilities softmax(b z). It only rises with b, so halving an interval finds where it is zero.
+
+    Parameters
+    ----------
+    labels : array-like, shape (n,); classes from 0
+    probabilities : array-like, shape (n,) or (n, 1) of class 1, or (n, k)
+
+    >>> T, _ = fit_temperature([0, 0, 1, 1, 1, 0], [0.01, 0.02, 0.99, 0.98, 0.01, 0.99])
+    >>> round(T, 2)
+    7.15
+    """
+    z, labels = _class_logits(probabilities), np.asarray(labels).reshape(-1).astype(np.int64)
+    own = z[np.arange(len(z)), labels]
+
+    def rises(b):
+        e = np.exp(b * (z - z.max(axis=1, keepdims=True)))
+        return ((e * z).sum(axis=1) / e.sum(axis=1) - own).sum() > 0
+
+    if (own == z.max(axis=1)).all():
+        return None, "every image of the validation part is predicted rightly: more extreme is better, without end"
+    if rises(1e-6):
+        return None, "on the validation part the probabilities are no better than chance"
+    low, high = 1e-6, 1.0
+    while not rises(high):
+        low, high = high, 2 * high
+        if high > 1e6:
+            return None, "on the validation part no temperature is low enough"
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rises(middle) else (middle, high)
+    return 1 / high, None
+
+
+def temper(probabilities, temperature):
+    """Return the probabilities at a temperature, in the shape they came in: softmax(z / T) of their logits z.
+
+    >>> temper([0.5, 0.9], 2.0)
+    array([0.5 , 0.75])
+    """
+    p = np.asarray(probabilities, np.float64)
+    z = _class_logits(p) / temperature
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    e /= e.sum(axis=1, keepdims=True)
+    return e if p.ndim == 2 and p.shape[1] > 1 else e[:, 1].reshape(p.shape)
+
+
+def _class_logits(probabilities):
+    """Return logits by class: ndarray (n, k); (0, log odds) with two."""
+    p = np.asarray(probabilities, np.float64)
+    if p.ndim == 2 and p.shape[1] > 1:
+        return np.log(np.clip(p, EPS, 1.0))
+    z = logits(p)
+    return np.stack([np.zeros_like(z), z], axis=1)
+
+
+# ---- Logistic regression of one variable, for many rows of weights ---------------------------------------------------
+
+def _slopes(y, z, weights):
+    """Return the slope of each row; NaN where there is none."""
+    spread = z.std()
+    if spread == 0:
+        return np.full(len(weights), np.nan)
+    x = (z - z.mean()) / spread
+    start = _newton(y, x, np.ones((1, len(x))), np.zeros((2, 1)))
+    if len(weights) > 1 and np.isfinite(start).all():      # samples of the images have their solutions near that of all
+        start = _newton(y, x, weights, np.repeat(start, len(weights), axis=1))
+    else:
+        start = _newton(y, x, weights, np.zeros((2, len(weights))))
+    return start[1] / spread
+
+
+def _newton(y, x, weights, start, steps=60):
+    """Return (a, s), ndarray (2, b), of the most likely log odds a + s x of each row; NaN where it does not settle."""
+    line, settled = start.copy(), np.zeros(len(weights), bool)
+    design = np.stack([np.ones_like(x), x, x * x], axis=1)
+    for _ in range(steps):
+        at = np.flatnonzero(~settled)
+        if not len(at):
+            break
+        w = weights[at] if len(at) < len(weights) else weights
+        p = _sigmoid(line[0, at, np.newaxis] + line[1, at, np.newaxis] * x)
+        g0, g1, _ = (w * (y - p) @ design).T
+        h00, h01, h11 = (w * p * (1 - p) @ design).T
+        area = h00 * h11 - h01 * h01
+        good = area > 1e-12 * h00 * h11
+        step = np.divide([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0], area, where=good,
+                         out=np.full((2, len(at)), np.nan))
+        # At most 2 units at a time: far from the solution Newton's step may lead beyond it.
+        line[:, at] += np.clip(step, -2, 2)
+        settled[at] = ~good | (np.abs(step).sum(axis=0) < 1e-7 * (1 + np.abs(line[:, at]).sum(axis=0)))
+    return np.where(settled, line, np.nan)
+
+
+def _intercepts(y, z, weights, steps=60):
+    """Return the a with sum(w (y - sigmoid(a + z))) = 0 of each row: Newton's method, kept between bounds."""
+    wanted, held = weights @ y, weights.sum(axis=1)
+    defined = (wanted > 0) & (wanted < held)
+    reach = float(np.abs(z).max()) + 40
+    a, low, high = np.zeros(len(weights)), np.full(len(weights), -reach), np.full(len(weights), reach)
+    for _ in range(steps):
+        p = _sigmoid(a[:, np.newaxis] + z)
+        surplus = wanted - (weights * p).sum(axis=1)
+        low, high = np.where(surplus > 0, a, low), np.where(surplus > 0, high, a)
+        slope = (weights * p * (1 - p)).sum(axis=1)
+        step = a + np.divide(surplus, slope, out=np.full_like(a, np.inf), where=slope > 0)
+        step = np.where((step > low) & (step < high), step, (low + high) / 2)
+        moved, a = np.abs(step - a).max(where=defined, initial=0), step
+        if moved < 1e-9:
+            break
+    return np.where(defined, a, np.nan)
+
+
+def _sigmoid(z):
+    return 0.5 + 0.5 * np.tanh(0.5 * z)     # no overflow at either end

@@ -1,0 +1,176 @@
+"""Two runs compared: McNemar's exact test by patient, a paired bootstrap, and the command."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from scipy import stats
+
+from minicnn.errors import InputError, ShapeError
+from minicnn.evaluation import compare_command
+from minicnn.evaluation.comparison import DIFFERENCES, compare, mcnemar
+from minicnn.evaluation.describe import describe
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 5))
+def test_with_one_image_a_patient_it_is_mcnemars_exact_test(only_a, only_b, both):
+    a = [1] * only_a + [0] * only_b + [1] * both
+    b = [0] * only_a + [1] * only_b + [1] * both
+    told = mcnemar(np.array(a, bool), np.array(b, bool))
+    assert (told["only_a"], told["only_b"]) == (only_a, only_b)
+    if only_a + only_b == 0:
+        assert told["p_value"] is None and told["undefined"].startswith("both networks are right on as many images")
+    else:
+        assert told["p_value"] == pytest.approx(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue, rel=1e-9)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 5)), min_size=1, max_size=25))
+def test_by_patient_it_counts_every_exchange_of_answers(images):
+    """Against all 2^k ways to exchange the two networks' answers patient by patient."""
+    a, b, clusters = (np.array(column) for column in zip(*images))
+    told, people = mcnemar(a, b, clusters), sorted(set(clusters.tolist()))
+    d = [int((a[clusters == i].astype(int) - b[clusters == i]).sum()) for i in people]
+    if not any(d):
+        assert told["p_value"] is None
+        return
+    sums = [abs(sum(sign * x for sign, x in zip(signs, d))) for signs in itertools.product((-1, 1), repeat=len(d))]
+    assert told["p_value"] == pytest.approx(np.mean([s >= abs(sum(d)) for s in sums]), rel=1e-9)
+    assert told["p_value"] == mcnemar(b, a, clusters)["p_value"]
+
+
+def test_images_of_one_patient_are_no_proof():
+    """Twelve images that only A gets right: proof if of twelve patients, none if of one."""
+    assert mcnemar([1] * 12, [0] * 12)["p_value"] < 0.001
+    assert mcnemar([1] * 12, [0] * 12, [0] * 12)["p_value"] == 1.0
+    with pytest.raises(ShapeError, match="mcnemar: expected both networks' answers to the same images, got shapes "):
+        mcnemar([1], [0, 1])
+
+
+def predictions(seed, patients=120):
+    rng = np.random.default_rng(seed)
+    clusters = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
+    labels = (rng.random(patients) < 0.5)[clusters].astype(int)
+    common = rng.normal(size=patients)[clusters] + rng.normal(size=len(labels))
+    better, worse = (1 / (1 + np.exp(-(2 * s * (labels - 0.5) + common))) for s in (2.5, 0.5))
+    return labels, better, worse, clusters
+
+
+def test_differences_are_those_of_the_descriptions_and_turn_with_the_order():
+    labels, better, worse, clusters = predictions(1)
+    told, turned = compare(labels, better, worse, clusters, 300), compare(labels, worse, better, clusters, 300)
+    of = [describe(labels, p, clusters, samples=20) for p in (better, worse)]
+    for name in DIFFERENCES:
+        assert told["a"][name] == pytest.approx(of[0][name], rel=1e-9)
+        assert told["difference"][name] == pytest.approx(of[0][name] - of[1][name], abs=1e-9)
+        low, high = told["intervals"][name]
+        assert low < told["difference"][name] < high
+        np.testing.assert_allclose(turned["intervals"][name], [-high, -low], atol=1e-9)
+    assert told["intervals"]["auc"][0] > 0 and told["mcnemar"]["p_value"] < 0.001
+    json.dumps(told, allow_nan=False)
+
+
+def test_the_same_network_twice_and_a_single_label():
+    labels, p, _, clusters = predictions(2)
+    same = compare(labels, p, p, clusters, 50)
+    assert set(same["difference"].values()) == {0.0} and same["mcnemar"]["p_value"] is None
+    assert set(same["no_interval"].values()) == {"it is the same in all samples drawn with replacement",
+                                                 "the networks predict otherwise for images of 0 patients only"}
+    other = p.copy()
+    other[clusters == 0] = 1 - p[clusters == 0]
+    near = compare(labels, p, other, clusters, 50)
+    assert near["no_interval"]["recall" if labels[0] else "specificity"] == \
+        "the networks predict otherwise for images of 1 patient only"
+    assert "auc" in near["intervals"] and "accuracy" not in near["intervals"]
+    one = compare([1] * 30, p[:30], 1 - p[:30], samples=50)
+    assert one["difference"]["auc"] is None and one["difference"]["specificity"] is None
+    assert "auc" not in one["intervals"] and "auc" not in one["no_interval"] and "recall" in one["intervals"]
+    with pytest.raises(ShapeError, match="probabilities: expected as many as labels"):
+        compare(labels, p, p[:-1])
+
+
+def test_a_paired_bootstrap_is_narrower_than_two_separate_ones():
+    """Two networks that mostly err on the same images: what they share does not blur their difference."""
+    labels, p, _, clusters = predictions(3)
+    near = np.clip(p + 0.02 * np.random.default_rng(0).normal(size=len(p)), 0, 1)
+    low, high = compare(labels, p, near, clusters, 300)["intervals"]["auc"]
+    alone = describe(labels, p, clusters, samples=20)["intervals"]["auc"]
+    assert high - low < 0.5 * (alone[1] - alone[0])
+
+
+# ---- The command -----------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory):
+    """A data set as files, and two short runs on it that hold the same images out."""
+    from minicnn import experiment
+    from minicnn.data import phantom
+
+    folder = tmp_path_factory.mktemp("compared")
+    data = str(phantom.write(str(folder / "files"), n=24, seed=3, size=64))
+    for name, epochs in (("a", 1), ("b", 3)):
+        plan = experiment.Plan(data=data, epochs=epochs, steps_per_epoch=3, batch_size=8, classes=["normal", "covid"])
+        experiment.train(plan, folder / name, progress=False)
+    return folder, data
+
+
+def run(*arguments):
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    compare_command.add_options(parser)
+    compare_command.run(parser.parse_args(list(map(str, arguments))))
+
+
+def test_the_command_compares_what_both_held_out(two_runs, capsys):
+    folder, data = two_runs
+    run(folder / "a", folder / "b", "--json")
+    told = json.loads(capsys.readouterr().out)
+    for name, of in (("a", "a"), ("b", "b")):
+        metrics = json.loads((folder / name / "metrics.json").read_text())["test"]
+        assert told["n"] == metrics["n"] and told[of]["accuracy"] == metrics["accuracy"]
+        assert told[of]["auc"] == metrics["auc"]
+    run(folder / "a", folder / "b")
+    text = capsys.readouterr().out
+    assert "the part that each held out." in text and "McNemar's exact test, by patient" in text
+    assert "Approximate: fewer than 50 patients." in text and "A - B" in text
+    run(folder / "a", folder / "b", "--data", data, "--quiet", "--json")
+    assert json.loads(capsys.readouterr().out)["n"] == 24
+
+
+def test_the_command_refuses_what_cannot_be_compared(two_runs, tmp_path):
+    folder, _ = two_runs
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("config.json", "best.safetensors", "split.csv", "predictions.csv"):
+        (copy / name).write_bytes((folder / "b" / name).read_bytes())
+    answers, split = ((copy / name).read_text() for name in ("predictions.csv", "split.csv"))
+
+    def refused(match, predictions=answers, parts=split):
+        (copy / "predictions.csv").write_text(predictions)
+        (copy / "split.csv").write_text(parts)
+        with pytest.raises(InputError, match=match):
+            run(folder / "a", copy)
+
+    refused("do not hold the same images in the same order", answers.replace("test", "validation"))
+    others = [text.replace("/", "_") for text in (answers, split)]
+    refused("no image is held out by both. Train both on the same data", *others)
+    refused("expected the columns label, part, path, probability in every row", "path,part\na,b\n")
+    refused("expected a probability from 0 to 1, got nan", "\n".join(
+        line.rsplit(",", 1)[0] + (",nan" if i else ",probability") for i, line in enumerate(answers.splitlines())))
+    swap = answers.replace("covid", "?").replace("normal", "covid").replace("?", "normal")
+    refused(" is (normal|covid) in .* and (normal|covid) in ", swap)
+    (copy / "predictions.csv").unlink()
+    with pytest.raises(InputError, match="has no predictions.csv: this run is not finished"):
+        run(folder / "a", copy)
+    (copy / "predictions.csv").mkdir()
+    with pytest.raises(InputError, match="predictions.csv: cannot be read: .*not a regular file"):
+        run(folder / "a", copy)
+
+
+def test_other_classes_are_not_compared():
+    with pytest.raises(InputError, match="tell the same classes apart, in the same order; they have a, b and b, a"):
+        compare_command._check_classes([("a", "b"), ("b", "a")])
+    with pytest.raises(InputError, match="two classes are compared; these networks tell 3 apart: a, b, c"):
+        compare_command._check_classes([("a", "b", "c")] * 2)
