@@ -256,18 +256,11 @@ def _parser():
     return parser
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of an epilog, and has room for the longest command."""
-
-    def __init__(self, prog):
-        super().__init__(prog, max_help_position=28)
-
-
 class _Parser(argparse.ArgumentParser):
     """An ArgumentParser that keeps the lines of its epilog."""
 
     def __init__(self, **settings):
-        super().__init__(formatter_class=_Help, allow_abbrev=False, **settings)
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
 
 
 def _command(commands, name, run, help_line, epilog=None, description=""):
