@@ -86,6 +86,7 @@ class ConvReLU(_Fused):
     does not depend on the batch it is in: a batch that holds both kinds is computed in two parts.
     """
 
+    operation = "conv2d_relu"
     takes_pixels = True
     match = staticmethod(lambda layers: _types(layers, Conv2D, ReLU))
 
@@ -140,16 +141,18 @@ class ConvReLU(_Fused):
         return [self._output(x)]
 
     def _forward(self, x, w, outputs):
-        conv = self._weights
-        self.ops.conv2d_relu(x, w, conv.parameters[1].value, conv.strides, conv.pads, *outputs)
+        conv, forward = self._weights, getattr(self.ops, self.operation)
+        forward(x, w, conv.parameters[1].value, conv.strides, conv.pads, *outputs)
 
     def _backward(self, dy, outputs, x, w, dx, dw, db):
-        conv = self._weights
-        self.ops.conv2d_relu_gradient(dy, *outputs, x, w, conv.strides, conv.pads, dx, dw, db)
+        conv, gradient = self._weights, getattr(self.ops, f"{self.operation}_gradient")
+        gradient(dy, *outputs, x, w, conv.strides, conv.pads, dx, dw, db)
 
 
 class ConvReLUPool(ConvReLU):
     """Convolution, ReLU and 2x2 max pooling, the last two in either order (reference.conv2d_relu_pool)."""
+
+    operation = "conv2d_relu_pool"
 
     @staticmethod
     def match(layers):
@@ -166,14 +169,6 @@ class ConvReLUPool(ConvReLU):
     def _outputs(self, x):
         y = self._output(x)
         return [y, self._buffer("switches", y.shape, "uint8")]
-
-    def _forward(self, x, w, outputs):
-        conv = self._weights
-        self.ops.conv2d_relu_pool(x, w, conv.parameters[1].value, conv.strides, conv.pads, *outputs)
-
-    def _backward(self, dy, outputs, x, w, dx, dw, db):
-        conv = self._weights
-        self.ops.conv2d_relu_pool_gradient(dy, *outputs, x, w, conv.strides, conv.pads, dx, dw, db)
 
 
 class DenseReLU(_Fused):

@@ -4,6 +4,7 @@ Each function lets one kind of accident happen many times and returns what came 
 what should not have come of it. Tests want that list empty; benchmarks print the counts.
 """
 
+import contextlib
 import ctypes
 import errno
 import functools
@@ -587,3 +588,17 @@ def memory_of_loading(paths):
     command = [sys.executable, "-c", _MEASURE, *map(str, paths)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return [int(line) for line in done.stdout.split()]
+
+
+def measure_bombs(folder):
+    """Load each of `bombs()`; return {name: (seconds, bytes the process grew by, the bytes it may)}."""
+    files, seconds = [], []
+    for name, content in bombs().items():
+        files.append(folder / name)
+        files[-1].write_bytes(content)
+        began = time.perf_counter()
+        with contextlib.suppress(WeightsError):
+            weights.load(files[-1])
+        seconds.append(time.perf_counter() - began)
+    return {file.name: (spent, grown, 2 * file.stat().st_size + 2**24)
+            for file, spent, grown in zip(files, seconds, memory_of_loading(files), strict=True)}

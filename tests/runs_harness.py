@@ -17,9 +17,18 @@ import time
 import traceback
 from pathlib import Path
 
-__all__ = ["measure", "killed", "signalled", "starved", "grown", "threads", "peak"]
+__all__ = ["ended", "measure", "killed", "signalled", "starved", "grown", "threads", "peak"]
 
 EPOCH = ["--steps-per-epoch", "4", "--batch-size", "4"]
+
+
+def ended(arguments):
+    """Return the exit code of a command that runs in this process, also where argparse ends it."""
+    from minicnn.cli import main
+    try:
+        return main(arguments)
+    except SystemExit as stop:
+        return stop.code
 
 
 def measure(name, **arguments):

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from runs_harness import ended
 
 from minicnn import ReLU, Sequential, cov19net, runs
 from minicnn.cli import main
@@ -308,12 +309,9 @@ def test_errors_are_one_line_and_a_code(arguments, code, sentence, tmp_path, cap
     full.mkdir()
     (full / "something").touch()
     arguments = [argument.format(tmp=tmp_path, full=full) for argument in arguments]
-    try:
-        ended = main(arguments)
-    except SystemExit as stop:
-        ended = stop.code
+    got = ended(arguments)
     error = capsys.readouterr().err
-    assert ended == code and sentence in error and "Traceback" not in error
+    assert got == code and sentence in error and "Traceback" not in error
     assert code == 2 or error.count("\n") == 1
 
 

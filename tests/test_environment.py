@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from runs_harness import measure
+from runs_harness import ended, measure
 from test_jit import obey_modes
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -197,12 +197,9 @@ def test_each_end_has_its_code_and_one_line(code, sentence, arguments, collectio
                  locked=tmp_path / "locked")
     arguments = [argument.format(**names) for argument in arguments]
     with runs.RunFolder(tmp_path / "locked"):
-        try:
-            ended = main(arguments)
-        except SystemExit as stop:
-            ended = stop.code
+        got = ended(arguments)
     error = capsys.readouterr().err
-    assert ended == code and sentence in error and "Traceback" not in error
+    assert got == code and sentence in error and "Traceback" not in error
     assert error.count("\n") == (code != 0) or code == 2
 
 

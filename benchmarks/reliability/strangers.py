@@ -3,42 +3,31 @@
 Each function takes (quick, folder) and returns (kept, what was measured in a sentence, figures).
 """
 
-import contextlib
 import json
 import subprocess
 import sys
-import time
 
 import hostile
-from crash import bombs, load_mutants, memory_of_loading
+from crash import load_mutants, measure_bombs
 from runs_harness import measure
 
 from benchmarks.processes import ROOT
 from benchmarks.reliability.crashes import small_checkpoint
 from benchmarks.reliability.tested import also, tested
-from minicnn import weights
-from minicnn.errors import WeightsError
 
 
 # ---- D: hostile input ------------------------------------------------------------------------------------------------
 
 def hostile_weights(quick, folder):
     found = load_mutants(small_checkpoint(folder), 2000 if quick else 50_100, seed=1)
-    paths, slowest = [], 0.0
-    for name, content in bombs().items():
-        paths.append(folder / name)
-        paths[-1].write_bytes(content)
-        began = time.perf_counter()
-        with contextlib.suppress(WeightsError):
-            weights.load(paths[-1])
-        slowest = max(slowest, time.perf_counter() - began)
-    above = [path.name for path, grown in zip(paths, memory_of_loading(paths), strict=True)
-             if grown > 2 * path.stat().st_size + 2**24]
+    measured = measure_bombs(folder)
+    slowest = max(seconds for seconds, _, _ in measured.values())
+    above = [name for name, (_, grown, bound) in measured.items() if grown > bound]
     return (not found["bad"] and found["worst seconds"] <= 0.1 and slowest <= 0.1 and not above,
             f"{found['mutants']:,} damaged files and {found['forgeries']:,} forged ones: {len(found['bad'])} accepted "
-            f"or untyped, the slowest {1e3 * found['worst seconds']:.1f} ms; {len(paths)} bombs: the slowest "
+            f"or untyped, the slowest {1e3 * found['worst seconds']:.1f} ms; {len(measured)} bombs: the slowest "
             f"{1e3 * slowest:.0f} ms, {len(above)} took more memory than twice their size and 16 MiB",
-            found | {"bombs": len(paths), "slowest bomb": slowest, "above": above})
+            found | {"bombs": len(measured), "slowest bomb": slowest, "above": above})
 
 
 def hostile_images(quick, folder):

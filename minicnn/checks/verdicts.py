@@ -64,11 +64,7 @@ def judge(line, analytic, typical, precision, step=None):
         vague = slope.uncertainty > precision.blur * max(scale, typical)
         verdict, first = (PRECISION, PRECISION) if vague else (OK, first)
         return Verdict(verdict, first, slope.value, slope.step)
-    if not line.problem.sees_all:
-        kink = _between_slopes(line, analytic, slope, precision)
-        if kink is not None:
-            return kink
-    return Verdict(BUG, BUG, slope.value, slope.step)
+    return _kink_or_bug(line, analytic, slope, precision)
 
 
 def _settled(line, h, analytic, difference, typical, precision):
@@ -85,11 +81,13 @@ def _at_a_corner(line, analytic, precision, scale):
     slope = line.frozen(precision.steps, 1e-9 * scale, analytic)
     if abs(slope.value - analytic) <= precision.rtol * max(scale, abs(slope.value)) + 3 * slope.uncertainty:
         return Verdict(KINK, KINK, slope.value, slope.step)
-    if not line.problem.sees_all:
-        kink = _between_slopes(line, analytic, slope, precision)
-        if kink is not None:
-            return kink
-    return Verdict(BUG, BUG, slope.value, slope.step)
+    return _kink_or_bug(line, analytic, slope, precision)
+
+
+def _kink_or_bug(line, analytic, slope, precision):
+    """Judge a number that the slope denies: a corner that nobody could see may still excuse it."""
+    kink = None if line.problem.sees_all else _between_slopes(line, analytic, slope, precision)
+    return Verdict(BUG, BUG, slope.value, slope.step) if kink is None else kink
 
 
 def _between_slopes(line, analytic, slope, precision):

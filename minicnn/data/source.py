@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from minicnn.arrays import all_finite, as_array, check_batch, check_finite
-from minicnn.data.augmentation import Augmentation
 from minicnn.data.cache import PixelCache
 from minicnn.data.images import to_input
 from minicnn.errors import DTypeError, InputError, ShapeError

@@ -33,7 +33,7 @@ from minicnn.kernels.conv import conv2d_weight_gradient
 from minicnn.kernels.frames import fill_rows
 from minicnn.kernels.jit import device, kernel
 from minicnn.kernels.simd import (REGISTER_BYTES, add, add_to_float64, broadcast, equal, fma, load, load_bytes,
-                                  lowest_bit, pointer, splat, store, where_positive, width, zeros)
+                                  lowest_bit, pointer, splat, store, width, zeros)
 from minicnn.kernels.threads import run, workspace
 
 __all__ = ["conv2d_relu_gradient", "conv2d_relu_pool_gradient"]

@@ -249,7 +249,7 @@ def by_hand(layer, weights, x, y, index):
 
 def window_of(layer, size, x, index):
     """Return (the window of x under output `index`, shape (KH, KW, C), 0 outside; which of it is inside, (KH, KW))."""
-    (KH, KW), (SH, SW), (top, _, left, _), (H, W, C) = size, layer.strides, layer.pads, x.shape
+    (KH, KW), (SH, SW), (top, _, left, _), (H, W, _) = size, layer.strides, layer.pads, x.shape
     rows, columns = index[0] * SH - top + np.arange(KH), index[1] * SW - left + np.arange(KW)
     inside = ((rows >= 0) & (rows < H))[:, None] & ((columns >= 0) & (columns < W))
     window = x[np.clip(rows, 0, H - 1)[:, None], np.clip(columns, 0, W - 1)]
