@@ -1,4 +1,4 @@
-"""The pictures of a run: learning curves, confusion matrix, ROC curves, sample images, augmentation.
+"""The pictures of a run: learning curves, confusion matrix, ROC and reliability curves, sample images, augmentation.
 
 Drawn with matplotlib (extra `app`) on figures of their own: nothing here touches pyplot, the current figure or the
 global settings. Files hold no time, host or program name, so equal input gives equal bytes. Colours are those of Okabe
@@ -13,13 +13,18 @@ import numpy as np
 from minicnn.errors import InputError, MissingExtraError, ShapeError, printable
 from minicnn.files import write_whole
 
-__all__ = ["curves", "confusion_matrix", "roc", "sample_grid", "augmentation_sheet"]
+__all__ = ["curves", "confusion_matrix", "roc", "reliability", "sample_grid", "augmentation_sheet"]
 
 _BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 _INK, _QUIET, _FAINT = "#222222", "#666666", "#DDDDDD"
 _SIZE, _DPI = 10, 120
 _LEGEND = dict(frameon=False, fontsize=_SIZE - 1, labelcolor=_INK, handlelength=2.4)
+_COLOURS, _MARKERS = (_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _YELLOW), "osD^vP"
+_STYLES = "-", "--", "-.", ":", "-", "--"
 _LONGEST_NAME = 15
+# What a technique makes of a chest that no chest can be; and what few are.
+_NO_ANATOMY = {"vertical_flip": "no anatomy:\nupside down", "shear": "no anatomy:\nnobody leans so"}
+_RARE_ANATOMY = {"horizontal_flip": "mirrored: heart\non the right"}
 
 
 def curves(history, path):
@@ -84,27 +89,8 @@ def confusion_matrix(matrix, classes, path):
     k = len(matrix)
     if len(classes) != k:
         raise InputError(f"classes: expected {k} names, got {len(classes)}.")
-    totals = matrix.sum(axis=1, keepdims=True)
-    shares = matrix / np.maximum(totals, 1)
     figure = _figure(1.2 * k + 0.8, 1.2 * k + 1.0)
-    ax = figure.subplots()
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, aspect="equal")
-    for i in range(k):
-        for j in range(k):
-            colour = "white" if shares[i, j] > 0.6 else _INK
-            ax.text(j, i - 0.07, f"{matrix[i, j]:,}", ha="center", va="center", fontsize=_SIZE + 5, color=colour)
-            ax.text(j, i + 0.17, f"{100 * shares[i, j]:.1f} %" if totals[i, 0] else "-",
-                    ha="center", va="center", fontsize=_SIZE - 1, color=colour)
-    names = [_name(name) for name in classes]
-    ax.set_xticks(range(k), names, parse_math=False)
-    ax.set_yticks(range(k), names, rotation=90, va="center", parse_math=False)
-    ax.tick_params(length=0, labelsize=_SIZE, labelcolor=_INK)
-    ax.set_xlabel("predicted (percent of each true class)", fontsize=_SIZE - 1, color=_QUIET)
-    ax.set_ylabel("true", fontsize=_SIZE - 1, color=_QUIET)
-    n, right = int(matrix.sum()), int(matrix.trace())
-    ax.set_title(f"{right:,} of {n:,} right", loc="left", fontsize=_SIZE + 1, color=_INK)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    _matrix(figure.subplots(), matrix, classes)
     _save(figure, path)
 
 
@@ -120,22 +106,60 @@ def roc(curves, path):
     ------
     InputError : no curve, or more than six
     """
-    colours = (_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _YELLOW)
-    if not 1 <= len(curves) <= len(colours):
-        raise InputError(f"curves: expected 1 to {len(colours)} ROC curves, got {len(curves)}.")
+    _check_count(curves, "ROC curves")
     figure = _figure(4.6, 4.7)
     ax = figure.subplots()
     _quiet(ax, "ROC")
     ax.plot([0, 1], [0, 1], color=_FAINT, linewidth=1.2, zorder=1)
-    for (name, (x, y, area)), colour, style in zip(curves.items(), colours, ("-", "--", "-.", ":", "-", "--")):
+    for (name, (x, y, area)), colour, style in zip(curves.items(), _COLOURS, _STYLES):
         ax.plot(x, y, style, color=colour, linewidth=1.8, label=f"AUC {area:.3f}  {_name(name)}", clip_on=False)
     ax.set_xlim(-0.01, 1.01)
     ax.set_ylim(-0.01, 1.01)
     ax.set_aspect("equal")
     ax.set_xlabel("false positive rate (1 - specificity)", fontsize=_SIZE, color=_INK)
     ax.set_ylabel("true positive rate (recall)", fontsize=_SIZE, color=_INK)
-    for text in ax.legend(loc="lower right", **_LEGEND).get_texts():
-        text.set_parse_math(False)
+    _legend(ax, loc="lower right")
+    _save(figure, path)
+
+
+def reliability(curves, path):
+    """Draw reliability curves: what share of the images that were given a probability is positive, and of how many.
+
+    Parameters
+    ----------
+    curves : dict; from a name to the points of its curve (`evaluation.calibration.reliability`): dicts with low, high,
+        n, predicted, observed, and an interval whose first two are its bounds, None where it has none. A name without
+        points is said to have none
+    path : str or Path; a PNG file
+
+    Raises
+    ------
+    InputError : no curve, or more than six; labels and probabilities in place of points
+    """
+    _check_count(curves, "reliability curves")
+    for name, points in curves.items():
+        if not all(isinstance(row, dict) and {"low", "high", "n", "predicted", "observed"} <= set(row)
+                   for row in points):
+            raise InputError(f"curves: expected the points of {printable(name)!r} as calibration.reliability(labels, "
+                             "probabilities) returns them.")
+    figure = _figure(4.8, 6.0)
+    ax, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    _quiet(ax, "Reliability, with 95 % intervals")
+    _quiet(below, "")
+    ax.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1.2, zorder=1, label="where probabilities mean what they say")
+    for i, (name, points) in enumerate(curves.items()):
+        total = f", {sum(row['n'] for row in points):,} images" if points else ": undefined"
+        _points(ax, points, f"{_name(name)}{total}", i)
+        for row in points:
+            width = (row["high"] - row["low"]) * 0.84 / len(curves)
+            place = (row["low"] + row["high"]) / 2 + width * (i - (len(curves) - 1) / 2)
+            below.bar(place, row["n"], width, color=_COLOURS[i])
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    ax.set_ylabel("share of positives", fontsize=_SIZE, color=_INK)
+    below.set_ylabel("images", fontsize=_SIZE, color=_INK)
+    below.yaxis.get_major_locator().set_params(integer=True, nbins=3)
+    below.set_xlabel("probability that the network gave", fontsize=_SIZE, color=_INK)
+    _legend_below(figure, ax)
     _save(figure, path)
 
 
@@ -200,31 +224,38 @@ def augmentation_sheet(pixels, path, augmentation, seed=0, epochs=4):
     from minicnn.data.augmentation import TECHNIQUES
 
     samples = np.arange(len(pixels))
+    remarks = _NO_ANATOMY | _RARE_ANATOMY
     if augmentation.one_technique:
-        rows = {name.replace("_", " "): augmentation.apply(pixels, seed, 0, samples, technique=TECHNIQUES.index(name))
+        rows = {name.replace("_", " ") + (f"\n{remarks[name]}" if name in remarks else ""):
+                augmentation.apply(pixels, seed, 0, samples, technique=TECHNIQUES.index(name))
                 for name in augmentation.techniques}
     else:
         rows = {"original": augmentation.none().apply(pixels, seed, 0, samples)}
         rows |= {f"epoch {k + 1}": augmentation.apply(pixels, seed, k, samples) for k in range(epochs)}
     n = len(samples)
-    figure = _figure(1.2 * n + 0.5, 1.2 * len(rows) + 0.1)
-    figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04)
+    figure = _figure(1.1 * n + 1.3, 1.1 * len(rows) + 0.4)
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
     for axes, (name, images) in zip(figure.subplots(len(rows), n, squeeze=False), rows.items()):
         for ax, image in zip(axes, _pictures(images)):
             _show(ax, image, None)
-        axes[0].set_ylabel(name, fontsize=_SIZE - 1, color=_INK)
+        axes[0].set_ylabel(name, fontsize=_SIZE - 1, color=_ORANGE if "no anatomy" in name else _INK, rotation=0,
+                           ha="right", va="center")
+    strange = [f"a {name.replace('_', ' ')}" for name in _NO_ANATOMY if name in augmentation.techniques]
+    if strange and not augmentation.one_technique:
+        figure.supxlabel(f"No anatomy, but among these changes: {' and '.join(strange)}.", x=0.012, ha="left",
+                         fontsize=_SIZE - 1, color=_ORANGE)
     _save(figure, path)
 
 
 # ---- House style -----------------------------------------------------------------------------------------------------
 
-def _figure(width, height):
+def _figure(width, height, dpi=_DPI):
     """Return an empty figure, in inches, that belongs to nobody else."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("drawing pictures", "matplotlib", "app") from None
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06, wspace=0.02)
     return figure
 
@@ -233,18 +264,70 @@ def _save(figure, path):
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in an unusual script
-        figure.savefig(content, format="png", dpi=_DPI, metadata={"Software": None})
+        figure.savefig(content, format="png", dpi=figure.dpi, metadata={"Software": None})
     write_whole(path, content.getvalue())
 
 
 def _quiet(ax, title):
-    ax.set_title(title, loc="left", fontsize=_SIZE + 1, color=_INK)
+    ax.set_title(title, loc="left", fontsize=_SIZE + 1, color=_INK, parse_math=False)
     ax.grid(axis="y", color=_FAINT, linewidth=0.7)
     ax.set_axisbelow(True)
     ax.tick_params(length=0, labelsize=_SIZE - 1, labelcolor=_QUIET)
     for side, spine in ax.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(_QUIET)
+
+
+def _legend(ax, **place):
+    """Name the lines of a panel; a stranger's name is no formula."""
+    for text in ax.legend(**_LEGEND | place).get_texts():
+        text.set_parse_math(False)
+
+
+def _legend_below(figure, ax, ncols=1):
+    """Name the lines of a panel below the whole picture, where it hides nothing."""
+    handles, labels = ax.get_legend_handles_labels()
+    for text in figure.legend(handles, labels, loc="outside lower left", ncols=ncols, **_LEGEND).get_texts():
+        text.set_parse_math(False)
+
+
+def _check_count(curves, what):
+    if not 1 <= len(curves) <= len(_COLOURS):
+        raise InputError(f"curves: expected 1 to {len(_COLOURS)} {what}, got {len(curves)}.")
+
+
+def _points(ax, points, label, i):
+    """Draw the points of reliability curve number i, with their intervals."""
+    p, observed = ([row[key] for row in points] for key in ("predicted", "observed"))
+    style = dict(color=_COLOURS[i], clip_on=not points)     # an empty line that is not clipped would have no place
+    ax.plot(p, observed, _MARKERS[i], markersize=6, label=label, **style)
+    ax.plot(p, observed, _STYLES[i], linewidth=1, alpha=0.5, **style)
+    for row in points:
+        low, high = (row.get("interval") or (None, None))[:2]
+        if low is not None:
+            ax.plot([row["predicted"]] * 2, [low, high], linewidth=1.6, alpha=0.5, **style)
+
+
+def _matrix(ax, matrix, classes):
+    """Draw a confusion matrix, ndarray (k, k): counts and percent of each true class."""
+    totals, k = matrix.sum(axis=1, keepdims=True), len(matrix)
+    shares = matrix / np.maximum(totals, 1)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, aspect="equal")
+    for i in range(k):
+        for j in range(k):
+            colour = "white" if shares[i, j] > 0.6 else _INK
+            ax.text(j, i - 0.07, f"{matrix[i, j]:,}", ha="center", va="center", fontsize=_SIZE + 5, color=colour)
+            ax.text(j, i + 0.17, f"{100 * shares[i, j]:.1f} %" if totals[i, 0] else "-",
+                    ha="center", va="center", fontsize=_SIZE - 1, color=colour)
+    names = [_name(name) for name in classes]
+    ax.set_xticks(range(k), names, parse_math=False)
+    ax.set_yticks(range(k), names, rotation=90, va="center", parse_math=False)
+    ax.tick_params(length=0, labelsize=_SIZE, labelcolor=_INK)
+    ax.set_xlabel("predicted (percent of each true class)", fontsize=_SIZE - 1, color=_QUIET)
+    ax.set_ylabel("true", fontsize=_SIZE - 1, color=_QUIET)
+    ax.set_title(f"{int(matrix.trace()):,} of {int(matrix.sum()):,} right", loc="left", fontsize=_SIZE + 1, color=_INK)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
 
 
 def _percent_axis(ax, lowest):

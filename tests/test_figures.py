@@ -17,6 +17,8 @@ HISTORY = [{"epoch": e, "loss": 1 / e, "accuracy": 1 - 0.3 / e, "val_loss": 1.2 
 IMAGES = np.arange(6 * 8 * 8, dtype=np.uint8).reshape(6, 8, 8)
 LABELS, PREDICTED = np.array([0, 1, 0, 1, 0, 1]), np.array([0, 1, 1, 1, 0, 0])
 PROBABILITIES = np.array([0.1, 0.9, 0.6, 0.8, 0.2, 0.3])
+POINTS = [{"low": 0.0, "high": 0.1, "n": 20, "predicted": 0.04, "observed": 0.1, "interval": (0.02, 0.3, 20, None)},
+          {"low": 0.9, "high": 1.0, "n": 1, "predicted": 0.95, "observed": 1.0, "interval": None}]
 HOSTILE = ["$\\frac{", "_hidden", "a\x1b[2J\u202e\n", "肺炎", "", "x" * 200]
 
 
@@ -40,12 +42,13 @@ def draw_all(folder):
     figures.roc({"test": (*metrics.roc(LABELS, PROBABILITIES), 0.9)}, folder / "roc.png")
     figures.sample_grid(IMAGES, LABELS, PREDICTED, PROBABILITIES, ["normal", "covid"], folder / "grid.png")
     figures.augmentation_sheet(IMAGES[:2], folder / "sheet.png", Augmentation.paper())
+    figures.reliability({"test": POINTS}, folder / "reliability.png")
     return sorted(folder.iterdir())
 
 
 def test_equal_input_gives_equal_bytes_without_metadata(tmp_path):
     first, second = draw_all(tmp_path / "a"), draw_all(tmp_path / "b")
-    assert len(first) == 5
+    assert len(first) == 6
     for one, other in zip(first, second):
         assert one.read_bytes() == other.read_bytes()
         with Image.open(one) as picture:
@@ -70,6 +73,7 @@ def test_nothing_global_is_touched(tmp_path):
 def test_names_cannot_break_a_picture(tmp_path, caught):
     figures.confusion_matrix(np.eye(6, dtype=int), HOSTILE, tmp_path / "confusion.png")
     figures.roc({name: ([0, 1], [0, 1], 0.5) for name in HOSTILE}, tmp_path / "roc.png")
+    figures.reliability(dict.fromkeys(HOSTILE, POINTS), tmp_path / "reliability.png")
     figures.sample_grid(IMAGES, range(6), range(6), np.eye(6), HOSTILE, tmp_path / "grid.png")
     shown = [tick.get_text() for tick in caught[0].axes[0].get_xticklabels()]
     assert shown == ["$\\frac{", "_hidden", "a\\x1b[2J\\u202e…", "肺炎", "", "x" * 14 + "…"]
@@ -143,6 +147,23 @@ def test_roc_names_each_curve_with_its_area(tmp_path, caught):
             figures.roc({str(i): (x, y, 0.5) for i in range(number)}, tmp_path / "y.png")
 
 
+def test_reliability_shows_points_intervals_and_counts(tmp_path, caught):
+    figures.reliability({"test": POINTS, "external": []}, tmp_path / "x.png")
+    ax, below = caught[0].axes
+    assert lines_of(ax)["test, 21 images"] == [0.1, 1.0] and lines_of(ax)["external: undefined"] == []
+    assert [[0.04, 0.02], [0.04, 0.3]] in [line.get_xydata().tolist() for line in ax.get_lines()]
+    assert sum(line.get_xdata().tolist() == [0.95, 0.95] for line in ax.get_lines()) == 0       # no interval: no line
+    assert [bar.get_height() for bar in below.patches] == [20, 1]
+    assert 0 <= below.patches[0].get_x() and below.patches[0].get_x() + below.patches[0].get_width() <= 0.1
+    assert [text.get_text() for text in caught[0].legends[0].get_texts()] == [
+        "where probabilities mean what they say", "test, 21 images", "external: undefined"]
+    for number in (0, 7):
+        with pytest.raises(InputError, match=rf"curves: expected 1 to 6 reliability curves, got {number}\."):
+            figures.reliability({str(i): POINTS for i in range(number)}, tmp_path / "y.png")
+    with pytest.raises(InputError, match=r"curves: expected the points of 'mine' as calibration\.reliability\(labels"):
+        figures.reliability({"mine": (LABELS, PROBABILITIES)}, tmp_path / "y.png")
+
+
 # ---- Images ----------------------------------------------------------------------------------------------------------
 
 def test_sample_grid_frames_mistakes_and_tells_labels(tmp_path, caught):
@@ -179,11 +200,17 @@ def test_sample_grid_checks_its_arguments(tmp_path, changed, error, message):
 
 def test_augmentation_sheet_has_a_row_for_each_technique_or_epoch(tmp_path, caught):
     figures.augmentation_sheet(IMAGES[:2], tmp_path / "x.png", Augmentation.paper())
-    assert [ax.get_ylabel() for ax in caught[0].axes[::2]] == [name.replace("_", " ") for name in TECHNIQUES]
+    names = [ax.get_ylabel().split("\n") for ax in caught[0].axes[::2]]
+    assert [name for name, *_ in names] == [name.replace("_", " ") for name in TECHNIQUES]
+    assert [name for name, *remark in names if remark[:1] == ["no anatomy:"]] == ["vertical flip", "shear"]
+    assert [remark for name, *remark in names if name == "horizontal flip"] == [["mirrored: heart", "on the right"]]
     np.testing.assert_array_equal(caught[0].axes[2].get_images()[0].get_array()[..., 0],
                                   (IMAGES[0, ::-1] / 255).astype(np.float32))
     figures.augmentation_sheet(np.stack([IMAGES] * 3, axis=-1), tmp_path / "y.png", Augmentation.honest(), epochs=1)
     assert [ax.get_ylabel() for ax in caught[1].axes[::6]] == ["original", "epoch 1"]
+    assert caught[1].get_supxlabel() == ""
+    figures.augmentation_sheet(IMAGES[:1], tmp_path / "z.png", Augmentation(shear=5, vertical_flip=True), epochs=1)
+    assert caught[2].get_supxlabel() == "No anatomy, but among these changes: a vertical flip and a shear."
 
 
 # ---- Disk and extras -------------------------------------------------------------------------------------------------

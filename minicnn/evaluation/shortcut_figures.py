@@ -97,35 +97,39 @@ def stress_check(checks, picture, path):
     if not 1 <= len(checks) <= 3 or not all(isinstance(check, Stress) for check in checks.values()):
         raise InputError(f"checks: expected one to three results of stress by name, got {len(checks)}.")
     pictures = figures._pictures(np.asarray(picture)[np.newaxis])
-    figure = figures._figure(8.4, 4.6)
-    grid = figure.add_gridspec(2, len(CONDITIONS), height_ratios=[1, 1.7])
-    shape = pictures.shape if pictures.ndim == 4 else (*pictures.shape, 1)
+    width, left, slot = 6.4, 0.52, 0.97              # inches; a slot holds a picture, and below it what was measured
+    below = 0.12 + 0.2 * (len(checks) > 1) * len(checks)
+    height = below + 2.5 + 0.42 + slot + 0.2
+    figure = figures._figure(width, height, 160)
+    figure.set_layout_engine("none")
     for k, name in enumerate(CONDITIONS):
-        ax = figure.add_subplot(grid[0, k])
-        changed = disturb(pictures.reshape(shape), name)
-        figures._show(ax, changed[0, ..., 0] if changed.shape[3] == 1 else changed[0], None)
-        ax.set_title(name, fontsize=_SIZE - 0.5, color=INK)
-    ax = figure.add_subplot(grid[1, :])
+        ax = figure.add_axes([(left + k * slot + 0.04) / width, 1 - (slot + 0.2) / height, (slot - 0.08) / width,
+                              (slot - 0.08) / height])
+        figures._show(ax, disturb(pictures.reshape(*pictures.shape[:3], -1), name)[0].squeeze(), None)
+        ax.set_title(name, fontsize=_SIZE - 1, color=INK, pad=4)
+    ax = figure.add_axes([left / width, below / height, len(CONDITIONS) * slot / width, 2.5 / height])
     figures._quiet(ax, "AUC with 95 % intervals")
     ax.axhline(0.5, color=QUIET, linewidth=1, linestyle=":")
     ax.annotate("chance", (len(CONDITIONS) - 0.5, 0.5), xytext=(-2, 3), textcoords="offset points", ha="right",
                 fontsize=_SIZE - 2, color=QUIET)
+    apart = 0.34 if len(checks) == 2 else 0.3
     for i, ((name, check), colour, marker) in enumerate(zip(checks.items(), (BLUE, ORANGE, "#009E73"), "osD")):
-        place = np.arange(len(CONDITIONS)) + 0.24 * (i - (len(checks) - 1) / 2)
+        place = np.arange(len(CONDITIONS)) + apart * (i - (len(checks) - 1) / 2)
         _dots(ax, place, check, colour, marker, figures._name(name))
     ax.set_xlim(-0.5, len(CONDITIONS) - 0.5)
     ax.set_ylim(-0.02, 1.12)
     ax.set_yticks(np.arange(0, 1.01, 0.25))
     ax.set_xticks([])
     if len(checks) > 1:
-        for text in ax.legend(loc="lower left", **figures._LEGEND).get_texts():
-            text.set_parse_math(False)
+        figures._legend(ax, loc="upper left", bbox_to_anchor=(-0.01, 0.0), borderpad=0.2)
     figures._save(figure, path)
 
 
 def _dots(ax, places, check, colour, marker, name):
     """Draw the AUCs of a check; where one is not defined there is a word in its place."""
     label = name
+    if all(one.metrics["auc"] is None for one in check.conditions):
+        ax.plot([], [], marker, color=colour, markersize=6.5, label=f"{name}: undefined")
     for place, one in zip(places, check.conditions):
         value, interval = one.metrics["auc"], one.interval
         if value is None:
@@ -135,7 +139,7 @@ def _dots(ax, places, check, colour, marker, name):
         ax.plot([place, place], [low, high], color=colour, linewidth=1.6)
         ax.plot(place, value, marker, color=colour, markersize=6.5, label=label, linestyle="")
         ax.annotate(f"{value:.2f}", (place, high), xytext=(0, 4), textcoords="offset points", ha="center",
-                    fontsize=_SIZE - 1, color=INK)
+                    fontsize=_SIZE - 2, color=INK)
         label = None
 
 
