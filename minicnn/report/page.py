@@ -1,136 +1,106 @@
-"""The page of a run: metrics, pictures and settings in one HTML file that needs nothing else.
+"""The page of a run: its figures with their intervals, by group, at the threshold, its pictures and its settings."""
 
-Names of files, classes and settings come from strangers. jinja2 escapes every value, the page has no script, and its
-content security policy lets a browser load nothing: pictures are inside, as data.
-"""
-
-import base64
 import json
+from pathlib import Path
 
-from minicnn.data.decoder import read_bytes
-from minicnn.errors import ImageError, MissingExtraError, printable
+from minicnn.errors import printable
+from minicnn.evaluation.describe import HEADS, SHARES
+from minicnn.evaluation.text import cell
 from minicnn.files import write_whole
-from minicnn.evaluation.describe import HEADS as ALL_HEADS
-from minicnn.metrics import HEADS, shown
+from minicnn.report.blocks import Chapter, Picture, Table, Text
+from minicnn.report.rendering import render
+from minicnn.report.shortcut_blocks import WHAT, shortcut_check
+from minicnn.report.tables import by_group, by_metric, lines, number, percent, reasons
+from minicnn.report.verdicts import against_guessing
 
 __all__ = ["page"]
 
-_TEMPLATE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{{ title }}</title>
-<style>
-:root { --ink: #222; --quiet: #666; --line: #ddd; }
-body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 3rem; color: var(--ink); background: #fff;
-       font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .5rem; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p, ul { margin: .4rem 0; max-width: 42rem; }
-.warning { border-left: .3rem solid #d55e00; padding: .2rem 0 .2rem .8rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-.metrics th, .metrics td { text-align: right; white-space: nowrap; padding: .3rem 0 .3rem 1.1rem; }
-.metrics th:first-child { text-align: left; padding-left: 0; }
-thead th, .settings th { font-weight: 600; }
-.settings { font-size: .9rem; }
-td.undefined, figcaption, footer { color: var(--quiet); }
-td.undefined { font-style: italic; }
-figure { margin: 1.2rem 0; break-inside: avoid; }
-figcaption { font-size: .9rem; }
-img { max-width: 100%; height: auto; display: block; }
-footer { margin-top: 2.5rem; font-size: .9rem; }
-@media print { body { max-width: none; padding: 0; font-size: 10pt; } .wide { overflow: visible; }
-               h2 { break-after: avoid; } img { max-height: 22cm; } }
-</style>
-</head>
-<body>
-<header>
-<h1>{{ title }}</h1>
-<p class="warning">minicnn is a teaching and research tool, <strong>not a medical device</strong>: nothing on this page
-may be used to diagnose or treat anybody.</p>
-</header>
-<main>
-<h2>Metrics</h2>
-<div class="wide"><table class="metrics">
-<thead><tr><th scope="col">set</th>{% for head in heads %}<th scope="col">{{ head }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for part, cells in rows %}<tr><th scope="row">{{ part }}</th>{% for cell in cells -%}
-<td{% if cell == "undefined" %} class="undefined"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</tbody>
-</table></div>
-{% if undefined %}<ul>
-{% for part, metric, reason in undefined %}<li>{{ part }} {{ metric }} is undefined: {{ reason }}.</li>
-{% endfor %}</ul>{% endif %}
-{% if classes %}<p>Classes: {{ classes }}.{% if positive %} Positive is <strong>{{ positive }}</strong>.{% endif %}</p>
-{% endif %}
-{% if notes %}<h2>Notes</h2>
-<ul>
-{% for note in notes %}<li>{{ note }}</li>
-{% endfor %}</ul>{% endif %}
-{% if figures %}<h2>Pictures</h2>
-{% for caption, data in figures %}<figure><img src="data:image/png;base64,{{ data }}" alt="{{ caption }}">
-<figcaption>{{ caption }}</figcaption></figure>
-{% endfor %}{% endif %}
-{% if config %}<h2>Settings</h2>
-<div class="wide"><table class="settings">
-<tbody>
-{% for key, value in config %}<tr><th scope="row">{{ key }}</th><td>{{ value }}</td></tr>
-{% endfor %}</tbody>
-</table></div>{% endif %}
-</main>
-<footer>Made by minicnn.</footer>
-</body>
-</html>
-"""
+_METRICS = tuple(name for name in HEADS if name != "n")
 
 
-def page(path, title, parts, figures=None, config=None, classes=(), notes=()):
+def page(path, title, parts, figures=None, config=None, classes=(), notes=(), shortcuts=None):
     """Write the page of a run.
 
     Parameters
     ----------
     path : str or Path; an HTML file
     title : str
-    parts : dict; from the name of a part to its metrics, as for `metrics.table`
+    parts : dict; from the name of a part to its description (evaluation/describe.py), of which less will do
     figures : dict, optional; from a caption to the path of a PNG file, which becomes part of the page
     config : dict, optional; settings, shown as a table; inner objects by dotted names
     classes : sequence of names in order; of two the second is the positive one
     notes : sequence of sentences
+    shortcuts : dict, optional; `Stress.to_dict`
 
     Raises
     ------
     ImageError : a picture that is missing or is not a PNG file
     CheckpointError : the page could not be written
     """
-    try:
-        from jinja2 import Environment
-    except ImportError:
-        raise MissingExtraError("writing the report", "jinja2", "app") from None
-
-    environment = Environment(autoescape=True)
-    html = environment.from_string(_TEMPLATE).render(
-        title=printable(title), heads=list(HEADS.values()),
-        rows=[(printable(part), shown(metrics)) for part, metrics in parts.items()],
-        undefined=[(printable(part), ALL_HEADS[metric], printable(reason)) for part, metrics in parts.items()
-                   for metric, reason in metrics["undefined"].items()],
-        figures=[(printable(caption), _png(picture)) for caption, picture in (figures or {}).items()],
-        config=list(_flat(config or {})), notes=[printable(note) for note in notes],
-        classes=", ".join(map(printable, classes)), positive=printable(classes[1]) if len(classes) == 2 else "")
-    write_whole(path, html.encode())
+    last, drawn = list(parts)[-1], {Path(picture).stem: Picture(Path(picture).absolute(), caption, caption)
+                                    for caption, picture in (figures or {}).items()}
+    curve, check = ([drawn.pop(name)] if name in drawn else [] for name in ("reliability", "shortcuts"))
+    chapters = [Chapter("answer", "How well it does", _figures(parts, classes, notes)),
+                Chapter("probabilities", "What its probabilities mean", _reliability(last, parts[last], curve)),
+                Chapter("groups", "For whom", _groups(last, parts[last])),
+                Chapter("shortcuts", "Is it the lungs that it looks at?",
+                        [WHAT, *check, *shortcut_check(last, shortcuts)] if shortcuts else []),
+                Chapter("pictures", "Pictures", list(drawn.values())),
+                Chapter("settings", "Settings", _settings(config or {}))]
+    html = render(title, _about(parts, classes), [one for one in chapters if one.blocks], Path(),
+                  running="COV-19Net: how well it does")
+    write_whole(path, html.encode("utf-8"))
 
 
-def _png(path):
-    """Return the picture's bytes in base64."""
-    content = read_bytes(path)
-    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise ImageError(f"{printable(path)}: expected a PNG file for the page.")
-    return base64.b64encode(content).decode("ascii")
+def _about(parts, classes):
+    told = [f"{name}: {number(one['n'])} images"
+            + (f" of {number(one['patients'])} patients" if "patients" in one else "") for name, one in parts.items()]
+    positive = f" Positive is {classes[1]}." if len(classes) == 2 else ""
+    return "; ".join(told) + "." + (f" Classes: {', '.join(classes)}.{positive}" if len(classes) else "")
+
+
+def _figures(parts, classes, notes):
+    """Return the figures at p > 0.5 and at the threshold fixed on validation."""
+    at = "at p > 0.5, with 95 % intervals" if len(classes) in (0, 2) else "with 95 % intervals"
+    part, told = list(parts.items())[-1]
+    lead = [Text(f"{part}: an AUC of {cell(told, 'auc')}, {against_guessing(told, 'auc')}; accuracy "
+                 f"{cell(told, 'accuracy')}.", "In one line.")] if told.get("intervals") else []
+    blocks = [*lead, *map(Text, notes), by_metric(f"Figures {at}", parts, _METRICS), *reasons(parts, _METRICS)]
+    fixed = {name: one["at_threshold"] for name, one in parts.items() if one.get("at_threshold")}
+    if fixed:
+        threshold = next(iter(fixed.values()))["threshold"]
+        rows = [[HEADS[name], *(lines(one, name) for one in fixed.values())] for name in SHARES]
+        blocks += [Table(f"At the threshold fixed on validation: p > {threshold:.4g}", ["", *fixed], rows),
+                   *reasons(fixed, SHARES)]
+        if "validation" in fixed:
+            blocks.append(Text("On validation, where the threshold was chosen, these figures are too good."))
+    return blocks
+
+
+def _reliability(part, told, curve):
+    """Return the picture of the reliability curves, and the points of that of one part."""
+    if not told.get("reliability"):
+        return curve
+    rows = [[f"{row['low']:.1f} to {row['high']:.1f}", number(row["n"]), f"{row['predicted']:.3f}",
+             (percent(row["observed"]), *([] if row["interval"] is None else
+                                          ["{:.1f} to {:.1f}".format(*(100 * bound for bound in row["interval"]))]))]
+            for row in told["reliability"]]
+    return [Text("Of the images that were given 0.8, eight in ten should be positive. Slope 1 and intercept 0 are "
+                 "right; a slope below 1 means that the probabilities are too extreme."), *curve,
+            Table(f"Reliability: {part}", ["probability", "images", "mean probability", "share of positives"], rows)]
+
+
+def _groups(part, told):
+    """Return a table for each column by which the last part was divided, and why figures are missing."""
+    blocks = []
+    for column, groups in told.get("groups", {}).items():
+        blocks += [by_group(f"{part}, by {column}", column, groups), *reasons(groups)]
+    return blocks
+
+
+def _settings(config):
+    return [Table("The options of the run", ["option", "value"], list(map(list, _flat(config))), figures=False)] \
+        if config else []
 
 
 def _flat(config, prefix=""):

@@ -1,0 +1,59 @@
+"""Chapters of a report (blocks.py) as one HTML file that needs nothing else.
+
+Names of files, classes and settings come from strangers. jinja2 escapes every value, the page has no script, and its
+content security policy lets a browser load nothing: pictures are inside, as data.
+"""
+
+import re
+from pathlib import Path
+
+from minicnn.errors import MissingExtraError, printable
+from minicnn.report.pictures import inside
+
+__all__ = ["WARNING", "render"]
+
+WARNING = ("minicnn is a teaching and research tool, not a medical device: nothing on this page may be used to "
+           "diagnose or treat anybody.")
+
+
+def render(title, about, chapters, folder, statuses=(), running=""):
+    """Return the page.
+
+    Parameters
+    ----------
+    title, about : str; the heading, and a line below it
+    chapters : list of blocks.Chapter
+    folder : Path; what the paths of pictures are relative to
+    statuses : words that are shown as a status where they are a whole cell
+    running : str; ours, no stranger's; at the top of each printed page
+
+    Raises
+    ------
+    ImageError : a picture that is missing or is not a PNG file
+    MissingExtraError : jinja2 is not installed
+    """
+    try:
+        from jinja2 import Environment
+        from markupsafe import Markup
+    except ImportError:
+        raise MissingExtraError("writing the report", "jinja2", "app") from None
+
+    def address(path):
+        data, width, height = inside(folder / path)
+        return Markup(data), width, height
+
+    here = Path(__file__).parent
+    style = (here / "reproduction.css").read_text("utf-8")
+    if running:
+        style += f'@page {{ @top-left {{ content: "{running}"; }} @top-right {{ content: "minicnn"; }} }}\n'
+    environment = Environment(autoescape=True,
+                              finalize=lambda value: value if isinstance(value, Markup) else _fit(value))
+    template = environment.from_string((here / "reproduction.html").read_text("utf-8"))
+    return template.render(title=title, about=about, warning=WARNING, chapters=chapters, statuses=statuses,
+                           inside=address, style=Markup(style))
+
+
+def _fit(text):
+    """Return text as HTML; no line ends between a number and its percent sign."""
+    from markupsafe import Markup, escape
+    return Markup(re.sub(r"(?<=\d) %", "&nbsp;%", escape(printable(text))))
