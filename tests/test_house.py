@@ -17,7 +17,7 @@ FLOORS = {
     4: "steps network weights checks",
     5: "training callbacks checkpoint metrics data figures",
     6: "model networks",
-    7: "runs experiment doctor warmup report teaching evaluation cli __main__",
+    7: "recipes runs plan parts judging asking experiment doctor warmup report teaching evaluation reproduction cli __main__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
@@ -144,9 +144,10 @@ def test_the_evening_is_one_evening():
 def test_the_public_names():
     assert minicnn.__all__ == [
         "__version__", "Sequential", "cov19net", "Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense",
-        "ReLU", "Sigmoid", "Tanh", "Softmax", "Dropout", "Parameter", "Adam", "SGD", "gradcheck", "assert_gradients",
+        "ReLU", "Sigmoid", "Tanh", "Softmax", "Dropout", "Parameter", "Adam", "AdamW", "SGD", "gradcheck", "assert_gradients",
         "check_optimizer", "check_determinism", "BinaryCrossentropy",
         "CategoricalCrossentropy", "MeanSquaredError", "History", "Callback", "EarlyStopping", "LearningRateSchedule",
+        "WeightAverage",
         "Checkpoint", "CSVHistory", "set_thread_count", "thread_count", "MiniCNNError", "ShapeError", "InputError",
         "DTypeError", "ImageError", "ManifestError", "WeightsError", "CheckpointError", "NonFiniteError",
         "RunLockedError", "MissingExtraError"]
