@@ -1,5 +1,5 @@
 """Callbacks: what happens between epochs. Two of them decide (EarlyStopping, LearningRateSchedule), two keep
-(Checkpoint, CSVHistory).
+(Checkpoint, CSVHistory), and one averages (WeightAverage).
 
 What a callback remembers is its `state`. A checkpoint holds the state of each, so that a run that was interrupted goes
 on as if it had not been.
@@ -17,7 +17,8 @@ from minicnn.errors import CheckpointError, InputError, nearest, printable
 from minicnn.files import keep_as, write_whole
 from minicnn.shapes import positive_int
 
-__all__ = ["Callback", "EarlyStopping", "LearningRateSchedule", "Checkpoint", "CSVHistory", "states_of", "restore"]
+__all__ = ["Callback", "EarlyStopping", "LearningRateSchedule", "WeightAverage", "Checkpoint", "CSVHistory",
+           "states_of", "restore"]
 
 
 class Callback:
@@ -132,6 +133,52 @@ class LearningRateSchedule(Callback):
         if not 0 < rate < math.inf:
             raise InputError(f"LearningRateSchedule: rate({epoch}) must be a positive number, got {rate!r}.")
         model.optimizer.learning_rate = rate
+
+
+class WeightAverage(Callback):
+    """Let the model end with a mean of the weights after each epoch, the later ones counting more.
+
+    With k the number of epochs so far, the mean moves towards the weights w after each epoch (Izmailov et al.,
+    "Averaging weights leads to wider optima and better generalization", UAI 2018, where all count alike):
+
+        mean <- mean + (w - mean) max(1 / k, 1 - decay)
+
+    so that the weights of n epochs ago count about decay^n. Training itself goes on with the weights as they are, and
+    what is measured after each epoch is theirs; `last` and `best.safetensors` hold them. The mean is in the model when
+    `fit` is done.
+
+    Parameters
+    ----------
+    decay : float in (0, 1); 0.8 averages over about the last five epochs
+    """
+
+    def __init__(self, decay=0.8):
+        if not isinstance(decay, float) or not 0 < decay < 1:
+            raise InputError(f"WeightAverage: decay must lie in (0, 1), got {decay!r}.")
+        self.decay, self._epochs, self._mean, self._form = float(decay), 0, [], None
+
+    def on_train_begin(self, model):
+        self._epochs, self._mean = 0, []
+        self._form = [(w.shape, w.dtype) for w in model.get_weights()]
+
+    def on_epoch_end(self, model, epoch, metrics):
+        self._epochs += 1
+        step, weights = max(1 / self._epochs, 1 - self.decay), model.get_weights()
+        self._mean = [mean + (w - mean) * w.dtype.type(step) for mean, w in zip(self._mean or weights, weights)]
+
+    def on_train_end(self, model):
+        if self._mean:
+            model.set_weights(self._mean)
+
+    def state(self):
+        return {"epochs": self._epochs} | {f"weights/{i}": array for i, array in enumerate(self._mean)}
+
+    def restore(self, state):
+        epochs, mean = state.get("epochs"), [state.get(f"weights/{i}") for i in range(len(state) - 1)]
+        form = [(array.shape, array.dtype) if isinstance(array, np.ndarray) else None for array in mean]
+        if type(epochs) is not int or not 0 <= epochs < 2**31 or form != (self._form if epochs else []):
+            raise InputError("WeightAverage: the state in the file is not one of WeightAverage.")
+        self._epochs, self._mean = epochs, mean
 
 
 class Checkpoint(Callback):

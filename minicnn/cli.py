@@ -16,6 +16,7 @@ from minicnn import __version__, interrupts
 from minicnn.data import import_command
 from minicnn.errors import (CheckpointError, MiniCNNError, MissingExtraError, RunLockedError, WeightsError, printable)
 from minicnn.evaluation import audit_command, compare_command, explain_command
+from minicnn.reproduction import command as reproduce_command
 from minicnn.teaching import exercise_command, gradcheck_command, trace_command
 
 __all__ = ["main"]
@@ -124,7 +125,8 @@ def _train(options):
                            epochs=options.epochs, steps_per_epoch=options.steps_per_epoch,
                            batch_size=options.batch_size, learning_rate=options.learning_rate, seed=options.seed,
                            classes=options.classes, columns=options.columns, workers=options.workers,
-                           allow_outside_root=options.allow_outside_root)
+                           allow_outside_root=options.allow_outside_root, recipe=options.recipe,
+                           hold_out=options.hold_out)
     before = None if options.out is not None else runs.newest_folder()
     sentence = None if before is None else experiment.unfinished(plan, before)
     if sentence is not None and not options.quiet:
@@ -148,25 +150,21 @@ def _evaluate(options):
     result = experiment.evaluate(options.run_folder, data=options.data, report=options.report, columns=options.columns,
                                  workers=options.workers, allow_outside_root=options.allow_outside_root,
                                  expect=options.expect_sha256, allow_training_images=options.allow_training_images,
-                                 progress=not options.quiet, calibrated=options.calibrated)
+                                 progress=not options.quiet, calibrated=options.calibrated,
+                                 shortcuts=options.shortcuts)
     if options.json:
-        print(json.dumps(result.metrics, allow_nan=False))
+        print(json.dumps(result.to_dict(), allow_nan=False))
     else:
         print(result.table())
         if options.report:
             print(f"\nReport: {printable(options.report)}")
+    return CHECK_FAILED if result.shortcuts is not None and result.shortcuts.findings else DONE
 
 
 def _predict(options):
     from minicnn import experiment
-    rows = experiment.predict(options.run_folder, options.files, csv=options.csv, expect=options.expect_sha256)
-    if options.json:
-        print(json.dumps(rows, allow_nan=False))
-        return
-    width = max(len(printable(row["path"])) for row in rows)
-    for row in rows:
-        print(f"{printable(row['path']):{width}}  {printable(row['prediction'])}  {row['probability']:.4f}"
-              + (f"  WARNING: {row['warning']}" if row["warning"] else ""))
+    said = experiment.predict(options.run_folder, options.files, csv=options.csv, expect=options.expect_sha256)
+    print(json.dumps(said.to_dict(), allow_nan=False) if options.json else said.table())
 
 
 def _summary(options):
@@ -193,7 +191,8 @@ def _data_split(options):
     from minicnn import experiment
     print(experiment.split_table(options.data, protocol=options.protocol, seed=options.seed, classes=options.classes,
                                  columns=options.columns, allow_outside_root=options.allow_outside_root,
-                                 workers=options.workers, out=options.out, progress=not options.quiet))
+                                 workers=options.workers, out=options.out, progress=not options.quiet,
+                                 hold_out=options.hold_out))
 
 
 def _warmup(options):
@@ -244,6 +243,11 @@ def _parser():
     explain = _command(commands, "explain", explain_command.run, "show where in a picture an answer comes from",
                        explain_command.EXAMPLES, NOT_A_DEVICE)
     explain_command.add_options(explain)
+    reproduce = _command(commands, "reproduce", reproduce_command.run, "the paper's protocol and an honest one, side by "
+                         "side, as one page", reproduce_command.EXAMPLES, NOT_A_DEVICE)
+    _source_options(reproduce)
+    reproduce.add_argument("--classes", type=_classes, metavar="NEGATIVE,POSITIVE", help="labels in order")
+    reproduce_command.add_options(reproduce)
     _data_options(commands)
     warmup = _command(commands, "warmup", _warmup, "compile ahead what training and prediction need", """examples:
   minicnn warmup                    for COV-19Net in float32; later commands then start at once
@@ -287,7 +291,14 @@ def _source_options(command, required=False):
 
 def _digest_option(command):
     command.add_argument("--expect-sha256", metavar="DIGEST", help="refuse a weights file with another SHA-256, as "
-                         "sha256sum prints it (of a run: best.safetensors, under the paper's protocol last.safetensors)")
+                         "sha256sum prints it (of a run: best.safetensors; last.safetensors under the paper's "
+                         "protocol, average.safetensors where the recipe averages)")
+
+
+def _hold_out_option(command):
+    command.add_argument("--hold-out", metavar="SOURCE", help="test on a source that training has seen nothing of: all "
+                         "of it and, where it has positives, a share of the patients who have only negatives (honest "
+                         "protocol, two classes, a source column; a split column then plays no part)")
 
 
 def _train_options(commands):
@@ -295,6 +306,7 @@ def _train_options(commands):
   minicnn train                                              embedded synthetic radiographs, made from the seed
   minicnn train --data radiographs/ --out runs/mine          a folder with one folder per class
   minicnn train --data index.csv --protocol paper --seed 1   the paper's own protocol, which leaks
+  minicnn train --data index.csv --hold-out cohen            how well it does on a source it has never seen
   minicnn train --resume runs/mine                           go on after an interruption""")
     _source_options(train)
     train.add_argument("--out", metavar="RUN", help="the run folder (default: the next free runs/NNN)")
@@ -312,7 +324,9 @@ def _train_options(commands):
                             "validation figures are too good (default: %(default)s)")
     train.add_argument("--augmentation", choices=["honest", "paper", "none"], default=None,
                        help="what training images go through under the honest protocol (default: honest)")
-    train.add_argument("--recipe", choices=["paper"], default="paper", help="the training recipe (default: %(default)s)")
+    train.add_argument("--recipe", choices=["paper", "robust"], default="paper",
+                       help="robust: what held up best on sources it had not seen (default: %(default)s)")
+    _hold_out_option(train)
     train.add_argument("--classes", type=_classes, metavar="NEGATIVE,POSITIVE[,...]", help="labels in the order of the "
                        "outputs; needed where it is not plain which of two is the positive one")
     train.set_defaults(of_the_plan={action.dest: action.default for action in train._actions if action.dest not in
@@ -327,6 +341,7 @@ def _evaluate_options(commands):
     evaluate = _command(commands, "evaluate", _evaluate, "measure a trained network", """examples:
   minicnn evaluate runs/001                              what was measured when training ended
   minicnn evaluate runs/001 --data hospital/index.csv    on other images
+  minicnn evaluate runs/001 --data hospital/ --shortcuts is it the lungs that it looks at?
   minicnn evaluate runs/001 --report page.html           as a page with pictures""", NOT_A_DEVICE)
     evaluate.add_argument("run_folder", metavar="RUN", help="a run folder, or a .safetensors file")
     _source_options(evaluate)
@@ -335,6 +350,10 @@ def _evaluate_options(commands):
                           help="measure on images that the network was trained on too, and say so")
     evaluate.add_argument("--calibrated", action="store_true", help="measure the probabilities at the temperature that "
                           "the run fixed on its validation part (with --data)")
+    evaluate.add_argument("--shortcuts", action="store_true",
+                          help="also ask whether it is the lungs that the network looks at: the same images without "
+                               "border, without middle, re-encoded, inverted and blurred (with --data); exits with 1 "
+                               "where it finds a shortcut")
     evaluate.add_argument("--report", metavar="FILE.html", help="write a self-contained page")
     evaluate.add_argument("--threads", type=_whole(1, 256), metavar="N", help="threads that compute")
     _output_options(evaluate)
@@ -369,6 +388,7 @@ def _data_options(commands):
     split.add_argument("--protocol", choices=["honest", "paper"], default="honest", help="default: %(default)s")
     split.add_argument("--seed", type=_whole(0, 2**64 - 1), default=0, metavar="N", help="default: %(default)s")
     split.add_argument("--classes", type=_classes, metavar="NEGATIVE,POSITIVE[,...]", help="labels in order")
+    _hold_out_option(split)
     split.add_argument("--out", metavar="FILE.csv", help="write a manifest with a split column")
     split.add_argument("--quiet", action="store_true", help="no progress on stderr")
     audit = _command(parts, "audit", audit_command.run, "look for what makes figures on a collection untrue",

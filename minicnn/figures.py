@@ -137,19 +137,20 @@ def reliability(curves, path):
     InputError : no curve, or more than six; labels and probabilities in place of points
     """
     _check_count(curves, "reliability curves")
+    figure = _figure(4.8, 6.0)
+    from matplotlib.ticker import NullLocator
     for name, points in curves.items():
         if not all(isinstance(row, dict) and {"low", "high", "n", "predicted", "observed"} <= set(row)
                    for row in points):
             raise InputError(f"curves: expected the points of {printable(name)!r} as calibration.reliability(labels, "
                              "probabilities) returns them.")
-    figure = _figure(4.8, 6.0)
     ax, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     _quiet(ax, "Reliability, with 95 % intervals")
     _quiet(below, "")
     ax.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1.2, zorder=1, label="where probabilities mean what they say")
     for i, (name, points) in enumerate(curves.items()):
         total = f", {sum(row['n'] for row in points):,} images" if points else ": undefined"
-        _points(ax, points, f"{_name(name)}{total}", i)
+        _points(ax, points, f"{_name(name, 36)}{total}", i)
         for row in points:
             width = (row["high"] - row["low"]) * 0.84 / len(curves)
             place = (row["low"] + row["high"]) / 2 + width * (i - (len(curves) - 1) / 2)
@@ -157,7 +158,10 @@ def reliability(curves, path):
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     ax.set_ylabel("share of positives", fontsize=_SIZE, color=_INK)
     below.set_ylabel("images", fontsize=_SIZE, color=_INK)
-    below.yaxis.get_major_locator().set_params(integer=True, nbins=3)
+    below.set_yscale("log")             # sets of 40 and of 4,000 images are seen beside each other
+    below.set_ylim(0.7, None)
+    below.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    below.yaxis.set_minor_locator(NullLocator())
     below.set_xlabel("probability that the network gave", fontsize=_SIZE, color=_INK)
     _legend_below(figure, ax)
     _save(figure, path)
@@ -366,7 +370,7 @@ def _number(value):
     return np.nan if value is None or not np.isfinite(value) else float(value)
 
 
-def _name(name):
+def _name(name, most=_LONGEST_NAME):
     """Return a name from a stranger as a short printable text."""
     text = printable(name)
-    return text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME - 1] + "…"
+    return text if len(text) <= most else text[:most - 1] + "…"

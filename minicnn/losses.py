@@ -5,6 +5,8 @@ the loss cancel (see reference.binary_crossentropy), which is exact where the pr
 The mean over the batch is taken here and nowhere else.
 """
 
+import re
+
 import numpy as np
 
 from minicnn.errors import InputError, ShapeError, nearest
@@ -13,14 +15,38 @@ __all__ = ["BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", 
 
 
 class _Loss:
-    """Base of the losses: `operation` names the engine's function, `head` the activation folded into the loss."""
+    """Base of the losses: `operation` names the engine's function, `head` the activation folded into the loss.
+
+    Label smoothing (Szegedy et al., CVPR 2016, section 7): in training, and there alone, a share of each target is
+    spread evenly over the classes, so that a network has nothing to gain from being surer than 1 - smoothing.
+
+    Parameters
+    ----------
+    smoothing : float in [0, 1); 0 where there is no head, for there targets are numbers and not classes
+    """
 
     operation = None
     head = None
 
+    def __init__(self, smoothing=0.0):
+        if type(smoothing) not in (int, float) or not 0 <= smoothing < 1 or smoothing and self.head is None:
+            raise InputError(f"{self.operation}: smoothing must lie in [0, 1), and be 0 where targets are no classes, got "
+                             f"{smoothing!r}.")
+        self.smoothing = float(smoothing)
+
     @property
     def name(self):
-        return self.operation
+        """What `get_loss` makes it from again: "binary_crossentropy", or "binary_crossentropy(smoothing=0.1)"."""
+        return f"{self.operation}(smoothing={self.smoothing})" if self.smoothing else self.operation
+
+    def smoothed(self, t):
+        """Return the targets that training takes for t: t (1 - smoothing) + smoothing / (number of classes).
+
+        >>> BinaryCrossentropy(smoothing=0.2).smoothed(np.array([[0.0], [1.0]])).tolist()
+        [[0.1], [0.9]]
+        """
+        classes = t.shape[-1] if self.head == "Softmax" else 2
+        return t * (1 - self.smoothing) + t.dtype.type(self.smoothing / classes) if self.smoothing else t
 
     def __call__(self, ops, z, t, weights, losses, dz):
         """Return the mean loss of the batch and write its gradient to dz.
@@ -93,7 +119,7 @@ class CategoricalCrossentropy(_Loss):
 
 
 class MeanSquaredError(_Loss):
-    """Mean squared error of the outputs as they are: no head is folded."""
+    """Mean squared error of the outputs as they are: no head is folded, and nothing is smoothed."""
 
     operation = "mean_squared_error"
 
@@ -102,13 +128,14 @@ _LOSSES = {loss.operation: loss for loss in (BinaryCrossentropy, CategoricalCros
 
 
 def get_loss(loss):
-    """Return a loss by its name; a loss is returned as it is.
+    """Return a loss by its name, with its smoothing where it has one; a loss is returned as it is.
 
-    >>> get_loss("binary_crossentropy").head
-    'Sigmoid'
+    >>> get_loss("binary_crossentropy").head, get_loss("binary_crossentropy(smoothing=0.1)").smoothing
+    ('Sigmoid', 0.1)
     """
     if isinstance(loss, _Loss):
         return loss
-    if not isinstance(loss, str) or loss not in _LOSSES:
+    parts = re.fullmatch(r"(\w+)(?:\(smoothing=(\d(?:\.\d+)?(?:e-\d+)?)\))?", loss) if isinstance(loss, str) else None
+    if not parts or parts[1] not in _LOSSES:
         raise InputError(f"loss: expected one of {', '.join(_LOSSES)}, got {loss!r}." + nearest(loss, _LOSSES))
-    return _LOSSES[loss]()
+    return _LOSSES[parts[1]](*([float(parts[2])] if parts[2] else []))

@@ -11,7 +11,7 @@ import numpy as np
 from minicnn.errors import InputError
 from minicnn.parameter import Parameters
 
-__all__ = ["Adam", "SGD", "OPTIMIZERS"]
+__all__ = ["Adam", "AdamW", "SGD", "OPTIMIZERS"]
 
 
 def _check(owner, argument, value, low, high, low_included=True):
@@ -72,6 +72,10 @@ class _Optimizer:
         """Go on from the step count and the state of a checkpoint."""
         self.t, self._state = int(t), {slot: list(state[slot]) for slot in self.slots}
 
+    def __repr__(self):
+        name, *options = self.config().items()
+        return f"{name[1]}({', '.join(f'{option}={value!r}' for option, value in options)})"
+
 
 class Adam(_Optimizer):
     """Adam (Kingma & Ba, ICLR 2015).
@@ -120,9 +124,29 @@ class Adam(_Optimizer):
         return {"type": "Adam", "learning_rate": self.learning_rate, "beta_1": self.beta_1, "beta_2": self.beta_2,
                 "epsilon": self.epsilon, "epsilon_mode": self.epsilon_mode}
 
-    def __repr__(self):
-        return (f"Adam(learning_rate={self.learning_rate}, beta_1={self.beta_1}, beta_2={self.beta_2}, "
-                f"epsilon={self.epsilon}, epsilon_mode={self.epsilon_mode!r})")
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019, Algorithm 2), as in PyTorch: before each step
+
+        w <- w - learning_rate weight_decay w
+
+    for every weight and bias, beside the gradient and not through it. Other arguments are those of Adam.
+
+    Parameters
+    ----------
+    weight_decay : float in [0, 1)
+    """
+
+    def __init__(self, learning_rate=1e-3, weight_decay=1e-2, **options):
+        super().__init__(learning_rate, **options)
+        self.weight_decay = _check("AdamW", "weight_decay", weight_decay, 0, 1)
+
+    def update(self, ops, w, dw, slots):
+        w *= w.dtype.type(1 - self.learning_rate * self.weight_decay)
+        super().update(ops, w, dw, slots)
+
+    def config(self):
+        return super().config() | {"type": "AdamW", "weight_decay": self.weight_decay}
 
 
 class SGD(_Optimizer):
@@ -147,8 +171,5 @@ class SGD(_Optimizer):
         return {"type": "SGD", "learning_rate": self.learning_rate, "momentum": self.momentum,
                 "nesterov": self.nesterov}
 
-    def __repr__(self):
-        return f"SGD(learning_rate={self.learning_rate}, momentum={self.momentum}, nesterov={self.nesterov})"
 
-
-OPTIMIZERS = {"Adam": Adam, "SGD": SGD}
+OPTIMIZERS = {"Adam": Adam, "AdamW": AdamW, "SGD": SGD}

@@ -3,7 +3,8 @@
     config.json        the options, resolved         split.csv         which image is in which part
     history.csv        one row an epoch              metrics.json      the metrics of each part, written last
     last.safetensors   the newest state              predictions.csv   each image with its probability
-    previous.safetensors, best.safetensors           *.png             curves, ROC, confusion matrix, samples
+    previous.safetensors, best.safetensors           *.png             curves, ROC, reliability, confusion, samples
+    average.safetensors   where the recipe averages  decision.json     threshold, abstention, temperature (validation)
     environment.json   versions                      run.lock          held while a run is going on
     familiarity.safetensors   what the training images looked like, in numbers: predict warns of others
 

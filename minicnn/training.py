@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from minicnn import interrupts
-from minicnn.callbacks import (Callback, Checkpoint, CSVHistory, EarlyStopping, LearningRateSchedule, restore,
-                               states_of)
+from minicnn.callbacks import (Callback, Checkpoint, CSVHistory, EarlyStopping, LearningRateSchedule, WeightAverage,
+                               restore, states_of)
 from minicnn.checkpoint import Position
 from minicnn.data.source import load, schedule
 from minicnn.engines import get_engine
@@ -21,8 +21,8 @@ from minicnn.errors import InputError, NonFiniteError, ShapeError
 from minicnn.metrics import categorical_metrics, binary_metrics
 from minicnn.progress import Progress
 
-__all__ = ["Trainer", "History", "Callback", "EarlyStopping", "LearningRateSchedule", "Checkpoint", "CSVHistory",
-           "encode_targets"]
+__all__ = ["Trainer", "History", "Callback", "EarlyStopping", "LearningRateSchedule", "WeightAverage",
+           "Checkpoint", "CSVHistory", "encode_targets"]
 
 
 class Trainer:
@@ -51,7 +51,7 @@ class Trainer:
         """
         z = self.network.forward(x, self.depth, training=True, step_number=self.optimizer.t)
         losses, dz = np.empty(len(x)), np.empty(z.shape, z.dtype)
-        loss = self.loss(self.ops, z, t, weights, losses, dz)
+        loss = self.loss(self.ops, z, self.loss.smoothed(t), weights, losses, dz)
         if not math.isfinite(loss):
             self.network.blame_forward(x, self.depth)
             raise NonFiniteError(f"the loss is {loss} though every layer's output is finite; "

@@ -14,6 +14,7 @@ from minicnn.kernels.warp import affine_warp
 from minicnn.streams import Stream, uniforms, uniforms_batch, words
 
 PIXELS = np.arange(5 * 6 * 7, dtype=np.uint8).reshape(5, 6, 7)
+STRONG = Augmentation(gamma=0.5, blur=1, noise=0.1)
 SCALED = (PIXELS / np.float32(255)).astype(np.float32)[..., np.newaxis]
 
 
@@ -118,6 +119,60 @@ def test_contrast_turns_about_mid_grey():
     assert 0.5 <= ratio.min() < 0.6 and 1.4 < ratio.max() <= 1.5
 
 
+def test_gamma_is_a_power_of_each_image_uniform_in_its_logarithm():
+    levels = np.tile(np.array([[[0.0, 0.25, 1.0]]], np.float32), (400, 1, 1))
+    out = Augmentation(gamma=1.0).apply(levels, 3, 0, np.arange(400), 1)[..., 0]
+    assert (out[:, 0, 0] == 0).all() and (out[:, 0, 2] == 1).all()
+    power = np.log(out[:, 0, 1]) / np.log(0.25)
+    assert 0.5 <= power.min() < 0.51 and 1.96 < power.max() <= 2 + 1e-6
+    assert abs((power < 1).mean() - 0.5) < 0.1
+
+
+def test_blur_mixes_a_picture_with_its_smooth_self():
+    dot = np.zeros((300, 5, 5), np.float32)
+    dot[:, 2, 2] = 1
+    out = Augmentation(blur=0.8).apply(dot, 3, 0, np.arange(300), 1)[..., 0]
+    share = (1 - out[:, 2, 2]) / (1 - 0.25)                         # the middle of the smooth dot is 1/2 x 1/2
+    assert 0 <= share.min() < 0.01 and 0.79 < share.max() <= 0.8 + 1e-6
+    smooth = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    np.testing.assert_allclose(out[:, 1:4, 1:4], dot[:, 1:4, 1:4] + share[:, None, None] * (smooth - dot[:, 1:4, 1:4]),
+                               atol=1e-6)
+    assert not out[:, [0, 4]].any()
+    flat = Augmentation(blur=1).apply(np.full((3, 4, 4), 100, np.uint8), 3, 0, np.arange(3), 1)
+    np.testing.assert_allclose(flat, 100 / 255, rtol=1e-6)          # the edge is repeated, not darkened
+
+
+def test_noise_is_different_in_each_pixel_and_no_wider_than_its_range():
+    grey = np.full((50, 32, 32), 0.5, np.float32)
+    added = Augmentation(noise=0.2).apply(grey, 3, 0, np.arange(50), 1) - 0.5
+    width = np.abs(added).max(axis=(1, 2, 3))
+    assert 0.18 < width.max() <= 0.2 and width.min() < 0.02
+    assert np.abs(added.mean(axis=(1, 2, 3)) / width).max() < 0.1 and len(np.unique(added[0])) > 1000
+    neighbours = np.corrcoef(added[:, :, :-1].ravel(), added[:, :, 1:].ravel())[0, 1]
+    assert abs(neighbours) < 0.02
+    assert Augmentation(noise=1).apply(grey, 3, 0, np.arange(50), 1).min() == 0
+
+
+def test_what_is_done_to_grey_is_the_same_in_all_its_channels():
+    three = STRONG.apply(PIXELS, 5, 1, np.arange(5))
+    np.testing.assert_array_equal(three, np.repeat(STRONG.apply(PIXELS, 5, 1, np.arange(5), 1), 3, axis=3))
+    colour = np.stack([PIXELS, PIXELS[:, ::-1], PIXELS[:, :, ::-1]], axis=-1)
+    assert STRONG.apply(colour, 5, 1, np.arange(5)).shape == colour.shape
+
+
+def test_the_later_changes_leave_the_draws_of_the_earlier_ones_alone():
+    honest = Augmentation.honest()
+    with_none = Augmentation(**honest.to_dict() | {"gamma": 1e-9})
+    np.testing.assert_allclose(with_none.apply(PIXELS, 5, 1, np.arange(5)), honest.apply(PIXELS, 5, 1, np.arange(5)),
+                               atol=1e-6)
+
+
+def test_a_technique_alone_is_neither_blurred_nor_developed():
+    out = STRONG.apply(PIXELS, 5, 1, np.arange(5), 1, technique=np.array([0, 0, -1, 0, 0]))
+    np.testing.assert_array_equal(out[[0, 1, 3, 4]], SCALED[[0, 1, 3, 4]])
+    assert (out[2] != SCALED[2]).any()
+
+
 def test_float_pixels_are_taken_as_they_are():
     for dtype in (np.float32, np.float64, ">f4"):
         np.testing.assert_array_equal(Augmentation.none().apply(SCALED.astype(dtype), 1, 0, 0, 1), SCALED)
@@ -199,7 +254,7 @@ def test_uniforms_batch_gives_the_numbers_of_uniforms(n):
     assert words(7, Stream.AUGMENTATION, 3, 9, 1)[0] >> np.uint64(11) == got[0, 0] * 2**53
 
 
-@pytest.mark.parametrize("aug", [Augmentation.paper(), Augmentation.honest()])
+@pytest.mark.parametrize("aug", [Augmentation.paper(), Augmentation.honest(), STRONG])
 def test_neither_batch_nor_order_matters(aug):
     pixels = np.resize(PIXELS, (8, 6, 7))
     epochs, samples = np.arange(8) % 3, np.arange(8) * 5
@@ -277,6 +332,10 @@ def test_out_is_filled_and_returned():
     ({"intensity": True}, r"intensity: expected a number from 0 to 1, got True\."),
     ({"contrast": float("inf")}, r"contrast: expected a number from 0 to 0\.9, got inf\."),
     ({"vertical_flip": 1}, r"vertical_flip: expected True or False, got 1\."),
+    ({"gamma": 9.5}, r"gamma: expected a number from 0 to 9, got 9\.5\."),
+    ({"blur": 1.5}, r"blur: expected a number from 0 to 1, got 1\.5\."),
+    ({"noise": -0.5}, r"noise: expected a number from 0 to 1, got -0\.5\."),
+    ({"one_technique": True, "noise": 0.1}, r"noise: expected 0 with one_technique, got 0\.1\. A noise is none"),
     ({"one_technique": True, "shift": 0.1}, r"shift: expected 0 with one_technique, got 0\.1\. A shift is none"),
 ])
 def test_bad_ranges(values, message):

@@ -48,13 +48,15 @@ def finished(collection, tmp_path_factory):
 def test_train_leaves_a_whole_run_folder(finished):
     assert sorted(os.listdir(finished)) == sorted([
         "config.json", "familiarity.safetensors", "split.csv", "history.csv", "last.safetensors", "previous.safetensors", "best.safetensors",
-        "predictions.csv", "metrics.json", "curves.png", "roc.png", "confusion.png", "samples.png", "environment.json",
+        "predictions.csv", "metrics.json", "curves.png", "roc.png", "reliability.png", "confusion.png", "samples.png",
+        "environment.json",
         "looks.json", "decision.json"])
     metrics = json.loads((finished / "metrics.json").read_text())
     assert list(metrics) == ["training", "validation", "test"]
     for part in metrics.values():
         assert set(part) >= {"n", "accuracy", "specificity", "precision", "recall", "f1", "auc", "loss", "undefined",
-                             "brier", "slope", "intercept", "average_precision", "intervals", "patients", "at_threshold"}
+                             "brier", "slope", "intercept", "average_precision", "intervals", "patients", "at_threshold",
+                             "reliability"}
     split = rows_of(finished / "split.csv")
     assert len(split) == 24 and {row["split"] for row in split} == {"training", "validation", "test"}
     parts = {}
@@ -162,7 +164,7 @@ def test_evaluate_predict_and_report(collection, finished, tmp_path, capsys):
     assert "<script" not in page.read_text() and "medical device" in page.read_text()
     files = [str(collection.parent / "images" / name) for name in sorted(os.listdir(collection.parent / "images"))[:3]]
     assert main(["predict", str(finished), *files, "--csv", str(tmp_path / "out.csv")]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.split("\n\n")[0].splitlines()) == 1 + 3
     rows = rows_of(tmp_path / "out.csv")
     assert [row["path"] for row in rows] == files
     known = {row["path"]: row["probability"] for row in rows_of(finished / "predictions.csv")}
@@ -173,7 +175,7 @@ def test_predict_takes_any_network_that_classifies(collection, tmp_path, capsys)
     image = str(next((collection.parent / "images").iterdir()))
     cov19net(seed=1).save(tmp_path / "nameless.safetensors")
     assert main(["predict", str(tmp_path / "nameless.safetensors"), image]) == 0
-    assert capsys.readouterr().out.split("  ")[1] in ("0", "1")
+    assert capsys.readouterr().out.splitlines()[1].split()[1] in ("0", "1")
     Sequential([ReLU()], (64, 64, 3)).save(tmp_path / "map.safetensors")
     assert main(["predict", str(tmp_path / "map.safetensors"), image]) == 3
     assert "this network does not classify: its outputs have the shape (64, 64, 3)" in capsys.readouterr().err

@@ -7,11 +7,13 @@ from PIL import Image
 from strategies import normals
 
 from minicnn import weights
-from minicnn.data import phantom
+from minicnn.data import cache, phantom
+from minicnn.data.decoder import ImageWarning
 from minicnn.data.images import Preprocessing
 from minicnn.data.manifest import Manifest
-from minicnn.errors import ImageError, InputError, WeightsError
-from minicnn.evaluation.familiarity import FILE, Cloud, Familiarity, look_of, of_run, shape_and_colour
+from minicnn.data.source import open_source
+from minicnn.errors import InputError, WeightsError
+from minicnn.evaluation.familiarity import FILE, Cloud, Familiarity, look_of, of_run
 from minicnn.layers import Conv2D, Dense, Flatten, Sigmoid
 from minicnn.model import Sequential
 
@@ -106,22 +108,58 @@ def files(tmp_path):
 
 def test_colour_and_shape_of_files(files):
     paths, coloured, wide = files
-    assert shape_and_colour(paths[0]) == (40 / 48, False) and shape_and_colour(coloured) == (40 / 48, True)
     model = small()
     model.preprocessing = Preprocessing(16, 16, 1)
     everything = [str(path) for path in (*paths, coloured, wide)]
-    familiarity = Familiarity.fit(model, everything[:8], everything[8:12], paths[:8])
-    said = familiarity.warnings(model, everything)
-    assert not any("colour" in s or "width" in s for sentences in said[:12] for s in sentences)
-    assert "it is in colour, the images trained on are grey" in said[12]
-    assert "its width is 2.71 of its height, of the images trained on 0.76 to 0.92" in said[13]
-    in_colour = Familiarity.fit(model, everything[:8], everything[8:12], [coloured])
+    source = open_source(everything, model.preprocessing)
+    assert source.facts.tolist() == [[40, 48, 0]] * 12 + [[40, 48, 1], [130, 48, 0]]
+    familiarity = Familiarity.fit(model, everything[:8], everything[8:12])
+    for x in (everything, source):
+        said = familiarity.warnings(model, x)
+        assert not any("colour" in s or "width" in s for sentences in said[:12] for s in sentences)
+        assert "it is in colour, the images trained on are grey" in said[12]
+        assert "its width is 2.71 of its height, of the images trained on 0.76 to 0.92" in said[13]
+    in_colour = Familiarity.fit(model, everything[:8] + [str(coloured)], everything[8:12])
     assert not any("colour" in s for s in in_colour.warnings(model, [str(coloured)])[0])
-    assert Familiarity.fit(model, everything[:8], everything[8:12]).ratio is None       # nothing is said of it then
-    with pytest.raises(ImageError, match="cannot be read"):
-        shape_and_colour(str(paths[0]) + ".gone")
-    with pytest.raises(ImageError, match="leads outside"):
-        Familiarity.fit(model, everything[:8], everything[8:12], paths, str(paths[0].parent / "within"))
+    in_memory = Familiarity.fit(model, source.batch(np.arange(8)), source.batch(np.arange(8, 12)))
+    assert in_memory.ratio is None and not in_memory.coloured                  # nothing is said of shapes then
+
+
+def test_what_is_in_colour(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path / "cache"))           # warnings belong to decoding
+    grey = Image.fromarray(phantom.generate(n=2, seed=2).images[0])
+    third = Image.merge("RGB", [grey.point(lambda v: v // 3 * 2 + 85), grey.point(lambda v: v // 3), grey])
+    plain = Image.new("RGB", (40, 50), (200, 100, 90))
+    hidden, palette = plain.convert("RGBA"), plain.quantize(4)
+    hidden.putalpha(0)
+    tag = grey.convert("RGB")
+    tag.paste((255, 0, 0), (0, 0, 13, 13))                                     # 4 % of the pixels
+    cases = {"grey": (grey, 0), "three": (grey.convert("RGB"), 0), "tinted": (third, 1), "red": (plain, 1),
+             "hidden": (hidden, 0), "palette": (palette, 1), "tag": (tag, 0)}
+    files = []
+    for name, (picture, _) in cases.items():
+        files.append(str(tmp_path / f"{name}.png"))
+        picture.save(files[-1])
+    palette.save(tmp_path / "clear.png", transparency=palette.getpixel((0, 0)))
+    plain.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    files += [str(tmp_path / "clear.png"), str(tmp_path / "cmyk.jpg")]
+    with pytest.warns(ImageWarning, match="2 of 9 images: each is not opaque"):
+        source = open_source(files, Preprocessing(16, 16, 1))
+    assert source.facts[:, 2].tolist() == [coloured for _, coloured in cases.values()] + [0, 1]
+    assert source.facts[3].tolist() == [40, 50, 1]
+
+
+def test_files_are_decoded_once(files, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path / "cache"))
+    paths, decoded = [str(path) for path in files[0]], []
+    model = small()
+    model.preprocessing = Preprocessing(16, 16, 1)
+    familiarity = Familiarity.fit(model, paths[:8], paths[8:])
+    original = cache.open_planes
+    monkeypatch.setattr(cache, "open_planes", lambda *arguments: decoded.append(arguments[1]) or original(*arguments))
+    source = open_source(paths[3:6], model.preprocessing)
+    model.predict(source), familiarity.warnings(model, source)
+    assert sorted(decoded) == sorted(paths[3:6])
 
 
 # ---- The file --------------------------------------------------------------------------------------------------------
@@ -191,7 +229,7 @@ def test_real_radiographs_and_strangers(shared):
     training, validation, test = (part.open(Preprocessing(64, 64, 1)) for part in manifest.split(seed=1))
     model = small(64)
     model.preprocessing = Preprocessing(64, 64, 1)
-    familiarity = Familiarity.fit(model, training, validation, list(manifest.paths))
+    familiarity = Familiarity.fit(model, training, validation)
     x = test.batch(np.arange(len(test)))
     outside = Manifest.read(data / "external.csv").open(Preprocessing(64, 64, 1))
     shares = {name: np.mean([any(sentences) for sentences in familiarity.warnings(model, pictures)])

@@ -13,7 +13,7 @@ from random_networks import flat_images, random_case
 from test_layers import LAYERS_TO_CHECK
 
 import minicnn
-from minicnn import (SGD, Adam, BinaryCrossentropy, CategoricalCrossentropy, Conv2D, Dense, Dropout, Flatten,
+from minicnn import (SGD, Adam, AdamW, BinaryCrossentropy, CategoricalCrossentropy, Conv2D, Dense, Dropout, Flatten,
                      MaxPool2D, MeanSquaredError, Parameter, ReLU, Sequential, Sigmoid, Softmax, Tanh, assert_gradients,
                      check_determinism, check_optimizer, cov19net, gradcheck)
 from minicnn.checks import Finding, Report
@@ -521,7 +521,7 @@ def test_likely_causes(wrong, sentence):
 # ---- Optimizers and determinism --------------------------------------------------------------------------------------
 
 @each_engine
-@pytest.mark.parametrize("make", [Adam, lambda: Adam(0.1, 0, 0.5, 1e-3), lambda: Adam(epsilon_mode="paper"), SGD,
+@pytest.mark.parametrize("make", [Adam, lambda: Adam(0.1, 0, 0.5, 1e-3), lambda: Adam(epsilon_mode="paper"), lambda: AdamW(0.1, 0.2), SGD,
                                   lambda: SGD(0.1, momentum=0.9), lambda: SGD(0.1, momentum=0.9, nesterov=True)],
                          ids=lambda make: repr(make()))
 def test_optimizers_pass(make, engine):
@@ -532,6 +532,10 @@ def test_a_wrong_optimizer_is_told_how():
     class Wrong(Adam):
         def update(self, ops, w, dw, slots):
             super().update(ops, w, 1.001 * dw, slots)
+    class Through(AdamW):
+        def update(self, ops, w, dw, slots):
+            Adam.update(self, ops, w, dw, slots)
+    assert "The weight decay is missing" in str(check_optimizer(Through(weight_decay=0.2)))
     report = check_optimizer(Wrong())
     assert not report and report.bugs[0].place.startswith("Wrong/w[")
     with pytest.raises(InputError, match="has taken 12 steps; make a new one"):

@@ -17,8 +17,9 @@ from PIL import Image
 from minicnn.data import decoder
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.decoder import ImageWarning, quiet, read_bytes
-from minicnn.data.images import Preprocessing, decode, load, resize, to_input
+from minicnn.data.images import Preprocessing, decode, equalized, load, resize, to_input
 from minicnn.errors import ImageError, InputError, ShapeError
+from minicnn.evaluation.regions import border_mask
 
 DEEP, BYTE = 255 / 65535, 1.0       # how far a pixel may be off, where white is 255: see the table in decoder.py
 GREY = np.array([[0, 10, 200], [255, 128, 64]], np.uint8)
@@ -388,11 +389,64 @@ def test_to_input_is_what_augmentation_none_makes():
     np.testing.assert_array_equal(to_input(color, Preprocessing(2, 2, color="rgb")), color / np.float32(255))
 
 
+# ---- Border and grey levels ------------------------------------------------------------------------------------------
+
+def evened(pixels):
+    """Return the share of the other pixels that is no brighter than each, with the darkest at 0: pixel by pixel."""
+    n, darkest = pixels.size, (pixels == pixels.min()).sum()
+    ranks = np.array([(pixels <= level).sum() for level in pixels.ravel()], float).reshape(pixels.shape)
+    return pixels if darkest == n else np.rint(255 * (ranks - darkest) / (n - darkest))
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 256), st.integers(0, 99))
+def test_equalisation_is_a_rank(height, width, levels, seed):
+    pixels = np.random.default_rng(seed).integers(0, levels, (height, width), dtype=np.uint8)
+    before = pixels.copy()
+    np.testing.assert_array_equal(equalized(pixels), evened(pixels))
+    assert (pixels == before).all() and equalized(pixels).dtype == np.uint8
+
+
+def test_equalisation_forgets_brightness_contrast_and_gamma():
+    pixels = np.random.default_rng(3).integers(0, 128, (20, 20), dtype=np.uint8)
+    curve = np.sort(np.random.default_rng(5).permutation(256)[:128]).astype(np.uint8)       # it rises, somehow
+    for other in (pixels + 40, 2 * pixels, curve[pixels]):
+        np.testing.assert_array_equal(equalized(other), equalized(pixels))
+    even = np.bincount(equalized(pixels).ravel() // 64, minlength=4) / 400
+    assert np.abs(even - 0.25).max() < 0.05
+
+
+def test_the_border_is_black_and_the_middle_as_it_was():
+    noise = np.random.default_rng(4).integers(1, 256, (64, 64)).astype(np.float32)
+    masked = resize(noise, Preprocessing(border=1 / 8))
+    border = border_mask(64, 64)
+    assert not masked[border].any() and (masked[~border] == noise[~border]).all()
+    small = resize(noise[:40, :24], Preprocessing(40, 24, border=0.2))
+    assert (small[8:32, 4:20] == noise[8:32, 4:20]).all() and np.count_nonzero(small) == 24 * 16
+
+
+def test_equalisation_does_not_look_at_the_border():
+    noise = np.random.default_rng(4).integers(0, 256, (64, 64)).astype(np.float32)
+    tagged = noise.copy()
+    tagged[:8] = 255
+    how = Preprocessing(border=1 / 8, equalize=True)
+    np.testing.assert_array_equal(resize(noise, how), resize(tagged, how))
+    np.testing.assert_array_equal(resize(noise, how)[8:56, 8:56], evened(noise[8:56, 8:56]))
+
+
+def test_colours_are_evened_out_one_by_one():
+    colour = np.random.default_rng(4).integers(0, 256, (16, 16, 3)).astype(np.float32)
+    how = Preprocessing(16, 16, color="rgb", equalize=True, border=1 / 8)
+    for c in range(3):
+        one = resize(colour[..., c], Preprocessing(16, 16, equalize=True, border=1 / 8))
+        np.testing.assert_array_equal(resize(colour, how)[..., c], one)
+
+
 # ---- Preprocessing ---------------------------------------------------------------------------------------------------
 
 def test_preprocessing_travels_as_a_dict():
     how = Preprocessing(32, 48, 1)
-    assert how.to_dict() == {"height": 32, "width": 48, "channels": 1, "color": "grey", "resample": "bilinear", "decoder": 1}
+    assert how.to_dict() == {"height": 32, "width": 48, "channels": 1, "color": "grey", "resample": "bilinear", "decoder": 1,
+                             "equalize": False, "border": 0.0}
     assert Preprocessing.from_dict(how.to_dict()) == how and how.shape == (32, 48, 1)
 
 
@@ -409,12 +463,24 @@ def test_preprocessing_travels_as_a_dict():
     ({"resample": "nearest"}, "resample must be 'bilinear', got 'nearest'"),
     ({"decoder": 2}, "this minicnn decodes images by version 1, not by version 2.*Install the minicnn that made the model"),
     ({"decoder": True}, ".*not by version True"),
+    ({"equalize": 1}, "equalize must be False or True, got 1"),
+    ({"border": 0.5}, r"border must lie in \[0, 0.45\], got 0.5"),
+    ({"border": -0.1}, r"border must lie in \[0, 0.45\], got -0.1"),
+    ({"border": "1/8"}, r"border must lie in \[0, 0.45\], got '1/8'"),
+    ({"border": True}, r"border must lie in \[0, 0.45\], got True"),
+    ({"border": float("nan")}, r"border must lie in \[0, 0.45\], got nan"),
     ({"heigth": 3}, "unknown field 'heigth'. Did you mean 'height'?"),
     ({"\x1b[2J": 3}, r"unknown field '\\\\x1b\[2J'"),
 ])
 def test_a_hostile_dict_is_refused(change, sentence):
     with pytest.raises(InputError, match="Preprocessing: " + sentence):
         Preprocessing.from_dict(Preprocessing().to_dict() | change)
+
+
+def test_files_of_before_have_neither_border_nor_equalisation():
+    before = {"height": 64, "width": 64, "channels": 3, "color": "grey", "resample": "bilinear", "decoder": 1}
+    assert Preprocessing.from_dict(before) == Preprocessing()
+    assert Preprocessing(border=0).to_dict()["border"] == 0.0
 
 
 def test_a_dict_must_be_whole():

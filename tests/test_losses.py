@@ -6,6 +6,7 @@ from hypothesis import given, strategies as st
 from laws import assert_gradient, assert_same_bits, digest
 from strategies import DTYPES, normals
 
+from minicnn import SGD, Dense, Flatten, Sequential, Sigmoid, Softmax
 from minicnn.engines import ENGINES, get_engine
 from minicnn.errors import InputError, ShapeError
 from minicnn.losses import BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError, get_loss
@@ -140,6 +141,70 @@ def test_a_gradient_of_images_has_their_shape():
     assert dz.shape == z.shape
     flat = evaluate(BinaryCrossentropy, z.reshape(2, 9), np.zeros((2, 9)))[2]
     assert_same_bits(dz.reshape(2, 9), flat)
+
+
+# ---- Label smoothing -------------------------------------------------------------------------------------------------
+
+def test_smoothing_spreads_a_share_over_the_classes():
+    two, three = BinaryCrossentropy(smoothing=0.2), CategoricalCrossentropy(0.3)
+    np.testing.assert_allclose(two.smoothed(np.array([[0.0], [0.25], [1.0]])), [[0.1], [0.3], [0.9]])
+    np.testing.assert_allclose(three.smoothed(np.eye(3)), np.eye(3) * 0.7 + 0.1)
+    assert two.smoothed(np.zeros((2, 1), np.float32)).dtype == np.float32
+    for loss in (BinaryCrossentropy(), MeanSquaredError()):
+        t = np.array([[0.0], [1.0]])
+        assert loss.smoothed(t) is t and loss.name == loss.operation
+
+
+@each_engine
+@pytest.mark.parametrize("head, name", [([Dense(1), Sigmoid()], "binary_crossentropy"),
+                                        ([Dense(3), Softmax()], "categorical_crossentropy")])
+def test_training_is_smoothed_and_measuring_is_not(head, name, engine):
+    """The gradient is that of smoothed targets; what `evaluate` says does not change by how a network was trained."""
+    x, t = normals(0, (6, 2, 2, 1)), np.array([0, 1, 1, 0, 1, 0])
+    model = Sequential([Flatten(), *head], (2, 2, 1), dtype="float64", engine=engine)
+    model.compile(SGD(), name)
+    hard = model.evaluate(x, t)
+    targets = np.eye(3)[t] * 0.9 + 0.1 / 3 if "categorical" in name else t[:, None] * 0.9 + 0.05
+    expected = model.loss_and_gradients(x, targets)
+    model.compile(SGD(), f"{name}(smoothing=0.1)")
+    found = model.loss_and_gradients(x, t)
+    assert found[0] == pytest.approx(expected[0], rel=1e-14)
+    for ours, theirs in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-13, atol=1e-16)
+    assert model.evaluate(x, t) == hard
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 1e-7, 0.99])
+def test_smoothing_travels_in_the_name(smoothing, tmp_path):
+    model = Sequential([Flatten(), Dense(1), Sigmoid()], (2, 2, 1))
+    model.compile(SGD(), BinaryCrossentropy(smoothing=smoothing))
+    model.save(tmp_path / "model.safetensors")
+    again = Sequential.load(tmp_path / "model.safetensors").loss
+    assert type(again) is BinaryCrossentropy and again.smoothing == smoothing and again.name == model.loss.name
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1, 1.5, True, "0.1", float("nan")])
+def test_smoothing_that_cannot_be(smoothing):
+    with pytest.raises(InputError, match=r"binary_crossentropy: smoothing must lie in \[0, 1\), .* got"):
+        BinaryCrossentropy(smoothing)
+
+
+@pytest.mark.parametrize("name", ["binary_crossentropy(smoothing=2)", "categorical_crossentropy(smoothing=9.5)"])
+def test_smoothing_that_cannot_be_in_a_name(name):
+    with pytest.raises(InputError, match=r"smoothing must lie in \[0, 1\)"):
+        get_loss(name)
+
+
+@pytest.mark.parametrize("name", ["binary_crossentropy(smoothing=...)", "binary_crossentropy(smoothing=0.1",
+                                  "binary_crossentropy()", "mean_squared_error\n"])
+def test_names_that_are_none(name):
+    with pytest.raises(InputError, match="loss: expected one of"):
+        get_loss(name)
+
+
+def test_a_mean_of_squares_is_not_smoothed():
+    with pytest.raises(InputError, match="mean_squared_error: smoothing must .* be 0 where targets are no classes, got 0.1"):
+        get_loss("mean_squared_error(smoothing=0.1)")
 
 
 # ---- Sentences -------------------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from strategies import DTYPES, normals
 
 from minicnn.engines import ENGINES, get_engine
 from minicnn.errors import InputError
-from minicnn.optimizers import OPTIMIZERS, SGD, Adam
+from minicnn.optimizers import OPTIMIZERS, SGD, Adam, AdamW
 from minicnn.parameter import Parameter
 
 OPTIMIZERS_TO_CHECK = [lambda: Adam(), lambda: Adam(0.01, 0.5, 0.9, 1e-8, "paper"), lambda: Adam(beta_1=0, beta_2=0),
-                       lambda: SGD(), lambda: SGD(0.1, 0.9), lambda: SGD(0.1, 0.9, nesterov=True)]
+                       lambda: AdamW(0.01, 0.1), lambda: SGD(), lambda: SGD(0.1, 0.9), lambda: SGD(0.1, 0.9, nesterov=True)]
 each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS_TO_CHECK, ids=lambda make: repr(make()))
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -74,6 +74,25 @@ def test_the_known_answers_tell_keras_from_the_paper():
         assert adam_by_hand(w, gradients, *options, 1e-8, "paper") == \
             pytest.approx(known["paper_or_torch_eps_1e-8"][-1][i], rel=1e-14)
     assert abs(known["keras_epshat_1e-7"][-1][3] - known["paper_or_torch_eps_1e-8"][-1][3]) > 5e-4
+
+
+@each_engine
+def test_weight_decay_shrinks_before_the_step_and_beside_the_gradient(engine):
+    plain, decayed = (parameters(np.float64, (5,), (3,)) for _ in range(2))
+    for p in decayed:
+        p.value *= 2
+    steps(Adam(0.1), plain, 1, engine), steps(AdamW(0.1, weight_decay=0.25), decayed, 1, engine)
+    for p, q in zip(plain, decayed):
+        start = normals(plain.index(p), p.value.shape)
+        np.testing.assert_allclose(q.value, 2 * start * (1 - 0.1 * 0.25) + (p.value - start), rtol=1e-14)
+
+
+@each_engine
+def test_weight_decay_alone_is_a_power(engine):
+    parameter, optimizer = Parameter("w", np.ones(3)), AdamW(0.1, weight_decay=0.25)
+    for _ in range(40):                                                     # the gradient is 0
+        optimizer.step(get_engine(engine), [parameter])
+    np.testing.assert_allclose(parameter.value, (1 - 0.1 * 0.25)**40, rtol=1e-13)
 
 
 @each_engine
@@ -178,8 +197,10 @@ def test_a_late_step_counts_in_whole_numbers():
 def test_nan_in_a_gradient_reaches_the_weight(engine):
     for make in OPTIMIZERS_TO_CHECK:
         parameter = Parameter("w", np.ones(2, np.float32), np.array([np.nan, 0], np.float32))
-        make().step(get_engine(engine), [parameter])
-        assert np.isnan(parameter.value[0]) and parameter.value[1] == 1
+        optimizer = make()
+        optimizer.step(get_engine(engine), [parameter])
+        decay = optimizer.learning_rate * getattr(optimizer, "weight_decay", 0)
+        assert np.isnan(parameter.value[0]) and parameter.value[1] == np.float32(1 - decay)
 
 
 # ---- Arguments -------------------------------------------------------------------------------------------------------
@@ -198,6 +219,8 @@ def test_nan_in_a_gradient_reaches_the_weight(engine):
     (lambda: Adam(epsilon=0), r"Adam: epsilon must lie in \[1e-30, 1\), got 0\."),
     (lambda: Adam(epsilon=1), r"Adam: epsilon must lie in \[1e-30, 1\), got 1\."),
     (lambda: Adam(epsilon_mode="torch"), "Adam: epsilon_mode must be 'keras' or 'paper', got 'torch'"),
+    (lambda: AdamW(weight_decay=1), r"AdamW: weight_decay must lie in \[0, 1\), got 1\."),
+    (lambda: AdamW(weight_decay=-0.1), r"AdamW: weight_decay must lie in \[0, 1\), got -0.1\."),
     (lambda: SGD(momentum=1.0), r"SGD: momentum must lie in \[0, 1\), got 1.0\."),
 ])
 def test_arguments_that_cannot_be_used(make, sentence):

@@ -220,7 +220,7 @@ def test_roc_and_precision_say_their_areas_and_what_chance_gives(tmp_path, caugh
     scores = [average_precision_score(*seed) for seed in seeds]
     said = [text.get_text() for text in caught[0].legends[0].get_texts()]
     assert said == ["chance",
-                    f"test: AUC {np.mean(areas):.3f} ({min(areas):.3f} to {max(areas):.3f}), average precision "
+                    f"test: AUC {np.mean(areas):.3f} ({min(areas):.3f} to {max(areas):.3f}), AP "
                     f"{np.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f})",
                     "one class: undefined, all samples have the same label", "nothing: undefined, not measured"]
     assert np.stack(metrics.roc(*seeds[0]), axis=1).tolist() in lines(roc)

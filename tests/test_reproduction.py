@@ -226,12 +226,14 @@ def test_no_figure_of_a_study_names_the_machine(studied):
         assert str(folder) not in text and os.uname().nodename not in text.split() and "/tmp/" not in text, name
 
 
-def test_the_same_command_trains_nothing_again_and_finds_the_same(studied, capsys):
+def test_the_same_command_trains_nothing_again_finds_the_same_and_says_the_answer(studied, capsys):
     folder, arguments = studied
     before = {path: path.read_bytes() for path in (folder / "out").rglob("*") if path.is_file()
               and path.suffix in (".json", ".html", ".md", ".safetensors", ".png")}
-    assert main([*arguments, "--out", str(folder / "out"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads((folder / "out" / "results.json").read_text())
+    assert main([*arguments, "--out", str(folder / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "The paper reports an accuracy of 99.45 %." in said and "the honest protocol, test" in said
+    assert f"Report: {folder / 'out' / 'report.html'}" in said
     assert [path.name for path in before if path.read_bytes() != before[path]] == []
 
 
@@ -239,3 +241,30 @@ def test_a_study_in_a_folder_of_another_is_refused(studied, capsys):
     folder, arguments = studied
     assert main([*arguments, "--out", str(folder / "out"), "--epochs", "3"]) == 3
     assert "other options (epochs)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seeds", [0, 101, 2.5, "3"])
+def test_the_number_of_seeds(seeds):
+    with pytest.raises(InputError, match="seeds: expected a whole number from 1 to 100"):
+        Study("index.csv", seeds=seeds)
+
+
+def test_a_study_that_is_interrupted_goes_on(studied, tmp_path, monkeypatch, capsys):
+    """A signal in the middle: the exit code and the sentence, and then the same findings as without it."""
+    from minicnn import experiment
+    from minicnn.interrupts import Interrupted
+    folder, arguments = studied
+    complete, done = experiment.complete, []
+
+    def stopped(plan, *others, **options):
+        done.append(plan)
+        if len(done) == 3:
+            raise Interrupted(2, "interrupted in epoch 1, batch 1 of 2: saved.")
+        return complete(plan, *others, **options)
+
+    monkeypatch.setattr(experiment, "complete", stopped)
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 130
+    assert "saved. The same command, started again, goes on from there." in capsys.readouterr().err
+    assert not (tmp_path / "out" / "results.json").exists()
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "results.json").read_bytes() == (folder / "out" / "results.json").read_bytes()

@@ -13,8 +13,8 @@ import pytest
 from runs_harness import measure
 
 from minicnn import (Adam, Callback, Conv2D, Dense, Dropout, EarlyStopping, Flatten, InputError, LearningRateSchedule,
-                     MaxPool2D, NonFiniteError, ReLU, Sequential, ShapeError, Sigmoid, WeightsError, cov19net, interrupts,
-                     set_thread_count, weights)
+                     MaxPool2D, NonFiniteError, ReLU, Sequential, ShapeError, Sigmoid, WeightAverage, WeightsError,
+                     cov19net, interrupts, set_thread_count, weights)
 from minicnn import callbacks as callbacks_room
 from minicnn.data import Augmentation, Manifest, phantom
 from minicnn.interrupts import Interrupted
@@ -111,6 +111,63 @@ def test_a_signal_after_every_batch_changes_no_bit(tmp_path, monkeypatch):
                 train(tmp_path / "run", callbacks=[EarlyStopping("loss")], **settings)
     train(tmp_path / "run", callbacks=[EarlyStopping("loss")], **settings)
     assert everything(tmp_path / "run") == everything(tmp_path / "whole")
+
+
+def test_a_mean_of_weights_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch):
+    """Whenever a signal comes, the files are the same, and so is the mean that the model ends with."""
+    settings = dict(epochs=3, steps_per_epoch=2)
+    whole = train(tmp_path / "whole", callbacks=[WeightAverage(0.6)], **settings)
+    files = everything(tmp_path / "whole")
+    raw = Sequential.load(tmp_path / "whole" / "last.safetensors").get_weights()
+    assert any((a != b).any() for a, b in zip(whole.get_weights(), raw))
+    for number in range(1, 3 * (2 + 2 + 1) + 1):
+        folder = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            Signals(patch, number)
+            with pytest.raises(Interrupted):
+                train(folder, callbacks=[WeightAverage(0.6)], **settings)
+        model = train(folder, callbacks=[WeightAverage(0.6)], **settings)
+        assert everything(folder) == files, f"check {number}"
+        assert all((a == b).all() for a, b in zip(model.get_weights(), whole.get_weights()))
+    again = train(tmp_path / "whole", callbacks=[WeightAverage(0.6)], **settings)       # nothing is left to train
+    assert all((a == b).all() for a, b in zip(again.get_weights(), whole.get_weights()))
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.6, 0.999])
+def test_a_mean_of_weights_is_its_formula(decay):
+    class Seen(Callback):
+        def __init__(self):
+            self.epochs = []
+
+        def on_epoch_end(self, model, epoch, metrics):
+            self.epochs.append([w.astype(np.float64) for w in model.get_weights()])
+
+    model, seen = small(), Seen()
+    model.fit(TRAINING, epochs=5, batch_size=8, callbacks=[WeightAverage(decay), seen], progress=False)
+    for i, found in enumerate(model.get_weights()):
+        mean = seen.epochs[0][i]
+        for k, weights_then in enumerate(seen.epochs[1:], 2):
+            share = max(1 / k, 1 - decay)
+            mean = (1 - share) * mean + share * weights_then[i]
+        np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-6)
+    if decay == 0.999:                      # five epochs are few: all count alike
+        np.testing.assert_allclose(model.get_weights()[0], np.mean([e[0] for e in seen.epochs], axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("decay", [0, 1, 1.5, -0.1, True, "0.9", float("nan")])
+def test_a_decay_that_cannot_be(decay):
+    with pytest.raises(InputError, match=r"WeightAverage: decay must lie in \(0, 1\), got"):
+        WeightAverage(decay)
+
+
+@pytest.mark.parametrize("state", [{}, {"epochs": 1}, {"epochs": "1", "weights/0": np.ones(2)}, {"epochs": -1},
+                                   {"epochs": 0, "weights/0": np.ones(2, "f")}, {"epochs": 1, "weights/0": [1.0, 1.0]},
+                                   {"epochs": 1, **{f"weights/{i}": np.ones(2, "f") for i in range(4)}}])
+def test_a_mean_refuses_what_it_never_said(state):
+    average = WeightAverage()
+    average.on_train_begin(small())
+    with pytest.raises(InputError, match="WeightAverage: the state in the file is not one of WeightAverage"):
+        average.restore(state)
 
 
 def test_random_batches_of_cov19net_with_threads_and_loaders(tmp_path, monkeypatch, same_threads):

@@ -15,7 +15,7 @@ from minicnn.data import ArraySource, Augmentation, ImageSource, Manifest, Prepr
 from minicnn.data import cache as cache_room
 from minicnn.data.cache import PixelCache
 from minicnn.data.decoder import ImageWarning
-from minicnn.data.images import load as load_picture
+from minicnn.data.images import load as load_picture, resize
 from minicnn.data.source import load, open_source, schedule
 from minicnn.errors import CheckpointError, DTypeError, ImageError, InputError, ManifestError, ShapeError
 
@@ -76,6 +76,8 @@ def test_the_same_content_is_not_decoded_again(files, tmp_path, cache_folder, mo
     np.testing.assert_array_equal(again.read(np.arange(30)), first.read(np.arange(30)))
     np.testing.assert_array_equal(again.pixel_digests, first.pixel_digests)
     assert PixelCache.prepare(moved, Preprocessing(32)).report.decoded == 30       # another size
+    assert PixelCache.prepare(moved, Preprocessing(equalize=True)).report.decoded == 30
+    assert PixelCache.prepare(moved, Preprocessing(border=1 / 8)).report.decoded == 30
     assert PixelCache.prepare(moved[::-1], Preprocessing()).report.decoded == 30   # another order
     Image.new("L", (9, 9)).save(moved[7], "PNG")
     assert PixelCache.prepare(moved, Preprocessing()).report.decoded == 30         # another content
@@ -412,6 +414,18 @@ def test_only_so_much_is_prepared_ahead_and_closing_ends_it():
     assert source.started <= 2 * 2 + 1
     batches.close()
     assert not any(thread.is_alive() for thread in source.threads)
+
+
+def test_pictures_in_memory_are_prepared_from_what_was_given():
+    given = np.arange(3 * 16 * 16, dtype=np.uint32).astype(np.uint8).reshape(3, 16, 16)
+    how = Preprocessing(16, 16, border=1 / 8, equalize=True)
+    manifest = Manifest.from_arrays(given, [0, 1, 0], ("normal", "covid")).subset([2, 0])
+    for before in (Preprocessing(16, 16), Preprocessing(8, 8), how):
+        source = manifest.prepared(before).open(how)
+        np.testing.assert_array_equal(source.batch(np.arange(2))[..., 0] * 255,
+                                      np.stack([resize(given[i], how) for i in (2, 0)]))
+    plain = manifest.prepared(how).open(Preprocessing(16, 16)).batch(np.arange(2))
+    np.testing.assert_array_equal(plain[..., 0] * 255, given[[2, 0]])
 
 
 def test_training_does_not_depend_on_workers(files):

@@ -2,6 +2,7 @@
 
 With g the gradient at step t = 1, 2, ...:
 
+    AdamW  w <- w - learning_rate weight_decay w, and then Adam's step
     Adam   m <- m + (1 - beta_1) (g - m),  v <- v + (1 - beta_2) (g^2 - v)
            "keras"  w <- w - learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)
            "paper"  w <- w - learning_rate m / (1 - beta_1^t) / (sqrt(v / (1 - beta_2^t)) + epsilon)
@@ -89,7 +90,7 @@ def _wrong(taken, expected):
 
 
 def _adam(optimizer, gradients, correct=True, inside=False, late=0, swapped=False, other_form=False, sign=1,
-          square=True, moments=True, epsilon=True):
+          square=True, moments=True, epsilon=True, decayed=True):
     """Return the weights after each step, computed with 60 digits; the options are the mistakes."""
     with localcontext() as context:
         context.prec = 60
@@ -98,6 +99,7 @@ def _adam(optimizer, gradients, correct=True, inside=False, late=0, swapped=Fals
         if swapped:
             beta_1, beta_2 = beta_2, beta_1
         tiny = Decimal(float(optimizer.epsilon)) if epsilon else Decimal(0)
+        decay = Decimal(getattr(optimizer, "weight_decay", 0.0)) if decayed else Decimal(0)
         keras = (optimizer.epsilon_mode == "keras") != other_form
         all_weights = []
         for column in gradients.T:
@@ -109,6 +111,7 @@ def _adam(optimizer, gradients, correct=True, inside=False, late=0, swapped=Fals
                 first, second = (1 - beta_1**t, 1 - beta_2**t) if correct and t else (Decimal(1), Decimal(1))
                 shift = tiny if keras else tiny * second.sqrt()
                 root = (v + shift).sqrt() if inside else v.sqrt() + shift
+                w -= rate * decay * w
                 w -= sign * rate * second.sqrt() / first * m / root if root else 0
                 all_weights.append(float(w))
     return np.array(all_weights).reshape(gradients.T.shape).T
@@ -125,6 +128,7 @@ _ADAM_MISTAKES = {
     "the second moment is of |g| instead of g^2": {"square": False},
     "the new gradient is not weighted by 1 - beta": {"moments": False},
     "epsilon is missing": {"epsilon": False},
+    "the weight decay is missing": {"decayed": False},
 }
 
 

@@ -36,10 +36,14 @@ __all__ = ["TECHNIQUES", "Augmentation", "affine_matrices"]
 TECHNIQUES = ("rescale", "vertical_flip", "horizontal_flip", "rotation", "zoom", "shear", "intensity")
 
 # The largest range of each field: a zoom of 0 and a shear of 90 degrees have no inverse.
-_BOUNDS = {"rotation": 180.0, "zoom": 0.9, "shear": 80.0, "shift": 1.0, "intensity": 1.0, "contrast": 0.9}
+_BOUNDS = {"rotation": 180.0, "zoom": 0.9, "shear": 80.0, "shift": 1.0, "intensity": 1.0, "contrast": 0.9, "gamma": 9.0,
+           "blur": 1.0, "noise": 1.0}
+# What is none of the techniques: used where all apply together.
+_TOGETHER = ("shift", "gamma", "blur", "noise")
 
 # What each of the uniforms of one address decides. Part of the promise that a seed repeats a run: append only.
-_TECHNIQUE, _VERTICAL, _HORIZONTAL, _ROTATION, _ZOOM, _SHEAR, _RIGHT, _UP, _INTENSITY, _CONTRAST = range(10)
+(_TECHNIQUE, _VERTICAL, _HORIZONTAL, _ROTATION, _ZOOM, _SHEAR, _RIGHT, _UP, _INTENSITY, _CONTRAST, _GAMMA, _BLUR,
+ _NOISE, _PIXELS) = range(14)       # from _PIXELS on one for each pixel of a channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +59,14 @@ class Augmentation:
     vertical_flip, horizontal_flip : bool; top and bottom, or left and right, exchanged in half of the images
     intensity : float; added to all pixels (white is 1), from -intensity to +intensity
     contrast : float; distance from mid-grey multiplied by 1 - contrast to 1 + contrast
+    gamma : float; pixels raised to a power from 1 / (1 + gamma) to 1 + gamma, uniform in its logarithm
+    blur : float; the share, from 0 to blur, that a picture smoothed by (1, 2, 1) / 4 in both directions has in the sum
+    noise : float; to each pixel a number is added, uniform between -a and a, and a is from 0 to noise
     one_technique : bool; apply one of `techniques` to each image, all equally likely, instead of all together
 
     Raises
     ------
-    InputError : a range that is not a number from 0 to its bound; a shift together with `one_technique`
+    InputError : a range that is not a number from 0 to its bound; shift, gamma, blur or noise with `one_technique`
 
     >>> Augmentation.paper().techniques == TECHNIQUES
     True
@@ -75,6 +82,9 @@ class Augmentation:
     horizontal_flip: bool = False
     intensity: float = 0.0
     contrast: float = 0.0
+    gamma: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
     one_technique: bool = False
 
     def __post_init__(self):
@@ -89,9 +99,10 @@ class Augmentation:
             if not number or not 0 <= value <= _BOUNDS[field.name]:
                 raise InputError(f"{field.name}: expected a number from 0 to {_BOUNDS[field.name]:g}, got {value!r}.")
             object.__setattr__(self, field.name, float(value))
-        if self.one_technique and self.shift:
-            raise InputError(f"shift: expected 0 with one_technique, got {self.shift:g}. "
-                             f"A shift is none of the techniques: {', '.join(TECHNIQUES)}.")
+        for name in _TOGETHER if self.one_technique else ():
+            if value := getattr(self, name):
+                raise InputError(f"{name}: expected 0 with one_technique, got {value:g}. "
+                                 f"A {name} is none of the techniques: {', '.join(TECHNIQUES)}.")
 
     @classmethod
     def paper(cls):
@@ -112,6 +123,16 @@ class Augmentation:
         shift by -0.1 to +0.1, contrast 0.9 to 1.1. No flips: the heart is on the left.
         """
         return cls(rotation=10, zoom=0.1, shift=0.05, intensity=0.1, contrast=0.1)
+
+    @classmethod
+    def robust(cls):
+        """Return larger changes, of what differs between hospitals too, all applied together.
+
+        Rotation by -15 to +15 degrees, zoom 0.8 to 1.2, shear by -5 to +5 degrees, shift by up to 10 %: framing and
+        pose. Intensity shift by -0.2 to +0.2, contrast 0.6 to 1.4, gamma 0.56 to 1.8: the display curve. Blur and noise:
+        scanners, screens and JPEG. No flips.
+        """
+        return cls(rotation=15, zoom=0.2, shear=5, shift=0.1, intensity=0.2, contrast=0.4, gamma=0.8, blur=1.0, noise=0.1)
 
     @classmethod
     def none(cls):
@@ -184,10 +205,28 @@ class Augmentation:
         elif not out.flags.behaved:
             raise InputError("out: expected a writeable, aligned array. Leave it out, or pass np.empty(...).")
         u = uniforms_batch(check_seed(seed), Stream.AUGMENTATION, _whole("epochs", epochs, N),
-                           _whole("samples", samples, N), 10)
-        matrices, gains, offsets = self._draw(u, self._technique(technique, u), H, W)
+                           _whole("samples", samples, N), _PIXELS + (H * W * C if self.noise else 0))
+        technique = self._technique(technique, u)
+        matrices, gains, offsets = self._draw(u, technique, H, W)
         affine_warp(pixels, matrices, gains, offsets, out)
+        if self.gamma or self.blur or self.noise:
+            chosen = technique < 0
+            out[chosen] = self._develop(out[chosen, :, :, :C], u[chosen])       # grey once, into all its channels
         return out
+
+    def _develop(self, x, u):
+        """Return pictures (N, H, W, C) with another gamma, blurred and with noise, as the uniforms u decide."""
+        if self.gamma:
+            x = x ** _each(np.exp(np.log1p(self.gamma) * (2.0 * u[:, _GAMMA] - 1.0)))
+        if self.blur:
+            padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+            rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+            smooth = (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / np.float32(16)
+            x = x + _each(self.blur * u[:, _BLUR]) * (smooth - x)
+        if self.noise:
+            grain = (2.0 * u[:, _PIXELS:] - 1.0).astype(np.float32).reshape(x.shape)
+            x = np.clip(x + _each(self.noise * u[:, _NOISE]) * grain, 0, 1)
+        return x
 
     def _technique(self, technique, u):
         """Return (N,) indices into TECHNIQUES: those asked for, those drawn, or -1 where all apply together."""
@@ -204,7 +243,7 @@ class Augmentation:
         return np.where(asked < 0, drawn, asked)
 
     def _draw(self, u, technique, H, W):
-        """Return the matrices, gains and offsets that the uniforms u (N, 10) decide; derived above."""
+        """Return the matrices, gains and offsets that the uniforms u (N, 10 at least) decide; derived above."""
         def used(name):  # what is no technique of its own, the shift, is used where all apply together
             return (technique < 0) | (technique == (TECHNIQUES.index(name) if name in TECHNIQUES else -1))
 
@@ -254,6 +293,11 @@ def affine_matrices(H, W, rotation, zoom=1.0, shear=0.0, right=0.0, up=0.0, vert
     matrices[:, 0] = np.stack([yy, -yx, centre_y + yx * at_x - yy * at_y], axis=-1)
     matrices[:, 1] = np.stack([-xy, xx, centre_x - xx * at_x + xy * at_y], axis=-1)
     return matrices + 0.0  # no negative zeros
+
+
+def _each(values):
+    """Return one float32 for each image, (N, 1, 1, 1)."""
+    return values.astype(np.float32)[:, np.newaxis, np.newaxis, np.newaxis]
 
 
 def _check_pixels(pixels):

@@ -4,7 +4,8 @@
     file digests    n x 32, SHA-256 of each file's bytes
     pixel digests   n x 32, SHA-256 of each picture's full size and stored pixels: a picture saved twice, in whatever
                     formats, has the same one
-    check           32, SHA-256 of the two blocks before
+    facts           n x 3, int32: width and height of each file as it is shown, and whether it is in colour
+    check           32, SHA-256 of the three blocks before
 
 Its name is the SHA-256 of the preprocessing (with the decoder's version) and of all file digests: changed content is
 another cache. Nothing is mapped or held: a collection larger than memory trains in flat memory.
@@ -35,6 +36,8 @@ __all__ = ["PixelCache", "MemoryPixels", "Report"]
 _WINDOW = 64                        # pictures under way at once: what bounds the memory of preparing
 _MOST_BYTES = 8 * 2**30             # of all caches together; those used longest ago go first
 _STALE = 24 * 3600                  # seconds after which an unfinished cache belongs to nobody
+_DIGEST, _FACTS = 32, 12            # bytes
+_TAIL = 2 * _DIGEST + _FACTS        # of each picture
 
 
 class Report(NamedTuple):
@@ -60,13 +63,14 @@ class PixelCache:
     Attributes
     ----------
     file_digests, pixel_digests : ndarray, shape (n, 32), uint8
+    facts : ndarray, shape (n, 3), int32; width, height and whether in colour of each file, before it is prepared
     preprocessing : Preprocessing
     report : Report
     """
 
-    def __init__(self, block, preprocessing, rows, file_digests, pixel_digests, report):
+    def __init__(self, block, preprocessing, rows, file_digests, pixel_digests, facts, report):
         self._block, self._rows, self.preprocessing, self.report = block, rows, preprocessing, report
-        self.file_digests, self.pixel_digests = file_digests, pixel_digests
+        self.file_digests, self.pixel_digests, self.facts = file_digests, pixel_digests, facts
 
     def __len__(self):
         return len(self._rows)
@@ -105,14 +109,16 @@ class PixelCache:
             block, spent = _fill(folder, name, names, digests, preprocessing, workers, progress)
             decoded = n
         size = n * int(np.prod(preprocessing.stored_shape))
-        tail = np.frombuffer(os.pread(block.descriptor, 64 * n, size), np.uint8).reshape(2, n, 32)
-        return cls(block, preprocessing, np.arange(n), *tail,
+        tail = os.pread(block.descriptor, _TAIL * n, size)
+        digests = np.frombuffer(tail, np.uint8, 2 * n * _DIGEST).reshape(2, n, _DIGEST)
+        facts = np.frombuffer(tail, "<i4", offset=2 * n * _DIGEST).reshape(n, 3)
+        return cls(block, preprocessing, np.arange(n), *digests, facts,
                    Report(decoded, time.perf_counter() - began, *spent))
 
     def take(self, rows):
         """Return the cache of some of these pictures, in the order of `rows`; the file is shared."""
         return PixelCache(self._block, self.preprocessing, self._rows[rows], self.file_digests[rows],
-                          self.pixel_digests[rows], self.report)
+                          self.pixel_digests[rows], self.facts[rows], self.report)
 
     def read(self, samples):
         """Return the pictures with these numbers: ndarray, shape (len(samples),) + stored_shape, uint8."""
@@ -129,13 +135,16 @@ class MemoryPixels:
     Parameters
     ----------
     pictures : ndarray, shape (n, H, W), uint8
-    preprocessing : Preprocessing to whose size they are brought; None leaves them as they are
+    preprocessing : Preprocessing by which they are prepared; None leaves them as they are
     """
+
+    facts = None        # there are no files
 
     def __init__(self, pictures, preprocessing=None):
         if preprocessing is not None and preprocessing.color != "grey":
             raise InputError("these pictures are grey; they cannot be prepared with color='rgb'.")
-        if preprocessing is not None and pictures.shape[1:] != preprocessing.stored_shape:
+        self._given = pictures
+        if preprocessing is not None and (pictures.shape[1:] != preprocessing.stored_shape or preprocessing.changes_grey):
             pictures = np.stack([resize(picture, preprocessing) for picture in pictures])
         self.preprocessing, self._pictures, self._rows = preprocessing, pictures, np.arange(len(pictures))
         digests = b"".join(hashlib.sha256(np.ascontiguousarray(picture)).digest() for picture in pictures)
@@ -145,13 +154,14 @@ class MemoryPixels:
         return len(self._rows)
 
     def prepare(self, preprocessing):
-        """Return the same pictures at the size of `preprocessing`."""
-        return MemoryPixels(self._pictures, preprocessing).take(self._rows)
+        """Return the same pictures as they were given, prepared by `preprocessing`."""
+        return MemoryPixels(self._given, preprocessing).take(self._rows)
 
     def take(self, rows):
         """Return some of these pictures, in the order of `rows`, without a copy."""
         part = object.__new__(MemoryPixels)
-        part.preprocessing, part._pictures, part._rows = self.preprocessing, self._pictures, self._rows[rows]
+        part.preprocessing, part._given = self.preprocessing, self._given
+        part._pictures, part._rows = self._pictures, self._rows[rows]
         part.file_digests = part.pixel_digests = self.file_digests[rows]
         return part
 
@@ -216,7 +226,7 @@ def _file_digest(path, root):
 
 
 def _decode(path, digest, preprocessing):
-    """Return (pixels, digest of the picture, Remark, seconds inside Pillow, seconds outside)."""
+    """Return (pixels, digest of the picture, its facts, Remark, seconds inside Pillow, seconds outside)."""
     began = time.thread_time()
     data, name = read_bytes(path), printable(path)
     if hashlib.sha256(data).digest() != digest:
@@ -226,24 +236,27 @@ def _decode(path, digest, preprocessing):
     pixels = stretch(planes, preprocessing)
     decoded = time.thread_time()
     picture = hashlib.sha256(f"{planes[0].size} ".encode() + pixels.tobytes()).digest()
-    return pixels, picture, remark, decoded - opened, opened - began + time.thread_time() - decoded
+    facts = np.array([*planes[0].size, Remark.COLOURED in remark], "<i4").tobytes()
+    ours = opened - began + time.thread_time() - decoded
+    return pixels, picture, facts, remark & ~Remark.COLOURED, decoded - opened, ours
 
 
 def _fill(folder, name, paths, digests, preprocessing, workers, progress):
     """Decode all files into a new cache; return (_Block, (seconds in Pillow, our seconds))."""
     temporary = None if folder is None else folder / f".{name[:16]}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    seconds, remarks, pictures = np.zeros(2), dict.fromkeys(Remark, 0), []
+    seconds, remarks, pictures, facts = np.zeros(2), dict.fromkeys(Remark, 0), [], []
     try:
         with (tempfile.TemporaryFile() if temporary is None else open(temporary, "xb+", opener=_private)) as file:
             with Progress(len(paths), "decoding images", "image", progress) as bar, quiet():
-                for pixels, picture, remark, theirs, ours in _over(
+                for pixels, picture, fact, remark, theirs, ours in _over(
                         lambda item: _decode(*item, preprocessing), zip(paths, digests), workers, bar):
                     file.write(pixels.data)
                     pictures.append(picture)
+                    facts.append(fact)
                     seconds += theirs, ours
                     for kind in remark:
                         remarks[kind] += 1
-            tail = b"".join(digests + pictures)
+            tail = b"".join(digests + pictures + facts)
             file.write(tail + hashlib.sha256(tail).digest())
             file.flush()
             if temporary is not None:
@@ -275,9 +288,10 @@ def _reuse(path, n, shape, digests):
     except OSError:
         return None
     block, size = _Block(descriptor), n * int(np.prod(shape))
-    tail = os.pread(descriptor, 64 * n + 32, size)
-    whole = os.fstat(descriptor).st_size == size + 64 * n + 32
-    if not whole or tail[:32 * n] != b"".join(digests) or hashlib.sha256(tail[:-32]).digest() != tail[-32:]:
+    tail = os.pread(descriptor, _TAIL * n + _DIGEST, size)
+    whole = os.fstat(descriptor).st_size == size + _TAIL * n + _DIGEST
+    check = hashlib.sha256(tail[:-_DIGEST]).digest()
+    if not whole or tail[:_DIGEST * n] != b"".join(digests) or check != tail[-_DIGEST:]:
         return None
     os.utime(path)
     return block

@@ -113,13 +113,9 @@ class ImageSource:
         return self._names if self._manifest is None else self._manifest.names
 
     @property
-    def files(self):
-        """(paths of the pictures' files, the folder they must not lead out of or None); no paths for those in memory."""
-        if not isinstance(self._pixels, PixelCache):
-            return [], None
-        if self._manifest is None:
-            return self._names, None
-        return list(self._manifest.paths), os.path.realpath(self._manifest.root) if self._manifest.inside else None
+    def facts(self):
+        """Width, height and whether in colour of each file: ndarray, shape (N, 3); None for pictures in memory."""
+        return self._pixels.facts
 
     @property
     def digests(self):

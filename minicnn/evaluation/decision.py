@@ -12,9 +12,10 @@ from minicnn import metrics
 from minicnn.errors import InputError, printable
 from minicnn.evaluation.calibration import fit_temperature, temper
 
-__all__ = ["Decision", "fix", "FILE"]
+__all__ = ["Decision", "fix", "FILE", "ABSTAINS"]
 
 FILE = "decision.json"
+ABSTAINS = "abstains"
 MISSED = 0.05       # the share of each label that may lie on the wrong side of the interval of abstention
 
 
@@ -83,6 +84,42 @@ class Decision:
         """
         p = np.asarray(probabilities, np.float64)
         return np.zeros(p.shape, bool) if self.abstain is None else (self.abstain[0] < p) & (p <= self.abstain[1])
+
+    def words(self, probabilities, classes):
+        """Return what to say of each probability of class 1: a class, "abstains", or None where nothing is fixed.
+
+        Below the interval of abstention the answer is the first class and above it the second, wherever 0.5 lies; where
+        there is no interval the threshold divides.
+
+        >>> Decision(abstain=(0.6, 0.8)).words([0.55, 0.7, 0.9], ["normal", "covid"])
+        ['normal', 'abstains', 'covid']
+        """
+        if self.abstain is None and self.threshold is None:
+            return [None] * len(probabilities)
+        above = self.threshold if self.abstain is None else self.abstain[1]
+        return [ABSTAINS if doubtful else classes[int(p > above)]
+                for p, doubtful in zip(probabilities, self.abstains(probabilities))]
+
+    def sentences(self):
+        """Return what was fixed on validation, as sentences; of what was not, why.
+
+        >>> print(*Decision(abstain=(0.2, 0.8), temperature=1.5).sentences(), sep="\\n")
+        It abstains where 0.2 < p <= 0.8: an interval fixed on the validation part.
+        Calibrated probabilities are at the temperature 1.5, fixed on the validation part.
+        """
+        if self.abstain is None:
+            said = [f"It never abstains: {self.undefined.get('abstain', 'no interval was fixed')}."]
+        elif self.abstain[0] == self.abstain[1]:
+            said = [f"It never abstains: on the validation part p > {self.abstain[1]:.4g} divides the labels well "
+                    "enough."]
+        else:
+            said = [f"It abstains where {self.abstain[0]:.4g} < p <= {self.abstain[1]:.4g}: an interval fixed on the "
+                    "validation part."]
+        if self.temperature is None:
+            reason = self.undefined.get("temperature", "no temperature was fixed")
+            return said + [f"No calibrated probabilities: {reason}."]
+        return said + [f"Calibrated probabilities are at the temperature {self.temperature:.4g}, fixed on the "
+                       "validation part."]
 
 
 def fix(labels, probabilities):

@@ -15,7 +15,7 @@ from minicnn import metrics
 from minicnn.data.split import groups
 from minicnn.errors import printable
 from minicnn.evaluation import intervals, resampled
-from minicnn.evaluation.calibration import line, lines, logits, squared_errors
+from minicnn.evaluation.calibration import line, lines, logits, reliability, squared_errors
 from minicnn.evaluation.intervals import as_clusters
 
 __all__ = ["HEADS", "describe", "clusters_of", "columns_of", "age_band", "is_description"]
@@ -43,8 +43,9 @@ def describe(labels, probabilities, clusters=None, columns=None, threshold=None,
     Returns
     -------
     dict: the keys of `HEADS`; undefined ({metric: reason}); patients (int); intervals ({metric: [low, high]});
-    no_interval ({metric: reason}); approximate (metrics whose intervals rest on fewer than 50 patients); at_threshold
-    (the shares there) where there is a threshold; groups ({column: {word: dict}}) where there are columns
+    no_interval ({metric: reason}); approximate (metrics whose intervals rest on fewer than 50 patients); reliability
+    (the curve's points, see `calibration.reliability`) with two classes; at_threshold (the shares there) where there is
+    a threshold; groups ({column: {word: dict}}) where there are columns
 
     >>> told = describe([0, 0, 1, 1, 1, 0], [0.1, 0.6, 0.7, 0.9, 0.4, 0.2], threshold=0.65)
     >>> round(told["accuracy"], 3), told["at_threshold"]["specificity"], told["patients"], "auc" in told["approximate"]
@@ -63,6 +64,8 @@ def describe(labels, probabilities, clusters=None, columns=None, threshold=None,
     more, reasons, bounds = found(labels, p, clusters, samples)
     told |= more | {"undefined": undefined | reasons, "patients": int(clusters.max()) + 1}
     told |= _with_intervals(bounds, told)
+    if not several:
+        told["reliability"] = _points(labels, p, clusters)
     if threshold is not None and not several:
         told["at_threshold"] = _at(labels, p, clusters, threshold)
     if columns:
@@ -188,6 +191,12 @@ def _at(labels, p, clusters, threshold):
     return told | _with_intervals({name: interval for name, (_, interval) in found.items()}, told)
 
 
+def _points(labels, p, clusters):
+    """Return the points of the reliability curve with plain intervals, [low, high] or None."""
+    return [row | {"interval": None if row["interval"].low is None else [row["interval"].low, row["interval"].high]}
+            for row in reliability(labels, p, clusters)]
+
+
 def _by_word(labels, p, clusters, words):
     """Return {word: figures} of the images with each word, the most frequent first; the rarest together as "others"."""
     words = [printable(word)[:60] for word in words]
@@ -226,8 +235,9 @@ def is_description(content):
     if not isinstance(content, dict) or not set(metrics.HEADS) | {"undefined"} <= set(content):
         return False
     content = dict(content)
-    at, by = content.pop("at_threshold", None), content.pop("groups", {})
-    return (_is_plain(content, HEADS) and (at is None or _is_plain(at, ("threshold", *SHARES), ("threshold", *SHARES)))
+    at, by, points = content.pop("at_threshold", None), content.pop("groups", {}), content.pop("reliability", [])
+    return (_is_plain(content, HEADS) and isinstance(points, list) and all(map(_is_point, points))
+            and (at is None or _is_plain(at, ("threshold", *SHARES), ("threshold", *SHARES)))
             and isinstance(by, dict) and all(_is_word(column) and _are_groups(words) for column, words in by.items()))
 
 
@@ -252,9 +262,20 @@ def _is_reasons(value):
 
 
 def _is_intervals(value):
-    return isinstance(value, dict) and set(value) <= set(HEADS) and all(
-        isinstance(pair, list) and len(pair) == 2 and None not in pair and all(map(_is_figure, pair))
-        for pair in value.values())
+    return isinstance(value, dict) and set(value) <= set(HEADS) and all(map(_is_pair, value.values()))
+
+
+def _is_point(content):
+    """Whether content is a point of the reliability curve."""
+    if not isinstance(content, dict) or set(content) != {"low", "high", "n", "predicted", "observed", "interval"}:
+        return False
+    *shares, pair = (content[name] for name in ("low", "high", "predicted", "observed", "interval"))
+    whole = type(content["n"]) is int and 0 < content["n"] < 2**53
+    return whole and _is_pair(pair if pair is not None else [0, 1]) and _is_pair(shares[:2]) and _is_pair(shares[2:])
+
+
+def _is_pair(value):
+    return isinstance(value, list) and len(value) == 2 and None not in value and all(map(_is_figure, value))
 
 
 def _is_figure(value):

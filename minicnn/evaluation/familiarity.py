@@ -20,19 +20,18 @@ from pathlib import Path
 import numpy as np
 
 from minicnn import weights
-from minicnn.data.decoder import open_planes, quiet, read_bytes
 from minicnn.data.source import open_source
 from minicnn.errors import InputError, WeightsError, printable
 
-__all__ = ["FILE", "Cloud", "Familiarity", "of_run", "look_of", "shape_and_colour"]
+__all__ = ["FILE", "Cloud", "Familiarity", "of_run", "look_of"]
 
 FILE = "familiarity.safetensors"        # its name in a run folder
 _FORMAT = "minicnn familiarity 1"
-_BATCH, _MOST_FILES, _MOST_FEATURES = 32, 200, 1024
+_BATCH, _MOST_FEATURES = 32, 1024
 _WITHIN = 0.99          # of the images of a part, this share is not warned about
 _SHRINK = 0.1           # of a covariance, towards that of independent numbers
 _ROOM = 1.1             # by which a ratio of sides, or a contrast, may lie outside the range of the training images
-_COLOURED = 24, 0.05    # how far the channels of a pixel are apart, of 255; in which share of the pixels
+_COLOURED = 1 / 50      # where fewer of the files trained on are in colour, one in colour is unlike them
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Familiarity:
     look, features : Cloud; None where nothing varies, and for more than 1,024 features
     contrast : (low, high), the standard deviations of pictures in [0, 1]
     ratio : (low, high), width over height of the files; None where there were no files
-    coloured : bool, whether more than one in fifty of the files is in colour
+    coloured : bool, whether more than one in fifty of the files is in colour (decoder.py says what that is)
     """
 
     weights_digest: str
@@ -97,41 +96,38 @@ class Familiarity:
     coloured: bool
 
     @classmethod
-    def fit(cls, model, training, validation, files=(), root=None):
+    def fit(cls, model, training, validation):
         """Return the Familiarity of a trained network.
 
         Parameters
         ----------
         model : Sequential over images
-        training, validation : sources, or arrays as for `predict`; neither is augmented
-        files : paths of training images, of which at most 200 are opened for the ratio of their sides and their colour
-        root : real path of a folder that no file may lead out of, or None
+        training, validation : as x for `predict`; neither is augmented. What is from files (ImageSource.facts) brings
+            the ratio of its sides and its colour
 
         Raises
         ------
         InputError : a network that does not take images, fewer than two training images, or no validation images
         """
+        training, validation = (_source(model, part) for part in (training, validation))
         parts = [_numbers(model, part) for part in (training, validation)]
         (looks, contrasts, features), n = parts[0], len(parts[0][0])
         if n < 2:
             raise InputError(f"familiarity: expected two training images or more, got {n}.")
-        chosen = [files[int(i)] for i in np.linspace(0, len(files) - 1, min(len(files), _MOST_FILES))]
-        facts = [shape_and_colour(file, root) for file in chosen]
-        ratios = [ratio for ratio, _ in facts]
+        ratios, coloured = _shapes(training)
         return cls(_digest(model), Cloud.fit(looks, parts[1][0]),
                    None if features is None else Cloud.fit(features, parts[1][2]),
                    (float(contrasts.min()) / _ROOM, float(contrasts.max()) * _ROOM),
-                   (min(ratios) / _ROOM, max(ratios) * _ROOM) if ratios else None,
-                   sum(coloured for _, coloured in facts) > len(facts) / 50)
+                   (float(ratios.min()) / _ROOM, float(ratios.max()) * _ROOM) if len(ratios) else None,
+                   bool(coloured.sum() > len(coloured) * _COLOURED))
 
-    def warnings(self, model, x, files=None):
+    def warnings(self, model, x):
         """Return for each picture the list of what is unlike the training images: sentences, none for a familiar one.
 
         Parameters
         ----------
         model : the network this belongs to
-        x : array, source, or file names, as for `predict`
-        files : N paths that the pictures were read from; x where that is file names. Their shape and colour count
+        x : as for `predict`; of files (ImageSource.facts) shape and colour count too
 
         Raises
         ------
@@ -140,9 +136,8 @@ class Familiarity:
         if _digest(model) != self.weights_digest:
             raise InputError("familiarity: this network has other weights than the one whose training is known. "
                              "Use the file beside its own weights.")
-        if files is None and isinstance(x, (list, tuple)):
-            files = x
-        looks, contrasts, features = _numbers(model, x)
+        source = _source(model, x)
+        looks, contrasts, features = _numbers(model, source)
         said = [[] for _ in looks]
         for what, cloud, numbers in (("it does not look like", self.look, looks),
                                      ("its features are unlike those of", self.features, features)):
@@ -152,9 +147,9 @@ class Familiarity:
                     sentences.append(f"{what} the images trained on (distance {distance:.2f}, limit {cloud.limit:.2f})")
         for sentences, contrast in zip(said, contrasts):
             if not self.contrast[0] <= contrast <= self.contrast[1]:
-                sentences.append(f"its contrast is {contrast:.3f}, of the images trained on {_range(self.contrast)}")
-        for sentences, file in zip(said, files or ()):
-            ratio, coloured = shape_and_colour(file)
+                low, high = self.contrast
+                sentences.append(f"its contrast is {contrast:.3f}, of the images trained on {low:.3f} to {high:.3f}")
+        for sentences, ratio, coloured in zip(said, *_shapes(source)):
             if coloured and not self.coloured:
                 sentences.append("it is in colour, the images trained on are grey")
             if self.ratio is not None and not self.ratio[0] <= ratio <= self.ratio[1]:
@@ -219,21 +214,22 @@ def look_of(x):
     return means / (means.std(axis=1, keepdims=True) + 0.05)
 
 
-def shape_and_colour(file, root=None):
-    """Return (width over height, whether it is in colour) of an image file, as it would be shown; `root` as for read_bytes."""
-    with quiet():
-        planes, _ = open_planes(read_bytes(file, root), printable(file), "rgb")
-    red, green, blue = (np.asarray(plane) for plane in planes)
-    apart = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    width, height = planes[0].size
-    return width / height, bool(np.mean(apart > _COLOURED[0]) > _COLOURED[1])
-
-
-def _numbers(model, x):
-    """Return (looks, contrasts, features) of pictures; features are None where there are none or too many."""
+def _source(model, x):
     if len(model.input_shape) != 3:
         raise InputError(f"familiarity: this network does not take images but inputs of shape {model.input_shape}.")
-    source = open_source(x, model.preprocessing, model.classes, "familiarity")
+    return open_source(x, model.preprocessing, model.classes, "familiarity")
+
+
+def _shapes(source):
+    """Return (width over height, whether in colour) of each file of a source, two ndarrays; empty without files."""
+    facts = getattr(source, "facts", None)
+    if facts is None:
+        return np.empty(0), np.empty(0, bool)
+    return facts[:, 0] / facts[:, 1], facts[:, 2] > 0
+
+
+def _numbers(model, source):
+    """Return (looks, contrasts, features) of pictures; features are None where there are none or too many."""
     depth = max((i for i, layer in enumerate(model.layers) if getattr(layer, "parameters", ())), default=0)
     shape = model.network.shapes[depth]
     wanted = depth > 0 and len(shape) == 1 and shape[0] <= _MOST_FEATURES

@@ -82,7 +82,8 @@ def curves_of_seeds(histories, path):
 
 
 def roc_and_precision(curves, path):
-    """Draw ROC and precision-recall curves side by side, with their areas and, pale, what chance gives.
+    """Draw ROC and precision-recall curves side by side, with their areas (AUC, and AP, the average precision) and, pale,
+    what chance gives.
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ def roc_and_precision(curves, path):
                 recall, precision = precision_recall(labels, p)
                 right.step(recall, precision, where="pre", **line)
                 right.axhline(np.mean(np.asarray(labels) == 1), color=colour, linewidth=0.9, alpha=0.3, zorder=1)
-        told = (f"AUC {_span(areas)}, average precision {_span(precisions)}" if areas
+        told = (f"AUC {_span(areas)}, AP {_span(precisions)}" if areas
                 else f"undefined, {_SAME_LABEL}" if seeds else "undefined, not measured")
         left.plot([], [], **line | {"clip_on": True}, label=f"{_cut(name, 30)}: {told}")
     figures._legend_below(figure, left)

@@ -110,8 +110,8 @@ def stress_check(checks, picture, path):
     ax = figure.add_axes([left / width, below / height, len(CONDITIONS) * slot / width, 2.5 / height])
     figures._quiet(ax, "AUC with 95 % intervals")
     ax.axhline(0.5, color=QUIET, linewidth=1, linestyle=":")
-    ax.annotate("chance", (len(CONDITIONS) - 0.5, 0.5), xytext=(-2, 3), textcoords="offset points", ha="right",
-                fontsize=_SIZE - 2, color=QUIET)
+    ax.annotate("chance", (-0.5, 0.5), xytext=(2, 3), textcoords="offset points", ha="left", fontsize=_SIZE - 2,
+                color=QUIET)
     apart = 0.34 if len(checks) == 2 else 0.3
     for i, ((name, check), colour, marker) in enumerate(zip(checks.items(), (BLUE, ORANGE, "#009E73"), "osD")):
         place = np.arange(len(CONDITIONS)) + apart * (i - (len(checks) - 1) / 2)

@@ -76,6 +76,18 @@ class Stress:
     def __getitem__(self, name):
         return next(condition for condition in self.conditions if condition.name == name)
 
+    @property
+    def sentences(self):
+        """The findings; where there is none, one sentence on what that means."""
+        return self.findings or [_no_findings(self.conditions[0])]
+
+    def to_dict(self):
+        """Return the check as plain JSON."""
+        rows = [{"condition": one.name, "what": CONDITIONS[one.name], **{key: one.metrics[key] for key in _SHOWN},
+                 "interval": _bounds(one.interval), "change": one.change, "change_interval": _bounds(one.change_interval)}
+                for one in self.conditions]
+        return {"rows": rows, "findings": self.findings, "sentences": self.sentences, "patients": self.patients}
+
     def table(self):
         """Return the check as text for a terminal."""
         rows = [("images", "accuracy", "recall", "specificity", "AUC", "95 % interval", "change of AUC")]
@@ -90,7 +102,7 @@ class Stress:
                      + " (Table II, validation), on untouched images of which other versions were trained on.")
         few = " (few: the intervals are approximate)" if self.conditions[0].interval.is_approximate else ""
         lines.append(f"{self.conditions[0].metrics['n']:,} images of {self.patients:,} patients{few}.")
-        return "\n".join(lines + [""] + (self.findings or [_no_findings(self.conditions[0])]))
+        return "\n".join(lines + [""] + self.sentences)
 
 
 def stress(model, x, t=None, patients=None, seed=0):
@@ -276,6 +288,10 @@ def _percent(value):
 
 def _number(value):
     return "undefined" if value is None else f"{value:.3f}"
+
+
+def _bounds(interval):
+    return None if interval is None or interval.low is None else [interval.low, interval.high]
 
 
 def _span(interval, form):

@@ -22,9 +22,8 @@ from minicnn.progress import Progress
 __all__ = ["Header", "Survey", "SIDE"]
 
 SIDE = 64
-_GREY, _COLOR = Preprocessing(SIDE, SIDE, 1), Preprocessing(SIDE, SIDE, 3, color="rgb")
+_GREY = Preprocessing(SIDE, SIDE, 1)
 _AHEAD = 64             # files under way at once: what bounds the memory
-_COLORED = 8            # mean distance of largest and smallest channel, of 255, from which a picture is coloured
 _SMALL, _LONG = 64, 2.5  # the shorter side in pixels below which, the ratio of sides above which a picture is odd
 
 
@@ -122,8 +121,6 @@ def _examine(path, root):
     header = _header(data)
     picture = stretch(planes, _GREY)
     oddities = [remark.sentence for remark in Remark if remark in remarks]
-    if header.mode not in ("1", "L", "LA", "I;16", "I;16B", "I", "F") and _is_colored(data, name):
-        oddities.append("is in colour")
     if picture.max() == picture.min():
         oddities.append("is blank: all pixels are alike")
     short, long = sorted(planes[0].size)
@@ -141,10 +138,3 @@ def _header(data):
                       bool(image.info.get("progressive") or image.info.get("interlace")), "exif" in image.info,
                       "icc_profile" in image.info, "dpi" in image.info,
                       float(np.mean(tables[min(tables)])) if tables else 0.0)
-
-
-def _is_colored(data, name):
-    """Return whether the pixels of a file in colour have any."""
-    planes, _ = open_planes(data, name, "rgb")
-    picture = stretch(planes, _COLOR).astype(np.int16)
-    return float((picture.max(axis=2) - picture.min(axis=2)).mean()) > _COLORED

@@ -104,4 +104,9 @@ def _by_group(title, groups):
     rows = [[title, "images", "patients", *(HEADS[name] for name in names)]]
     rows += [[word, str(told["n"]), str(told["patients"]), *(cell(told, name) for name in names)]
              for word, told in groups.items()]
-    return grid(rows)
+    missing = {}
+    for word, told in groups.items():
+        for name, reason in told["undefined"].items():
+            missing.setdefault((name, reason), []).append(word)
+    return grid(rows) + [f"undefined: {HEADS[name]} of {', '.join(words)}, because {reason}."
+                         for (name, reason), words in missing.items() if name in names]

@@ -12,6 +12,8 @@ from minicnn.report.pictures import inside
 
 __all__ = ["WARNING", "render"]
 
+_HERE, _compiled = Path(__file__).parent, []
+
 WARNING = ("minicnn is a teaching and research tool, not a medical device: nothing on this page may be used to "
            "diagnose or treat anybody.")
 
@@ -33,8 +35,8 @@ def render(title, about, chapters, folder, statuses=(), running=""):
     MissingExtraError : jinja2 is not installed
     """
     try:
-        from jinja2 import Environment
-        from markupsafe import Markup
+        from markupsafe import Markup       # which jinja2 brings
+        template = _template()
     except ImportError:
         raise MissingExtraError("writing the report", "jinja2", "app") from None
 
@@ -42,18 +44,20 @@ def render(title, about, chapters, folder, statuses=(), running=""):
         data, width, height = inside(folder / path)
         return Markup(data), width, height
 
-    here = Path(__file__).parent
-    style = (here / "reproduction.css").read_text("utf-8")
+    style = (_HERE / "reproduction.css").read_text("utf-8")
     if running:
         style += f'@page {{ @top-left {{ content: "{running}"; }} @top-right {{ content: "minicnn"; }} }}\n'
-    environment = Environment(autoescape=True,
-                              finalize=lambda value: value if isinstance(value, Markup) else _fit(value))
-    template = environment.from_string((here / "reproduction.html").read_text("utf-8"))
     return template.render(title=title, about=about, warning=WARNING, chapters=chapters, statuses=statuses,
                            inside=address, style=Markup(style))
 
 
-def _fit(text):
-    """Return text as HTML; no line ends between a number and its percent sign."""
-    from markupsafe import Markup, escape
-    return Markup(re.sub(r"(?<=\d) %", "&nbsp;%", escape(printable(text))))
+def _template():
+    """Return the page's template, compiled once."""
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    if not _compiled:
+        environment = Environment(autoescape=True,
+                                  finalize=lambda value: value if isinstance(value, Markup) else printable(value))
+        _compiled.append(environment.from_string((_HERE / "reproduction.html").read_text("utf-8")))
+    return _compiled[0]

@@ -1,12 +1,15 @@
 """`minicnn reproduce`: the options of the command, and what it does. Everything else is imported when it runs."""
 
 import json
+import textwrap
 from pathlib import Path
+
+from minicnn.errors import printable
 
 __all__ = ["EXAMPLES", "add_options", "run"]
 
 EXAMPLES = """examples:
-  minicnn reproduce                                                            on synthetic radiographs, with no data
+  minicnn reproduce                                                         on synthetic radiographs, with no data
   minicnn reproduce --data index.csv --external other-hospital/index.csv
   minicnn reproduce --data index.csv --seeds 5 --out studies/mine
 
@@ -19,10 +22,10 @@ def add_options(command):
     """Add what this command has beside the options of every SOURCE."""
     command.add_argument("--external", metavar="SOURCE", help="images of another place with the same two classes: looked "
                                                               "at once, never trained on or chosen by")
-    command.add_argument("--seeds", type=int, default=3, metavar="N", choices=range(1, 101),
-                         help="trainings of each protocol (default: %(default)s)")
-    command.add_argument("--out", default="reproduction", metavar="DIR", dest="out",
-                         help="where the report and the run folders go (default: %(default)s)")
+    command.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each protocol (default: "
+                                                                           "%(default)s)")
+    command.add_argument("--out", default="reproduction", metavar="DIR", help="where the report and the run folders go "
+                                                                              "(default: %(default)s)")
     command.add_argument("--epochs", type=int, default=20, metavar="N", help="default: %(default)s, as in the paper")
     command.add_argument("--steps-per-epoch", type=int, default=100, metavar="N", help="default: %(default)s")
     command.add_argument("--threads", type=int, metavar="N", help="threads that compute; never changes a result")
@@ -31,12 +34,25 @@ def add_options(command):
 
 
 def run(options):
-    """Carry a study out, and print where its report is and what the answer is."""
-    from minicnn.reproduction.study import Study
+    """Carry a study out; print the answer and where its report is."""
     from minicnn.reproduction.reproduce import reproduce
+    from minicnn.reproduction.study import Study
 
     study = Study(options.data, options.external, options.seeds, options.epochs, options.steps_per_epoch,
                   classes=options.classes, columns=options.columns, workers=options.workers,
                   allow_outside_root=options.allow_outside_root)
-    findings, pages = reproduce(study, Path(options.out), progress=not options.quiet)
-    print(json.dumps(findings, allow_nan=False) if options.json else "\n".join(map(str, pages)))
+    found, pages = reproduce(study, Path(options.out), progress=not options.quiet)
+    print(json.dumps(found, allow_nan=False) if options.json else _text(found, pages))
+
+
+def _text(found, pages):
+    """Return the answer for a terminal: the sentences and figures at the top of the report, and where that is."""
+    from minicnn.evaluation.text import cell, grid
+    from minicnn.report.answer import measured, summary
+
+    lines = [line for sentence in summary(found) for line in [*textwrap.wrap(printable(sentence), 100), ""]]
+    rows = [["measured on", "images", "accuracy", "AUC"]]
+    rows += [[printable(name), f"{told['n']:,}", cell(told, "accuracy"), cell(told, "auc")]
+             for name, told in measured(found).items()]
+    return "\n".join([*lines, *grid(rows), "", *(f"{printable(remark)}" for remark in found["remarks"]),
+                      f"Report: {printable(pages[0])}", f"As Markdown: {printable(pages[1])}"])

@@ -17,7 +17,7 @@ from minicnn.evaluation.describe import clusters_of, columns_of
 from minicnn.evaluation.explain import explain
 from minicnn.evaluation.intervals import share
 from minicnn.evaluation.sanity import randomisation
-from minicnn.evaluation.stress import CONDITIONS, stress
+from minicnn.evaluation.stress import stress
 from minicnn.plan import PROTOCOLS
 from minicnn.reproduction.seeds import over_seeds
 from minicnn.runs import environment
@@ -135,18 +135,7 @@ def _stress(training):
     """Return the shortcut check of a network on its test part and on the external set."""
     checks = {f"honest, {part}": stress(training.model, source, patients=training.answers[part].patients.astype(str))
               for part, source in sources_of(training).items()}
-    return [{"name": name, "rows": [_condition(one) for one in check.conditions], "findings": check.findings,
-             "patients": check.patients} for name, check in checks.items()]
-
-
-def _condition(one):
-    return {"condition": one.name, "what": CONDITIONS[one.name],
-            **{name: one.metrics[name] for name in ("accuracy", "recall", "specificity", "auc")},
-            "interval": _pair(one.interval), "change": one.change, "change_interval": _pair(one.change_interval)}
-
-
-def _pair(interval):
-    return None if interval is None or interval.low is None else [interval.low, interval.high]
+    return [{"name": name, **check.to_dict()} for name, check in checks.items()]
 
 
 def sources_of(training):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from minicnn.data import phantom
 from minicnn.files import write_whole
+from minicnn.interrupts import Interrupted
 from minicnn.progress import say
 from minicnn.report.checklists import checklists
 from minicnn.reproduction import findings, pictures
@@ -37,7 +38,10 @@ def reproduce(study, folder, progress=True):
         if synthetic:
             study = replace(study, data=str(_phantoms(run.path / "phantoms")))
         collection = Collection.read(study, progress)
-        trainings = carry_out(study, collection, run.path / "runs", progress)
+        try:
+            trainings = carry_out(study, collection, run.path / "runs", progress)
+        except Interrupted as signal:
+            raise Interrupted(signal.number, f"{signal} The same command, started again, goes on from there.") from None
         say("audit, shortcut check, explanations, pictures", progress)
         found = findings.gather(study, collection, trainings, synthetic, progress)
         found["figures"] = pictures.draw(found, collection, trainings, run.path)

@@ -53,6 +53,10 @@ class Study:
     workers: int | None = None
     allow_outside_root: bool = False
 
+    def __post_init__(self):
+        if type(self.seeds) is not int or not 1 <= self.seeds <= 100:
+            raise InputError(f"seeds: expected a whole number from 1 to 100, got {printable(repr(self.seeds))}.")
+
     def plans(self, folds):
         """Return {name: Plan}, in the order in which they are carried out."""
         common = {name: getattr(self, name) for name in ("data", "epochs", "steps_per_epoch", "batch_size",
@@ -146,7 +150,7 @@ def carry_out(study, collection, folder, progress=True):
     plans, trainings = study.plans(collection.folds), {}
     for number, (name, plan) in enumerate(plans.items(), 1):
         say(f"training {number} of {len(plans)}: {name}", progress)
-        result = experiment.complete(plan, folder / name, progress)
+        result = experiment.complete(plan, folder / name, progress, pictures=False)
         external = None
         if collection.external is not None:
             external = experiment.evaluate(folder / name, collection.external, progress=False)

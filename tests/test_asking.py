@@ -1,0 +1,118 @@
+"""What `minicnn predict` says of pictures: the order, the probability, whether it abstains, and why it cannot say."""
+
+import csv
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minicnn import Dense, Flatten, Sequential, Sigmoid, Softmax, asking, cov19net
+from minicnn.cli import main
+from minicnn.data import cache
+from minicnn.data.manifest import safe_cell
+from minicnn.evaluation.decision import Decision
+from minicnn.runs import RunFolder
+
+QUICK = ["--epochs", "2", "--steps-per-epoch", "3", "--batch-size", "8", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(folder of a finished run, names of its pictures)."""
+    folder = tmp_path_factory.mktemp("asking")
+    main(["data", "phantom", str(folder / "files"), "--n", "24", "--seed", "3", "--size", "64", "--quiet"])
+    assert main(["train", "--data", str(folder / "files" / "manifest.csv"), "--out", str(folder / "run"), *QUICK]) == 0
+    return folder / "run", sorted(str(path) for path in (folder / "files" / "images").iterdir())
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
+def decided(run, tmp_path, **fixed):
+    """Return a copy of a run in which this, and nothing else, was fixed on validation."""
+    shutil.copytree(run, tmp_path / "decided")
+    Decision(**fixed).write(RunFolder(tmp_path / "decided"))
+    return tmp_path / "decided"
+
+
+def test_each_answer_is_what_was_fixed_on_validation(run, tmp_path, capsys):
+    folder, files = run
+    p = np.array([row["probability"] for row in asking.predict(folder, files).rows])
+    low, high = float(np.quantile(p, 0.3)), float(np.quantile(p, 0.7))
+    folder = decided(folder, tmp_path, threshold=0.5, abstain=(low, high), temperature=2.0)
+    assert main(["predict", str(folder), *files, "--csv", str(tmp_path / "out.csv")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("an interval fixed on the validation part") == 1 == out.count("at the temperature 2, fixed on")
+    rows = rows_of(tmp_path / "out.csv")
+    assert [row["path"] for row in rows] == files
+    expected = np.where(p <= low, "normal", np.where(p <= high, "abstains", "covid"))
+    assert [row["decision"] for row in rows] == expected.tolist() and len(set(expected)) == 3
+    assert [row["prediction"] for row in rows] == np.where(p > 0.5, "covid", "normal").tolist()
+    z = np.log(p / (1 - p)) / 2
+    np.testing.assert_allclose([float(row["calibrated"]) for row in rows], 1 / (1 + np.exp(-z)), atol=2e-6)
+    assert main(["predict", str(folder), *files, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["threshold"], told["abstain"], told["temperature"]) == (0.5, [low, high], 2.0)
+    assert [row["decision"] for row in told["files"]] == expected.tolist()
+
+
+def test_what_was_not_fixed_is_said(run, tmp_path):
+    folder, files = run
+    one = decided(folder, tmp_path, undefined={"abstain": "it was full moon", "temperature": "of the tide"})
+    said = asking.predict(one, files[:2])
+    assert {row["decision"] for row in said.rows} == {row["calibrated"] for row in said.rows} == {None}
+    assert "It never abstains: it was full moon." in said.table()
+    assert "No calibrated probabilities: of the tide." in said.table()
+    Decision(threshold=0.0).write(RunFolder(one))
+    assert {row["decision"] for row in asking.predict(one, files[:2]).rows} == {"covid"}
+    Decision(threshold=1.0, abstain=(1.0, 1.0)).write(RunFolder(one))
+    said = asking.predict(one, files[:2])
+    assert {row["decision"] for row in said.rows} == {"normal"}
+    assert "It never abstains: on the validation part p > 1 divides the labels well enough." in said.table()
+    os.remove(one / "decision.json")
+    said = asking.predict(one, files[:2], tmp_path / "old.csv")
+    assert "this run has no decision.json: it is not finished, or an earlier version of minicnn made it" in said.table()
+    assert said.to_dict()["abstain"] is None and rows_of(tmp_path / "old.csv")[0]["decision"] == ""
+    said = asking.predict(folder / "best.safetensors", files[:2])
+    assert "a weights file alone has none; give the folder of its run" in said.table()
+    assert "Whether the pictures are like those trained on was not checked" in said.table()
+
+
+def test_the_files_are_decoded_once_and_keep_their_order(run, tmp_path, monkeypatch):
+    folder, files = run
+    odd = tmp_path / "=1+1.png"
+    Image.open(files[0]).resize((200, 64)).save(odd)
+    paths, decoded, original = [files[3], str(odd), files[1], files[3]], [], cache.open_planes
+    monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "open_planes", lambda *arguments: decoded.append(arguments[1]) or original(*arguments))
+    said = asking.predict(folder, paths, tmp_path / "out.csv")
+    assert sorted(decoded) == sorted(paths)
+    assert [row["path"] for row in said.rows] == paths and said.rows[0] == said.rows[3]
+    assert "its width is 3.12 of its height" in said.rows[1]["warning"] and f"WARNING: {odd}: " in said.table()
+    assert [row["path"] for row in rows_of(tmp_path / "out.csv")] == [safe_cell(path) for path in paths]
+
+
+def test_three_classes_have_a_temperature_and_no_interval(run, tmp_path):
+    folder, files = run
+    model = Sequential([Flatten(), Dense(3), Softmax()], (64, 64, 3), classes=("a", "b", "c"))
+    outputs = model.predict(files[:4])
+    rows = asking.answers(outputs, model.classes, Decision(temperature=3.0, undefined={"abstain": "three classes"}))
+    z = np.exp(np.log(outputs) / 3)
+    np.testing.assert_allclose([row["calibrated"] for row in rows], (z / z.sum(axis=1, keepdims=True)).max(axis=1),
+                               atol=1e-6)
+    assert [row["decision"] for row in rows] == [None] * 4
+    assert [row["prediction"] for row in rows] == ["abc"[k] for k in outputs.argmax(axis=1)]
+
+
+def test_networks_without_a_preprocessing_or_images(run, tmp_path, capsys):
+    _, files = run
+    cov19net(seed=1).save(tmp_path / "nameless.safetensors")
+    assert [row["prediction"] in "01" for row in asking.predict(tmp_path / "nameless.safetensors", files[:2]).rows]
+    Sequential([Dense(1), Sigmoid()], (5,)).save(tmp_path / "numbers.safetensors")
+    assert main(["predict", str(tmp_path / "numbers.safetensors"), files[0]]) == 3
+    assert "this network does not take images of 1 or 3 channels" in capsys.readouterr().err

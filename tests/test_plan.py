@@ -1,0 +1,216 @@
+"""Plans of runs: recipes, a source held out, and what a run folder of another version says."""
+
+import csv
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from minicnn import experiment, judging
+from minicnn.cli import main
+from minicnn.data.manifest import Manifest
+from minicnn.errors import InputError, ManifestError
+from minicnn.evaluation.sources import leave_one_source_out
+from minicnn.interrupts import Interrupted
+from minicnn.parts import parts_of, split_csv
+from minicnn.plan import Plan, plan_of
+from minicnn.recipes import RECIPES, Recipe
+from minicnn.runs import RunFolder
+from minicnn.training import Trainer
+
+SHORT = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 8, "classes": ["normal", "covid"]}
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    """48 small radiographs; the positives come from the sources a and b, the negatives from c and d."""
+    folder = tmp_path_factory.mktemp("sources")
+    main(["data", "phantom", str(folder / "files"), "--n", "48", "--seed", "5", "--size", "64", "--quiet"])
+    with open(folder / "files" / "manifest.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        first = int(row["patient_id"][-1]) % 2 == 0
+        row["source"] = ("a" if first else "b") if row["label"] == "covid" else ("c" if first else "d")
+    path = folder / "files" / "sources.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(collection, tmp_path_factory):
+    """(folder, Result) of a finished run with a source held out."""
+    folder = tmp_path_factory.mktemp("held") / "out"
+    result = experiment.train(Plan(str(collection), hold_out="a", **SHORT), folder, progress=False)
+    return folder, result
+
+
+ANOTHER = Recipe(RECIPES["paper"].preprocessing, augmentation="none", average=0.5)
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "environment.json"}
+
+
+def test_a_source_held_out_is_in_the_test_part_alone(collection, finished):
+    folder, result = finished
+    with open(folder / "split.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["split"] for row in rows if row["source"] == "a"} == {"test"}
+    people = {}
+    assert all(people.setdefault(row["patient_id"], row["split"] == "test") == (row["split"] == "test") for row in rows)
+    manifest = Manifest.read(collection, classes=SHORT["classes"])
+    fold = next(fold for fold in leave_one_source_out(manifest.prepared()) if fold.source == "a")
+    assert [row["path"] for row in rows if row["split"] == "test"] == [manifest.names[i] for i in fold.test]
+    assert {label for row in rows if row["split"] == "test" for label in [row["label"]]} == {"normal", "covid"}
+    assert "source a unseen: the test part is all of this source" in result.table()
+    assert [len(result.sources[part]) for part in result.metrics] == [one["n"] for one in result.metrics.values()]
+    np.testing.assert_array_equal(result.outputs["test"], experiment.load_model(folder).predict(result.sources["test"]))
+
+
+def test_data_split_shows_a_source_held_out(collection, tmp_path, capsys):
+    assert main(["data", "split", str(collection), "--hold-out", "a", "--out", str(tmp_path / "s.csv"), "--quiet"]) == 0
+    assert "source a unseen" in capsys.readouterr().out
+    assert (tmp_path / "s.csv").read_text() == split_csv(parts_of(Plan(str(collection), hold_out="a")))
+
+
+@pytest.mark.parametrize("recipe", ["paper", "robust"])
+def test_an_interrupted_run_with_a_source_held_out_goes_on_to_the_same_bytes(recipe, collection, tmp_path, monkeypatch):
+    """The averaging recipe stands in for "robust": its mean must come through an interruption too."""
+    monkeypatch.setitem(RECIPES, "robust", ANOTHER)
+    monkeypatch.setattr(experiment, "draw", lambda *arguments: [])
+    plan = Plan(str(collection), hold_out="b", recipe=recipe, **SHORT)
+    whole = experiment.complete(plan, tmp_path / "whole", progress=False)
+    step, steps = Trainer.step, []
+
+    def interrupt(self, *batch):
+        if len(steps) == 4:                                  # epoch 2, after batch 1 of 3
+            raise Interrupted(2)
+        steps.append(step(self, *batch))
+        return steps[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            experiment.complete(plan, tmp_path / "cut", progress=False)
+    experiment.complete(plan, tmp_path / "cut", progress=False)
+    assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
+    again = experiment.complete(plan, tmp_path / "cut", progress=False)                # nothing is left to be done
+    assert again.metrics == whole.metrics and files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
+    averaged = "average.safetensors" in files_of(tmp_path / "whole")
+    assert averaged == (recipe == "robust")
+    judged = judging.judged(tmp_path / "whole", plan).name
+    assert judged == ("average.safetensors" if averaged else "best.safetensors")
+    with pytest.raises(InputError, match="already holds a run, with other options .hold_out.. Go on with it"):
+        experiment.complete(Plan(str(collection), hold_out="a", recipe=recipe, **SHORT), tmp_path / "cut")
+
+
+@pytest.mark.parametrize("options, sentence", [
+    ({"hold_out": "e"}, "hold_out: there is no source 'e'. The sources are a, b, c, d."),
+    ({"hold_out": "a", "columns": {"source": "view"}}, "hold_out: there is no source 'a'. The sources are AP, PA."),
+    ({"hold_out": "a", "protocol": "paper"}, "hold_out: the paper's protocol divides images, not sources; to hold one"),
+    ({"hold_out": ""}, "hold_out: expected the name of a source, or none, got"),
+    ({"recipe": "robust", "protocol": "paper"},
+     "recipe: the paper's protocol is trained by the paper's recipe; 'robust' belongs to --protocol honest."),
+    ({"recipe": "secret"}, "recipe: expected paper"), ({"recipe": ["paper"]}, "recipe: expected paper")])
+def test_what_does_not_go_together_is_refused(options, sentence, collection, monkeypatch):
+    monkeypatch.setitem(RECIPES, "robust", ANOTHER)
+    with pytest.raises(InputError, match=sentence):
+        parts_of(Plan(str(collection), **options))
+
+
+def table(collection, path, change):
+    """Write the rows of the collection as `change` makes them, those that are not None."""
+    with open(collection, newline="") as file:
+        rows = [row for row in map(change, csv.DictReader(file)) if row is not None]
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+@pytest.mark.parametrize("change, options, sentence", [
+    (lambda row: {k: v for k, v in row.items() if k != "source"}, {"hold_out": "a"},
+     "leave one source out: there is no source column. Name where each image comes from in a column source"),
+    (lambda row: row | {"source": "a"}, {"hold_out": "a"}, "there are fewer than two known sources"),
+    (lambda row: row | {"source": "a" if row["label"] == "covid" else row["source"]}, {"hold_out": "a"},
+     "positive source unseen: a: without it there is no image of .*covid to train on"),
+    (lambda row: row if row["label"] == "covid" else None, {}, "there is one class only, 'covid'; two are needed"),
+    (lambda row: row if row["label"] == "covid" else None, {"classes": ["normal", "covid"]},
+     "the training part has no image of normal: there is nothing to learn to tell apart. Add some, or name the cl"),
+    (lambda row: row | {"split": {"a": "validation", "b": "test"}.get(row["source"], "train")}, {},
+     "the training part has no image of covid"),
+    (lambda row: row | {"split": "train"}, {}, "the split column puts no image into the validation part. Add some, or"),
+    (lambda row: row | {"patient_id": row["label"]}, {}, "split: part . of 3 would have no image of class 'normal', of "
+                                                         "which there are 1 patients")])
+def test_parts_that_cannot_be_made_are_refused(change, options, sentence, collection, tmp_path):
+    data = table(collection, collection.parent / f"{tmp_path.name}.csv", change)
+    with pytest.raises(ManifestError, match=sentence):
+        parts_of(Plan(data, **options))
+
+
+# ---- Folders of other versions ---------------------------------------------------------------------------------------
+
+def test_a_config_of_before_still_reads(finished, tmp_path):
+    config = json.loads((finished[0] / "config.json").read_text())
+    assert plan_of(RunFolder(finished[0])) == Plan(**config)
+    for name in ("recipe", "hold_out"):
+        del config[name]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert plan_of(RunFolder(tmp_path)) == Plan(**config, recipe="paper", hold_out=None)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"teacher": "ann", "zoom\x1b": 1}))
+    with pytest.raises(InputError, match="config.json: not the options of this version of minicnn, which does not know "
+                                         "teacher, zoom.*Was the run made by a later one"):
+        experiment.evaluate(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"recipe": "of tomorrow"}))
+    with pytest.raises(InputError, match="config.json: recipe: expected paper"):
+        experiment.resume(tmp_path)
+
+
+def test_metrics_of_another_version(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    old = {"n": 9, "accuracy": 0.5, "specificity": None, "precision": 0.5, "recall": 0.5, "f1": 0.5, "auc": 0.5,
+           "loss": 0.7, "undefined": {"specificity": "no sample is negative"}}
+    (folder / "metrics.json").write_text(json.dumps({"training": old, "test": old}))
+    os.remove(folder / "decision.json")
+    text = experiment.evaluate(folder, report=tmp_path / "old.html").table()
+    assert "undefined: test specificity, because no sample is negative." in text and "95 % intervals" not in text
+    assert "no sample is negative" in (tmp_path / "old.html").read_text()
+    (folder / "metrics.json").write_text(json.dumps({"test": metrics["test"] | {"charm": 1.0}}))
+    with pytest.raises(InputError, match="metrics.json: not the metrics of this version of minicnn"):
+        experiment.evaluate(folder)
+    for point in ({}, metrics["test"]["reliability"][0] | {"n": 0}, metrics["test"]["reliability"][0] | {"low": "x"}):
+        (folder / "metrics.json").write_text(json.dumps({"test": metrics["test"] | {"reliability": [point]}}))
+        with pytest.raises(InputError, match="metrics.json: not the metrics of this version of minicnn"):
+            experiment.evaluate(folder)
+
+
+# ---- Other images ----------------------------------------------------------------------------------------------------
+
+def outside(collection, path, change):
+    """The images of the source that was held out, which the network has not seen."""
+    return table(collection, path, lambda row: change(row) if row["source"] == "a" else None)
+
+
+def test_images_with_other_labels_or_one_are_measured_as_far_as_they_go(collection, finished, tmp_path, capsys):
+    folder, _ = finished
+    data = outside(collection, collection.parent / "other.csv", lambda row: row | {"label": "pneumonia"})
+    assert main(["evaluate", str(folder), "--data", data]) == 3
+    assert "the label 'pneumonia' is none of the classes normal, covid." in capsys.readouterr().err
+    data = outside(collection, collection.parent / "one.csv", lambda row: row)
+    page = tmp_path / "one.html"
+    assert main(["evaluate", str(folder), "--data", data, "--report", str(page), "--shortcuts", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "undefined: evaluation AUC, because all samples have the same label." in out
+    assert "undefined: evaluation specificity, because no sample is negative." in out
+    assert "No verdict: the AUC has no interval, for " in out
+    assert "undefined AUC, because all samples have the same label" in page.read_text()
+    assert main(["evaluate", str(folder), "--shortcuts"]) == 3
+    assert "evaluate: shortcuts are measured on images: say on which with --data." in capsys.readouterr().err
