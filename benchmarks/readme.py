@@ -11,9 +11,7 @@ from pathlib import Path
 from benchmarks.measure import COLOUR, OURS, fastest
 from benchmarks.part import load
 from benchmarks.processes import ROOT
-from benchmarks.report import number, ratio, table, threads_in_words
-
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+from benchmarks.report import number, put_between, ratio, table, threads_in_words
 
 
 def compared(what, rows, unit="ms"):
@@ -80,13 +78,9 @@ def main():
     if not chosen.write:
         print(text)
         return 0
-    path = ROOT / "README.md"
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        print(f"README.md: expected the lines {BEGIN} and {END}, in this order.", file=sys.stderr)
+    if (sentence := put_between("benchmarks", text)) is not None:
+        print(sentence, file=sys.stderr)
         return 1
-    path.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
     return 0
 
 

@@ -1,11 +1,12 @@
 """How results look: tables in Markdown, pictures by matplotlib, and RESULTS.md as a whole."""
 
 from benchmarks.measure import COLOUR, OURS, fastest
+from benchmarks.processes import ROOT
 
 BUSY = 0.05             # the share of the machine that others may take before figures are not worth keeping
 
 __all__ = ["table", "number", "ratio", "verdict", "comparison", "absences", "threads_in_words", "compose", "canvas",
-           "save", "bars", "COLOURS"]
+           "save", "bars", "COLOURS", "markers", "put_between"]
 
 COLOURS = {OURS: "#00695c", "peer": "#9aa5b1", "accent": "#d9822b", "ink": "#2b2f33", "faint": "#d5dae0"}
 
@@ -14,6 +15,22 @@ def table(header, rows):
     """Return a Markdown table; the first column is text, the others are figures."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+
+
+def markers(name):
+    """Return the lines between which a table of this name stands in README.md."""
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+
+
+def put_between(name, text, path=ROOT / "README.md"):
+    """Put a text between the two markers of its name; where they are missing, return a sentence that says so."""
+    begin, end = markers(name)
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, found_too, after = rest.partition(end)
+    if not (found and found_too):
+        return f"{path.name}: expected the lines {begin} and {end}, in this order."
+    path.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
+    return None
 
 
 def number(value):

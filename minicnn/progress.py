@@ -2,7 +2,7 @@
 
 import sys
 
-__all__ = ["Progress", "say"]
+__all__ = ["Progress"]
 
 
 class Progress:
@@ -42,15 +42,6 @@ class Progress:
     def __exit__(self, *exception):
         if self._bar is not None:
             self._bar.close()
-
-
-def say(line, enabled=True):
-    """Print a line where there is no bar."""
-    try:
-        if enabled:
-            print(line, file=sys.stderr, flush=True)
-    except OSError:
-        pass            # nobody reads on; the work goes on
 
 
 def _bar(total, label, unit, done):

@@ -22,8 +22,8 @@ from benchmarks.measure import Disturbance, machine
 from benchmarks.processes import ROOT, measure_process
 from benchmarks.reliability.peers import missing
 from benchmarks.reliability.promises import PROMISES
-from benchmarks.reliability.tables import (ACCIDENTS, BEGIN, END, accident_table, compose, kept_in_words, put_between,
-                                           read, readme_table)
+from benchmarks.reliability.tables import ACCIDENTS, accident_table, compose, kept_in_words, read, readme_table
+from benchmarks.report import put_between
 
 
 def main():
@@ -54,8 +54,8 @@ def write(stored):
     if not stored["accidents"]:
         print("nothing measured yet. Run python -m benchmarks.reliability first.", file=sys.stderr)
         return 1
-    if not put_between(readme_table(stored)):
-        print(f"README.md: expected the lines {BEGIN} and {END}, in this order.", file=sys.stderr)
+    if (sentence := put_between("reliability", readme_table(stored))) is not None:
+        print(sentence, file=sys.stderr)
         return 1
     return 0
 

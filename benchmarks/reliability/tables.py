@@ -9,10 +9,8 @@ from benchmarks.reliability.promises import PROMISES
 from benchmarks.reliability.saving import LIBRARIES
 from benchmarks.report import BUSY, table
 
-__all__ = ["Accident", "ACCIDENTS", "BEGIN", "END", "read", "compose", "readme_table", "put_between", "kept_in_words",
-           "accident_table"]
+__all__ = ["Accident", "ACCIDENTS", "read", "compose", "readme_table", "kept_in_words", "accident_table"]
 
-BEGIN, END = "<!-- reliability: begin -->", "<!-- reliability: end -->"
 GROUPS = {"B": "The same bytes", "C": "Nothing lost", "D": "Nothing let in", "E": "Anywhere"}
 NOT_PROMISED = """\
 - The same bits on another CPU or system, or with other versions of numba or NumPy.
@@ -186,12 +184,3 @@ def readme_table(stored):
              f"{kept_in_words(stored)}: [benchmarks/RELIABILITY.md](benchmarks/RELIABILITY.md).\n")
     text += "".join(f"\n{name} is absent: {why}.\n" for name, why in absent.items())
     return text + ("\n**From a quick run: too few accidents to quote.**\n" if _is_quick(stored) else "")
-
-
-def put_between(text, path=ROOT / "README.md"):
-    """Put a text between the two markers of a file; return whether they are there."""
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if begin and end:
-        path.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
-    return bool(begin and end)

@@ -172,10 +172,11 @@ def surest_mistakes(training):
 
 def _mistake(training, part, number):
     answers, source = training.answers[part], sources_of(training)[part]
+    sources = source.manifest.sources
     p = float(answers.probabilities[number])
     explained = explain(training.model, source.batch(np.array([number])))
     classes = [printable(name) for name in source.classes]
     return {"path": printable(source.names[number]), "number": number, "label": classes[answers.labels[number]],
             "prediction": classes[int(p > 0.5)], "probability": max(p, 1 - p), "part": part, "seed": 0,
-            "source": printable(answers.columns.get("source", [""] * (number + 1))[number]),
+            "source": "" if sources is None else printable(sources[number]),
             "border_share": explained.border_shares[0]}

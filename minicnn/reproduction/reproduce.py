@@ -7,10 +7,9 @@ from dataclasses import replace
 from minicnn.data import phantom
 from minicnn.files import write_whole
 from minicnn.interrupts import Interrupted
-from minicnn.progress import say
 from minicnn.report.checklists import checklists
 from minicnn.reproduction import findings, pictures
-from minicnn.reproduction.study import Collection, carry_out
+from minicnn.reproduction.study import Collection, carry_out, say
 from minicnn.runs import RunFolder
 
 __all__ = ["reproduce"]

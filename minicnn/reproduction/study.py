@@ -10,6 +10,7 @@ goes on, so a study can be stopped at any time and started again with the same c
 """
 
 import os
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,11 +23,10 @@ from minicnn.errors import InputError, ManifestError, printable
 from minicnn.evaluation.describe import columns_of
 from minicnn.evaluation.sources import leave_one_source_out
 from minicnn.plan import Plan
-from minicnn.progress import say
 from minicnn.reproduction.seeds import Answers
 from minicnn.runs import RunFolder
 
-__all__ = ["Study", "Collection", "Training", "carry_out"]
+__all__ = ["Study", "Collection", "Training", "carry_out", "say"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,15 @@ def carry_out(study, collection, folder, progress=True):
             external = experiment.evaluate(folder / name, collection.external, progress=False)
         trainings[name] = _training(folder / name, result, external, collection.patients)
     return trainings
+
+
+def say(line, enabled=True):
+    """Print a line where there is no bar."""
+    try:
+        if enabled:
+            print(line, file=sys.stderr, flush=True)
+    except OSError:
+        pass            # nobody reads on; the work goes on
 
 
 def _training(folder, result, external, patients):
