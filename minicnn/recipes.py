@@ -46,4 +46,6 @@ class Recipe:
         return [WeightAverage(self.average)] if self.average else []
 
 
-RECIPES = {"paper": Recipe(), "robust": Recipe(augmentation="robust", average=0.8)}
+# "robust" is what did best on sources that it had never seen, out of all that is listed in benchmarks/ROBUST.md, with
+# the figures, and with those of both on the external set.
+RECIPES = {"paper": Recipe(), "robust": Recipe(dropout=0.5, smoothing=0.2, average=0.8)}

@@ -125,8 +125,10 @@ class Augmentation:
         return cls(rotation=10, zoom=0.1, shift=0.05, intensity=0.1, contrast=0.1)
 
     @classmethod
-    def robust(cls):
+    def strong(cls):
         """Return larger changes, of what differs between hospitals too, all applied together.
+
+        On sources never seen it did no better than `honest` (benchmarks/ROBUST.md).
 
         Rotation by -15 to +15 degrees, zoom 0.8 to 1.2, shear by -5 to +5 degrees, shift by up to 10 %: framing and
         pose. Intensity shift by -0.2 to +0.2, contrast 0.6 to 1.4, gamma 0.56 to 1.8: the display curve. Blur and noise:

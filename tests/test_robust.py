@@ -1,0 +1,114 @@
+"""The table of recipes: it is what was measured, its figures are what they say, and no training is done twice."""
+
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))      # benchmarks is no part of the package
+
+from benchmarks import robust
+from benchmarks.robust_report import page
+from minicnn.data import phantom
+from minicnn.recipes import RECIPES
+
+STORED = json.loads((ROOT / "benchmarks" / "robust.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    """(manifest of phantoms with three sources, manifest of others)."""
+    folder, paths = tmp_path_factory.mktemp("phantoms"), []
+    for name, n, seed in (("all", 60, 3), ("external", 10, 4)):
+        path = phantom.write(folder / name, n=n, seed=seed)
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        for i, row in enumerate(rows):
+            row["source"] = "n" if row["label"] == "normal" else "ab"[i % 2]
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        paths.append(str(path))
+    return paths
+
+
+# ---- What is stored --------------------------------------------------------------------------------------------------
+
+def test_the_page_is_what_was_measured():
+    assert (ROOT / "benchmarks" / "ROBUST.md").read_text(encoding="utf-8") == page(STORED)
+
+
+def test_the_shipped_recipe_is_the_best_that_was_tried_and_stands_beside_the_papers():
+    """By the criterion of the choice, among those of as many seeds."""
+    tried = {name: told for name, told in STORED["candidates"].items() if len(told["seeds"]) >= 3}
+    assert {"paper", "robust"} <= set(tried) and len(STORED["candidates"]) >= 10
+    best = max(tried, key=lambda name: tried[name]["folds"]["all"]["mean"])
+    assert tried["robust"]["folds"]["all"]["mean"] == tried[best]["folds"]["all"]["mean"]
+    assert robust.CANDIDATES["robust"].recipe == RECIPES["robust"]
+    assert robust.CANDIDATES["paper"].recipe == RECIPES["paper"]
+    for name, told in STORED["candidates"].items():
+        if name in robust.CANDIDATES:
+            assert told["what"] == robust.described(robust.CANDIDATES[name])
+
+
+# ---- How it is measured ----------------------------------------------------------------------------------------------
+
+def test_figures_are_those_of_scikit_learn():
+    draw = np.random.default_rng(5)
+    positive, p = draw.random(80) < 0.5, draw.random((3, 80)).round(1)
+    places = {"a": slice(0, 50), "b": slice(50, 80)}
+    told = robust.figures(p, (positive, np.arange(80), places))
+    each = {source: np.mean([roc_auc_score(positive[place], row[place]) for row in p]) for source, place in places.items()}
+    for source, expected in (each | {"all": np.mean(list(each.values()))}).items():
+        low, high = told[source]["interval"]
+        assert told[source]["mean"] == pytest.approx(expected, rel=1e-12) and low < expected < high
+    difference = robust.figures(p, (positive, np.arange(80), places), 1 - p)
+    assert difference["all"]["mean"] == pytest.approx(2 * told["all"]["mean"] - 1)
+
+
+def test_the_whole_of_it_on_phantoms(collection, tmp_path, capsys, monkeypatch):
+    data, external = collection
+    arguments = ["--data", data, "--runs", str(tmp_path / "runs"), "--out", str(tmp_path), "--epochs", "1", "--steps", "1",
+                 "--jobs", "1"]
+    assert robust.main([*arguments, "--only", "border", "--screen"]) == 0
+    told, text = (json.loads((tmp_path / "robust.json").read_text(encoding="utf-8")),
+                  (tmp_path / "ROBUST.md").read_text(encoding="utf-8"))
+    assert list(told["candidates"]) == ["paper", "border"] and list(told["data"]["folds"]) == ["a", "b"]
+    assert text == page(told) and "| border: border 0.125 |" in text and "Not looked at yet." in text
+    assert len(list((tmp_path / "runs").iterdir())) == 4
+    monkeypatch.setattr(robust, "answers", lambda *arguments: pytest.fail("trained again"))
+    assert robust.main([*arguments, "--only", "border", "--screen"]) == 0
+    assert json.loads((tmp_path / "robust.json").read_text(encoding="utf-8")) == told
+    monkeypatch.undo()
+    assert robust.main([*arguments, "--final", "--external", external, "--seeds", "1"]) == 0
+    final = json.loads((tmp_path / "robust.json").read_text(encoding="utf-8"))
+    assert final["candidates"] == told["candidates"] and final["final"]["images"] == 10
+    assert 0 <= final["final"]["robust"]["external"]["mean"] <= 1
+    with pytest.raises(SystemExit):
+        robust.main([*arguments, "--final"])
+    assert "--final needs --external" in capsys.readouterr().err
+
+
+def test_the_seed_and_what_is_trained_name_the_file_and_what_is_judged_does_not(collection):
+    def name(candidate, rows=(0, 1), seed=0, settings=robust.SETTINGS):
+        return robust.key(candidate, collection[0], [np.array(rows)], seed, settings)
+
+    names = [name("paper"), name("border"), name("paper", (0, 2)), name("paper", seed=1),
+             name("paper", settings=robust.SETTINGS | {"epochs": 1})]
+    assert len(set(names)) == len(names)
+    assert name("average") == name("paper")     # the same training, judged by other weights
+
+
+@pytest.mark.parametrize("low, high, mean, words", [
+    (0.01, 0.1, 0.05, "Robust is better"), (-0.1, -0.01, -0.05, "Robust is worse"),
+    (-0.1, 0.05, -0.02, "cannot be told.*On these images robust was not better"), (None, None, 0.3, "nothing is said")])
+def test_the_sentence_says_what_the_interval_says(low, high, mean, words):
+    told = json.loads(json.dumps(STORED))
+    told["final"]["difference"] = {"mean": mean, "interval": [low, high]}
+    assert re.search(words, page(told).split("## The external set")[1], re.DOTALL)
