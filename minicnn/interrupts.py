@@ -22,6 +22,7 @@ __all__ = ["Interrupted", "handled", "postponed", "check"]
 _DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 _noted = None               # number of the first signal, from its coming to the end of `handled`
+_raised = False             # whether the handler raised it
 _postponements = 0
 
 
@@ -39,23 +40,49 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def handled():
+def handled(last=False):
     """Turn signals that end a process into Interrupted; afterwards they do what they did before.
 
-    Outside the main thread, where Python handles no signals, and inside another `handled` nothing changes.
+    Outside the main thread, where Python handles no signals, and inside another `handled` nothing changes. Libraries in C
+    may catch what the handler raised, and raise an error of their own for it: here it is Interrupted again.
+
+    Parameters
+    ----------
+    last : bool; nothing is left to be done afterwards: a signal then ends the process at once, as a second one does
     """
-    global _noted
-    before = {}
+    global _noted, _raised, _postponements
+    before, level, seen, late = {}, _postponements, None, None
     try:
-        for number, default in _DEFAULTS.items() if _in_main_thread() else ():
-            if signal.getsignal(number) == default:
-                before[number] = signal.signal(number, _on_signal)
-        yield
+        try:
+            with postponed():
+                _take_over(before)
+            yield
+        except Exception as error:
+            if before and _raised:
+                raise Interrupted(_noted) from error
+            raise
+        finally:                # the handler raises once at most: if here, what is below is done all the same
+            if before:
+                seen, _postponements = _noted, level + 1
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         if before:
-            _noted = None
+            try:
+                for number in () if last else reversed(before):     # Ctrl-C, which Python itself raises, comes last
+                    signal.signal(number, before[number])
+            finally:
+                late, _noted, _raised, _postponements = _noted, _noted or 0 if last else None, False, level
+    if late is not None and seen is None:
+        raise Interrupted(late)
+
+
+def _take_over(before):
+    """Put our handler in the place of Python's own; {number: what was there} goes into `before`."""
+    global _noted, _raised
+    for number, default in _DEFAULTS.items() if _in_main_thread() else ():
+        if signal.getsignal(number) == default:
+            if not before:
+                _noted, _raised = None, False
+            before[number] = signal.signal(number, _on_signal)
 
 
 @contextmanager
@@ -81,14 +108,14 @@ def check():
 
 
 def _on_signal(number, frame):
-    global _noted
+    global _noted, _raised
     if _noted is not None:
         _say(b"minicnn: ended at once; the last checkpoint is whole.\n")
         os._exit(128 + number)
-    _noted = number
-    if not _postponements:
+    _noted, _raised = number, not _postponements
+    if _raised:
         raise Interrupted(number)
-    _say(b"minicnn: ending after this batch; a second signal ends at once.\n")
+    _say(b"minicnn: ending after the step under way; a second signal ends at once.\n")
 
 
 def _say(line):

@@ -31,7 +31,8 @@ from minicnn.data.decoder import read_bytes
 from minicnn.data.images import decode
 from minicnn.data.manifest import csv_text
 from minicnn.errors import ImageError, ManifestError, MiniCNNError, WeightsError, printable
-from minicnn.experiment import Plan, _split_csv, load_model
+from minicnn.experiment import Plan, load_model
+from minicnn.parts import split_csv
 from minicnn.runs import RunFolder
 
 ALARM = 10      # seconds; what is measured takes hundredths of one
@@ -287,9 +288,11 @@ def test_predict_and_its_csv_show_odd_names_in_escapes(run_folder, tmp_path, cap
         picture(tmp_path / name)
     assert main(["predict", str(run_folder), "--csv", "out.csv", "--", *names]) == 0
     out, err = capsys.readouterr()
-    assert hostile.is_plain(out) and len(out.splitlines()) == len(names) and err == ""
+    table, remarks = out.split("\n\n")
+    assert hostile.is_plain(out) and len(table.splitlines()) == 1 + len(names) and len(remarks.splitlines()) == 2
+    assert err == ""
     assert main(["predict", str(run_folder), "--json", "--", *names]) == 0
-    assert [row["path"] for row in json.loads(capsys.readouterr().out)] == names
+    assert [row["path"] for row in json.loads(capsys.readouterr().out)["files"]] == names
     with open("out.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         cells = list(csv.reader(file))
     assert_no_formulas(cells)
@@ -304,7 +307,7 @@ def test_predict_wants_answers_that_are_classes(tmp_path, capsys):
     assert "this network does not classify: its outputs have the shape (8, 8, 3)" in said
     small_model(classes=None).save(tmp_path / "nameless.safetensors")
     assert main(["predict", str(tmp_path / "nameless.safetensors"), str(image)]) == 0
-    assert capsys.readouterr().out.split()[1] in ("0", "1")
+    assert capsys.readouterr().out.splitlines()[1].split()[1] in ("0", "1")
 
 
 @pytest.mark.parametrize("command", [["train", "--out", "r", "--data"], ["data", "split"],
@@ -366,7 +369,7 @@ def test_the_runs_tables_hold_no_formula(tmp_path):
                         patients=words)
     rows = [{"path": word, "part": "test", "label": "normal", "prediction": word, "probability": 0.5}
             for word in words]
-    for text in (_split_csv({"training": manifest}), csv_text(rows)):
+    for text in (split_csv({"training": manifest}), csv_text(rows)):
         cells = list(csv.reader(io.StringIO(text, newline="")))
         assert len(cells) == 1 + len(words)
         assert_no_formulas(cells)

@@ -52,7 +52,7 @@ def test_where_it_is_postponed_it_waits_for_the_next_check(capfd):
                 interrupts.check()
                 done.append("another step")
     assert done == ["the step"]
-    assert capfd.readouterr().err == "minicnn: ending after this batch; a second signal ends at once.\n"
+    assert capfd.readouterr().err == "minicnn: ending after the step under way; a second signal ends at once.\n"
 
 
 def test_at_the_latest_it_is_raised_where_the_outermost_block_ends():
@@ -86,6 +86,70 @@ def test_a_signal_that_somebody_swallowed_is_raised_by_the_next_check():
         with pytest.raises(Interrupted):
             interrupts.check()
     interrupts.check()              # outside, nothing is left of it
+
+
+def test_what_a_library_in_c_makes_of_it_is_a_signal_again():
+    """Matplotlib's image resampling catches what the handler raised, and says that a matrix is invalid."""
+    with pytest.raises(Interrupted) as told:
+        with interrupts.handled():
+            try:
+                send()
+            except KeyboardInterrupt:
+                raise ValueError("Invalid affine transformation matrix") from None
+    assert told.value.number == signal.SIGINT and isinstance(told.value.__cause__, ValueError)
+    with pytest.raises(ValueError):         # but what went wrong while a signal was waiting went wrong by itself
+        with interrupts.handled(), interrupts.postponed():
+            send()
+            raise ValueError
+
+
+@pytest.mark.parametrize("moment, raised, done", [(1, Interrupted, []), (2, Interrupted, []), (3, Interrupted, [1]),
+                                                  (4, KeyboardInterrupt, [1])])
+def test_a_signal_while_handlers_are_put_in_place_or_taken_away(moment, raised, done, monkeypatch):
+    """Ours for SIGINT is in place, both are, SIGINT's alone is left, Python's own are back. `pythons_own_handlers` sees
+    that nothing is left of it."""
+    real, calls, came = signal.signal, [], []
+
+    def installs(*arguments):
+        before = real(*arguments)
+        calls.append(arguments)
+        if len(calls) == moment:
+            send()
+        return before
+
+    monkeypatch.setattr(interrupts.signal, "signal", installs)
+    with pytest.raises(KeyboardInterrupt) as told:
+        with interrupts.handled():
+            came.append(1)
+    monkeypatch.undo()
+    assert type(told.value) is raised and came == done
+
+
+LAST = """
+import os, signal, sys
+from minicnn import interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    with interrupts.handled(last=True):
+        if sys.argv[2] == "noted":
+            os.kill(os.getpid(), int(sys.argv[1]))
+            sum(range(1000))
+except interrupts.Interrupted:
+    pass
+print("done", flush=True)
+os.kill(os.getpid(), int(sys.argv[1]))
+sum(range(1000))
+os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("number", [2, 15])
+@pytest.mark.parametrize("before", ["noted", "nothing"])
+def test_where_nothing_comes_after_it_a_signal_still_ends_the_process_at_once(number, before):
+    """A second Ctrl-C while Python goes to sleep is no traceback."""
+    done = subprocess.run([sys.executable, "-c", LAST, str(number), before], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (128 + number, "done\n")
+    assert done.stderr == "minicnn: ended at once; the last checkpoint is whole.\n"
 
 
 def test_within_each_other_the_outer_one_counts():

@@ -63,10 +63,11 @@ INTERRUPTED = r"^interrupted (in epoch \d, batch \d of \d|after epoch \d of 4): 
 
 
 class Signals:
-    """A signal comes before the checks with these numbers, counted from 1; `count` counts all."""
+    """A signal comes before the checks with these numbers; `count` counts all. Number 0, where `fit` begins to handle
+    signals, is no place to go on from."""
 
     def __init__(self, monkeypatch, *numbers):
-        self.numbers, self.count = set(numbers), 0
+        self.numbers, self.count = set(numbers), -1
         monkeypatch.setattr(interrupts, "check", self.check)
 
     def check(self):
