@@ -27,52 +27,92 @@ class Planted:
     torn_copy: str = ""
 
 
-def clean(folder, n=200, seed=5, size=96):
-    """Write a collection without a flaw; return the path of its manifest."""
-    return phantom.write(folder, n=n, seed=seed, size=size)
+@dataclass
+class Tag:
+    """What a hospital may do with its patients: a bright square in a corner."""
+
+    corner: tuple = (0, 1)      # down, right
+    share: float = 1 / 12       # of the side
+    shade: int = 250
 
 
-def saved_as_jpeg(picture):
+def clean(folder, n=200, seed=5, size=96, form="png"):
+    """Write a collection without a flaw, as PNG or as JPEG files; return the path of its manifest."""
+    manifest = phantom.write(folder, n=n, seed=seed, size=size)
+    if form == "jpeg":
+        for path in sorted((folder / "images").iterdir()):
+            Image.open(path).save(path.with_suffix(".jpg"), quality=90)
+            path.unlink()
+        manifest.write_text(manifest.read_text().replace(".png,", ".jpg,"))
+    return manifest
+
+
+def saved_as_jpeg(picture, quality=40):
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=40)
+    picture.save(file, "JPEG", quality=quality)
     return Image.open(file)
 
 
-def brighter(picture):
-    return picture.point([min(255, round(255 * (v / 255) ** 0.7)) for v in range(256)])
+def halved(picture):
+    return picture.resize((picture.width // 2, picture.height // 2))
 
 
-def cropped(picture):
-    width, height = picture.size
-    by = max(1, round(0.01 * width))
-    return picture.crop((by, by, width - by, height - by))
+def with_gamma(gamma):
+    return lambda picture: picture.point([round(255 * (v / 255) ** gamma) for v in range(256)])
+
+
+def cropped(left, upper, right, lower):
+    """Return what cuts these shares of the side away."""
+    def cut(picture):
+        width, height = picture.size
+        return picture.crop((round(left * width), round(upper * height), width - round(right * width),
+                             height - round(lower * height)))
+    return cut
+
+
+def paler(picture):
+    return picture.point([round(90 + 0.5 * v) for v in range(256)])
+
+
+def turned(picture):
+    return picture.rotate(-3, Image.Resampling.BILINEAR)
 
 
 def mirrored(picture):
     return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
-# Six ways in which a copy comes about; the files they are saved as.
-ALTERED = {"jpeg": saved_as_jpeg, "half": lambda picture: picture.resize((picture.width // 2, picture.height // 2)),
-           "brighter": brighter, "blurred": lambda picture: picture.filter(ImageFilter.GaussianBlur(0.8)),
-           "cropped": cropped, "darker": lambda picture: picture.point([round(0.7 * v) for v in range(256)])}
+# Each time six ways in which a copy comes about, by name; and how the mirrored one does.
+ALTERED = [{"jpeg": saved_as_jpeg, "half": halved, "brighter": with_gamma(0.7),
+            "blurred": lambda picture: picture.filter(ImageFilter.GaussianBlur(0.8)),
+            "cropped": cropped(0.01, 0.01, 0.01, 0.01), "darker": lambda picture: picture.point([round(0.7 * v) for v in range(256)])},
+           {"jpeg": lambda picture: saved_as_jpeg(cropped(0.02, 0.02, 0.02, 0.02)(picture), 75), "half": halved,
+            "turned": turned, "cropped": cropped(0.04, 0.04, 0.04, 0.04), "uneven": cropped(0.03, 0, 0.01, 0.03),
+            "paler": paler}]
 
 
-def flawed(folder, n=200, seed=5, size=96):
-    """Write a collection with every flaw that the audit must find; return a Planted."""
-    manifest = clean(folder, n, seed, size)
+def flawed(folder, n=200, seed=5, size=96, form="png", tag=Tag(), altered=0):
+    """Write a collection with every flaw that the audit must find; return a Planted.
+
+    Parameters
+    ----------
+    folder, n, seed, size, form : as for `clean`
+    tag : Tag
+    altered : int; which of ALTERED
+    """
+    manifest = clean(folder, n, seed, size, form)
     with open(manifest, newline="") as file:
         rows = [row | {"modality": "X-ray"} for row in csv.DictReader(file)]
     for row in rows:
         if row["label"] == "covid":
-            _tag(folder / row["path"])
+            _tag(folder / row["path"], tag)
     _split(rows)
     planted = Planted(manifest)
     lone = [row for row in rows if sum(other["patient_id"] == row["patient_id"] for other in rows) == 1]
     several = [row for row in rows if sum(other["patient_id"] == row["patient_id"] for other in rows) > 1]
-    _copies(folder, rows, lone[:7], planted)
+    _copies(folder, rows, lone[:7], planted, ALTERED[altered])
     _damage(folder / lone[7]["path"])
-    _deepen(folder / lone[8]["path"])
+    _deepen(folder, lone[8])
     lone[9]["view"], lone[10]["modality"] = "L", "CT"
     several[0]["split"] = PARTS[(PARTS.index(several[0]["split"]) + 1) % 3]
     planted.corrupt, planted.deep, planted.lateral, planted.slice = (row["path"] for row in lone[7:11])
@@ -84,12 +124,17 @@ def flawed(folder, n=200, seed=5, size=96):
     return planted
 
 
-def _tag(path):
-    """Put a bright letter into the corner of a file: what a hospital may do with its patients."""
+def _tag(path, tag):
     pixels = np.array(Image.open(path))
-    size = len(pixels) // 12
-    pixels[2:2 + size, -2 - size:-2] = 250
-    Image.fromarray(pixels).save(path, "PNG", compress_level=0)
+    side, size, edge = len(pixels), max(3, round(tag.share * len(pixels))), 2
+    rows, columns = (slice(side - size - edge, side - edge) if far else slice(edge, edge + size) for far in tag.corner)
+    pixels[rows, columns] = tag.shade
+    _save(Image.fromarray(pixels), path)
+
+
+def _save(picture, path):
+    """Save a picture as those around it are."""
+    picture.save(path, **({"quality": 90} if path.suffix == ".jpg" else {"compress_level": 0}))
 
 
 def _split(rows):
@@ -99,12 +144,12 @@ def _split(rows):
         row["split"] = PARTS[number]
 
 
-def _copies(folder, rows, originals, planted):
+def _copies(folder, rows, originals, planted, altered):
     """Add a copy of each original under another patient's name: six altered, one mirrored; one lies in another part."""
-    for (how, change), row in zip({**ALTERED, "mirrored": mirrored}.items(), originals, strict=True):
-        name = f"images/copy-{how}.{'jpg' if how == 'jpeg' else 'png'}"
+    for (how, change), row in zip({**altered, "mirrored": mirrored}.items(), originals, strict=True):
+        name = f"images/copy-{how}.jpg" if how == "jpeg" else f"images/copy-{how}{row['path'][-4:]}"
         picture = change(Image.open(folder / row["path"]))
-        picture.save(folder / name, **({"quality": 40} if how == "jpeg" else {"compress_level": 0}))
+        picture.save(folder / name, quality=75) if how == "jpeg" else _save(picture, folder / name)
         copy = row | {"path": name, "patient_id": f"another-{how}"}
         if how == "half":
             copy["split"], planted.torn_copy = PARTS[(PARTS.index(row["split"]) + 1) % 3], name
@@ -117,5 +162,10 @@ def _damage(path):
     path.write_bytes(content[:len(content) // 2])
 
 
-def _deepen(path):
-    Image.fromarray(np.array(Image.open(path)).astype(np.uint16) * 257).save(path)
+def _deepen(folder, row):
+    """Make a file a PNG of 16 bits."""
+    path = folder / row["path"]
+    pixels = np.array(Image.open(path)).astype(np.uint16) * 257
+    path.unlink()
+    row["path"] = row["path"][:-4] + ".png"
+    Image.fromarray(pixels).save(folder / row["path"])

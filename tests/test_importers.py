@@ -97,7 +97,7 @@ def test_cohen(tmp_path):
     assert [(row["path"], row["label"], row["patient_id"], row["view"]) for row in result.rows] == [
         ("images/0.png", "covid", "cohen-2", "PA"), ("images/1.png", "covid", "cohen-2", "AP Supine"),
         ("images/2.png", "normal", "cohen-3", "PA")]
-    assert result.rows[0] | {"sex": "M", "age": "65", "source": "cohen"} == result.rows[0]
+    assert result.rows[0] | {"sex": "M", "age": "65", "source": "cohen", "modality": "X-ray"} == result.rows[0]
     assert result.excluded == {"CT slices": 2, "lateral views": 1, "labelled pneumonia": 1, "with other findings": 1,
                                "listed, but without a file": 2}
     assert len(import_collection("cohen", tmp_path, ("normal", "covid", "pneumonia")).rows) == 4

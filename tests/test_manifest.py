@@ -64,6 +64,16 @@ def test_columns_are_found_by_name_and_may_be_called_otherwise(tmp_path):
     assert manifest.splits is None and manifest.sources is None
 
 
+def test_the_modality_is_a_column_like_others(tmp_path):
+    touch(tmp_path, "a.png", "b.png", "c.png")
+    text = "path,label,kind\na.png,normal,CR\nb.png,covid,CT\nc.png,covid,\n"
+    manifest = table(tmp_path, text, columns={"modality": "kind"})
+    assert manifest.modalities.tolist() == ["CR", "CT", ""]
+    assert manifest.subset([1, 0]).modalities.tolist() == ["CT", "CR"]
+    assert [row["modality"] for row in manifest.rows()] == ["CR", "CT", ""]
+    assert table(tmp_path, text).modalities is None
+
+
 @pytest.mark.parametrize("text", [
     b"\xef\xbb\xbfpath,label\na.png,normal\nb.png,covid\n",                 # byte order mark
     b"path,label\r\na.png,normal\r\nb.png,covid\r\n",                       # CRLF

@@ -21,7 +21,7 @@ from minicnn.files import open_regular
 
 __all__ = ["COLUMNS", "KINDS", "LABELS", "Imported", "import_collection"]
 
-COLUMNS = ("path", "label", "patient_id", "source", "view", "sex", "age", "split")
+COLUMNS = ("path", "label", "patient_id", "source", "view", "modality", "sex", "age", "split")
 LABELS = ("normal", "negative", "covid", "pneumonia")
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
@@ -62,9 +62,8 @@ def import_collection(kind, folder, labels=("normal", "negative", "covid")):
     result = Imported()
     try:
         for row in _READERS[kind](folder, result):
-            modality = row.pop("modality", "")
             row = dict.fromkeys(COLUMNS, "") | {key: value.strip() for key, value in row.items()}
-            reason = _why_not(row, modality, labels)
+            reason = _why_not(row, labels)
             if reason is None:
                 result.rows.append(row)
             else:
@@ -92,10 +91,10 @@ def _check_whole(result):
         result.notes.append(f"all images are {found.pop()}: to train, join it with a collection of the other label.")
 
 
-def _why_not(row, modality, labels):
+def _why_not(row, labels):
     """Return why an image is left out, or None."""
     kinds = {"lateral": "lateral views", "ct": "CT slices", "other": "not X-rays"}
-    kind = view_kind(row["view"], modality)
+    kind = view_kind(row["view"], row["modality"])
     if kind in kinds:
         return kinds[kind]
     if row["label"] not in labels:
@@ -171,7 +170,7 @@ def _cxnet(folder, result):
         if os.path.isdir(inside):
             row["path"] = os.path.join("chest_xray_images", row["path"])
         yield row | {"patient_id": _of("cxnet", known.get("patient_id", "")), "view": known.get("view", ""),
-                     "sex": known.get("sex", ""), "age": known.get("age", "")}
+                     "modality": known.get("modality", ""), "sex": known.get("sex", ""), "age": known.get("age", "")}
     if not table:
         result.notes.append("there is no metadata.csv, so it is not known which images are of one patient.")
 

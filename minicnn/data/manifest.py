@@ -1,8 +1,8 @@
 """Which images there are and what is known of each: one table, checked as a whole, that opens as a source.
 
-A CSV has a header with `path` and `label` and, where known, `patient_id, source, view, split, sex, age`; paths are relative
-to the CSV's folder. Or there is a folder with one folder for each class. What has problems is refused as a whole, with all
-problems counted and the first 20 listed.
+A CSV has a header with `path` and `label` and, where known, `patient_id, source, view, modality, split, sex, age`; paths
+are relative to the CSV's folder. Or there is a folder with one folder for each class. What has problems is refused as a
+whole, with all problems counted and the first 20 listed.
 """
 
 import csv
@@ -29,8 +29,8 @@ from minicnn.streams import check_seed
 __all__ = ["Manifest", "ManifestWarning", "PARTS", "csv_text", "safe_cell"]
 
 # Attribute: how a CSV calls the column.
-_COLUMNS = {"patients": "patient_id", "sources": "source", "views": "view", "splits": "split", "sexes": "sex",
-            "ages": "age"}
+_COLUMNS = {"patients": "patient_id", "sources": "source", "views": "view", "modalities": "modality",
+            "splits": "split", "sexes": "sex", "ages": "age"}
 
 
 class ManifestWarning(UserWarning):
@@ -47,7 +47,7 @@ class Manifest:
     paths : list of n str, relative or absolute; the attribute holds absolute ones
     labels : array of n whole numbers; positions in `classes`
     classes : names of the classes; of two, the second is the positive one
-    patients, sources, views, splits, sexes, ages : lists of n str, "" where unknown, optional
+    patients, sources, views, modalities, splits, sexes, ages : lists of n str, "" where unknown, optional
     augmentation : Augmentation, optional; drawn afresh in each pass of training
     techniques, versions, seed : ndarrays (n,) and int; which version of which image each row is: see `paper_split`
     pixels : PixelCache or MemoryPixels, optional; the prepared pictures of the rows
@@ -65,6 +65,7 @@ class Manifest:
     patients: np.ndarray = None
     sources: np.ndarray = None
     views: np.ndarray = None
+    modalities: np.ndarray = None
     splits: np.ndarray = None
     sexes: np.ndarray = None
     ages: np.ndarray = None

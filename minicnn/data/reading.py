@@ -19,7 +19,7 @@ from minicnn.files import open_regular
 __all__ = ["COLUMNS", "Table", "read_csv", "read_folder"]
 
 # How a manifest calls its columns; the first two are required.
-COLUMNS = ("path", "label", "patient_id", "source", "view", "split", "sex", "age")
+COLUMNS = ("path", "label", "patient_id", "source", "view", "modality", "split", "sex", "age")
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 _MOST_BYTES, _LONGEST_LINE, _MOST_ROWS, _MOST_COLUMNS = 2**30, 2**20, 5_000_000, 1000

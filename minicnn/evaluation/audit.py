@@ -80,13 +80,12 @@ class Audit:
                 "counts": self.counts, **found, "shortcuts": suspects, "sampled": self.sampled, "tables": self.tables}
 
 
-def audit(manifest, modalities=None, workers=None, progress=False, seed=0, source=""):
+def audit(manifest, workers=None, progress=False, seed=0, source=""):
     """Look at every image of a manifest; return an Audit.
 
     Parameters
     ----------
     manifest : Manifest, of files
-    modalities : sequence of n str, optional; such as "X-ray" or "CT", where a column says so
     workers : int, threads that decode; the cores available where None
     seed : int; of the folds
 
@@ -104,8 +103,8 @@ def audit(manifest, modalities=None, workers=None, progress=False, seed=0, sourc
         counts = manifest.counts()
         result = Audit(source, len(manifest), len(survey), len(set(manifest.patients) - {""}), counts)
         result.problems += [Finding("unreadable", (names[row],), sentence) for row, sentence in survey.unreadable]
-        result.problems += _not_frontal(manifest, modalities, names)
-        pairs = find_pairs(survey)
+        result.problems += _not_frontal(manifest, names)
+        pairs = find_pairs(survey, manifest.patients[survey.rows])
         parts = _parts(manifest)
         result.problems += _duplicates(pairs, survey, manifest, names, parts)
         result.problems += _torn_patients(manifest, parts)
@@ -124,12 +123,11 @@ def audit(manifest, modalities=None, workers=None, progress=False, seed=0, sourc
 
 # ---- Files -----------------------------------------------------------------------------------------------------------
 
-def _not_frontal(manifest, modalities, names):
+def _not_frontal(manifest, names):
     kinds = {"lateral": "a lateral view", "ct": "a slice of a CT", "other": "not an X-ray"}
-    views = [""] * len(manifest) if manifest.views is None else manifest.views
-    modalities = [""] * len(manifest) if modalities is None else modalities
-    found = []
-    for name, view, modality in zip(names, views, modalities, strict=True):
+    unknown, found = [""] * len(manifest), []
+    views, modalities = (unknown if words is None else words for words in (manifest.views, manifest.modalities))
+    for name, view, modality in zip(names, views, modalities):
         if (kind := view_kind(view, modality)) in kinds:
             said = " ".join(printable(word) for word in (view, modality) if word)
             found.append(Finding("not frontal", (name,), f"{name} is {kinds[kind]} by its own word ({said[:60]})."))

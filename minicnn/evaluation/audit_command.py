@@ -25,22 +25,8 @@ def run(options):
     from minicnn.evaluation.audit import audit
     from minicnn.evaluation.audit_text import text
 
-    where = {"columns": options.columns, "allow_outside_root": options.allow_outside_root}
-    manifest = Manifest.read(options.data, classes=options.classes, **where)
-    result = audit(manifest, _modalities(options.data, **where), options.workers, not options.quiet, options.seed,
-                   options.data)
+    manifest = Manifest.read(options.data, classes=options.classes, columns=options.columns,
+                             allow_outside_root=options.allow_outside_root)
+    result = audit(manifest, options.workers, not options.quiet, options.seed, options.data)
     print(json.dumps(result.to_dict(), allow_nan=False) if options.json else text(result))
     return 0 if result else 1
-
-
-def _modalities(source, columns, allow_outside_root):
-    """Return the `modality` column of a CSV, or None. A manifest has no place for it: it is read in the view's."""
-    import os
-
-    from minicnn.data.reading import read_csv
-    from minicnn.errors import Problems
-
-    if os.path.isdir(source):
-        return None
-    table = read_csv(source, None, {**(columns or {}), "view": "modality"}, allow_outside_root, Problems(source))
-    return table.columns.get("view")
