@@ -150,7 +150,7 @@ def reliability(curves, path):
     ax.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1.2, zorder=1, label="where probabilities mean what they say")
     for i, (name, points) in enumerate(curves.items()):
         total = f", {sum(row['n'] for row in points):,} images" if points else ": undefined"
-        _points(ax, points, f"{_name(name, 36)}{total}", i)
+        _points(ax, points, f"{_name(name, 44)}{total}", i)
         for row in points:
             width = (row["high"] - row["low"]) * 0.84 / len(curves)
             place = (row["low"] + row["high"]) / 2 + width * (i - (len(curves) - 1) / 2)

@@ -16,7 +16,8 @@ from minicnn.errors import CheckpointError, InputError, NonFiniteError, ShapeErr
 from minicnn.evaluation import explain_command, shortcut_figures
 from minicnn.evaluation.explain import convolutions, explain
 from minicnn.evaluation.regions import border_mask, border_share, even_share
-from minicnn.evaluation.sanity import randomisation, rank_correlation
+from minicnn.evaluation.sanity import border_check, randomisation, rank_correlation
+from minicnn.evaluation.stress import stress
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
 from minicnn.model import Sequential
 from minicnn.parameter import Parameter
@@ -63,6 +64,8 @@ def test_grad_cam_is_what_finite_differences_say(engine, k, wanted, name, index)
     alpha = ds[0].mean(axis=(0, 1))
     explained = explain(model, x, layer=name, target=wanted)
     np.testing.assert_allclose(explained.coarse[0], (a[0] * alpha).sum(axis=-1), rtol=1e-6, atol=1e-8)
+    each = explain(model, x, "hirescam", name, wanted)
+    np.testing.assert_allclose(each.coarse[0], (a[0] * ds[0]).sum(axis=-1), rtol=1e-6, atol=1e-8)
     assert explained.layer == name and explained.targets.tolist() == [wanted]
     assert np.abs(explained.coarse).max() > 1e-3 and explained.maps.shape == (1, 16, 14) and explained.maps.min() >= 0
 
@@ -137,7 +140,7 @@ def test_occlusion_is_what_a_loop_says(engine, k, wanted):
 # ---- Both ------------------------------------------------------------------------------------------------------------
 
 @each_engine
-@pytest.mark.parametrize("method", ["gradcam", "occlusion"])
+@pytest.mark.parametrize("method", ["gradcam", "hirescam", "occlusion"])
 @pytest.mark.parametrize("k", [1, 3])
 def test_a_map_does_not_depend_on_its_company(engine, method, k):
     model = network(engine, k, "float32")
@@ -188,7 +191,7 @@ def test_what_cannot_be_explained():
     for arguments, sentence in (({"layer": "conv2d_4"}, "'conv2d_4' is not a convolution of this network; there are "
                                                         "conv2d_1, conv2d_2, conv2d_3. Did you mean 'conv2d"),
                                 ({"layer": "dense_1"}, "'dense_1' is not a convolution"),
-                                ({"method": "gradcamm"}, "method must be gradcam or occlusion.* mean 'gradcam'"),
+                                ({"method": "gradcamm"}, "method must be one of gradcam, hirescam, occlusion.* mean 'gradcam'"),
                                 ({"method": "occlusion", "layer": "conv2d_1"}, "occlusion looks at no layer"),
                                 ({"target": 2}, "expected a class from 0 to 1, got '2'"),
                                 ({"target": True}, "expected a class"), ({"target": 0.5}, "expected a class"),
@@ -256,6 +259,39 @@ def test_the_tag_is_seen_by_its_border_share(method):
         shares[tag] = np.mean(known)
         assert len(known) >= 8 and explained.even_share == 0.4375
     assert shares[True] > 0.8 and shares[False] < 0.5
+
+
+@pytest.mark.parametrize("layer", [None, "conv2d_2"])
+def test_hirescam_tells_a_tag_from_lungs(layer):
+    """Each place with its own gradient: the mean over places, which Grad-CAM takes, loses a corner behind dense layers."""
+    model, images, labels, *_ = tagged.trained(True)
+    check = border_check(model, images, layer)
+    assert check.exposed and check.share > 0.75 and check.low < check.share < check.high
+    assert check.pictures == (model.predict(images)[:, 0] > 0.5).sum() and check.layer == (layer or "conv2d_3")
+    assert f"{100 * check.share:.0f} % lies on the border, of an even map 44 % would. EXPOSED" in check.sentence
+    honest = tagged.trained(False)
+    check = border_check(honest.model, honest.images, layer)
+    assert not check.exposed and check.high < check.even and "Nothing here points at the border" in check.sentence
+    alone = border_check(honest.model, honest.images[:1], layer)
+    assert alone.share is None and not alone.exposed and "no verdict on the border" in alone.sentence
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", [6, 7, 8])
+@pytest.mark.parametrize("tag", [None, (2, 2, 6, 255), (54, 54, 8, 255), (2, 56, 5, 200), (55, 3, 4, 255)])
+def test_tags_of_all_kinds_are_exposed_by_both_checks(seed, tag):
+    """A tag: its row, its column, its side and its shade."""
+    made = tagged.train(seed, tag)
+    check, found = border_check(made.model, made.images), stress(made.model, made.images, made.labels, made.patients)
+    assert check.exposed is (tag is not None)
+    assert [sentence[:8] for sentence in found.findings[:1]] == ["SHORTCUT"] * (tag is not None)
+
+
+def test_hirescam_is_grad_cam_where_all_places_have_one_gradient():
+    model = Sequential([Conv2D(3, 3), ReLU(), AveragePool2D(14), Flatten(), Dense(1), Sigmoid()], (16, 16, 1))
+    x = pictures(model)
+    a, b = (explain(model, x, method, target=1) for method in ("gradcam", "hirescam"))
+    np.testing.assert_allclose(a.maps, b.maps, rtol=1e-5, atol=1e-6)
 
 
 def test_maps_go_when_layers_forget_what_they_learnt():

@@ -1,6 +1,6 @@
-"""Where in a picture an answer comes from: Grad-CAM and occlusion, as maps over the picture's pixels.
+"""Where in a picture an answer comes from: Grad-CAM, HiResCAM and occlusion, as maps over the picture's pixels.
 
-Both explain one number, the score of a class: what its Sigmoid or Softmax is given (of two classes with one output the
+All explain one number, the score of a class: what its Sigmoid or Softmax is given (of two classes with one output the
 negative one's score is minus the positive one's). `explain` makes the maps; `sanity.py` asks whether they depend on
 what the network has learnt. A map shows where; it does not show why, and that it looks reasonable proves nothing.
 """
@@ -18,7 +18,7 @@ from minicnn.teaching.formulas import Field, field_after
 
 __all__ = ["METHODS", "Explanation", "explain", "convolutions", "check_classifies"]
 
-METHODS = ("gradcam", "occlusion")
+METHODS = ("gradcam", "hirescam", "occlusion")
 _BATCH = 32
 
 
@@ -28,8 +28,8 @@ class Explanation:
 
     Attributes
     ----------
-    method : "gradcam" or "occlusion"
-    layer : str, the convolution that Grad-CAM looks at; None for occlusion
+    method : one of METHODS
+    layer : str, the convolution that is looked at; None for occlusion
     targets : ndarray, shape (N,), int64: the class whose score is explained
     names : list of N str, what that class is called
     probabilities : ndarray, shape (N,), of that class
@@ -64,8 +64,8 @@ def explain(model, x, method="gradcam", layer=None, target=None):
     ----------
     model : Sequential over images that ends in a Sigmoid of one output, or in a Softmax
     x : array, shape (N, H, W, C), or a source of data/source.py
-    method : "gradcam" (of a convolution), or "occlusion" (of any network)
-    layer : name of the convolution for Grad-CAM; the last one where None. What is looked at is the output of the
+    method : "gradcam" or "hirescam" (of a convolution), or "occlusion" (of any network)
+    layer : name of the convolution; the last one where None. What is looked at is the output of the
         activation behind it, where there is one
     target : the class to explain, by name or number, for all pictures or one for each; where None, the class that the
         network answers with
@@ -85,8 +85,11 @@ def explain(model, x, method="gradcam", layer=None, target=None):
 
     A number of the map is put where the field of the layer's output has its centre, not where stretching the map over
     the picture would put it; between centres the map is interpolated, beyond the outermost it goes on unchanged. Where
-    dense layers weigh each place of a map on its own, alpha, their mean, can hide what counts at one place alone: then
-    a map may be 0 everywhere; look at an earlier layer, and at occlusion.
+    dense layers weigh each place of a map on its own, as COV-19Net's do, alpha, their mean, can hide what counts at one
+    place alone: then a map may be even, or 0 everywhere. HiResCAM (Draelos and Carin, arXiv 2011.08891, eq. 5) leaves
+    each place its own gradient; where all places have the same, behind a global average, it is Grad-CAM:
+
+        map = max(0, sum over k of ds/dA[i, j, k] A[i, j, k])
 
     Occlusion (Zeiler and Fergus, ECCV 2014). A square of an eighth of the picture's side, as grey as the picture is on
     average, is put in steps of half its side; the map is what the score loses. A pixel's is the mean over the squares
@@ -103,12 +106,12 @@ def explain(model, x, method="gradcam", layer=None, target=None):
     """
     check_classifies(model)
     if method not in METHODS:
-        raise InputError(f"explain: method must be {' or '.join(METHODS)}, got {printable(method)!r}."
+        raise InputError(f"explain: method must be one of {', '.join(METHODS)}, got {printable(method)!r}."
                          f"{nearest(method, METHODS)}")
     if method == "occlusion" and layer is not None:
         raise InputError("explain: occlusion looks at no layer but at the whole network; leave the layer out, or use "
-                         "gradcam.")
-    index = _layer_index(model, layer) if method == "gradcam" else None
+                         "gradcam or hirescam.")
+    index = None if method == "occlusion" else _layer_index(model, layer)
     source = x if hasattr(x, "batch") else ArraySource(x, shape=model.input_shape, owner="explain")
     targets = _targets(model, target, len(source))
     parts = []
@@ -117,7 +120,7 @@ def explain(model, x, method="gradcam", layer=None, target=None):
         batch = as_array(source.batch(samples), "explain", "x", model.dtype)
         p = _probabilities(model, batch)
         wanted = p.argmax(axis=1) if targets is None else targets[samples]
-        made = _occlusion(model, batch, wanted) if index is None else _grad_cam(model, batch, wanted, index)
+        made = _occlusion(model, batch, wanted) if index is None else _grad_cam(model, batch, wanted, index, method)
         parts.append((wanted, p[np.arange(len(p)), wanted], *made))
     wanted, p, coarse, maps = (np.concatenate(columns) for columns in zip(*parts))
     names = _class_names(model)
@@ -195,7 +198,7 @@ def _signs(model, wanted):
 
 # ---- Grad-CAM --------------------------------------------------------------------------------------------------------
 
-def _grad_cam(model, batch, wanted, index):
+def _grad_cam(model, batch, wanted, index, method):
     """Return (coarse, maps) of a batch at layer `index`, or at the activation behind it."""
     layers, depth = model.layers, len(model.layers) - 1         # the head is left out: the score is what it is given
     if index + 1 < depth and isinstance(layers[index + 1], (ReLU, Tanh, Sigmoid)):
@@ -210,7 +213,9 @@ def _grad_cam(model, batch, wanted, index):
     dy[np.arange(len(z)), columns] = signs
     for layer in layers[depth - 1:index:-1]:
         dy = layer.backward(dy)
-    alpha = np.mean(dy, axis=(1, 2), dtype=np.float64, keepdims=True)
+    alpha = dy.astype(np.float64)
+    if method == "gradcam":
+        alpha = alpha.mean(axis=(1, 2), keepdims=True)
     coarse = (alpha * a).sum(axis=-1)
     field = Field()
     for layer in layers[:index + 1]:

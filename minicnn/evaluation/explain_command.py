@@ -11,6 +11,7 @@ __all__ = ["EXAMPLES", "add_options", "run"]
 EXAMPLES = """examples:
   minicnn explain runs/001 scan.png                          Grad-CAM of the last convolution
   minicnn explain runs/001 scans/*.png --layer conv2d_2      of another layer, where the map is finer
+  minicnn explain runs/001 scan.png --method hirescam        each place with its own gradient
   minicnn explain runs/001 scan.png --method occlusion       what hiding each place costs
   minicnn explain runs/001 scans/*.png --sanity              does the map depend on what was learnt?"""
 
@@ -19,8 +20,9 @@ def add_options(command):
     """Add the options of `minicnn explain` to its parser."""
     command.add_argument("run_folder", metavar="RUN", help="a run folder, or a .safetensors file")
     command.add_argument("files", nargs="+", metavar="FILE", help="image files")
-    command.add_argument("--method", choices=["gradcam", "occlusion"], default="gradcam", help="default: %(default)s")
-    command.add_argument("--layer", metavar="NAME", help="the convolution that Grad-CAM looks at, such as conv2d_3 "
+    command.add_argument("--method", choices=["gradcam", "hirescam", "occlusion"], default="gradcam",
+                         help="hirescam: Grad-CAM with each place's own gradient (default: %(default)s)")
+    command.add_argument("--layer", metavar="NAME", help="the convolution to look at, such as conv2d_3 "
                                                          "(default: the last one)")
     command.add_argument("--target", metavar="CLASS", help="the class to explain (default: the network's answer)")
     command.add_argument("--out", default="explanations", metavar="DIR",
@@ -38,7 +40,8 @@ def run(options):
     from minicnn import experiment
     from minicnn.data.images import Preprocessing
     from minicnn.data.source import open_source
-    from minicnn.evaluation.explain import check_classifies, explain
+    from minicnn.evaluation.explain import check_classifies, convolutions, explain
+    from minicnn.evaluation.sanity import border_check
     from minicnn.evaluation.shortcut_figures import explanation
 
     model = experiment.load_model(options.run_folder, options.expect_sha256)
@@ -60,6 +63,7 @@ def run(options):
         from minicnn.evaluation.sanity import randomisation
         rows = randomisation(model, pictures, options.method, options.layer, explained.targets)
         report["sanity"] = [row._asdict() for row in rows]
+    report["border"] = border_check(model, pictures)._asdict() if convolutions(model) else None
     print(json.dumps(report, allow_nan=False) if options.json else _text(report))
 
 
@@ -71,11 +75,14 @@ def _text(report):
               "no map" if one["border_share"] is None else _percent(one["border_share"]),
               printable(one["picture"])) for one in files]
     lines = _columns(rows, numbers=(2, 3))
-    what = "Occlusion" if report["layer"] is None else f"Grad-CAM of {report['layer']}"
+    what = {"gradcam": "Grad-CAM of ", "hirescam": "HiResCAM of "}.get(report["method"], "Occlusion")
+    what += report["layer"] or ""
     lines += ["", f"{what}. Of a map that is the same everywhere, {_percent(report['even_share'])} would lie on the "
                   "border (the outer eighth of each side)."]
     if any(one["border_share"] is None for one in files):
         lines.append("No map: nothing in it speaks for the class. Try an earlier --layer, or --method occlusion.")
+    if report["border"] is not None:
+        lines += ["", report["border"]["sentence"]]
     if "sanity" in report:
         rows = [("random from here to the end", "correlation", "strength", "maps")]
         rows += [(row["layer"], *("undefined" if row[key] is None else f"{row[key]:.2f}"

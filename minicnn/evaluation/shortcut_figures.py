@@ -182,7 +182,9 @@ def _scale(ax, shown):
 
 
 def _method(explained):
-    return "Occlusion" if explained.layer is None else f"Grad-CAM of {explained.layer}"
+    if explained.layer is None:
+        return "Occlusion"
+    return f"{'HiResCAM' if explained.method == 'hirescam' else 'Grad-CAM'} of {explained.layer}"
 
 
 def _told(explained, index):

@@ -80,7 +80,7 @@ def _reliability(trainings):
     for name, (protocol, part) in _SETS.items():
         answers = [training.answers[part] for training in _of(trainings, protocol) if part in training.answers]
         if answers:
-            curves[name] = tuple(np.concatenate([getattr(one, key) for one in answers])
+            curves[name if len(answers) == 1 else f"{name}, {len(answers)} seeds"] = tuple(np.concatenate([getattr(one, key) for one in answers])
                                  for key in ("labels", "probabilities", "patients"))
     return curves
 
