@@ -3,7 +3,8 @@
     arrays                                              strings, each JSON
     conv2d_1/kernel, ...  the parameters                architecture   layers from a closed table, with their numbers
     optimizer/t, optimizer/m/conv2d_1/kernel, ...       optimizer, loss
-    training_images  (n, 32), SHA-256 of each           classes, preprocessing, history
+    training_images  (n, 32), SHA-256 of each file      classes, preprocessing, history
+      and of what it shows
     callbacks/0/weights/0, ...                          position       in the middle of an epoch only
                                                         callbacks      what they remember, in checkpoints of a run only
 

@@ -29,7 +29,10 @@ DONE, CHECK_FAILED, USAGE, BAD_DATA, BAD_CHECKPOINT, LOCKED, SIGNALLED = 0, 1, 2
 
 def main(arguments=None):
     """Run one command; return its exit code (0 done, 1 a check said no, 2 usage, 3 bad data, numbers or memory,
-    4 checkpoint or weights file, 5 run folder locked, 130 interrupted, 143 terminated)."""
+    4 checkpoint or weights file, 5 run folder locked, 130 interrupted, 143 terminated).
+
+    Without arguments it is the process, which is to end with it: signals then do not get their old handlers back.
+    """
     options = _parser().parse_args(arguments)
     if not faulthandler.is_enabled():
         faulthandler.enable()
@@ -38,19 +41,19 @@ def main(arguments=None):
     form = warnings.formatwarning
     warnings.formatwarning = lambda message, *where: f"minicnn: {message}\n"
     try:
-        with interrupts.handled():
-            return _run(options)
+        return _run(options, last=arguments is None)
     finally:
         warnings.formatwarning = form
 
 
-def _run(options):
+def _run(options, last):
     try:
-        if getattr(options, "threads", None) is not None:
-            from minicnn.kernels.threads import set_thread_count
-            set_thread_count(options.threads)
-        code = options.run(options) or DONE
-        sys.stdout.flush()
+        with interrupts.handled(last):
+            if getattr(options, "threads", None) is not None:
+                from minicnn.kernels.threads import set_thread_count
+                set_thread_count(options.threads)
+            code = options.run(options) or DONE
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt as signal:
         print(f"minicnn: {str(signal) or 'interrupted.'}{_how_to_resume(options)}", file=sys.stderr)
@@ -280,7 +283,7 @@ def _source_options(command, required=False):
         command.add_argument("data", metavar="SOURCE", help="a folder with one folder per class, or a CSV file")
     else:
         command.add_argument("--data", metavar="SOURCE", help="a folder with one folder per class, or a CSV with the "
-                             "columns path,label and, where known, patient_id,source,view,split")
+                             "columns path,label and, where known, patient_id,source,view,modality,split")
     command.add_argument("--columns", type=_columns, metavar="NAME=HEADER[,...]",
                          help="how the CSV calls its columns, such as label=finding,patient_id=subject")
     command.add_argument("--allow-outside-root", action="store_true",

@@ -12,6 +12,7 @@ import numpy as np
 
 from minicnn.errors import InputError, MissingExtraError, ShapeError, printable
 from minicnn.files import write_whole
+from minicnn.interrupts import postponed
 
 __all__ = ["curves", "confusion_matrix", "roc", "reliability", "sample_grid", "augmentation_sheet"]
 
@@ -266,7 +267,7 @@ def _figure(width, height, dpi=_DPI):
 
 def _save(figure, path):
     content = io.BytesIO()
-    with warnings.catch_warnings():
+    with postponed(), warnings.catch_warnings():      # a signal inside matplotlib's C code would become another error
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in an unusual script
         figure.savefig(content, format="png", dpi=figure.dpi, metadata={"Software": None})
     write_whole(path, content.getvalue())

@@ -157,7 +157,7 @@ class Sequential:
             if validation is not None:
                 pair = validation if isinstance(validation, tuple) else (validation, None)
                 measured = self._labelled(*pair, "fit, validation", workers, progress)
-            digests = None if source.digests is None else np.unique(source.digests, axis=0)
+            digests = _identities(source)
             kept = self._go_on_with(Path(run), digests) if resume else None
             if digests is not None:
                 self.training_digests = digests
@@ -431,6 +431,13 @@ class Sequential:
         self._take(content)
         self.optimizer.learning_rate = content.optimizer.learning_rate
         return content.stop, content.states
+
+
+def _identities(source):
+    """Return the SHA-256 of a source's files, and of what each shows, each once: (n, 32), uint8; None without files."""
+    if source.digests is None:
+        return None
+    return np.unique(np.concatenate([source.digests, getattr(source, "pixel_digests", source.digests)]), axis=0)
 
 
 def _by(shape):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minicnn.data import phantom
 from minicnn.data.manifest import Manifest
@@ -139,6 +140,24 @@ def test_images_seen_in_training_are_refused_unless_allowed():
     assert check_unseen(model, source, allowed=True).endswith("on them the figures say nothing.")
     assert check_unseen(model, Source(digests=digests(3), names=["b"])) is None
     assert check_unseen(SimpleNamespace(training_digests=None), source) is None
+    same_pixels = Source(digests=digests(8, 9), pixel_digests=digests(7, 1), names=["a.png", "written again.png"])
+    with pytest.raises(InputError, match="1 of these 2 images .*, the first is written again.png"):
+        check_unseen(model, same_pixels)
+
+
+def test_a_copy_under_another_name_is_known_by_its_bytes_and_by_its_pixels(tmp_path):
+    made = phantom.generate(n=6, seed=3, size=64)
+    for label in made.classes:
+        (tmp_path / "a" / label).mkdir(parents=True), (tmp_path / "b" / label).mkdir(parents=True)
+    for i, (picture, label) in enumerate(zip(made.images, made.labels)):
+        path = tmp_path / "a" / made.classes[label] / f"{i}.png"
+        Image.fromarray(picture).save(path)
+        copy = tmp_path / "b" / made.classes[label] / f"copy {9 - i}.png"
+        copy.write_bytes(path.read_bytes()) if i % 2 else Image.fromarray(picture).save(copy.with_suffix(".bmp"))
+    ours, theirs = (Manifest.read(tmp_path / name).open() for name in "ab")
+    for trained, seen in ((ours.digests, 3), (np.concatenate([ours.digests, ours.pixel_digests]), 6)):
+        with pytest.raises(InputError, match=f"^{seen} of these 6 images"):
+            check_unseen(SimpleNamespace(training_digests=trained), theirs)
 
 
 def test_looks_are_counted(tmp_path):

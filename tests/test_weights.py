@@ -4,16 +4,14 @@ import hashlib
 import io
 import json
 import os
-import random
 import re
 import resource
 import socket
-import sys
 import time
 
 import numpy as np
 import pytest
-from crash import bombs, change_every_bit, load_mutants, loaded_from_memory, measure_bombs, mutated, sealed
+from crash import change_every_bit, load_mutants, loaded_from_memory, measure_bombs, sealed
 from fence import survives
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -322,38 +320,6 @@ def test_a_file_of_another_program_is_refused(path):
     save_file({"a": np.ones(2, np.float32)}, path)
     with pytest.raises(WeightsError, match="not a minicnn file"):
         weights.load(path)
-
-
-def test_loading_runs_no_code_and_writes_nothing(good, tmp_path):
-    content, rng = good.read_bytes(), random.Random(1)
-    files = []
-    for i, mutant in enumerate([content] + [mutated(content, rng) for _ in range(50)] + list(bombs().values())):
-        files.append(tmp_path / str(i))
-        files[-1].write_bytes(mutant)
-
-    def work(say):
-        active = True
-
-        def forbid(event, arguments):
-            writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-            if active and (writes or event in ("exec", "compile", "import", "os.system", "subprocess.Popen",
-                                               "os.remove", "os.rename", "socket.connect", "marshal.loads",
-                                               "pickle.find_class")):
-                raise AssertionError(f"{event} {arguments}")
-        sys.addaudithook(forbid)             # for the rest of the process: that is why it is a child
-        for file in files:
-            try:
-                weights.load(file)
-            except WeightsError:
-                pass
-        try:
-            open(tmp_path / "x", "w")
-            say("the hook does not work")
-            raise SystemExit
-        except AssertionError:
-            active = False
-    alive, said = survives(work, tmp_path / "log")
-    assert alive, said
 
 
 # ---- Odd places ------------------------------------------------------------------------------------------------------

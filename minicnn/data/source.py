@@ -122,6 +122,11 @@ class ImageSource:
         """SHA-256 of each file: ndarray, shape (N, 32), uint8."""
         return self._pixels.file_digests
 
+    @property
+    def pixel_digests(self):
+        """SHA-256 of what each file shows, however it is written: ndarray, shape (n, 32), uint8."""
+        return self._pixels.pixel_digests
+
     def batch(self, samples, passes=None, seed=0):
         """Return the pictures with these numbers: ndarray, (n, H, W, C), float32, in [0, 1].
 

@@ -33,6 +33,9 @@ def split_digest(sources):
 def check_unseen(model, source, allowed=False):
     """Return a sentence about images of `source` that the model was trained on, or None where there are none.
 
+    Known again are the file, whatever it is called and wherever it lies, and the same pixels in another file. A picture
+    that was changed, by a JPEG for instance, is not: `data audit` of both collections together finds those.
+
     Raises
     ------
     InputError : there are, and that is not allowed
@@ -40,7 +43,9 @@ def check_unseen(model, source, allowed=False):
     if model.training_digests is None or source.digests is None:
         return None
     trained = {row.tobytes() for row in model.training_digests}
-    seen = [name for name, digest in zip(source.names, source.digests) if digest.tobytes() in trained]
+    pixels = getattr(source, "pixel_digests", None)
+    seen = [name for name, *digests in zip(source.names, source.digests, source.digests if pixels is None else pixels)
+            if any(digest.tobytes() in trained for digest in digests)]
     if not seen:
         return None
     said = f"{len(seen):,} of these {len(source):,} images are among those that the network was trained on"

@@ -136,7 +136,8 @@ def _sanity(sanity):
         blocks.append(Table("Maps after one more layer has lost what it learnt", ["layer", "correlation", "strength"],
                             [[row["layer"], number(row["correlation"], "{:.2f}"), number(row["strength"], "{:.2f}")]
                              for row in rows]))
-    return blocks + [Text(border_verdict(sanity))]
+    check = sanity.get("border_check")
+    return blocks + [Text(border_verdict(sanity)), *([Text(check["sentence"])] if check else [])]
 
 
 def border_verdict(sanity):

@@ -16,7 +16,7 @@ from minicnn.evaluation.audit import audit
 from minicnn.evaluation.describe import clusters_of, columns_of
 from minicnn.evaluation.explain import explain
 from minicnn.evaluation.intervals import share
-from minicnn.evaluation.sanity import randomisation
+from minicnn.evaluation.sanity import border_check, randomisation
 from minicnn.evaluation.stress import stress
 from minicnn.plan import PROTOCOLS
 from minicnn.reproduction.seeds import over_seeds
@@ -155,6 +155,7 @@ def _where_it_looks(training):
     known = [share for share in explained.border_shares if share is not None]
     return {"sanity": {"layer": explained.layer, "pictures": len(chosen), "maps": len(known),
                        "border_share": float(np.mean(known)) if known else None, "even_share": explained.even_share,
+                       "border_check": border_check(training.model, source)._asdict(),
                        "rows": [{"layer": row.layer, "correlation": row.correlation, "strength": row.strength}
                                 for row in randomisation(training.model, pictures[:16], layer=explained.layer)]}}
 
