@@ -138,10 +138,9 @@ def test_which_trainings_a_study_has(tmp_path):
     read = Collection.read(study)
     assert [fold.source for fold in read.folds] == ["north", "south"]
     plans = study.plans(read.folds)
-    assert list(plans) == ["paper-0", "paper-1", "honest-0", "honest-1", "robust-0", "unseen-0-paper", "unseen-0-robust",
-                           "unseen-1-paper", "unseen-1-robust"]
+    assert list(plans) == ["paper-0", "paper-1", "honest-0", "honest-1", "robust-0", "unseen-0", "unseen-1"]
     assert (plans["honest-1"].seed, plans["honest-1"].augmentation, plans["honest-1"].recipe) == (1, "paper", "paper")
-    assert (plans["unseen-1-robust"].hold_out, plans["unseen-1-robust"].recipe) == ("south", "robust")
+    assert (plans["unseen-1"].hold_out, plans["unseen-1"].recipe, plans["robust-0"].recipe) == ("south", "paper", "robust")
 
 
 def test_without_sources_nothing_is_held_out_and_that_is_said(tmp_path):
@@ -268,3 +267,12 @@ def test_a_study_that_is_interrupted_goes_on(studied, tmp_path, monkeypatch, cap
     assert not (tmp_path / "out" / "results.json").exists()
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "results.json").read_bytes() == (folder / "out" / "results.json").read_bytes()
+
+
+def test_the_readmes_table_is_that_of_a_study():
+    from benchmarks.processes import ROOT
+    from benchmarks.report import markers
+    from benchmarks.reproduction import KEPT, readme_table
+    begin, end = markers("reproduction")
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+    assert text == "\n" + readme_table(json.loads(KEPT.read_text(encoding="ascii")))

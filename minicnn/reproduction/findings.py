@@ -126,9 +126,8 @@ def _parts(trainings, protocol, classes):
 def _unseen(number, fold, trainings):
     told = {"name": fold.name, "source": printable(fold.source), "shows": list(fold.shows),
             "training": len(fold.training), "test": len(fold.test), "left_out": fold.left_out, "reason": fold.reason}
-    recipes = {recipe: trainings.get(f"unseen-{number}-{recipe}") for recipe in ("paper", "robust")}
-    return told | {"recipes": {recipe: None if training is None else training.metrics["test"]
-                               for recipe, training in recipes.items()}}
+    training = trainings.get(f"unseen-{number}")
+    return told | {"recipes": {"paper": None if training is None else training.metrics["test"]}}
 
 
 def _stress(training):

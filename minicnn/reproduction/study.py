@@ -3,7 +3,7 @@
     paper-S                 the paper's protocol and recipe, with seed S: training and validation
     honest-S                the honest protocol, the paper's recipe: training, validation, test
     robust-0                the honest protocol, the robust recipe
-    unseen-K-paper, -robust the K-th source with positives held out (evaluation/sources.py), with each recipe
+    unseen-K                the K-th source with positives held out (evaluation/sources.py), the paper's recipe
 
 Each is a run folder like that of `minicnn train`. What is there already is not trained again, and what was interrupted
 goes on, so a study can be stopped at any time and started again with the same command.
@@ -67,8 +67,7 @@ class Study:
         plans["robust-0"] = Plan(recipe="robust", **common)
         for number, fold in enumerate(folds):
             if not fold.reason:
-                plans[f"unseen-{number}-paper"] = Plan(hold_out=fold.source, augmentation="paper", **common)
-                plans[f"unseen-{number}-robust"] = Plan(hold_out=fold.source, recipe="robust", **common)
+                plans[f"unseen-{number}"] = Plan(hold_out=fold.source, augmentation="paper", **common)
         return plans
 
 
