@@ -192,6 +192,13 @@ def test_without_another_hospital_and_with_synthetic_pictures(tmp_path):
     assert "No source could be held out" in text and "Nothing was measured at another hospital." in text
 
 
+def test_where_the_answers_come_from_is_what_the_border_check_says(tmp_path, results):
+    assert "52 % lies on the border, more than of an even map (44 %)" in text_of(tmp_path, results)
+    check = {"sentence": "HiResCAM of conv2d_3: of what speaks for the positive answers 71 % lies on the border. EXPOSED."}
+    page = text_of(tmp_path, results | {"sanity": results["sanity"] | {"border_check": check}})
+    assert check["sentence"] in page and "Plain Grad-CAM has 52 % there." in page
+
+
 def test_undefined_is_said_with_its_reason(tmp_path):
     text = text_of(tmp_path, example(one_class=True))
     assert "the honest protocol and recipe robust: undefined specificity, because no sample is negative." in text

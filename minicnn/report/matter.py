@@ -137,7 +137,11 @@ def _sanity(sanity):
                             [[row["layer"], number(row["correlation"], "{:.2f}"), number(row["strength"], "{:.2f}")]
                              for row in rows]))
     check = sanity.get("border_check")
-    return blocks + [Text(border_verdict(sanity)), *([Text(check["sentence"])] if check else [])]
+    if not check:
+        return blocks + [Text(border_verdict(sanity))]
+    return blocks + [Text(check["sentence"]), Text(
+        f"Plain Grad-CAM has {percent(sanity.get('border_share'), 0)} there. It weighs a map by a mean over all places, so "
+        "behind dense layers, which weigh each place on its own, it shows less well where the answer comes from.")]
 
 
 def border_verdict(sanity):

@@ -120,7 +120,7 @@ def _unseen(results):
     rows = [[fold["name"], number(fold["training"]), number(fold["test"]),
              *(_of_fold(fold, name) for name in ("accuracy", "recall", "specificity", "auc"))] for fold in folds]
     told = {fold["name"]: fold["recipes"]["paper"] for fold in folds if (fold.get("recipes") or {}).get("paper")}
-    blocks += [drawn(results, "sources", "Sources unseen with both recipes, and the honest test part by source, with "
+    blocks += [drawn(results, "sources", "Sources unseen, and the honest test part by source, with "
                      "95 % intervals.",
                      "Forest plot by source. " + _listed(told, "auc", "AUC")),
                Table("Sources unseen, the paper's recipe", ["held out", "trained on", "tested on", "accuracy", "recall",
