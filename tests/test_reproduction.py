@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_the_interval_of_a_mean_covers(truth):
 
 # ---- The study -------------------------------------------------------------------------------------------------------
 
-def collection(folder, name, n=60, sources=True, seed=3, patients="", labels=("normal", "covid")):
+def collection(folder, name, n=48, sources=True, seed=3, patients="", labels=("normal", "covid")):
     """Write phantoms with a source column: positives from two sources, negatives from all three; return the CSV."""
     path = phantom.write(folder / name, n=n, seed=seed, size=64)
     with open(path, newline="") as file:
@@ -207,11 +208,11 @@ def test_a_study_leaves_its_findings_and_its_page(studied):
                             "honest": ["training", "validation", "test", "external"]}.items():
         assert list(found["protocols"][protocol]["parts"]) == parts
     assert found["protocols"]["honest"]["parts"]["external"]["mean"]["n"] == 16
-    assert found["protocols"]["paper"]["parts"]["validation"]["mean"]["n"] == 126      # 60 x 7 x 0.3
+    assert found["protocols"]["paper"]["parts"]["validation"]["mean"]["n"] == 100      # 48 x 7 x 0.3, by class
     assert [one["source"] for one in found["unseen"]] == ["north", "south"]
     assert {one["name"] for one in found["stress"]} == {"honest, test", "honest, external"}
     assert [row["condition"] for row in found["stress"][0]["rows"]][:2] == ["untouched", "border black"]
-    assert found["audit"]["images"] == 60 and len(found["checklists"]) == 3
+    assert found["audit"]["images"] == 48 and len(found["checklists"]) == 3
     for name in found["figures"].values():
         assert (folder / "out" / name).read_bytes().startswith(b"\x89PNG")
     for page in ("report.html", "report.md"):
@@ -252,6 +253,7 @@ def test_a_study_that_is_interrupted_goes_on(studied, tmp_path, monkeypatch, cap
     """A signal in the middle: the exit code and the sentence, and then the same findings as without it."""
     from minicnn import experiment
     from minicnn.interrupts import Interrupted
+    from minicnn.reproduction import pictures
     folder, arguments = studied
     complete, done = experiment.complete, []
 
@@ -261,7 +263,12 @@ def test_a_study_that_is_interrupted_goes_on(studied, tmp_path, monkeypatch, cap
             raise Interrupted(2, "interrupted in epoch 1, batch 1 of 2: saved.")
         return complete(plan, *others, **options)
 
+    def copied(found, collection, trainings, out):      # the pictures are drawn, and compared, in the test above
+        shutil.copytree(folder / "out" / "figures", out / "figures")
+        return json.loads((folder / "out" / "results.json").read_text())["figures"]
+
     monkeypatch.setattr(experiment, "complete", stopped)
+    monkeypatch.setattr(pictures, "draw", copied)
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 130
     assert "saved. The same command, started again, goes on from there." in capsys.readouterr().err
     assert not (tmp_path / "out" / "results.json").exists()
