@@ -41,7 +41,7 @@ def readme_table(kept):
              "that know patients; ~ rests on fewer than 50. ")
     if away:
         text += f"What gives these labels away without lungs, as an AUC: {', '.join(away)} (`minicnn data audit`). "
-    return text + "\n"
+    return text.rstrip() + "\n"
 
 
 def main():

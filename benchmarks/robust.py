@@ -238,7 +238,8 @@ def about(data):
                         "positives": int((whole.labels[fold.test] == 1).sum()),
                         "training positives": int((whole.labels[fold.training] == 1).sum()),
                         "negatives": {name: negatives.count(name) for name in sorted(set(negatives))}}
-    return {"name": Path(data).name, "images": len(whole), "classes": list(whole.classes), FOLDS: rows}
+    people = len(np.unique(next(iter(folds.values())).group))
+    return {"name": Path(data).name, "images": len(whole), "people": people, "classes": list(whole.classes), FOLDS: rows}
 
 
 def main(arguments=None):

@@ -49,7 +49,8 @@ def _collection(data):
     for source, fold in data["folds"].items():
         negatives = ", ".join(f"{n} {name}" for name, n in fold["negatives"].items())
         rows.append([source, fold["training"], fold["training positives"], fold["positives"], negatives])
-    return (f"`{data['name']}`: {data['images']} images, {' and '.join(data['classes'])}.\n\n"
+    people = f" of {data['people']} people, as far as names and copies of one picture tell" if "people" in data else ""
+    return (f"`{data['name']}`: {data['images']} images{people}, {' and '.join(data['classes'])}.\n\n"
             + table(["source unseen", "images to train and validate on", "of them positive", "positives held out",
                      "negatives held out, by source"], rows))
 
