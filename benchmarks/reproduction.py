@@ -1,8 +1,8 @@
 """The table of the project's README on what the network is worth, from a study, and never typed.
 
     minicnn reproduce --data MANIFEST --external CSV --out STUDY
-    python -m benchmarks.reproduction STUDY           keep its figures in reproduction.json, and put the table into README.md
-    python -m benchmarks.reproduction                 the table again, from reproduction.json
+    python -m benchmarks.reproduction STUDY     keep its figures in reproduction.json, and put the table into README.md
+    python -m benchmarks.reproduction           the table again, from reproduction.json
 
 Of a study only figures are kept: no picture, and no name of a file or a patient.
 """

@@ -4,7 +4,6 @@ import json
 from typing import Callable, NamedTuple
 
 from benchmarks.measure import OURS
-from benchmarks.processes import ROOT
 from benchmarks.reliability.promises import PROMISES
 from benchmarks.reliability.saving import LIBRARIES
 from benchmarks.report import BUSY, table

@@ -3,7 +3,7 @@
 from minicnn.evaluation.describe import SHARES
 from minicnn.report.blocks import Bullets, Chapter, Heading, Table, Text
 from minicnn.report.pictures import drawn
-from minicnn.report.tables import by_group, by_metric, by_row, join, lines, number, of, percent, reasons
+from minicnn.report.tables import by_group, by_metric, join, lines, number, of, percent, reasons
 from minicnn.report.verdicts import against_guessing, bounds, carried_over, figure, points, why_none
 
 __all__ = ["curves", "elsewhere", "robust", "calibrated"]

@@ -54,10 +54,15 @@ def render(title, about, chapters, folder, statuses=(), running=""):
 def _template():
     """Return the page's template, compiled once."""
     from jinja2 import Environment
-    from markupsafe import Markup
 
     if not _compiled:
-        environment = Environment(autoescape=True,
-                                  finalize=lambda value: value if isinstance(value, Markup) else printable(value))
+        environment = Environment(autoescape=True, finalize=_as_html)
         _compiled.append(environment.from_string((_HERE / "reproduction.html").read_text("utf-8")))
     return _compiled[0]
+
+
+def _as_html(value):
+    """Return a value as HTML: strangers' text escaped, and no line ends between a number and its percent sign."""
+    from markupsafe import Markup, escape
+
+    return value if isinstance(value, Markup) else Markup(re.sub(r"(?<=\d) %", "&nbsp;%", escape(printable(value))))

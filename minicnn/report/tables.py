@@ -1,6 +1,6 @@
 """Descriptions (evaluation/describe.py) and counts as tables of a report (blocks.py)."""
 
-from minicnn.evaluation.describe import GROUPED, HEADS, SHARES
+from minicnn.evaluation.describe import GROUPED, HEADS
 from minicnn.evaluation.text import cell
 from minicnn.metrics import HEADS as PAPER_HEADS
 from minicnn.report.blocks import Bullets, Table

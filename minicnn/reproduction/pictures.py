@@ -80,7 +80,8 @@ def _reliability(trainings):
     for name, (protocol, part) in _SETS.items():
         answers = [training.answers[part] for training in _of(trainings, protocol) if part in training.answers]
         if answers:
-            curves[name if len(answers) == 1 else f"{name}, {len(answers)} seeds"] = tuple(np.concatenate([getattr(one, key) for one in answers])
+            title = name if len(answers) == 1 else f"{name}, {len(answers)} seeds"
+            curves[title] = tuple(np.concatenate([getattr(one, key) for one in answers])
                                  for key in ("labels", "probabilities", "patients"))
     return curves
 
