@@ -44,6 +44,20 @@ def same_threads():
     threads.set_thread_count(before)
 
 
+@pytest.fixture
+def caught(monkeypatch):
+    """The matplotlib figures that figures.py and its sisters save, to look inside."""
+    from minicnn import figures
+    seen, save = [], figures._save
+
+    def keep(figure, path):
+        seen.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(figures, "_save", keep)
+    return seen
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out what is marked `soak` unless -m asks for it."""
     if not config.getoption("-m"):

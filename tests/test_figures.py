@@ -22,19 +22,6 @@ POINTS = [{"low": 0.0, "high": 0.1, "n": 20, "predicted": 0.04, "observed": 0.1,
 HOSTILE = ["$\\frac{", "_hidden", "a\x1b[2J\u202e\n", "肺炎", "", "x" * 200]
 
 
-@pytest.fixture
-def caught(monkeypatch):
-    """Collect the figures that are saved, to look inside."""
-    seen, save = [], figures._save
-
-    def keep(figure, path):
-        seen.append(figure)
-        save(figure, path)
-
-    monkeypatch.setattr(figures, "_save", keep)
-    return seen
-
-
 def draw_all(folder):
     folder.mkdir()
     figures.curves(HISTORY, folder / "curves.png")

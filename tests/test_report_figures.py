@@ -6,7 +6,7 @@ from PIL import Image
 from reproduction_example import example
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from minicnn import figures, metrics
+from minicnn import metrics
 from minicnn.data import phantom
 from minicnn.errors import InputError, ShapeError
 from minicnn.evaluation import forest_figures, network_figures, report_figures
@@ -21,19 +21,6 @@ NONE = {"value": None, "low": None, "high": None, "seeds": [], "reason": "all sa
 ROWS = [{"name": "test", "group": "these data", "note": "9 images", "accuracy": FIGURE, "auc": NONE}]
 HISTORY = [{"epoch": e, "loss": 1 / e, "accuracy": 1 - 0.3 / e, "val_loss": 1.2 / e, "val_accuracy": None}
            for e in range(1, 6)]
-
-
-@pytest.fixture
-def caught(monkeypatch):
-    """Collect the figures that are saved, to look inside."""
-    seen, save = [], figures._save
-
-    def keep(figure, path):
-        seen.append(figure)
-        save(figure, path)
-
-    monkeypatch.setattr(figures, "_save", keep)
-    return seen
 
 
 @pytest.fixture(scope="module")

@@ -263,7 +263,7 @@ def test_a_study_that_is_interrupted_goes_on(studied, tmp_path, monkeypatch, cap
             raise Interrupted(2, "interrupted in epoch 1, batch 1 of 2: saved.")
         return complete(plan, *others, **options)
 
-    def copied(found, collection, trainings, out):      # the pictures are drawn, and compared, in the test above
+    def copied(found, collection, trainings, checks, out):      # the pictures are drawn, and compared, in the test above
         shutil.copytree(folder / "out" / "figures", out / "figures")
         return json.loads((folder / "out" / "results.json").read_text())["figures"]
 

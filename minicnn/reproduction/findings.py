@@ -22,7 +22,7 @@ from minicnn.plan import PROTOCOLS
 from minicnn.reproduction.seeds import over_seeds
 from minicnn.runs import environment
 
-__all__ = ["FORMAT", "gather", "surest_mistakes", "command_of"]
+__all__ = ["FORMAT", "gather", "shortcut_checks", "sources_of", "surest_mistakes", "command_of"]
 
 FORMAT = "minicnn reproduction 1"
 _MOST_EXPLAINED = 32        # pictures whose maps say where a network looks
@@ -31,12 +31,13 @@ _TOLD = {name: f"{told[0].upper()}{told[1:]}." for name, told in PROTOCOLS.items
 _TOLD["robust"] = "The honest protocol, with the recipe that did best on sources unseen instead of the paper's; one training."
 
 
-def gather(study, collection, trainings, synthetic=False, progress=True):
+def gather(study, collection, trainings, checks, synthetic=False, progress=True):
     """Return what a study found, as a dict of plain values; the form is that of the report.
 
     Parameters
     ----------
     study, collection, trainings : Study, Collection and {name: Training} of study.py
+    checks : {part: Stress}, of `shortcut_checks`
     synthetic : bool; the radiographs are made by minicnn itself
     """
     first = trainings["honest-0"]
@@ -53,7 +54,7 @@ def gather(study, collection, trainings, synthetic=False, progress=True):
         "protocols": {name: {"what": told, "parts": _parts(trainings, name, collection.manifest.classes)}
                       for name, told in _TOLD.items()},
         "unseen": [_unseen(number, fold, trainings) for number, fold in enumerate(collection.folds)],
-        "stress": _stress(first), **_where_it_looks(first),
+        "stress": [{"name": f"honest, {part}", **check.to_dict()} for part, check in checks.items()], **_where_it_looks(first),
         "worst": surest_mistakes(first),
         "paper": paper_table.facts(),
         "remarks": collection.remarks,
@@ -130,11 +131,10 @@ def _unseen(number, fold, trainings):
     return told | {"recipes": {"paper": None if training is None else training.metrics["test"]}}
 
 
-def _stress(training):
-    """Return the shortcut check of a network on its test part and on the external set."""
-    checks = {f"honest, {part}": stress(training.model, source, patients=training.answers[part].patients.astype(str))
-              for part, source in sources_of(training).items()}
-    return [{"name": name, **check.to_dict()} for name, check in checks.items()]
+def shortcut_checks(training):
+    """Return {part: Stress}: the shortcut check of a network on its test part and on the external set."""
+    return {part: stress(training.model, source, patients=training.answers[part].patients.astype(str))
+            for part, source in sources_of(training).items()}
 
 
 def sources_of(training):

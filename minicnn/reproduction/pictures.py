@@ -6,7 +6,6 @@ from minicnn import figures, metrics
 from minicnn.data.augmentation import Augmentation
 from minicnn.evaluation import forest_figures, network_figures, report_figures, shortcut_figures
 from minicnn.evaluation.explain import explain
-from minicnn.evaluation.stress import stress
 from minicnn.reproduction.findings import sources_of
 
 __all__ = ["draw"]
@@ -14,13 +13,14 @@ __all__ = ["draw"]
 _SAMPLES = 8                # of each class; and of each technique of augmentation
 
 
-def draw(found, collection, trainings, folder):
+def draw(found, collection, trainings, checks, folder):
     """Draw everything into folder/figures; return {key: path relative to the folder}.
 
     Parameters
     ----------
     found : dict of findings.gather
     collection, trainings : see study.py
+    checks : {part: Stress}, of findings.shortcut_checks
     folder : Path
     """
     (folder / "figures").mkdir(mode=0o700, exist_ok=True)
@@ -39,7 +39,7 @@ def draw(found, collection, trainings, folder):
             ("reliability", report_figures.reliability, _reliability(trainings)),
             ("confusions", report_figures.confusions, _confusions(trainings), pictures.classes),
             *((("sources", forest_figures.sources, rows),) if (rows := forest_figures.source_rows(found)) else ()),
-            ("stress", shortcut_figures.stress_check, _checks(first), example),
+            ("stress", shortcut_figures.stress_check, checks, example),
             ("worst", report_figures.worst_errors, *_mistakes(found, first))):
         path = f"figures/{key}.png"
         function(*given, folder / path)
@@ -90,11 +90,6 @@ def _confusions(trainings):
     """Return {name: matrix}, the answers of all seeds together."""
     return {name: sum(metrics.confusion(labels, (p > 0.5).astype(int), 2) for labels, p in seeds)
             for name, seeds in _curves(trainings).items()}
-
-
-def _checks(training):
-    return {part: stress(training.model, source, patients=training.answers[part].patients.astype(str))
-            for part, source in sources_of(training).items()}
 
 
 def _mistakes(found, training):

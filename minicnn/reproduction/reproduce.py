@@ -42,8 +42,9 @@ def reproduce(study, folder, progress=True):
         except Interrupted as signal:
             raise Interrupted(signal.number, f"{signal} The same command, started again, goes on from there.") from None
         say("audit, shortcut check, explanations, pictures", progress)
-        found = findings.gather(study, collection, trainings, synthetic, progress)
-        found["figures"] = pictures.draw(found, collection, trainings, run.path)
+        checks = findings.shortcut_checks(trainings["honest-0"])
+        found = findings.gather(study, collection, trainings, checks, synthetic, progress)
+        found["figures"] = pictures.draw(found, collection, trainings, checks, run.path)
         found["checklists"] = checklists(found)
         write_whole(run.path / "results.json", (json.dumps(found, indent=1, allow_nan=False) + "\n").encode("ascii"))
         return found, reproduction.write(found, run.path)
