@@ -7,11 +7,13 @@ import numpy as np
 
 from minicnn.errors import DTypeError, InputError, ShapeError
 
-__all__ = ["as_array", "all_finite", "check_finite", "check_batch"]
+__all__ = ["as_array", "all_finite", "check_finite", "check_batch", "check_output"]
 
 
 def as_array(x, owner, argument, dtype):
     """Return x as a C-contiguous, aligned, writable, native ndarray of `dtype`; x itself where it already is one.
+
+    Where `dtype` is None, float32 stays float32 and all else becomes float64.
 
     Any memory form is welcome (strided, Fortran order, read-only, memory-mapped, big-endian, subclasses, lists); x is
     never written to. Whole numbers, booleans and other floats are converted. A read-only x is copied because every
@@ -40,6 +42,8 @@ def as_array(x, owner, argument, dtype):
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"{owner}: {argument} must hold real numbers, got dtype {array.dtype}. "
                          f"Convert it first, for instance with {argument}.astype('float32').")
+    if dtype is None:
+        dtype = np.float32 if array.dtype.newbyteorder("=") == np.float32 else np.float64
     with np.errstate(over="ignore"):       # too large for float32 becomes infinity, and is reported as such
         return np.require(array, dtype, ["C", "A", "W"])
 
@@ -92,3 +96,21 @@ def check_batch(array, shape, owner, argument):
         hint = " Put a Flatten() before this layer."
     expected = ", ".join(["N", *map(str, shape)]) + ("," if not shape else "")
     raise ShapeError(f"{owner}: expected {argument} of shape ({expected}), got {array.shape}.{hint}")
+
+
+def check_output(array, shape, dtype, owner, argument):
+    """Raise unless `array` can be filled by a kernel: a C-contiguous, aligned, writable ndarray of this shape and dtype.
+
+    >>> check_output(np.zeros((4, 2))[::2], (2, 2), np.float64, "BinaryCrossentropy", "dz")
+    Traceback (most recent call last):
+    minicnn.errors.InputError: BinaryCrossentropy: dz is filled, so it must be a C-contiguous, aligned, writable array.
+    Make it with np.empty((2, 2), 'float64').
+    """
+    way_out = f"Make it with np.empty({shape}, {np.dtype(dtype).name!r})."
+    if not isinstance(array, np.ndarray) or array.shape != shape:
+        raise ShapeError(f"{owner}: {argument} is filled, so it must be an array of shape {shape}, got "
+                         f"{np.shape(array) if isinstance(array, np.ndarray) else type(array).__name__}. {way_out}")
+    if array.dtype != dtype:
+        raise DTypeError(f"{owner}: {argument} is filled with {np.dtype(dtype).name}, got {array.dtype}. {way_out}")
+    if not array.flags.carray:
+        raise InputError(f"{owner}: {argument} is filled, so it must be a C-contiguous, aligned, writable array. {way_out}")

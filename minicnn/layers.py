@@ -2,26 +2,100 @@
 
 The idiom. `infer` computes the output shape and the parameters' shapes, in whole numbers; `build` makes the parameters.
 `forward` ends by writing the cache, all that backward must remember; `backward` begins by consuming it, so a second
-call raises. Gradients are overwritten, not accumulated. A layer never writes to its input; what it returns is a buffer
-of its own, valid until its next call.
+call raises. Gradients are overwritten, not accumulated. A layer never writes to its input.
+
+Inside a network what a layer returns is a buffer of its own, valid until its next call, and what it remembers is not
+copied: the network sees to it that nobody changes either. A layer called by hand returns nothing that it will write to
+again, and remembers copies.
 
 A layer of your own needs no base class: `build(input_shape) -> output_shape` (shapes without N), `forward(x) -> y`,
-`backward(dy) -> dx`, and where it learns, `parameters`, a list of Parameter.
+`backward(dy) -> dx`, and where it learns, `parameters`, a list of Parameter. Layers of ours that it builds in its `build`
+take dtype, engine and seed of the network.
 """
+
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 
 from minicnn.arrays import as_array, check_batch
-from minicnn.buffers import Buffers
+from minicnn.buffers import Buffers, aligned
 from minicnn.engines import get_engine
-from minicnn.errors import InputError, ShapeError
+from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.initializers import INITIALIZERS, initialize
 from minicnn.parameter import Parameter
 from minicnn.shapes import PADDINGS, pair, positive_int, window
 from minicnn.streams import Stream, uniforms
 
 __all__ = ["Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense", "ReLU", "Sigmoid", "Tanh", "Softmax",
-           "Dropout", "LAYERS"]
+           "Dropout", "LAYERS", "Host", "here", "refuse_freezing"]
+
+
+class _Here(threading.local):
+    """What the calling thread is in the middle of.
+
+    lending : bool; a network runs its own steps, and each reads the buffer of the one before at once
+    host : Host whose layer of the user's own is being built or run, or None
+    """
+
+    lending, host = False, None
+
+
+here = _Here()
+
+
+class Host:
+    """What the layers of a network share: dtype, engine and seed, whether they train, and the number of the step.
+
+    Layers of ours that a layer of the user's own builds are taken in, wherever it keeps them: each is given a number of
+    its own, so that no two begin with the same weights, and dropout in them drops.
+
+    Attributes
+    ----------
+    layers : list of Layer, all that were configured or built `within`
+    """
+
+    def __init__(self, dtype, engine, seed):
+        self.dtype, self.engine, self.seed = dtype, engine, seed
+        self.layers, self.training, self.step_number, self._place = [], False, 0, 0
+
+    @contextmanager
+    def within(self, place=0):
+        """Take in the layers that are built until the end; `place` is the number of the layer that builds them."""
+        before, lending = here.host, here.lending
+        here.host, here.lending, self._place = self, False, place
+        try:
+            yield
+        finally:
+            here.host, here.lending = before, lending
+
+    def take_in(self, layer):
+        """Configure a layer of ours inside a layer of the user's own. Its number is none that a layer in a row has."""
+        layer.configure(self.dtype, self.engine, self.seed, (self._place + 1 << 16) + len(self.layers))
+        layer.training, layer.step_number = self.training, self.step_number
+
+    def tell(self, training, step_number):
+        """Tell all layers whether they train, and in which step."""
+        self.training, self.step_number = training, step_number
+        for layer in self.layers:
+            layer.training, layer.step_number = training, step_number
+
+
+class _Settled:
+    """An attribute of a layer that kernels trust: set once, when a layer of ours is made or built.
+
+    There is no `__get__`: Python then finds the value in the object itself, as fast as any other.
+    """
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __set__(self, layer, value):
+        if self.name in vars(layer) and isinstance(layer, tuple(LAYERS.values())):
+            arguments = ", ".join(f"{field}=..." for field in layer.fields)
+            raise InputError(f"{layer.label}: {self.name} cannot be changed once the layer is made. Make a new one, "
+                             f"{type(layer).__name__}({arguments}), and a new network of it.")
+        vars(layer)[self.name] = value
 
 
 class Layer:
@@ -30,29 +104,52 @@ class Layer:
     Attributes
     ----------
     name : str, unique within a network
-    parameters : list of Parameter; empty before `build`
+    parameters : tuple of Parameter; empty before `build`
     input_shape, output_shape : tuples of int without N; None before `build`
     training : bool; only Dropout behaves differently
     needs_input_gradient : bool; a network clears it on its first layer, whose dx nobody wants
     """
 
     fields = ()         # the constructor's arguments: what a model file keeps of a layer
+    dtype, input_shape, output_shape, parameters = _Settled(), _Settled(), _Settled(), _Settled()
+
+    def __init_subclass__(cls):
+        for field in cls.fields:
+            setattr(cls, field, _Settled())
+            vars(cls)[field].__set_name__(cls, field)
 
     def __init__(self, name=None):
         self.name = name
-        self.parameters = []
-        self.input_shape = self.output_shape = None
         self.training = False
         self.needs_input_gradient = True
-        self._cache = None
         self._buffers = Buffers()
-        self.configure()
+        self._configure(np.float32, "fast", 0, 0, None)
 
     def configure(self, dtype=np.float32, engine="fast", seed=0, index=0):
-        """Choose dtype, engine, seed and the layer's number in its network; before `build`."""
-        self.dtype = np.dtype(dtype)
-        self._engine, self._ops = engine, None
+        """Choose dtype, engine, seed and the layer's number in its network. The layer is to be built after it.
+
+        Raises DTypeError for a dtype other than float32 and float64.
+        """
+        if here.host is not None and self._host is not here.host:
+            here.host.layers.append(self)
+        self._configure(dtype, engine, seed, index, here.host)
+
+    def _configure(self, dtype, engine, seed, index, host):
+        wanted, dtype = dtype, np.dtype(dtype).newbyteorder("=")
+        if dtype not in (np.float32, np.float64):
+            raise DTypeError(f"{self.label}: dtype must be float32 or float64, got {wanted!r}.")
+        vars(self).update(dtype=dtype, input_shape=None, output_shape=None, parameters=())
+        self._engine, self._ops, self._host, self._cache = engine, None, host, None
         self.seed, self.index = seed, index
+
+    @property
+    def trainable(self):
+        """True: a layer cannot be frozen yet."""
+        return True
+
+    @trainable.setter
+    def trainable(self, value):
+        refuse_freezing(self.label, value)
 
     @property
     def ops(self):
@@ -77,14 +174,16 @@ class Layer:
         """
         if not isinstance(input_shape, (tuple, list)):
             raise InputError(f"{self.label}: input_shape must be a tuple such as (64, 64, 3), got {input_shape!r}.")
+        if here.host is not None and self._host is not here.host:
+            here.host.take_in(self)
         input_shape = tuple(positive_int(size, self.label, "input_shape") for size in input_shape)
-        self.output_shape, laws = self.infer(input_shape)
-        self.input_shape = input_shape
+        output_shape, laws = self.infer(input_shape)
         # Each parameter of a network is drawn under its own number: layer index, then place in the layer.
-        self.parameters = [Parameter(name, initialize(law, shape, self.dtype, self.seed, self.index * 16 + i))
-                           for i, (name, shape, law) in enumerate(laws)]
+        parameters = tuple(Parameter(name, initialize(law, shape, self.dtype, self.seed, self.index * 16 + i))
+                           for i, (name, shape, law) in enumerate(laws))
+        vars(self).update(input_shape=input_shape, output_shape=output_shape, parameters=parameters)
         self._cache = None
-        return self.output_shape
+        return output_shape
 
     def forward(self, x):
         """Return the layer's output for the batch x; override."""
@@ -116,12 +215,27 @@ class Layer:
         """Return x as a batch this layer can compute with, or raise."""
         if self.input_shape is None:
             raise InputError(f"{self.label}: not built yet. Call build(input_shape) first, or put it into a Sequential.")
+        if not here.lending:
+            self._check_configured()
         x = as_array(x, self.label, "x", self.dtype)
         check_batch(x, self.input_shape, self.label, "x")
         return x
 
+    def _check_configured(self):
+        """Raise unless the layer was configured for where it is called by hand."""
+        if here.host is not None and self._host is not here.host:
+            raise InputError(f"{self.label}: it runs inside a layer of your own, and was not built there. Call its build "
+                             "in the build of your layer: it then takes the network's dtype, engine and seed.")
+        for parameter in self.parameters:
+            if parameter.value.dtype != self.dtype:
+                raise DTypeError(f"{self.label}: it computes in {self.dtype}, and its {parameter.name} is "
+                                 f"{parameter.value.dtype}. Call its build in the build of the layer that holds it, or "
+                                 f"configure(dtype={parameter.value.dtype.name!r}) before its build.")
+
     def remember(self, *cache):
-        self._cache = cache
+        """Keep what backward needs; copies of it where whoever called may still change it."""
+        self._cache = cache if here.lending else tuple(np.array(kept) if isinstance(kept, np.ndarray) else kept
+                                                       for kept in cache)
 
     def consume(self, dy):
         """Return (dy as an array, *cache); the cache is gone then."""
@@ -135,10 +249,24 @@ class Layer:
         return dy, *cache
 
     def buffer(self, name, shape, dtype=None):
-        return self._buffers.get(name, shape, self.dtype if dtype is None else dtype)
+        """Return an array with undefined contents: a buffer inside a network, else a new one, for it is handed out."""
+        dtype = self.dtype if dtype is None else dtype
+        return self._buffers.get(name, shape, dtype) if here.lending else aligned(shape, dtype)
 
 
-class Conv2D(Layer):
+class _Windowed(Layer):
+    """What convolution and pooling share: a window that moves over the image, its size in the field `window`."""
+
+    window = None
+    pads = _Settled()
+
+    def build(self, input_shape):
+        output_shape = super().build(input_shape)
+        vars(self)["pads"] = _windows(self, self.input_shape)[1]
+        return output_shape
+
+
+class Conv2D(_Windowed):
     """Convolve images with F filters of KH x KW (paper, section 3.2; reference.conv2d).
 
     (H, W, C) -> (OH, OW, F), OH = (H - KH) // SH + 1 for `valid` padding, ceil(H / SH) for `same`.
@@ -157,6 +285,7 @@ class Conv2D(Layer):
     """
 
     fields = ("filters", "kernel_size", "strides", "padding", "kernel_initializer")
+    window = "kernel_size"
 
     def __init__(self, filters, kernel_size, strides=1, padding="valid", kernel_initializer="glorot_uniform", name=None):
         super().__init__(name)
@@ -167,7 +296,7 @@ class Conv2D(Layer):
         self.kernel_initializer = _choice(kernel_initializer, INITIALIZERS, self.label, "kernel_initializer")
 
     def infer(self, input_shape):
-        (OH, OW), self.pads = _windows(self, input_shape, self.kernel_size)
+        (OH, OW), _ = _windows(self, input_shape)
         C, F = input_shape[2], self.filters
         return (OH, OW, F), [("kernel", self.kernel_size + (C, F), self.kernel_initializer), ("bias", (F,), "zeros")]
 
@@ -176,17 +305,17 @@ class Conv2D(Layer):
         y = self.buffer("y", (len(x),) + self.output_shape)
         w, b = self.parameters
         self.ops.conv2d(x, w.value, b.value, self.strides, self.pads, y)
-        self.remember(x)
+        self.remember(x, w.value)
         return y
 
     def backward(self, dy):
-        dy, x = self.consume(dy)
+        dy, x, w_value = self.consume(dy)
         w, b = self.parameters
         self.ops.conv2d_weight_gradient(dy, x, self.kernel_size, self.strides, self.pads, w.grad, b.grad)
         if not self.needs_input_gradient:
             return None
         dx = self.buffer("dx", x.shape)
-        self.ops.conv2d_input_gradient(dy, w.value, x.shape[1:3], self.strides, self.pads, dx)
+        self.ops.conv2d_input_gradient(dy, w_value, x.shape[1:3], self.strides, self.pads, dx)
         return dx
 
     def flops(self):
@@ -195,10 +324,11 @@ class Conv2D(Layer):
         return 2 * KH * KW * C * _size(self.output_shape)
 
 
-class _Pool2D(Layer):
-    """What max and average pooling share: their windows."""
+class _Pool2D(_Windowed):
+    """What max and average pooling share: their arguments and shapes."""
 
     fields = ("pool_size", "strides", "padding")
+    window = "pool_size"
 
     def __init__(self, pool_size=2, strides=None, padding="valid", name=None):
         super().__init__(name)
@@ -209,7 +339,7 @@ class _Pool2D(Layer):
             raise InputError(f"{self.label}: pool_size {self.pool_size} has more than 65,536 positions.")
 
     def infer(self, input_shape):
-        (OH, OW), self.pads = _windows(self, input_shape, self.pool_size)
+        (OH, OW), _ = _windows(self, input_shape)
         return (OH, OW, input_shape[2]), []
 
     def flops(self):
@@ -326,17 +456,17 @@ class Dense(Layer):
         y = self.buffer("y", (len(x), self.units))
         w, b = self.parameters
         self.ops.dense(x, w.value, b.value, y)
-        self.remember(x)
+        self.remember(x, w.value)
         return y
 
     def backward(self, dy):
-        dy, x = self.consume(dy)
+        dy, x, w_value = self.consume(dy)
         w, b = self.parameters
         self.ops.dense_weight_gradient(dy, x, w.grad, b.grad)
         if not self.needs_input_gradient:
             return None
         dx = self.buffer("dx", x.shape)
-        self.ops.dense_input_gradient(dy, w.value, dx)
+        self.ops.dense_input_gradient(dy, w_value, dx)
         return dx
 
     def flops(self):
@@ -455,12 +585,19 @@ def _choice(value, choices, owner, argument):
     return value
 
 
-def _windows(layer, input_shape, kernel_size):
+def refuse_freezing(owner, trainable):
+    """Raise InputError where `trainable` is false: it would be ignored."""
+    if not trainable:
+        raise InputError(f"{owner}: trainable = False would be ignored, for layers cannot be frozen yet. Keep the weights "
+                         "that get_weights() returns, and put them back with set_weights() after each epoch.")
+
+
+def _windows(layer, input_shape):
     """Return ((OH, OW), pads) of a layer's windows over inputs of `input_shape`; errors name the layer and the axis."""
     if len(input_shape) != 3:
         raise ShapeError(f"{layer.label}: expected images, (H, W, C), got inputs of shape {input_shape}.")
     axes = []
-    for name, size, kernel, stride in zip(("height", "width"), input_shape, kernel_size, layer.strides):
+    for name, size, kernel, stride in zip(("height", "width"), input_shape, getattr(layer, layer.window), layer.strides):
         try:
             axes.append(window(size, kernel, stride, layer.padding))
         except ShapeError as error:

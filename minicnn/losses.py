@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 
+from minicnn.arrays import as_array, check_output
 from minicnn.errors import InputError, ShapeError, nearest
 
 __all__ = ["BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", "get_loss"]
@@ -63,10 +64,25 @@ class _Loss:
         Returns
         -------
         float: sum over samples of weight x loss, over the number of terms (N for one output)
+
+        Raises
+        ------
+        ShapeError, DTypeError, InputError
+            if the arrays do not fit together, or losses or dz cannot be filled
         """
+        z = as_array(z, self.name, "z", None)
+        t = as_array(t, self.name, "t", z.dtype)
+        if z.ndim < 1 or z.size == 0:
+            raise ShapeError(f"{self.name}: expected z of shape (N, ...) with at least one number, got {z.shape}.")
         if t.shape != z.shape:
             raise ShapeError(f"{self.name}: expected targets of shape {z.shape}, that of the outputs, got {t.shape}.")
         N = z.shape[0]
+        check_output(losses, (N,), np.float64, self.name, "losses")
+        check_output(dz, z.shape, z.dtype, self.name, "dz")
+        if weights is not None:
+            weights = as_array(weights, self.name, "weights", np.float64)
+            if weights.shape != (N,):
+                raise ShapeError(f"{self.name}: expected weights of shape ({N},), one for each sample, got {weights.shape}.")
         terms = N * self.terms_per_sample(z.size // N)
         scale = np.full(N, 1.0 / terms) if weights is None else weights / terms
         getattr(ops, self.operation)(z.reshape(N, -1), t.reshape(N, -1), scale, losses, dz.reshape(N, -1))

@@ -14,6 +14,7 @@ from minicnn.data.source import ArraySource, open_source
 from minicnn.engines import ENGINES, default_engine
 from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, printable
 from minicnn.files import keep_as
+from minicnn.layers import refuse_freezing
 from minicnn.losses import get_loss
 from minicnn.network import Network
 from minicnn.shapes import parameter_count, positive_int
@@ -81,7 +82,17 @@ class Sequential:
 
     @property
     def layers(self):
+        """The layers, a tuple."""
         return self.network.layers
+
+    @property
+    def trainable(self):
+        """True: a model cannot be frozen yet."""
+        return True
+
+    @trainable.setter
+    def trainable(self, value):
+        refuse_freezing("Sequential", value)
 
     @property
     def input_shape(self):
@@ -229,7 +240,7 @@ class Sequential:
             raise ShapeError(f"set_weights: expected {len(parameters)} arrays, got {len(arrays)}.")
         accepted = []
         for (name, parameter), array in zip(self.network.named_parameters().items(), arrays):
-            array = as_array(array, "set_weights", name, self.dtype)
+            array = np.array(as_array(array, "set_weights", name, parameter.value.dtype))     # it may be a parameter's own
             if array.shape != parameter.value.shape:
                 raise ShapeError(f"set_weights: {name} has shape {parameter.value.shape}, got {array.shape}.")
             check_finite(array, "set_weights", name)

@@ -8,10 +8,10 @@ import re
 
 import numpy as np
 
-from minicnn.arrays import all_finite, as_array
-from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
-from minicnn.layers import LAYERS, Layer
-from minicnn.parameter import Parameters
+from minicnn.arrays import all_finite, as_array, check_batch
+from minicnn.errors import InputError, NonFiniteError, ShapeError
+from minicnn.layers import LAYERS, Host, Layer, here, refuse_freezing
+from minicnn.parameter import Parameters, check_apart, parameters_of
 from minicnn.shapes import parameter_count, positive_int
 from minicnn.steps import LayerStep, find_steps
 
@@ -33,6 +33,7 @@ class Network:
 
     Attributes
     ----------
+    layers : tuple of the layers
     shapes : list of tuple: the input shape of the first layer, then each layer's output shape
     parameters : Parameters, in the order of the layers
     takes_pixels : bool; whether `forward` takes uint8 pixels, which its first step divides by 255 as it reads them
@@ -48,18 +49,23 @@ class Network:
         self.input_shape = tuple(positive_int(size, "Sequential", "input_shape") for size in input_shape)
         self.dtype, self.engine = np.dtype(dtype), engine
         _name_layers(self.layers)
-        self.shapes = [self.input_shape]
+        self.shapes, self._host = [self.input_shape], Host(self.dtype, engine, seed)
         for index, layer in enumerate(self.layers):
-            if isinstance(layer, Layer):
-                layer.configure(self.dtype, engine, seed, index)
-            try:
-                output_shape = layer.build(self.shapes[-1])
-            except ShapeError as error:
-                raise ShapeError(f"{error}{_least_size(self.layers, self.input_shape)}") from None
+            with self._host.within(index):
+                if isinstance(layer, Layer):
+                    layer.configure(self.dtype, engine, seed, index)
+                try:
+                    output_shape = layer.build(self.shapes[-1])
+                except ShapeError as error:
+                    raise ShapeError(f"{error}{_least_size(self.layers, self.input_shape)}") from None
             self.shapes.append(_checked_shape(layer, output_shape))
             _check_parameters(layer)
-        owned = [(p, type(layer) in LAYERS.values()) for layer in self.layers for p in getattr(layer, "parameters", ())]
-        self.parameters = Parameters([p for p, _ in owned], [ours for _, ours in owned])
+        owned = [(layer, p) for layer in self.layers for p in getattr(layer, "parameters", ())]
+        check_apart((f"layer {layer.name!r}: its {p.name}", p) for layer, p in owned)
+        self.parameters = Parameters([p for _, p in owned], [_is_ours(layer) for layer, _ in owned])
+        # What tells that a layer is as it was built here: a new build makes a new tuple.
+        self._built = [(layer, layer.input_shape) for layer in self.layers if _is_ours(layer)]
+        self._strangers = [(layer, tuple(getattr(layer, "parameters", ()))) for layer in self.layers if not _is_ours(layer)]
         # Nobody wants the gradient of the pixels: backward ends at the first layer that learns.
         self._first = next((i for i, layer in enumerate(self.layers) if getattr(layer, "parameters", ())),
                            len(self.layers))
@@ -67,12 +73,17 @@ class Network:
             if isinstance(layer, Layer):
                 layer.needs_input_gradient = i != self._first       # the layer may have been first elsewhere before
 
-        # Rows of (step, shape of its input, shape of its output, number of its last layer).
+        # Rows of (step, whether it is ours, shape of its input, shape of its output, number of its last layer).
         self._steps, i = [], 0
         for step in find_steps(self.layers, engine):
             i += len(step.layers)
-            self._steps.append((step, self.shapes[i - len(step.layers)], self.shapes[i], i - 1))
+            self._steps.append(self._row(step, i))
         self.takes_pixels = self._steps[0][0].takes_pixels
+
+    def _row(self, step, end):
+        """Return the row of a step whose last layer is number end - 1."""
+        first = end - len(step.layers)
+        return step, len(step.layers) > 1 or _is_ours(step.layers[0]), self.shapes[first], self.shapes[end], end - 1
 
     @property
     def output_shape(self):
@@ -85,31 +96,78 @@ class Network:
     def forward(self, x, depth=None, training=False, step_number=0):
         """Run the first `depth` layers (all by default) on the batch x; the result is valid until the next call.
 
-        x may be uint8 pixels where the first step takes them (`takes_pixels`).
+        x may be uint8 pixels where the first step takes them (`takes_pixels`). Until `backward` it must stay as it is.
         """
-        for layer in self.layers:
-            if isinstance(layer, Layer):
-                layer.training, layer.step_number = training, step_number
+        self._check_unchanged(training)
+        self._host.tell(training, step_number)
         rows = self._steps_to(depth)
         if getattr(x, "dtype", None) == np.uint8 and rows and not rows[0][0].takes_pixels:
             x = np.divide(x, 255, dtype=np.float32)
-        for step, _, output_shape, _ in rows:
-            y = step.forward(x)
-            x = y if _is_ours(step) else _checked_output(step.layers[0], y, (len(x), *output_shape))
+        return self._run(rows, x)
+
+    def finish(self, z, depth):
+        """Run the layers from number `depth` on, those that a loss takes over in training."""
+        return self._run([self._row(LayerStep(layer), i) for i, layer in enumerate(self.layers[depth:], depth + 1)], z)
+
+    def _run(self, rows, x):
+        before, here.lending = here.lending, True
+        try:
+            for step, ours, input_shape, output_shape, _ in rows:
+                if ours:
+                    x = step.forward(x)
+                    continue
+                layer = step.layers[0]
+                x = as_array(x, f"layer {layer.name!r}", "x", self.dtype)
+                check_batch(x, input_shape, f"layer {layer.name!r}", "x")
+                with self._host.within():
+                    y = step.forward(x.copy())      # what a layer of the user's own writes to is its own
+                x = self._checked(layer, "forward", y, (len(x), *output_shape))
+        finally:
+            here.lending = before
         return x
 
     def backward(self, dy, depth=None):
         """Run backward from layer `depth` to the first layer that learns; every parameter's `grad` is overwritten."""
-        N = len(dy)
-        for step, input_shape, _, last in self._steps_to(depth)[::-1]:
-            if last < self._first:
-                return
-            dy = step.backward(dy)
-            if not _is_ours(step):
+        self._check_unchanged()
+        N, before, here.lending = len(dy), here.lending, True
+        try:
+            for step, ours, input_shape, _, last in self._steps_to(depth)[::-1]:
+                if last < self._first:
+                    return
+                if ours:
+                    dy = step.backward(dy)
+                    continue
                 layer = step.layers[0]
-                _check_gradients(layer)
-                if layer is not self.layers[self._first]:
-                    dy = _checked_input_gradient(layer, dy, (N, *input_shape))
+                with self._host.within():
+                    dx = step.backward(dy)
+                self._check_unchanged()
+                dy = None if layer is self.layers[self._first] else self._checked(layer, "backward", dx, (N, *input_shape))
+        finally:
+            here.lending = before
+
+    def _checked(self, layer, verb, array, shape):
+        """Return what a layer of the user's own returned as an array of this shape and of the network's dtype, or raise."""
+        array = as_array(array, f"{verb} of layer {layer.name!r}", "y" if verb == "forward" else "dx", self.dtype)
+        if array.shape != shape:
+            raise ShapeError(f"layer {layer.name!r}: build promised an output of shape {shape}, forward returned "
+                             f"{array.shape}." if verb == "forward" else
+                             f"layer {layer.name!r}: expected backward to return dx of shape {shape}, that of x, got "
+                             f"{array.shape}.")
+        return array
+
+    def _check_unchanged(self, training=False):
+        """Raise InputError if a layer was built again elsewhere, has other parameters, or is to be frozen."""
+        for layer, input_shape in self._built:
+            if layer.input_shape is not input_shape:
+                raise InputError(f"layer {layer.name!r} was built again, by hand or by another network, so it no longer "
+                                 "fits this one. Make new layers for each network.")
+        for layer, parameters in self._strangers:
+            if tuple(getattr(layer, "parameters", ())) != parameters:
+                raise InputError(f"layer {layer.name!r}: its `parameters` are not those that it had when the network was "
+                                 "made, and training would miss them. Make the list once, in build; set what is in it by "
+                                 "parameter.value = array.")
+            if training:
+                refuse_freezing(f"layer {layer.name!r}", getattr(layer, "trainable", True))
 
     def steps(self, depth=None):
         """Return what runs the first `depth` layers, in order: steps of one layer or several (steps.py)."""
@@ -119,10 +177,8 @@ class Network:
         """Return the steps that layers 0 .. depth-1 make; where depth cuts a fused step, its layers one at a time."""
         if depth is None:
             return self._steps
-        rows = [row for row in self._steps if row[3] < depth]
-        for i in range(rows[-1][3] + 1 if rows else 0, depth):
-            rows.append((LayerStep(self.layers[i]), self.shapes[i], self.shapes[i + 1], i))
-        return rows
+        rows = [row for row in self._steps if row[-1] < depth]
+        return rows + [self._row(LayerStep(self.layers[i]), i + 1) for i in range(rows[-1][-1] + 1 if rows else 0, depth)]
 
     def blame_forward(self, x, depth=None):
         """Raise NonFiniteError naming the first layer whose output for x is not finite, if there is one."""
@@ -146,8 +202,15 @@ class Network:
                                          "infinity.")
 
     def named_parameters(self):
-        """Return {"layer/parameter": Parameter} in the order of the layers."""
-        return {f"{layer.name}/{p.name}": p for layer in self.layers for p in getattr(layer, "parameters", ())}
+        """Return {"layer/parameter": Parameter} in the order of the layers.
+
+        Raises InputError where a layer or a parameter was renamed and two are now called the same.
+        """
+        self._check_unchanged()
+        named = {f"{layer.name}/{p.name}": p for layer in self.layers for p in getattr(layer, "parameters", ())}
+        if len(named) < len(self.parameters):
+            raise InputError(f"two of the parameters are called the same: {', '.join(named)} name {len(self.parameters)}.")
+        return named
 
     def plan(self, head=None):
         """Return the steps of one training pass: lists of layer names that run as one. The loss takes over the head."""
@@ -165,7 +228,7 @@ class Network:
 
 
 def _checked_layers(layers):
-    layers = list(layers)
+    layers = tuple(layers)
     if not layers:
         raise InputError("Sequential: expected at least one layer, got none.")
     for i, layer in enumerate(layers):
@@ -210,47 +273,23 @@ def _checked_shape(layer, shape):
     return tuple(int(size) for size in shape)
 
 
-def _is_ours(step):
-    """Whether what a step returns need not be checked; a subclass of a layer of ours is its author's."""
-    return len(step.layers) > 1 or type(step.layers[0]) in LAYERS.values()
+def _is_ours(layer):
+    """Whether what a layer returns need not be checked; a subclass of a layer of ours is its author's."""
+    return type(layer) in LAYERS.values()
 
 
 def _check_parameters(layer):
     """Raise unless the parameters can be trained and their names tell them apart."""
-    names = [parameter.name for parameter in getattr(layer, "parameters", ())]
-    for name in names:
-        if not isinstance(name, str) or not re.fullmatch(_NAME, name) or names.count(name) > 1:
-            raise InputError(f"layer {layer.name!r}: each parameter needs a name of its own, of 1 to 64 letters, digits, "
-                             f"'_', '.' or '-', got {names}.")
-    for parameter in getattr(layer, "parameters", ()):
-        if getattr(parameter.value, "dtype", None) not in (np.float32, np.float64):
-            raise DTypeError(f"layer {layer.name!r}: its {parameter.name} must be an array of float32 or float64, "
-                             f"got {parameter.value!r}.")
-
-
-def _checked_output(layer, y, shape):
-    y = as_array(y, f"forward of layer {layer.name!r}", "y", getattr(y, "dtype", np.float64))
-    if y.shape != shape:
-        raise ShapeError(f"layer {layer.name!r}: build promised an output of shape {shape}, forward returned {y.shape}.")
-    return y
-
-
-def _checked_input_gradient(layer, dx, shape):
-    dx = as_array(dx, f"backward of layer {layer.name!r}", "dx", getattr(dx, "dtype", np.float64))
-    if dx.shape != shape:
-        raise ShapeError(f"layer {layer.name!r}: expected backward to return dx of shape {shape}, that of x, "
-                         f"got {dx.shape}.")
-    return dx
-
-
-def _check_gradients(layer):
-    """Make the gradients of a layer's parameters arrays of the parameters' dtype; kernels will trust their shapes."""
-    for parameter in getattr(layer, "parameters", ()):
-        parameter.grad = as_array(parameter.grad, f"layer {layer.name!r}", f"{parameter.name}.grad",
-                                  parameter.value.dtype)
-        if parameter.grad.shape != parameter.value.shape:
-            raise ShapeError(f"layer {layer.name!r}: its {parameter.name} has shape {parameter.value.shape}, "
-                             f"the gradient {parameter.grad.shape}.")
+    owner = f"layer {layer.name!r}"
+    parameters = parameters_of(layer, owner)
+    names = [parameter.name for parameter in parameters]
+    for parameter in parameters:
+        parameter.owner = owner
+        if not isinstance(parameter.name, str) or not re.fullmatch(_NAME, parameter.name) or \
+                names.count(parameter.name) > 1:
+            raise InputError(f"{owner}: each parameter needs a name of its own, of 1 to 64 letters, digits, '_', '.' or "
+                             f"'-', got {names}. Give it another: parameter.name = '...'.")
+    refuse_freezing(owner, getattr(layer, "trainable", True))
 
 
 def _least_size(layers, input_shape, most=1024):

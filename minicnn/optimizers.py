@@ -8,8 +8,9 @@ import math
 
 import numpy as np
 
+from minicnn.arrays import as_array
 from minicnn.errors import InputError
-from minicnn.parameter import Parameters
+from minicnn.parameter import Parameter, Parameters, check_apart
 
 __all__ = ["Adam", "AdamW", "SGD", "OPTIMIZERS"]
 
@@ -23,8 +24,16 @@ def _check(owner, argument, value, low, high, low_included=True):
     return number
 
 
-def _as_parameters(parameters):
-    return parameters if isinstance(parameters, Parameters) else Parameters(parameters, [False] * len(parameters))
+def _as_parameters(owner, parameters):
+    """Return Parameters of any sequence of Parameter, each left where it is."""
+    if isinstance(parameters, Parameters):
+        return parameters
+    parameters = tuple(parameters)
+    for parameter in parameters:
+        if not isinstance(parameter, Parameter):
+            raise InputError(f"{owner}: expected objects of minicnn.Parameter, got {parameter!r}.")
+    check_apart((f"{owner}: {parameter.name}", parameter) for parameter in parameters)
+    return Parameters(parameters, [False] * len(parameters))
 
 
 class _Optimizer:
@@ -35,12 +44,12 @@ class _Optimizer:
     def __init__(self, learning_rate):
         self.learning_rate = _check(type(self).__name__, "learning_rate", learning_rate, 0, math.inf, False)
         self.t = 0
-        self._state = None
+        self._state, self._layout = {}, None
 
     def step(self, ops, parameters):
         """Apply one update to every parameter, in place, from its `grad`."""
-        parameters = _as_parameters(parameters)
-        state = self.state(parameters)
+        parameters = _as_parameters(type(self).__name__, parameters)
+        state = self._laid_out(parameters)
         self.t += 1
         for w, dw, *slots in parameters.pieces(*(state[slot] for slot in self.slots)):
             self.update(ops, w, dw, slots)
@@ -50,27 +59,27 @@ class _Optimizer:
 
         Parameters
         ----------
-        parameters : Parameters; the arrays are laid out in memory as they are. Or any list of Parameter
+        parameters : Parameters, or any list of Parameter
         """
-        parameters = _as_parameters(parameters)
-        state = self._state or {slot: [] for slot in self.slots}
-        for slot, arrays in state.items():
-            if hasattr(arrays, "flat"):
-                fits = len(arrays) == len(parameters)
-            else:       # not used yet, or from a checkpoint
-                arrays, state[slot] = arrays or parameters.zeros(), parameters.zeros()
-                fits = len(arrays) == len(parameters) and all(a.shape == p.value.shape for a, p in zip(arrays, parameters))
-                for mine, array in zip(state[slot], arrays if fits else ()):
-                    mine[...] = array
-            if not fits or any(a.shape != p.value.shape for a, p in zip(state[slot], parameters)):
-                raise InputError(f"{type(self).__name__}: this optimizer has already trained a network of other shapes. "
-                                 "Make a new one for each model.")
-        self._state = state
-        return state
+        state = self._laid_out(_as_parameters(type(self).__name__, parameters))
+        return {slot: [array[...] for array in arrays] for slot, arrays in state.items()}
+
+    def _laid_out(self, parameters):
+        """Return the state in arrays that lie in memory as the parameters do: as it was, else new with its numbers."""
+        if parameters.layout is not self._layout and parameters.layout != self._layout:
+            state = {slot: parameters.zeros() for slot in self.slots}
+            for slot, arrays in self._state.items():
+                if [np.shape(array) for array in arrays] != [array.shape for array in state[slot]]:
+                    raise InputError(f"{type(self).__name__}: this optimizer has already trained a network of other "
+                                     "shapes. Make a new one for each model.")
+                for mine, array in zip(state[slot], arrays):
+                    mine[...] = as_array(array, type(self).__name__, slot, mine.dtype)
+            self._state, self._layout = state, parameters.layout
+        return self._state
 
     def restore(self, t, state):
         """Go on from the step count and the state of a checkpoint."""
-        self.t, self._state = int(t), {slot: list(state[slot]) for slot in self.slots}
+        self.t, self._state, self._layout = int(t), {slot: list(state[slot]) for slot in self.slots}, None
 
     def __repr__(self):
         name, *options = self.config().items()

@@ -11,9 +11,9 @@ kernel of the same name; a class here with `match`, `forward` and `backward`; an
 import numpy as np
 
 from minicnn.arrays import as_array
-from minicnn.buffers import Buffers
+from minicnn.buffers import Buffers, aligned
 from minicnn.errors import InputError, ShapeError
-from minicnn.layers import Conv2D, Dense, MaxPool2D, ReLU
+from minicnn.layers import Conv2D, Dense, MaxPool2D, ReLU, here
 
 __all__ = ["find_steps", "LayerStep", "ConvReLU", "ConvReLUPool", "DenseReLU", "PATTERNS"]
 
@@ -43,10 +43,13 @@ class _Fused:
         self._buffers, self._cache = Buffers(), None
 
     def _buffer(self, name, shape, dtype=None):
-        return self._buffers.get(name, shape, self._weights.dtype if dtype is None else dtype)
+        dtype = self._weights.dtype if dtype is None else dtype
+        return self._buffers.get(name, shape, dtype) if here.lending else aligned(shape, dtype)     # as Layer.buffer
 
     def _accept(self, x):
         """Return x as a batch to compute with. What comes from a step of ours already is one."""
+        if not here.lending:
+            x = np.array(x)         # it is remembered, and whoever calls by hand may change it
         if type(x) is np.ndarray and (x.dtype == self._weights.dtype or (x.dtype == np.uint8 and self.takes_pixels)):
             if x.shape[1:] == self._weights.input_shape and len(x) and x.flags.carray:
                 return x
@@ -62,6 +65,10 @@ class _Fused:
             raise ShapeError(f"{self._weights.label}: expected dy of shape {y.shape}, as forward returned, got {dy.shape}.")
         cache, self._cache = self._cache, None
         return dy, *cache
+
+    def _lent(self, y):
+        """Return y, which is remembered, to the next step; to whoever calls by hand, a copy."""
+        return y if here.lending else y.copy()
 
     def _output(self, x):
         return self._buffer("y", (len(x), *self.layers[-1].output_shape))
@@ -101,7 +108,7 @@ class ConvReLU(_Fused):
                 if isinstance(images, np.ndarray):
                     y[images] = part
         self._cache = x, *outputs, parts
-        return outputs[0]
+        return self._lent(outputs[0])
 
     def backward(self, dy):
         dy, x, *outputs, parts = self._consume(dy)
@@ -181,7 +188,7 @@ class DenseReLU(_Fused):
         (w, b), y = self._weights.parameters, self._output(x)
         self.ops.dense_relu(x, w.value, b.value, y)
         self._cache = x, y
-        return y
+        return self._lent(y)
 
     def backward(self, dy):
         dy, x, y = self._consume(dy)

@@ -69,9 +69,7 @@ class Trainer:
 
     def outputs(self, z):
         """Return the network's outputs for logits z: through the head, where the loss folds one."""
-        for layer in self.network.layers[self.depth:]:
-            z = layer.forward(z)
-        return z
+        return self.network.finish(z, self.depth)
 
     def predict(self, source, batch_size):
         """Return (outputs (n, ...), logits (n, ...)) of every sample of a source, in order, without augmentation."""

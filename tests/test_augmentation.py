@@ -374,9 +374,10 @@ def test_dict_is_closed():
     ({"technique": -2}, InputError, r"technique: expected numbers from -1, got -2\."),
     ({"channels": 2}, InputError, r"channels: expected 1 or 3 for pixels of shape \(5, 6, 7, 1\), got 2\."),
     ({"pixels": np.zeros((5, 2, 2, 3), np.uint8), "channels": 1}, InputError, r"channels: expected 3 for pixels"),
-    ({"out": np.zeros((5, 6, 7, 1), np.float32)}, ShapeError, r"out: expected an array of shape \(5, 6, 7, 3\), got"),
-    ({"out": np.zeros((5, 6, 7, 3))}, DTypeError, r"out: expected float32, got float64\."),
-    ({"out": np.broadcast_to(np.float32(0), (5, 6, 7, 3))}, InputError, r"out: expected a writeable, aligned array\."),
+    ({"out": np.zeros((5, 6, 7, 1), np.float32)}, ShapeError, r"out .* must be an array of shape \(5, 6, 7, 3\), got"),
+    ({"out": np.zeros((5, 6, 7, 3))}, DTypeError, r"out is filled with float32, got float64\."),
+    ({"out": np.broadcast_to(np.float32(0), (5, 6, 7, 3))}, InputError, r"out .* must be a C-contiguous, .* writable"),
+    ({"out": np.zeros((5, 6, 7, 3), np.float32, order="F")}, InputError, r"out .* must be a C-contiguous, .* writable"),
 ])
 def test_bad_arguments(changed, error, message):
     arguments = {"pixels": PIXELS, "seed": 1, "epochs": 0, "samples": np.arange(5)} | changed

@@ -80,7 +80,8 @@ class StepProblem(_Problem):
         self.parameters = {}
         for layer in step.layers:
             owner = self.name if len(step.layers) == 1 else getattr(layer, "name", None) or type(layer).__name__
-            self.parameters |= {(owner, p.name): p for p in getattr(layer, "parameters", ())}
+            for parameter in getattr(layer, "parameters", ()):
+                self.parameters[_unused((owner, parameter.name), self.parameters)] = parameter
         self.arrays |= {place: parameter.value for place, parameter in self.parameters.items()}
 
     def elsewhere(self):
@@ -188,6 +189,13 @@ class LossProblem(_Problem):
 
     def gradients(self):
         return {(self.name, "z"): self._compute()[1]}
+
+
+def _unused(place, taken):
+    """Return the place, its parameter numbered where two have one name: kernel, kernel_2, kernel_3."""
+    layer, name = place
+    names = (name if number == 1 else f"{name}_{number}" for number in range(1, len(taken) + 2))
+    return next((layer, name) for name in names if (layer, name) not in taken)
 
 
 def targets_for(loss, shape, seed):

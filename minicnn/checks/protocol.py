@@ -11,6 +11,7 @@ from minicnn.checks.differences import Line
 from minicnn.checks.problems import drawn
 from minicnn.checks.report import Finding
 from minicnn.checks.verdicts import BUG
+from minicnn.errors import MiniCNNError
 from minicnn.streams import normals
 
 __all__ = ["step_faults", "repeat_faults", "float32_fault"]
@@ -35,9 +36,17 @@ def step_faults(problem):
     if getattr(y, "dtype", None) != problem.dtype:
         bug(f"{FLOAT32}: x is {problem.dtype}, forward returned {getattr(y, 'dtype', type(y).__name__)}")
     for parameter in problem.parameters.values():
-        _fill(parameter, _SENTINEL)
+        parameter.grad[...] = _SENTINEL
     dy = problem.dy.copy()
-    dx = problem.backward(dy)
+    try:
+        dx = problem.backward(dy)
+    except MiniCNNError as error:           # a parameter may have refused what backward set
+        refused = [place for place, parameter in problem.parameters.items()
+                   if parameter is getattr(error, "parameter", None)]
+        if not refused:
+            raise
+        sentence = str(error).removeprefix(f"{error.parameter.owner}: ").rstrip(".")
+        return [*found, Finding(BUG, *refused[0], cause=sentence)], False
     if not np.array_equal(dy, problem.dy):
         bug("backward changes dy, which belongs to the layer after it", "x")
     if (name, "x") in problem.arrays and np.shape(dx) != problem.x.shape:
@@ -46,35 +55,11 @@ def step_faults(problem):
         return found, False
     if (name, "x") in problem.arrays and getattr(dx, "dtype", None) != problem.dtype:
         bug(f"{FLOAT32}: x is {problem.dtype}, dx is {getattr(dx, 'dtype', type(dx).__name__)}", "x")
-    usable = True
     for (layer, parameter_name), parameter in problem.parameters.items():
-        fault = _gradient_fault(parameter)
-        if fault:
-            found.append(Finding(BUG, layer, parameter_name, cause=fault))
-            usable = usable and np.shape(parameter.grad) == parameter.value.shape
-        _fill(parameter, 0)
-    return found, usable
-
-
-def _fill(parameter, number):
-    """Set the gradient to a number: where it stands, because a network keeps all gradients in one piece of memory."""
-    if np.shape(parameter.grad) == parameter.value.shape:
-        parameter.grad[...] = number
-    else:
-        parameter.grad = np.full_like(parameter.value, number)
-
-
-def _gradient_fault(parameter):
-    grad, value = parameter.grad, parameter.value
-    if grad is None:
-        return "backward leaves no gradient: grad is None"
-    if np.shape(grad) != value.shape:
-        return f"its gradient has shape {np.shape(grad)}, it has {value.shape}"
-    if np.asarray(grad).dtype != value.dtype:
-        return f"{FLOAT32}: it is {value.dtype}, its gradient is {np.asarray(grad).dtype}"
-    if value.size and (np.asarray(grad) == _SENTINEL).all():
-        return "backward never writes its gradient"
-    return ""
+        if parameter.grad.size and (parameter.grad == _SENTINEL).all():
+            found.append(Finding(BUG, layer, parameter_name, cause="backward never writes its gradient"))
+        parameter.grad[...] = 0
+    return found, True
 
 
 def _differ(one, two):
@@ -88,7 +73,7 @@ def repeat_faults(problem):
         return [Finding(BUG, problem.name, cause="forward is random between calls: the same input gave two outputs. "
                         "Draw from a seed, and what is drawn once a step only once a step")]
     for parameter in problem.parameters.values():
-        _fill(parameter, 0)
+        parameter.grad[...] = 0
     first, second = problem.gradients(), problem.gradients()
     found = []
     for place in _differ(first, second):

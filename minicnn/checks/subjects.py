@@ -11,10 +11,11 @@ import numpy as np
 from minicnn.arrays import as_array
 from minicnn.checks.problems import LossProblem, NetworkProblem, StepProblem, drawn, targets_for
 from minicnn.engines import default_engine, get_engine
-from minicnn.errors import DTypeError, InputError, MiniCNNError, ShapeError
-from minicnn.layers import LAYERS, Layer
+from minicnn.errors import InputError, MiniCNNError, ShapeError
+from minicnn.layers import LAYERS, Host, Layer
 from minicnn.losses import get_loss
 from minicnn.network import Network
+from minicnn.parameter import parameters_of
 from minicnn.shapes import positive_int
 from minicnn.steps import LayerStep
 from minicnn.streams import normals, uniforms
@@ -35,31 +36,43 @@ def layer_problem(subject, shape, x, engine, seed, dtype):
     name = getattr(layer, "name", None) or type(layer).__name__
     x, shape = _inputs(name, shape, x, seed, dtype, normals)
     built, layer = layer, _twin(layer) if type(layer) in LAYERS.values() else layer
-    if isinstance(layer, Layer):
-        layer.configure(dtype, engine or default_engine(), seed)
-    output_shape = _call(name, "build", layer.build, shape[1:])
+    host = Host(dtype, engine or default_engine(), seed)
+    with host.within():         # layers of ours that a layer of the user's own builds are of the check's dtype too
+        if isinstance(layer, Layer):
+            layer.configure(dtype, engine or default_engine(), seed)
+        output_shape = _call(name, "build", layer.build, shape[1:])
     if layer is not built and built.input_shape == layer.input_shape:
         for mine, theirs in zip(layer.parameters, built.parameters, strict=True):
-            mine.value[...] = theirs.value
-    parameters = list(getattr(layer, "parameters", ()))
-    _as_dtype(name, parameters, dtype)
-    kept = [parameter.value.copy() for parameter in parameters]
-    if isinstance(layer, Layer):
-        layer.training, layer.needs_input_gradient = True, True
-    else:
+            mine.value = theirs.value
+    if not isinstance(layer, Layer):
         output_shape = _promised(name, output_shape)
-    for number, parameter in enumerate(parameters):
-        parameter.value += (0.3 * drawn(normals, seed, 30 + number, parameter.value.shape)).astype(dtype)
+    with _moved_off(parameters_of(layer, name), dtype, lambda value: 0.3, seed):
+        try:
+            host.tell(True, 0)
+            if isinstance(layer, Layer):
+                layer.needs_input_gradient = True
+            y_shape = (shape[0], *output_shape) if output_shape is not None else \
+                np.shape(_call(name, "forward", layer.forward, x.copy()))
+            dy = drawn(normals, seed, 2, y_shape).astype(dtype)
+            yield StepProblem(LayerStep(layer), x, dy, name=name)
+        finally:
+            host.tell(False, 0)
+
+
+@contextmanager
+def _moved_off(parameters, dtype, size, seed):
+    """Add normals of size(value) to each parameter, in the check's dtype; afterwards it is what it was, to the bit."""
+    kept = [(parameter, parameter.value, parameter.grad, parameter.value.copy()) for parameter in parameters]
     try:
-        y_shape = (shape[0], *output_shape) if output_shape is not None else \
-            np.shape(_call(name, "forward", layer.forward, x.copy()))
-        dy = drawn(normals, seed, 2, y_shape).astype(dtype)
-        yield StepProblem(LayerStep(layer), x, dy, name=name)
+        for number, (parameter, value, *_) in enumerate(kept):
+            if value.dtype != dtype:
+                parameter.hold(value.astype(dtype), np.zeros(value.shape, dtype))
+            parameter.value += (size(value) * drawn(normals, seed, 30 + number, value.shape)).astype(dtype)
+        yield
     finally:
-        for parameter, value in zip(parameters, kept):
-            parameter.value[...] = value
-        if isinstance(layer, Layer):
-            layer.training = False
+        for parameter, value, grad, before in kept:
+            value[...] = before
+            parameter.hold(value, grad)
 
 
 def loss_problem(loss, shape, z, t, engine, seed, dtype):
@@ -90,15 +103,8 @@ def network_problem(subject, network, shape, x, t, loss, seed, dtype):
     t_shape = (shape[0], *network.output_shape)
     t = as_array(targets_for(loss, t_shape, seed) if t is None else t, "gradcheck", "t", dtype)
     loss.check_targets(t, t_shape)
-    kept = [parameter.value.copy() for parameter in network.parameters]
-    for number, parameter in enumerate(network.parameters):
-        if not parameter.value.any():
-            parameter.value[...] = 0.05 * drawn(normals, seed, 30 + number, parameter.value.shape)
-    try:
+    with _moved_off(network.parameters, dtype, lambda value: 0.0 if value.any() else 0.05, seed):
         yield NetworkProblem(network, loss, x, t)
-    finally:
-        for parameter, value in zip(network.parameters, kept):
-            parameter.value[...] = value
 
 
 def _loss_for(head, output_shape):
@@ -169,16 +175,6 @@ def _promised(name, shape):
     raise ShapeError(f"{name}: build must return the output shape without N, a tuple of whole numbers, got {shape!r}.")
 
 
-def _as_dtype(name, parameters, dtype):
-    """Let the parameters of a user's layer be of the check's dtype."""
-    for parameter in parameters:
-        if getattr(getattr(parameter, "value", None), "dtype", None) not in (np.float32, np.float64):
-            raise DTypeError(f"{name}: parameter {getattr(parameter, 'name', parameter)!r} must hold an array of "
-                             f"float32 or float64 in .value, got {getattr(parameter, 'value', parameter)!r}.")
-        if parameter.value.dtype != dtype:
-            parameter.value, parameter.grad = parameter.value.astype(dtype), np.zeros(parameter.value.shape, dtype)
-
-
 def _twin(layer):
     """Return a new layer of ours with the same arguments."""
     twin = type(layer)(**{field: getattr(layer, field) for field in layer.fields}, name=layer.name)
@@ -200,9 +196,6 @@ def _copy(network, dtype):
                                  f"({type(error).__name__}: {error}). Make the model with dtype='float64'.") from None
     seed = next((layer.seed for layer in network.layers if isinstance(layer, Layer)), 0)
     twin = Network(layers, network.input_shape, seed, dtype, network.engine)
-    for layer in twin.layers:
-        if type(layer) not in LAYERS.values():
-            _as_dtype(layer.name, getattr(layer, "parameters", ()), dtype)
     for mine, theirs in zip(twin.parameters, network.parameters, strict=True):
-        mine.value[...] = theirs.value
+        mine.value = theirs.value
     return twin

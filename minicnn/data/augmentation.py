@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
+from minicnn.arrays import check_output
 from minicnn.errors import DTypeError, InputError, ShapeError, nearest
 from minicnn.streams import Stream, check_seed, uniforms_batch
 
@@ -200,12 +201,8 @@ class Augmentation:
                              f"got {channels!r}.")
         if out is None:
             out = np.empty((N, H, W, channels), np.float32)
-        elif not isinstance(out, np.ndarray) or out.shape != (N, H, W, channels):
-            raise ShapeError(f"out: expected an array of shape {(N, H, W, channels)}, got {np.shape(out)}.")
-        elif out.dtype != np.float32:
-            raise DTypeError(f"out: expected float32, got {out.dtype}.")
-        elif not out.flags.behaved:
-            raise InputError("out: expected a writeable, aligned array. Leave it out, or pass np.empty(...).")
+        else:
+            check_output(out, (N, H, W, channels), np.float32, "Augmentation", "out")
         u = uniforms_batch(check_seed(seed), Stream.AUGMENTATION, _whole("epochs", epochs, N),
                            _whole("samples", samples, N), _PIXELS + (H * W * C if self.noise else 0))
         technique = self._technique(technique, u)
