@@ -7,7 +7,7 @@ import numpy as np
 
 from minicnn.errors import DTypeError, InputError, ShapeError
 
-__all__ = ["as_array", "all_finite", "check_finite", "check_batch", "check_output"]
+__all__ = ["as_array", "all_finite", "check_finite", "check_batch", "check_output", "check_alike"]
 
 
 def as_array(x, owner, argument, dtype):
@@ -31,7 +31,8 @@ def as_array(x, owner, argument, dtype):
     >>> as_array([[1, 2]], "Dense 'dense_1'", "x", np.float32)
     array([[1., 2.]], dtype=float32)
     """
-    if type(x) is np.ndarray and x.dtype == dtype and x.dtype.kind in "fiub" and x.flags.carray:
+    if type(x) is np.ndarray and x.flags.carray and (x.dtype in (np.float32, np.float64) if dtype is None else
+                                                     x.dtype == dtype and x.dtype.kind in "fiub"):
         return x        # the usual case, at once
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise InputError(f"{owner}: {argument} is masked in places. Fill them first: {argument}.filled(0).")
@@ -103,14 +104,26 @@ def check_output(array, shape, dtype, owner, argument):
 
     >>> check_output(np.zeros((4, 2))[::2], (2, 2), np.float64, "BinaryCrossentropy", "dz")
     Traceback (most recent call last):
-    minicnn.errors.InputError: BinaryCrossentropy: dz is filled, so it must be a C-contiguous, aligned, writable array.
-    Make it with np.empty((2, 2), 'float64').
+    minicnn.errors.InputError: BinaryCrossentropy: dz is filled, so it must be a C-contiguous, aligned, writable array
+    without a mask. Make it with np.empty((2, 2), 'float64').
     """
+    if type(array) is np.ndarray and array.shape == shape and array.dtype == dtype and array.flags.carray:
+        return      # the usual case, at once
     way_out = f"Make it with np.empty({shape}, {np.dtype(dtype).name!r})."
     if not isinstance(array, np.ndarray) or array.shape != shape:
-        raise ShapeError(f"{owner}: {argument} is filled, so it must be an array of shape {shape}, got "
-                         f"{np.shape(array) if isinstance(array, np.ndarray) else type(array).__name__}. {way_out}")
+        got = array.shape if isinstance(array, np.ndarray) else type(array).__name__
+        raise ShapeError(f"{owner}: {argument} is filled, so it must be an array of shape {shape}, got {got}. {way_out}")
     if array.dtype != dtype:
         raise DTypeError(f"{owner}: {argument} is filled with {np.dtype(dtype).name}, got {array.dtype}. {way_out}")
-    if not array.flags.carray:
-        raise InputError(f"{owner}: {argument} is filled, so it must be a C-contiguous, aligned, writable array. {way_out}")
+    if not array.flags.carray or isinstance(array, np.ma.MaskedArray):
+        raise InputError(f"{owner}: {argument} is filled, so it must be a C-contiguous, aligned, writable array without a "
+                         f"mask. {way_out}")
+
+
+def check_alike(owner, *arrays):
+    """Raise InputError unless the arrays are of one shape and dtype, C-contiguous, aligned and writable."""
+    shape, dtype = arrays[0].shape, arrays[0].dtype
+    for array in arrays:
+        if array.shape != shape or array.dtype != dtype or not array.flags.carray:
+            raise InputError(f"{owner}: expected C-contiguous, writable arrays of one shape and dtype, {shape} {dtype}, got "
+                             f"{array.shape} {array.dtype}.")

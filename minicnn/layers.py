@@ -53,10 +53,11 @@ class Host:
     Attributes
     ----------
     layers : list of Layer, all that were configured or built `within`
+    lost : str, a layer that was built again since, or None
     """
 
     def __init__(self, dtype, engine, seed):
-        self.dtype, self.engine, self.seed = dtype, engine, seed
+        self.dtype, self.engine, self.seed, self.lost = dtype, engine, seed, None
         self.layers, self.training, self.step_number, self._place = [], False, 0, 0
 
     @contextmanager
@@ -71,7 +72,7 @@ class Host:
 
     def take_in(self, layer):
         """Configure a layer of ours inside a layer of the user's own. Its number is none that a layer in a row has."""
-        layer.configure(self.dtype, self.engine, self.seed, (self._place + 1 << 16) + len(self.layers))
+        layer.configure(self.dtype, self.engine, self.seed, ((self._place + 1) << 16) + len(self.layers))
         layer.training, layer.step_number = self.training, self.step_number
 
     def tell(self, training, step_number):
@@ -115,32 +116,44 @@ class Layer:
 
     def __init_subclass__(cls):
         for field in cls.fields:
-            setattr(cls, field, _Settled())
-            vars(cls)[field].__set_name__(cls, field)
+            if not hasattr(cls, field):
+                setattr(cls, field, _Settled())
+                vars(cls)[field].__set_name__(cls, field)
 
     def __init__(self, name=None):
         self.name = name
         self.training = False
         self.needs_input_gradient = True
         self._buffers = Buffers()
-        self._configure(np.float32, "fast", 0, 0, None)
+        self._host = None
+        self._configure(np.float32, "fast", 0, 0)
 
     def configure(self, dtype=np.float32, engine="fast", seed=0, index=0):
         """Choose dtype, engine, seed and the layer's number in its network. The layer is to be built after it.
 
         Raises DTypeError for a dtype other than float32 and float64.
         """
+        if np.dtype(dtype).newbyteorder("=") not in (np.float32, np.float64):
+            raise DTypeError(f"{self.label}: dtype must be float32 or float64, got {dtype!r}.")
+        self._unbuild()
         if here.host is not None and self._host is not here.host:
             here.host.layers.append(self)
-        self._configure(dtype, engine, seed, index, here.host)
+        self._host = here.host
+        self._configure(dtype, engine, seed, index)
 
-    def _configure(self, dtype, engine, seed, index, host):
-        wanted, dtype = dtype, np.dtype(dtype).newbyteorder("=")
-        if dtype not in (np.float32, np.float64):
-            raise DTypeError(f"{self.label}: dtype must be float32 or float64, got {wanted!r}.")
-        vars(self).update(dtype=dtype, input_shape=None, output_shape=None, parameters=())
-        self._engine, self._ops, self._host, self._cache = engine, None, host, None
+    def _configure(self, dtype, engine, seed, index):
+        vars(self).update(dtype=np.dtype(dtype).newbyteorder("="), input_shape=None, output_shape=None, parameters=())
+        self._engine, self._ops, self._cache = engine, None, None
         self.seed, self.index = seed, index
+
+    def _unbuild(self):
+        """Tell the network that this layer was built for, if there is one, that it has lost it."""
+        if self._host is not None and self.input_shape is not None:
+            self._host.lost = self.label
+
+    def __getstate__(self):
+        """What a copy or a pickle keeps: nothing of a network, nor of a pass under way."""
+        return vars(self) | {"_host": None, "_ops": None, "_cache": None, "_buffers": Buffers()}
 
     @property
     def trainable(self):
@@ -176,6 +189,7 @@ class Layer:
             raise InputError(f"{self.label}: input_shape must be a tuple such as (64, 64, 3), got {input_shape!r}.")
         if here.host is not None and self._host is not here.host:
             here.host.take_in(self)
+        self._unbuild()
         input_shape = tuple(positive_int(size, self.label, "input_shape") for size in input_shape)
         output_shape, laws = self.infer(input_shape)
         # Each parameter of a network is drawn under its own number: layer index, then place in the layer.
@@ -215,7 +229,11 @@ class Layer:
         """Return x as a batch this layer can compute with, or raise."""
         if self.input_shape is None:
             raise InputError(f"{self.label}: not built yet. Call build(input_shape) first, or put it into a Sequential.")
-        if not here.lending:
+        if here.lending:
+            if type(x) is np.ndarray and x.dtype == self.dtype and x.shape[1:] == self.input_shape and len(x) \
+                    and x.flags.carray:
+                return x        # what one layer of ours hands to the next, at once
+        else:
             self._check_configured()
         x = as_array(x, self.label, "x", self.dtype)
         check_batch(x, self.input_shape, self.label, "x")

@@ -63,8 +63,6 @@ class Network:
         owned = [(layer, p) for layer in self.layers for p in getattr(layer, "parameters", ())]
         check_apart((f"layer {layer.name!r}: its {p.name}", p) for layer, p in owned)
         self.parameters = Parameters([p for _, p in owned], [_is_ours(layer) for layer, _ in owned])
-        # What tells that a layer is as it was built here: a new build makes a new tuple.
-        self._built = [(layer, layer.input_shape) for layer in self.layers if _is_ours(layer)]
         self._strangers = [(layer, tuple(getattr(layer, "parameters", ()))) for layer in self.layers if not _is_ours(layer)]
         # Nobody wants the gradient of the pixels: backward ends at the first layer that learns.
         self._first = next((i for i, layer in enumerate(self.layers) if getattr(layer, "parameters", ())),
@@ -157,10 +155,9 @@ class Network:
 
     def _check_unchanged(self, training=False):
         """Raise InputError if a layer was built again elsewhere, has other parameters, or is to be frozen."""
-        for layer, input_shape in self._built:
-            if layer.input_shape is not input_shape:
-                raise InputError(f"layer {layer.name!r} was built again, by hand or by another network, so it no longer "
-                                 "fits this one. Make new layers for each network.")
+        if self._host.lost is not None:
+            raise InputError(f"{self._host.lost} was built again, by hand or by another network, so it no longer fits this "
+                             "one. Make new layers for each network.")
         for layer, parameters in self._strangers:
             if tuple(getattr(layer, "parameters", ())) != parameters:
                 raise InputError(f"layer {layer.name!r}: its `parameters` are not those that it had when the network was "

@@ -156,15 +156,12 @@ def parameters_of(layer, owner):
     ------
     DTypeError
         if one of them is no Parameter
-    InputError
-        if two share memory: the gradient of one would overwrite that of the other
     """
     parameters = tuple(getattr(layer, "parameters", ()))
     for parameter in parameters:
         if not isinstance(parameter, Parameter):
             raise DTypeError(f"{owner}: parameter {parameter!r} must hold an array of float32 or float64: make it with "
                              "minicnn.Parameter(name, array).")
-    check_apart((f"{owner}: its {parameter.name}", parameter) for parameter in parameters)
     return parameters
 
 

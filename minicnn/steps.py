@@ -11,7 +11,7 @@ kernel of the same name; a class here with `match`, `forward` and `backward`; an
 import numpy as np
 
 from minicnn.arrays import as_array
-from minicnn.buffers import Buffers, aligned
+from minicnn.buffers import Buffers
 from minicnn.errors import InputError, ShapeError
 from minicnn.layers import Conv2D, Dense, MaxPool2D, ReLU, here
 
@@ -33,42 +33,45 @@ class LayerStep:
 
 
 class _Fused:
-    """Base of the fused steps: the layers, the engine's operations, and buffers that are allocated once."""
+    """Base of the fused steps: the layers, the engine's operations, and buffers that are allocated once.
+
+    As layers do, a step called by hand remembers copies and returns copies; inside a network neither is copied.
+    """
 
     takes_pixels = False        # whether x may be uint8, which is divided by 255 as it is read
 
     def __init__(self, layers):
         self.layers, self.ops = layers, layers[0].ops
         self._weights = next(layer for layer in layers if layer.parameters)
+        # The parameters' own arrays: they stay where they are for as long as the network may run.
+        w, b = self._weights.parameters
+        self._w, self._b, self._dw, self._db = w.value, b.value, w.grad, b.grad
         self._buffers, self._cache = Buffers(), None
 
     def _buffer(self, name, shape, dtype=None):
-        dtype = self._weights.dtype if dtype is None else dtype
-        return self._buffers.get(name, shape, dtype) if here.lending else aligned(shape, dtype)     # as Layer.buffer
+        return self._buffers.get(name, shape, self._weights.dtype if dtype is None else dtype)
 
     def _accept(self, x):
         """Return x as a batch to compute with. What comes from a step of ours already is one."""
-        if not here.lending:
-            x = np.array(x)         # it is remembered, and whoever calls by hand may change it
         if type(x) is np.ndarray and (x.dtype == self._weights.dtype or (x.dtype == np.uint8 and self.takes_pixels)):
             if x.shape[1:] == self._weights.input_shape and len(x) and x.flags.carray:
-                return x
-        return self._weights.accept(x)
+                return self._lent(x)
+        return self._lent(self._weights.accept(x))
 
     def _consume(self, dy):
         """Return (dy as an array, *cache); the cache is gone then."""
         if self._cache is None:
             raise InputError(f"{self._weights.label}: backward needs a forward before it; each backward uses one forward "
                              "up.")
-        dy, y = as_array(dy, self._weights.label, "dy", self._weights.dtype), self._cache[1]
+        dy, y = self._lent(as_array(dy, self._weights.label, "dy", self._weights.dtype)), self._cache[1]
         if dy.shape != y.shape:
             raise ShapeError(f"{self._weights.label}: expected dy of shape {y.shape}, as forward returned, got {dy.shape}.")
         cache, self._cache = self._cache, None
         return dy, *cache
 
-    def _lent(self, y):
-        """Return y, which is remembered, to the next step; to whoever calls by hand, a copy."""
-        return y if here.lending else y.copy()
+    def _lent(self, array):
+        """Return an array as it is inside a network; a copy where somebody calls by hand, who may change it."""
+        return array if here.lending or array is None else array.copy()
 
     def _output(self, x):
         return self._buffer("y", (len(x), *self.layers[-1].output_shape))
@@ -79,10 +82,6 @@ class _Fused:
     def choices(self):
         """Return the mask of ReLU in the last forward."""
         return self._cache[1] > 0,
-
-    def _gradients(self, dx):
-        w, b = self._weights.parameters
-        return dx, w.grad, b.grad
 
 
 class ConvReLU(_Fused):
@@ -112,22 +111,22 @@ class ConvReLU(_Fused):
 
     def backward(self, dy):
         dy, x, *outputs, parts = self._consume(dy)
-        dx, dw, db = self._gradients(self._input_gradient(x))
+        dw, db = self._dw, self._db
         if len(parts) == 1 and parts[0][1] is x:
-            self._backward(dy, outputs, x, self._weights.parameters[0].value, dx, dw, db)
-            return dx
+            dx = self._input_gradient(x)
+            self._backward(dy, outputs, x, self._w, dx, dw, db)
+            return self._lent(dx)
         dw[...], db[...] = 0, 0
         for images, x_part, w in parts:
             dw_part, db_part = self._buffer("dw", w.shape), self._buffer("db", db.shape)
             self._backward(dy[images], [y[images] for y in outputs], x_part, w, None, dw_part, db_part)
             dw += dw_part           # that of the sum over channels is that of each
             db += db_part
-        return dx
+        return None                 # only a first layer sees grey pictures, and nobody wants its dx
 
     def _parts(self, x):
         """Return [(which images, those images, the filters to convolve them with)] for a batch."""
-        w = self._weights.parameters[0].value
-        everything = [(slice(None), x, w)]
+        w, everything = self._w, [(slice(None), x, self._w)]
         if x.shape[3] != 3 or self._weights.needs_input_gradient:
             return everything
         from minicnn.kernels.grey import grey_planes
@@ -149,7 +148,7 @@ class ConvReLU(_Fused):
 
     def _forward(self, x, w, outputs):
         conv, forward = self._weights, getattr(self.ops, self.operation)
-        forward(x, w, conv.parameters[1].value, conv.strides, conv.pads, *outputs)
+        forward(x, w, self._b, conv.strides, conv.pads, *outputs)
 
     def _backward(self, dy, outputs, x, w, dx, dw, db):
         conv, gradient = self._weights, getattr(self.ops, f"{self.operation}_gradient")
@@ -185,16 +184,16 @@ class DenseReLU(_Fused):
 
     def forward(self, x):
         x = self._accept(x)
-        (w, b), y = self._weights.parameters, self._output(x)
-        self.ops.dense_relu(x, w.value, b.value, y)
+        y = self._output(x)
+        self.ops.dense_relu(x, self._w, self._b, y)
         self._cache = x, y
         return self._lent(y)
 
     def backward(self, dy):
         dy, x, y = self._consume(dy)
-        dx, dw, db = self._gradients(self._input_gradient(x))
-        self.ops.dense_relu_gradient(dy, y, x, self._weights.parameters[0].value, dx, dw, db)
-        return dx
+        dx = self._input_gradient(x)
+        self.ops.dense_relu_gradient(dy, y, x, self._w, dx, self._dw, self._db)
+        return self._lent(dx)
 
 
 # (how many layers, the step): the longest first.

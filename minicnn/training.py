@@ -12,12 +12,13 @@ from dataclasses import replace
 import numpy as np
 
 from minicnn import interrupts
+from minicnn.arrays import as_array
 from minicnn.callbacks import (Callback, Checkpoint, CSVHistory, EarlyStopping, LearningRateSchedule, WeightAverage,
                                restore, states_of)
 from minicnn.checkpoint import Position
 from minicnn.data.source import load, schedule
 from minicnn.engines import get_engine
-from minicnn.errors import InputError, NonFiniteError, ShapeError
+from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
 from minicnn.metrics import categorical_metrics, binary_metrics
 from minicnn.progress import Progress
 
@@ -213,10 +214,12 @@ def encode_targets(t, shape, loss, dtype):
     >>> encode_targets(np.array([2, 0]), (3,), get_loss("categorical_crossentropy"), np.float32).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
-    t = np.asarray(t)
-    if t.dtype.kind not in "fiub":
-        raise InputError(f"targets: expected numbers, got dtype {t.dtype}. For named classes use a manifest, or "
-                         "encode them: 0 and 1, or 0 .. K-1.")
+    try:
+        t = as_array(t, "targets", "t", np.float64)
+    except DTypeError as error:
+        raise InputError(f"{error} For named classes use a manifest, or encode them: 0 and 1, or 0 .. K-1.") from None
+    if t.ndim == 0:
+        raise ShapeError(f"targets: expected an array with one target for each sample, got {t}.")
     if loss.head == "Softmax" and t.size == len(t) and shape != (1,):
         classes = t.reshape(-1)
         if len(classes) and ((classes != np.floor(classes)).any() or classes.min() < 0 or classes.max() >= shape[-1]):

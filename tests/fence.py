@@ -14,7 +14,7 @@ import warnings
 
 import numpy as np
 
-__all__ = ["Fences", "survives"]
+__all__ = ["Fences", "fenced", "survives"]
 
 _PAGE = mmap.PAGESIZE
 _NONE, _READ, _READ_WRITE = 0, 1, 3
@@ -64,6 +64,20 @@ class Fences:
         for address in self._locked:
             self._protect(address, self._size, _READ_WRITE)
         self._locked, self._used = [], 0
+
+
+def fenced(shape, dtype):
+    """Return an array full of NaN (of 0xAA, where it is no float) whose last byte touches a protected page."""
+    shape = shape if isinstance(shape, tuple) else (shape,)
+    dtype, count = np.dtype(dtype), int(np.prod(shape, dtype=np.int64))
+    whole = max(1, -(-count * dtype.itemsize // _PAGE)) * _PAGE
+    memory = mmap.mmap(-1, whole + _PAGE)               # goes with the array
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    if _libc.mprotect(ctypes.c_void_p(address + whole), ctypes.c_size_t(_PAGE), _NONE):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    array = np.frombuffer(memory, dtype, count, whole - count * dtype.itemsize)
+    array.fill(np.nan) if dtype.kind == "f" else array.view(np.uint8).fill(0xAA)
+    return array.reshape(shape)
 
 
 def survives(work, log):

@@ -462,6 +462,74 @@ def test_what_follows_from_a_wrong_layer_is_not_accused():
     assert "Wrong because of that: dense_1/kernel, dense_1/bias." in str(report)
 
 
+class TwoFactors:
+    """y = a b x, with two parameters of one name, the gradient of the first `times` what it should be."""
+
+    def __init__(self, times=1, names=("factor", "factor")):
+        self.times, self.names = times, names
+
+    def build(self, input_shape):
+        self.parameters = [Parameter(name, np.ones(input_shape[-1])) for name in self.names]
+        return input_shape
+
+    def forward(self, x):
+        self.x = x
+        return x * self.parameters[0].value * self.parameters[1].value
+
+    def backward(self, dy):
+        a, b = self.parameters
+        a.grad, b.grad = self.times * (dy * self.x * b.value).sum(axis=0), (dy * self.x * a.value).sum(axis=0)
+        return dy * a.value * b.value
+
+
+def test_two_parameters_of_one_name_are_both_checked():
+    report = gradcheck(TwoFactors(), shape=(2, 3))
+    assert report and report.counts["OK"] == 2 * (6 + 3 + 3)           # of general inputs, and of ties
+    report = gradcheck(TwoFactors(times=2), shape=(2, 3))
+    assert {(finding.layer, finding.parameter) for finding in report.bugs} == {("TwoFactors", "factor")}
+    assert report.counts["BUG"] == 3 and report.counts["OK"] == 6 + 3
+    assert [row.parameter for row in report.rows] == ["x", "factor", "factor_2"]
+    report = gradcheck(TwoFactors(names=("a_2", "a_2")), shape=(2, 3))
+    assert [row.parameter for row in report.rows][:3] == ["x", "a_2", "a_2_2"]
+
+
+class TwoConvolutions:
+    def __init__(self, early=False):
+        self.first, self.then, self.early = Conv2D(32, 3, padding="same"), Conv2D(32, 3), early
+        if early:
+            self.make((4, 4, 32))
+
+    def make(self, shape):
+        shape = self.then.build(self.first.build(shape))
+        self.parameters = [*self.first.parameters, *self.then.parameters]
+        return shape
+
+    def build(self, shape):
+        return (2, 2, 32) if self.early else self.make(shape)
+
+    def forward(self, x):
+        return self.then.forward(self.first.forward(x))
+
+    def backward(self, dy):
+        return self.first.backward(self.then.backward(dy))
+
+
+@each_engine
+def test_layers_of_ours_inside_a_layer_of_ones_own(engine):
+    """In float64, as everything is that is checked; they were float32, and read past the end of float64 parameters."""
+    report = gradcheck(TwoConvolutions(), shape=(2, 4, 4, 32), engine=engine, limit=40)
+    assert report and [row.size for row in report.rows[:5]] == [2 * 4 * 4 * 32, 9 * 32 * 32, 32, 9 * 32 * 32, 32]
+    with pytest.raises(DTypeError, match=r"Conv2D: it computes in float32, and its kernel is float64\. Call its build in"):
+        gradcheck(TwoConvolutions(early=True), shape=(2, 4, 4, 32), engine=engine)
+
+
+def test_a_float32_layer_of_ones_own_is_float32_again_after_the_check():
+    layer = Scale("float32 factor")
+    assert gradcheck(layer, shape=(2, 3))
+    factor, = layer.parameters
+    assert factor.value.dtype == factor.grad.dtype == np.float32 and (factor.value == 1).all()
+
+
 # ---- What a report looks like ----------------------------------------------------------------------------------------
 
 class Tags(HTMLParser):

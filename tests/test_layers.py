@@ -1,5 +1,8 @@
 """One contract for all layers, in both engines and both precisions; then what each layer says when it is misused."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from laws import assert_gradient, assert_same_bits, digest
@@ -478,3 +481,81 @@ def test_the_engine_of_the_environment(monkeypatch):
     assert default_engine() == "reference"
     monkeypatch.delenv("MINICNN_ENGINE")
     assert default_engine() == "fast"
+
+
+# ---- By hand ---------------------------------------------------------------------------------------------------------
+
+@each_engine
+@each_layer
+def test_what_is_handed_in_or_out_may_be_changed(make, shape, engine):
+    layer = built(make, shape, engine=engine)
+    x, dy = batch(layer, 2)
+    y, dx, *gradients = passed(layer, x, dy)
+    given = x.copy()
+    got = layer.forward(given)
+    given[...] = 9
+    if not isinstance(layer, (Flatten, Dropout)):       # views of x
+        got[...] = 9
+    for parameter in layer.parameters:
+        parameter.value = np.zeros(parameter.value.shape)
+    assert_same_bits(layer.backward(dy), dx)
+    for parameter, gradient in zip(layer.parameters, gradients, strict=True):
+        assert_same_bits(parameter.grad, gradient)
+
+
+def test_the_same_layer_twice_returns_two_arrays():
+    layer = built(lambda: Conv2D(2, 3, padding="same"), (5, 5, 2))
+    first = layer.forward(np.ones((1, 5, 5, 2)))
+    kept = first.copy()
+    second = layer.forward(first)                       # of its own output
+    assert_same_bits(first, kept)
+    again = built(lambda: Conv2D(2, 3, padding="same"), (5, 5, 2))
+    assert_same_bits(second, again.forward(kept))
+
+
+@pytest.mark.parametrize("make, shape", [LAYERS_TO_CHECK[1], LAYERS_TO_CHECK[7], (lambda: Dense(4), (7,)),
+                                         (lambda: Dropout(0.5), (8,))])
+def test_what_kernels_trust_is_settled(make, shape):
+    layer = built(make, shape)
+    settled = [*layer.fields, "dtype", "input_shape", "output_shape", "parameters"]
+    for name in settled + ["pads"] * hasattr(layer, "pads"):
+        before = getattr(layer, name)
+        with pytest.raises(InputError, match=rf"{type(layer).__name__}: {name} cannot be changed once the layer is made"):
+            setattr(layer, name, before)
+        assert getattr(layer, name) is before
+    pads = getattr(layer, "pads", None)
+    layer.infer(tuple(size + 1 for size in shape))      # a question leaves no trace
+    assert getattr(layer, "pads", None) == pads
+
+
+def test_a_layer_computes_in_the_dtype_it_is_configured_for():
+    layer = Dense(2)
+    with pytest.raises(DTypeError, match="Dense: dtype must be float32 or float64, got 'int32'"):
+        layer.configure(dtype="int32")
+    layer.configure(dtype=">f8")
+    layer.build((3,))
+    assert layer.dtype == np.float64 and layer.dtype.isnative
+    for parameter in layer.parameters:
+        parameter.hold(parameter.value.astype(np.float32), parameter.grad.astype(np.float32))
+    with pytest.raises(DTypeError, match=r"Dense: it computes in float64, and its kernel is float32\. Call its build in"):
+        layer.forward(np.ones((1, 3)))
+    layer.configure(dtype="float32")
+    with pytest.raises(InputError, match="Dense: not built yet"):
+        layer.forward(np.ones((1, 3)))
+
+
+def test_a_layer_is_not_frozen_without_a_word():
+    layer = Dense(2, name="head")
+    layer.trainable = True
+    with pytest.raises(InputError, match=r"Dense 'head': trainable = False would be ignored, .* set_weights\(\) after each"):
+        layer.trainable = False
+    assert layer.trainable
+
+
+def test_a_layer_can_be_copied_and_pickled():
+    layer = built(lambda: Conv2D(2, 3), (5, 5, 2))
+    x = normals(1, (1, 5, 5, 2))
+    y = layer.forward(x)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert_same_bits(other.forward(x), y)
+        assert not np.shares_memory(other.parameters[0].value, layer.parameters[0].value)

@@ -344,3 +344,32 @@ def test_manifests_bring_classes_and_augmentation():
 def test_importing_minicnn_costs_nothing():
     code = "import sys, minicnn; assert 'numba' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_weights_can_be_exchanged():
+    """What set_weights is given may be the model's own arrays."""
+    model = Sequential([Dense(3), Dense(3)], (3,), seed=1)
+    first, second = model.get_weights()[::2]
+    own = [p.value for p in model.network.parameters]
+    model.set_weights([own[2], own[3], own[0], own[1]])
+    assert same(model.get_weights()[::2], [second, first])
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize("dtype", ["float64", ">f4", "float16", "longdouble"])
+def test_parameters_of_another_dtype_train_as_they_did(engine, dtype):
+    made = [small(engine=engine, seed=3) for _ in range(2)]
+    for parameter in made[0].network.parameters:
+        parameter.value = parameter.value.astype(np.float16)
+    for parameter, other in zip(made[1].network.parameters, made[0].network.parameters, strict=True):
+        parameter.value = other.value.astype(dtype)
+    x, t = np.random.default_rng(0).random((4, 8, 8, 3)), [0, 1, 0, 1]
+    for _ in range(3):
+        losses = [model.train_on_batch(x, t) for model in made]
+        assert losses[0] == losses[1]
+    assert same(*(model.get_weights() for model in made))
+
+
+def test_a_model_is_not_frozen_without_a_word():
+    with pytest.raises(InputError, match="Sequential: trainable = False would be ignored"):
+        small().trainable = False

@@ -374,3 +374,156 @@ def test_the_first_gradient_that_is_not_finite_is_blamed():
     # Backward meets the later layer first: there it began.
     with pytest.raises(NonFiniteError, match="^layer 'conv2d_2': the gradient of its bias holds NaN or infinity.$"):
         network.blame_gradients()
+
+
+# ---- Nobody changes what a network trusts ----------------------------------------------------------------------------
+
+@pytest.mark.parametrize("elsewhere", [lambda layer: layer.build((6,)), lambda layer: layer.configure("float64"),
+                                       lambda layer: Network([layer], (6,))])
+@each_engine
+def test_a_layer_that_was_built_again_is_missed(engine, elsewhere):
+    network = Network([Dense(3), ReLU(), Dense(2)], (4,), engine=engine)
+    network.forward(np.ones((1, 4)))
+    elsewhere(network.layers[0])
+    for use in (lambda: network.forward(np.ones((1, 4))), lambda: network.backward(np.ones((1, 2))), network.named_parameters):
+        with pytest.raises(InputError, match="Dense 'dense_1' was built again, by hand or by another network"):
+            use()
+
+
+def test_a_layer_of_ones_own_with_new_parameters_is_named():
+    layer = Scale()
+    network = Network([layer, Dense(2)], (3,))
+    layer.parameters = [Parameter("a", np.ones(3))]
+    with pytest.raises(InputError, match="layer 'scale_1': its `parameters` are not those that it had"):
+        network.forward(np.ones((1, 3)))
+    with pytest.raises(InputError, match=r"layer 'mine_1': its b shares memory with a parameter before it \(a\)"):
+        Network([faulty(build=parameters_of(Parameter("a", memory := np.ones(3)), Parameter("b", memory)))], (3,))
+
+
+def test_freezing_a_layer_of_ones_own_is_refused():
+    layer = faulty()
+    network = Network([layer, Dense(2)], (3,))
+    layer.trainable = False
+    network.forward(np.ones((1, 3)))
+    with pytest.raises(InputError, match="layer 'mine_1': trainable = False would be ignored"):
+        network.forward(np.ones((1, 3)), training=True)
+    with pytest.raises(InputError, match="layer 'mine_1': trainable = False would be ignored"):
+        Network([layer, Dense(2)], (3,))
+
+
+@each_engine
+def test_renamed_parameters_are_not_lost(engine):
+    network = Network([Dense(3)], (4,), engine=engine)
+    network.layers[0].parameters[1].name = "kernel"
+    with pytest.raises(InputError, match="two of the parameters are called the same: dense_1/kernel name 2"):
+        network.named_parameters()
+
+
+@each_engine
+def test_a_layer_of_ones_own_may_write_to_its_input(engine):
+    def forward(self, x):
+        self.x = x.copy()
+        x *= self.parameters[0].value
+        return x
+    x, dy, gradients = normals(0, (2, 4), np.float32), normals(1, (2, 2), np.float32), []
+    for layer in (Scale(), faulty(forward=forward)):
+        network = Network([Dense(3), Tanh(), layer, Dense(2)], (4,), engine=engine)     # tanh remembers its output
+        network.forward(x)
+        network.backward(dy)
+        gradients.append([p.grad.copy() for p in network.parameters])
+    for one, other in zip(*gradients, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("returned", [np.uint8, np.int64, np.float16, np.float32, np.float64, bool])
+def test_what_a_layer_of_ones_own_returns_is_numbers_whatever_their_type(returned, dtype):
+    """uint8 from a layer is no image of pixels, and whole numbers do not make gradients of whole numbers."""
+    x = (np.arange(48) % 2).reshape(1, 4, 4, 3)
+    results = []
+    for kind in (returned, np.float64):
+        layer = faulty(base=Double, forward=lambda self, x: x.astype(kind), backward=lambda self, dy: dy)
+        network = Network([layer, Conv2D(2, 3), ReLU(), Flatten(), faulty(base=Double, forward=lambda self, x: x.astype(
+            kind if kind != returned else np.float64), backward=lambda self, dy: dy)], (4, 4, 3), seed=1, dtype=dtype)
+        results.append(network.forward(x))
+    assert_same_bits(results[0], results[1])
+    assert results[0].dtype == dtype
+
+
+# ---- Layers of ours inside a layer of one's own ----------------------------------------------------------------------
+
+class Block:
+    """Two convolutions and dropout, where a layer of the user's own keeps them."""
+
+    def __init__(self, build="in build", rename=True):
+        self.parts = {"first": [Conv2D(2, 3, padding="same"), Dropout(0.5)], "then": Conv2D(2, 3, padding="same")}
+        self.when, self.rename = build, rename
+        if build == "before":
+            self.build_all((4, 4, 2))
+
+    def chain(self):
+        return *self.parts["first"], self.parts["then"]
+
+    def build_all(self, shape):
+        for layer in self.chain():
+            shape = layer.build(shape)
+        self.parameters = [p for layer in self.chain() for p in layer.parameters]
+        for i, parameter in enumerate(self.parameters if self.rename else []):
+            parameter.name += f"_{i}"
+        return shape
+
+    def build(self, shape):
+        return self.build_all(shape) if self.when == "in build" else shape
+
+    def forward(self, x):
+        for layer in self.chain():
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy):
+        for layer in self.chain()[::-1]:
+            dy = layer.backward(dy)
+        return dy
+
+
+@each_engine
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layers_inside_are_of_the_network(dtype, engine):
+    block, x = Block(), normals(0, (2, 4, 4, 2), dtype)
+    network, same = (Network([Conv2D(2, 3, padding="same"), one, Block(), Flatten(), Dense(1)], (4, 4, 2), seed=3, dtype=dtype,
+                             engine=engine) for one in (block, Block()))
+    kernels = [p.value for p in network.parameters if p.value.ndim == 4]
+    assert len(kernels) == 5 and all(kernel.dtype == dtype for kernel in kernels)
+    assert len({kernel.tobytes() for kernel in kernels}) == 5           # each its own weights
+    assert_same_bits(network.forward(x), same.forward(x))
+    y = network.forward(x).copy()
+    assert (network.forward(x, training=True) != y).any()               # dropout drops where it trains
+    dropped = block.parts["first"][1].forward(np.ones((1, 4, 4, 2), dtype))
+    assert (dropped == 0).any() and dropped.dtype == dtype
+    first, second = (network.forward(x, training=True, step_number=step).copy() for step in (0, 1))
+    assert (first != second).any()
+    assert_same_bits(network.forward(x), y)                             # and not where it predicts
+
+
+@each_engine
+def test_the_gradients_of_layers_inside_are_right(engine):
+    x, dy = separated(0, (2, 4, 4, 2)), normals(1, (2, 1))
+    network = Network([Block(), Flatten(), Dense(1)], (4, 4, 2), seed=3, dtype="float64", engine=engine)
+    network.forward(x)
+    network.backward(dy)
+    for parameter in network.parameters[:4]:
+        gradient, start = parameter.grad.copy(), parameter.value.copy()
+
+        def forward(value):
+            parameter.value = value
+            return network.forward(x).copy()
+        assert_gradient(forward, gradient, start, dy)
+        parameter.value = start
+
+
+def test_layers_inside_that_were_built_elsewhere_are_refused():
+    network = Network([Block("before"), Flatten()], (4, 4, 2), dtype="float64")
+    with pytest.raises(InputError, match="Conv2D: it runs inside a layer of your own, and was not built there. Call its build"):
+        network.forward(np.ones((1, 4, 4, 2)))
+    with pytest.raises(InputError, match=r"each parameter needs a name of its own, .*'kernel', 'bias', 'kernel', 'bias'\]\. Give it"):
+        Network([Block(rename=False)], (4, 4, 2))

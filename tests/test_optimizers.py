@@ -14,7 +14,7 @@ from strategies import DTYPES, normals
 from minicnn.engines import ENGINES, get_engine
 from minicnn.errors import InputError
 from minicnn.optimizers import OPTIMIZERS, SGD, Adam, AdamW
-from minicnn.parameter import Parameter
+from minicnn.parameter import Parameter, Parameters
 
 OPTIMIZERS_TO_CHECK = [lambda: Adam(), lambda: Adam(0.01, 0.5, 0.9, 1e-8, "paper"), lambda: Adam(beta_1=0, beta_2=0),
                        lambda: AdamW(0.01, 0.1), lambda: SGD(), lambda: SGD(0.1, 0.9), lambda: SGD(0.1, 0.9, nesterov=True)]
@@ -232,3 +232,52 @@ def test_numbers_of_numpy_are_numbers():
     optimizer = Adam(np.float32(0.25), beta_1=np.float64(0.5), beta_2=0)
     assert (optimizer.learning_rate, optimizer.beta_1, optimizer.beta_2) == (0.25, 0.5, 0.0)
     assert type(optimizer.learning_rate) is float
+
+
+# ---- Arrays of others ------------------------------------------------------------------------------------------------
+
+@each_optimizer
+def test_the_state_lies_as_the_parameters_do(make):
+    """Moments of a list are moved, and not read past their end, when the same parameters come as one piece of memory."""
+    params, straight = (Parameters(parameters(np.float32), [True, True]) for _ in range(2))
+    moved, kept = make(), make()
+    for optimizer, given, ways in ((moved, params, (list(params), params)), (kept, straight, (straight, straight))):
+        for i, way in enumerate(ways):
+            for p in given:
+                p.grad = normals(i, p.value.shape)
+            optimizer.step(get_engine("fast"), way)
+    for one, other in zip(params, straight, strict=True):
+        assert_same_bits(one.value, other.value)
+
+
+@each_optimizer
+def test_the_state_is_of_the_parameters_dtype(make):
+    optimizer = make()
+    steps(optimizer, parameters(np.float32), 1)
+    steps(optimizer, params := parameters(np.float64), 1)
+    assert {array.dtype for arrays in optimizer.state(params).values() for array in arrays} <= {np.dtype(np.float64)}
+
+
+def test_what_an_optimizer_tells_of_its_state_is_not_what_it_uses():
+    optimizer, params = Adam(), parameters()
+    steps(optimizer, params, 1)
+    optimizer.state(params)["m"][0] = np.zeros(1, np.int8)
+    steps(optimizer, params, 1)
+    assert optimizer.state(params)["m"][0].shape == (3, 2)
+
+
+def test_what_is_no_parameter_is_refused():
+    with pytest.raises(InputError, match=r"Adam: expected objects of minicnn.Parameter, got array"):
+        Adam().step(get_engine("fast"), [np.ones(3)])
+    params = parameters()
+    with pytest.raises(InputError, match="Adam: p0 shares memory with a parameter before it"):
+        Adam().step(get_engine("fast"), [params[0], params[0]])
+
+
+@pytest.mark.parametrize("wrong", [np.ones(4), np.ones(5, np.float32), np.ones(10)[::2]])
+def test_kernels_that_optimizers_of_ones_own_are_given_look_at_what_they_get(wrong):
+    ops, w = get_engine("fast"), np.ones(5)
+    with pytest.raises(InputError, match=r"expected C-contiguous, writable arrays of one shape and dtype, \(5,\) float64"):
+        ops.sgd(w, wrong, w, 0.1, 0.9, False, w, w)
+    with pytest.raises(InputError, match=r"expected C-contiguous, writable arrays of one shape and dtype, \(5,\) float64"):
+        ops.adam(w, w, wrong, w, 0.1, 0.9, 0.9, 1e-7, w, w, w)

@@ -15,7 +15,7 @@ from minicnn.errors import InputError, MiniCNNError, ShapeError
 from minicnn.layers import LAYERS, Host, Layer
 from minicnn.losses import get_loss
 from minicnn.network import Network
-from minicnn.parameter import parameters_of
+from minicnn.parameter import check_apart, parameters_of
 from minicnn.shapes import positive_int
 from minicnn.steps import LayerStep
 from minicnn.streams import normals, uniforms
@@ -46,7 +46,9 @@ def layer_problem(subject, shape, x, engine, seed, dtype):
             mine.value = theirs.value
     if not isinstance(layer, Layer):
         output_shape = _promised(name, output_shape)
-    with _moved_off(parameters_of(layer, name), dtype, lambda value: 0.3, seed):
+    parameters = parameters_of(layer, name)
+    check_apart((f"{name}: its {parameter.name}", parameter) for parameter in parameters)
+    with _moved_off(parameters, dtype, lambda value: 0.3, seed):
         try:
             host.tell(True, 0)
             if isinstance(layer, Layer):

@@ -301,6 +301,8 @@ def _each(values):
 
 def _check_pixels(pixels):
     """Return pixels as a contiguous (N, H, W, C) array of uint8 or float32, or raise."""
+    if np.ma.is_masked(pixels):
+        raise InputError("pixels: they are masked in places. Fill them first: pixels.filled(0).")
     pixels = np.asarray(pixels)
     if pixels.ndim == 3:
         pixels = pixels[..., np.newaxis]

@@ -2,6 +2,7 @@
 
 import math
 
+from minicnn.arrays import check_alike      # they are handed to optimizers of the user's own
 from minicnn.kernels.board import claim
 from minicnn.kernels.jit import device, kernel
 from minicnn.kernels.simd import add, divide, load, multiply, root, splat, store, subtract, width
@@ -14,6 +15,7 @@ _BLOCK = 16384          # elements in a unit
 
 def adam(w, m, v, dw, rate, beta_1, beta_2, epsilon, w_new, m_new, v_new):
     """Write the parameter and its two moments after one step of Adam."""
+    check_alike("adam", w, m, v, dw, w_new, m_new, v_new)
     as_dtype = w.dtype.type
     run(_adam, -(-w.size // _BLOCK), w.reshape(-1), m.reshape(-1), v.reshape(-1), dw.reshape(-1), as_dtype(rate),
         as_dtype(1 - beta_1), as_dtype(1 - beta_2), as_dtype(epsilon),
@@ -51,6 +53,7 @@ def _adam_vector(w, m, v, dw, i, rate, one_minus_1, one_minus_2, epsilon, w_new,
 
 def sgd(w, velocity, dw, learning_rate, momentum, nesterov, w_new, velocity_new):
     """Write the parameter and its velocity after one step of gradient descent with momentum."""
+    check_alike("sgd", w, velocity, dw, w_new, velocity_new)
     as_dtype = w.dtype.type
     run(_sgd, -(-w.size // _BLOCK), w.reshape(-1), velocity.reshape(-1), dw.reshape(-1), as_dtype(learning_rate),
         as_dtype(momentum), nesterov, w_new.reshape(-1), velocity_new.reshape(-1))

@@ -245,7 +245,7 @@ def stale_cache(network, layer):
     def forward(x):
         kept[:] = [*kept[-1:], x.copy()]
         y = right(x)
-        layer.remember(kept[0])             # one forward late
+        layer.remember(kept[0], layer.parameters[0].value)         # one forward late
         return y
     return {"forward": forward}
 

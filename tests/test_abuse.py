@@ -1,0 +1,32 @@
+"""No way from Python to a kernel with wrong arrays: abuses at random, each in a typed error or in right numbers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("abuse.py")
+
+
+def abuses(count, log, *options):
+    """Run the program in a process of its own: what it abuses may kill it."""
+    return subprocess.run([sys.executable, PROGRAM, str(count), log, *options], capture_output=True, text=True,
+                          env=os.environ | {"MINICNN_ENGINE": "fast"})
+
+
+@pytest.mark.parametrize("count", [2000, pytest.param(50_000, marks=pytest.mark.soak)])
+def test_no_crash_no_wrong_number(count, tmp_path):
+    done = abuses(count, tmp_path / "log")
+    assert done.returncode == 0, f"{(tmp_path / 'log').read_text()}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    counted = json.loads(done.stdout)
+    right, refused = counted.pop("right"), counted.pop("refused")
+    assert right + refused == count and min(right, refused) > count / 4
+    assert len(counted) == 13 and all(min(numbers) > 0 for numbers in counted.values()), counted
+
+
+@pytest.mark.parametrize("hole", ["value", "strides", "out"])
+def test_what_is_to_be_found_is_found(hole, tmp_path):
+    assert abuses(1000, tmp_path / "log", hole).returncode != 0
