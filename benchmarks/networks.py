@@ -104,6 +104,6 @@ def noise(network, n, seed=0):
 
 def phantoms(n, seed=0):
     """Return n synthetic radiographs as COV-19Net takes them, float32 (n, 64, 64, 3) in [0, 1], with their labels."""
-    from minicnn.data import phantom
+    from minicnn.data.synthetic import phantom
     made = phantom.generate(n=n, seed=seed)
     return np.repeat(made.images[..., np.newaxis], 3, axis=3) / np.float32(255), made.labels

@@ -9,7 +9,7 @@ stay in registers.
 import numba
 import numpy as np
 
-from minicnn.kernels.simd import fma, load, store, width
+from minicnn.kernels.runtime.simd import fma, load, store, width
 
 __all__ = ["peak_call"]
 

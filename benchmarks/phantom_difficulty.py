@@ -25,7 +25,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from minicnn import Adam, cov19net
-from minicnn.data import Augmentation, Manifest, phantom
+from minicnn.data import Augmentation, Manifest
+from minicnn.data.synthetic import phantom
 
 BOUNDS = {"logistic regression, 64x64 pixels": (0, 0.85), "logistic regression, 8x8 pixels": (0, 0.85),
           "COV-19Net": (0.95, 0.995), "COV-19Net, honest augmentation": (0.95, 0.995),

@@ -26,7 +26,8 @@ MANUAL = "the same batches, prepared beforehand"
 
 def run(options):
     import minicnn
-    from minicnn.data import Augmentation, Manifest, phantom
+    from minicnn.data import Augmentation, Manifest
+    from minicnn.data.synthetic import phantom
 
     rounds = options.rounds or (3 if options.quick else 15)
     made = phantom.generate(n=4 * BATCH)

@@ -110,7 +110,7 @@ def child(arguments):
 # ---- The part --------------------------------------------------------------------------------------------------------
 
 def run(options):
-    from minicnn.data import phantom
+    from minicnn.data.synthetic import phantom
 
     epochs, steps = options.epochs or (2 if options.quick else 20), 10 if options.quick else STEPS
     measured, absent = {name: [] for name in CONTESTANTS}, {}

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from benchmarks.processes import ROOT
 from benchmarks.report import put_between, table
-from minicnn.evaluation.text import cell
-from minicnn.report.answer import claimed, measured
-from minicnn.report.tables import percent
+from minicnn.reporting.console import cell
+from minicnn.reporting.tables import percent
+from minicnn.study.chapters.summary import claimed, measured
 
 KEPT = ROOT / "benchmarks" / "reproduction.json"
 

@@ -5,7 +5,7 @@
     python -m benchmarks.robust --data MANIFEST --external CSV --final the paper's recipe and the shipped one, once
 
 Each candidate is trained once for each source with positives, held out together with a part of the negatives' patients
-(minicnn/evaluation/sources.py), and for each seed, by the honest protocol: a validation part by patient out of what is
+(minicnn/evaluation/leave_one_source_out.py), and for each seed, by the honest protocol: a validation part by patient out of what is
 left, augmentation in training alone. What a training answers for the images held out is kept in the folder `--runs`,
 under the digest of what was trained, so nothing is trained twice. The figures go to robust.json, the page to ROBUST.md
 (benchmarks/robust_report.py). The external set plays no part until `--final`.
@@ -26,12 +26,11 @@ import numpy as np
 from benchmarks.processes import ROOT
 from benchmarks.robust_candidates import AVERAGE, CANDIDATES, described
 from minicnn.callbacks import Callback, WeightAverage
+from minicnn.core.files import private_folder, write_whole
 from minicnn.data.manifest import Manifest
-from minicnn.evaluation.describe import clusters_of
-from minicnn.evaluation.intervals import bootstrap
-from minicnn.evaluation.resampled import aucs
-from minicnn.evaluation.sources import leave_one_source_out, patient_groups
-from minicnn.files import private_folder, write_whole
+from minicnn.evaluation.intervals import aucs, bootstrap
+from minicnn.evaluation.leave_one_source_out import leave_one_source_out, patient_groups
+from minicnn.evaluation.summary import clusters_of
 
 SETTINGS = {"epochs": 20, "steps_per_epoch": 100, "batch_size": 32, "learning_rate": 1e-3}
 READINGS = {"best": "lowest validation loss", "last": "last epoch", "mean": "mean of the epochs"}

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 
 from minicnn.data.augmentation import Augmentation
-from minicnn.data.images import Preprocessing
-from minicnn.recipes import RECIPES, Recipe
+from minicnn.data.preprocessing import Preprocessing
+from minicnn.experiment.recipes import RECIPES, Recipe
 
 __all__ = ["AVERAGE", "Candidate", "CANDIDATES", "described"]
 

@@ -34,7 +34,7 @@ def run(options):
 def report(results):
     text = ["COV-19Net, batch 32, synthetic radiographs; forward, loss, backward, Adam, and the loss as a Python "
             "number. Keras fit is one epoch of 50 steps, divided by 50. Radiographs are grey in three equal channels, "
-            "and minicnn computes less for such (`kernels/grey.py`); its figure for images in colour stands beside.\n"]
+            "and minicnn computes less for such (`kernels/convolution/grey.py`); its figure for images in colour stands beside.\n"]
     for threads, result in results.items():
         text += [f"### {threads_in_words(threads).capitalize()}\n", verdict(result["rows"]), comparison(result["rows"])]
         text.append("In colour: " + verdict(result["colour"]))

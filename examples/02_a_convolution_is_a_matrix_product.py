@@ -8,7 +8,7 @@
 import numpy as np
 
 from minicnn import Conv2D, cov19net
-from minicnn.data import phantom
+from minicnn.data.synthetic import phantom
 from minicnn.reference import conv2d, im2col
 from minicnn.teaching.drawing import ORANGE, figure, heat, matrix, picture, save
 
@@ -62,7 +62,7 @@ assert ((cols @ w.ravel()).reshape(2, 2) == y).all()
 #
 #     (N OH OW, KH KW C) @ (KH KW C, F) = (N OH OW, F)
 #
-# `reference.py` calls the laying out `im2col` ("image to columns", though they are rows here).
+# `reference` calls the laying out `im2col` ("image to columns", though they are rows here).
 
 # %%
 rng = np.random.default_rng(0)

@@ -8,7 +8,7 @@
 import numpy as np
 
 from minicnn import MaxPool2D
-from minicnn.data import phantom
+from minicnn.data.synthetic import phantom
 from minicnn.reference import max_pool2d, max_pool2d_gradient
 from minicnn.teaching.drawing import BLUE, GREEN, ORANGE, QUIET, figure, legend, matrix, note, plot, save
 

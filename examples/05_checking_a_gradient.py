@@ -8,7 +8,7 @@
 import numpy as np
 
 from minicnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Sigmoid, gradcheck
-from minicnn.data import phantom
+from minicnn.data.synthetic import phantom
 from minicnn.reference import softmax, softmax_gradient
 from minicnn.teaching.drawing import BLUE, GREEN, ORANGE, QUIET, figure, legend, note, plot, save
 

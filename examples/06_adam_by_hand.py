@@ -8,7 +8,7 @@
 import numpy as np
 
 from minicnn import SGD, Adam, Parameter
-from minicnn.engines import get_engine
+from minicnn.core.backend import get_engine
 from minicnn.teaching.drawing import BLUE, GREEN, ORANGE, QUIET, figure, legend, plot, save
 
 # %% [markdown]

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from minicnn import kernels, reference
-from minicnn.data import phantom
+from minicnn.data.synthetic import phantom
 from minicnn.teaching.drawing import BLUE, GREEN, ORANGE, QUIET, SKY, figure, legend, plot, save
 
 # %% [markdown]
@@ -89,7 +89,7 @@ print("ns a product: " + ", ".join(f"{name} {speed:.3g}" for name, speed in spee
 # %% [markdown]
 # Why does the order matter? A float32 keeps 24 binary digits: once a sum has grown to 2^24, adding 1 does nothing. Late
 # terms lose their last digits beside a large sum. Adding in blocks of 16, then the blocks in blocks of 16, costs
-# nothing and keeps terms and sums alike in size. The kernels do that (`kernels/tiles.py`).
+# nothing and keeps terms and sums alike in size. The kernels do that (`kernels/runtime/microkernel.py`).
 
 # %%
 assert np.float32(2**24) + np.float32(1) == np.float32(2**24)

@@ -9,7 +9,7 @@
 import numpy as np
 
 from minicnn import Adam, cov19net
-from minicnn.data import phantom
+from minicnn.data.synthetic import phantom
 from minicnn.teaching.drawing import figure, heat, picture, save
 
 made = phantom.generate(n=240, seed=1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from minicnn import Adam, cov19net
 from minicnn.callbacks import EarlyStopping
-from minicnn.data import phantom
+from minicnn.data.synthetic import phantom
 from minicnn.teaching.drawing import BLUE, ORANGE, QUIET, figure, legend, note, plot, save
 
 # %% [markdown]

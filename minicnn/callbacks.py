@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from minicnn import checkpoint
+from minicnn.core.files import keep_as, write_whole
+from minicnn.core.shapes import positive_int
 from minicnn.errors import CheckpointError, InputError, nearest, printable
-from minicnn.files import keep_as, write_whole
-from minicnn.shapes import positive_int
 
 __all__ = ["Callback", "EarlyStopping", "LearningRateSchedule", "WeightAverage", "Checkpoint", "CSVHistory",
            "states_of", "restore"]

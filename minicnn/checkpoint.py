@@ -20,12 +20,12 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from minicnn import weights
-from minicnn.data.images import Preprocessing
+from minicnn.core.shapes import positive_int
 from minicnn.data.labels import check_classes
+from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import InputError, MiniCNNError, NonFiniteError, WeightsError, printable
 from minicnn.layers import LAYERS, Layer
 from minicnn.optimizers import OPTIMIZERS
-from minicnn.shapes import positive_int
 
 __all__ = ["Content", "Position", "save", "read", "refusing", "architecture_of"]
 

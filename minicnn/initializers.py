@@ -14,8 +14,8 @@ drawn that much wider. COV-19Net uses glorot_uniform for kernels and zeros for b
 
 import numpy as np
 
+from minicnn.core.random import Stream, normals, uniforms
 from minicnn.errors import InputError, nearest
-from minicnn.streams import Stream, normals, uniforms
 
 __all__ = ["INITIALIZERS", "initialize", "fans"]
 

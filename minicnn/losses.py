@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from minicnn.arrays import as_array, check_output
+from minicnn.core.validation import as_array, check_output
 from minicnn.errors import InputError, ShapeError, nearest
 
 __all__ = ["BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", "get_loss"]

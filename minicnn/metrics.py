@@ -16,7 +16,7 @@ the same weight (macro average). Undefined for one class is undefined on average
 
 import numpy as np
 
-from minicnn.arrays import as_array, check_finite
+from minicnn.core.validation import as_array, check_finite
 from minicnn.errors import InputError, ShapeError, printable
 
 __all__ = ["confusion", "binary_metrics", "categorical_metrics", "auc", "roc", "bce_from_probabilities",

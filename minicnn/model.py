@@ -6,19 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from minicnn import checkpoint, interrupts, weights
-from minicnn.arrays import as_array, check_batch, check_finite
-from minicnn.data.images import Preprocessing
+from minicnn import checkpoint, weights
+from minicnn.core import signals
+from minicnn.core.backend import ENGINES, default_engine
+from minicnn.core.files import keep_as
+from minicnn.core.random import check_seed
+from minicnn.core.shapes import parameter_count, positive_int
+from minicnn.core.validation import as_array, check_batch, check_finite
 from minicnn.data.labels import check_classes
-from minicnn.data.source import ArraySource, open_source
-from minicnn.engines import ENGINES, default_engine
+from minicnn.data.loader import ArraySource, open_source
+from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, printable
-from minicnn.files import keep_as
-from minicnn.layers import refuse_freezing
+from minicnn.layers.base import refuse_freezing
 from minicnn.losses import get_loss
 from minicnn.network import Network
-from minicnn.shapes import parameter_count, positive_int
-from minicnn.streams import check_seed
 from minicnn.training import Callback, Checkpoint, CSVHistory, Trainer, encode_targets
 
 __all__ = ["Sequential"]
@@ -29,7 +30,7 @@ class Sequential:
 
     Parameters
     ----------
-    layers : list of layers (layers.py, or your own)
+    layers : list of layers (layers/, or your own)
     input_shape : tuple of int, without N: (H, W, C) for images
     seed : int from 0 to 2**64 - 1; decides initial weights, shuffling, augmentation and dropout
     dtype : "float32" or "float64"
@@ -39,7 +40,7 @@ class Sequential:
     Attributes
     ----------
     history : list of dict, one an epoch
-    split_digest : str, the SHA-256 of which image was in which part, or None (evaluation/leaks.py)
+    split_digest : str, the SHA-256 of which image was in which part, or None (evaluation/test_access.py)
     position : Position (checkpoint.py) in the middle of an epoch whose training was interrupted, else None
 
     Raises
@@ -122,7 +123,7 @@ class Sequential:
 
         Parameters
         ----------
-        x : array (N, ...), or a Manifest (with augmentation, if it has one), or a source of data/source.py
+        x : array (N, ...), or a Manifest (with augmentation, if it has one), or a source of data/loader.py
         t : array of targets, where x is an array: (N,) or the shape of the outputs
         validation : (x, t) or a Manifest, measured after each epoch
         epochs, batch_size : int >= 1
@@ -144,7 +145,7 @@ class Sequential:
         ------
         NonFiniteError
             in the step where the loss or a gradient becomes NaN or infinite; the weights are those before that step
-        Interrupted (a KeyboardInterrupt, interrupts.py)
+        Interrupted (a KeyboardInterrupt, signals.py)
             after a signal; `fit` with the same arguments goes on, as does, in another process, the model that was saved
         WeightsError
             with `resume`, if neither last nor previous.safetensors is whole
@@ -162,7 +163,7 @@ class Sequential:
                 raise InputError(f"fit: callbacks: expected objects of a class made from minicnn.Callback, got {callback!r}.")
         if resume and run is None:
             raise InputError("fit: resume=True needs the folder to go on with: run='...'.")
-        with interrupts.handled(), self._lock:
+        with signals.handled(), self._lock:
             source, targets = self._labelled(x, t, "fit", workers, progress)
             measured = None
             if validation is not None:

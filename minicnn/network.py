@@ -8,16 +8,30 @@ import re
 
 import numpy as np
 
-from minicnn.arrays import all_finite, as_array, check_batch
+from minicnn.core.backend import fused_patterns
+from minicnn.core.parameter import Parameters, check_apart, parameters_of
+from minicnn.core.shapes import parameter_count, positive_int
+from minicnn.core.validation import all_finite, as_array, check_batch
 from minicnn.errors import InputError, NonFiniteError, ShapeError
-from minicnn.layers import LAYERS, Host, Layer, here, refuse_freezing
-from minicnn.parameter import Parameters, check_apart, parameters_of
-from minicnn.shapes import parameter_count, positive_int
-from minicnn.steps import LayerStep, find_steps
+from minicnn.layers.base import LAYERS, Host, Layer, here, refuse_freezing
 
-__all__ = ["Network"]
+__all__ = ["Network", "LayerStep"]
 
 _NAME = r"[A-Za-z0-9_.-]{1,64}"
+
+
+class LayerStep:
+    """One layer, as it is."""
+
+    takes_pixels = False
+
+    def __init__(self, layer):
+        self.layers = [layer]
+        self.forward, self.backward = layer.forward, layer.backward
+
+    def choices(self):
+        """Return the masks and switches that the last forward took; a layer of the user's own need not tell."""
+        return getattr(self.layers[0], "choices", tuple)()
 
 
 class Network:
@@ -25,7 +39,7 @@ class Network:
 
     Parameters
     ----------
-    layers : list of layers, ours or your own (see layers.py for the protocol)
+    layers : list of layers, ours or your own (see layers/base.py for the protocol)
     input_shape : tuple of int without N
     seed : int; together with the place of a parameter it decides its initial value
     dtype : numpy dtype, float32 or float64
@@ -73,7 +87,7 @@ class Network:
 
         # Rows of (step, whether it is ours, shape of its input, shape of its output, number of its last layer).
         self._steps, i = [], 0
-        for step in find_steps(self.layers, engine):
+        for step in _find_steps(self.layers, fused_patterns(engine)):
             i += len(step.layers)
             self._steps.append(self._row(step, i))
         self.takes_pixels = self._steps[0][0].takes_pixels
@@ -167,7 +181,7 @@ class Network:
                 refuse_freezing(f"layer {layer.name!r}", getattr(layer, "trainable", True))
 
     def steps(self, depth=None):
-        """Return what runs the first `depth` layers, in order: steps of one layer or several (steps.py)."""
+        """Return what runs the first `depth` layers, in order: steps of one layer or several (fusion.py)."""
         return [step for step, *_ in self._steps_to(depth)]
 
     def _steps_to(self, depth):
@@ -222,6 +236,16 @@ class Network:
                    "parameters": parameter_count(p.value.shape for p in getattr(layer, "parameters", ())),
                    "flops": layer.flops() if hasattr(layer, "flops") else None,
                    "bytes": parameter_count([shape]) * self.dtype.itemsize}
+
+
+def _find_steps(layers, patterns):
+    """Return the steps of the layers, in order: the longest of the patterns that matches where it stands, else one layer."""
+    steps, i = [], 0
+    while i < len(layers):
+        length, step = next(((n, step) for n, step in patterns if step.match(layers[i:i + n])), (1, None))
+        steps.append(LayerStep(layers[i]) if step is None else step(layers[i:i + length]))
+        i += length
+    return steps
 
 
 def _checked_layers(layers):

@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
-from minicnn.arrays import as_array
+from minicnn.core.parameter import Parameter, Parameters, check_apart
+from minicnn.core.validation import as_array
 from minicnn.errors import InputError
-from minicnn.parameter import Parameter, Parameters, check_apart
 
 __all__ = ["Adam", "AdamW", "SGD", "OPTIMIZERS"]
 

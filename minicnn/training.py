@@ -11,16 +11,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from minicnn import interrupts
-from minicnn.arrays import as_array
 from minicnn.callbacks import (Callback, Checkpoint, CSVHistory, EarlyStopping, LearningRateSchedule, WeightAverage,
                                restore, states_of)
 from minicnn.checkpoint import Position
-from minicnn.data.source import load, schedule
-from minicnn.engines import get_engine
+from minicnn.core import signals
+from minicnn.core.backend import get_engine
+from minicnn.core.progress import Progress
+from minicnn.core.validation import as_array
+from minicnn.data.loader import load, schedule
 from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
 from minicnn.metrics import categorical_metrics, binary_metrics
-from minicnn.progress import Progress
 
 __all__ = ["Trainer", "History", "Callback", "EarlyStopping", "LearningRateSchedule", "WeightAverage",
            "Checkpoint", "CSVHistory", "encode_targets"]
@@ -82,7 +82,7 @@ class Trainer:
             z = self.network.forward(source.batch(samples), self.depth)
             logits[samples] = z
             outputs[samples] = self.outputs(z)
-            interrupts.check()
+            signals.check()
         return outputs, logits
 
     def mean_loss(self, logits, targets):
@@ -122,7 +122,7 @@ class Trainer:
         if kept is not None:
             stop, states = kept
             restore(others, states)
-        with interrupts.postponed():
+        with signals.postponed():
             while len(model.history) < epochs and not stop:
                 epoch = len(model.history) + 1
                 if model.position is None:
@@ -141,8 +141,8 @@ class Trainer:
                         for callback in savers:
                             callback.on_epoch_end(model, epoch, row)
                         bar.say(f"{name}  {_in_words(row)}")
-                    interrupts.check()
-                except interrupts.Interrupted as signal:
+                    signals.check()
+                except signals.Interrupted as signal:
                     place = f"after epoch {epoch} of {epochs}"
                     if len(model.history) < epoch:
                         place = f"in epoch {epoch}, batch {position.batch} of {position.steps}"
@@ -151,7 +151,7 @@ class Trainer:
                         for callback in callbacks:
                             callback.on_interrupt(model)
                     saved = ": saved" if savers else ""
-                    raise interrupts.Interrupted(signal.number, f"interrupted {place}{saved}.") from None
+                    raise signals.Interrupted(signal.number, f"interrupted {place}{saved}.") from None
             for callback in callbacks:
                 callback.on_train_end(model)
         return history
@@ -170,7 +170,7 @@ class Trainer:
                                          "this update; a smaller learning rate may help.") from None
                 position.add(len(x), loss, 0.0 if self.loss.head is None else share_right(outputs, t, self.loss))
                 bar.advance(loss=position.loss / position.seen)
-                interrupts.check()
+                signals.check()
         row = {"epoch": epoch, "loss": position.loss / position.seen}
         if self.loss.head is not None:
             row["accuracy"] = position.right / position.seen
@@ -263,7 +263,7 @@ class History:
 
     def plot(self, path):
         """Draw loss and accuracy by epoch (Figs 7 and 8 of the paper) into the image file `path`."""
-        from minicnn.figures import curves
+        from minicnn.plotting.run import curves
         return curves(self.rows, path)
 
     def __repr__(self):

@@ -14,9 +14,9 @@ import math
 
 import numpy as np
 
-from minicnn.arrays import all_finite
+from minicnn.core.files import open_regular, write_whole
+from minicnn.core.validation import all_finite
 from minicnn.errors import InputError, NonFiniteError, WeightsError, printable
-from minicnn.files import open_regular, write_whole
 
 __all__ = ["save", "load"]
 

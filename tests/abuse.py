@@ -21,13 +21,14 @@ from fence import fenced
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from minicnn import (SGD, Adam, AdamW, AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, MiniCNNError, Parameter,
-                     ReLU, Sequential, Sigmoid, Softmax, Tanh, buffers, gradcheck, layers, parameter, weights)
+from minicnn import (SGD, Adam, AdamW, AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, MiniCNNError,
+                     Parameter, ReLU, Sequential, Sigmoid, Softmax, Tanh, gradcheck, layers, weights)
+from minicnn.core import memory, parameter
+from minicnn.core.backend import get_engine
 from minicnn.data import Augmentation
-from minicnn.engines import get_engine
 from minicnn.losses import get_loss
 
-for _module in (buffers, layers, parameter):
+for _module in (memory, layers, parameter):
     _module.aligned = fenced
 
 ENGINES, DTYPES = st.sampled_from(["fast", "fast", "fast", "reference"]), st.sampled_from(["float32", "float64"])
@@ -595,7 +596,7 @@ def augmented(draw):
 
 def looked_into(draw):
     """trace and explain, of images in any form"""
-    from minicnn.evaluation.explain import explain
+    from minicnn.evaluation.explanation.gradcam import explain
 
     dtype, engine = draw(DTYPES), draw(ENGINES)
     model, (name, good, form) = model_of("paper", dtype, engine), draw(forms())

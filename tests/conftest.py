@@ -38,7 +38,7 @@ def shared():
 @pytest.fixture
 def same_threads():
     """The number of threads is afterwards what it was before."""
-    from minicnn.kernels import threads
+    from minicnn.kernels.runtime import threads
     before = threads.thread_count()
     yield
     threads.set_thread_count(before)
@@ -46,15 +46,15 @@ def same_threads():
 
 @pytest.fixture
 def caught(monkeypatch):
-    """The matplotlib figures that figures.py and its sisters save, to look inside."""
-    from minicnn import figures
-    seen, save = [], figures._save
+    """The matplotlib figures that minicnn.plotting saves, to look inside."""
+    from minicnn.plotting import style
+    seen, save = [], style.save
 
     def keep(figure, path):
         seen.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(figures, "_save", keep)
+    monkeypatch.setattr(style, "save", keep)
     return seen
 
 

@@ -25,7 +25,8 @@ from unittest import mock
 
 import numpy as np
 
-from minicnn import files, weights
+from minicnn import weights
+from minicnn.core import files
 from minicnn.errors import CheckpointError, WeightsError
 
 __all__ = ["Disk", "fail_every_operation", "power_loss_states", "kill_while_saving", "mount_small_disk", "mutated",

@@ -26,7 +26,7 @@ from fence import survives
 from PIL import Image
 
 from minicnn.data import Manifest
-from minicnn.data.images import decode
+from minicnn.data.preprocessing import decode
 from minicnn.errors import ImageError, ManifestError
 
 __all__ = ["IMAGES", "PAYLOADS", "FORGERIES", "in_child", "is_plain", "saved", "chunk", "damaged", "sized", "bombs",

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageFilter
 
-from minicnn.data import phantom
 from minicnn.data.split import groups, split_groups
+from minicnn.data.synthetic import phantom
 
 PARTS = ("training", "validation", "test")
 

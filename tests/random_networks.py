@@ -4,7 +4,7 @@ import numpy as np
 
 from minicnn import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential, ShapeError, Sigmoid,
                      Softmax, Tanh)
-from minicnn.engines import ENGINES
+from minicnn.core.backend import ENGINES
 
 __all__ = ["random_case", "flat_images"]
 

@@ -8,10 +8,10 @@ import copy
 import numpy as np
 from PIL import Image, ImageDraw
 
-from minicnn.evaluation import paper_table
-from minicnn.evaluation.describe import HEADS, describe
-from minicnn.evaluation.stress import CONDITIONS
-from minicnn.runs import environment
+from minicnn.evaluation.shortcut_test import CONDITIONS
+from minicnn.evaluation.summary import HEADS, describe
+from minicnn.experiment.run_folder import environment
+from minicnn.study import paper
 
 __all__ = ["example", "pictures", "renamed", "FIGURES"]
 
@@ -68,7 +68,7 @@ def example(external=True, synthetic=False, good=False, sources=True, one_class=
             "counts": {"covid": 38} if one_class else {"normal": 18, "covid": 20}, "sources": {},
             "remark": "15 of 20 positives are AP views and 14 of 18 negatives PA."},
         "audit": audit(flagged=not good, sources=sources),
-        "layers": paper_table.table_i(),
+        "layers": paper.table_i(),
         "protocols": {"paper": {"what": "Versions are made of each picture, and then divided by picture.",
                                 "parts": {"training": part(400, 3.2), "validation": part(300, 1.7, 5)} | beyond},
                       "honest": {"what": "Patients are divided, and then versions are made of those trained on.",
@@ -83,7 +83,7 @@ def example(external=True, synthetic=False, good=False, sources=True, one_class=
         "worst": [{"path": f"images/{i:03}.jpg", "label": "normal", "prediction": "covid",
                    "probability": 0.99 - i / 100, "part": "test", "seed": 0, "source": "nih",
                    "border_share": 0.4 + i / 10} for i in range(4)],
-        "paper": paper_table.facts(), "checklists": checklists(),
+        "paper": paper.facts(), "checklists": checklists(),
         "figures": {key: f"figures/{key}.png" for key in FIGURES},
         "remarks": ["The other hospital has few images."]}
 

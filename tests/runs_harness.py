@@ -24,7 +24,7 @@ EPOCH = ["--steps-per-epoch", "4", "--batch-size", "4"]
 
 def ended(arguments):
     """Return the exit code of a command that runs in this process, also where argparse ends it."""
-    from minicnn.cli import main
+    from minicnn.cli.main import main
     try:
         return main(arguments)
     except SystemExit as stop:
@@ -55,10 +55,10 @@ def start(arguments, log, quick=False, room=None):
     os.dup2(output, 1), os.dup2(output, 2)
     code = 1
     try:
-        from minicnn import experiment
-        from minicnn.cli import main
+        from minicnn.cli.main import main
+        from minicnn.experiment import training_run
         if quick:
-            experiment.draw = lambda *arguments: []
+            training_run.draw = lambda *arguments: []
         if room is not None:
             most = int((resident("VmSize") + room) * 2**20)
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -101,7 +101,7 @@ def acknowledged(log):
 
 def prepare(folder, epochs, epoch=EPOCH):
     """Make a small collection and an undisturbed run over it; return the arguments of `train`, and what it left."""
-    from minicnn.cli import main
+    from minicnn.cli.main import main
     folder = Path(folder)
     assert main(["data", "phantom", str(folder / "data"), "--n", "24", "--seed", "3", "--size", "64", "--quiet"]) == 0
     arguments = ["train", "--data", str(folder / "data" / "manifest.csv"), "--classes", "normal,covid", *epoch,
@@ -242,7 +242,7 @@ def resident(key="VmRSS"):
 def grown(epochs=50, predictions=1000):
     """Train COV-19Net for some epochs, then ask it some times; return by how many MiB the process grew in each."""
     from minicnn import Adam, Callback, cov19net
-    from minicnn.data import phantom
+    from minicnn.data.synthetic import phantom
     made = phantom.generate(n=64, seed=1)
     images = made.images[..., None].repeat(3, axis=3)
     sizes = {}
@@ -267,7 +267,8 @@ def threads(count, workers):
     Libraries have threads of their own (numba loads SciPy's OpenBLAS): training on one thread comes first.
     """
     from minicnn import Adam, Callback, cov19net, set_thread_count
-    from minicnn.data import Augmentation, Manifest, phantom
+    from minicnn.data import Augmentation, Manifest
+    from minicnn.data.synthetic import phantom
     made = phantom.generate(n=64, seed=1)
     source = Manifest.from_arrays(made.images, made.labels, made.classes).augment(Augmentation.honest())
     live = []
@@ -294,7 +295,7 @@ def threads(count, workers):
 
 def peak(arguments):
     """Run the command line; return the most MiB that the process held."""
-    from minicnn.cli import main
+    from minicnn.cli.main import main
     assert main(arguments) == 0
     return round(resident("VmHWM"), 1)
 

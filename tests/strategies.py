@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minicnn import reference
-from minicnn.shapes import window
+from minicnn.core.shapes import window
 
 __all__ = ["Case", "cases", "small_cases", "winograd_cases", "normals", "separated", "OPERATIONS", "LINEAR",
            "abs_inputs", "DTYPES"]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.data import phantom
+from minicnn.data.synthetic import phantom
 from minicnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sigmoid
 from minicnn.model import Sequential
 from minicnn.optimizers import Adam

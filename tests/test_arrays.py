@@ -5,10 +5,10 @@ from contextlib import nullcontext as nothing
 import numpy as np
 import pytest
 
-from minicnn.arrays import as_array, check_finite
-from minicnn.buffers import Buffers
+from minicnn.core.memory import Buffers
+from minicnn.core.parameter import Parameter, Parameters, check_apart
+from minicnn.core.validation import as_array, check_finite
 from minicnn.errors import DTypeError, InputError, ShapeError
-from minicnn.parameter import Parameter, Parameters, check_apart
 
 
 def test_a_plain_array_is_taken_as_it_is():

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicnn import Dense, Flatten, Sequential, Sigmoid, Softmax, asking, cov19net
-from minicnn.cli import main
-from minicnn.data import cache
+from minicnn import Dense, Flatten, Sequential, Sigmoid, Softmax, cov19net
+from minicnn.cli.main import main
+from minicnn.data import pixel_cache
 from minicnn.data.manifest import safe_cell
-from minicnn.evaluation.decision import Decision
-from minicnn.runs import RunFolder
+from minicnn.evaluation.operating_point import Decision
+from minicnn.experiment import prediction_run
+from minicnn.experiment.run_folder import RunFolder
 
 QUICK = ["--epochs", "2", "--steps-per-epoch", "3", "--batch-size", "8", "--quiet"]
 
@@ -42,7 +43,7 @@ def decided(run, tmp_path, **fixed):
 
 def test_each_answer_is_what_was_fixed_on_validation(run, tmp_path, capsys):
     folder, files = run
-    p = np.array([row["probability"] for row in asking.predict(folder, files).rows])
+    p = np.array([row["probability"] for row in prediction_run.predict(folder, files).rows])
     low, high = float(np.quantile(p, 0.3)), float(np.quantile(p, 0.7))
     folder = decided(folder, tmp_path, threshold=0.5, abstain=(low, high), temperature=2.0)
     assert main(["predict", str(folder), *files, "--csv", str(tmp_path / "out.csv")]) == 0
@@ -64,21 +65,21 @@ def test_each_answer_is_what_was_fixed_on_validation(run, tmp_path, capsys):
 def test_what_was_not_fixed_is_said(run, tmp_path):
     folder, files = run
     one = decided(folder, tmp_path, undefined={"abstain": "it was full moon", "temperature": "of the tide"})
-    said = asking.predict(one, files[:2])
+    said = prediction_run.predict(one, files[:2])
     assert {row["decision"] for row in said.rows} == {row["calibrated"] for row in said.rows} == {None}
     assert "It never abstains: it was full moon." in said.table()
     assert "No calibrated probabilities: of the tide." in said.table()
     Decision(threshold=0.0).write(RunFolder(one))
-    assert {row["decision"] for row in asking.predict(one, files[:2]).rows} == {"covid"}
+    assert {row["decision"] for row in prediction_run.predict(one, files[:2]).rows} == {"covid"}
     Decision(threshold=1.0, abstain=(1.0, 1.0)).write(RunFolder(one))
-    said = asking.predict(one, files[:2])
+    said = prediction_run.predict(one, files[:2])
     assert {row["decision"] for row in said.rows} == {"normal"}
     assert "It never abstains: on the validation part p > 1 divides the labels well enough." in said.table()
     os.remove(one / "decision.json")
-    said = asking.predict(one, files[:2], tmp_path / "old.csv")
+    said = prediction_run.predict(one, files[:2], tmp_path / "old.csv")
     assert "this run has no decision.json: it is not finished, or an earlier version of minicnn made it" in said.table()
     assert said.to_dict()["abstain"] is None and rows_of(tmp_path / "old.csv")[0]["decision"] == ""
-    said = asking.predict(folder / "best.safetensors", files[:2])
+    said = prediction_run.predict(folder / "best.safetensors", files[:2])
     assert "a weights file alone has none; give the folder of its run" in said.table()
     assert "Whether the pictures are like those trained on was not checked" in said.table()
 
@@ -87,10 +88,10 @@ def test_the_files_are_decoded_once_and_keep_their_order(run, tmp_path, monkeypa
     folder, files = run
     odd = tmp_path / "=1+1.png"
     Image.open(files[0]).resize((200, 64)).save(odd)
-    paths, decoded, original = [files[3], str(odd), files[1], files[3]], [], cache.open_planes
+    paths, decoded, original = [files[3], str(odd), files[1], files[3]], [], pixel_cache.open_planes
     monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "open_planes", lambda *arguments: decoded.append(arguments[1]) or original(*arguments))
-    said = asking.predict(folder, paths, tmp_path / "out.csv")
+    monkeypatch.setattr(pixel_cache, "open_planes", lambda *arguments: decoded.append(arguments[1]) or original(*arguments))
+    said = prediction_run.predict(folder, paths, tmp_path / "out.csv")
     assert sorted(decoded) == sorted(paths)
     assert [row["path"] for row in said.rows] == paths and said.rows[0] == said.rows[3]
     assert "its width is 3.12 of its height" in said.rows[1]["warning"] and f"WARNING: {odd}: " in said.table()
@@ -101,7 +102,7 @@ def test_three_classes_have_a_temperature_and_no_interval(run, tmp_path):
     folder, files = run
     model = Sequential([Flatten(), Dense(3), Softmax()], (64, 64, 3), classes=("a", "b", "c"))
     outputs = model.predict(files[:4])
-    rows = asking.answers(outputs, model.classes, Decision(temperature=3.0, undefined={"abstain": "three classes"}))
+    rows = prediction_run.answers(outputs, model.classes, Decision(temperature=3.0, undefined={"abstain": "three classes"}))
     z = np.exp(np.log(outputs) / 3)
     np.testing.assert_allclose([row["calibrated"] for row in rows], (z / z.sum(axis=1, keepdims=True)).max(axis=1),
                                atol=1e-6)
@@ -112,7 +113,7 @@ def test_three_classes_have_a_temperature_and_no_interval(run, tmp_path):
 def test_networks_without_a_preprocessing_or_images(run, tmp_path, capsys):
     _, files = run
     cov19net(seed=1).save(tmp_path / "nameless.safetensors")
-    assert [row["prediction"] in "01" for row in asking.predict(tmp_path / "nameless.safetensors", files[:2]).rows]
+    assert [row["prediction"] in "01" for row in prediction_run.predict(tmp_path / "nameless.safetensors", files[:2]).rows]
     Sequential([Dense(1), Sigmoid()], (5,)).save(tmp_path / "numbers.safetensors")
     assert main(["predict", str(tmp_path / "numbers.safetensors"), files[0]]) == 3
     assert "this network does not take images of 1 or 3 channels" in capsys.readouterr().err

@@ -11,17 +11,19 @@ import pytest
 from PIL import Image, ImageChops
 from sklearn.linear_model import LogisticRegression
 
-from minicnn.data import alignment, phantom
-from minicnn.data.duplicates import clusters, find_pairs, likeness, mirror_bits, perceptual_hashes
-from minicnn.data.images import Preprocessing, resize
+from minicnn.cli import audit as audit_command
+from minicnn.core.random import Stream, normals, uniforms, words
+from minicnn.data import registration
 from minicnn.data.manifest import Manifest
+from minicnn.data.near_duplicates import clusters, find_pairs, likeness, mirror_bits, perceptual_hashes
+from minicnn.data.preprocessing import Preprocessing, resize
 from minicnn.data.split import groups
+from minicnn.data.synthetic import phantom
 from minicnn.errors import ManifestError
-from minicnn.evaluation import audit_command, shortcuts
-from minicnn.evaluation.audit import audit
-from minicnn.evaluation.audit_text import text
-from minicnn.evaluation.survey import Survey
-from minicnn.streams import Stream, normals, uniforms, words
+from minicnn.evaluation.auditing import confounders
+from minicnn.evaluation.auditing.auditor import audit
+from minicnn.evaluation.auditing.file_scan import Survey
+from minicnn.reporting.audit_text import text
 
 
 @pytest.fixture(scope="module")
@@ -205,20 +207,20 @@ def test_logistic_regression_is_scikit_learns(penalty):
     x = normals(3, Stream.CHECK, 0, 0, 120 * 7).reshape(120, 7) * np.arange(1, 8)
     positive = uniforms(3, Stream.CHECK, 0, 1, 120) < 1 / (1 + np.exp(-x[:, 0] - 0.3 * x[:, 6]))
     theirs = LogisticRegression(C=1 / penalty, tol=1e-12, max_iter=10_000).fit(x, positive)
-    ours = shortcuts.logistic_regression(x, positive, penalty)
+    ours = confounders.logistic_regression(x, positive, penalty)
     np.testing.assert_allclose(ours, np.r_[theirs.intercept_, theirs.coef_[0]], rtol=1e-4, atol=1e-6)
 
 
 def test_more_features_than_images_have_the_same_optimum():
     x, positive = normals(4, Stream.CHECK, 0, 0, 30 * 50).reshape(30, 50), np.arange(30) % 3 == 0
     theirs = LogisticRegression(C=1 / 50, tol=1e-12, max_iter=10_000).fit(x, positive)
-    ours = shortcuts.logistic_regression(x, positive, 50.0)
+    ours = confounders.logistic_regression(x, positive, 50.0)
     np.testing.assert_allclose(ours, np.r_[theirs.intercept_, theirs.coef_[0]], rtol=1e-4, atol=1e-6)
 
 
 def test_logistic_regression_survives_what_separates():
     x = np.r_[np.full((20, 1), -1e4), np.full((20, 1), 1e4)]
-    weights = shortcuts.logistic_regression(x, np.arange(40) >= 20, penalty=1.0)
+    weights = confounders.logistic_regression(x, np.arange(40) >= 20, penalty=1.0)
     assert np.isfinite(weights).all() and weights[1] > 0
 
 
@@ -227,24 +229,24 @@ def test_no_image_is_judged_by_a_regression_that_saw_its_patient():
     group, n = np.repeat(np.arange(60), 3), 180
     positive = (uniforms(8, Stream.CHECK, 0, 0, 60) < 0.5)[group]
     features = np.eye(60)[group]
-    suspect, = shortcuts.examine("header", features, positive.astype(int), group, ("a", "b"))
+    suspect, = confounders.examine("header", features, positive.astype(int), group, ("a", "b"))
     assert suspect.low < 0.5 < suspect.high and not suspect.is_flagged
-    alone, = shortcuts.examine("header", features, positive.astype(int), np.arange(n), ("a", "b"))
+    alone, = confounders.examine("header", features, positive.astype(int), np.arange(n), ("a", "b"))
     assert alone.auc > 0.99
 
 
 @pytest.mark.parametrize("low, judged, flagged", [(0.60, True, False), (0.61, True, True), (0.61, False, False),
                                                   (None, True, False)])
 def test_what_is_flagged(low, judged, flagged):
-    assert shortcuts.Suspect("border", "covid", 0.8, low, 0.9, "", judged).is_flagged is flagged
+    assert confounders.Suspect("border", "covid", 0.8, low, 0.9, "", judged).is_flagged is flagged
 
 
 def test_the_length_of_a_file_is_no_part_of_its_header(clean):
     manifest = Manifest.read(clean)
     survey = Survey(manifest)
-    assert shortcuts.header_features(survey.headers) is None
+    assert confounders.header_features(survey.headers) is None
     changed = survey.headers[:-1] + [survey.headers[-1]._replace(width=97)]
-    assert shortcuts.header_features(changed).shape[0] == len(manifest)
+    assert confounders.header_features(changed).shape[0] == len(manifest)
     survey.close()
 
 
@@ -262,7 +264,7 @@ def test_different_radiographs_are_never_duplicates():
 
 @pytest.mark.parametrize("size", [64, 200])
 def test_copies_that_were_cut_turned_or_moved_are_found(size):
-    """Not all of them, of every kind: duplicates.py says how many of which."""
+    """Not all of them, of every kind: near_duplicates.py says how many of which."""
     made = phantom.generate(n=120, seed=11, size=size)
     pictures = [Image.fromarray(picture) for picture in made.images]
     changes = {"cut": planted.cropped(0.05, 0.05, 0.05, 0.05), "cut unevenly": planted.cropped(0.03, 0, 0, 0.03),
@@ -285,19 +287,19 @@ def test_a_picture_is_laid_over_another_where_it_belongs():
     maps = np.tile(np.eye(3, dtype=np.float32), (6, 1, 1))
     maps[:, 0, 0] = maps[:, 1, 1] = np.cos(angle) * 0.96
     maps[:, 0, 1], maps[:, 1, 0], maps[:, 0, 2] = -np.sin(angle), np.sin(angle), [1, 0, -1.5, 2, 0, 1]
-    moved, _ = alignment.warp(pictures.astype(np.float32), maps)
-    worth, laid, known = alignment.lay_over(moved, pictures, np.zeros(6, bool), margin=4)
+    moved, _ = registration.warp(pictures.astype(np.float32), maps)
+    worth, laid, known = registration.lay_over(moved, pictures, np.zeros(6, bool), margin=4)
     assert worth.all()
     assert np.abs(laid - moved)[known].mean() < 1.5 and np.abs(pictures - moved)[known].mean() > 5
-    _, known = alignment.warp(pictures.astype(np.float32), maps @ np.diag([2, 2, 1]).astype(np.float32))
+    _, known = registration.warp(pictures.astype(np.float32), maps @ np.diag([2, 2, 1]).astype(np.float32))
     assert known[:, 20:44, 20:44].all() and not known[:, 0].any()
 
 
 def test_even_pictures_are_like_nothing():
     even = np.full((2, 64, 64), 99, np.uint8)
-    assert not alignment.features(even).any() and likeness(even, even).tolist() == [0, 0]
-    assert not alignment.lay_over(even, even, np.zeros(2, bool))[0].any()
-    assert list(alignment.candidates(alignment.features(even[:1]), lambda rows: even[rows], False)) == []
+    assert not registration.features(even).any() and likeness(even, even).tolist() == [0, 0]
+    assert not registration.lay_over(even, even, np.zeros(2, bool))[0].any()
+    assert list(registration.candidates(registration.features(even[:1]), lambda rows: even[rows], False)) == []
 
 
 def test_the_hash_of_the_mirror_image_is_known():

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from minicnn import reference
+from minicnn.core.random import Stream, uniforms, uniforms_batch, words
 from minicnn.data.augmentation import TECHNIQUES, Augmentation, affine_matrices
 from minicnn.errors import DTypeError, InputError, ShapeError
-from minicnn.kernels.warp import affine_warp
-from minicnn.streams import Stream, uniforms, uniforms_batch, words
+from minicnn.kernels.augmentation import affine_warp
 
 PIXELS = np.arange(5 * 6 * 7, dtype=np.uint8).reshape(5, 6, 7)
 STRONG = Augmentation(gamma=0.5, blur=1, noise=0.1)

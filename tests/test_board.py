@@ -18,9 +18,9 @@ from strategies import normals
 
 from minicnn import Sequential, kernels
 from minicnn.errors import InputError
-from minicnn.kernels import threads
-from minicnn.kernels.board import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, board_size, claim, leave, watch
-from minicnn.kernels.jit import kernel
+from minicnn.kernels.runtime import threads
+from minicnn.kernels.runtime.jit import kernel
+from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, board_size, claim, leave, watch
 from minicnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sigmoid
 
 pytestmark = pytest.mark.usefixtures("same_threads")

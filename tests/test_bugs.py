@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from laws import assert_same_bits
 
-from minicnn import Adam, Conv2D, Dense, Flatten, ReLU, Sequential, Sigmoid, Tanh, cov19net, gradcheck
-from minicnn import reference
+from minicnn import Adam, Conv2D, Dense, Flatten, ReLU, Sequential, Sigmoid, Tanh, cov19net, gradcheck, reference
+from minicnn.cli import gradcheck as gradcheck_command
 from minicnn.errors import InputError
-from minicnn.teaching import gradcheck_command, mistakes
+from minicnn.teaching import mistakes
 from minicnn.teaching.bugs import BUGS, demonstrate, inject
 
 each_bug = pytest.mark.parametrize("bug", BUGS.values(), ids=lambda bug: bug.name)

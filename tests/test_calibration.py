@@ -11,11 +11,11 @@ from hypothesis import given, strategies as st
 from scipy.optimize import brentq, minimize_scalar
 
 from minicnn.errors import InputError
-from minicnn.evaluation import calibration, decision
+from minicnn.evaluation import calibration, operating_point
 from minicnn.evaluation.calibration import brier, fit_temperature, line, lines, logits, reliability, temper
-from minicnn.evaluation.decision import Decision, fix
+from minicnn.evaluation.operating_point import Decision, fix
+from minicnn.experiment.run_folder import RunFolder
 from minicnn.metrics import auc, bce_from_probabilities, binary_metrics, cce_from_probabilities
-from minicnn.runs import RunFolder
 
 SCORES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]) | st.floats(0, 1, width=32)
 BINARY = st.lists(st.tuples(st.integers(0, 1), SCORES), min_size=2, max_size=40).map(
@@ -191,6 +191,6 @@ def test_a_decision_is_kept_in_the_run_folder(tmp_path):
                                      {"temperature": 0}, {"temperature": "x"}, {"undefined": []},
                                      {"undefined": {"threshold": "\x1b[2J"}}, {"undefined": {"more": "x"}}])
 def test_a_strange_decision_is_refused(content, tmp_path):
-    (tmp_path / decision.FILE).write_text(json.dumps(content))
+    (tmp_path / operating_point.FILE).write_text(json.dumps(content))
     with pytest.raises(InputError, match="decision"):
         Decision.read(RunFolder(tmp_path))

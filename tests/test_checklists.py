@@ -7,10 +7,10 @@ import re
 import pytest
 from reproduction_example import example, renamed
 
-from minicnn.evaluation import paper_table
-from minicnn.report.checklist_items import GUIDELINES
-from minicnn.report.checklist_words import NOTHING
-from minicnn.report.checklists import FACTS, STATUSES, checklists
+from minicnn.study import paper
+from minicnn.study.checklists.items import GUIDELINES
+from minicnn.study.checklists.outcome_table import FACTS, STATUSES, checklists
+from minicnn.study.checklists.wording import NOTHING
 
 TRIPOD = ("1 2 3a 3b 3c 4 5a 5b 6a 6b 6c 7 8a 8b 8c 9a 9b 9c 10 11 12a 12b 12c 12d 12e 12f 12g 13 14 15 16 17 18a 18b "
           "18c 18d 18e 18f 19 20a 20b 20c 21 22 23a 23b 24 25 26 27a 27b 27c")
@@ -21,7 +21,7 @@ STARD = ("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15a 15b 15c 15d 16a 16b 16c 17a 17b 1
 @pytest.fixture(scope="module")
 def results():
     """Results in which every fact finds what it needs."""
-    found = example() | {"paper": paper_table.facts()}
+    found = example() | {"paper": paper.facts()}
     people = {"sex": {word: {"n": n, "patients": n, "accuracy": 0.9, "undefined": {}, "intervals": {}}
                       for word, n in (("F", 50), ("M", 73))}}
     for one in found["protocols"].values():

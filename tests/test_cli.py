@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 from runs_harness import ended
 
-from minicnn import ReLU, Sequential, cov19net, runs
-from minicnn.cli import main
+from minicnn import ReLU, Sequential, cov19net
+from minicnn.cli.main import main
+from minicnn.core.random import Stream, uniforms
 from minicnn.errors import RunLockedError
-from minicnn.streams import Stream, uniforms
+from minicnn.experiment import run_folder
 
 
 def rows_of(path):
@@ -136,7 +137,7 @@ def test_the_same_command_offers_to_go_on_with_the_newest_run(collection, tmp_pa
         assert ("minicnn: runs/001: already holds this very run, interrupted before its first checkpoint. Go on with "
                 "it: minicnn train --resume runs/001\nminicnn: beginning anew in runs/002.\n") in error
         assert main([*command, "--seed", "1"]) == 130 and "already holds" not in capsys.readouterr().err
-        with runs.RunFolder("runs/003"):
+        with run_folder.RunFolder("runs/003"):
             assert main([*command, "--seed", "1"]) == 130 and "already holds" not in capsys.readouterr().err
         (tmp_path / "runs" / "004" / "config.json").write_text("[]")
         assert main([*command, "--seed", "1"]) == 130 and "already holds" not in capsys.readouterr().err
@@ -219,7 +220,7 @@ def test_summary_and_doctor(finished, capsys):
 
 
 def test_warmup_says_what_it_does_and_where_the_code_is(capsys):
-    from minicnn.kernels.jit import FOLDER
+    from minicnn.kernels.runtime.jit import FOLDER
     assert main(["warmup"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("Ready in ") and out.rstrip().endswith(f"MiB, in {FOLDER}")
@@ -233,7 +234,7 @@ def test_warmup_says_what_it_does_and_where_the_code_is(capsys):
 
 
 def test_warmup_says_that_nothing_is_kept(monkeypatch):
-    from minicnn import warmup
+    from minicnn.cli import warmup
     monkeypatch.setattr(warmup, "_parts", lambda dtype: {})
     monkeypatch.setattr(warmup.jit, "FOLDER", None)
     facts = warmup.warm_up(progress=False)
@@ -246,7 +247,7 @@ import gc, sys
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 from minicnn import Adam, cov19net
-from minicnn.cli import main
+from minicnn.cli.main import main
 
 def compiled():
     kernels = [d for d in gc.get_objects() if isinstance(d, Dispatcher)]
@@ -330,16 +331,16 @@ def test_a_folder_serves_one_run_at_a_time(finished, tmp_path, capsys):
     assert main(["train", "--out", str(finished), *QUICK]) == 3
     error = capsys.readouterr().err
     assert "already holds a run, with other options (data, classes). Go on with it: minicnn train --resume " in error
-    with runs.RunFolder(tmp_path / "r"):
+    with run_folder.RunFolder(tmp_path / "r"):
         with pytest.raises(RunLockedError, match=f"another run is using this folder .process {os.getpid()}."):
-            runs.RunFolder(tmp_path / "r").__enter__()
+            run_folder.RunFolder(tmp_path / "r").__enter__()
         assert main(["train", "--out", str(tmp_path / "r"), *QUICK]) == 5
     assert not (tmp_path / "r" / "run.lock").exists()
 
 
 HOLD = """
 import sys, time
-from minicnn.runs import RunFolder
+from minicnn.experiment.run_folder import RunFolder
 with RunFolder(sys.argv[1]) as run:
     (run.path / f".last.safetensors.{__import__('os').getpid()}.0123abcd.tmp").touch()
     print("held", flush=True)
@@ -355,12 +356,12 @@ def test_a_lock_goes_with_its_process_however_that_ends(tmp_path, capsys):
     assert main(["train", "--out", str(folder), *QUICK]) == 5
     assert time.monotonic() - began < 10                    # it does not wait for the other
     assert f"another run is using this folder (process {holder.pid})" in capsys.readouterr().err
-    assert runs.RunFolder(folder).is_locked and holder.poll() is None
+    assert run_folder.RunFolder(folder).is_locked and holder.poll() is None
     holder.kill(), holder.communicate()
-    assert (folder / "run.lock").exists() and not runs.RunFolder(folder).is_locked and list(folder.glob(".*.tmp"))
-    with runs.RunFolder(folder):
+    assert (folder / "run.lock").exists() and not run_folder.RunFolder(folder).is_locked and list(folder.glob(".*.tmp"))
+    with run_folder.RunFolder(folder):
         assert not list(folder.glob(".*.tmp"))
-    assert os.listdir(folder) == [] and not runs.RunFolder(folder).is_locked
+    assert os.listdir(folder) == [] and not run_folder.RunFolder(folder).is_locked
 
 
 @pytest.mark.parametrize("make", [lambda path: path.symlink_to("elsewhere"), os.mkfifo, os.mkdir])
@@ -446,8 +447,8 @@ def test_training_goes_on_when_nobody_reads_its_progress(collection, tmp_path):
 
 
 def test_help_answers_without_numba(capsys):
-    code = ("import sys; from minicnn import cli\n"
-            "try: cli.main(['train', '--help'])\nexcept SystemExit: pass\n"
+    code = ("import sys; from minicnn.cli.main import main\n"
+            "try: main(['train', '--help'])\nexcept SystemExit: pass\n"
             "assert not {'numba', 'numpy'} & set(sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "examples:" in done.stdout

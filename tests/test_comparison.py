@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy import stats
 
+from minicnn.cli import compare as compare_command
 from minicnn.errors import InputError, ShapeError
-from minicnn.evaluation import compare_command
 from minicnn.evaluation.comparison import DIFFERENCES, compare, mcnemar
-from minicnn.evaluation.describe import describe
+from minicnn.evaluation.summary import describe
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 5))
@@ -104,14 +104,14 @@ def test_a_paired_bootstrap_is_narrower_than_two_separate_ones():
 @pytest.fixture(scope="module")
 def two_runs(tmp_path_factory):
     """A data set as files, and two short runs on it that hold the same images out."""
-    from minicnn import experiment
-    from minicnn.data import phantom
+    from minicnn.data.synthetic import phantom
+    from minicnn.experiment import training_run
 
     folder = tmp_path_factory.mktemp("compared")
     data = str(phantom.write(str(folder / "files"), n=24, seed=3, size=64))
     for name, epochs in (("a", 1), ("b", 3)):
-        plan = experiment.Plan(data=data, epochs=epochs, steps_per_epoch=3, batch_size=8, classes=["normal", "covid"])
-        experiment.train(plan, folder / name, progress=False)
+        plan = training_run.Plan(data=data, epochs=epochs, steps_per_epoch=3, batch_size=8, classes=["normal", "covid"])
+        training_run.train(plan, folder / name, progress=False)
     return folder, data
 
 

@@ -13,9 +13,10 @@ from crash import (LAST, PREVIOUS, Disk, checkpoint, content_of, fail_every_oper
                    mount_small_disk, number_of, power_loss_states, rotate, save)
 from fence import survives
 
-from minicnn import files, weights
+from minicnn import weights
+from minicnn.core import files
+from minicnn.core.files import keep_as, remove_leftovers, write_whole
 from minicnn.errors import CheckpointError
-from minicnn.files import keep_as, remove_leftovers, write_whole
 
 ADVICE = {errno.ENOSPC: r" \([\d,]+ bytes free\)\. Free some space", errno.EIO: r"\. Choose another folder",
           errno.EDQUOT: r" \([\d,]+ bytes free\)\. Your quota is used up", errno.EROFS: r"\. The disk is read-only",

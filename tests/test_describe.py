@@ -7,9 +7,9 @@ import pytest
 import sklearn.metrics
 
 from minicnn.data import Manifest
-from minicnn.evaluation.describe import HEADS, SHARES, age_band, clusters_of, columns_of, describe, is_description
-from minicnn.evaluation.text import table
+from minicnn.evaluation.summary import HEADS, SHARES, age_band, clusters_of, columns_of, describe, is_description
 from minicnn.metrics import binary_metrics, categorical_metrics
+from minicnn.reporting.console import table
 
 
 def predictions(seed=0, n=150):

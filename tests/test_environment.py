@@ -15,8 +15,9 @@ from runs_harness import ended, measure
 from test_jit import obey_modes
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from minicnn import Adam, runs, set_thread_count, cov19net
-from minicnn.cli import main
+from minicnn import Adam, set_thread_count, cov19net
+from minicnn.cli.main import main
+from minicnn.experiment import run_folder
 
 QUICK = ["--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "4", "--quiet"]
 
@@ -148,7 +149,7 @@ def test_memory_does_not_grow_with_the_collection(tmp_path):
 LITTLE_ROOM = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
-from minicnn.cli import main
+from minicnn.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -196,7 +197,7 @@ def test_each_end_has_its_code_and_one_line(code, sentence, arguments, collectio
     names = dict(data=collection, new=tmp_path / "new", damaged=tmp_path / "damaged.safetensors",
                  locked=tmp_path / "locked")
     arguments = [argument.format(**names) for argument in arguments]
-    with runs.RunFolder(tmp_path / "locked"):
+    with run_folder.RunFolder(tmp_path / "locked"):
         got = ended(arguments)
     error = capsys.readouterr().err
     assert got == code and sentence in error and "Traceback" not in error
@@ -211,9 +212,8 @@ def test_each_end_has_its_code_and_one_line(code, sentence, arguments, collectio
     (BrokenPipeError(), 0, ""),
 ])
 def test_what_python_raises_has_its_code_too(error, code, sentence, monkeypatch, capfd):
-    from minicnn import cli
-    monkeypatch.setattr(cli, "_drop_output", lambda: None)
-    monkeypatch.setattr(cli, "_summary", raises(error))
+    monkeypatch.setattr("minicnn.cli.main._drop_output", lambda: None)
+    monkeypatch.setattr("minicnn.cli.main._summary", raises(error))
     assert main(["summary"]) == code
     told = capfd.readouterr().err
     assert told.startswith(sentence) and told.count("\n") == (code != 0)
@@ -221,13 +221,12 @@ def test_what_python_raises_has_its_code_too(error, code, sentence, monkeypatch,
 
 def test_a_traceback_comes_when_asked_for(monkeypatch):
     with pytest.raises(MemoryError):
-        from minicnn import cli
-        monkeypatch.setattr(cli, "_summary", raises(MemoryError()))
+        monkeypatch.setattr("minicnn.cli.main._summary", raises(MemoryError()))
         main(["summary", "--debug"])
 
 
 def test_a_crash_of_the_process_would_show_where(tmp_path):
-    code = "import faulthandler\nfrom minicnn.cli import main\nmain(['summary'])\nassert faulthandler.is_enabled()"
+    code = "import faulthandler\nfrom minicnn.cli.main import main\nmain(['summary'])\nassert faulthandler.is_enabled()"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

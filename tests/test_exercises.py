@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from minicnn import reference as ref
+from minicnn.cli import exercise as exercise_command
 from minicnn.errors import CheckpointError, InputError
-from minicnn.teaching import exercise_command, exercises
+from minicnn.teaching import exercises
 from minicnn.teaching.exercises import EXERCISES, find_mistake, levels, write
 
 each_exercise = pytest.mark.parametrize("name", EXERCISES)
@@ -81,7 +82,7 @@ def padding_after_first(x, w, b, strides, pads):
 
 def overwrites(dy, x, w, strides, pads):
     dx, dw, db = conv_backward(dy, x, w, strides, pads)
-    padded = np.zeros_like(ref._pad(x, pads, 0.0))
+    padded = np.zeros((len(x), pads[0] + x.shape[1] + pads[1], pads[2] + x.shape[2] + pads[3], x.shape[3]), x.dtype)
     for n, oh, ow in np.ndindex(dy.shape[:3]):
         h, v = oh * strides[0], ow * strides[1]
         padded[n, h:h + w.shape[0], v:v + w.shape[1]] = (w * dy[n, oh, ow]).sum(axis=3)

@@ -10,17 +10,18 @@ from PIL import Image
 from scipy.stats import spearmanr
 from strategies import normals, separated
 
-from minicnn.data.images import Preprocessing
-from minicnn.engines import ENGINES
+from minicnn.cli import explain as explain_command
+from minicnn.core.backend import ENGINES
+from minicnn.core.parameter import Parameter
+from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import CheckpointError, InputError, NonFiniteError, ShapeError
-from minicnn.evaluation import explain_command, shortcut_figures
-from minicnn.evaluation.explain import convolutions, explain
-from minicnn.evaluation.regions import border_mask, border_share, even_share
-from minicnn.evaluation.sanity import border_check, randomisation, rank_correlation
-from minicnn.evaluation.stress import stress
+from minicnn.evaluation.explanation.border import border_mask, border_share, even_share
+from minicnn.evaluation.explanation.gradcam import convolutions, explain
+from minicnn.evaluation.explanation.sanity import border_check, randomisation, rank_correlation
+from minicnn.evaluation.shortcut_test import stress
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
 from minicnn.model import Sequential
-from minicnn.parameter import Parameter
+from minicnn.plotting import explanation
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
@@ -306,7 +307,7 @@ def test_maps_go_when_layers_forget_what_they_learnt():
 
 
 def test_weights_come_back_when_a_sanity_test_is_broken_off(monkeypatch):
-    from minicnn.evaluation import sanity
+    from minicnn.evaluation.explanation import sanity
     model, calls = network(), []
     before, real = model.get_weights(), sanity.explain
 
@@ -329,18 +330,18 @@ def test_pictures_are_whole_and_equal_for_equal_input(tmp_path):
     x = np.clip(pictures(model, 3), 0, 1)
     explained = explain(model, x)
     for name in ("a", "b"):
-        shortcut_figures.explanation(x[1], explained, tmp_path / f"{name}1.png", "$\\frac{ \x1b[2J <b>", 1)
-        shortcut_figures.explanation_sheet(x, explained, tmp_path / f"{name}2.png", ["x" * 99, "\u202e", "c"])
+        explanation.explanation(x[1], explained, tmp_path / f"{name}1.png", "$\\frac{ \x1b[2J <b>", 1)
+        explanation.explanation_sheet(x, explained, tmp_path / f"{name}2.png", ["x" * 99, "\u202e", "c"])
     for number in (1, 2):
         assert (tmp_path / f"a{number}.png").read_bytes() == (tmp_path / f"b{number}.png").read_bytes()
         with Image.open(tmp_path / f"a{number}.png") as picture:
             assert set(picture.info) == {"dpi"} and np.asarray(picture.convert("L")).std() > 10
     with pytest.raises(ShapeError, match="expected those that were explained"):
-        shortcut_figures.explanation(x[0, :12], explained, tmp_path / "c.png")
+        explanation.explanation(x[0, :12], explained, tmp_path / "c.png")
     with pytest.raises(InputError, match="titles: expected 3"):
-        shortcut_figures.explanation_sheet(x, explained, tmp_path / "c.png", ["a"])
+        explanation.explanation_sheet(x, explained, tmp_path / "c.png", ["a"])
     with pytest.raises(InputError, match="expected what explain"):
-        shortcut_figures.explanation(x[0], "heat", tmp_path / "c.png")
+        explanation.explanation(x[0], "heat", tmp_path / "c.png")
 
 
 # ---- The command -----------------------------------------------------------------------------------------------------

@@ -7,13 +7,14 @@ from PIL import Image
 from strategies import normals
 
 from minicnn import weights
-from minicnn.data import cache, phantom
-from minicnn.data.decoder import ImageWarning
-from minicnn.data.images import Preprocessing
+from minicnn.data import pixel_cache
+from minicnn.data.decoding import ImageWarning
+from minicnn.data.loader import open_source
 from minicnn.data.manifest import Manifest
-from minicnn.data.source import open_source
+from minicnn.data.preprocessing import Preprocessing
+from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, WeightsError
-from minicnn.evaluation.familiarity import FILE, Cloud, Familiarity, look_of, of_run
+from minicnn.evaluation.out_of_distribution import FILE, Cloud, Familiarity, look_of, of_run
 from minicnn.layers import Conv2D, Dense, Flatten, Sigmoid
 from minicnn.model import Sequential
 
@@ -155,8 +156,8 @@ def test_files_are_decoded_once(files, tmp_path, monkeypatch):
     model = small()
     model.preprocessing = Preprocessing(16, 16, 1)
     familiarity = Familiarity.fit(model, paths[:8], paths[8:])
-    original = cache.open_planes
-    monkeypatch.setattr(cache, "open_planes", lambda *arguments: decoded.append(arguments[1]) or original(*arguments))
+    original = pixel_cache.open_planes
+    monkeypatch.setattr(pixel_cache, "open_planes", lambda *arguments: decoded.append(arguments[1]) or original(*arguments))
     source = open_source(paths[3:6], model.preprocessing)
     model.predict(source), familiarity.warnings(model, source)
     assert sorted(decoded) == sorted(paths[3:6])

@@ -10,7 +10,7 @@ from PIL import Image
 from minicnn import metrics
 from minicnn.data.augmentation import TECHNIQUES, Augmentation
 from minicnn.errors import CheckpointError, InputError, MissingExtraError, ShapeError
-from minicnn import figures
+from minicnn.plotting import run
 
 HISTORY = [{"epoch": e, "loss": 1 / e, "accuracy": 1 - 0.3 / e, "val_loss": 1.2 / e, "val_accuracy": 1 - 0.4 / e}
            for e in range(1, 6)]
@@ -24,12 +24,12 @@ HOSTILE = ["$\\frac{", "_hidden", "a\x1b[2J\u202e\n", "肺炎", "", "x" * 200]
 
 def draw_all(folder):
     folder.mkdir()
-    figures.curves(HISTORY, folder / "curves.png")
-    figures.confusion_matrix([[3, 1], [1, 3]], ["normal", "covid"], folder / "confusion.png")
-    figures.roc({"test": (*metrics.roc(LABELS, PROBABILITIES), 0.9)}, folder / "roc.png")
-    figures.sample_grid(IMAGES, LABELS, PREDICTED, PROBABILITIES, ["normal", "covid"], folder / "grid.png")
-    figures.augmentation_sheet(IMAGES[:2], folder / "sheet.png", Augmentation.paper())
-    figures.reliability({"test": POINTS}, folder / "reliability.png")
+    run.curves(HISTORY, folder / "curves.png")
+    run.confusion_matrix([[3, 1], [1, 3]], ["normal", "covid"], folder / "confusion.png")
+    run.roc({"test": (*metrics.roc(LABELS, PROBABILITIES), 0.9)}, folder / "roc.png")
+    run.sample_grid(IMAGES, LABELS, PREDICTED, PROBABILITIES, ["normal", "covid"], folder / "grid.png")
+    run.augmentation_sheet(IMAGES[:2], folder / "sheet.png", Augmentation.paper())
+    run.reliability({"test": POINTS}, folder / "reliability.png")
     return sorted(folder.iterdir())
 
 
@@ -48,9 +48,9 @@ def test_nothing_global_is_touched(tmp_path):
     code = """if True:
         import sys, matplotlib
         before = dict(matplotlib.rcParams)
-        from minicnn import figures
+        from minicnn.plotting import run
         assert "matplotlib.figure" not in sys.modules
-        figures.curves([{"epoch": 1, "loss": 0.5}], sys.argv[1])
+        run.curves([{"epoch": 1, "loss": 0.5}], sys.argv[1])
         assert "matplotlib.pyplot" not in sys.modules
         assert dict(matplotlib.rcParams) == before
     """
@@ -58,10 +58,10 @@ def test_nothing_global_is_touched(tmp_path):
 
 
 def test_names_cannot_break_a_picture(tmp_path, caught):
-    figures.confusion_matrix(np.eye(6, dtype=int), HOSTILE, tmp_path / "confusion.png")
-    figures.roc({name: ([0, 1], [0, 1], 0.5) for name in HOSTILE}, tmp_path / "roc.png")
-    figures.reliability(dict.fromkeys(HOSTILE, POINTS), tmp_path / "reliability.png")
-    figures.sample_grid(IMAGES, range(6), range(6), np.eye(6), HOSTILE, tmp_path / "grid.png")
+    run.confusion_matrix(np.eye(6, dtype=int), HOSTILE, tmp_path / "confusion.png")
+    run.roc({name: ([0, 1], [0, 1], 0.5) for name in HOSTILE}, tmp_path / "roc.png")
+    run.reliability(dict.fromkeys(HOSTILE, POINTS), tmp_path / "reliability.png")
+    run.sample_grid(IMAGES, range(6), range(6), np.eye(6), HOSTILE, tmp_path / "grid.png")
     shown = [tick.get_text() for tick in caught[0].axes[0].get_xticklabels()]
     assert shown == ["$\\frac{", "_hidden", "a\\x1b[2J\\u202e…", "肺炎", "", "x" * 14 + "…"]
     assert len(caught[1].axes[0].get_legend().get_texts()) == 6
@@ -74,7 +74,7 @@ def lines_of(ax):
 
 
 def test_curves_show_both_sets(tmp_path, caught):
-    figures.curves(HISTORY, tmp_path / "curves.png")
+    run.curves(HISTORY, tmp_path / "curves.png")
     loss, accuracy = caught[0].axes
     assert lines_of(loss) == {"training": [row["loss"] for row in HISTORY],
                               "validation": [row["val_loss"] for row in HISTORY]}
@@ -86,14 +86,14 @@ def test_curves_show_both_sets(tmp_path, caught):
 
 @pytest.mark.parametrize("n", [1, 2, 3, 200])
 def test_epoch_ticks_are_whole_numbers(tmp_path, caught, n):
-    figures.curves([{"epoch": e, "loss": 0.5, "accuracy": 1.0} for e in range(1, n + 1)], tmp_path / "curves.png")
+    run.curves([{"epoch": e, "loss": 0.5, "accuracy": 1.0} for e in range(1, n + 1)], tmp_path / "curves.png")
     for ax in caught[0].axes:
         ticks = [tick for tick in ax.get_xticks() if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
         assert ticks and all(tick == int(tick) for tick in ticks)
 
 
 def test_gaps_where_nothing_was_measured(tmp_path, caught):
-    figures.curves([{"epoch": 1, "loss": 0.5, "val_loss": None}, {"epoch": 2, "loss": float("nan"), "val_loss": 0.4},
+    run.curves([{"epoch": 1, "loss": 0.5, "val_loss": None}, {"epoch": 2, "loss": float("nan"), "val_loss": 0.4},
                     {"epoch": 3, "loss": float("inf")}], tmp_path / "curves.png")
     loss, accuracy = caught[0].axes
     np.testing.assert_array_equal(lines_of(loss)["training"], [0.5, np.nan, np.nan])
@@ -104,38 +104,38 @@ def test_gaps_where_nothing_was_measured(tmp_path, caught):
 
 def test_curves_need_epochs(tmp_path):
     with pytest.raises(InputError, match=r"history: expected at least one epoch, got none\."):
-        figures.curves([], tmp_path / "x.png")
+        run.curves([], tmp_path / "x.png")
     with pytest.raises(InputError, match=r"history: row 1 has no 'epoch'; it has loss\."):
-        figures.curves([{"epoch": 1, "loss": 1}, {"loss": 2}], tmp_path / "x.png")
+        run.curves([{"epoch": 1, "loss": 1}, {"loss": 2}], tmp_path / "x.png")
     assert not list(tmp_path.iterdir())
 
 
 # ---- Confusion matrix and ROC ----------------------------------------------------------------------------------------
 
 def test_confusion_matrix_shows_counts_and_shares(tmp_path, caught):
-    figures.confusion_matrix([[1999, 1], [0, 0]], ["normal", "covid"], tmp_path / "x.png")
+    run.confusion_matrix([[1999, 1], [0, 0]], ["normal", "covid"], tmp_path / "x.png")
     ax = caught[0].axes[0]
     assert [text.get_text() for text in ax.texts] == ["1,999", "100.0 %", "1", "0.1 %", "0", "-", "0", "-"]
     assert ax.get_title(loc="left") == "1,999 of 2,000 right"
     with pytest.raises(ShapeError, match=r"matrix: expected shape \(k, k\), got \(2, 3\)\."):
-        figures.confusion_matrix(np.zeros((2, 3)), ["a", "b"], tmp_path / "y.png")
+        run.confusion_matrix(np.zeros((2, 3)), ["a", "b"], tmp_path / "y.png")
     with pytest.raises(InputError, match=r"classes: expected 2 names, got 3\."):
-        figures.confusion_matrix(np.zeros((2, 2)), ["a", "b", "c"], tmp_path / "y.png")
+        run.confusion_matrix(np.zeros((2, 2)), ["a", "b", "c"], tmp_path / "y.png")
 
 
 def test_roc_names_each_curve_with_its_area(tmp_path, caught):
     x, y = metrics.roc(LABELS, PROBABILITIES)
-    figures.roc({"validation": (x, y, 0.96), "test": (x, y, 0.5)}, tmp_path / "x.png")
+    run.roc({"validation": (x, y, 0.96), "test": (x, y, 0.5)}, tmp_path / "x.png")
     ax = caught[0].axes[0]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["AUC 0.960  validation", "AUC 0.500  test"]
     np.testing.assert_array_equal(ax.get_lines()[1].get_xydata(), np.stack([x, y], axis=1))
     for number in (0, 7):
         with pytest.raises(InputError, match=rf"curves: expected 1 to 6 ROC curves, got {number}\."):
-            figures.roc({str(i): (x, y, 0.5) for i in range(number)}, tmp_path / "y.png")
+            run.roc({str(i): (x, y, 0.5) for i in range(number)}, tmp_path / "y.png")
 
 
 def test_reliability_shows_points_intervals_and_counts(tmp_path, caught):
-    figures.reliability({"test": POINTS, "external": []}, tmp_path / "x.png")
+    run.reliability({"test": POINTS, "external": []}, tmp_path / "x.png")
     ax, below = caught[0].axes
     assert lines_of(ax)["test, 21 images"] == [0.1, 1.0] and lines_of(ax)["external: undefined"] == []
     assert [[0.04, 0.02], [0.04, 0.3]] in [line.get_xydata().tolist() for line in ax.get_lines()]
@@ -146,15 +146,15 @@ def test_reliability_shows_points_intervals_and_counts(tmp_path, caught):
         "where probabilities mean what they say", "test, 21 images", "external: undefined"]
     for number in (0, 7):
         with pytest.raises(InputError, match=rf"curves: expected 1 to 6 reliability curves, got {number}\."):
-            figures.reliability({str(i): POINTS for i in range(number)}, tmp_path / "y.png")
+            run.reliability({str(i): POINTS for i in range(number)}, tmp_path / "y.png")
     with pytest.raises(InputError, match=r"curves: expected the points of 'mine' as calibration\.reliability\(labels"):
-        figures.reliability({"mine": (LABELS, PROBABILITIES)}, tmp_path / "y.png")
+        run.reliability({"mine": (LABELS, PROBABILITIES)}, tmp_path / "y.png")
 
 
 # ---- Images ----------------------------------------------------------------------------------------------------------
 
 def test_sample_grid_frames_mistakes_and_tells_labels(tmp_path, caught):
-    figures.sample_grid(IMAGES, LABELS, PREDICTED, PROBABILITIES, ["normal", "covid"], tmp_path / "x.png")
+    run.sample_grid(IMAGES, LABELS, PREDICTED, PROBABILITIES, ["normal", "covid"], tmp_path / "x.png")
     axes = [ax for ax in caught[0].axes if ax.axison]
     framed = [all(spine.get_visible() for spine in ax.spines.values()) for ax in axes]
     assert framed == [False, False, True, False, False, True]
@@ -163,7 +163,7 @@ def test_sample_grid_frames_mistakes_and_tells_labels(tmp_path, caught):
                                                 "normal 0.70"]
     np.testing.assert_array_equal(axes[1].get_images()[0].get_array(), IMAGES[1] / 255)
     assert caught[0].get_suptitle().startswith("6 images, 2 predicted wrongly (framed)")
-    figures.sample_grid(IMAGES[:1, ..., np.newaxis] / np.float32(255), [1], [1], [[0.1, 0.7, 0.2]], "abc",
+    run.sample_grid(IMAGES[:1, ..., np.newaxis] / np.float32(255), [1], [1], [[0.1, 0.7, 0.2]], "abc",
                         tmp_path / "y.png")
     assert caught[1].axes[0].get_xlabel() == "b 0.70"
     assert caught[1].get_suptitle().startswith("1 image, none predicted wrongly\n")
@@ -182,21 +182,21 @@ def test_sample_grid_checks_its_arguments(tmp_path, changed, error, message):
     arguments = dict(images=IMAGES, labels=LABELS, predicted=PREDICTED, probabilities=PROBABILITIES,
                      classes=["normal", "covid"], path=tmp_path / "x.png") | changed
     with pytest.raises(error, match=message):
-        figures.sample_grid(**arguments)
+        run.sample_grid(**arguments)
 
 
 def test_augmentation_sheet_has_a_row_for_each_technique_or_epoch(tmp_path, caught):
-    figures.augmentation_sheet(IMAGES[:2], tmp_path / "x.png", Augmentation.paper())
+    run.augmentation_sheet(IMAGES[:2], tmp_path / "x.png", Augmentation.paper())
     names = [ax.get_ylabel().split("\n") for ax in caught[0].axes[::2]]
     assert [name for name, *_ in names] == [name.replace("_", " ") for name in TECHNIQUES]
     assert [name for name, *remark in names if remark[:1] == ["no anatomy:"]] == ["vertical flip", "shear"]
     assert [remark for name, *remark in names if name == "horizontal flip"] == [["mirrored: heart", "on the right"]]
     np.testing.assert_array_equal(caught[0].axes[2].get_images()[0].get_array()[..., 0],
                                   (IMAGES[0, ::-1] / 255).astype(np.float32))
-    figures.augmentation_sheet(np.stack([IMAGES] * 3, axis=-1), tmp_path / "y.png", Augmentation.honest(), epochs=1)
+    run.augmentation_sheet(np.stack([IMAGES] * 3, axis=-1), tmp_path / "y.png", Augmentation.honest(), epochs=1)
     assert [ax.get_ylabel() for ax in caught[1].axes[::6]] == ["original", "epoch 1"]
     assert caught[1].get_supxlabel() == ""
-    figures.augmentation_sheet(IMAGES[:1], tmp_path / "z.png", Augmentation(shear=5, vertical_flip=True), epochs=1)
+    run.augmentation_sheet(IMAGES[:1], tmp_path / "z.png", Augmentation(shear=5, vertical_flip=True), epochs=1)
     assert caught[2].get_supxlabel() == "No anatomy, but among these changes: a vertical flip and a shear."
 
 
@@ -210,22 +210,22 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("minicnn.files.os.replace", full)
+        patch.setattr("minicnn.core.files.os.replace", full)
         with pytest.raises(CheckpointError, match=r"curves\.png: not written, [\d,]+ bytes needed: No space left on device"):
-            figures.curves(HISTORY, target)
+            run.curves(HISTORY, target)
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"] and target.read_bytes() == b"old"
     with pytest.raises(CheckpointError, match=r"nowhere/x\.png: not written, .* No such file or directory\. Make the folder first"):
-        figures.curves(HISTORY, tmp_path / "nowhere" / "x.png")
+        run.curves(HISTORY, tmp_path / "nowhere" / "x.png")
 
 
 def test_a_link_is_replaced_and_not_followed(tmp_path):
     (tmp_path / "elsewhere").write_bytes(b"mine")
     (tmp_path / "x.png").symlink_to(tmp_path / "elsewhere")
-    figures.curves(HISTORY, tmp_path / "x.png")
+    run.curves(HISTORY, tmp_path / "x.png")
     assert (tmp_path / "elsewhere").read_bytes() == b"mine" and not (tmp_path / "x.png").is_symlink()
 
 
 def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r'drawing pictures needs matplotlib, .* pip install "minicnn\[app\]"'):
-        figures.curves(HISTORY, tmp_path / "x.png")
+        run.curves(HISTORY, tmp_path / "x.png")

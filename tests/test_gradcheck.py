@@ -16,14 +16,14 @@ import minicnn
 from minicnn import (SGD, Adam, AdamW, BinaryCrossentropy, CategoricalCrossentropy, Conv2D, Dense, Dropout, Flatten,
                      MaxPool2D, MeanSquaredError, Parameter, ReLU, Sequential, Sigmoid, Softmax, Tanh, assert_gradients,
                      check_determinism, check_optimizer, cov19net, gradcheck)
-from minicnn.checks import Finding, Report
-from minicnn.checks.causes import likely_cause
-from minicnn.checks.problems import NetworkProblem, drawn
-from minicnn.engines import ENGINES
+from minicnn.cli import gradcheck as gradcheck_command
+from minicnn.core.backend import ENGINES
+from minicnn.core.random import uniforms
 from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
+from minicnn.gradient_check import Finding, Report
+from minicnn.gradient_check.diagnosis import likely_cause
+from minicnn.gradient_check.problems import NetworkProblem, drawn
 from minicnn.losses import get_loss
-from minicnn.streams import uniforms
-from minicnn.teaching import gradcheck_command
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 

@@ -25,15 +25,15 @@ from source_rules import could_run_data
 
 import minicnn
 from minicnn import Adam, AveragePool2D, Dense, Flatten, Sequential, Sigmoid, metrics, weights
-from minicnn.cli import main
+from minicnn.cli.main import main
 from minicnn.data import Manifest, Preprocessing
-from minicnn.data.decoder import read_bytes
-from minicnn.data.images import decode
+from minicnn.data.decoding import read_bytes
 from minicnn.data.manifest import csv_text
+from minicnn.data.preprocessing import decode
 from minicnn.errors import ImageError, ManifestError, MiniCNNError, WeightsError, printable
-from minicnn.experiment import Plan, load_model
-from minicnn.parts import split_csv
-from minicnn.runs import RunFolder
+from minicnn.experiment.run_folder import RunFolder
+from minicnn.experiment.splits import split_csv
+from minicnn.experiment.training_run import Plan, load_model
 
 ALARM = 10      # seconds; what is measured takes hundredths of one
 

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
-from minicnn.data import decoder
+from minicnn.data import decoding
 from minicnn.data.augmentation import Augmentation
-from minicnn.data.decoder import ImageWarning, quiet, read_bytes
-from minicnn.data.images import Preprocessing, decode, equalized, load, resize, to_input
+from minicnn.data.decoding import ImageWarning, quiet, read_bytes
+from minicnn.data.preprocessing import Preprocessing, decode, equalized, load, resize, to_input
 from minicnn.errors import ImageError, InputError, ShapeError
-from minicnn.evaluation.regions import border_mask
+from minicnn.evaluation.explanation.border import border_mask
 
-DEEP, BYTE = 255 / 65535, 1.0       # how far a pixel may be off, where white is 255: see the table in decoder.py
+DEEP, BYTE = 255 / 65535, 1.0       # how far a pixel may be off, where white is 255: see the table in decoding.py
 GREY = np.array([[0, 10, 200], [255, 128, 64]], np.uint8)
 RGB = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [10, 20, 30]]], np.uint8)
 RGB_AS_GREY = RGB @ [0.299, 0.587, 0.114]
@@ -334,7 +334,7 @@ def test_quiet_leaves_the_filters_as_they_were_whoever_leaves_last():
     assert warnings.filters[:] != before        # the other one is still inside
     leave.set()
     thread.join()
-    assert warnings.filters[:] == before and decoder._decoding == 0
+    assert warnings.filters[:] == before and decoding._decoding == 0
 
 
 # ---- Size and scale --------------------------------------------------------------------------------------------------

@@ -7,10 +7,9 @@ import json
 import pytest
 from PIL import Image
 
-from minicnn.data import import_command
-from minicnn.data.importers import KINDS, import_collection
+from minicnn.cli import import_collection as import_collection_command
+from minicnn.data.collections import KINDS, import_collection, view_kind
 from minicnn.data.manifest import Manifest
-from minicnn.data.views import view_kind
 from minicnn.errors import InputError, ManifestError
 
 
@@ -26,8 +25,8 @@ def table(path, header, *rows):
 
 def command(capsys, *arguments):
     parser = argparse.ArgumentParser()
-    import_command.add_options(parser)
-    assert not import_command.run(parser.parse_args([str(argument) for argument in arguments]))
+    import_collection_command.add_options(parser)
+    assert not import_collection_command.run(parser.parse_args([str(argument) for argument in arguments]))
     return capsys.readouterr().out
 
 
@@ -234,7 +233,7 @@ def test_another_folder_is_refused(kind, sentence, tmp_path):
 def test_every_kind_is_offered():
     assert list(KINDS) == ["cohen", "radiography", "covidx", "nih", "cxnet"]
     parser = argparse.ArgumentParser()
-    import_command.add_options(parser)
+    import_collection_command.add_options(parser)
     assert all(parser.parse_args([kind, "x"]).kind == kind for kind in KINDS)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from runs_harness import EPOCH, handles, measure, wait
 
-from minicnn import Adam, Callback, Dense, Flatten, Sequential, Sigmoid, interrupts
-from minicnn.interrupts import Interrupted
+from minicnn import Adam, Callback, Dense, Flatten, Sequential, Sigmoid
+from minicnn.core import signals
+from minicnn.core.signals import Interrupted
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,7 @@ def pythons_own_handlers():
     yield
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert not interrupts._postponements and interrupts._noted is None
+    assert not signals._postponements and signals._noted is None
     signal.signal(signal.SIGINT, before[0]), signal.signal(signal.SIGTERM, before[1])
 
 
@@ -36,7 +37,7 @@ def send(number=signal.SIGINT):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_raised_at_once(number):
     with pytest.raises(KeyboardInterrupt) as told:
-        with interrupts.handled():
+        with signals.handled():
             send(number)
             raise AssertionError("it was not raised")
     assert type(told.value) is Interrupted and told.value.number == number and str(told.value) == "interrupted."
@@ -44,12 +45,12 @@ def test_the_first_signal_is_raised_at_once(number):
 
 def test_where_it_is_postponed_it_waits_for_the_next_check(capfd):
     done = []
-    with interrupts.handled():
+    with signals.handled():
         with pytest.raises(Interrupted):
-            with interrupts.postponed():
+            with signals.postponed():
                 send()
                 done.append("the step")
-                interrupts.check()
+                signals.check()
                 done.append("another step")
     assert done == ["the step"]
     assert capfd.readouterr().err == "minicnn: ending after the step under way; a second signal ends at once.\n"
@@ -57,48 +58,48 @@ def test_where_it_is_postponed_it_waits_for_the_next_check(capfd):
 
 def test_at_the_latest_it_is_raised_where_the_outermost_block_ends():
     done = []
-    with interrupts.handled():
+    with signals.handled():
         with pytest.raises(Interrupted):
-            with interrupts.postponed():
-                with interrupts.postponed():
+            with signals.postponed():
+                with signals.postponed():
                     send()
                 done.append("the inner block ended")
     assert done
 
 
 def test_an_error_is_not_hidden_by_a_signal():
-    with interrupts.handled():
+    with signals.handled():
         with pytest.raises(ZeroDivisionError):
-            with interrupts.postponed():
+            with signals.postponed():
                 send()
                 1 / 0
         with pytest.raises(Interrupted):
-            interrupts.check()
+            signals.check()
 
 
 def test_a_signal_that_somebody_swallowed_is_raised_by_the_next_check():
     """Python does not let an exception out of some places, such as a destructor or a callback of a C library."""
-    with interrupts.handled():
+    with signals.handled():
         try:
             send()
         except KeyboardInterrupt:
             pass
         with pytest.raises(Interrupted):
-            interrupts.check()
-    interrupts.check()              # outside, nothing is left of it
+            signals.check()
+    signals.check()              # outside, nothing is left of it
 
 
 def test_what_a_library_in_c_makes_of_it_is_a_signal_again():
     """Matplotlib's image resampling catches what the handler raised, and says that a matrix is invalid."""
     with pytest.raises(Interrupted) as told:
-        with interrupts.handled():
+        with signals.handled():
             try:
                 send()
             except KeyboardInterrupt:
                 raise ValueError("Invalid affine transformation matrix") from None
     assert told.value.number == signal.SIGINT and isinstance(told.value.__cause__, ValueError)
     with pytest.raises(ValueError):         # but what went wrong while a signal was waiting went wrong by itself
-        with interrupts.handled(), interrupts.postponed():
+        with signals.handled(), signals.postponed():
             send()
             raise ValueError
 
@@ -117,9 +118,9 @@ def test_a_signal_while_handlers_are_put_in_place_or_taken_away(moment, raised, 
             send()
         return before
 
-    monkeypatch.setattr(interrupts.signal, "signal", installs)
+    monkeypatch.setattr(signals.signal, "signal", installs)
     with pytest.raises(KeyboardInterrupt) as told:
-        with interrupts.handled():
+        with signals.handled():
             came.append(1)
     monkeypatch.undo()
     assert type(told.value) is raised and came == done
@@ -127,14 +128,14 @@ def test_a_signal_while_handlers_are_put_in_place_or_taken_away(moment, raised, 
 
 LAST = """
 import os, signal, sys
-from minicnn import interrupts
+from minicnn.core import signals
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
-    with interrupts.handled(last=True):
+    with signals.handled(last=True):
         if sys.argv[2] == "noted":
             os.kill(os.getpid(), int(sys.argv[1]))
             sum(range(1000))
-except interrupts.Interrupted:
+except signals.Interrupted:
     pass
 print("done", flush=True)
 os.kill(os.getpid(), int(sys.argv[1]))
@@ -153,15 +154,15 @@ def test_where_nothing_comes_after_it_a_signal_still_ends_the_process_at_once(nu
 
 
 def test_within_each_other_the_outer_one_counts():
-    with interrupts.handled():
+    with signals.handled():
         handler = signal.getsignal(signal.SIGINT)
-        with interrupts.handled():
+        with signals.handled():
             assert signal.getsignal(signal.SIGINT) is handler
             with pytest.raises(Interrupted):
                 send()
         assert signal.getsignal(signal.SIGINT) is handler
         with pytest.raises(Interrupted):
-            interrupts.check()
+            signals.check()
 
 
 def test_handlers_of_somebody_else_are_left_alone():
@@ -169,9 +170,9 @@ def test_handlers_of_somebody_else_are_left_alone():
     signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with interrupts.handled(), interrupts.postponed():
+        with signals.handled(), signals.postponed():
             send(signal.SIGINT), send(signal.SIGTERM)
-            interrupts.check()
+            signals.check()
         assert came == [signal.SIGINT]
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -181,15 +182,15 @@ def test_in_another_thread_nothing_is_handled_noted_or_raised():
     done = []
 
     def work():
-        with interrupts.handled(), interrupts.postponed():
-            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and not interrupts._postponements
-            interrupts.check()
+        with signals.handled(), signals.postponed():
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and not signals._postponements
+            signals.check()
             done.append(True)
 
-    with interrupts.handled():
+    with signals.handled():
         with pytest.raises(Interrupted):
             send()
-        inner = threading.Thread(target=lambda: (interrupts.check(), done.append(True)))
+        inner = threading.Thread(target=lambda: (signals.check(), done.append(True)))
         inner.start(), inner.join()
     outer = threading.Thread(target=work)
     outer.start(), outer.join()
@@ -198,10 +199,10 @@ def test_in_another_thread_nothing_is_handled_noted_or_raised():
 
 TWICE = """
 import os, signal, sys
-from minicnn import interrupts
+from minicnn.core import signals
 signal.signal(signal.SIGINT, signal.default_int_handler)
 numbers = [int(number) for number in sys.argv[1:]]
-with interrupts.handled(), interrupts.postponed():
+with signals.handled(), signals.postponed():
     for number in numbers:
         os.kill(os.getpid(), number)
         print("went on", flush=True)
@@ -295,7 +296,7 @@ def test_two_hundred_signals_end_well_and_change_no_bit(tmp_path):
 @pytest.mark.parametrize("times", [1, 2])
 def test_signals_while_kernels_are_compiled(times, tmp_path):
     """With an empty cache: the first ends after the batch, with all that this one needs compiled, the second at once."""
-    from minicnn.cli import main
+    from minicnn.cli.main import main
     assert main(["data", "phantom", str(tmp_path / "data"), "--n", "24", "--size", "64", "--quiet"]) == 0
     arguments = ["train", "--data", str(tmp_path / "data" / "manifest.csv"), "--out", str(tmp_path / "run"), *EPOCH]
     process = subprocess.Popen([sys.executable, "-m", "minicnn", *arguments], stderr=subprocess.PIPE,
@@ -320,5 +321,5 @@ def test_the_harness_notices_a_run_that_hangs(tmp_path):
 
 def test_the_harness_knows_who_handles_signals():
     assert not handles(os.getpid())
-    with interrupts.handled():
+    with signals.handled():
         assert handles(os.getpid())

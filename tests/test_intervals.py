@@ -9,7 +9,7 @@ import sklearn.metrics
 from hypothesis import given, strategies as st
 
 from minicnn.errors import InputError, ShapeError
-from minicnn.evaluation import intervals, resampled
+from minicnn.evaluation import intervals
 
 NORMAL = NormalDist()
 
@@ -110,8 +110,8 @@ def bootstrap_coverage(patients, correlation, truth, sets, samples):
         z, squares, ones = logits(p), squared_errors(positive, p), np.ones(len(p))
 
         def statistic(weights):
-            return np.column_stack([resampled.average_precisions(positive, p, weights),
-                                    resampled.ratios(squares, ones, weights), lines(positive, z, weights)])
+            return np.column_stack([intervals.average_precisions(positive, p, weights),
+                                    intervals.ratios(squares, ones, weights), lines(positive, z, weights)])
         found = intervals.bootstrap(statistic, clusters, ["ap", "brier", "slope", "intercept"], samples)
         held += [interval.low <= value <= interval.high for interval, value in zip(found.values(), true)]
     return dict(zip(found, (100 * held / sets).tolist()))
@@ -190,7 +190,7 @@ def test_images_that_repeat_add_nothing():
     hits = (scores > 0.5) == labels
     many, once = (intervals.share(h, h | True, c)[1] for h, c in ((hits[five], who), (hits, None)))
     np.testing.assert_allclose(many[:2], once[:2], atol=2e-3)
-    mean = lambda values: lambda weights: resampled.ratios(values, np.ones(len(values)), weights)[:, np.newaxis]
+    mean = lambda values: lambda weights: intervals.ratios(values, np.ones(len(values)), weights)[:, np.newaxis]
     many, once = (intervals.bootstrap(mean(s), c, ["x"], 300)["x"]
                   for s, c in ((scores[five], who), (scores, np.arange(80))))
     np.testing.assert_allclose(many[:2], once[:2], rtol=1e-9)
@@ -278,8 +278,8 @@ def test_weights_count_images_as_often_as_they_say(images, seed):
     weights = np.random.default_rng(seed).integers(0, 4, len(labels))
     repeated = np.repeat(np.arange(len(labels)), weights)
     row = weights[np.newaxis].astype(float)
-    area = resampled.aucs(labels == 1, scores, row)[0]
-    ap = resampled.average_precisions(labels == 1, scores, row)[0]
+    area = intervals.aucs(labels == 1, scores, row)[0]
+    ap = intervals.average_precisions(labels == 1, scores, row)[0]
     if len(set(labels[repeated])) < 2:
         assert np.isnan(area) and np.isnan(ap)
         return

@@ -25,8 +25,8 @@ from numba.core import serialize
 from numba.core.caching import NullCache
 
 import minicnn
-from minicnn import doctor
-from minicnn.kernels import jit
+from minicnn.cli import doctor
+from minicnn.kernels.runtime import jit
 
 SCRIPT = '''
 import warnings
@@ -39,7 +39,7 @@ def scaled(x, y):
 def use():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        from minicnn.kernels import jit     # chooses the folder, and may warn
+        from minicnn.kernels.runtime import jit     # chooses the folder, and may warn
         fast, results = jit.kernel(scaled), []
         for dtype in (np.float32, np.float64):
             y = np.empty(4, dtype)
@@ -386,7 +386,7 @@ def race(folder, dtypes, gate, loaded):
         return pid
     try:
         warnings.simplefilter("error")
-        from minicnn.kernels import jit
+        from minicnn.kernels.runtime import jit
         jit.FOLDER = folder
         fast = jit.kernel(scaled)
         os.read(gate, 1)

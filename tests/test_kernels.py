@@ -16,10 +16,11 @@ from strategies import DTYPES, OPERATIONS, Case, abs_inputs, cases, normals, sep
 
 from minicnn import kernels, reference as ref
 from minicnn.data.augmentation import affine_matrices
-from minicnn.kernels import jit, threads, winograd
-from minicnn.kernels.board import TICKET
-from minicnn.kernels.jit import kernel
-from minicnn.kernels.warp import affine_warp
+from minicnn.kernels.augmentation import affine_warp
+from minicnn.kernels.convolution import winograd
+from minicnn.kernels.runtime import jit, threads
+from minicnn.kernels.runtime.jit import kernel
+from minicnn.kernels.runtime.work_queue import TICKET
 from minicnn.networks import cov19net
 
 pytestmark = pytest.mark.usefixtures("same_threads")
@@ -330,9 +331,9 @@ def test_winograds_sums_stay_within_eight_eps(C, F, draw_x, draw):
 
 def radiographs(shared, count):
     """Return the first real radiographs as (count, 64, 64, 3) pixels."""
-    from minicnn.data.images import Preprocessing
+    from minicnn.data.loader import open_source
     from minicnn.data.manifest import Manifest
-    from minicnn.data.source import open_source
+    from minicnn.data.preprocessing import Preprocessing
     manifest = Manifest.read(shared / "data" / "chestxray" / "manifest.csv")
     return open_source(manifest, Preprocessing(64, 64, 3), None, "test").batch(np.arange(count))
 
@@ -580,11 +581,11 @@ def test_adam_may_write_over_its_inputs():
 def test_compiled_code_is_not_used_after_any_file_of_the_room_changed(tmp_path, monkeypatch):
     # numba looks only at the date of the kernel's own file, not at those of the helpers inlined into it.
     monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path))
-    room = shutil.copytree(Path(jit.__file__).parent, tmp_path / "room")
-    monkeypatch.setattr(jit, "__file__", str(room / "jit.py"))
+    kernels = shutil.copytree(Path(jit.__file__).parents[1], tmp_path / "kernels")
+    monkeypatch.setattr(jit, "__file__", str(kernels / "runtime" / "jit.py"))
     before = jit.cache_folder()
     assert jit.cache_folder() == before and before.parent == tmp_path
-    with open(room / "tiles.py", "a", encoding="utf-8") as file:
+    with open(kernels / "runtime" / "microkernel.py", "a", encoding="utf-8") as file:
         file.write("# another way to add\n")
     assert jit.cache_folder() != before
 

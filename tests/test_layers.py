@@ -9,7 +9,7 @@ from laws import assert_gradient, assert_same_bits, digest
 from strategies import DTYPES, normals, separated
 
 from minicnn import layers
-from minicnn.engines import ENGINES, default_engine, get_engine
+from minicnn.core.backend import ENGINES, default_engine, get_engine
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, ReLU, Sigmoid, Softmax,
                             Tanh)

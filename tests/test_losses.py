@@ -7,7 +7,7 @@ from laws import assert_gradient, assert_same_bits, digest
 from strategies import DTYPES, normals
 
 from minicnn import SGD, Dense, Flatten, Sequential, Sigmoid, Softmax
-from minicnn.engines import ENGINES, get_engine
+from minicnn.core.backend import ENGINES, get_engine
 from minicnn.errors import InputError, ShapeError
 from minicnn.losses import BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError, get_loss
 

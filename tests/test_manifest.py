@@ -189,7 +189,7 @@ def test_what_is_said_stays_short_whatever_is_in_the_file(tmp_path):
 
 def test_there_are_limits_to_rows_and_columns(tmp_path, monkeypatch):
     touch(tmp_path, "a.png", "b.png", "c.png")
-    monkeypatch.setattr("minicnn.data.reading._MOST_ROWS", 2)
+    monkeypatch.setattr("minicnn.data.manifest_reader._MOST_ROWS", 2)
     assert len(table(tmp_path, "path,label\na.png,normal\nb.png,covid\n")) == 2
     with pytest.raises(ManifestError, match="line 4: there are more than 2 rows. Divide the collection. The rest was not read"):
         table(tmp_path, "path,label\na.png,normal\nb.png,covid\nc.png,covid\nd.png,covid\n")

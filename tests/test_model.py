@@ -11,8 +11,8 @@ import pytest
 from minicnn import (SGD, Adam, Conv2D, CSVHistory, Dense, Dropout, EarlyStopping, Flatten, InputError,
                      LearningRateSchedule, MaxPool2D, NonFiniteError, Parameter, ReLU, Sequential, ShapeError, Sigmoid,
                      Softmax, WeightsError, cov19net, set_thread_count, thread_count)
+from minicnn.core.random import Stream, uniforms
 from minicnn.data import Augmentation, Manifest
-from minicnn.streams import Stream, uniforms
 
 
 def samples(n=24, side=8, seed=3):

@@ -6,13 +6,13 @@ from laws import assert_gradient, assert_same_bits
 from strategies import normals, separated
 
 from minicnn import reference
-from minicnn.engines import ENGINES, get_engine
+from minicnn.core.backend import ENGINES, get_engine
+from minicnn.core.parameter import Parameter
 from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
-from minicnn.kernels import threads
+from minicnn.kernels.runtime import threads
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, ReLU, Sigmoid, Softmax,
                             Tanh)
 from minicnn.network import Network
-from minicnn.parameter import Parameter
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 

@@ -11,10 +11,10 @@ from hypothesis import given, strategies as st
 from laws import assert_same_bits
 from strategies import DTYPES, normals
 
-from minicnn.engines import ENGINES, get_engine
+from minicnn.core.backend import ENGINES, get_engine
+from minicnn.core.parameter import Parameter, Parameters
 from minicnn.errors import InputError
 from minicnn.optimizers import OPTIMIZERS, SGD, Adam, AdamW
-from minicnn.parameter import Parameter, Parameters
 
 OPTIMIZERS_TO_CHECK = [lambda: Adam(), lambda: Adam(0.01, 0.5, 0.9, 1e-8, "paper"), lambda: Adam(beta_1=0, beta_2=0),
                        lambda: AdamW(0.01, 0.1), lambda: SGD(), lambda: SGD(0.1, 0.9), lambda: SGD(0.1, 0.9, nesterov=True)]

@@ -12,9 +12,9 @@ from hostile import PAYLOADS
 from PIL import Image
 
 from minicnn.errors import CheckpointError, ImageError, MissingExtraError, printable
-from minicnn.evaluation.describe import describe
+from minicnn.evaluation.summary import describe
+from minicnn.experiment.run_page import page
 from minicnn.metrics import binary_metrics
-from minicnn.report.page import page
 
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from minicnn import metrics
 from minicnn.errors import InputError
-from minicnn.evaluation import paper_table
-from minicnn.evaluation.consistency import RATES, check_table
-from minicnn.evaluation.possible import Range, find_matrix, least_images, share_by_accuracy, share_by_precision
+from minicnn.study import paper
+from minicnn.study.table_check import (RATES, Range, check_table, find_matrix, least_images, share_by_accuracy,
+                                       share_by_precision)
 
 counts = st.tuples(*[st.integers(0, 60)] * 4)       # TP, FP, TN, FN
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_a_table_is_said(table, sentence):
 # ---- The paper -------------------------------------------------------------------------------------------------------
 
 def test_what_is_wrong_in_table_ii():
-    checks = paper_table.checks()
+    checks = paper.checks()
     wrong = {part: failed(check for check in checks if check["part"] == part)
              for part in ("Table I", "training", "validation")}
     assert wrong == {"Table I": set(), "training": {"harmonic mean", "class shares", "one matrix"},
@@ -169,23 +169,23 @@ def test_what_is_wrong_in_table_ii():
 
 
 def test_one_hundred_percent_without_decimals_is_read_both_ways():
-    why = {check["name"]: check["why"] for check in paper_table.checks() if check["part"] == "validation"}
+    why = {check["name"]: check["why"] for check in paper.checks() if check["part"] == "validation"}
     assert "this check would hold: both need 365 images" in why["false positives"]
     assert "this check would fail as well" in why["one matrix"]
 
 
 def test_table_i_is_that_of_the_network():
-    rows = paper_table.table_i()
-    assert [(tuple(row["output"]), row["parameters"]) for row in rows[:-1]] == list(paper_table.TABLE_I)
+    rows = paper.table_i()
+    assert [(tuple(row["output"]), row["parameters"]) for row in rows[:-1]] == list(paper.TABLE_I)
     assert rows[-1] == {"name": "total", "output": None, "parameters": 609_473}
 
 
 def test_the_facts_are_plain_values_of_their_own():
-    facts = paper_table.facts()
+    facts = paper.facts()
     assert json.loads(json.dumps(facts)) == facts
     facts["table_ii"]["validation"]["accuracy"] = 0
     facts["table_iii"][0]["accuracy"] = 0
-    assert paper_table.facts()["table_ii"]["validation"]["accuracy"] == 0.9945
-    assert [row["accuracy"] for row in paper_table.facts()["table_iii"]] == [0.985, 0.9818, 0.9678, 0.924, 0.9945]
+    assert paper.facts()["table_ii"]["validation"]["accuracy"] == 0.9945
+    assert [row["accuracy"] for row in paper.facts()["table_iii"]] == [0.985, 0.9818, 0.9678, 0.924, 0.9945]
     assert all({"claim", "printed", "computed", "why"} <= check.keys() and isinstance(check["holds"], bool)
                for check in facts["checks"])

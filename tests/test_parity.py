@@ -18,10 +18,10 @@ from vectors import cases
 
 from minicnn import (SGD, Adam, AveragePool2D, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Sigmoid, Softmax,
                      Tanh, cov19net)
-from minicnn.engines import ENGINES, get_engine
+from minicnn.core.backend import ENGINES, get_engine
+from minicnn.core.parameter import Parameter
 from minicnn.initializers import initialize
 from minicnn.losses import get_loss
-from minicnn.parameter import Parameter
 
 VECTORS = Path(__file__).with_name("vectors")
 FROZEN = {"keras": load_file(VECTORS / "keras.safetensors"), "torch": load_file(VECTORS / "torch.safetensors")}

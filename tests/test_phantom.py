@@ -14,7 +14,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from minicnn.data import Manifest, phantom, radiograph
+from minicnn.data import Manifest
+from minicnn.data.synthetic import phantom, radiograph
 from minicnn.errors import CheckpointError, InputError
 
 
@@ -245,6 +246,6 @@ def test_a_manifest_that_cannot_be_written_leaves_no_images(tmp_path, monkeypatc
 
 
 def test_drawing_needs_neither_numba_nor_pillow():
-    script = ("import sys; from minicnn.data import phantom; phantom.render(0, 0, 0, True); "
+    script = ("import sys; from minicnn.data.synthetic import phantom; phantom.render(0, 0, 0, True); "
               "assert not {'numba', 'PIL', 'scipy'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", script], check=True)

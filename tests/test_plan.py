@@ -8,16 +8,16 @@ import shutil
 import numpy as np
 import pytest
 
-from minicnn import experiment, judging
-from minicnn.cli import main
+from minicnn.cli.main import main
+from minicnn.core.signals import Interrupted
 from minicnn.data.manifest import Manifest
 from minicnn.errors import InputError, ManifestError
-from minicnn.evaluation.sources import leave_one_source_out
-from minicnn.interrupts import Interrupted
-from minicnn.parts import parts_of, split_csv
-from minicnn.plan import Plan, plan_of
-from minicnn.recipes import RECIPES, Recipe
-from minicnn.runs import RunFolder
+from minicnn.evaluation.leave_one_source_out import leave_one_source_out
+from minicnn.experiment import training_run, evaluation_run
+from minicnn.experiment.config import Plan, plan_of
+from minicnn.experiment.recipes import RECIPES, Recipe
+from minicnn.experiment.run_folder import RunFolder
+from minicnn.experiment.splits import parts_of, split_csv
 from minicnn.training import Trainer
 
 SHORT = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 8, "classes": ["normal", "covid"]}
@@ -45,7 +45,7 @@ def collection(tmp_path_factory):
 def finished(collection, tmp_path_factory):
     """(folder, Result) of a finished run with a source held out."""
     folder = tmp_path_factory.mktemp("held") / "out"
-    result = experiment.train(Plan(str(collection), hold_out="a", **SHORT), folder, progress=False)
+    result = training_run.train(Plan(str(collection), hold_out="a", **SHORT), folder, progress=False)
     return folder, result
 
 
@@ -69,7 +69,7 @@ def test_a_source_held_out_is_in_the_test_part_alone(collection, finished):
     assert {label for row in rows if row["split"] == "test" for label in [row["label"]]} == {"normal", "covid"}
     assert "source a unseen: the test part is all of this source" in result.table()
     assert [len(result.sources[part]) for part in result.metrics] == [one["n"] for one in result.metrics.values()]
-    np.testing.assert_array_equal(result.outputs["test"], experiment.load_model(folder).predict(result.sources["test"]))
+    np.testing.assert_array_equal(result.outputs["test"], training_run.load_model(folder).predict(result.sources["test"]))
 
 
 def test_data_split_shows_a_source_held_out(collection, tmp_path, capsys):
@@ -82,9 +82,9 @@ def test_data_split_shows_a_source_held_out(collection, tmp_path, capsys):
 def test_an_interrupted_run_with_a_source_held_out_goes_on_to_the_same_bytes(recipe, collection, tmp_path, monkeypatch):
     """The averaging recipe stands in for "robust": its mean must come through an interruption too."""
     monkeypatch.setitem(RECIPES, "robust", ANOTHER)
-    monkeypatch.setattr(experiment, "draw", lambda *arguments: [])
+    monkeypatch.setattr(training_run, "draw", lambda *arguments: [])
     plan = Plan(str(collection), hold_out="b", recipe=recipe, **SHORT)
-    whole = experiment.complete(plan, tmp_path / "whole", progress=False)
+    whole = training_run.complete(plan, tmp_path / "whole", progress=False)
     step, steps = Trainer.step, []
 
     def interrupt(self, *batch):
@@ -96,17 +96,17 @@ def test_an_interrupted_run_with_a_source_held_out_goes_on_to_the_same_bytes(rec
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            experiment.complete(plan, tmp_path / "cut", progress=False)
-    experiment.complete(plan, tmp_path / "cut", progress=False)
+            training_run.complete(plan, tmp_path / "cut", progress=False)
+    training_run.complete(plan, tmp_path / "cut", progress=False)
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
-    again = experiment.complete(plan, tmp_path / "cut", progress=False)                # nothing is left to be done
+    again = training_run.complete(plan, tmp_path / "cut", progress=False)                # nothing is left to be done
     assert again.metrics == whole.metrics and files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
     averaged = "average.safetensors" in files_of(tmp_path / "whole")
     assert averaged == (recipe == "robust")
-    judged = judging.judged(tmp_path / "whole", plan).name
+    judged = evaluation_run.judged(tmp_path / "whole", plan).name
     assert judged == ("average.safetensors" if averaged else "best.safetensors")
     with pytest.raises(InputError, match="already holds a run, with other options .hold_out.. Go on with it"):
-        experiment.complete(Plan(str(collection), hold_out="a", recipe=recipe, **SHORT), tmp_path / "cut")
+        training_run.complete(Plan(str(collection), hold_out="a", recipe=recipe, **SHORT), tmp_path / "cut")
 
 
 @pytest.mark.parametrize("options, sentence", [
@@ -166,10 +166,10 @@ def test_a_config_of_before_still_reads(finished, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"teacher": "ann", "zoom\x1b": 1}))
     with pytest.raises(InputError, match="config.json: not the options of this version of minicnn, which does not know "
                                          "teacher, zoom.*Was the run made by a later one"):
-        experiment.evaluate(tmp_path)
+        training_run.evaluate(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"recipe": "of tomorrow"}))
     with pytest.raises(InputError, match="config.json: recipe: expected paper"):
-        experiment.resume(tmp_path)
+        training_run.resume(tmp_path)
 
 
 def test_metrics_of_another_version(finished, tmp_path):
@@ -180,16 +180,16 @@ def test_metrics_of_another_version(finished, tmp_path):
            "loss": 0.7, "undefined": {"specificity": "no sample is negative"}}
     (folder / "metrics.json").write_text(json.dumps({"training": old, "test": old}))
     os.remove(folder / "decision.json")
-    text = experiment.evaluate(folder, report=tmp_path / "old.html").table()
+    text = training_run.evaluate(folder, report=tmp_path / "old.html").table()
     assert "undefined: test specificity, because no sample is negative." in text and "95 % intervals" not in text
     assert "no sample is negative" in (tmp_path / "old.html").read_text()
     (folder / "metrics.json").write_text(json.dumps({"test": metrics["test"] | {"charm": 1.0}}))
     with pytest.raises(InputError, match="metrics.json: not the metrics of this version of minicnn"):
-        experiment.evaluate(folder)
+        training_run.evaluate(folder)
     for point in ({}, metrics["test"]["reliability"][0] | {"n": 0}, metrics["test"]["reliability"][0] | {"low": "x"}):
         (folder / "metrics.json").write_text(json.dumps({"test": metrics["test"] | {"reliability": [point]}}))
         with pytest.raises(InputError, match="metrics.json: not the metrics of this version of minicnn"):
-            experiment.evaluate(folder)
+            training_run.evaluate(folder)
 
 
 # ---- Other images ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minicnn import cli
+from minicnn.cli import main
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
@@ -21,7 +21,7 @@ def test_the_python_runs(block, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_parse(command):
-    assert cli._parser().parse_args(shlex.split(command)[1:]).run
+    assert main._parser().parse_args(shlex.split(command)[1:]).run
 
 
 def test_the_two_commands_stand_there():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from minicnn import Adam, AdamW, Dropout, Sequential, WeightAverage, weights
-from minicnn.data import Augmentation, Manifest, phantom
-from minicnn.data.images import Preprocessing
-from minicnn.recipes import RECIPES, Recipe
+from minicnn.data import Augmentation, Manifest
+from minicnn.data.preprocessing import Preprocessing
+from minicnn.data.synthetic import phantom
+from minicnn.experiment.recipes import RECIPES, Recipe
 
 
 @pytest.fixture(scope="module")

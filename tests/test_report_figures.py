@@ -7,13 +7,14 @@ from reproduction_example import example
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from minicnn import metrics
-from minicnn.data import phantom
+from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ShapeError
-from minicnn.evaluation import forest_figures, network_figures, report_figures
-from minicnn.evaluation.explain import explain
+from minicnn.evaluation.explanation.gradcam import explain
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
 from minicnn.model import Sequential
 from minicnn.networks import cov19net
+from minicnn.plotting import network
+from minicnn.study import forest_plots, result_plots
 
 HOSTILE = "$x_1$<script>alert('\x1b[2J\u202e')</script> " * 5
 FIGURE = {"value": 0.8, "low": 0.7, "high": 0.9, "seeds": [0.75, 0.85], "reason": ""}
@@ -44,17 +45,17 @@ def draw_all(folder, small, name="plain"):
     model, x, labels = small
     explained = explain(model, x[:2])
     rows = [{"label": name, "prediction": name, "probability": 0.9, "part": name, "source": name, "seed": 0}] * 2
-    forest_figures.headline([row | {"name": name, "group": name, "note": name} for row in ROWS], folder / "a.png")
-    forest_figures.sources([{"name": name, "group": name, "auc": FIGURE}], folder / "b.png")
-    report_figures.samples_of_both([x[:2], x[:0]], [name, "covid"], folder / "c.png")
-    report_figures.curves_of_seeds({name: [HISTORY, HISTORY[:2]]}, folder / "d.png")
-    report_figures.roc_and_precision({name: [answers(0), answers(1)], "one": [([1, 1], [0.2, 0.3])]}, folder / "e.png")
-    report_figures.reliability({name: answers(0), "of patients": (*answers(1), np.arange(40) // 2)}, folder / "f.png")
-    report_figures.confusions({name: [[3, 1], [0, 4]], "other": [[0, 0], [1, 0]]}, [name, "covid"], folder / "g.png")
-    report_figures.worst_errors(x[:2], explained, rows, folder / "h.png")
-    network_figures.convolution(model, x[0], folder / "i.png")
-    network_figures.pooling(model, x[0], folder / "j.png")
-    network_figures.architecture(model, folder / "k.png")
+    forest_plots.headline([row | {"name": name, "group": name, "note": name} for row in ROWS], folder / "a.png")
+    forest_plots.sources([{"name": name, "group": name, "auc": FIGURE}], folder / "b.png")
+    result_plots.samples_of_both([x[:2], x[:0]], [name, "covid"], folder / "c.png")
+    result_plots.curves_of_seeds({name: [HISTORY, HISTORY[:2]]}, folder / "d.png")
+    result_plots.roc_and_precision({name: [answers(0), answers(1)], "one": [([1, 1], [0.2, 0.3])]}, folder / "e.png")
+    result_plots.reliability({name: answers(0), "of patients": (*answers(1), np.arange(40) // 2)}, folder / "f.png")
+    result_plots.confusions({name: [[3, 1], [0, 4]], "other": [[0, 0], [1, 0]]}, [name, "covid"], folder / "g.png")
+    result_plots.worst_errors(x[:2], explained, rows, folder / "h.png")
+    network.convolution(model, x[0], folder / "i.png")
+    network.pooling(model, x[0], folder / "j.png")
+    network.architecture(model, folder / "k.png")
     return sorted(folder.iterdir())
 
 
@@ -87,7 +88,7 @@ def lines(ax):
 
 
 def test_a_row_shows_value_interval_and_seeds(tmp_path, caught):
-    forest_figures.headline(ROWS, tmp_path / "x.png")
+    forest_plots.headline(ROWS, tmp_path / "x.png")
     page, accuracy, auc = caught[0].axes
     assert texts(accuracy) == ["80.0 % (70.0 to 90.0)"]
     (low, y), (high, same) = next(line for line in lines(accuracy) if line[0][0] == 0.7)
@@ -101,7 +102,7 @@ def test_a_row_shows_value_interval_and_seeds(tmp_path, caught):
 
 def test_a_claim_is_hollow_and_what_lacks_an_interval_says_so(tmp_path, caught):
     claim = FIGURE | {"value": 0.9945, "low": None, "high": None, "seeds": [], "claimed": True}
-    forest_figures.headline([ROWS[0] | {"accuracy": claim},
+    forest_plots.headline([ROWS[0] | {"accuracy": claim},
                              ROWS[0] | {"accuracy": claim | {"claimed": False, "value": 0.31}},
                              ROWS[0] | {"accuracy": None, "auc": NONE | {"value": float("nan"), "reason": ""}}],
                             tmp_path / "x.png")
@@ -112,13 +113,13 @@ def test_a_claim_is_hollow_and_what_lacks_an_interval_says_so(tmp_path, caught):
     assert accuracy.get_xlim()[0] == pytest.approx(0.3)
     assert texts(page).count("these data") == 1 and "Hollow: printed by the paper" in " ".join(texts(page))
     with pytest.raises(InputError, match=r"rows: expected at least one row to draw, got none\."):
-        forest_figures.headline([], tmp_path / "y.png")
+        forest_plots.headline([], tmp_path / "y.png")
 
 
 def test_numbers_stay_inside_their_panels(tmp_path, caught):
     edge = [ROWS[0] | {"group": f"group {i // 3}", "accuracy": FIGURE | {"value": value, "low": 0.0, "high": 1.0},
                        "auc": FIGURE | {"value": 1 - value}} for i, value in enumerate(np.linspace(0, 1, 10))]
-    forest_figures.headline(edge, tmp_path / "x.png")
+    forest_plots.headline(edge, tmp_path / "x.png")
     figure = caught[0]
     boxes = [[text.get_window_extent() for text in ax.texts] for ax in figure.axes[1:]]
     assert [len(panel) for panel in boxes] == [10, 10]
@@ -133,7 +134,7 @@ def test_numbers_stay_inside_their_panels(tmp_path, caught):
 
 def test_rows_come_from_the_results():
     results = example()
-    rows = {(row["group"], row["name"]): row for row in forest_figures.headline_rows(results)}
+    rows = {(row["group"], row["name"]): row for row in forest_plots.headline_rows(results)}
     claim, here = ("the paper", "Table II, validation"), "the same network on these data"
     assert list(rows)[:4] == [claim, (here, "the paper's protocol"), (here, "the honest protocol"),
                               (here, "our recipe, robust")]
@@ -146,7 +147,7 @@ def test_rows_come_from_the_results():
     assert rows["another hospital", "our recipe, robust"]["accuracy"]["value"] == away["accuracy"]
     assert [name for group, name in rows if group.endswith("a source unseen")] == [
         fold["source"] for fold in results["unseen"] if fold["recipes"]["paper"] and "auc" in fold["shows"]]
-    alone = forest_figures.headline_rows(example(external=False))
+    alone = forest_plots.headline_rows(example(external=False))
     assert not [row for row in alone if row["group"] == "another hospital"]
 
 
@@ -157,11 +158,11 @@ def test_what_cannot_be_said_of_a_source_is_said():
                  "reason": "without it there is no image of normal to train on",
                  "recipes": {"paper": None, "robust": None}}
     results = example(sources=False) | {"unseen": [fold, untrained]}
-    one, other = forest_figures.source_rows(results)
+    one, other = forest_plots.source_rows(results)
     assert one["specificity"]["value"] == 0.4 and one["recall"]["reason"] == one["auc"]["reason"] == "one class only"
     assert other["name"] == "not trained" and other["note"] == "1,000 images"
     assert {other[metric]["reason"] for metric in ("recall", "specificity", "auc")} == {untrained["reason"]}
-    by_source = forest_figures.source_rows(example() | {"unseen": []})
+    by_source = forest_plots.source_rows(example() | {"unseen": []})
     assert {row["name"] for row in by_source} == {"cohen", "nih"}
     assert by_source[0]["group"] == "the honest test part, by source"
 
@@ -170,7 +171,7 @@ def test_what_cannot_be_said_of_a_source_is_said():
 
 def test_seeds_are_thin_and_their_mean_is_thick(tmp_path, caught):
     other = [row | {"loss": row["loss"] + 1} for row in HISTORY[:3]]
-    report_figures.curves_of_seeds({"a": [HISTORY, other], "b": [HISTORY[:1]]}, tmp_path / "x.png")
+    result_plots.curves_of_seeds({"a": [HISTORY, other], "b": [HISTORY[:1]]}, tmp_path / "x.png")
     loss, accuracy, single, _ = caught[0].axes
     assert loss.get_title(loc="left") == "a: loss"
     drawn = {tuple(line.get_ydata()): line.get_linewidth() for line in loss.get_lines()
@@ -181,17 +182,17 @@ def test_seeds_are_thin_and_their_mean_is_thick(tmp_path, caught):
     np.testing.assert_allclose(mean, [row["loss"] + 0.5 for row in HISTORY[:3]])
     assert not [line for line in accuracy.get_lines() if "validation" in line.get_label()]     # recorded as None
     assert [line.get_marker() for line in single.get_lines()] == ["o", "o"]
-    report_figures.curves_of_seeds({"a": [[{"epoch": 1, "loss": float("nan")}]]}, tmp_path / "y.png")
+    result_plots.curves_of_seeds({"a": [[{"epoch": 1, "loss": float("nan")}]]}, tmp_path / "y.png")
     assert [texts(ax) for ax in caught[1].axes] == [["not recorded"]] * 2
     for nothing in ({}, {"a": []}, {"a": [[]]}):
         with pytest.raises(InputError, match=r"histories: expected at least one epoch of each name\."):
-            report_figures.curves_of_seeds(nothing, tmp_path / "z.png")
+            result_plots.curves_of_seeds(nothing, tmp_path / "z.png")
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_precision_and_recall_are_those_of_scikit_learn(seed):
     labels, p = answers(seed)
-    recall, precision = report_figures.precision_recall(labels, p)
+    recall, precision = result_plots.precision_recall(labels, p)
     theirs = precision_recall_curve(labels, p)
     np.testing.assert_allclose(recall[1:], theirs[1][-2::-1])
     np.testing.assert_allclose(precision[1:], theirs[0][-2::-1])
@@ -201,7 +202,7 @@ def test_precision_and_recall_are_those_of_scikit_learn(seed):
 def test_roc_and_precision_say_their_areas_and_what_chance_gives(tmp_path, caught):
     seeds = [answers(0), answers(1)]
     curves = {"test": seeds, "one class": [([0, 0], [0.1, 0.2])], "nothing": []}
-    report_figures.roc_and_precision(curves, tmp_path / "x.png")
+    result_plots.roc_and_precision(curves, tmp_path / "x.png")
     roc, precision = caught[0].axes
     areas = [metrics.auc(*seed) for seed in seeds]
     scores = [average_precision_score(*seed) for seed in seeds]
@@ -213,32 +214,32 @@ def test_roc_and_precision_say_their_areas_and_what_chance_gives(tmp_path, caugh
     assert np.stack(metrics.roc(*seeds[0]), axis=1).tolist() in lines(roc)
     assert sum(line.get_ydata() == [0.5, 0.5] for line in precision.get_lines() if len(line.get_ydata()) == 2) == 2
     with pytest.raises(InputError, match=r"curves: expected 1 to 6 names, got 0\."):
-        report_figures.roc_and_precision({}, tmp_path / "y.png")
+        result_plots.roc_and_precision({}, tmp_path / "y.png")
 
 
 def test_confusions_stand_side_by_side(tmp_path, caught):
-    report_figures.confusions({str(i): [[i, 1], [0, 4]] for i in range(5)}, ["normal", "covid"], tmp_path / "x.png")
+    result_plots.confusions({str(i): [[i, 1], [0, 4]] for i in range(5)}, ["normal", "covid"], tmp_path / "x.png")
     drawn = [ax for ax in caught[0].axes if ax.axison]
     assert [ax.get_title(loc="left") for ax in drawn] == [f"{i}\n{i + 4} of {i + 5} right" for i in range(5)]
     assert texts(drawn[1]) == ["1", "50.0 %", "1", "50.0 %", "0", "0.0 %", "4", "100.0 %"]
     with pytest.raises(ShapeError, match=r"matrices: expected shape \(2, 2\) of 'a', got \(3, 3\)\."):
-        report_figures.confusions({"a": np.eye(3)}, ["normal", "covid"], tmp_path / "y.png")
+        result_plots.confusions({"a": np.eye(3)}, ["normal", "covid"], tmp_path / "y.png")
     with pytest.raises(InputError, match=r"matrices: expected at least one confusion matrix, got none\."):
-        report_figures.confusions({}, ["normal", "covid"], tmp_path / "y.png")
+        result_plots.confusions({}, ["normal", "covid"], tmp_path / "y.png")
 
 
 # ---- Images ----------------------------------------------------------------------------------------------------------
 
 def test_samples_stand_in_rows_by_class(tmp_path, small, caught):
     _, x, labels = small
-    report_figures.samples_of_both([x[labels == 0], x[:0]], ["normal", "covid"], tmp_path / "x.png")
+    result_plots.samples_of_both([x[labels == 0], x[:0]], ["normal", "covid"], tmp_path / "x.png")
     first, second = caught[0].axes[:4], caught[0].axes[4:]
     assert first[0].get_title(loc="left") == "normal" and second[0].get_title(loc="left") == "covid: no image"
     np.testing.assert_array_equal(first[1].get_images()[0].get_array(), x[labels == 0][1])
     with pytest.raises(InputError, match="images: expected those of each of the 2 classes, got 1"):
-        report_figures.samples_of_both([x], ["normal", "covid"], tmp_path / "y.png")
+        result_plots.samples_of_both([x], ["normal", "covid"], tmp_path / "y.png")
     with pytest.raises(InputError, match="images: expected at least one image of one class, got none"):
-        report_figures.samples_of_both([x[:0], x[:0]], ["normal", "covid"], tmp_path / "y.png")
+        result_plots.samples_of_both([x[:0], x[:0]], ["normal", "covid"], tmp_path / "y.png")
 
 
 def test_worst_errors_show_each_picture_twice(tmp_path, small, caught):
@@ -246,19 +247,19 @@ def test_worst_errors_show_each_picture_twice(tmp_path, small, caught):
     rows = [{"label": "normal", "prediction": "covid", "probability": 0.987, "part": "test", "source": None, "seed": 0},
             {"label": "covid", "prediction": "normal", "probability": 0.9, "path": "a.png"}]
     explained = explain(model, x[:2])
-    report_figures.worst_errors(x[:2], explained, rows, tmp_path / "x.png")
+    result_plots.worst_errors(x[:2], explained, rows, tmp_path / "x.png")
     left, right, other = caught[0].axes[:3]
     assert left.get_title(loc="left") == "true: normal\nanswer: covid 0.987"
     assert left.get_xlabel() == f"test, seed 0\nborder {100 * explained.border_shares[0]:.0f} %"
     assert other.get_xlabel() == f"\nborder {100 * explained.border_shares[1]:.0f} %"
     np.testing.assert_array_equal(right.get_images()[1].get_array(), explained.maps[0])
     assert "Grad-CAM of conv2d_2" in caught[0].get_suptitle().replace("\n", " ")
-    report_figures.worst_errors([], None, [], tmp_path / "y.png")
+    result_plots.worst_errors([], None, [], tmp_path / "y.png")
     assert texts(caught[1].axes[0]) == ["There is no mistake to show."]
     with pytest.raises(InputError, match=r"rows: expected 2, one for each picture, got 1\."):
-        report_figures.worst_errors(x[:2], explained, rows[:1], tmp_path / "z.png")
+        result_plots.worst_errors(x[:2], explained, rows[:1], tmp_path / "z.png")
     with pytest.raises(InputError, match="explained: expected what explain"):
-        report_figures.worst_errors(x[:1], None, rows[:1], tmp_path / "z.png")
+        result_plots.worst_errors(x[:1], None, rows[:1], tmp_path / "z.png")
 
 
 # ---- The network -----------------------------------------------------------------------------------------------------
@@ -273,7 +274,7 @@ def all_axes(figure):
 
 def test_convolution_shows_the_networks_own_numbers(tmp_path, small, caught):
     model, x, _ = small
-    network_figures.convolution(model, x[0], tmp_path / "x.png")
+    network.convolution(model, x[0], tmp_path / "x.png")
     _, patch, weights, products, *rest = all_axes(caught[0])
     k = int(weights.get_title().removeprefix("filter "))
     w, b = model.get_weights()[0][..., k].sum(axis=2), model.get_weights()[1][k]
@@ -304,7 +305,7 @@ def odd_network():
 
 def test_convolution_of_a_colour_picture_adds_up(tmp_path, caught):
     picture = np.random.default_rng(0).integers(0, 256, (20, 24, 3)).astype(np.uint8)
-    network_figures.convolution(odd_network(), picture, tmp_path / "x.png")
+    network.convolution(odd_network(), picture, tmp_path / "x.png")
     told = caught[0].subfigs[0].get_supxlabel().replace("\n", " ")
     sums = [float(word.strip(",;.:")) for word in told.split() if word.strip(",;.:-").replace(".", "").isdigit()]
     count, shown, others, bias, total, engine = sums[:6]
@@ -314,15 +315,15 @@ def test_convolution_of_a_colour_picture_adds_up(tmp_path, caught):
 
 def test_a_black_picture_and_a_tiny_one_are_drawn(tmp_path, caught):
     tiny = Sequential([Conv2D(1, 2), Flatten(), Dense(1), Sigmoid()], (2, 2, 1))
-    network_figures.convolution(tiny, np.zeros((2, 2, 1)), tmp_path / "x.png")
+    network.convolution(tiny, np.zeros((2, 2, 1)), tmp_path / "x.png")
     pool = Sequential([MaxPool2D(2), Flatten(), Dense(1), Sigmoid()], (3, 3, 1))
-    network_figures.pooling(pool, np.zeros((3, 3, 1)), tmp_path / "y.png")
+    network.pooling(pool, np.zeros((3, 3, 1)), tmp_path / "y.png")
     assert numbers(caught[1].axes[2]).tolist() == [0.0]
 
 
 def test_pooling_keeps_the_largest_of_each_window(tmp_path, small, caught):
     model, x, _ = small
-    network_figures.pooling(model, x[1], tmp_path / "x.png")
+    network.pooling(model, x[1], tmp_path / "x.png")
     _, before, kept, _ = caught[0].axes
     windows = numbers(before).reshape(2, 2, 2, 2)
     np.testing.assert_array_equal(numbers(kept).reshape(2, 2), windows.max(axis=(1, 3)))
@@ -333,16 +334,16 @@ def test_pooling_keeps_the_largest_of_each_window(tmp_path, small, caught):
 
 def test_average_pooling_is_the_mean_of_what_is_inside(tmp_path, caught):
     model = Sequential([AveragePool2D(2), Flatten(), Dense(1), Sigmoid()], (8, 6, 1))
-    network_figures.pooling(model, np.random.default_rng(1).random((8, 6, 1)), tmp_path / "x.png")
+    network.pooling(model, np.random.default_rng(1).random((8, 6, 1)), tmp_path / "x.png")
     _, before, kept, _ = caught[0].axes
     means = numbers(before).reshape(2, 2, 2, 2).mean(axis=(1, 3))
     np.testing.assert_allclose(numbers(kept).reshape(2, 2), means, atol=0.011)
-    network_figures.pooling(odd_network(), np.zeros((20, 24, 3)), tmp_path / "y.png")
+    network.pooling(odd_network(), np.zeros((20, 24, 3)), tmp_path / "y.png")
     assert "keeps the mean of each window of 3 x 3" in caught[1].get_suptitle()
 
 
 def test_the_architecture_is_that_of_the_network(tmp_path, caught):
-    network_figures.architecture(cov19net(seed=1), tmp_path / "x.png")
+    network.architecture(cov19net(seed=1), tmp_path / "x.png")
     assert caught[0].get_suptitle().startswith("609,473 parameters, 97 % of them in dense_1\n")
     told = texts(caught[0].axes[0])
     assert [text for text in told if text.startswith(("input", "Conv2D", "MaxPool", "Flatten", "Dense"))] == [
@@ -350,22 +351,22 @@ def test_the_architecture_is_that_of_the_network(tmp_path, caught):
         "Conv2D\n3 x 3\nReLU", "Flatten", "Dense\nReLU", "Dense\nSigmoid"]
     assert {"64 x 64\nx 3", "62 x 62\nx 32", "31 x 31\nx 32", "29 x 29\nx 32", "14 x 14\nx 32", "12 x 12\nx 32", "4608",
             "896", "9,248", "589,952", "129"} <= set(told)
-    network_figures.architecture(odd_network(), tmp_path / "y.png")
+    network.architecture(odd_network(), tmp_path / "y.png")
     assert len(caught[1].axes) == 2                             # more than nine blocks go on below
     said = [text for ax in caught[1].axes for text in texts(ax)]
     assert said.count("Conv2D\n1 x 1") == 6 and "MeanPool\n3 x 3" in said and "Dropout" in said
 
 
 @pytest.mark.parametrize("draw, layers, channels, error, message", [
-    (network_figures.convolution, [Flatten(), Dense(1)], 1, InputError,
+    (network.convolution, [Flatten(), Dense(1)], 1, InputError,
      r"convolution: this network has no convolution layer to draw; its layers are flatten_1, dense_1\."),
-    (network_figures.pooling, [Conv2D(1, 1)], 1, InputError,
+    (network.pooling, [Conv2D(1, 1)], 1, InputError,
      r"pooling: this network has no pooling layer to draw; its layers are conv2d_1\."),
-    (network_figures.convolution, [Conv2D(1, 8)], 1, InputError,
+    (network.convolution, [Conv2D(1, 8)], 1, InputError,
      r"convolution: the window of conv2d_1, 8 x 8, has too many numbers to be drawn; at most 7 x 7\."),
-    (network_figures.pooling, [MaxPool2D(4)], 1, InputError,
+    (network.pooling, [MaxPool2D(4)], 1, InputError,
      r"pooling: the windows of max_pool2d_1, 4 x 4, have too many numbers to be drawn; at most 3 x 3\."),
-    (network_figures.convolution, [Conv2D(1, 1)], 3, ShapeError,
+    (network.convolution, [Conv2D(1, 1)], 3, ShapeError,
      r"picture: expected shape \(9, 9, 1\), as the network takes it, got \(9, 9, 3\)\."),
 ])
 def test_what_cannot_be_drawn_is_said(tmp_path, draw, layers, channels, error, message):

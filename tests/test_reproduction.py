@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from minicnn import metrics
-from minicnn.cli import main
-from minicnn.data import phantom
+from minicnn.cli.main import main
+from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError
 from minicnn.evaluation import intervals
-from minicnn.reproduction.findings import command_of
-from minicnn.reproduction.seeds import Answers, over_seeds
-from minicnn.reproduction.study import Collection, Study
+from minicnn.study.aggregate import Answers, over_seeds
+from minicnn.study.reproduction import Collection, Study
+from minicnn.study.results import command_of
 
 QUICK = ["--seeds", "2", "--epochs", "1", "--steps-per-epoch", "2", "--quiet"]
 
@@ -251,11 +251,11 @@ def test_the_number_of_seeds(seeds):
 
 def test_a_study_that_is_interrupted_goes_on(studied, tmp_path, monkeypatch, capsys):
     """A signal in the middle: the exit code and the sentence, and then the same findings as without it."""
-    from minicnn import experiment
-    from minicnn.interrupts import Interrupted
-    from minicnn.reproduction import pictures
+    from minicnn.core.signals import Interrupted
+    from minicnn.experiment import training_run
+    from minicnn.study import plots
     folder, arguments = studied
-    complete, done = experiment.complete, []
+    complete, done = training_run.complete, []
 
     def stopped(plan, *others, **options):
         done.append(plan)
@@ -267,8 +267,8 @@ def test_a_study_that_is_interrupted_goes_on(studied, tmp_path, monkeypatch, cap
         shutil.copytree(folder / "out" / "figures", out / "figures")
         return json.loads((folder / "out" / "results.json").read_text())["figures"]
 
-    monkeypatch.setattr(experiment, "complete", stopped)
-    monkeypatch.setattr(pictures, "draw", copied)
+    monkeypatch.setattr(training_run, "complete", stopped)
+    monkeypatch.setattr(plots, "draw", copied)
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 130
     assert "saved. The same command, started again, goes on from there." in capsys.readouterr().err
     assert not (tmp_path / "out" / "results.json").exists()

@@ -12,8 +12,8 @@ from hostile import PAYLOADS
 from reproduction_example import FIGURES, example, pictures, renamed
 
 from minicnn.errors import CheckpointError, ImageError, MissingExtraError, printable
-from minicnn.report.markdown import escaped
-from minicnn.report.reproduction import write
+from minicnn.reporting.markdown import escaped
+from minicnn.study.page import write
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 VOID = ("meta", "link", "img")

@@ -14,11 +14,12 @@ from runs_harness import measure
 
 from minicnn import (Adam, Callback, Conv2D, Dense, Dropout, EarlyStopping, Flatten, InputError, LearningRateSchedule,
                      MaxPool2D, NonFiniteError, ReLU, Sequential, ShapeError, Sigmoid, WeightAverage, WeightsError,
-                     cov19net, interrupts, set_thread_count, weights)
-from minicnn import callbacks as callbacks_room
-from minicnn.data import Augmentation, Manifest, phantom
-from minicnn.interrupts import Interrupted
-from minicnn.streams import Stream, uniforms
+                     callbacks as callbacks_room, cov19net, set_thread_count, weights)
+from minicnn.core import signals
+from minicnn.core.random import Stream, uniforms
+from minicnn.core.signals import Interrupted
+from minicnn.data import Augmentation, Manifest
+from minicnn.data.synthetic import phantom
 
 FILES = ["best.safetensors", "history.csv", "last.safetensors", "previous.safetensors"]
 EPOCHS = 4
@@ -68,7 +69,7 @@ class Signals:
 
     def __init__(self, monkeypatch, *numbers):
         self.numbers, self.count = set(numbers), -1
-        monkeypatch.setattr(interrupts, "check", self.check)
+        monkeypatch.setattr(signals, "check", self.check)
 
     def check(self):
         self.count += 1

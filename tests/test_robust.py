@@ -15,8 +15,8 @@ sys.path.append(str(ROOT))      # benchmarks is no part of the package
 
 from benchmarks import robust
 from benchmarks.robust_report import page
-from minicnn.data import phantom
-from minicnn.recipes import RECIPES
+from minicnn.data.synthetic import phantom
+from minicnn.experiment.recipes import RECIPES
 
 STORED = json.loads((ROOT / "benchmarks" / "robust.json").read_text(encoding="utf-8"))
 

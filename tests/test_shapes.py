@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from minicnn.core.shapes import PADDINGS, Axis, pair, parameter_count, positive_int, window
 from minicnn.errors import InputError, ShapeError
-from minicnn.shapes import PADDINGS, Axis, pair, parameter_count, positive_int, window
 
 sizes = st.integers(1, 40)
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from strategies import DTYPES, normals
 
-from minicnn.kernels import jit, simd
-from minicnn.kernels.jit import device, kernel
-from minicnn.kernels.simd import (REGISTER_BYTES, add, add_to_float64, broadcast, choose, divide, equal, fma, load,
-                                  load_bytes, lowest_bit, maximum, multiply, pick, pointer, rectify, root, splat, store,
-                                  store_bytes, store_first, subtract, total, where_positive, width, zeros)
+from minicnn.kernels.runtime import jit, simd
+from minicnn.kernels.runtime.jit import device, kernel
+from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, add_to_float64, broadcast, choose, divide, equal, fma,
+                                          load, load_bytes, lowest_bit, maximum, multiply, pick, pointer, rectify,
+                                          root, splat, store, store_bytes, store_first, subtract, total,
+                                          where_positive, width, zeros)
 
 LANES = {dtype: REGISTER_BYTES // np.dtype(dtype).itemsize for dtype in DTYPES}
 ROW = 40            # one operation writes to one row, so this many numbers are a vector and what lies around it
@@ -283,5 +284,5 @@ def test_registers_of_another_size_compute_the_same(count):
 @other_registers
 def test_the_kernel_cache_knows_the_registers():
     other = 16 if REGISTER_BYTES > 16 else 32
-    said = with_registers_of(other, "-c", "from minicnn.kernels import jit; print(jit.FOLDER.name)")
+    said = with_registers_of(other, "-c", "from minicnn.kernels.runtime import jit; print(jit.FOLDER.name)")
     assert said.startswith("kernels-") and jit.FOLDER.name != said.strip()

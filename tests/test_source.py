@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
-import minicnn.kernels.jit  # noqa: F401  takes its cache folder before these tests move it
+import minicnn.kernels.runtime.jit  # noqa: F401  takes its cache folder before these tests move it
 from minicnn import Sequential
-from minicnn.data import ArraySource, Augmentation, ImageSource, Manifest, Preprocessing
-from minicnn.data import cache as cache_room
-from minicnn.data.cache import PixelCache
-from minicnn.data.decoder import ImageWarning
-from minicnn.data.images import load as load_picture, resize
-from minicnn.data.source import load, open_source, schedule
+from minicnn.data import ArraySource, Augmentation, ImageSource, Manifest, Preprocessing, pixel_cache as cache_room
+from minicnn.data.decoding import ImageWarning
+from minicnn.data.loader import load, open_source, schedule
+from minicnn.data.pixel_cache import PixelCache
+from minicnn.data.preprocessing import load as load_picture, resize
 from minicnn.errors import CheckpointError, DTypeError, ImageError, InputError, ManifestError, ShapeError
 
 
@@ -81,7 +80,7 @@ def test_the_same_content_is_not_decoded_again(files, tmp_path, cache_folder, mo
     assert PixelCache.prepare(moved[::-1], Preprocessing()).report.decoded == 30   # another order
     Image.new("L", (9, 9)).save(moved[7], "PNG")
     assert PixelCache.prepare(moved, Preprocessing()).report.decoded == 30         # another content
-    monkeypatch.setattr("minicnn.data.images.DECODER_VERSION", 2)
+    monkeypatch.setattr("minicnn.data.preprocessing.DECODER_VERSION", 2)
     assert PixelCache.prepare(moved, Preprocessing(decoder=2)).report.decoded == 30
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicnn.data import phantom
 from minicnn.data.manifest import Manifest
+from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError
-from minicnn.evaluation.leaks import check_unseen, count_look, looks, looks_sentence, split_digest
-from minicnn.evaluation.sources import leave_one_source_out, patient_groups
-from minicnn.runs import RunFolder
+from minicnn.evaluation.leave_one_source_out import leave_one_source_out, patient_groups
+from minicnn.evaluation.test_access import check_unseen, count_look, looks, looks_sentence, split_digest
+from minicnn.experiment.evaluation_run import note_look
+from minicnn.experiment.run_folder import RunFolder
 
 
 def collection(*rows):
@@ -161,11 +162,11 @@ def test_a_copy_under_another_name_is_known_by_its_bytes_and_by_its_pixels(tmp_p
 
 
 def test_looks_are_counted(tmp_path):
-    assert looks(tmp_path) == {}
-    assert [count_look(tmp_path) for _ in range(3)] == [1, 2, 3]
+    assert looks(RunFolder(tmp_path)) == {}
+    assert [note_look(tmp_path) for _ in range(3)] == [1, 2, 3]
     with RunFolder(tmp_path) as run:
         assert count_look(run) == 4 and count_look(run, "validation") == 1
-    assert looks(tmp_path) == {"test": 4, "validation": 1}
+    assert looks(RunFolder(tmp_path)) == {"test": 4, "validation": 1}
     assert "4 times" in looks_sentence(4)
 
 
@@ -173,7 +174,7 @@ def test_looks_are_counted(tmp_path):
 def test_a_strange_count_is_refused(content, tmp_path):
     (tmp_path / "looks.json").write_text(content)
     with pytest.raises(InputError, match="expected how often each part was looked at"):
-        looks(tmp_path)
+        looks(RunFolder(tmp_path))
 
 
 def test_looking_is_allowed_where_nothing_can_be_written(tmp_path, monkeypatch):
@@ -181,4 +182,4 @@ def test_looking_is_allowed_where_nothing_can_be_written(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "ftruncate", refuse)
-    assert count_look(tmp_path) is None and "not known" in looks_sentence(None)
+    assert note_look(tmp_path) is None and "not known" in looks_sentence(None)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
-import minicnn.kernels.jit  # noqa: F401  takes its cache folder before these tests move it
+import minicnn.kernels.runtime.jit  # noqa: F401  takes its cache folder before these tests move it
 from minicnn.data import Augmentation, Manifest
 from minicnn.data.augmentation import TECHNIQUES
 from minicnn.data.manifest import ManifestWarning

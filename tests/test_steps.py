@@ -11,10 +11,10 @@ import pytest
 from laws import assert_near_largest, assert_rounded, assert_same_bits
 from strategies import normals
 
-from minicnn import reference as ref, steps
+from minicnn import reference as ref, fusion
 from minicnn.errors import InputError, ShapeError
 from minicnn.layers import AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Tanh
-from minicnn.network import Network
+from minicnn.network import LayerStep, Network
 from minicnn.networks import cov19net
 
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -34,7 +34,7 @@ def test_the_plan_of_the_papers_network():
     network = cov19net().network
     assert network.plan("Sigmoid") == PAPER + [["sigmoid_1", "loss"]]
     assert network.plan() == PAPER + [["sigmoid_1"], ["loss"]]
-    assert [type(step).__name__ for step in steps.find_steps(network.layers, "fast")] == \
+    assert [type(step).__name__ for step in network.steps()] == \
         ["ConvReLUPool", "ConvReLUPool", "ConvReLU", "LayerStep", "DenseReLU", "LayerStep", "LayerStep"]
 
 
@@ -96,7 +96,7 @@ def test_layers_that_are_no_pattern_stay_layers():
     assert plan(Conv2D(2, 3)) == [["conv2d_1"], ["loss"]]
 
 
-class DenseTanh(steps.LayerStep):
+class DenseTanh(LayerStep):
     """A dense layer and tanh, one after another: a pattern of the user's own."""
 
     match = staticmethod(lambda layers: len(layers) == 2 and type(layers[0]) is Dense and type(layers[1]) is Tanh)
@@ -116,7 +116,7 @@ def test_a_new_pattern_is_one_line(monkeypatch):
     apart = Network(layers, (6,), seed=1)
     y, _ = apart.forward(x).copy(), apart.backward(dy)
     grads = [p.grad.copy() for p in apart.parameters]
-    monkeypatch.setattr(steps, "PATTERNS", [(2, DenseTanh), *steps.PATTERNS])
+    monkeypatch.setattr(fusion, "PATTERNS", [(2, DenseTanh), *fusion.PATTERNS])
     network = Network(layers, (6,), seed=1)
     assert network.plan() == [["dense_1", "tanh_1"], ["dense_2", "relu_1"], ["loss"]]
     assert_same_bits(network.forward(x), y)
@@ -151,7 +151,7 @@ def fused_and_not(monkeypatch, layers, shape, dtype="float32", seed=4):
     """Return a network of fused steps and one with the same layers and weights that runs them one at a time."""
     fused = Network(layers(), shape, seed=seed, dtype=dtype)
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "PATTERNS", [])
+        patch.setattr(fusion, "PATTERNS", [])
         single = Network(layers(), shape, seed=seed, dtype=dtype)
     assert max(map(len, fused.plan())) > 1 == max(map(len, single.plan()))
     for network in (fused, single):         # biases are 0 at first: then a wrong one would not be noticed
@@ -319,7 +319,7 @@ def test_a_step_writes_neither_to_its_input_nor_to_the_gradient_it_gets(layers, 
 
 @each_step
 def test_only_a_step_that_is_not_the_first_to_learn_computes_dx(layers, shape, label):
-    step, = steps.find_steps(Network(layers, shape).layers, "fast")
+    step, = Network(layers, shape).steps()
     x = normals(0, (2, *shape), np.float32)
     y = step.forward(x)
     assert step.backward(np.ones_like(y)) is None
@@ -342,7 +342,7 @@ import gc, tracemalloc
 import numpy as np
 from numba.core.runtime import rtsys
 from minicnn import Sequential
-from minicnn.kernels import threads
+from minicnn.kernels.runtime import threads
 from minicnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sigmoid
 from minicnn.optimizers import Adam
 
@@ -397,7 +397,7 @@ def test_no_kernel_allocates():
     allocating = {"empty", "zeros", "ones", "full", "empty_like", "zeros_like", "ones_like", "full_like", "array",
                   "copy", "arange", "concatenate", "ascontiguousarray", "astype"}
     found = {}
-    for file in sorted(Path(steps.__file__).parent.joinpath("kernels").glob("*.py")):
+    for file in sorted(Path(fusion.__file__).parent.joinpath("kernels").rglob("*.py")):
         for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef) and \
                     {"kernel", "device"} & {getattr(decorator, "id", "") for decorator in function.decorator_list}:

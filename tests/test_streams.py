@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from minicnn.core.random import Stream, check_seed, normals, permutation, uniforms, uniforms_batch, words
 from minicnn.errors import InputError
-from minicnn.streams import Stream, check_seed, normals, permutation, uniforms, uniforms_batch, words
 
 seeds = st.integers(0, 2**64 - 1)
 places = st.integers(0, 2**40)

@@ -10,16 +10,16 @@ from scipy.ndimage import gaussian_filter1d
 from sklearn.metrics import roc_auc_score
 from strategies import normals
 
-from minicnn import experiment
-from minicnn.data.images import Preprocessing
 from minicnn.data.manifest import Manifest
+from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import InputError, ShapeError
-from minicnn.evaluation import stress as room
+from minicnn.evaluation import shortcut_test as room
 from minicnn.evaluation.intervals import Interval
-from minicnn.evaluation.shortcut_figures import stress_check
-from minicnn.evaluation.stress import CONDITIONS, disturb, stress
+from minicnn.evaluation.shortcut_test import CONDITIONS, disturb, examples, stress
+from minicnn.experiment import training_run
 from minicnn.layers import Conv2D, Dense, Flatten, ReLU, Sigmoid, Softmax
 from minicnn.model import Sequential
+from minicnn.plotting.explanation import stress_check
 
 
 def small(k=1, input_shape=(16, 16, 1)):
@@ -187,21 +187,21 @@ def test_the_picture(tmp_path):
     check = stress(tag.model, tag.images[:40], tag.labels[:40])
     undefined = stress(tag.model, tag.images[:4], np.zeros(4))
     for name in "ab":
-        stress_check({"test": check, "$\\frac{\x1b": undefined}, tag.images[0], tmp_path / f"{name}.png")
+        stress_check({"test": check, "$\\frac{\x1b": undefined}, examples(tag.images[0]), tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.format == "PNG" and np.asarray(picture.convert("L")).std() > 10
     with pytest.raises(InputError, match="one to three results of stress by name, got 0"):
-        stress_check({}, tag.images[0], tmp_path / "c.png")
+        stress_check({}, examples(tag.images[0]), tmp_path / "c.png")
 
 
 @pytest.mark.soak
 def test_real_radiographs_where_the_source_gives_the_label_away(shared, tmp_path):
     """COV-19Net on the shared collection: it tells the classes apart by the border alone, and nothing elsewhere."""
     data = shared / "data" / "chestxray"
-    plan = experiment.Plan(data=str(data / "manifest.csv"), epochs=8, seed=1)
-    experiment.train(plan, tmp_path / "run", progress=False)
-    model = experiment.load_model(tmp_path / "run")
+    plan = training_run.Plan(data=str(data / "manifest.csv"), epochs=8, seed=1)
+    training_run.train(plan, tmp_path / "run", progress=False)
+    model = training_run.load_model(tmp_path / "run")
     test = Manifest.read(data / "manifest.csv").split(seed=1)[2]
     check = stress(model, test)
     assert check["untouched"].metrics["auc"] > 0.9 and check["middle black"].metrics["auc"] > 0.6

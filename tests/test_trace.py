@@ -6,14 +6,16 @@ from laws import digest
 from strategies import normals, separated
 
 from minicnn import cov19net
-from minicnn.data import phantom
-from minicnn.engines import ENGINES
+from minicnn.core.backend import ENGINES
+from minicnn.core.parameter import Parameter
+from minicnn.core.receptive_field import Field
+from minicnn.data.synthetic import phantom
 from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
+from minicnn.layers.base import field_after
 from minicnn.model import Sequential
 from minicnn.optimizers import Adam
-from minicnn.parameter import Parameter
-from minicnn.teaching.formulas import Field, by_hand, explain, field_after, times, window_of
+from minicnn.teaching.formulas import by_hand, explain, times, window_of
 from minicnn.teaching.trace import hand_lines, trace
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)

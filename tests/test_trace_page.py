@@ -16,11 +16,12 @@ from strategies import normals, separated
 
 import minicnn
 from minicnn import cov19net
-from minicnn.data import phantom
+from minicnn.cli import trace as trace_command
+from minicnn.data.synthetic import phantom
 from minicnn.errors import CheckpointError, InputError, printable
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
 from minicnn.model import Sequential
-from minicnn.teaching import trace_command, trace_page
+from minicnn.teaching import trace_page
 from minicnn.teaching.trace import trace
 
 

@@ -43,7 +43,7 @@ def main():
     stored = read(out) if out else read(Path("nowhere"))
     with tempfile.TemporaryDirectory() as cache:        # kernels are compiled once for all that is measured
         os.environ.setdefault("MINICNN_CACHE_DIR", cache)
-        measure_process("-c", "from minicnn.cli import main\nprint(main(['warmup']))")
+        measure_process("-c", "from minicnn.cli.main import main\nprint(main(['warmup']))")
         measure(chosen.names or [*PROMISES, *ACCIDENTS], chosen.quick, out, stored)
     print(f"\n{kept_in_words(stored)}.")
     return int(not all(found["kept"] for found in stored["promises"].values()))

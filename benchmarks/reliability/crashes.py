@@ -18,10 +18,11 @@ from crash import CODES, change_every_bit, fail_every_operation, kill_while_savi
 from runs_harness import contents, measure, prepare, start, wait
 
 from benchmarks.reliability.tested import also, tested
-from minicnn import Adam, Dense, Flatten, Sequential, Sigmoid, cov19net, interrupts, set_thread_count
-from minicnn.cli import main
-from minicnn.data import phantom
-from minicnn.runs import RunFolder
+from minicnn import Adam, Dense, Flatten, Sequential, Sigmoid, cov19net, set_thread_count
+from minicnn.cli.main import main
+from minicnn.core import signals
+from minicnn.data.synthetic import phantom
+from minicnn.experiment.run_folder import RunFolder
 
 
 # ---- B: determinism and resuming -------------------------------------------------------------------------------------
@@ -64,12 +65,12 @@ def any_interruption(quick, folder):
 
         def check():
             if next(checks) == stop:
-                raise interrupts.Interrupted(signal.SIGINT)
+                raise signals.Interrupted(signal.SIGINT)
 
         set_thread_count(1 + way % 4)
         model = cov19net(seed=1)
         model.compile(Adam(), "binary_crossentropy")
-        with mock.patch.object(interrupts, "check", check), contextlib.suppress(interrupts.Interrupted):
+        with mock.patch.object(signals, "check", check), contextlib.suppress(signals.Interrupted):
             model.fit(images[:16], made.labels[:16], validation=(images[16:], made.labels[16:]), epochs=3,
                       batch_size=2, workers=way % 3, run=folder / run, resume=True, progress=False)
         return {path.name: path.read_bytes() for path in (folder / run).iterdir()}, next(checks) - 1
@@ -135,7 +136,7 @@ def full_disk(quick, folder):
                   "test_environment.py::test_a_read_only_run_folder_is_said")
 
 
-def signals(quick, folder):
+def interruptions(quick, folder):
     found = measure("signalled", folder=str(folder), count=6 if quick else 100)
     n = found["signals"] + found["ended_first"]
     told = also((found["codes_right"] == found["identical"] == n and found["litter"] == 0 and found["seconds"] <= 2,
@@ -164,7 +165,7 @@ def corruption(quick, folder):
 
 
 def one_run_a_folder(quick, folder):
-    hold = ("import sys, time\nfrom minicnn.runs import RunFolder\n"
+    hold = ("import sys, time\nfrom minicnn.experiment.run_folder import RunFolder\n"
             "with RunFolder(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(600)\n")
     n, named, free, worst = 2 if quick else 10, 0, 0, 0.0
     for i in range(n):

@@ -41,7 +41,7 @@ PROMISES = {
     "C4": Promise("kill -9 while training loses no epoch that was reported", "0 lost, the same files",
                   crashes.killed_while_training),
     "C5": Promise("A full or read-only disk is said in a sentence; the old file stays", "all pass", crashes.full_disk),
-    "C6": Promise("Ctrl-C and SIGTERM end a run after its batch, saved", "all right, within 2 s", crashes.signals),
+    "C6": Promise("Ctrl-C and SIGTERM end a run after its batch, saved", "all right, within 2 s", crashes.interruptions),
     "C7": Promise("Damage to a checkpoint is noticed, and the previous one is there", "0 accepted", crashes.corruption),
     "C8": Promise("A folder serves one run at a time", "exit code 5 within 2 s; no lock outlives its holder",
                   crashes.one_run_a_folder),

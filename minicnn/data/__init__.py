@@ -2,8 +2,8 @@
 
 import importlib
 
-_HOME = {"Manifest": "manifest", "Augmentation": "augmentation", "Preprocessing": "images", "ImageSource": "source",
-         "ArraySource": "source"}
+_HOME = {"Manifest": "manifest", "Augmentation": "augmentation", "Preprocessing": "preprocessing", "ImageSource": "loader",
+         "ArraySource": "loader"}
 
 __all__ = [*_HOME]
 

@@ -28,9 +28,9 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from minicnn.arrays import check_output
+from minicnn.core.random import Stream, check_seed, uniforms_batch
+from minicnn.core.validation import check_output
 from minicnn.errors import DTypeError, InputError, ShapeError, nearest
-from minicnn.streams import Stream, check_seed, uniforms_batch
 
 __all__ = ["TECHNIQUES", "Augmentation", "affine_matrices"]
 
@@ -192,7 +192,7 @@ class Augmentation:
         ------
         ShapeError, DTypeError, InputError : an argument of the wrong shape, type or range
         """
-        from minicnn.kernels.warp import affine_warp
+        from minicnn.kernels.augmentation import affine_warp
 
         pixels = _check_pixels(pixels)
         N, H, W, C = pixels.shape

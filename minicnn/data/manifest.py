@@ -14,17 +14,17 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from minicnn.core.files import write_whole
+from minicnn.core.random import check_seed
 from minicnn.data.augmentation import TECHNIQUES, Augmentation
-from minicnn.data.cache import MemoryPixels, PixelCache
-from minicnn.data.duplicates import clusters
-from minicnn.data.images import Preprocessing
 from minicnn.data.labels import PARTS, check_classes, encode_labels, encode_parts
-from minicnn.data.reading import read_csv, read_folder
-from minicnn.data.source import ImageSource
+from minicnn.data.loader import ImageSource
+from minicnn.data.manifest_reader import read_csv, read_folder
+from minicnn.data.near_duplicates import clusters
+from minicnn.data.pixel_cache import MemoryPixels, PixelCache
+from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.split import groups, split_groups, split_images
 from minicnn.errors import InputError, ManifestError, Problems, ShapeError, printable
-from minicnn.files import write_whole
-from minicnn.streams import check_seed
 
 __all__ = ["Manifest", "ManifestWarning", "PARTS", "csv_text", "safe_cell"]
 
@@ -192,7 +192,7 @@ class Manifest:
         """Divide by patient, stratified by label; return (training, validation, test), three manifests.
 
         A `split` column wins. Without one, an image without a patient id is on its own, and images that are the same
-        picture stay together, saved again, altered or mirrored (duplicates.py): that is why they are prepared here (see
+        picture stay together, saved again, altered or mirrored (near_duplicates.py): that is why they are prepared here (see
         `prepared`). No patient is on two sides.
 
         Raises

@@ -6,8 +6,8 @@ picture join the groups they are in; an image of nobody known is a group of its 
 
 import numpy as np
 
+from minicnn.core.random import Stream, check_seed, permutation
 from minicnn.errors import InputError, ManifestError
-from minicnn.streams import Stream, check_seed, permutation
 
 __all__ = ["groups", "split_groups", "split_images"]
 

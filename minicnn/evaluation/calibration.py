@@ -78,7 +78,7 @@ def line(labels, probabilities):
 
 
 def lines(positive, z, weights):
-    """Return slope and intercept of each row of weights (see resampled.py): ndarray (b, 2), NaN where undefined.
+    """Return slope and intercept of each row of weights (see intervals.py): ndarray (b, 2), NaN where undefined.
 
     Parameters
     ----------

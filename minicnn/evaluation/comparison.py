@@ -11,7 +11,7 @@ import numpy as np
 
 from minicnn import metrics
 from minicnn.errors import ShapeError
-from minicnn.evaluation import intervals, resampled
+from minicnn.evaluation import intervals
 from minicnn.evaluation.calibration import squared_errors
 from minicnn.evaluation.intervals import Interval, as_clusters
 
@@ -100,11 +100,11 @@ def _figures(positive, p, weights):
     both = 1.0 * (predicted & positive)
     losses = -np.log(np.clip(np.where(positive, p, 1 - p), 1e-7, 1))
     return np.column_stack([
-        resampled.ratios(predicted == positive, ones, weights),
-        resampled.ratios(~predicted & ~positive, ~positive, weights), resampled.ratios(both, predicted, weights),
-        resampled.ratios(both, positive, weights), resampled.ratios(2 * both, 1.0 * predicted + positive, weights),
-        resampled.aucs(positive, p, weights), resampled.average_precisions(positive, p, weights),
-        resampled.ratios(squared_errors(positive, p), ones, weights), resampled.ratios(losses, ones, weights)])
+        intervals.ratios(predicted == positive, ones, weights),
+        intervals.ratios(~predicted & ~positive, ~positive, weights), intervals.ratios(both, predicted, weights),
+        intervals.ratios(both, positive, weights), intervals.ratios(2 * both, 1.0 * predicted + positive, weights),
+        intervals.aucs(positive, p, weights), intervals.average_precisions(positive, p, weights),
+        intervals.ratios(squared_errors(positive, p), ones, weights), intervals.ratios(losses, ones, weights)])
 
 
 def _named(values):

@@ -1,4 +1,4 @@
-"""Activations and dropout: one pass over the elements, split between the threads. See reference for the equations.
+"""Activations: one pass over the elements, split between the threads. See reference for the equations.
 
 Elements are read and written by way of pointers: an index into an array might count from its end, and LLVM makes no
 vectors of a loop that asks. The gradients take a third of the time so.
@@ -8,13 +8,13 @@ import math
 
 import numpy as np
 
-from minicnn.kernels.board import claim
-from minicnn.kernels.jit import kernel
-from minicnn.kernels.simd import pointer
-from minicnn.kernels.threads import run
+from minicnn.kernels.runtime.jit import kernel
+from minicnn.kernels.runtime.simd import pointer
+from minicnn.kernels.runtime.threads import run
+from minicnn.kernels.runtime.work_queue import claim
 
 __all__ = ["relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient", "softmax",
-           "softmax_gradient", "dropout"]
+           "softmax_gradient"]
 
 _BLOCK = 16384          # elements in a unit
 _ROWS = 2048            # rows of a softmax in a unit
@@ -154,22 +154,4 @@ def _softmax_gradient(dy, y, dx, scratch, board, lane):
                 total += np.float64(dy[n, k]) * y[n, k]
             for k in range(K):
                 dx[n, k] = y[n, k] * (dy[n, k] - total)
-        unit = claim(board, lane)
-
-
-def dropout(x, keep, rate, y):
-    """Write x / (1 - rate) where keep, else 0, to y."""
-    run(_dropout, -(-x.size // _BLOCK), x.reshape(-1), keep.reshape(-1).view(np.uint8), x.dtype.type(1 / (1 - rate)),
-        y.reshape(-1))
-
-
-@kernel
-def _dropout(x, keep, scale, y, scratch, board, lane):
-    size = len(x)
-    x_at, keep_at, y_at = pointer(x, 0), pointer(keep, 0), pointer(y, 0)
-    zero = x.dtype.type(0)
-    unit = claim(board, lane)
-    while unit >= 0:
-        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
-            y_at[i] = x_at[i] * scale if keep_at[i] != 0 else zero
         unit = claim(board, lane)

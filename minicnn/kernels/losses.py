@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from minicnn.kernels.jit import kernel
+from minicnn.kernels.runtime.jit import kernel
 
 __all__ = ["binary_crossentropy", "categorical_crossentropy", "mean_squared_error"]
 

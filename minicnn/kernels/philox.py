@@ -12,7 +12,7 @@ each of 32 addresses take 6 us; one NumPy generator that walks from address to a
 
 import numpy as np
 
-from minicnn.kernels.jit import device, kernel
+from minicnn.kernels.runtime.jit import device, kernel
 
 __all__ = ["philox_uniforms"]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from minicnn.kernels.board import claim
-from minicnn.kernels.jit import device, kernel
-from minicnn.kernels.threads import run
+from minicnn.kernels.runtime.jit import device, kernel
+from minicnn.kernels.runtime.threads import run
+from minicnn.kernels.runtime.work_queue import claim
 
 __all__ = ["max_pool2d", "max_pool2d_gradient", "average_pool2d", "average_pool2d_gradient"]
 

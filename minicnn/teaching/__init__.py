@@ -1,0 +1,1 @@
+"""A network traced on real numbers, the lab of bugs, and exercises."""

@@ -15,14 +15,14 @@ from types import FunctionType
 import numpy as np
 
 from minicnn import reference
-from minicnn.checks import check_determinism, check_optimizer, gradcheck
-from minicnn.checks.problems import drawn
+from minicnn.core.random import uniforms
 from minicnn.errors import InputError, nearest
+from minicnn.gradient_check import check_determinism, check_optimizer, gradcheck
+from minicnn.gradient_check.problems import drawn
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
 from minicnn.losses import get_loss
 from minicnn.model import Sequential
 from minicnn.optimizers import SGD, Adam
-from minicnn.streams import uniforms
 from minicnn.teaching import mistakes
 
 __all__ = ["Bug", "BUGS", "inject", "demonstrate", "get_bug"]
@@ -298,17 +298,17 @@ def _by_owner(layer, methods):
 
 
 class _Operations:
-    """An engine in which some operations of reference.py are replaced, wherever others call them.
+    """An engine in which some operations of `reference` are replaced, wherever others call them.
 
-    Every function of reference.py is bound anew to a namespace that holds the replacements, so that a wrong `col2im` is
-    what `conv2d_input_gradient` uses, and the fused operations too. reference.py itself stays as it is. What uses none
+    Every function of `reference` is bound anew to a namespace that holds the replacements, so that a wrong `col2im` is
+    what `conv2d_input_gradient` uses, and the fused operations too. The package itself stays as it is. What uses none
     of the replacements is left to the engine.
     """
 
     def __init__(self, ops, replacements):
         self._ops, self._names = ops, _that_use(set(replacements))
-        self._namespace = dict(vars(reference))
-        for name, function in vars(reference).items():
+        self._namespace = _specification()
+        for name, function in self._namespace.items():
             if isinstance(function, FunctionType):
                 self._namespace[name] = FunctionType(function.__code__, self._namespace, name, function.__defaults__)
         self._namespace.update(replacements)
@@ -328,10 +328,19 @@ class _Operations:
         return fill
 
 
+def _specification():
+    """Return {name: what bears it} of all files of the package reference together."""
+    names = {}
+    for function in vars(reference).values():
+        if isinstance(function, FunctionType):
+            names |= function.__globals__
+    return names
+
+
 def _that_use(names):
-    """Return `names` and those of all functions of reference.py that call one of them, through others too."""
+    """Return `names` and those of all functions of `reference` that call one of them, through others too."""
     while True:
-        callers = {name for name, function in vars(reference).items()
+        callers = {name for name, function in _specification().items()
                    if isinstance(function, FunctionType) and names & set(function.__code__.co_names)}
         if callers <= names:
             return names

@@ -1,4 +1,4 @@
-"""How the figures of the walkthroughs look: as those of a run do (figures.py), with panels for matrices and pictures.
+"""How the figures of the walkthroughs look: as those of a run do (run.py), with panels for matrices and pictures.
 
 `save` returns what a notebook shows. matplotlib is the extra `app`.
 """
@@ -12,10 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from minicnn import figures
-from minicnn.figures import _BLUE as BLUE, _FAINT as FAINT, _GREEN as GREEN, _INK as INK, _ORANGE as ORANGE
-from minicnn.figures import _PURPLE as PURPLE, _QUIET as QUIET, _SKY as SKY, _YELLOW as YELLOW
-from minicnn.files import write_whole
+from minicnn.core.files import write_whole
+from minicnn.plotting import style
+from minicnn.plotting.style import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, QUIET, SKY, YELLOW
 
 __all__ = ["BLUE", "ORANGE", "GREEN", "PURPLE", "SKY", "YELLOW", "INK", "QUIET", "FAINT", "figure", "plot", "matrix",
            "picture", "heat", "legend", "note", "save"]
@@ -34,12 +33,12 @@ class Saved(NamedTuple):
 
 def figure(width, height):
     """Return an empty figure of `width` x `height` inches; make its panels with `figure.subplots(...)`."""
-    return figures._figure(width, height)
+    return style.new_figure(width, height)
 
 
 def plot(ax, title, x="", y=""):
     """Give a panel its title and the names of its axes, and take everything else away but a faint grid."""
-    figures._quiet(ax, title)
+    style.quiet(ax, title)
     ax.tick_params(which="minor", length=0)
     ax.set_xlabel(x, fontsize=_SMALL, color=INK)
     ax.set_ylabel(y, fontsize=_SMALL, color=INK)
@@ -47,7 +46,7 @@ def plot(ax, title, x="", y=""):
 
 def legend(ax, **place):
     """Name the lines of a panel."""
-    ax.legend(**{**figures._LEGEND, "fontsize": _SMALL, **place})
+    ax.legend(**{**style.LEGEND, "fontsize": _SMALL, **place})
 
 
 def note(ax, text, xy, at, colour=INK):

@@ -1,4 +1,4 @@
-"""The exercises: small cases from the smallest up, the right answers (reference.py), and the computation by hand.
+"""The exercises: small cases from the smallest up, the right answers (reference/), and the computation by hand.
 
 The numbers are small whole ones, different for each input (x from 2 on, w from 3 on, dy from 5 on), so that a sum can
 be redone on paper and a mistake shows at the smallest shape at which it can.
@@ -11,7 +11,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from minicnn import reference
-from minicnn.shapes import window
+from minicnn.core.shapes import window
 
 __all__ = ["Exercise", "EXERCISES"]
 

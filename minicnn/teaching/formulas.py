@@ -11,21 +11,7 @@ import numpy as np
 
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
 
-__all__ = ["Field", "ByHand", "KINDS", "explain", "field_after", "by_hand", "times"]
-
-
-class Field(NamedTuple):
-    """The pixels of the picture that an output sees: output (i, j) sees `size` pixels from start + stride (i, j) on.
-
-    Each is a pair, along the height and the width. A window of K in steps of S, over maps of which each number sees
-    `size` pixels in steps of `stride`, sees size + (K - 1) stride pixels, in steps of S stride; P numbers of padding in
-    front move its start by -P stride. At the border of a padded map it is the most that can be seen: what lies on
-    padding is 0 there, whatever the picture's pixels.
-    """
-
-    size: tuple = (1, 1)
-    stride: tuple = (1, 1)
-    start: tuple = (0, 0)
+__all__ = ["ByHand", "KINDS", "explain", "by_hand", "times"]
 
 
 class ByHand(NamedTuple):
@@ -177,29 +163,6 @@ def _sizes(layer, kernel_size):
     if layer.padding == "valid" and rows + columns:
         text += f"; no window reaches the last rows ({rows}) and columns ({columns})"
     return text
-
-
-def field_after(layer, field):
-    """Return the Field of a layer's outputs from that of its inputs; None where it is not known.
-
-    >>> conv, pool = Conv2D(8, 3), MaxPool2D(2)
-    >>> _ = pool.build(conv.build((8, 8, 1)))
-    >>> field_after(pool, field_after(conv, Field()))
-    Field(size=(4, 4), stride=(2, 2), start=(0, 0))
-    """
-    if field is None or type(layer) not in KINDS:
-        return None
-    if isinstance(layer, (Conv2D, MaxPool2D, AveragePool2D)):
-        window = layer.kernel_size if isinstance(layer, Conv2D) else layer.pool_size
-        before = layer.pads[0], layer.pads[2]
-        return Field(*(tuple(axis) for axis in zip(*(
-            (size + (K - 1) * stride, stride * S, start - P * stride)
-            for size, stride, start, K, S, P in zip(*field, window, layer.strides, before)))))
-    if isinstance(layer, Flatten) and len(layer.input_shape) == 3:
-        # A row of numbers has no place of its own any more: what a layer sees of it is all of the map.
-        size = tuple(size + (n - 1) * stride for size, stride, n in zip(field.size, field.stride, layer.input_shape))
-        return Field(size, (0, 0), field.start)
-    return field
 
 
 # ---- One number by hand ----------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Mistakes that are made when backpropagation is written for the first time, each beside the operation that it spoils.
 
-A wrong operation has the signature of the right one in `reference.py`. What a layer does wrong, rather than an
+A wrong operation has the signature of the right one in `reference`. What a layer does wrong, rather than an
 operation, is a function of the layer and its network that returns the wrong methods. `bugs.py` is the lab that puts
 them into models.
 """
@@ -100,7 +100,7 @@ def mean_of_shard_means(dy, x):
 
 
 def sum_in_as_many_parts_as_threads(dy, x):
-    from minicnn.kernels.threads import thread_count
+    from minicnn.kernels.runtime.threads import thread_count
 
     parts = [reference.dense_weight_gradient(dy[some], x[some])
              for some in np.array_split(np.arange(len(dy)), thread_count())]
@@ -166,7 +166,7 @@ def _slope_of_sigmoid(z):
     return p * (1 - p)
 
 
-# {bug: {operation of reference.py: what stands in its place}}
+# {bug: {operation of reference: what stands in its place}}
 OPERATIONS = {
     "col2im-overwrite": {"col2im": col2im_overwrite},
     "im2col-column-order": {"im2col": im2col_channels_first},

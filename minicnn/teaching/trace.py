@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicnn.arrays import as_array
-from minicnn.data.source import ArraySource
-from minicnn.engines import get_engine
+from minicnn.core.backend import get_engine
+from minicnn.core.receptive_field import Field
+from minicnn.core.validation import as_array
+from minicnn.data.loader import ArraySource
 from minicnn.errors import InputError, ShapeError, nearest, printable
+from minicnn.layers.base import field_after
 from minicnn.losses import get_loss
-from minicnn.teaching.formulas import KINDS, Field, by_hand, explain, field_after, times
+from minicnn.teaching.formulas import KINDS, by_hand, explain, times
 from minicnn.training import encode_targets
 
 __all__ = ["Trace", "LayerTrace", "trace"]
@@ -35,7 +37,7 @@ class LayerTrace:
         layer that learns
     folded : bool, whether the loss computes this layer along with itself, from its input
     parameters : dict from name to (value, gradient)
-    field : Field (formulas.py), the pixels of the picture that an output sees; None where it is not known
+    field : Field (core/receptive_field.py), the pixels of the picture that an output sees; None where it is not known
     """
 
     number: int
@@ -162,7 +164,7 @@ def trace(model, x, t=None):
     Parameters
     ----------
     model : Sequential; where it is not compiled, the loss is the one that goes with its last layer
-    x : array, shape (N, ...), one sample or a few (uint8 is divided by 255), or a source of data/source.py. Ranges and
+    x : array, shape (N, ...), one sample or a few (uint8 is divided by 255), or a source of data/loader.py. Ranges and
         dead ReLUs are over all samples, numbers by hand of the first; everything that flows is kept
     t : the targets of the samples, as for `fit`; without any, the gradients are those of the largest logit
 

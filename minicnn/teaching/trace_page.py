@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from minicnn.core.files import write_whole
 from minicnn.errors import InputError, printable
-from minicnn.files import write_whole
 
 __all__ = ["write_page"]
 

@@ -15,7 +15,7 @@ from math import prod, sqrt
 
 import numpy as np
 
-from minicnn.streams import Stream, permutation, uniforms
+from minicnn.core.random import Stream, permutation, uniforms
 
 SEED = 20201108  # the day the paper went online; any other would do, but it is frozen with the vectors
 

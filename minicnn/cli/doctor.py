@@ -1,0 +1,71 @@
+"""What `minicnn doctor` examines: versions, threads, the kernel cache, the optional libraries, the speed reached."""
+
+import importlib.util
+import time
+import warnings
+
+import numpy as np
+
+from minicnn.errors import printable
+from minicnn.experiment.run_folder import environment
+
+__all__ = ["examine", "report"]
+
+_EXTRAS = {"tqdm": "progress bars", "matplotlib": "pictures", "jinja2": "HTML reports"}
+
+
+def examine():
+    """Return the facts as a dict fit for JSON: environment, extras, kernel_cache, gflops (by number of threads)."""
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always")
+        from minicnn.kernels.runtime.jit import cache_folder, contents
+        folder = cache_folder()
+    cache = contents(folder) | {"trusted": folder is not None,
+                                "problem": str(complaints[0].message) if complaints else None}
+    return {"environment": environment(),
+            "extras": {name: importlib.util.find_spec(name) is not None for name in _EXTRAS},
+            "kernel_cache": cache, "gflops": _gflops()}
+
+
+def _gflops(rounds=15):
+    """Return {threads: GFLOP/s} of COV-19Net's second convolution, 32 images, best of some rounds."""
+    from minicnn.kernels import conv2d
+    from minicnn.kernels.runtime.threads import set_thread_count, thread_count
+
+    x, w = np.ones((32, 31, 31, 32), np.float32), np.ones((3, 3, 32, 32), np.float32)
+    b, y = np.zeros(32, np.float32), np.empty((32, 29, 29, 32), np.float32)
+    flops = 2 * 3 * 3 * 32 * y.size
+    before, result = thread_count(), {}
+    try:
+        for threads in sorted({1, before}):
+            set_thread_count(threads)
+            best = float("inf")
+            for _ in range(rounds):
+                start = time.perf_counter()
+                conv2d(x, w, b, (1, 1), (0, 0, 0, 0), y)
+                best = min(best, time.perf_counter() - start)
+            result[str(threads)] = round(flops / best / 1e9, 1)
+    finally:
+        set_thread_count(before)
+    return result
+
+
+def report(facts):
+    """Return the facts as lines for a terminal."""
+    versions, cache = facts["environment"], facts["kernel_cache"]
+    lines = ["  ".join(f"{name} {versions[name]}" for name in ("minicnn", "python", "numpy", "numba", "llvmlite",
+                                                                "pillow")),
+             f"machine        {versions['platform']} {versions['machine']}, {versions['cores']} cores available, "
+             f"{versions['threads']} threads in use"]
+    if cache["trusted"]:
+        lines.append(f"kernel cache   {printable(cache['folder'])}: trusted, {cache['kernels']} kernels, "
+                     f"{cache['bytes'] / 2**20:.1f} MiB" + ("" if cache["kernels"] else " (minicnn warmup fills it)"))
+    else:
+        lines.append(f"kernel cache   not trusted: {printable(cache['problem'])}")
+    for threads, gflops in facts["gflops"].items():
+        lines.append(f"speed          {gflops} GFLOP/s on {threads} thread{'s' if threads != '1' else ''} "
+                     "(COV-19Net's second convolution, 32 images, best of 15)")
+    for name, there in facts["extras"].items():
+        lines.append(f"{_EXTRAS[name]:14} {name} " + ("installed" if there
+                                                      else 'missing: pip install "minicnn[app]"'))
+    return "\n".join(lines)

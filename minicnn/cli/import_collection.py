@@ -1,0 +1,111 @@
+"""`minicnn data import`: the options of the command, and what it does. Everything else is imported when it runs."""
+
+import json
+
+from minicnn.errors import InputError, ManifestError, printable
+
+__all__ = ["EXAMPLES", "add_options", "run"]
+
+EXAMPLES = """examples:
+  minicnn data import cohen covid-chestxray-dataset/           writes covid-chestxray-dataset/minicnn.csv
+  minicnn data import cohen cohen/ --out all.csv
+  minicnn data import nih nih/ --add all.csv                   joins the two: train on all.csv
+
+Kinds: cohen (metadata.csv), radiography (COVID-19 Radiography Database), covidx (train*.txt, test*.txt),
+nih (Data_Entry*.csv), cxnet (COVID-CXNet). Frontal radiographs only; what is left out is counted. Nothing is
+downloaded."""
+
+
+_OUTSIDE = "some images lie outside of the manifest's folder: use it with --allow-outside-root."
+
+
+def add_options(command):
+    """Add the options of `minicnn data import` to its parser."""
+    command.add_argument("kind", metavar="KIND", choices=["cohen", "radiography", "covidx", "nih", "cxnet"],
+                         help="cohen, radiography, covidx, nih or cxnet")
+    command.add_argument("folder_in", metavar="DIR", help="the folder in which the collection was unpacked")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--out", metavar="FILE.csv", help="the manifest to write (default: minicnn.csv in DIR)")
+    where.add_argument("--add", metavar="FILE.csv", help="a manifest of this command's to which to add the rows")
+    command.add_argument("--pneumonia", action="store_true", help="keep other pneumonias too, as a third class")
+    command.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
+def run(options):
+    """Write the manifest; print how many images it has, how many were left out and why."""
+    import os
+    from collections import Counter
+
+    from minicnn.data.collections import LABELS, import_collection
+
+    kept = [label for label in LABELS if label != "pneumonia" or options.pneumonia]
+    path = options.add or options.out or os.path.join(options.folder_in, "minicnn.csv")
+    if options.add is None and os.path.lexists(path):
+        raise InputError(f"{printable(path)}: is there already, and is not replaced. Name another file with --out, or "
+                         "add to it with --add.")
+    result = import_collection(options.kind, options.folder_in, kept)
+    earlier = _earlier(path) if options.add else []
+    rows, outside = _placed(result, options.folder_in, path, {row["path"] for row in earlier})
+    _write(path, earlier + rows)
+    facts = {"manifest": str(path), "images": len(rows), "labels": dict(Counter(row["label"] for row in rows)),
+             "patients": len({row["patient_id"] for row in rows} - {""}),
+             "sources": dict(Counter(row["source"] for row in rows).most_common()), "excluded": dict(result.excluded),
+             "notes": result.notes + [_OUTSIDE] * outside}
+    print(json.dumps(facts, allow_nan=False) if options.json else _text(facts))
+
+
+def _placed(result, folder, path, known):
+    """Return (rows with paths relative to the manifest's folder, whether any is outside); count what it has already."""
+    import os
+    root, rows = os.path.realpath(os.path.dirname(path) or "."), []
+    for row in result.rows:
+        place = os.path.relpath(os.path.realpath(os.path.join(folder, row["path"])), root)
+        if place in known:
+            result.excluded["in the manifest already"] += 1
+        else:
+            rows.append(row | {"path": place})
+    return rows, any(row["path"].startswith("..") for row in rows)
+
+
+def _write(path, rows):
+    """Write the columns that say something; of a split column that must be every row's."""
+    from minicnn.core.files import write_whole
+    from minicnn.data.manifest import csv_text
+
+    used = [column for column in rows[0] if column in ("path", "label")
+            or (all if column == "split" else any)(row[column] for row in rows)]
+    write_whole(path, csv_text([{column: row[column] for column in used} for row in rows]).encode())
+
+
+def _earlier(path):
+    """Return the rows of a manifest that this command wrote, with all columns."""
+    import csv
+    import io
+
+    from minicnn.core.files import open_regular
+    from minicnn.data.collections import COLUMNS
+    try:
+        file, _ = open_regular(path)
+        with file:
+            reader = csv.DictReader(io.StringIO(file.read().decode(), newline=""), restval="")
+            names, rows = reader.fieldnames or [], list(reader)
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ManifestError(f"{printable(path)}: cannot be added to ({reason}).") from None
+    if not {"path", "label"} <= set(names) <= set(COLUMNS) or any(None in row for row in rows):
+        raise ManifestError(f"{printable(path)}: is not a manifest of this command: expected the columns "
+                            f"{', '.join(COLUMNS)}. Write a new one with --out.")
+    return [dict.fromkeys(COLUMNS, "") | row for row in rows]
+
+
+def _text(facts):
+    def counted(table):
+        return ", ".join(f"{count:,} {printable(name)}" for name, count in table.items())
+
+    sources = list(facts["sources"].items())
+    lines = [f"{printable(facts['manifest'])}: {facts['images']:,} images added ({counted(facts['labels']) or 'none'})"
+             f" of {facts['patients']:,} known patients",
+             f"sources: {counted(dict(sources[:6]))}{', ...' if len(sources) > 6 else ''}",
+             "left out: " + (", ".join(f"{reason} {count:,}" for reason, count in facts["excluded"].items()) or "none")]
+    lines += [f"note: {printable(note)}" for note in facts["notes"]]
+    return "\n".join(lines + [f"Next: minicnn data audit {printable(facts['manifest'])}"])

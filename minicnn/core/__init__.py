@@ -1,0 +1,1 @@
+"""What everything stands on: arrays, shapes, memory, random numbers, files, signals. Nothing of networks, images or medicine."""

@@ -1,0 +1,76 @@
+"""The two engines behind one calling form: `engine.op(*inputs, *outputs)` fills the outputs.
+
+`fast` is the package `kernels` itself. `reference` runs the specification and copies its results into the outputs: slow, but a
+debugger steps through it line by line. Both stand above this file, which imports them late: the one place that does.
+"""
+
+import functools
+import inspect
+import os
+
+import numpy as np
+
+from minicnn.errors import InputError
+
+__all__ = ["ENGINES", "get_engine", "default_engine", "kernels_in_use", "fused_patterns"]
+
+ENGINES = ("fast", "reference")
+_kernels = None         # the fast engine, once somebody has asked for it
+
+
+def default_engine():
+    """Return `$MINICNN_ENGINE`, or "fast"."""
+    return os.environ.get("MINICNN_ENGINE", "fast")
+
+
+def get_engine(name):
+    """Return the operations of the engine called `name`: "fast" or "reference".
+
+    >>> y = np.empty(2)
+    >>> get_engine("reference").relu(np.array([-1.0, 1.0]), y); y
+    array([0., 1.])
+    """
+    global _kernels
+    if name == "fast":
+        if _kernels is None:
+            from minicnn import kernels      # numba takes half a second to import: not before it is needed
+            _kernels = kernels
+        return _kernels
+    if name == "reference":
+        return _ReferenceEngine()
+    raise InputError(f"engine: expected one of {', '.join(ENGINES)}, got {name!r}.")
+
+
+def kernels_in_use():
+    """Return the fast engine where somebody has asked for it already, else None."""
+    return _kernels
+
+
+def fused_patterns(name):
+    """Return [(how many layers, the step that runs them as one)] of an engine, the longest first: fusion.PATTERNS."""
+    if name != "fast":
+        return []
+    from minicnn import fusion
+    return fusion.PATTERNS
+
+
+class _ReferenceEngine:
+    """The functions of `reference`, each filling given outputs instead of returning new arrays."""
+
+    def __getattr__(self, name):
+        return _filling(name)
+
+
+@functools.cache
+def _filling(name):
+    from minicnn import reference
+    operation = getattr(reference, name)
+    n_inputs = len(inspect.signature(operation).parameters)
+
+    def fill(*arguments):
+        inputs, outputs = arguments[:n_inputs], arguments[n_inputs:]
+        with np.errstate(all="ignore"):        # NaN and infinity pass through, as in the kernels
+            results = operation(*inputs)
+        for out, result in zip(outputs, results if isinstance(results, tuple) else (results,), strict=True):
+            out[...] = result
+    return fill

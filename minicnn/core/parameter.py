@@ -1,0 +1,175 @@
+"""What a layer learns: an array and its gradient; and all parameters of a network, in one piece of memory."""
+
+import numpy as np
+
+from minicnn.core.memory import aligned
+from minicnn.core.validation import as_array
+from minicnn.errors import DTypeError, InputError, ShapeError
+
+__all__ = ["Parameter", "Parameters", "parameters_of", "check_apart"]
+
+
+class Parameter:
+    """An array that training changes, and the gradient of the loss with respect to it.
+
+    Compiled code reads and writes both, and trusts them: the first value settles shape and dtype for good. What is set
+    later is copied into place, converted to that dtype, or refused where its shape or its kind is another.
+
+    Parameters
+    ----------
+    name : str, such as "kernel" or "bias"
+    value : array of real numbers; float32 stays float32, all else becomes float64. A plain ndarray is not copied
+    grad : array of the same shape, optional; overwritten by each backward pass
+
+    Attributes
+    ----------
+    value, grad : ndarray, C-contiguous, of the same shape and dtype
+    owner : str, who speaks in an error; a network writes the layer's name here
+
+    Raises
+    ------
+    DTypeError, ShapeError, InputError
+        what is set is not real numbers, has another shape, or is one piece of memory for both
+
+    >>> bias = Parameter("bias", np.zeros(3, np.float32))
+    >>> bias.value = [1, 2, 3]
+    >>> bias.value, bias.grad
+    (array([1., 2., 3.], dtype=float32), array([0., 0., 0.], dtype=float32))
+    >>> bias.grad = np.zeros((3, 1))
+    Traceback (most recent call last):
+    minicnn.errors.ShapeError: Parameter: its bias has shape (3,), the gradient (3, 1).
+    """
+
+    __slots__ = ("name", "owner", "_value", "_grad")
+
+    def __init__(self, name, value, grad=None):
+        self.name, self.owner = name, "Parameter"
+        self._value = np.atleast_1d(as_array(value, self.owner, f"{name}.value", None))
+        self._grad = np.zeros_like(self._value) if grad is None else self._fitting(grad, "grad", "gradient")
+        if np.may_share_memory(self._value, self._grad):
+            raise InputError(f"Parameter: {name!r} has one piece of memory as value and as gradient. Give it two.")
+
+    # A view is handed out: whoever gives it another shape changes the view, and not what kernels are given.
+    @property
+    def value(self):
+        return self._value[...]
+
+    @value.setter
+    def value(self, array):
+        self._value[...] = self._fitting(array, "value", "new value")
+
+    @property
+    def grad(self):
+        return self._grad[...]
+
+    @grad.setter
+    def grad(self, array):
+        self._grad[...] = self._fitting(array, "grad", "gradient")
+
+    def _fitting(self, array, attribute, noun):
+        """Return `array` in the dtype of the value, or raise; the error knows its `parameter`."""
+        try:
+            array = as_array(array, self.owner, f"{self.name}.{attribute}", self._value.dtype)
+            if array.shape != self._value.shape:
+                raise ShapeError(f"{self.owner}: its {self.name} has shape {self._value.shape}, the {noun} {array.shape}.")
+        except (DTypeError, InputError, ShapeError) as error:
+            error.parameter = self
+            raise
+        return array
+
+    def hold(self, value, grad):
+        """Hold these two arrays from now on, without a copy. Only for whoever sees to it that nobody misses the old."""
+        assert value.shape == grad.shape == self._value.shape and value.flags.carray and grad.flags.carray
+        self._value, self._grad = value, grad
+
+    def __repr__(self):
+        return f"Parameter({self.name!r}, shape={self._value.shape}, dtype={self._value.dtype})"
+
+
+class Parameters(tuple):
+    """The parameters of a network, in order. Those that are `ours` move into one array, their gradients into another.
+
+    An optimizer then passes over all of them at once, and one look tells whether every gradient is finite. Each begins
+    on a cache line; the gaps between hold zeros. A parameter of a layer of the user's own stays where it is, because its
+    layer may compute with the array that it made the parameter of.
+
+    Parameters
+    ----------
+    parameters : list of Parameter
+    ours : list of bool; which of them may move
+
+    Attributes
+    ----------
+    layout : tuple of (moved, shape, dtype), one for each; arrays of `zeros` fit all Parameters of equal layout
+
+    >>> both = Parameters([Parameter("w", np.ones((2, 3))), Parameter("b", np.zeros(2))], [True, True])
+    >>> [(value.size, grad.size) for value, grad in both.pieces()]
+    [(16, 16)]
+    """
+
+    def __new__(cls, parameters, ours):
+        return super().__new__(cls, parameters)
+
+    def __init__(self, parameters, ours):
+        self.layout = tuple((mine and p.value.dtype == self[0].value.dtype, p.value.shape, p.value.dtype)
+                            for p, mine in zip(self, ours))
+        self._values, self._grads = self.zeros(), self.zeros()
+        for parameter, value, grad, (moved, *_) in zip(self, self._values, self._grads, self.layout):
+            if moved:
+                value[...], grad[...] = parameter.value, parameter.grad
+                parameter.hold(value, grad)
+
+    def zeros(self):
+        """Return an array of zeros for each parameter, laid out in memory as the parameters are."""
+        sizes = [-(-p.value.nbytes // 64) * 64 // p.value.itemsize if moved else 0
+                 for p, (moved, *_) in zip(self, self.layout)]
+        flat = aligned(sum(sizes), self[0].value.dtype if self else np.float32)
+        flat[...] = 0
+        return _Views((flat[first:first + p.value.size].reshape(p.value.shape) if moved else np.zeros_like(p.value)
+                       for p, first, (moved, *_) in zip(self, np.cumsum([0, *sizes[:-1]]), self.layout)), flat)
+
+    def pieces(self, *slots):
+        """Yield (value, grad, *slots), flat arrays: first the piece with all that moved, then one for each other."""
+        if any(moved for moved, *_ in self.layout):
+            yield self._values.flat, self._grads.flat, *(slot.flat for slot in slots)
+        for parameter, (moved, shape, dtype), *others in zip(self, self.layout, *slots):
+            if not moved:
+                for array in (parameter.value, parameter.grad):
+                    if array.shape != shape or array.dtype != dtype or not array.flags.carray:
+                        raise InputError(f"{parameter.owner}: the array of its {parameter.name} has become {array.shape} "
+                                         f"{array.dtype}, read-only or strided; it was {shape} {dtype}.")
+                yield parameter.value, parameter.grad, *others
+
+
+class _Views(list):
+    """Arrays, and the flat array that those of parameters which moved are views of."""
+
+    def __init__(self, arrays, flat):
+        super().__init__(arrays)
+        self.flat = flat
+
+
+def parameters_of(layer, owner):
+    """Return the parameters of any layer as a tuple; `owner` is who it is in an error.
+
+    Raises
+    ------
+    DTypeError
+        if one of them is no Parameter
+    """
+    parameters = tuple(getattr(layer, "parameters", ()))
+    for parameter in parameters:
+        if not isinstance(parameter, Parameter):
+            raise DTypeError(f"{owner}: parameter {parameter!r} must hold an array of float32 or float64: make it with "
+                             "minicnn.Parameter(name, array).")
+    return parameters
+
+
+def check_apart(named):
+    """Raise InputError if two of the (sentence's beginning, Parameter) share memory, naming both."""
+    spans = sorted((array.__array_interface__["data"][0], array.nbytes, name) for name, parameter in named
+                   for array in (parameter.value, parameter.grad) if array.nbytes)
+    for (first, size, one), (second, _, other) in zip(spans, spans[1:]):
+        if second < first + size:
+            raise InputError(f"{other} shares memory with a parameter before it ({one.rpartition(' ')[2]}), so each would "
+                             "overwrite the other's gradient. Give each parameter an array of its own.")

@@ -1,0 +1,322 @@
+"""Manifests for the layouts in which the public collections come: nothing is downloaded, no image is opened or moved.
+
+    cohen         covid-chestxray-dataset (Cohen et al.): metadata.csv, images/
+    radiography   COVID-19 Radiography Database (Chowdhury et al.; Rahman et al.): a folder for each class, with images/
+    covidx        COVIDx (Wang, Lin & Wong): train*.txt, val*.txt, test*.txt, and folders of the same names
+    nih           ChestX-ray8 and 14 (Wang et al.): Data_Entry*.csv, images*/
+    cxnet         COVID-CXNet (Haghanifar et al.): metadata.csv, chest_xray_images/ with a folder for each class
+
+Labels become `normal`, `covid`, `pneumonia`, and what a collection calls only `negative`. Patients and sources bear the
+collection's name, so that manifests can be joined. Frontal radiographs only: what else there is, is counted.
+"""
+
+import csv
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from minicnn.core.files import open_regular
+from minicnn.errors import ManifestError, printable
+
+__all__ = ["COLUMNS", "KINDS", "LABELS", "Imported", "import_collection", "view_kind"]
+
+COLUMNS = ("path", "label", "patient_id", "source", "view", "modality", "sex", "age", "split")
+LABELS = ("normal", "negative", "covid", "pneumonia")
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
+_MOST_BYTES, _MOST_LINE = 2**28, 2**20
+
+
+@dataclass
+class Imported:
+    """What became of a collection.
+
+    Attributes
+    ----------
+    rows : list of dict with the keys of `COLUMNS`; paths are relative to the collection's folder
+    excluded : Counter from a reason to the number of images or rows
+    notes : list of sentences; what a user must know of such a manifest
+    """
+
+    rows: list = field(default_factory=list)
+    excluded: Counter = field(default_factory=Counter)
+    notes: list = field(default_factory=list)
+
+
+def import_collection(kind, folder, labels=("normal", "negative", "covid")):
+    """Read the layout `kind` in `folder`; return an Imported.
+
+    Parameters
+    ----------
+    kind : one of `KINDS`
+    labels : which of `LABELS` to keep; images of others are counted
+
+    Raises
+    ------
+    ManifestError : the folder does not look like this, or no image is left
+    """
+    folder, name = os.fspath(folder), printable(os.fspath(folder))
+    if not os.path.isdir(folder):
+        raise ManifestError(f"{name}: no such folder. Name the folder in which the collection was unpacked.")
+    result = Imported()
+    try:
+        for row in _READERS[kind](folder, result):
+            row = dict.fromkeys(COLUMNS, "") | {key: value.strip() for key, value in row.items()}
+            reason = _why_not(row, labels)
+            if reason is None:
+                result.rows.append(row)
+            else:
+                result.excluded[reason] += 1
+    except OSError as error:
+        raise ManifestError(f"{printable(error.filename or folder)}: cannot be read ({error.strerror}).") from None
+    if not result.rows:
+        why = "; ".join(f"{count:,} {reason}" for reason, count in result.excluded.most_common())
+        raise ManifestError(f"{name}: no image is left for a manifest ({why or 'nothing was listed'}). Is this the "
+                            f"folder of the collection {kind!r}, with its images?")
+    _check_whole(result)
+    return result
+
+
+def _check_whole(result):
+    """Keep the split column only where it names all three parts; note what a training run will miss."""
+    words = {row["split"] for row in result.rows}
+    if words - {""} and words != {"training", "validation", "test"}:
+        result.notes.append(f"its lists give {' and '.join(sorted(words - {''}))} only, so no split column was "
+                            "written: minicnn divides by patient.")
+        for row in result.rows:
+            row["split"] = ""
+    found = {row["label"] for row in result.rows}
+    if len(found) == 1:
+        result.notes.append(f"all images are {found.pop()}: to train, join it with a collection of the other label.")
+
+
+def _why_not(row, labels):
+    """Return why an image is left out, or None."""
+    kinds = {"lateral": "lateral views", "ct": "CT slices", "other": "not X-rays"}
+    kind = view_kind(row["view"], row["modality"])
+    if kind in kinds:
+        return kinds[kind]
+    if row["label"] not in labels:
+        return f"labelled {row['label']}" if row["label"] in LABELS else "with other findings"
+    if not row["path"].isprintable():       # a line's end or a byte that is not UTF-8 has no place in a manifest
+        return "with names that cannot be written"
+    return None if row["path"] else "listed, but without a file"
+
+
+# ---- The layouts -----------------------------------------------------------------------------------------------------
+
+def _cohen(folder, result):
+    """metadata.csv: a row for each image; `folder` and `filename` say where it is."""
+    for row in _table(folder, "metadata.csv", ("patientid", "finding", "view", "filename")):
+        place = os.path.join(row.get("folder", "") or "images", row["filename"])
+        yield {"path": _existing(folder, place), "label": _label(row["finding"]),
+               "patient_id": _of("cohen", row["patientid"]), "source": "cohen", "view": row["view"],
+               "modality": row.get("modality", ""), "sex": row.get("sex", ""), "age": row.get("age", "")}
+
+
+def _nih(folder, result):
+    """Data_Entry*.csv: a row for each image, whose file is in images/, or in one of images_001/images/ and so on."""
+    files = _files_by_name(folder, "images")
+    for row in _table(folder, "Data_Entry", ("Image Index", "Finding Labels", "Patient ID", "View Position")):
+        findings = row["Finding Labels"].split("|")
+        label = "normal" if findings == ["No Finding"] else "pneumonia" if "Pneumonia" in findings else ""
+        yield {"path": files.get(row["Image Index"], ""), "label": label, "patient_id": _of("nih", row["Patient ID"]),
+               "source": "nih", "view": row["View Position"], "age": row.get("Patient Age", ""),
+               "sex": row.get("Patient Gender", "") or row.get("Patient Sex", "")}
+
+
+def _covidx(folder, result):
+    """train*.txt, val*.txt and test*.txt: `patient file label source`, the source missing in early versions."""
+    lists = sorted(name for name in os.listdir(folder)
+                   if name.lower().endswith(".txt") and name.lower().startswith(("train", "val", "test")))
+    if not lists:
+        raise ManifestError(f"{printable(folder)}: there is no train*.txt or test*.txt, the lists of COVIDx.")
+    parts = {"train": "training", "val": "validation", "test": "test"}
+    for name in lists:
+        part = next(word for word in parts if name.lower().startswith(word))
+        for number, line in enumerate(_lines(os.path.join(folder, name)), 1):
+            words = line.split()
+            if not words:
+                continue
+            if len(words) < 3:
+                raise ManifestError(f"{printable(os.path.join(folder, name))}: line {number}: expected 'patient file "
+                                    f"label source', got {printable(line.strip())[:100]!r}.")
+            patient, file, label, source = words[0], words[1], words[2], words[3] if len(words) > 3 else "covidx"
+            place = _existing(folder, os.path.join(part, file)) or _existing(folder, os.path.join("data", part, file))
+            yield {"path": place, "label": _label(label), "patient_id": _of(source, patient), "source": source,
+                   "split": parts[part]}
+    result.notes.append("COVIDx calls negative what is normal or another pneumonia.")
+
+
+def _radiography(folder, result):
+    """A folder for each class, its pictures inside or in images/; masks/ are no radiographs."""
+    yield from _class_folders(folder, result, "radiography")
+    result.notes.append("it does not say which images are of one patient: only copies of one picture can be kept "
+                        "together. Figures from it will be too good by an unknown amount.")
+    if any(name.endswith(".xlsx") for name in os.listdir(folder)) and not _urls(folder):
+        result.notes.append("its .xlsx tables say where each image came from. Save them as CSV beside them, and the "
+                            "addresses become the source column.")
+
+
+def _cxnet(folder, result):
+    """metadata.csv where there is one, in folders of classes below chest_xray_images/."""
+    table = {}
+    if os.path.exists(os.path.join(folder, "metadata.csv")):
+        table = {row["filename"]: row for row in _table(folder, "metadata.csv", ("filename", "patient_id"))}
+    inside = os.path.join(folder, "chest_xray_images")
+    for row in _class_folders(inside if os.path.isdir(inside) else folder, result, "cxnet"):
+        known = table.get(os.path.basename(row["path"]), {})
+        if os.path.isdir(inside):
+            row["path"] = os.path.join("chest_xray_images", row["path"])
+        yield row | {"patient_id": _of("cxnet", known.get("patient_id", "")), "view": known.get("view", ""),
+                     "modality": known.get("modality", ""), "sex": known.get("sex", ""), "age": known.get("age", "")}
+    if not table:
+        result.notes.append("there is no metadata.csv, so it is not known which images are of one patient.")
+
+
+_READERS = {"cohen": _cohen, "radiography": _radiography, "covidx": _covidx, "nih": _nih, "cxnet": _cxnet}
+KINDS = tuple(_READERS)
+
+
+# ---- What they share -------------------------------------------------------------------------------------------------
+
+def _label(finding):
+    """Return our word for a finding or the name of a class folder, "" where we have none.
+
+    >>> [_label(word) for word in ("Pneumonia/Viral/COVID-19", "No Finding", "Viral Pneumonia", "todo", "positive")]
+    ['covid', 'normal', 'pneumonia', '', 'covid']
+    """
+    word = finding.lower().replace("_", " ").strip()
+    if "covid" in word or word == "positive":
+        return "covid"
+    if word in ("no finding", "normal"):
+        return "normal"
+    if word == "negative":
+        return "negative"
+    return "pneumonia" if "pneumonia" in word else ""
+
+
+def _of(collection, patient):
+    """Return the name of a patient among those of all collections, "" where unknown."""
+    patient = patient.strip()
+    return f"{collection}-{patient}" if patient else ""
+
+
+def _existing(folder, place):
+    """Return `place` where it names a regular file inside `folder`, else ""."""
+    inside = os.path.realpath(os.path.join(folder, place))
+    root = os.path.realpath(folder)
+    return place if os.path.isfile(inside) and os.path.commonpath([root, inside]) == root else ""
+
+
+def _class_folders(folder, result, source):
+    """Yield a row for each picture of each class folder; folders that mean no class of ours are counted."""
+    urls = _urls(folder)
+    for name in sorted(os.listdir(folder)):
+        if not os.path.isdir(os.path.join(folder, name)) or name.startswith("."):
+            continue
+        for inner in (name, os.path.join(name, "images"), os.path.join(name, "masks")):
+            if not os.path.isdir(os.path.join(folder, inner)):
+                continue
+            pictures = [file for file in sorted(os.listdir(os.path.join(folder, inner)))
+                        if file.lower().endswith(_IMAGES) and not file.startswith(".")]
+            if inner.endswith("masks"):
+                result.excluded["masks"] += len(pictures)
+                continue
+            for file in pictures:
+                origin = urls.get((_label(name), os.path.splitext(file)[0].lower()), "")
+                yield {"path": _existing(folder, os.path.join(inner, file)), "label": _label(name),
+                       "source": f"{source}:{origin}" if origin else source}
+
+
+def _urls(folder):
+    """Return {(label, file's stem): host and first folder of the address} from the CSV twins of the .xlsx tables."""
+    urls = {}
+    for name in sorted(os.listdir(folder)):
+        label = _label(name.split(".")[0])
+        if name.lower().endswith(".csv") and "metadata" in name.lower() and label:
+            for row in _table(folder, name, ("FILE NAME", "URL")):
+                address = row["URL"].split("//")[-1].strip("/").split("/")
+                urls[label, row["FILE NAME"].strip().lower()] = "/".join(address[:2])
+    return urls
+
+
+def _files_by_name(folder, prefix):
+    """Return {name: path relative to folder} of the pictures in folders that begin with `prefix`, at any depth."""
+    found = {}
+    for top in sorted(os.listdir(folder)):
+        if top.startswith(prefix) and os.path.isdir(os.path.join(folder, top)):
+            for where, inner, files in os.walk(os.path.join(folder, top)):
+                inner.sort()
+                found |= {file: os.path.relpath(os.path.join(where, file), folder) for file in files
+                          if file.lower().endswith(_IMAGES)}
+    return found
+
+
+def _table(folder, name, needed):
+    """Yield the rows of the CSV file in `folder` whose name begins with `name`, as dicts; all cells are str."""
+    names = [entry for entry in sorted(os.listdir(folder)) if entry.startswith(name) and entry.lower().endswith(".csv")]
+    if not names:
+        raise ManifestError(f"{printable(folder)}: there is no {name}{'' if name.endswith('.csv') else '*.csv'} in it. "
+                            "Name the folder in which the collection was unpacked.")
+    path = os.path.join(folder, names[-1])
+    reader = csv.DictReader(_lines(path), restkey="", restval="")
+    try:
+        missing = [column for column in needed if column not in (reader.fieldnames or ())]
+        if missing:
+            raise ManifestError(f"{printable(path)}: there is no column {missing[0]!r}, only "
+                                f"{', '.join(map(printable, reader.fieldnames or ()))[:300]}.")
+        for row in reader:
+            yield {key: cell for key, cell in row.items() if isinstance(cell, str)}
+    except csv.Error as error:
+        raise ManifestError(f"{printable(path)}: line {reader.line_num}: {error}.") from None
+
+
+def _lines(path):
+    """Yield the lines of a text file; bytes that are not UTF-8 become the sign for that."""
+    try:
+        file, size = open_regular(path)
+    except OSError as error:
+        raise ManifestError(f"{printable(path)}: cannot be read ({error.strerror}).") from None
+    with file:
+        if size > _MOST_BYTES:
+            raise ManifestError(f"{printable(path)}: has {size:,} bytes, more than the limit of {_MOST_BYTES:,}.")
+        first = True
+        while line := file.readline(_MOST_LINE):
+            yield line.decode("utf-8-sig" if first else "utf-8", "replace").replace("\0", "")
+            first = False
+
+
+# ---- What the words of a `view` or `modality` column mean --------------------------------------------------------------
+
+# Whole words, in the spellings of Cohen's collection, NIH, CheXpert, PadChest and DICOM.
+_CT = {"ct", "axial", "coronal", "sagittal", "tomography", "transverse", "hrct"}
+_LATERAL = {"l", "ll", "lat", "lateral", "rl"}
+_FRONTAL = {"pa", "ap", "frontal", "posteroanterior", "anteroposterior", "posterior", "anterior"}
+_RADIOGRAPH = {"", "x", "xray", "ray", "cr", "dx", "rx", "cxr", "radiograph", "dr"}
+
+
+def view_kind(view, modality=""):
+    """Return what an image shows, as far as words say: "frontal", "lateral", "ct", "other", or "" where they do not.
+
+    Parameters
+    ----------
+    view : str, such as "PA", "AP Supine", "L", "Axial", "Frontal"
+    modality : str, such as "X-ray", "CT", "CR"; what it says weighs more
+
+    >>> [view_kind(*words) for words in [("AP Supine",), ("L", "X-ray"), ("Axial",), ("PA", "CT"), ("", "MR"), ("",)]]
+    ['frontal', 'lateral', 'ct', 'ct', 'other', '']
+    """
+    of_view, of_modality = _words(view), _words(modality)
+    if (of_view | of_modality) & _CT:
+        return "ct"
+    if of_modality - _RADIOGRAPH:
+        return "other"
+    if of_view & _LATERAL:
+        return "lateral"
+    return "frontal" if of_view & _FRONTAL else ""
+
+
+def _words(text):
+    return set(re.findall(r"[a-z]+", text.lower()))

@@ -1,0 +1,310 @@
+"""From the bytes of an image file to planes of floats from 0 (black) to 255 (white) that keep the meaning of its pixels.
+
+| in the file | its meaning |
+|---|---|
+| 1, 2, 4 and 8 bits of grey, palette | as Pillow expands them: full scale is white |
+| 16 bits (12 in a TIFF) | value / 65535 (4095) is the share of white; Pillow's own conversion to 8 bits would clip |
+| 32-bit whole numbers (TIFF) | the 16-bit scale; beyond 0 .. 65535 is an error, not a guess |
+| floats (TIFF) | 0 is black, 1 is white; NaN, infinity, or beyond 0 .. 1 is an error |
+| colour | grey by ITU-R 601, 0.299 R + 0.587 G + 0.114 B, in float; with color="rgb" it stays |
+| CMYK | R = (1 - C)(1 - K) and so on, then as colour |
+| alpha, transparent palette entries and colours | put over black, with a remark |
+| EXIF orientation 1 to 8 | applied; an unreadable EXIF block counts as upright |
+| several frames | the first, with a remark |
+
+16-bit colour arrives from Pillow as its upper 8 bits. Colour profiles (ICC) and gamma chunks are not applied. Files come
+from strangers: only five decoders are offered, chosen by content and not by the file's name, sizes are checked before
+pixels are, and so is what could make a small file cost minutes or gigabytes. (Of a damaged TIFF, libtiff itself says a
+line on stderr; there is no way to stop it from Python.)
+"""
+
+import io
+import os
+import struct
+import threading
+import warnings
+from contextlib import contextmanager
+from enum import IntFlag
+
+import numpy as np
+# The two plugins are named so that Pillow need not load all of its forty to find them.
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+
+from minicnn.core.files import open_regular
+from minicnn.errors import ImageError, printable
+
+__all__ = ["DECODER_VERSION", "FORMATS", "ImageWarning", "Remark", "read_bytes", "open_planes", "quiet"]
+
+# Raised whenever some file may come out as other pixels: it is part of every model file and of every cache.
+DECODER_VERSION = 1
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+_MOST_BYTES, _MOST_PIXELS = 256 * 2**20, 64_000_000
+# What no camera or encoder writes, and what it would cost: a progressive JPEG passes over all pixels once for each scan
+# (libtiff's limit is 100 too); Pillow joins the parts of an EXIF block in quadratic time, and holds 200 bytes for each
+# strip of a TIFF (the smallest tiles, 16 x 16, are 250,000 in 64 megapixels).
+_MOST_SCANS, _MOST_EXIF_PARTS, _MOST_EXIF_BYTES, _MOST_VALUES, _MOST_TAGS = 100, 100, 2**20, 2**18, 4096
+
+
+class ImageWarning(UserWarning):
+    """An image that was read, but not as its author may have meant it."""
+
+
+class Remark(IntFlag):
+    """What there is to say about a picture that could be read."""
+
+    TRANSPARENT = 1
+    FRAMES = 2
+    COLOURED = 4
+
+    @property
+    def sentence(self):
+        """What one remark means, as the end of a sentence about a file."""
+        return {Remark.TRANSPARENT: "is not opaque: it was put over black",
+                Remark.FRAMES: "holds several frames: the first was taken",
+                Remark.COLOURED: "is in colour"}[self]
+
+
+def read_bytes(path, root=None):
+    """Return the content of a regular file of at most 256 MB; whatever else `path` is raises ImageError.
+
+    With `root`, a real path, so does a file outside of it: the open file is asked where it lies, so a link that was put
+    in place after the path was checked does not lead out.
+    """
+    name = printable(os.fspath(path))
+    try:
+        file, size = open_regular(path)
+        with file:
+            if root is not None and os.path.commonpath([root, _place(file, path)]) != root:
+                raise ImageError(f"{name}: leads outside of {printable(root)}, where it did not when it was checked. "
+                                 "Find out who changes the folder, then start again.")
+            data = file.read(min(size, _MOST_BYTES + 1))
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:      # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{name}: cannot be read ({reason}). Check the path and its permissions.") from None
+    if len(data) > _MOST_BYTES:
+        raise ImageError(f"{name}: has {size:,} bytes, more than the limit of {_MOST_BYTES:,}. Scale it down first.")
+    if not data:
+        raise ImageError(f"{name}: is empty. Copy it again from its source, or leave it out.")
+    return data
+
+
+def _place(file, path):
+    """Return the real path of an open file; where the system does not tell, that of its name."""
+    try:
+        return os.readlink(f"/proc/self/fd/{file.fileno()}")
+    except OSError:
+        return os.path.realpath(path)
+
+
+def open_planes(data, name, color):
+    """Decode the bytes of a file; call it under `quiet`.
+
+    Returns
+    -------
+    (planes, remarks) : a list of one grey or three colour images of Pillow's mode F, from 0 to 255; and a Remark
+    """
+    try:
+        _check_parts(data, name)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if not 0 < width * height <= _MOST_PIXELS:
+                raise ImageError(f"{name}: has {width} x {height} pixels; the limits are 1 and {_MOST_PIXELS:,} in all. "
+                                 "Scale it down first.")
+            scans = data.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 1
+            if scans * width * height > _MOST_SCANS * _MOST_PIXELS:
+                raise ImageError(f"{name}: is a JPEG of {width} x {height} pixels in {scans:,} scans; decoding it would "
+                                 "take minutes. Save it again as a baseline JPEG, or leave it out.")
+            remarks = Remark.FRAMES if getattr(image, "is_animated", False) else Remark(0)
+            image.load()
+            remarks |= Remark.COLOURED if _is_coloured(image) else Remark(0)
+            planes, alpha = _planes(image, color, name)
+            if alpha is not None and alpha.getextrema()[0] < 255:
+                remarks |= Remark.TRANSPARENT
+                planes = [_float_image(np.asarray(plane) * np.asarray(alpha) / np.float32(255)) for plane in planes]
+            turn = _UPRIGHT.get(_orientation(image))
+            return (planes if turn is None else [plane.transpose(turn) for plane in planes]), remarks
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: {_what_else(data)}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"{name}: has more than the limit of {_MOST_PIXELS:,} pixels. Scale it down first.") from None
+    except Exception as error:  # a damaged file makes a decoder fail in any way: nine types were met in Pillow's own
+        raise ImageError(f"{name}: cannot be decoded ({printable(error)[:200] or type(error).__name__}). "
+                         "Copy it again from its source, or leave it out.") from None
+
+
+_lock, _decoding, _filters = threading.Lock(), 0, None
+
+
+@contextmanager
+def quiet():
+    """Keep Pillow's own warnings from the user, and make its bomb warning an error, while anybody decodes.
+
+    A thousand files with odd EXIF blocks would be a thousand warnings about nothing. The filters belong to the process
+    and not to a thread: so the first to enter sets them, and the last to leave restores them.
+    """
+    global _decoding, _filters
+    with _lock:
+        if _decoding == 0:
+            _filters = warnings.catch_warnings()
+            _filters.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        _decoding += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _decoding -= 1
+            if _decoding == 0:
+                _filters.__exit__(None, None, None)
+
+
+# ---- What would cost too much ----------------------------------------------------------------------------------------
+
+def _check_parts(data, name):
+    """Raise ImageError for a JPEG or TIFF in so many parts that opening it would take minutes or gigabytes."""
+    if data.startswith(b"\xff\xd8"):
+        parts = data.count(b"Exif\0\0")
+        if parts > _MOST_EXIF_PARTS:
+            raise ImageError(f"{name}: its EXIF block is in {parts:,} parts, the limit is {_MOST_EXIF_PARTS}. Save it "
+                             "again without EXIF, or leave it out.")
+    elif data.startswith((b"II", b"MM")):
+        tags, values = _tiff_sizes(data)
+        if tags > _MOST_TAGS or values > _MOST_VALUES:
+            raise ImageError(f"{name}: is a TIFF of {tags:,} tags, the longest with {values:,} numbers; the limits are "
+                             f"{_MOST_TAGS:,} and {_MOST_VALUES:,}. Save it again in larger strips, or leave it out.")
+
+
+def _tiff_sizes(data):
+    """Return how many tags the first directory of a TIFF has, and how many numbers the longest of them; 0 if unknown."""
+    order, big = "<" if data.startswith(b"II") else ">", 43 in data[2:4]
+    try:
+        at, = struct.unpack_from(order + ("Q" if big else "L"), data, 8 if big else 4)
+        tags, = struct.unpack_from(order + ("Q" if big else "H"), data, at)
+        entry, first = struct.Struct(order + ("HHQQ" if big else "HHLL")), at + (8 if big else 2)
+        longest = 0
+        for i in range(min(tags, _MOST_TAGS)):
+            _, kind, count, _ = entry.unpack_from(data, first + i * entry.size)
+            if kind not in (1, 2, 7):       # bytes, text and "undefined" stay as they are
+                longest = max(longest, count)
+    except (struct.error, OverflowError):
+        return 0, 0         # cut off: the decoder will say so
+    return tags, longest
+
+
+# ---- What the pixels of each mode mean -------------------------------------------------------------------------------
+
+def _planes(image, color, name):
+    """Return (planes of mode F from 0 to 255, alpha of mode L or None), as they lie in the file."""
+    mode = image.mode
+    alpha = None
+    if mode.startswith("I;16") or mode in ("I", "F"):
+        planes, alpha = [_float_image(_deep_grey(image, name))], _transparent_value(image)
+    elif mode == "CMYK":
+        planes = _from_cmyk(np.asarray(image), color)
+    else:
+        if image.has_transparency_data:
+            image = image.convert("LA" if mode in ("1", "L", "LA", "La") else "RGBA")
+            alpha = image.getchannel("A")
+        if image.mode in ("1", "L", "LA"):
+            planes = [image.convert("L").convert("F")]
+        elif color == "grey":
+            planes = [image.convert("RGB").convert("F")]    # (299 R + 587 G + 114 B) / 1000: exact where R = G = B
+        else:
+            planes = [band.convert("F") for band in image.convert("RGB").split()]
+    return (planes * 3 if color == "rgb" and len(planes) == 1 else planes), alpha
+
+
+def _deep_grey(image, name):
+    """Return the float32 pixels, 0 to 255, of an image of more than 8 bits."""
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    if image.mode == "F":
+        white, low, high = 1.0, values.min(), values.max()
+    else:
+        white, low, high = 65535, int(values.min()), int(values.max())
+    if not 0 <= low <= high <= white:       # false for NaN
+        raise ImageError(f"{name}: holds pixels from {low} to {high}; {'floats' if image.mode == 'F' else 'whole numbers'} "
+                         f"must lie between 0 (black) and {white:g} (white). Scale them first.")
+    if tags.get(TiffImagePlugin.BITSPERSAMPLE) == (12,):
+        white = 4095
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:       # white is zero: Pillow inverts 8 bits, not these
+        values = white - values
+    return values * np.float32(255 / white)
+
+
+def _transparent_value(image):
+    """Return the alpha of an image of more than 8 bits in which one value stands for transparent, or None."""
+    value = image.info.get("transparency")
+    return None if value is None else Image.fromarray(np.where(np.asarray(image) == value, 0, 255).astype(np.uint8))
+
+
+def _from_cmyk(values, color):
+    light = np.float32(255) - values[..., 3]
+    rgb = ((np.float32(255) - values[..., i]) * light / np.float32(255) for i in range(3))
+    if color == "grey":     # one channel at a time: 64 megapixels of floats are 256 MB
+        grey = sum(np.float32(share) * plane for share, plane in zip((299, 587, 114), rgb))
+        rgb = [grey / np.float32(1000)]
+    return [_float_image(plane) for plane in rgb]
+
+
+def _is_coloured(image):
+    """Return whether a picture is in colour: in more than 5 % of its pixels the channels are more than 24 of 255 apart.
+
+    At most 128 x 128 pixels, evenly spread, are looked at: that takes less than 0.5 ms.
+    """
+    if image.mode.startswith("I") or image.mode in ("1", "L", "LA", "La", "F"):
+        return False
+    few = image.resize([min(side, 128) for side in image.size], Image.Resampling.NEAREST)
+    if few.has_transparency_data:
+        few = few.convert("RGBA")
+        alpha = np.asarray(few)[..., 3] / 255
+    else:
+        alpha = 1.0
+    red, green, blue = (np.asarray(band) for band in few.convert("RGB").split())
+    apart = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return bool(np.mean(apart * alpha > 24) > 0.05)
+
+
+def _float_image(values):
+    return Image.fromarray(np.ascontiguousarray(values, np.float32))
+
+
+_UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+            8: Image.Transpose.ROTATE_90}
+
+
+def _orientation(image):
+    """Return the EXIF orientation that is still to be applied (Pillow has applied a TIFF's own)."""
+    if len(image.info.get("exif", b"")) > _MOST_EXIF_BYTES:
+        return 1
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:   # an unreadable EXIF block does not make the picture unreadable
+        return 1
+
+
+# ---- What else a file may be -----------------------------------------------------------------------------------------
+
+_MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"RIFF": "WebP"}
+_STRANGERS = {b"GIF8": "a GIF", b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"%!PS": "a PostScript file",
+              b"\0\0\0\x0cjP  ": "a JPEG 2000 file", b"\xff\x4f\xff\x51": "a JPEG 2000 file", b"PK\3\4": "a ZIP archive",
+              b"\x1f\x8b": "a gzip archive", b"<": "a web page or XML"}
+
+
+def _what_else(data):
+    """Say what data is that no decoder accepted, and what to do about it."""
+    for magic, kind in _MAGIC.items():
+        if data.startswith(magic):
+            return f"starts like a {kind}, but is damaged. Copy it again from its source, or leave it out."
+    kind = next((kind for magic, kind in _STRANGERS.items() if data[:64].lstrip().startswith(magic)), "none of them")
+    if data[128:132] == b"DICM":
+        kind = "a DICOM file"
+    elif data[4:8] == b"ftyp":
+        kind = "a HEIC or AVIF file, or a film"
+    return f"PNG, JPEG, WebP, BMP and TIFF files are read, this is {kind}. Convert it, for instance to PNG."

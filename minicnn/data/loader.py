@@ -1,0 +1,276 @@
+"""What training reads: samples by number, as batches of floats, in an order that depends on a seed and nothing else.
+
+A source has a length, the `shape` (H, W, C) of a sample, `labels`, `classes`, `names`, `digests` (SHA-256 of each file),
+`preprocessing`, and `batch(samples, passes, seed)`. `schedule` says which samples come when, `load` prepares them ahead on
+threads. Which sample stands where, and how it is augmented, is computed from its position in the stream: training can be
+taken up again at any step, and no number of threads changes a bit.
+"""
+
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from minicnn.core.random import Stream, check_seed, permutation
+from minicnn.core.validation import all_finite, as_array, check_batch, check_finite
+from minicnn.data.pixel_cache import PixelCache
+from minicnn.data.preprocessing import to_input
+from minicnn.errors import DTypeError, InputError, ShapeError
+
+__all__ = ["ArraySource", "ImageSource", "open_source", "schedule", "load"]
+
+
+class ArraySource:
+    """Samples that are in memory as an array, which is never written to nor copied whole.
+
+    Parameters
+    ----------
+    x : array, shape (N, ...); floats are used as they are, uint8 is divided by 255. Any memory form will do
+    t : array of N whole numbers, optional; the classes of the samples
+    classes : names of the classes, optional
+    augmentation : Augmentation, optional; for images that are uint8, or floats in [0, 1]
+    shape : tuple of int, optional; what each sample must look like, without N
+    owner : str; who speaks in an error
+
+    Attributes
+    ----------
+    keep_pixels : bool; hand uint8 out as it is, to a network that divides by 255 itself
+
+    Raises
+    ------
+    ShapeError, DTypeError, InputError : what cannot be used, and why
+
+    >>> source = ArraySource(np.full((2, 4, 4, 1), 255, np.uint8), [0, 1], shape=(4, 4, 1))
+    >>> source.batch(np.array([1])).max(), source.labels
+    (np.float32(1.0), array([0, 1]))
+    """
+
+    names = digests = preprocessing = None
+    keep_pixels = False
+
+    def __init__(self, x, t=None, classes=None, augmentation=None, shape=None, owner="ArraySource"):
+        x = _as_samples(x, owner)
+        if shape is not None:
+            check_batch(x, tuple(shape), owner, "x")
+        _check_all_finite(x, owner)
+        self._x, self.augmentation = x, augmentation
+        self._dtype = np.dtype(np.float64 if x.dtype.kind == "f" and x.dtype.itemsize > 4 else np.float32)
+        self.shape = x.shape[1:]
+        self.labels = None if t is None else _as_labels(t, len(x), classes, owner)
+        self.classes = None if classes is None else tuple(str(name) for name in classes)
+
+    def __len__(self):
+        return len(self._x)
+
+    def batch(self, samples, passes=None, seed=0):
+        """Return the samples with these numbers: ndarray, (n,) + shape, float32 (float64 where x is).
+
+        Parameters
+        ----------
+        samples : ndarray, shape (n,), int64; or a slice
+        passes : ndarray, shape (n,), int64, or None; the pass over the data that each belongs to, None to see the samples
+            as they are, without augmentation
+        seed : int; of the augmentation
+        """
+        x = self._x[samples if isinstance(samples, slice) else _as_slice(samples)]
+        if self.augmentation is not None and passes is not None:
+            return self.augmentation.apply(x, seed, passes, samples, channels=self.shape[-1])
+        if x.dtype == np.uint8 and not self.keep_pixels:
+            return np.divide(x, 255, dtype=np.float32)
+        # Neighbours are not copied where they already are what a network takes. It never writes to them.
+        return np.require(x, x.dtype if x.dtype == np.uint8 else self._dtype, ["C", "A", "W"])
+
+
+class ImageSource:
+    """Pictures of files, from their cache.
+
+    Parameters
+    ----------
+    pixels : PixelCache or MemoryPixels
+    preprocessing : Preprocessing; with which `pixels` were made
+    manifest : Manifest, optional; brings labels, classes, augmentation and the paper's versions
+    names : list of str, optional; where there is no manifest
+    """
+
+    def __init__(self, pixels, preprocessing, manifest=None, names=None):
+        self._pixels, self.preprocessing, self._manifest, self._names = pixels, preprocessing, manifest, names
+        self.shape = preprocessing.shape
+        self.labels = None if manifest is None else manifest.labels
+        self.classes = None if manifest is None else manifest.classes
+
+    def __len__(self):
+        return len(self._pixels)
+
+    @property
+    def manifest(self):
+        """The Manifest that the pictures belong to, or None."""
+        return self._manifest
+
+    @property
+    def names(self):
+        """What to call each picture: list of str."""
+        return self._names if self._manifest is None else self._manifest.names
+
+    @property
+    def facts(self):
+        """Width, height and whether in colour of each file: ndarray, shape (N, 3); None for pictures in memory."""
+        return self._pixels.facts
+
+    @property
+    def digests(self):
+        """SHA-256 of each file: ndarray, shape (N, 32), uint8."""
+        return self._pixels.file_digests
+
+    @property
+    def pixel_digests(self):
+        """SHA-256 of what each file shows, however it is written: ndarray, shape (n, 32), uint8."""
+        return self._pixels.pixel_digests
+
+    def batch(self, samples, passes=None, seed=0):
+        """Return the pictures with these numbers: ndarray, (n, H, W, C), float32, in [0, 1].
+
+        The arguments are those of `ArraySource.batch`. A version of the paper's protocol looks the same in every pass.
+        """
+        pixels, channels, manifest = self._pixels.read(samples), self.preprocessing.channels, self._manifest
+        if manifest is not None and manifest.techniques is not None:
+            return manifest.augmentation.apply(pixels, manifest.seed, 0, manifest.versions[samples], channels,
+                                               technique=manifest.techniques[samples])
+        if manifest is None or manifest.augmentation is None or passes is None:
+            return to_input(pixels, self.preprocessing)
+        return manifest.augmentation.apply(pixels, seed, passes, samples, channels)
+
+
+def open_source(x, preprocessing=None, classes=None, owner="open_source", workers=None, progress=False):
+    """Return x as a source: an array, a Manifest, an image file or a list of them, or a source already.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing; how files are read, None where the network does not take images
+    classes : names of the classes, optional, for an array
+    owner : str; who speaks in an error
+    workers, progress : as for `PixelCache.prepare`
+    """
+    if hasattr(x, "batch") and hasattr(x, "labels"):
+        return x
+    is_manifest = hasattr(x, "open") and hasattr(x, "labels")       # not imported: a manifest knows this room
+    files = [x] if isinstance(x, (str, os.PathLike)) else x
+    is_files = isinstance(files, (list, tuple)) and files and all(isinstance(f, (str, os.PathLike)) for f in files)
+    if not is_files and not is_manifest:
+        return ArraySource(x, classes=classes, owner=owner)
+    if preprocessing is None:
+        raise InputError(f"{owner}: this network does not take images of 1 or 3 channels; give it an array.")
+    if is_manifest:
+        return x.open(preprocessing, workers=workers, progress=progress)
+    files = [os.fspath(file) for file in files]
+    return ImageSource(PixelCache.prepare(files, preprocessing, workers, progress), preprocessing, names=files)
+
+
+def schedule(n, batch_size, epoch, steps, seed, shuffle=True, start=0):
+    """Yield (samples, passes), both (B,) int64, for each step of an epoch.
+
+    Without `steps` an epoch is one pass over the n samples, and its last batch may be smaller. With a number of steps
+    every batch is full: the stream of samples, pass after pass, runs on through the epochs, so that position
+    p = (epoch * steps + step) * batch_size + i belongs to pass p // n. Each pass has an order of its own.
+
+    Parameters
+    ----------
+    epoch : int from 0
+    steps : int or None
+    seed : int; decides the order, which is that of the numbers where shuffle is False
+    start : int; the first step to yield
+
+    >>> [samples.tolist() for samples, _ in schedule(3, 2, 0, 3, seed=7, shuffle=False)]
+    [[0, 1], [2, 0], [1, 2]]
+    """
+    seed, size = check_seed(seed), n if steps is None else steps * batch_size
+    order, order_of = None, None
+    for first in range(start * batch_size, size, batch_size):
+        positions = epoch * size + np.arange(first, min(first + batch_size, size))
+        passes, samples = np.divmod(positions, n)
+        for number in np.unique(passes) if shuffle else ():
+            if number != order_of:
+                order, order_of = permutation(seed, Stream.SHUFFLE, int(number), n), number
+            here = passes == number
+            samples[here] = order[samples[here]]
+        yield samples, passes
+
+
+def load(source, schedule, seed, workers=1):
+    """Yield (samples, x) for each step of a schedule, x = source.batch(samples, passes, seed), in order.
+
+    `workers` threads prepare at most two batches each ahead of the one that is asked for; 0 prepares each when it is
+    asked for. Errors reach the caller in the step they belong to. Closing the generator ends the threads.
+    """
+    if not workers:
+        for samples, passes in schedule:
+            yield samples, source.batch(samples, passes, seed)
+        return
+    ahead = deque()
+    pool = ThreadPoolExecutor(workers, "minicnn-load", _work_alone)
+    try:
+        for samples, passes in schedule:
+            ahead.append((samples, pool.submit(source.batch, samples, passes, seed)))
+            if len(ahead) > 2 * workers:
+                samples, batch = ahead.popleft()
+                yield samples, batch.result()
+        while ahead:
+            samples, batch = ahead.popleft()
+            yield samples, batch.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _work_alone():
+    """Leave the kernels' threads to the training step."""
+    from minicnn.kernels.runtime.threads import work_alone
+    work_alone()
+
+
+def _as_slice(samples):
+    """Return the numbers as a slice where each follows the one before."""
+    first, n = int(samples[0]), len(samples)
+    if samples[-1] - first == n - 1 and (samples == np.arange(first, first + n)).all():
+        return slice(first, first + n)
+    return samples
+
+
+# ---- The door of ArraySource -----------------------------------------------------------------------------------------
+
+def _as_samples(x, owner):
+    """Return x as an ndarray (N, ...) of numbers, without a copy where it is one; or say what is wrong with it."""
+    if isinstance(x, np.ndarray) and x.dtype.kind in "fiub" and not isinstance(x, np.ma.MaskedArray):
+        x = np.asarray(x)       # read-only or strided is fine: batches are copies
+    else:
+        x = as_array(x, owner, "x", None)
+    if x.ndim < 2:
+        raise ShapeError(f"{owner}: expected x of shape (N, ...), got {x.shape}. One sample still needs a batch axis; "
+                         "try x[np.newaxis].")
+    if not x.size:
+        raise ShapeError(f"{owner}: x of shape {x.shape} holds no samples.")
+    if x.ndim == 4 and x.dtype.kind in "iub" and x.dtype != np.uint8:
+        raise DTypeError(f"{owner}: images are floats, which are used as they are, or uint8, which is divided by 255; "
+                         f"got {x.dtype}. Say which is meant: x.astype('uint8') or x.astype('float32').")
+    return x
+
+
+def _check_all_finite(x, owner, block=256):
+    # Block by block: a mask of a large array at once would be a large array.
+    if x.dtype.kind == "f" and not all(all_finite(x[i:i + block]) for i in range(0, len(x), block)):
+        check_finite(x, owner, "x")
+
+
+def _as_labels(t, n, classes, owner):
+    """Return t as (n,) int64 classes, or say what is wrong with it."""
+    t = as_array(t, owner, "t", np.float64)
+    if t.ndim == 2 and t.shape[1] > 1:
+        raise ShapeError(f"{owner}: expected t of shape ({n},), got {t.shape}. If its rows are one-hot, try "
+                         "t.argmax(axis=1).")
+    if t.shape not in ((n,), (n, 1)):
+        raise ShapeError(f"{owner}: expected t of shape ({n},), one class for each sample, got {t.shape}.")
+    t, most = t.reshape(n), 2**31 if classes is None else len(classes)
+    wrong = np.flatnonzero(~((t == np.floor(t)) & (t >= 0) & (t < most)))
+    if wrong.size:
+        known = "whole numbers from 0" if classes is None else f"classes 0 to {most - 1} ({', '.join(map(str, classes))})"
+        raise InputError(f"{owner}: expected {known} in t, got {t[wrong[0]]:g} at [{wrong[0]}].")
+    return t.astype(np.int64)

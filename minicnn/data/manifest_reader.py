@@ -1,0 +1,290 @@
+"""From a CSV file, or a folder of class folders, to the columns of a manifest, or to all that is wrong with it.
+
+What is read comes from strangers: every path must lie inside the root and be a regular file, and there is a limit to the
+length of a line and of a file.
+"""
+
+import csv
+import os
+import re
+import stat
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minicnn.core.files import open_regular
+from minicnn.data.labels import is_part
+from minicnn.errors import InputError, ManifestError, nearest, printable
+
+__all__ = ["COLUMNS", "Table", "read_csv", "read_folder"]
+
+# How a manifest calls its columns; the first two are required.
+COLUMNS = ("path", "label", "patient_id", "source", "view", "modality", "split", "sex", "age")
+
+_EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
+_MOST_BYTES, _LONGEST_LINE, _MOST_ROWS, _MOST_COLUMNS = 2**30, 2**20, 5_000_000, 1000
+
+
+@dataclass
+class Table:
+    """What was read: columns of equal length, and where each row came from.
+
+    Attributes
+    ----------
+    root : str; the folder that paths belong to
+    columns : dict from a name of `COLUMNS` to a list of str, "" where unknown; paths are absolute
+    where : function from the number of a row to words such as "line 7"
+    repeated : int; rows that were dropped because they repeat an earlier one
+    others : int; files that were passed over because of their names
+    """
+
+    root: str
+    columns: dict
+    where: Callable
+    repeated: int = 0
+    others: int = 0
+
+
+def read_csv(path, root, columns, allow_outside_root, problems):
+    """Read a CSV file in UTF-8 with a header.
+
+    Parameters
+    ----------
+    path : str
+    root : str or None; the folder that paths are relative to, by default that of the CSV
+    columns : dict from a name of `COLUMNS` to the header that stands for it; None leaves an optional column unread
+    allow_outside_root : bool
+    problems : Problems; receives a sentence for each bad line
+    """
+    root = os.path.realpath(os.path.dirname(path) if root is None else root)
+    try:
+        file, size = open_regular(path)
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{printable(path)}: cannot be read ({getattr(error, 'strerror', None) or error}). Name a CSV "
+                            "file, or a folder with one folder for each class.") from None
+    with file:
+        if size > _MOST_BYTES:
+            raise ManifestError(f"{printable(path)}: has {size:,} bytes, more than the limit of {_MOST_BYTES:,}.")
+        reader = csv.reader(_lines(file, problems), skipinitialspace=True)
+        table, lines = {}, array("q")
+        try:
+            _read_rows(reader, columns, table, lines, problems)
+        except csv.Error as error:
+            problems.add(f"line {reader.line_num}: {error}. The rest was not read.")
+    if not lines:
+        problems.raise_any()
+        raise ManifestError(f"{printable(path)}: has a header and no rows.")
+    return _place_rows(table, lines, _Paths(root, allow_outside_root), problems)
+
+
+def _lines(file, problems):
+    """Yield the lines of a binary file as text; an empty one for each that cannot be read, so that numbers stay true."""
+    number = 0
+    while line := file.readline(_LONGEST_LINE):
+        number += 1
+        text = "\n"
+        if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            problems.add("line 1: the file is UTF-16. Save it as UTF-8.")
+            return
+        if len(line) == _LONGEST_LINE:
+            problems.add(f"line {number}: is longer than {_LONGEST_LINE:,} bytes. Is this a CSV file? "
+                         "The rest was not read.")
+            return
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            problems.add(f"line {number}: byte {error.start + 1} is not UTF-8. Save the file as UTF-8.")
+        if "\0" in text:
+            problems.add(f"line {number}: holds a NUL character. Is this a CSV file?")
+            text = "\n"
+        yield text
+
+
+def _read_rows(reader, columns, table, lines, problems):
+    """Fill `table`, {column: cells}, and `lines`, the line number of each row."""
+    header = [cell.strip() for cell in next(reader, ())]
+    places = _places(header, columns, problems)
+    if not {"path", "label"} <= places.keys():
+        return
+    table.update({name: [] for name in places})
+    # Most columns hold few different words: each is kept once. Paths and patients mostly differ.
+    kept = {}
+    targets = [(table[name].append, place, name not in ("path", "patient_id")) for name, place in places.items()]
+    for cells in reader:
+        if len(cells) != len(header):
+            if cells:
+                problems.add(f"line {reader.line_num}: has {len(cells)} cells, the header has {len(header)}.")
+            continue
+        if len(lines) == _MOST_ROWS:
+            problems.add(f"line {reader.line_num}: there are more than {_MOST_ROWS:,} rows. Divide the collection. "
+                         "The rest was not read.")
+            return
+        for append, place, repeats in targets:
+            cell = cells[place].strip()
+            append(kept.setdefault(cell, cell) if repeats else cell)
+        lines.append(reader.line_num)
+
+
+def _places(header, columns, problems):
+    """Return {column: its place in the header}."""
+    columns = {} if columns is None else dict(columns)
+    for name in columns:
+        if name not in COLUMNS:
+            raise InputError(f"columns: unknown column {name!r}.{nearest(name, COLUMNS)} The columns are "
+                             f"{', '.join(COLUMNS)}.")
+    if not any(header):
+        problems.add("is empty; the first line must name the columns, such as path,label,patient_id.")
+        return {}
+    if len(header) > _MOST_COLUMNS:
+        problems.add(f"line 1: names {len(header):,} columns, the limit is {_MOST_COLUMNS:,}. Is this a manifest?")
+        return {}
+    places = {}
+    for name in COLUMNS:
+        wanted = columns.get(name, name)
+        if wanted in header:
+            places[name] = header.index(wanted)
+            if header.count(wanted) > 1:
+                problems.add(f"line 1: two columns are called {printable(wanted)!r}.")
+        elif name in ("path", "label") or columns.get(name) is not None:
+            found = ", ".join(printable(cell) for cell in header)
+            hint = nearest(wanted, [printable(cell) for cell in header])
+            if len(header) == 1 and re.search("[;\t]", header[0]):
+                hint = " Save the file with commas between the cells."
+            problems.add(f"line 1: there is no column {wanted!r}, only {found}.{hint} A column of another name is given by "
+                         f"columns={{{name!r}: ...}} (--columns {name}=...).")
+    return places
+
+
+def _place_rows(columns, lines, paths, problems):
+    """Return the Table with absolute paths and without repeated rows; say which paths cannot be used."""
+    first, kept = {}, []
+    cells, labels = columns["path"], columns["label"]
+    for row, cell in enumerate(cells):
+        try:
+            path = paths.find(cell)
+        except ManifestError as error:
+            problems.add(f"line {lines[row]}: {error}")
+            continue
+        other = first.setdefault(path, row)
+        if other == row:
+            kept.append(row)
+            cells[row] = path
+        elif labels[row] != labels[other]:
+            problems.add(f"line {lines[row]}: {printable(cell)} is labelled {printable(labels[row])!r}, but "
+                         f"{printable(labels[other])!r} in line {lines[other]}.")
+    repeated = len(lines) - len(kept)
+    if repeated:
+        columns = {name: [column[row] for row in kept] for name, column in columns.items()}
+        lines = array("q", (lines[row] for row in kept))
+    return Table(paths.root, columns, lambda row: f"line {lines[row]}", repeated)
+
+
+class _Paths:
+    """Where files are: inside the root, and regular. One look at each folder, one at each file."""
+
+    def __init__(self, root, allow_outside_root):
+        self.root, self._anywhere, self._folders = root, allow_outside_root, {}
+
+    def find(self, cell):
+        """Return the absolute path that a cell means, or raise a ManifestError that says why not."""
+        name = cell.rpartition("/")[2]
+        folder = cell[:len(cell) - len(name)]
+        try:
+            if folder not in self._folders:
+                real = os.path.realpath(os.path.join(self.root, folder))
+                inside = self._is_inside(real)
+                if inside:      # what is outside is not to be named
+                    os.path.relpath(real, self.root).encode()
+                self._folders[folder] = os.path.join(real, ""), inside
+            real, inside = self._folders[folder]
+            name.encode()
+            path = real + name
+            mode = os.lstat(path).st_mode if inside else 0
+            if stat.S_ISLNK(mode):
+                inside = self._is_inside(os.path.realpath(path))
+                mode = os.stat(path).st_mode if inside else 0
+        except FileNotFoundError:
+            raise ManifestError(f"there is no file {printable(cell)}.") from None
+        except UnicodeEncodeError:      # it could not be written into split.csv
+            raise ManifestError(f"{printable(cell)}: its name is not UTF-8. Rename it.") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ManifestError(f"{printable(cell)[:300]} cannot be read ({reason}).") from None
+        if not inside:
+            raise ManifestError(f"{printable(cell)} lies outside of {printable(self.root)}. If that is meant, allow it: "
+                                "allow_outside_root=True (--allow-outside-root).")
+        if not stat.S_ISREG(mode):
+            raise ManifestError(f"{printable(cell)} is no regular file." if cell else "the path is empty.")
+        return path
+
+    def _is_inside(self, real):
+        return self._anywhere or os.path.commonpath([self.root, real]) == self.root
+
+
+def read_folder(root, allow_outside_root, problems):
+    """Read a folder with one folder for each class; images may lie deeper inside.
+
+    Hidden files are passed over, and so, but counted, are files whose names do not end like an image's. Links to folders
+    are followed only as class folders, and only if they may lead outside.
+    """
+    root = os.path.realpath(root)
+    try:
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ManifestError(f"{printable(root)}: cannot be read ({error.strerror}).") from None
+    table = Table(root, {"path": [], "label": []}, lambda row: printable(names[row]))
+    paths, names = _Paths(root, allow_outside_root), []
+
+    def blame(error):
+        problems.add(f"{printable(error.filename)}: cannot be read ({error.strerror}).")
+
+    for label in _class_folders(root, entries, problems, allow_outside_root):
+        before = len(names)
+        for folder, inner, files in os.walk(os.path.join(root, label), onerror=blame):
+            inner[:] = sorted(name for name in inner if not _is_hidden(name))
+            for name in sorted(files):
+                name = os.path.relpath(os.path.join(folder, name), root)
+                if path := _image_path(name, table, paths, problems):
+                    names.append(name)
+                    table.columns["path"].append(path)
+                    table.columns["label"].append(label)
+        if len(names) == before:
+            problems.add(f"the class folder {printable(label)} holds no images.")
+    return table
+
+
+def _class_folders(root, entries, problems, allow_links):
+    """Return the names of the folders that are classes, or say why there are none."""
+    folders = []
+    for entry in entries:
+        if entry.is_dir() and not _is_hidden(entry.name):
+            if entry.is_symlink() and not allow_links:
+                problems.add(f"the class folder {printable(entry.name)} is a link. If it may lead outside, allow it: "
+                             "allow_outside_root=True (--allow-outside-root).")
+            else:
+                folders.append(entry.name)
+    if not folders:
+        problems.raise_any()
+    if not folders or all(is_part(name) for name in folders):
+        tables = [printable(entry.name) for entry in entries if entry.name.lower().endswith(".csv")]
+        holds = f"holds {', '.join(map(printable, folders))}: parts, not classes" if folders else "holds no folder"
+        raise ManifestError(f"{printable(root)}: {holds}. One folder for each class is expected, or a CSV file"
+                            + (f"; did you mean {tables[0]}?" if tables else ", which may have a split column."))
+    return folders
+
+
+def _image_path(name, table, paths, problems):
+    """Return the absolute path of the file `name` in a class folder, or None where it is to be passed over."""
+    if _is_hidden(os.path.basename(name)):
+        return None
+    if not name.lower().endswith(_EXTENSIONS):
+        table.others += 1
+        return None
+    try:
+        return paths.find(name)
+    except ManifestError as error:
+        problems.add(str(error))
+
+
+def _is_hidden(name):
+    return name.startswith(".") or name == "__MACOSX"

@@ -1,0 +1,1 @@
+"""Whether a collection is fit to learn from."""

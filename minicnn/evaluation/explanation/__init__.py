@@ -1,0 +1,1 @@
+"""Where in a radiograph an answer comes from."""

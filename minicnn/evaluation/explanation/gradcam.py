@@ -1,0 +1,274 @@
+"""Where in a picture an answer comes from: Grad-CAM, HiResCAM and occlusion, as maps over the picture's pixels.
+
+All explain one number, the score of a class: what its Sigmoid or Softmax is given (of two classes with one output the
+negative one's score is minus the positive one's). `explain` makes the maps; `sanity.py` asks whether they depend on
+what the network has learnt. A map shows where; it does not show why, and that it looks reasonable proves nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minicnn.core.receptive_field import Field
+from minicnn.core.validation import as_array
+from minicnn.data.loader import ArraySource
+from minicnn.errors import InputError, NonFiniteError, nearest, printable
+from minicnn.evaluation.explanation.border import border_share, even_share
+from minicnn.layers import Conv2D, ReLU, Sigmoid, Softmax, Tanh
+from minicnn.layers.base import field_after
+
+__all__ = ["METHODS", "Explanation", "explain", "convolutions", "check_classifies"]
+
+METHODS = ("gradcam", "hirescam", "occlusion")
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Maps of N pictures.
+
+    Attributes
+    ----------
+    method : one of METHODS
+    layer : str, the convolution that is looked at; None for occlusion
+    targets : ndarray, shape (N,), int64: the class whose score is explained
+    names : list of N str, what that class is called
+    probabilities : ndarray, shape (N,), of that class
+    coarse : ndarray, shape (N, OH, OW), float64: the map on the grid of the layer, or of the places of the occluder;
+        above 0 what speaks for the class, below 0 what speaks against it
+    maps : ndarray, shape (N, H, W), float64: what speaks for the class, on the pixels of the picture, nowhere below 0
+    """
+
+    method: str
+    layer: str | None
+    targets: np.ndarray
+    names: list
+    probabilities: np.ndarray
+    coarse: np.ndarray
+    maps: np.ndarray
+
+    @property
+    def border_shares(self):
+        """How much of each map lies on the outer eighth of each side: list of N floats, None for a map without any."""
+        return border_share(self.maps)
+
+    @property
+    def even_share(self):
+        """The border share of a map that is the same everywhere: what `border_shares` are to be compared with."""
+        return even_share(*self.maps.shape[1:])
+
+
+def explain(model, x, method="gradcam", layer=None, target=None):
+    """Return the Explanation of a model's answers for x.
+
+    Parameters
+    ----------
+    model : Sequential over images that ends in a Sigmoid of one output, or in a Softmax
+    x : array, shape (N, H, W, C), or a source of data/loader.py
+    method : "gradcam" or "hirescam" (of a convolution), or "occlusion" (of any network)
+    layer : name of the convolution; the last one where None. What is looked at is the output of the
+        activation behind it, where there is one
+    target : the class to explain, by name or number, for all pictures or one for each; where None, the class that the
+        network answers with
+
+    Raises
+    ------
+    InputError
+        a network that does not classify images or has no convolution, an unknown method, layer or class
+    NonFiniteError
+        the network's outputs hold NaN or infinity
+
+    Notes
+    -----
+    Grad-CAM (Selvaraju et al., ICCV 2017, eq. 1 and 2). With A[i, j, k] the maps of a layer and s the score:
+
+        alpha[k] = mean over i, j of ds/dA[i, j, k]        map = max(0, sum over k of alpha[k] A[i, j, k])
+
+    A number of the map is put where the field of the layer's output has its centre, not where stretching the map over
+    the picture would put it; between centres the map is interpolated, beyond the outermost it goes on unchanged. Where
+    dense layers weigh each place of a map on its own, as COV-19Net's do, alpha, their mean, can hide what counts at one
+    place alone: then a map may be even, or 0 everywhere. HiResCAM (Draelos and Carin, arXiv 2011.08891, eq. 5) leaves
+    each place its own gradient; where all places have the same, behind a global average, it is Grad-CAM:
+
+        map = max(0, sum over k of ds/dA[i, j, k] A[i, j, k])
+
+    Occlusion (Zeiler and Fergus, ECCV 2014). A square of an eighth of the picture's side, as grey as the picture is on
+    average, is put in steps of half its side; the map is what the score loses. A pixel's is the mean over the squares
+    that cover it.
+
+    Like any backward pass, Grad-CAM overwrites the gradients of the model's parameters. A picture's map is the same
+    bits whatever else is explained with it.
+
+    >>> from minicnn import Conv2D, Dense, Flatten, Sequential, Sigmoid
+    >>> model = Sequential([Conv2D(2, 3), Flatten(), Dense(1), Sigmoid()], (8, 8, 1), engine="reference")
+    >>> explained = explain(model, np.zeros((1, 8, 8, 1)))
+    >>> explained.layer, explained.coarse.shape, explained.maps.shape, explained.border_shares
+    ('conv2d_1', (1, 6, 6), (1, 8, 8), [None])
+    """
+    check_classifies(model)
+    if method not in METHODS:
+        raise InputError(f"explain: method must be one of {', '.join(METHODS)}, got {printable(method)!r}."
+                         f"{nearest(method, METHODS)}")
+    if method == "occlusion" and layer is not None:
+        raise InputError("explain: occlusion looks at no layer but at the whole network; leave the layer out, or use "
+                         "gradcam or hirescam.")
+    index = None if method == "occlusion" else _layer_index(model, layer)
+    source = x if hasattr(x, "batch") else ArraySource(x, shape=model.input_shape, owner="explain")
+    targets = _targets(model, target, len(source))
+    parts = []
+    for start in range(0, len(source), _BATCH):
+        samples = np.arange(start, min(start + _BATCH, len(source)))
+        batch = as_array(source.batch(samples), "explain", "x", model.dtype)
+        p = _probabilities(model, batch)
+        wanted = p.argmax(axis=1) if targets is None else targets[samples]
+        made = _occlusion(model, batch, wanted) if index is None else _grad_cam(model, batch, wanted, index, method)
+        parts.append((wanted, p[np.arange(len(p)), wanted], *made))
+    wanted, p, coarse, maps = (np.concatenate(columns) for columns in zip(*parts))
+    names = _class_names(model)
+    return Explanation(method, None if index is None else model.layers[index].name, wanted, [names[k] for k in wanted],
+                       p, coarse, maps)
+
+
+def convolutions(model):
+    """Return the names of a model's convolutions, in order."""
+    return [layer.name for layer in model.layers if isinstance(layer, Conv2D)]
+
+
+# ---- What can be explained -------------------------------------------------------------------------------------------
+
+def check_classifies(model):
+    """Raise InputError unless a model goes from images to probabilities of classes."""
+    last = model.layers[-1]
+    if len(model.input_shape) != 3 or len(model.output_shape) != 1 \
+            or not isinstance(last, Softmax) and not (isinstance(last, Sigmoid) and model.output_shape == (1,)):
+        raise InputError("explain: expected a network from images (H, W, C) to a Sigmoid of one output or a Softmax, "
+                         f"this one goes from {model.input_shape} to {model.output_shape} and ends in "
+                         f"{type(last).__name__} {last.name!r}.")
+
+
+def _layer_index(model, name):
+    names = convolutions(model)
+    if not names:
+        raise InputError("explain: this network has no convolution layer, of which Grad-CAM would be. Use the method "
+                         "occlusion, which needs none.")
+    if name is not None and name not in names:
+        raise InputError(f"explain: {printable(name)!r} is not a convolution of this network; there are "
+                         f"{', '.join(names)}.{nearest(name, names)}")
+    name = names[-1] if name is None else name
+    return next(i for i, layer in enumerate(model.layers) if layer.name == name)
+
+
+def _class_names(model):
+    k = max(2, model.output_shape[0])
+    return list(model.classes) if model.classes else [f"class {number}" for number in range(k)]
+
+
+def _targets(model, target, n):
+    """Return the class to explain in each picture, (n,) int64, or None where it is the network's answer."""
+    if target is None:
+        return None
+    k = max(2, model.output_shape[0])
+    known = list(model.classes or ())
+    wanted = [target] if isinstance(target, str) or np.ndim(target) == 0 else list(target)
+    numbers = [known.index(one) if isinstance(one, str) and one in known else one for one in wanted]
+    for one, number in zip(wanted, numbers):
+        if isinstance(number, (bool, np.bool_)) or not isinstance(number, (int, np.integer)) or not 0 <= number < k:
+            raise InputError(f"explain: expected a class from 0 to {k - 1}"
+                             + (f", or {', '.join(map(printable, known))}" if known else "")
+                             + f", got {printable(one)!r}.{nearest(one, known)}")
+    if len(numbers) not in (1, n):
+        raise InputError(f"explain: expected one class for all {n} pictures or one for each, got {len(numbers)}.")
+    return np.broadcast_to(np.array(numbers, np.int64), n)
+
+
+def _probabilities(model, batch):
+    """Return the probability of each class: ndarray, shape (N, k), float64."""
+    p = np.array(model.network.forward(batch), np.float64)
+    if not np.isfinite(p).all():
+        model.network.blame_forward(batch)
+        raise NonFiniteError("explain: the network's outputs hold NaN or infinity.")
+    return np.concatenate([1 - p, p], axis=1) if p.shape[1] == 1 else p
+
+
+def _signs(model, wanted):
+    """Return (column of z, its sign) of each sample's score; of one output, class 0 has minus the score of class 1."""
+    if model.output_shape == (1,):
+        return np.zeros(len(wanted), np.int64), np.where(wanted == 1, 1.0, -1.0)
+    return wanted, np.ones(len(wanted))
+
+
+# ---- Grad-CAM --------------------------------------------------------------------------------------------------------
+
+def _grad_cam(model, batch, wanted, index, method):
+    """Return (coarse, maps) of a batch at layer `index`, or at the activation behind it."""
+    layers, depth = model.layers, len(model.layers) - 1         # the head is left out: the score is what it is given
+    if index + 1 < depth and isinstance(layers[index + 1], (ReLU, Tanh, Sigmoid)):
+        index += 1
+    z = batch
+    for i, layer in enumerate(layers[:depth]):
+        z = layer.forward(z)
+        if i == index:
+            a = np.array(z, np.float64)
+    dy = np.zeros_like(z)
+    columns, signs = _signs(model, wanted)
+    dy[np.arange(len(z)), columns] = signs
+    for layer in layers[depth - 1:index:-1]:
+        dy = layer.backward(dy)
+    alpha = dy.astype(np.float64)
+    if method == "gradcam":
+        alpha = alpha.mean(axis=(1, 2), keepdims=True)
+    coarse = (alpha * a).sum(axis=-1)
+    field = Field()
+    for layer in layers[:index + 1]:
+        field = field_after(layer, field)
+    rows, columns = (_to_pixels(*axis) for axis in zip(_centres(field, coarse.shape[1:], model.input_shape[:2]),
+                                                       model.input_shape[:2]))
+    return coarse, rows @ np.maximum(coarse, 0) @ columns.T
+
+
+def _centres(field, sizes, pixels):
+    """Return along each axis the centre, in pixels, of what each output sees; evenly spread where it is not known."""
+    if field is None:
+        return [(np.arange(n) + 0.5) * side / n - 0.5 for n, side in zip(sizes, pixels)]
+    return [start + (size - 1) / 2 + stride * np.arange(n)
+            for n, size, stride, start in zip(sizes, *field)]
+
+
+def _to_pixels(centres, pixels):
+    """Return the matrix, (pixels, outputs), that interpolates values at `centres`; beyond the outermost, theirs."""
+    return np.stack([np.interp(np.arange(pixels), centres, row) for row in np.eye(len(centres))], axis=1)
+
+
+# ---- Occlusion -------------------------------------------------------------------------------------------------------
+
+def _occlusion(model, batch, wanted):
+    """Return (coarse, maps) of a batch: what the score loses where a grey square hides the picture."""
+    H, W, _ = model.input_shape
+    rows, columns = _squares(H), _squares(W)
+    places = [np.ix_(row, column) for row in rows for column in columns]
+    coarse = np.empty((len(batch), len(rows), len(columns)))
+    for n, (picture, column, sign) in enumerate(zip(batch, *_signs(model, wanted))):
+        grey = picture.mean(axis=(0, 1), dtype=np.float64)
+        scores = []
+        for i in range(0, len(places), _BATCH):
+            hidden = np.repeat(picture[np.newaxis], len(places[i:i + _BATCH]), axis=0)
+            for one, place in zip(hidden, places[i:i + _BATCH]):
+                one[place] = grey
+            scores.append(_scores(model, hidden, column, sign))
+        whole = _scores(model, picture[np.newaxis], column, sign)
+        coarse[n] = (whole - np.concatenate(scores)).reshape(coarse.shape[1:])
+    down, across = (np.stack(masks, axis=1).astype(np.float64) for masks in (rows, columns))
+    covered = np.outer(down.sum(axis=1), across.sum(axis=1))        # by how many squares each pixel is
+    return coarse, np.maximum(down @ coarse @ across.T / covered, 0)
+
+
+def _squares(side):
+    """Return the places of the occluder along an axis: a mask of its pixels each. The last touches the far edge."""
+    size = max(1, side // 8)
+    starts = [*range(0, side - size, max(1, size // 2)), side - size]
+    return [(np.arange(side) >= start) & (np.arange(side) < start + size) for start in starts]
+
+
+def _scores(model, x, column, sign):
+    """Return the score of a class for each sample of x: ndarray, shape (N,), float64."""
+    return sign * model.network.forward(x, len(model.layers) - 1)[:, column].astype(np.float64)

@@ -1,0 +1,183 @@
+"""The run folder: what one training run leaves behind, and the lock that keeps a second run out.
+
+    config.json        the options, resolved         split.csv         which image is in which part
+    history.csv        one row an epoch              metrics.json      the metrics of each part, written last
+    last.safetensors   the newest state              predictions.csv   each image with its probability
+    previous.safetensors, best.safetensors           *.png             curves, ROC, reliability, confusion, samples
+    average.safetensors   where the recipe averages  decision.json     threshold, abstention, temperature (validation)
+    environment.json   versions                      run.lock          held while a run is going on
+    familiarity.safetensors   what the training images looked like, in numbers: predict warns of others
+
+A folder with a config.json holds a run that has begun, one with a metrics.json a run that is finished.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import platform
+import stat
+import sys
+from pathlib import Path
+
+from minicnn import __version__
+from minicnn.core.files import open_regular, remove_leftovers, write_whole
+from minicnn.errors import CheckpointError, InputError, RunLockedError, printable
+
+__all__ = ["RunFolder", "next_folder", "newest_folder", "environment"]
+
+_MOST_JSON_BYTES = 2**20
+
+
+class RunFolder:
+    """A folder of one run, locked while the `with` block lasts.
+
+    The lock is the kernel's: it goes with the process that holds it, however that ends. What such a process left half
+    written goes when the next one has the lock.
+
+    Raises
+    ------
+    RunLockedError
+        if another process holds it; the sentence names its process number
+    CheckpointError
+        if the folder cannot be made or written to
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __enter__(self):
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _locked(self.path / "run.lock")
+            remove_leftovers(self.path)
+            os.ftruncate(self._lock, 0)
+            os.write(self._lock, str(os.getpid()).encode("ascii"))
+        except BlockingIOError:
+            raise RunLockedError(f"{printable(self.path)}: another run is using this folder (process {self._holder()}"
+                                 "). Wait for it, or choose another folder with --out.") from None
+        except OSError as error:
+            raise CheckpointError(f"{printable(self.path)}: cannot be used as a run folder: {error.strerror}. "
+                                  "Choose another with --out.") from error
+        return self
+
+    def __exit__(self, *exception):
+        # The kernel drops the lock with the file; the name goes first, while nobody else can hold it.
+        try:
+            (self.path / "run.lock").unlink(missing_ok=True)
+        except OSError:
+            pass        # a name without a lock is in nobody's way
+        os.close(self._lock)
+
+    def _holder(self):
+        """Return the number of the process that holds the lock, as text."""
+        try:
+            file, _ = open_regular(self.path / "run.lock")
+            with file:
+                number = file.read(20).decode("ascii", "replace").strip()
+        except OSError:
+            number = ""
+        return number if number.isdecimal() else "unknown"
+
+    @property
+    def is_locked(self):
+        """Whether a process is using this folder."""
+        try:
+            os.close(_locked(self.path / "run.lock", make=False))
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    @property
+    def is_begun(self):
+        """Whether there is a run in this folder."""
+        return os.path.lexists(self.path / "config.json")
+
+    @property
+    def is_finished(self):
+        """Whether the run in this folder has been measured, after its last epoch."""
+        return os.path.lexists(self.path / "metrics.json")
+
+    @property
+    def last(self):
+        """The newest checkpoint."""
+        return self.path / "last.safetensors"
+
+    def write_json(self, name, content):
+        """Write `content` as RFC 8259 JSON (no NaN), all or nothing."""
+        # In ASCII: a path that is not UTF-8 is kept, as escapes.
+        write_whole(self.path / name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode("ascii"))
+
+    def read_json(self, name):
+        """Return the content of a JSON file of this folder."""
+        try:
+            file, size = open_regular(self.path / name)
+            with file:
+                if size > _MOST_JSON_BYTES:
+                    raise ValueError(f"{size:,} bytes are too many")
+                return json.loads(file.read().decode("utf-8"), parse_constant=_no_constant)
+        except FileNotFoundError:
+            raise InputError(f"{printable(self.path)}: not a run folder: it has no {name}. "
+                             "Name the folder that `minicnn train` printed.") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{printable(self.path / name)}: cannot be read: {printable(error)}.") from None
+
+
+def _no_constant(word):
+    raise ValueError(f"{word} is not a number")
+
+
+def _locked(path, make=True):
+    """Return a descriptor of `path`, locked by this process; BlockingIOError where another holds it."""
+    # A link, a pipe or a device in the place of the lock is not followed, waited for or written to.
+    flags = os.O_RDWR | (os.O_CREAT if make else 0) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    while True:
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "run.lock is not a regular file")
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A holder that ended between our open and our lock took the name away: then this is not the lock any more.
+            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def next_folder(parent="runs"):
+    """Return the first of parent/001, parent/002, ... that does not exist.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     next_folder(folder).name
+    '001'
+    """
+    number = 1
+    while (Path(parent) / f"{number:03d}").exists():
+        number += 1
+    return Path(parent) / f"{number:03d}"
+
+
+def newest_folder(parent="runs"):
+    """Return the one before `next_folder`, or None."""
+    number = int(next_folder(parent).name) - 1
+    return Path(parent) / f"{number:03d}" if number else None
+
+
+def environment():
+    """Return the versions that a result depends on; no host, no user, no path."""
+    import llvmlite
+    import numba
+    import numpy
+    import PIL
+
+    from minicnn.kernels.runtime.threads import available_cores, thread_count
+
+    return {"minicnn": __version__, "python": platform.python_version(), "numpy": numpy.__version__,
+            "numba": numba.__version__, "llvmlite": llvmlite.__version__, "pillow": PIL.__version__,
+            "platform": sys.platform, "machine": platform.machine(), "cores": available_cores(),
+            "threads": thread_count()}

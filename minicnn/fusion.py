@@ -1,0 +1,192 @@
+"""Fused steps: neighbouring layers that the fast engine runs in one go.
+
+A fused step holds the layers it stands for, and computes what they would one after another (kernels/convolution/direct.py).
+The layers stay what a reader wrote: they keep their parameters, and gradients land in those. A network asks the backend for
+PATTERNS and takes the longest that matches where it stands.
+
+A new fused step needs three things: its operation in `reference` (the same operations one after another) with a kernel of
+the same name; a class here with `match`, `forward` and `backward`; and a line in PATTERNS.
+"""
+
+import numpy as np
+
+from minicnn.core.memory import Buffers
+from minicnn.core.validation import as_array
+from minicnn.errors import InputError, ShapeError
+from minicnn.layers import Conv2D, Dense, MaxPool2D, ReLU
+from minicnn.layers.base import here
+
+__all__ = ["ConvReLU", "ConvReLUPool", "DenseReLU", "PATTERNS"]
+
+
+class _Fused:
+    """Base of the fused steps: the layers, the engine's operations, and buffers that are allocated once.
+
+    As layers do, a step called by hand remembers copies and returns copies; inside a network neither is copied.
+    """
+
+    takes_pixels = False        # whether x may be uint8, which is divided by 255 as it is read
+
+    def __init__(self, layers):
+        self.layers, self.ops = layers, layers[0].ops
+        self._weights = next(layer for layer in layers if layer.parameters)
+        # The parameters' own arrays: they stay where they are for as long as the network may run.
+        w, b = self._weights.parameters
+        self._w, self._b, self._dw, self._db = w.value, b.value, w.grad, b.grad
+        self._buffers, self._cache = Buffers(), None
+
+    def _buffer(self, name, shape, dtype=None):
+        return self._buffers.get(name, shape, self._weights.dtype if dtype is None else dtype)
+
+    def _accept(self, x):
+        """Return x as a batch to compute with. What comes from a step of ours already is one."""
+        if type(x) is np.ndarray and (x.dtype == self._weights.dtype or (x.dtype == np.uint8 and self.takes_pixels)):
+            if x.shape[1:] == self._weights.input_shape and len(x) and x.flags.carray:
+                return self._lent(x)
+        return self._lent(self._weights.accept(x))
+
+    def _consume(self, dy):
+        """Return (dy as an array, *cache); the cache is gone then."""
+        if self._cache is None:
+            raise InputError(f"{self._weights.label}: backward needs a forward before it; each backward uses one forward "
+                             "up.")
+        dy, y = self._lent(as_array(dy, self._weights.label, "dy", self._weights.dtype)), self._cache[1]
+        if dy.shape != y.shape:
+            raise ShapeError(f"{self._weights.label}: expected dy of shape {y.shape}, as forward returned, got {dy.shape}.")
+        cache, self._cache = self._cache, None
+        return dy, *cache
+
+    def _lent(self, array):
+        """Return an array as it is inside a network; a copy where somebody calls by hand, who may change it."""
+        return array if here.lending or array is None else array.copy()
+
+    def _output(self, x):
+        return self._buffer("y", (len(x), *self.layers[-1].output_shape))
+
+    def _input_gradient(self, x):
+        return self._buffer("dx", x.shape) if self._weights.needs_input_gradient else None
+
+    def choices(self):
+        """Return the mask of ReLU in the last forward."""
+        return self._cache[1] > 0,
+
+
+class ConvReLU(_Fused):
+    """Convolution and ReLU (reference.conv2d_relu).
+
+    A first convolution over three channels looks whether a picture is grey, as radiographs are, and then convolves its
+    one plane with the sum of the filters over the channels (kernels/convolution/grey.py). The picture alone decides, so its result
+    does not depend on the batch it is in: a batch that holds both kinds is computed in two parts.
+    """
+
+    operation = "conv2d_relu"
+    takes_pixels = True
+    match = staticmethod(lambda layers: _types(layers, Conv2D, ReLU))
+
+    def forward(self, x):
+        x = self._accept(x)
+        outputs = self._outputs(x)
+        parts = self._parts(x)
+        for images, x_part, w in parts:
+            written = [y[images] for y in outputs]      # views, or copies where the batch holds both kinds
+            self._forward(x_part, w, written)
+            for y, part in zip(outputs, written):
+                if isinstance(images, np.ndarray):
+                    y[images] = part
+        self._cache = x, *outputs, parts
+        return self._lent(outputs[0])
+
+    def backward(self, dy):
+        dy, x, *outputs, parts = self._consume(dy)
+        dw, db = self._dw, self._db
+        if len(parts) == 1 and parts[0][1] is x:
+            dx = self._input_gradient(x)
+            self._backward(dy, outputs, x, self._w, dx, dw, db)
+            return self._lent(dx)
+        dw[...], db[...] = 0, 0
+        for images, x_part, w in parts:
+            dw_part, db_part = self._buffer("dw", w.shape), self._buffer("db", db.shape)
+            self._backward(dy[images], [y[images] for y in outputs], x_part, w, None, dw_part, db_part)
+            dw += dw_part           # that of the sum over channels is that of each
+            db += db_part
+        return None                 # only a first layer sees grey pictures, and nobody wants its dx
+
+    def _parts(self, x):
+        """Return [(which images, those images, the filters to convolve them with)] for a batch."""
+        w, everything = self._w, [(slice(None), x, self._w)]
+        if x.shape[3] != 3 or self._weights.needs_input_gradient:
+            return everything
+        from minicnn.kernels.convolution.grey import grey_planes
+
+        planes, grey = self._buffer("planes", (*x.shape[:3], 1)), self._buffer("grey", (len(x),), "uint8")
+        grey_planes(x, planes, grey)
+        if not grey.any():
+            return everything
+        merged = self._buffer("merged", (*w.shape[:2], 1, w.shape[3]))
+        np.add(w[:, :, 0], w[:, :, 1], out=merged[:, :, 0])
+        merged[:, :, 0] += w[:, :, 2]
+        if grey.all():
+            return [(slice(None), planes, merged)]
+        grey, coloured = np.flatnonzero(grey), np.flatnonzero(grey == 0)
+        return [(grey, planes[grey], merged), (coloured, x[coloured], w)]
+
+    def _outputs(self, x):
+        return [self._output(x)]
+
+    def _forward(self, x, w, outputs):
+        conv, forward = self._weights, getattr(self.ops, self.operation)
+        forward(x, w, self._b, conv.strides, conv.pads, *outputs)
+
+    def _backward(self, dy, outputs, x, w, dx, dw, db):
+        conv, gradient = self._weights, getattr(self.ops, f"{self.operation}_gradient")
+        gradient(dy, *outputs, x, w, conv.strides, conv.pads, dx, dw, db)
+
+
+class ConvReLUPool(ConvReLU):
+    """Convolution, ReLU and 2x2 max pooling, the last two in either order (reference.conv2d_relu_pool)."""
+
+    operation = "conv2d_relu_pool"
+
+    @staticmethod
+    def match(layers):
+        if not _types(layers, Conv2D, ReLU, MaxPool2D) and not _types(layers, Conv2D, MaxPool2D, ReLU):
+            return False
+        pool = layers[1] if isinstance(layers[1], MaxPool2D) else layers[2]
+        return pool.pool_size == pool.strides == (2, 2) and pool.pads == (0, 0, 0, 0)
+
+    def choices(self):
+        """Return the mask of ReLU in the last forward, and the switches where it lets a gradient through."""
+        _, y, switches, _ = self._cache
+        return y > 0, np.where(y > 0, switches, np.uint8(0))
+
+    def _outputs(self, x):
+        y = self._output(x)
+        return [y, self._buffer("switches", y.shape, "uint8")]
+
+
+class DenseReLU(_Fused):
+    """A dense layer and ReLU (reference.dense_relu)."""
+
+    match = staticmethod(lambda layers: _types(layers, Dense, ReLU))
+
+    def forward(self, x):
+        x = self._accept(x)
+        y = self._output(x)
+        self.ops.dense_relu(x, self._w, self._b, y)
+        self._cache = x, y
+        return self._lent(y)
+
+    def backward(self, dy):
+        dy, x, y = self._consume(dy)
+        dx = self._input_gradient(x)
+        self.ops.dense_relu_gradient(dy, y, x, self._w, dx, self._dw, self._db)
+        return self._lent(dx)
+
+
+# (how many layers, the step): the longest first.
+PATTERNS = [(3, ConvReLUPool), (2, ConvReLU), (2, DenseReLU)]
+
+
+def _types(layers, *types):
+    """Whether these are layers of exactly these types: a subclass may compute something else."""
+    return len(layers) == len(types) and all(type(layer) is kind for layer, kind in zip(layers, types))

@@ -1,0 +1,202 @@
+"""What may be checked, made into a problem: layers, pairs of functions, losses, models; inputs in general position.
+
+Parameters are moved off their initial values while a check runs: biases of 0 and factors of 1 hide mistakes.
+"""
+
+import copy
+from contextlib import contextmanager
+
+import numpy as np
+
+from minicnn.core.backend import default_engine, get_engine
+from minicnn.core.parameter import check_apart, parameters_of
+from minicnn.core.random import normals, uniforms
+from minicnn.core.shapes import positive_int
+from minicnn.core.validation import as_array
+from minicnn.errors import InputError, MiniCNNError, ShapeError
+from minicnn.gradient_check.problems import LossProblem, NetworkProblem, StepProblem, drawn, targets_for
+from minicnn.layers.base import LAYERS, Host, Layer
+from minicnn.losses import get_loss
+from minicnn.network import LayerStep, Network
+
+__all__ = ["as_network", "layer_problem", "loss_problem", "network_problem"]
+
+
+def as_network(subject):
+    """Return the Network that `subject` is or holds, or None."""
+    subject = getattr(subject, "network", subject)
+    return subject if isinstance(subject, Network) else None
+
+
+@contextmanager
+def layer_problem(subject, shape, x, engine, seed, dtype):
+    """Yield the StepProblem of a layer or of a pair of functions; the layer's parameters are put back afterwards."""
+    layer = _checked_layer(subject)
+    name = getattr(layer, "name", None) or type(layer).__name__
+    x, shape = _inputs(name, shape, x, seed, dtype, normals)
+    built, layer = layer, _twin(layer) if type(layer) in LAYERS.values() else layer
+    host = Host(dtype, engine or default_engine(), seed)
+    with host.within():         # layers of ours that a layer of the user's own builds are of the check's dtype too
+        if isinstance(layer, Layer):
+            layer.configure(dtype, engine or default_engine(), seed)
+        output_shape = _call(name, "build", layer.build, shape[1:])
+    if layer is not built and built.input_shape == layer.input_shape:
+        for mine, theirs in zip(layer.parameters, built.parameters, strict=True):
+            mine.value = theirs.value
+    if not isinstance(layer, Layer):
+        output_shape = _promised(name, output_shape)
+    parameters = parameters_of(layer, name)
+    check_apart((f"{name}: its {parameter.name}", parameter) for parameter in parameters)
+    with _moved_off(parameters, dtype, lambda value: 0.3, seed):
+        try:
+            host.tell(True, 0)
+            if isinstance(layer, Layer):
+                layer.needs_input_gradient = True
+            y_shape = (shape[0], *output_shape) if output_shape is not None else \
+                np.shape(_call(name, "forward", layer.forward, x.copy()))
+            dy = drawn(normals, seed, 2, y_shape).astype(dtype)
+            yield StepProblem(LayerStep(layer), x, dy, name=name)
+        finally:
+            host.tell(False, 0)
+
+
+@contextmanager
+def _moved_off(parameters, dtype, size, seed):
+    """Add normals of size(value) to each parameter, in the check's dtype; afterwards it is what it was, to the bit."""
+    kept = [(parameter, parameter.value, parameter.grad, parameter.value.copy()) for parameter in parameters]
+    try:
+        for number, (parameter, value, *_) in enumerate(kept):
+            if value.dtype != dtype:
+                parameter.hold(value.astype(dtype), np.zeros(value.shape, dtype))
+            parameter.value += (size(value) * drawn(normals, seed, 30 + number, value.shape)).astype(dtype)
+        yield
+    finally:
+        for parameter, value, grad, before in kept:
+            value[...] = before
+            parameter.hold(value, grad)
+
+
+def loss_problem(loss, shape, z, t, engine, seed, dtype):
+    """Return the LossProblem of a loss on logits of `shape`."""
+    name = getattr(loss, "name", type(loss).__name__)
+    z, shape = _inputs(name, shape, z, seed, dtype, normals, "z")
+    t = targets_for(loss, shape, seed) if t is None else t
+    t = as_array(t, name, "t", dtype)
+    if hasattr(loss, "check_targets"):
+        loss.check_targets(t, shape)
+    return LossProblem(loss, get_engine(engine or default_engine()), z, t)
+
+
+@contextmanager
+def network_problem(subject, network, shape, x, t, loss, seed, dtype):
+    """Yield the NetworkProblem of a model; its parameters are put back afterwards, to the bit."""
+    if not network.parameters:
+        raise InputError("gradcheck: this network has no parameters, so training asks for no gradient. "
+                         "Check its layers one at a time.")
+    if network.dtype != dtype:
+        network = _copy(network, dtype)
+    head = type(network.layers[-1]).__name__
+    loss = get_loss(loss or getattr(subject, "loss", None) or _loss_for(head, network.output_shape))
+    if loss.head not in (None, head):
+        raise InputError(f"gradcheck: loss {loss.name!r} needs {loss.head}() as the last layer, got {head}.")
+    shape = (2, *network.input_shape) if shape is None and x is None else shape
+    x, shape = _inputs("gradcheck", shape, x, seed, dtype, uniforms)
+    t_shape = (shape[0], *network.output_shape)
+    t = as_array(targets_for(loss, t_shape, seed) if t is None else t, "gradcheck", "t", dtype)
+    loss.check_targets(t, t_shape)
+    with _moved_off(network.parameters, dtype, lambda value: 0.0 if value.any() else 0.05, seed):
+        yield NetworkProblem(network, loss, x, t)
+
+
+def _loss_for(head, output_shape):
+    if head == "Softmax" and len(output_shape) == 1:
+        return "categorical_crossentropy"
+    return "binary_crossentropy" if head == "Sigmoid" else "mean_squared_error"
+
+
+class _Functions:
+    """A pair of functions as a layer."""
+
+    def __init__(self, forward, backward):
+        self.name = getattr(forward, "__name__", None) or type(forward).__name__
+        self._forward, self._backward = forward, backward
+
+    def build(self, input_shape):
+        """Promise nothing: a function tells the shape of its output when it is called."""
+        return None
+
+    def forward(self, x):
+        self._x = x
+        return self._forward(x)
+
+    def backward(self, dy):
+        return self._backward(self._x, dy)
+
+
+def _checked_layer(subject):
+    if isinstance(subject, (tuple, list)):
+        if len(subject) != 2 or not all(callable(function) for function in subject):
+            raise InputError("gradcheck: expected a pair of functions, (x) -> y and (x, dy) -> dx, "
+                             f"got {subject!r}.")
+        return _Functions(*subject)
+    if isinstance(subject, type):
+        raise InputError(f"gradcheck: {subject.__name__} is a class; make a layer of it: "
+                         f"gradcheck({subject.__name__}(...), shape=...).")
+    missing = [verb for verb in ("build", "forward", "backward") if not callable(getattr(subject, verb, None))]
+    if missing:
+        name = getattr(subject, "name", None) or type(subject).__name__
+        raise InputError(f"{name}: it has no {', no '.join(missing)}. A layer needs build(input_shape), forward(x) and "
+                         "backward(dy); a function is checked with its gradient, gradcheck((f, df), shape=...).")
+    return subject
+
+
+def _inputs(name, shape, x, seed, dtype, law, argument="x"):
+    """Return (x, its shape): what was given, as a copy, or drawn."""
+    if x is not None:
+        x = as_array(x, name, argument, dtype).copy()
+        return x, x.shape
+    if not isinstance(shape, (tuple, list)) or len(shape) < 1:
+        raise InputError(f"{name}: shape must be that of a whole batch, such as (2, 5, 5, 3), got {shape!r}.")
+    shape = tuple(positive_int(size, name, "shape") for size in shape)
+    return drawn(law, seed, 1, shape).astype(dtype), shape
+
+
+def _call(name, verb, function, *arguments):
+    try:
+        return function(*arguments)
+    except MiniCNNError:
+        raise
+    except Exception as error:          # anything may come out of a user's layer
+        raise InputError(f"{name}: {verb} raised {type(error).__name__}: {error}") from error
+
+
+def _promised(name, shape):
+    if shape is None or (isinstance(shape, tuple) and all(isinstance(size, (int, np.integer)) for size in shape)):
+        return shape
+    raise ShapeError(f"{name}: build must return the output shape without N, a tuple of whole numbers, got {shape!r}.")
+
+
+def _twin(layer):
+    """Return a new layer of ours with the same arguments."""
+    twin = type(layer)(**{field: getattr(layer, field) for field in layer.fields}, name=layer.name)
+    twin.training = layer.training
+    return twin
+
+
+def _copy(network, dtype):
+    """Return a network of equal layers and weights in another dtype; the given one stays as it is."""
+    layers = []
+    for layer in network.layers:
+        if type(layer) in LAYERS.values():
+            layers.append(_twin(layer))
+        else:
+            try:
+                layers.append(copy.deepcopy(layer))
+            except Exception as error:
+                raise InputError(f"gradcheck: layer {layer.name!r} cannot be copied to be checked in {dtype} "
+                                 f"({type(error).__name__}: {error}). Make the model with dtype='float64'.") from None
+    seed = next((layer.seed for layer in network.layers if isinstance(layer, Layer)), 0)
+    twin = Network(layers, network.input_shape, seed, dtype, network.engine)
+    for mine, theirs in zip(twin.parameters, network.parameters, strict=True):
+        mine.value = theirs.value
+    return twin

@@ -1,0 +1,1 @@
+"""What kernels stand on. Read `jit`, `threads`, `work_queue`, `simd`, `microkernel`, `reduction`, in this order."""

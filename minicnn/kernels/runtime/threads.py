@@ -1,0 +1,212 @@
+"""Threads: a fixed amount of work in units, claimed by a small pool that lives as long as the process.
+
+A kernel takes `scratch`, `board` and `lane` last. It asks `claim(board, lane)` for one unit after another (work_queue.py) and
+has `scratch[lane]` for itself. Units never share an output, and sums over images are kept apart in fixed chunks and
+added in a fixed order, so the number of threads decides how fast a result comes and never what it is.
+
+One piece of work has the pool at a time. Whoever finds it taken (several threads of the user's predict at once), or runs
+in a forked child, where the pool's threads do not exist, works alone or makes a pool anew: same bits.
+"""
+
+import os
+import threading
+
+import numpy as np
+
+from minicnn.core.memory import Buffers
+from minicnn.errors import InputError
+from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, board_size, leave, watch
+
+__all__ = ["run", "work_alone", "workspace", "thread_count", "set_thread_count", "available_cores"]
+
+
+def available_cores():
+    """Return how many cores this process may use: its affinity, and the quota of its control group.
+
+    >>> available_cores() >= 1
+    True
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass        # no control group of the second version: the affinity stands
+    return cores
+
+
+def _check(count, source):
+    try:
+        value = int(count)
+    except (TypeError, ValueError):
+        value = 0
+    if not 1 <= value <= 256:
+        raise InputError(f"{source}: expected a number of threads from 1 to 256, got {count!r}.")
+    return value
+
+
+def thread_count():
+    """Return the number of threads in use: as set, else `$MINICNN_THREADS`, else the cores available."""
+    global _count
+    if _count is None:
+        wanted = os.environ.get("MINICNN_THREADS")
+        _count = available_cores() if wanted is None else _check(wanted, "MINICNN_THREADS")
+    return _count
+
+
+def set_thread_count(count):
+    """Use `count` threads from now on. Results do not change by a bit.
+
+    >>> before = thread_count(); set_thread_count(2); thread_count()
+    2
+    >>> set_thread_count(before)
+    """
+    global _count
+    count = _check(count, "threads")
+    with _turn:
+        _count = count
+        if _pool is not None and len(_pool.helpers) + 1 != count:
+            _dissolve()
+
+
+def run(kernel, units, *arguments, scratch=0, dtype=np.float32, integers=0):
+    """Call kernel(*arguments, scratch, board, lane) on every thread until `units` units are done.
+
+    Parameters
+    ----------
+    scratch : int; each thread finds so many numbers of `dtype` for itself in scratch[lane], with undefined contents
+    integers : int; where it is not 0, so many int64 likewise, in an array that comes before scratch
+    """
+    if min(thread_count(), units) > 1 and not _own.alone and _turn.acquire(blocking=False):
+        try:
+            pool = _the_pool()
+            pool.work(kernel, units, (*arguments, *_scratch(len(pool.bells), scratch, dtype, integers)))
+        finally:
+            _turn.release()
+        return
+    board = _own.board
+    board[NEXT], board[COUNT] = 0, units
+    kernel(*arguments, *_scratch(1, scratch, dtype, integers), board, 0)
+
+
+def work_alone():
+    """Let the calling thread never take the pool: it prepares batches while another computes with all threads."""
+    _own.alone = True
+
+
+class _Own(threading.local):
+    """What belongs to each thread that calls kernels: its workspaces, and a board for work that it does alone."""
+
+    alone = False
+
+    def __init__(self):
+        self.buffers = Buffers()
+        self.board = np.zeros(board_size(1), np.int64)
+
+
+def workspace(name, shape, dtype):
+    """Return an array with undefined contents that belongs to the calling thread until it asks for `name` again."""
+    return _own.buffers.get(name, shape if isinstance(shape, tuple) else (shape,), dtype)
+
+
+def _scratch(lanes, size, dtype, integers):
+    size = max(16, -(-size // 16) * 16)             # each lane's share begins on a cache line
+    scratch = _own.buffers.get("scratch", (lanes, size), dtype)
+    return (_own.buffers.get("integers", (lanes, -(-integers // 8) * 8), np.int64), scratch) if integers else (scratch,)
+
+
+class _Pool:
+    """Helpers that sleep until there is work, and a board on which they find it."""
+
+    def __init__(self, lanes):
+        self.board = np.zeros(board_size(lanes), np.int64)
+        # Helpers look for new work about a quarter of a millisecond, more than the Python between two kernels of a step, before they sleep;
+        # where there are more threads than cores they would only be in the way.
+        self.board[LOOKS] = 10000 if lanes <= available_cores() else 0
+        self.job, self.ended, self.failure = (0, None, ()), False, None
+        self.asleep = []                    # lanes of helpers that sleep, or are about to
+        self.bells = [threading.Semaphore(0) for _ in range(lanes)]
+        self.helpers = [threading.Thread(target=self._help, args=(lane,), daemon=True, name=f"minicnn-{lane}")
+                        for lane in range(1, lanes)]
+        for helper in self.helpers:
+            helper.start()
+
+    def work(self, kernel, units, arguments):
+        """Do the units, together with the helpers; an exception of any of them is raised here."""
+        board = self.board
+        board[NEXT], board[COUNT] = 0, units
+        self.failure = None
+        self.job = (int(board[TICKET]) + 1, kernel, arguments)
+        self._ring()
+        try:
+            kernel(*arguments, board, 0)
+        finally:
+            board[COUNT] = 0                 # if our own part failed: no new units
+            leave(board, 0)                  # the helpers write into the caller's arrays until they have left
+            self.job = (0, None, ())         # keep nobody's arrays alive
+        if self.failure is not None:
+            raise self.failure
+
+    def _ring(self):
+        while self.asleep:
+            self.bells[self.asleep.pop()].release()
+
+    def _help(self, lane):
+        board, seen = self.board, 0
+        while not self.ended:
+            if not watch(board, seen):
+                self.asleep.append(lane)
+                self.bells[lane].acquire()
+                continue
+            seen = int(board[TICKET])
+            ticket, kernel, arguments = self.job
+            if ticket != seen:
+                continue
+            board[LANES + LANE * lane] = ticket
+            try:
+                kernel(*arguments, board, lane)
+            except BaseException as failure:
+                if board[LANES + LANE * lane + 1]:          # still inside: nobody else's work has begun
+                    self.failure = failure
+                    board[COUNT] = 0
+                    leave(board, lane)
+            del kernel, arguments
+
+    def end(self):
+        """Let the helpers end; they do so soon, not at once."""
+        self.ended = True
+        self.board[TICKET] += 1
+        for bell in self.bells:
+            bell.release()
+
+
+_count = None
+_pool = None
+_turn = threading.Lock()            # who holds it has the pool
+_own = _Own()
+
+
+def _the_pool():
+    global _pool
+    if _pool is None:
+        _pool = _Pool(thread_count())
+    return _pool
+
+
+def _dissolve():
+    global _pool
+    if _pool is not None:
+        _pool.end()
+        _pool = None
+
+
+def _start_anew():
+    """In a forked child the pool's threads do not exist, and nobody is left to release its lock."""
+    global _pool, _turn
+    _pool, _turn = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

@@ -1,0 +1,304 @@
+"""What all layers share: shapes, parameters, forward and backward. The arithmetic is the engine's (`reference` or `kernels`).
+
+The idiom. `infer` computes the output shape and the parameters' shapes, in whole numbers; `build` makes the parameters.
+`forward` ends by writing the cache, all that backward must remember; `backward` begins by consuming it, so a second
+call raises. Gradients are overwritten, not accumulated. A layer never writes to its input.
+
+Inside a network what a layer returns is a buffer of its own, valid until its next call, and what it remembers is not
+copied: the network sees to it that nobody changes either. A layer called by hand returns nothing that it will write to
+again, and remembers copies.
+
+A layer of your own needs no base class: `build(input_shape) -> output_shape` (shapes without N), `forward(x) -> y`,
+`backward(dy) -> dx`, and where it learns, `parameters`, a list of Parameter. Layers of ours that it builds in its `build`
+take dtype, engine and seed of the network.
+"""
+
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+
+from minicnn.core.backend import get_engine
+from minicnn.core.memory import Buffers, aligned
+from minicnn.core.parameter import Parameter
+from minicnn.core.shapes import positive_int
+from minicnn.core.validation import as_array, check_batch
+from minicnn.errors import DTypeError, InputError, ShapeError
+from minicnn.initializers import initialize
+
+__all__ = ["Layer", "LAYERS", "Host", "Settled", "here", "refuse_freezing", "size_of", "choice", "field_after"]
+
+# The closed table of layers that a model file may name; the package fills it.
+LAYERS = {}
+
+
+class _Here(threading.local):
+    """What the calling thread is in the middle of.
+
+    lending : bool; a network runs its own steps, and each reads the buffer of the one before at once
+    host : Host whose layer of the user's own is being built or run, or None
+    """
+
+    lending, host = False, None
+
+
+here = _Here()
+
+
+class Host:
+    """What the layers of a network share: dtype, engine and seed, whether they train, and the number of the step.
+
+    Layers of ours that a layer of the user's own builds are taken in, wherever it keeps them: each is given a number of
+    its own, so that no two begin with the same weights, and dropout in them drops.
+
+    Attributes
+    ----------
+    layers : list of Layer, all that were configured or built `within`
+    lost : str, a layer that was built again since, or None
+    """
+
+    def __init__(self, dtype, engine, seed):
+        self.dtype, self.engine, self.seed, self.lost = dtype, engine, seed, None
+        self.layers, self.training, self.step_number, self._place = [], False, 0, 0
+
+    @contextmanager
+    def within(self, place=0):
+        """Take in the layers that are built until the end; `place` is the number of the layer that builds them."""
+        before, lending = here.host, here.lending
+        here.host, here.lending, self._place = self, False, place
+        try:
+            yield
+        finally:
+            here.host, here.lending = before, lending
+
+    def take_in(self, layer):
+        """Configure a layer of ours inside a layer of the user's own. Its number is none that a layer in a row has."""
+        layer.configure(self.dtype, self.engine, self.seed, ((self._place + 1) << 16) + len(self.layers))
+        layer.training, layer.step_number = self.training, self.step_number
+
+    def tell(self, training, step_number):
+        """Tell all layers whether they train, and in which step."""
+        self.training, self.step_number = training, step_number
+        for layer in self.layers:
+            layer.training, layer.step_number = training, step_number
+
+
+class Settled:
+    """An attribute of a layer that kernels trust: set once, when a layer of ours is made or built.
+
+    There is no `__get__`: Python then finds the value in the object itself, as fast as any other.
+    """
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __set__(self, layer, value):
+        if self.name in vars(layer) and isinstance(layer, tuple(LAYERS.values())):
+            arguments = ", ".join(f"{field}=..." for field in layer.fields)
+            raise InputError(f"{layer.label}: {self.name} cannot be changed once the layer is made. Make a new one, "
+                             f"{type(layer).__name__}({arguments}), and a new network of it.")
+        vars(layer)[self.name] = value
+
+
+class Layer:
+    """Base of our layers: names, checks, buffers, dtype and engine.
+
+    Attributes
+    ----------
+    name : str, unique within a network
+    parameters : tuple of Parameter; empty before `build`
+    input_shape, output_shape : tuples of int without N; None before `build`
+    training : bool; only Dropout behaves differently
+    needs_input_gradient : bool; a network clears it on its first layer, whose dx nobody wants
+    """
+
+    fields = ()         # the constructor's arguments: what a model file keeps of a layer
+    dtype, input_shape, output_shape, parameters = Settled(), Settled(), Settled(), Settled()
+
+    def __init_subclass__(cls):
+        for field in cls.fields:
+            if not hasattr(cls, field):
+                setattr(cls, field, Settled())
+                vars(cls)[field].__set_name__(cls, field)
+
+    def __init__(self, name=None):
+        self.name = name
+        self.training = False
+        self.needs_input_gradient = True
+        self._buffers = Buffers()
+        self._host = None
+        self._configure(np.float32, "fast", 0, 0)
+
+    def configure(self, dtype=np.float32, engine="fast", seed=0, index=0):
+        """Choose dtype, engine, seed and the layer's number in its network. The layer is to be built after it.
+
+        Raises DTypeError for a dtype other than float32 and float64.
+        """
+        if np.dtype(dtype).newbyteorder("=") not in (np.float32, np.float64):
+            raise DTypeError(f"{self.label}: dtype must be float32 or float64, got {dtype!r}.")
+        self._unbuild()
+        if here.host is not None and self._host is not here.host:
+            here.host.layers.append(self)
+        self._host = here.host
+        self._configure(dtype, engine, seed, index)
+
+    def _configure(self, dtype, engine, seed, index):
+        vars(self).update(dtype=np.dtype(dtype).newbyteorder("="), input_shape=None, output_shape=None, parameters=())
+        self._engine, self._ops, self._cache = engine, None, None
+        self.seed, self.index = seed, index
+
+    def _unbuild(self):
+        """Tell the network that this layer was built for, if there is one, that it has lost it."""
+        if self._host is not None and self.input_shape is not None:
+            self._host.lost = self.label
+
+    def __getstate__(self):
+        """What a copy or a pickle keeps: nothing of a network, nor of a pass under way."""
+        return vars(self) | {"_host": None, "_ops": None, "_cache": None, "_buffers": Buffers()}
+
+    @property
+    def trainable(self):
+        """True: a layer cannot be frozen yet."""
+        return True
+
+    @trainable.setter
+    def trainable(self, value):
+        refuse_freezing(self.label, value)
+
+    @property
+    def ops(self):
+        """The operations of the engine; kernels are imported at first use."""
+        if self._ops is None:
+            self._ops = get_engine(self._engine)
+        return self._ops
+
+    @property
+    def label(self):
+        """How errors call this layer: Conv2D 'conv2d_1'."""
+        return type(self).__name__ + (f" {self.name!r}" if self.name else "")
+
+    def infer(self, input_shape):
+        """Return (output_shape, [(name, shape, initializer) of each parameter]); override in each layer."""
+        return input_shape, []
+
+    def build(self, input_shape):
+        """Make the parameters for inputs of `input_shape` (without N); return the output shape.
+
+        Raises ShapeError if the layer cannot take such inputs.
+        """
+        if not isinstance(input_shape, (tuple, list)):
+            raise InputError(f"{self.label}: input_shape must be a tuple such as (64, 64, 3), got {input_shape!r}.")
+        if here.host is not None and self._host is not here.host:
+            here.host.take_in(self)
+        self._unbuild()
+        input_shape = tuple(positive_int(size, self.label, "input_shape") for size in input_shape)
+        output_shape, laws = self.infer(input_shape)
+        # Each parameter of a network is drawn under its own number: layer index, then place in the layer.
+        parameters = tuple(Parameter(name, initialize(law, shape, self.dtype, self.seed, self.index * 16 + i))
+                           for i, (name, shape, law) in enumerate(laws))
+        vars(self).update(input_shape=input_shape, output_shape=output_shape, parameters=parameters)
+        self._cache = None
+        return output_shape
+
+    def forward(self, x):
+        """Return the layer's output for the batch x; override."""
+        raise NotImplementedError
+
+    def backward(self, dy):
+        """Return dx, and overwrite the gradients of the parameters; override."""
+        raise NotImplementedError
+
+    def choices(self):
+        """Return the masks and switches that the last forward took; a check asks whether a step changes them."""
+        return ()
+
+    def receptive_field(self, field):
+        """Return the core.receptive_field.Field of this layer's outputs from that of its inputs."""
+        return field
+
+    def flops(self):
+        """Return the floating-point operations of one sample's forward pass."""
+        return size_of(self.output_shape)
+
+    def config(self):
+        """Return what a model file keeps: {"type": ..., "name": ..., the constructor's arguments}."""
+        return {"type": type(self).__name__, "name": self.name} | {field: getattr(self, field) for field in self.fields}
+
+    def __repr__(self):
+        arguments = ", ".join(f"{field}={getattr(self, field)!r}" for field in self.fields)
+        return f"{type(self).__name__}({arguments})"
+
+    # -- for the layers below --
+
+    def accept(self, x):
+        """Return x as a batch this layer can compute with, or raise."""
+        if self.input_shape is None:
+            raise InputError(f"{self.label}: not built yet. Call build(input_shape) first, or put it into a Sequential.")
+        if here.lending:
+            if type(x) is np.ndarray and x.dtype == self.dtype and x.shape[1:] == self.input_shape and len(x) \
+                    and x.flags.carray:
+                return x        # what one layer of ours hands to the next, at once
+        else:
+            self._check_configured()
+        x = as_array(x, self.label, "x", self.dtype)
+        check_batch(x, self.input_shape, self.label, "x")
+        return x
+
+    def _check_configured(self):
+        """Raise unless the layer was configured for where it is called by hand."""
+        if here.host is not None and self._host is not here.host:
+            raise InputError(f"{self.label}: it runs inside a layer of your own, and was not built there. Call its build "
+                             "in the build of your layer: it then takes the network's dtype, engine and seed.")
+        for parameter in self.parameters:
+            if parameter.value.dtype != self.dtype:
+                raise DTypeError(f"{self.label}: it computes in {self.dtype}, and its {parameter.name} is "
+                                 f"{parameter.value.dtype}. Call its build in the build of the layer that holds it, or "
+                                 f"configure(dtype={parameter.value.dtype.name!r}) before its build.")
+
+    def remember(self, *cache):
+        """Keep what backward needs; copies of it where whoever called may still change it."""
+        self._cache = cache if here.lending else tuple(np.array(kept) if isinstance(kept, np.ndarray) else kept
+                                                       for kept in cache)
+
+    def consume(self, dy):
+        """Return (dy as an array, *cache); the cache is gone then."""
+        if self._cache is None:
+            raise InputError(f"{self.label}: backward needs a forward before it; each backward uses one forward up.")
+        dy = as_array(dy, self.label, "dy", self.dtype)
+        expected = (len(self._cache[0]),) + self.output_shape
+        if dy.shape != expected:
+            raise ShapeError(f"{self.label}: expected dy of shape {expected}, as forward returned, got {dy.shape}.")
+        cache, self._cache = self._cache, None
+        return dy, *cache
+
+    def buffer(self, name, shape, dtype=None):
+        """Return an array with undefined contents: a buffer inside a network, else a new one, for it is handed out."""
+        dtype = self.dtype if dtype is None else dtype
+        return self._buffers.get(name, shape, dtype) if here.lending else aligned(shape, dtype)
+
+
+def refuse_freezing(owner, trainable):
+    """Raise InputError where `trainable` is false: it would be ignored."""
+    if not trainable:
+        raise InputError(f"{owner}: trainable = False would be ignored, for layers cannot be frozen yet. Keep the weights "
+                         "that get_weights() returns, and put them back with set_weights() after each epoch.")
+
+
+def size_of(shape):
+    """Return how many numbers an array of this shape holds."""
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+def choice(value, choices, owner, argument):
+    """Return `value`, or raise InputError where it is none of the choices."""
+    if value not in choices:
+        raise InputError(f"{owner}: {argument} must be one of {', '.join(choices)}, got {value!r}.")
+    return value
+
+
+def field_after(layer, field):
+    """Return the Field of a layer's outputs from that of its inputs; None where it is not known, as of the user's own."""
+    return layer.receptive_field(field) if field is not None and type(layer) in LAYERS.values() else None

@@ -1,0 +1,66 @@
+"""Convolution of images."""
+
+from minicnn.core.shapes import PADDINGS, pair, positive_int
+from minicnn.initializers import INITIALIZERS
+from minicnn.layers.base import choice, size_of
+from minicnn.layers.windows import WindowedLayer, windows_of
+
+__all__ = ["Conv2D"]
+
+
+class Conv2D(WindowedLayer):
+    """Convolve images with F filters of KH x KW (paper, section 3.2; reference.conv2d).
+
+    (H, W, C) -> (OH, OW, F), OH = (H - KH) // SH + 1 for `valid` padding, ceil(H / SH) for `same`.
+    Parameters: kernel (KH, KW, C, F) and bias (F,).
+
+    Parameters
+    ----------
+    filters : int >= 1
+    kernel_size, strides : int or two ints (height, width)
+    padding : "valid" or "same"
+    kernel_initializer : see initializers.py; the bias starts at 0
+
+    >>> layer = Conv2D(32, 3)
+    >>> layer.build((64, 64, 3)), [p.value.shape for p in layer.parameters]
+    ((62, 62, 32), [(3, 3, 3, 32), (32,)])
+    """
+
+    fields = ("filters", "kernel_size", "strides", "padding", "kernel_initializer")
+    window = "kernel_size"
+
+    def __init__(self, filters, kernel_size, strides=1, padding="valid", kernel_initializer="glorot_uniform", name=None):
+        super().__init__(name)
+        self.filters = positive_int(filters, self.label, "filters")
+        self.kernel_size = pair(kernel_size, self.label, "kernel_size")
+        self.strides = pair(strides, self.label, "strides")
+        self.padding = choice(padding, PADDINGS, self.label, "padding")
+        self.kernel_initializer = choice(kernel_initializer, INITIALIZERS, self.label, "kernel_initializer")
+
+    def infer(self, input_shape):
+        (OH, OW), _ = windows_of(self, input_shape)
+        C, F = input_shape[2], self.filters
+        return (OH, OW, F), [("kernel", self.kernel_size + (C, F), self.kernel_initializer), ("bias", (F,), "zeros")]
+
+    def forward(self, x):
+        x = self.accept(x)
+        y = self.buffer("y", (len(x),) + self.output_shape)
+        w, b = self.parameters
+        self.ops.conv2d(x, w.value, b.value, self.strides, self.pads, y)
+        self.remember(x, w.value)
+        return y
+
+    def backward(self, dy):
+        dy, x, w_value = self.consume(dy)
+        w, b = self.parameters
+        self.ops.conv2d_weight_gradient(dy, x, self.kernel_size, self.strides, self.pads, w.grad, b.grad)
+        if not self.needs_input_gradient:
+            return None
+        dx = self.buffer("dx", x.shape)
+        self.ops.conv2d_input_gradient(dy, w_value, x.shape[1:3], self.strides, self.pads, dx)
+        return dx
+
+    def flops(self):
+        """Two for each product of a window and a filter (the bias is not counted)."""
+        KH, KW, C, F = self.parameters[0].value.shape
+        return 2 * KH * KW * C * size_of(self.output_shape)

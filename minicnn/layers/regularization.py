@@ -1,0 +1,56 @@
+"""Dropout."""
+
+import numpy as np
+
+from minicnn.core.random import Stream, uniforms
+from minicnn.errors import InputError
+from minicnn.layers.base import Layer
+
+__all__ = ["Dropout"]
+
+
+class Dropout(Layer):
+    """While training, drop each number with probability `rate` and divide the rest by 1 - rate; else do nothing.
+
+    What is dropped depends on the seed, the layer's index, the step of training and the sample's place in the batch,
+    and on nothing else (reference.dropout; Srivastava et al. 2014).
+
+    Attributes
+    ----------
+    step_number : int, set by the network: the number of updates done so far
+
+    >>> layer = Dropout(0.5)
+    >>> _ = layer.build((4,)); layer.forward(np.ones((1, 4))).tolist()
+    [[1.0, 1.0, 1.0, 1.0]]
+    """
+
+    fields = ("rate",)
+
+    def __init__(self, rate, name=None):
+        super().__init__(name)
+        if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or not 0 <= rate < 1:
+            raise InputError(f"{self.label}: rate must lie in [0, 1), got {rate!r}.")
+        self.rate = float(rate)
+        self.step_number = 0
+
+    def forward(self, x):
+        x = self.accept(x)
+        if not self.training or self.rate == 0:
+            self.remember(x, None)
+            return x
+        keep = self.buffer("keep", x.shape, np.bool_)
+        for i in range(len(x)):
+            drawn = uniforms(self.seed, Stream.DROPOUT, self.step_number, self.index << 32 | i, x[i].size)
+            np.greater_equal(drawn.reshape(x[i].shape), self.rate, out=keep[i])
+        y = self.buffer("y", x.shape)
+        self.ops.dropout(x, keep, self.rate, y)
+        self.remember(x, keep)
+        return y
+
+    def backward(self, dy):
+        dy, x, keep = self.consume(dy)
+        if keep is None:
+            return dy
+        dx = self.buffer("dx", x.shape)
+        self.ops.dropout(dy, keep, self.rate, dx)
+        return dx

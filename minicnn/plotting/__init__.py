@@ -1,0 +1,1 @@
+"""Plots: `style`, and a file for each subject. They take numbers."""

@@ -1,0 +1,354 @@
+"""What a network does, drawn from the network itself: convolution, pooling, architecture (Figs 3 to 6 of the paper).
+
+The numbers are those of the trained network on one picture. What is computed by hand is computed in float64 and shown
+rounded; the result beside it is the engine's.
+"""
+
+import textwrap
+from typing import NamedTuple
+
+import numpy as np
+
+from minicnn.errors import InputError, ShapeError, printable
+from minicnn.layers import AveragePool2D, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh
+from minicnn.plotting import style
+from minicnn.plotting.style import BLUE, GREEN, INK, ORANGE, QUIET, SKY, YELLOW
+from minicnn.reference import im2col
+
+__all__ = ["convolution", "pooling", "architecture"]
+
+_DPI, _SIZE, _FILTERS, _MOST = 160, 9, 6, 7     # filters drawn; the widest window whose numbers can be read
+_ACTIVATIONS = (ReLU, Tanh, Sigmoid, Softmax)
+
+
+def convolution(model, picture, path):
+    """Draw what the first convolution does to a picture: one number by hand, and the maps of some filters (Fig 3).
+
+    Of the filters, that whose map of this picture varies most, then always that which varies most beyond those before;
+    by hand, the first of them, at the place, not on the border, around which the picture varies most.
+
+    Parameters
+    ----------
+    model : Sequential over images
+    picture : ndarray, shape (H, W, C), as the network sees it; uint8, or floats in [0, 1]
+    path : str or Path; a PNG file
+
+    Raises
+    ------
+    ShapeError, InputError : another picture than the network takes; no convolution, or a window wider than 7
+    """
+    index = _first(model, Conv2D, "convolution")
+    conv, x = model.layers[index], _picture(model, picture)
+    if max(conv.kernel_size) > _MOST:
+        raise InputError(f"convolution: the window of {conv.name}, {_by(conv.kernel_size)}, has too many numbers to be "
+                         f"drawn; at most {_by((_MOST, _MOST))}.")
+    follows = index + 1 < len(model.layers) and isinstance(model.layers[index + 1], _ACTIVATIONS)
+    before, y = _output(model, x, index), _output(model, x, index + 1)
+    after = _output(model, x, index + 2) if follows else y
+    best = _different(after, min(_FILTERS, after.shape[2]))
+    hand = _one_number(conv, before, y, (*_liveliest_window(conv, before, y.shape[:2]), best[0]))
+
+    figure = style.new_figure(6.4, 4.9, _DPI)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.05])
+    behind = f" behind {model.layers[index + 1].name}" if follows else ""
+    _by_hand(top, conv, before, hand, behind and f";{behind} it is {after[hand.index]:.3f}")
+    _maps(bottom, conv, behind, after, best)
+    style.save(figure, path)
+
+
+def pooling(model, picture, path):
+    """Draw what the first pooling does to a map: four windows with their numbers, and the whole (Fig 4).
+
+    The map is the one that varies most on this picture, the windows are where its numbers do. Arguments and errors as
+    for `convolution`.
+    """
+    index = _first(model, (MaxPool2D, AveragePool2D), "pooling")
+    pool, x = model.layers[index], _picture(model, picture)
+    if max(pool.pool_size) > 3:
+        raise InputError(f"pooling: the windows of {pool.name}, {_by(pool.pool_size)}, have too many numbers to be "
+                         f"drawn; at most {_by((3, 3))}.")
+    before, after = _output(model, x, index), _output(model, x, index + 1)
+    k = int(before.std(axis=(0, 1)).argmax())
+    before, after = before[..., k], after[..., k]
+    row, column = _liveliest_windows(after)
+    windows = after[row:row + 2, column:column + 2]
+    rows, columns = (slice(max(0, at * S - P), min(side, (at + n - 1) * S - P + K)) for at, n, S, P, K, side in zip(
+        (row, column), windows.shape, pool.strides, (pool.pads[0], pool.pads[2]), pool.pool_size, before.shape))
+    figure = style.new_figure(6.4, 2.4, _DPI)
+    largest = isinstance(pool, MaxPool2D)
+    _title(figure, f"{pool.name} keeps the {'largest' if largest else 'mean'} of each window of {_by(pool.pool_size)}: "
+           f"{_by(before.shape)} numbers become {_by(after.shape)}")
+    a, b, c, d = figure.subplots(1, 4, width_ratios=[1.15, 1.3, 0.7, 1.15])
+    _grey(a, before, f"before (map {k} of {model.layers[index].input_shape[2]})")
+    _frame(a, rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+    _numbers(b, before[rows, columns], "in the frame", _taken(before, pool, (row, column), windows.shape, rows, columns)
+             if largest else None, window=pool.pool_size if pool.pool_size == pool.strides else None)
+    _numbers(c, windows, "what is kept", np.full(windows.shape, largest))
+    _grey(d, after, "after")
+    _frame(d, row, column, *windows.shape)
+    style.save(figure, path)
+
+
+def architecture(model, path):
+    """Draw the layers of a network in order, with what comes out of them and their parameters (Figs 5 and 6).
+
+    A block's sides are those of its maps, its depth grows with the logarithm of their number; a row of numbers is a
+    bar. An activation is written with the layer before it.
+
+    Parameters
+    ----------
+    model : Sequential
+    path : str or Path; a PNG file
+    """
+    blocks = _blocks(model)
+    columns = min(len(blocks), 9)
+    rows = -(-len(blocks) // columns)
+    figure = style.new_figure(6.4, 2.25 * rows + 0.5, _DPI)
+    _title(figure, _total(blocks), "below each layer: the shape of what comes out of it, and its parameters")
+    for r, ax in enumerate(np.ravel(figure.subplots(rows, 1, squeeze=False))):
+        ax.set(xlim=(-0.55, max(columns, 5) - 0.45), ylim=(-0.75, 1.5))
+        ax.set_axis_off()
+        here = blocks[r * columns:(r + 1) * columns]
+        for i, block in enumerate(here):
+            _block(ax, i, block, model.input_shape)
+            if i or r:
+                ax.annotate("", (i - 0.40, 0.5), (i - 0.56, 0.5), annotation_clip=False,
+                            arrowprops=dict(arrowstyle="->", color=QUIET, linewidth=0.9))
+    style.save(figure, path)
+
+
+# ---- Looking into a network ------------------------------------------------------------------------------------------
+
+def _first(model, kind, what):
+    for index, layer in enumerate(model.layers):
+        if isinstance(layer, kind):
+            return index
+    raise InputError(f"{what}: this network has no {what} layer to draw; its layers are "
+                     f"{', '.join(layer.name for layer in model.layers)}.")
+
+
+def _picture(model, picture):
+    """Return a picture as the network takes it: (H, W, C) of its dtype."""
+    x = np.asarray(picture)
+    if x.shape != model.input_shape or len(x.shape) != 3:
+        raise ShapeError(f"picture: expected shape {model.input_shape}, as the network takes it, got {x.shape}.")
+    return x.astype(model.dtype) / 255 if x.dtype == np.uint8 else x.astype(model.dtype)
+
+
+def _output(model, x, depth):
+    """Return what comes out of the first `depth` layers for one picture, without N."""
+    return x if depth == 0 else np.array(model.network.forward(x[np.newaxis], depth)[0])
+
+
+def _different(maps, n):
+    """Return the numbers of n of the maps (OH, OW, F): the one that varies most, then what varies most beyond those."""
+    left, chosen = maps.reshape(-1, maps.shape[2]).astype(np.float64), []
+    left = left - left.mean(axis=0)
+    for _ in range(n):
+        lengths = np.linalg.norm(left, axis=0)
+        lengths[chosen] = -1
+        k = int(lengths.argmax())
+        chosen.append(k)
+        direction = left[:, k] / (lengths[k] or 1.0)
+        left = left - np.outer(direction, direction @ left)
+    return chosen
+
+
+def _liveliest_window(conv, x, sizes):
+    """Return (row, column) of the output under whose window x varies most, in the middle half of the map."""
+    (KH, KW), (SH, SW), (top, _, left, _), (OH, OW) = conv.kernel_size, conv.strides, conv.pads, sizes
+    spreads = {(i, j): x[max(0, i * SH - top):i * SH - top + KH, max(0, j * SW - left):j * SW - left + KW].std()
+               for i in range(OH // 4, OH - OH // 4) for j in range(OW // 4, OW - OW // 4)}
+    return max(spreads, key=spreads.get)
+
+
+def _liveliest_windows(after):
+    """Return (row, column) of the first of 2 x 2 neighbouring numbers that differ most."""
+    spreads = {(i, j): after[i:i + 2, j:j + 2].std() for i in range(max(1, after.shape[0] - 1))
+               for j in range(max(1, after.shape[1] - 1))}
+    return max(spreads, key=spreads.get)
+
+
+def _taken(before, pool, at, sizes, rows, columns):
+    """Return which numbers of before[rows, columns] pooling keeps: the first largest of each window, bool."""
+    taken = np.zeros(before.shape, bool)
+    for i, j in np.ndindex(*sizes):
+        top, left = (max(0, (place + step) * S - P) for place, step, S, P in zip(
+            at, (i, j), pool.strides, (pool.pads[0], pool.pads[2])))
+        window = before[top:(at[0] + i) * pool.strides[0] - pool.pads[0] + pool.pool_size[0],
+                        left:(at[1] + j) * pool.strides[1] - pool.pads[2] + pool.pool_size[1]]
+        down, across = np.unravel_index(window.argmax(), window.shape)
+        taken[top + down, left + across] = True
+    return taken[rows, columns]
+
+
+class _Hand(NamedTuple):
+    """One number of a convolution: its index, the window x and the filter w, their products, the bias, the sum; the engine's."""
+
+    index: tuple
+    x: np.ndarray
+    w: np.ndarray
+    products: np.ndarray
+    bias: float
+    value: float
+    engine: float
+
+
+def _one_number(conv, x, y, index):
+    """Return the _Hand of number `index` of y, in float64."""
+    (row, column, f), (w, b) = index, (parameter.value for parameter in conv.parameters)
+    windows = im2col(x[np.newaxis].astype(np.float64), conv.kernel_size, conv.strides, conv.pads)
+    window = windows[row * y.shape[1] + column].reshape(w.shape[:3])
+    products = window * w[..., f]
+    return _Hand(index, window, w[..., f], products, float(b[f]), float(products.sum() + b[f]), float(y[index]))
+
+
+# ---- Convolution by hand ---------------------------------------------------------------------------------------------
+
+def _by_hand(figure, conv, before, hand, then):
+    """Draw the picture, the numbers around the window, the filter, the products, and below them their sum."""
+    (KH, KW), (row, column, k) = conv.kernel_size, hand.index
+    top, left = row * conv.strides[0] - conv.pads[0], column * conv.strides[1] - conv.pads[2]
+    grey = bool((before == before[..., :1]).all())
+    x, w, products = (hand.x[..., 0], hand.w.sum(axis=-1), hand.products.sum(axis=-1)) if grey else \
+        (part[..., np.abs(hand.products).sum(axis=(0, 1)).argmax()] for part in (hand.x, hand.w, hand.products))
+    channel = 0 if grey else int(np.abs(hand.products).sum(axis=(0, 1)).argmax())
+    rows, columns = (np.arange(at - 1, at + K + 1) for at, K in ((top, KH), (left, KW)))
+    padded = np.pad(before[..., channel], KH + KW + 2)      # outside the picture there are zeros
+    patch = padded[np.ix_(rows + KH + KW + 2, columns + KH + KW + 2)]
+    inside = np.zeros(patch.shape, bool)
+    inside[1:-1, 1:-1] = True
+
+    _title(figure, f"{conv.name}: one number by hand")
+    axes = figure.subplots(1, 4, width_ratios=[5, KW + 2, KW, KW])
+    _grey(axes[0], before if before.shape[2] == 3 else before[..., 0], "the picture")
+    _frame(axes[0], *(max(0, at[0]) for at in (rows, columns)),
+           *(min(at[-1] + 1, side) - max(0, at[0]) for at, side in zip((rows, columns), before.shape)))
+    _numbers(axes[1], patch, "in the frame", inside)
+    _numbers(axes[2], w, f"filter {k}")
+    _numbers(axes[3], products, "products")
+    others = hand.products.sum() - products.sum()
+    told = (f"Sum of the {products.size} products {products.sum():.3f}"
+            + ("" if grey else f", of the other channels {others:.3f}")
+            + f", plus bias {hand.bias:.3f}: {hand.value:.3f}. The engine gives {hand.engine:.3f}{then}."
+            + (" The picture is grey in all its channels, so the weights of a filter are added over them."
+               if grey and before.shape[2] > 1 else "" if grey else f" Shown: channel {channel}."))
+    figure.supxlabel("\n".join(textwrap.wrap(told, 105)), x=0.012, ha="left", fontsize=_SIZE - 1, color=QUIET)
+
+
+def _maps(figure, conv, behind, after, best):
+    """Draw filters, and below each its map of the picture."""
+    w = conv.parameters[0].value.sum(axis=2)
+    _title(figure, f"{len(best)} of its {after.shape[-1]} filters (orange: above 0, purple: below)",
+           f"and their maps of {_by(after.shape[:2])}{behind} (black: least, white: most)")
+    most = np.abs(w[..., best]).max() or 1.0
+    for column, k in zip(figure.subplots(2, len(best), height_ratios=[0.55, 1], squeeze=False).T, best):
+        column[0].imshow(w[..., k], cmap="PuOr_r", vmin=-most, vmax=most, interpolation="nearest")
+        _bare(column[0], f"filter {k}")
+        _grey(column[1], after[..., k], "")
+
+
+# ---- Panels ----------------------------------------------------------------------------------------------------------
+
+def _title(figure, *lines):
+    wrapped = [part for line in lines for part in textwrap.wrap(printable(line), 80)]
+    figure.suptitle("\n".join(wrapped), x=0.012, ha="left", fontsize=_SIZE + 1, color=INK, parse_math=False)
+
+
+def _numbers(ax, numbers, title, marked=None, window=None):
+    """Draw a matrix as a grid of its numbers with two decimals; marked cells are filled, thick lines part windows."""
+    from matplotlib.patches import Rectangle
+
+    (rows, columns), size = numbers.shape, (_SIZE - 2) * min(1.0, 5 / max(numbers.shape))
+    for (i, j), number in np.ndenumerate(numbers):
+        filled = marked is not None and marked[i, j]
+        ax.add_patch(Rectangle((j, i), 1, 1, facecolor="#CFE8F7" if filled else "white", edgecolor="#BBBBBB",
+                               linewidth=0.7))
+        ax.text(j + 0.5, i + 0.52, f"{number:.2f}".replace("-0.00", "0.00"), ha="center", va="center", fontsize=size,
+                color=INK)
+    for i, j in np.ndindex(-(-rows // window[0]), -(-columns // window[1])) if window else ():
+        ax.add_patch(Rectangle((j * window[1], i * window[0]), window[1], window[0], fill=False, edgecolor=QUIET,
+                               linewidth=1.3))
+    ax.set(xlim=(-0.05, columns + 0.05), ylim=(rows + 0.05, -0.05), aspect="equal")
+    _bare(ax, title)
+
+
+def _grey(ax, image, title):
+    low, high = float(image.min()), float(image.max())
+    shown = image if image.ndim == 3 else (image - low) / ((high - low) or 1.0)
+    ax.imshow(np.clip(shown, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    _bare(ax, title)
+
+
+def _bare(ax, title):
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_title(title, fontsize=_SIZE - 0.5, color=INK, parse_math=False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _frame(ax, row, column, rows, columns):
+    from matplotlib.patches import Rectangle
+    ax.add_patch(Rectangle((column - 0.5, row - 0.5), columns, rows, fill=False, edgecolor=ORANGE, linewidth=1.6,
+                           clip_on=False))
+
+
+# ---- Architecture ----------------------------------------------------------------------------------------------------
+
+def _blocks(model):
+    """Return a dict for the input and each layer that is no activation: lines, shape, parameters, kind."""
+    blocks = [{"lines": ["input"], "shape": model.input_shape, "parameters": None, "kind": None, "name": "input"}]
+    for layer, row in zip(model.layers, model.network.rows()):
+        if isinstance(layer, _ACTIVATIONS) and len(blocks) > 1 and len(blocks[-1]["lines"]) < 3:
+            blocks[-1]["lines"].append(type(layer).__name__)
+            continue
+        window = getattr(layer, "kernel_size", getattr(layer, "pool_size", None))
+        lines = [type(layer).__name__.replace("Pool2D", "Pool").replace("Average", "Mean")[:11]]
+        blocks.append({"lines": lines + ([_by(window)] if window is not None else []), "name": row["name"],
+                       "shape": row["output_shape"], "parameters": row["parameters"], "kind": type(layer)})
+    return blocks
+
+
+def _total(blocks):
+    """Return how many parameters there are, and where most of them lie."""
+    total = sum(block["parameters"] or 0 for block in blocks)
+    most = max(blocks, key=lambda block: block["parameters"] or 0)
+    if not total:
+        return "no parameters"
+    return f"{total:,} parameters, {100 * most['parameters'] / total:.0f} % of them in {most['name']}"
+
+
+def _block(ax, place, block, input_shape):
+    """Draw one block around x = place between y = 0 and 1, what it is above it, and its sizes below."""
+    from matplotlib.patches import Polygon
+
+    colours = {Conv2D: BLUE, MaxPool2D: YELLOW, AveragePool2D: YELLOW, Dense: GREEN, Flatten: SKY}
+    colour, shape = colours.get(block["kind"], QUIET), block["shape"]
+    if len(shape) == 3:
+        height = 0.12 + 0.72 * shape[0] / max(input_shape[0], shape[0])
+        lean, deep = 0.30 * height, 0.05 + 0.035 * np.log2(shape[2])
+    else:
+        height, lean, deep = 0.1 + 0.06 * np.log2(max(2, np.prod(shape))), 0.05, 0.07
+    left, low = place - (deep + lean * 0.8) / 2, 0.5 - (height + lean * 0.5) / 2
+    front = np.array([(0, 0), (deep, 0), (deep, height), (0, height)]) + (left, low)
+    back = front + (lean * 0.8, lean * 0.5)
+    for corners, light in ((front, 0.55), ([front[3], front[2], back[2], back[3]], 0.3),
+                           ([front[1], back[1], back[2], front[2]], 0.75)):
+        ax.add_patch(Polygon(corners, facecolor=_mixed(colour, light), edgecolor=INK, linewidth=0.6, joinstyle="round"))
+    ax.text(place, 1.1, "\n".join(block["lines"]), ha="center", va="bottom", fontsize=_SIZE - 2, color=INK,
+            linespacing=1.15, parse_math=False)
+    parameters = "" if block["parameters"] is None else f"{block['parameters']:,}"
+    sizes = f"{shape[0]} x {shape[1]}\nx {shape[2]}" if len(shape) == 3 else _by(shape)
+    ax.text(place, -0.1, sizes, ha="center", va="top", fontsize=_SIZE - 2, color=INK)
+    ax.text(place, -0.52, parameters, ha="center", va="top", fontsize=_SIZE - 2, color=QUIET)
+
+
+def _mixed(colour, share):
+    """Return a colour mixed with white: `share` of it."""
+    parts = np.array([int(colour[i:i + 2], 16) for i in (1, 3, 5)]) / 255
+    return tuple(1 - share + share * parts)
+
+
+def _by(sizes):
+    return " x ".join(map(str, sizes))

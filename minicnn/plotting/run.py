@@ -1,0 +1,244 @@
+"""The pictures of a run: learning curves, confusion matrix, ROC and reliability curves, sample images, augmentation.
+
+Drawn with matplotlib (extra `app`) on figures of their own: nothing here touches pyplot, the current figure or the
+global settings. Files hold no time, host or program name, so equal input gives equal bytes. Colours are those of Okabe
+and Ito ("Color universal design", 2008), which stay apart for colour-blind eyes; nothing is told by colour alone.
+"""
+
+import numpy as np
+
+from minicnn.errors import InputError, ShapeError, printable
+from minicnn.plotting import style
+
+__all__ = ["curves", "confusion_matrix", "roc", "reliability", "sample_grid", "augmentation_sheet"]
+
+_NO_ANATOMY = {"vertical_flip": "no anatomy:\nupside down", "shear": "no anatomy:\nnobody leans so"}
+_RARE_ANATOMY = {"horizontal_flip": "mirrored: heart\non the right"}
+
+
+def curves(history, path):
+    """Draw loss and accuracy of the training and validation set by epoch (Figs 7 and 8 of the paper).
+
+    Parameters
+    ----------
+    history : list of dict, one for each epoch: `epoch`, `loss`, and where known `accuracy`, `val_loss`, `val_accuracy`.
+        What is missing, None or not finite leaves a gap.
+    path : str or Path; a PNG file
+
+    Raises
+    ------
+    InputError : an empty history, or an epoch without `epoch`
+    """
+    if not len(history):
+        raise InputError("history: expected at least one epoch, got none.")
+    for i, row in enumerate(history):
+        if "epoch" not in row:
+            raise InputError(f"history: row {i} has no 'epoch'; it has {', '.join(map(printable, row)) or 'nothing'}.")
+    epochs = [row["epoch"] for row in history]
+    figure = style.new_figure(9.0, 3.6)
+    for ax, key, title in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("Loss", "Accuracy")):
+        style.quiet(ax, title)
+        drawn = []
+        for name, column, colour, dashes in (("training", key, style.BLUE, "-"), ("validation", "val_" + key, style.ORANGE, "--")):
+            values = np.array([style.number(row.get(column)) for row in history])
+            if np.isfinite(values).any():
+                ax.plot(epochs, values, dashes, color=colour, label=name, linewidth=1.8,
+                        marker="o", markersize=3.5 if len(epochs) <= 30 else 0)
+                drawn.append(values[np.isfinite(values)])
+        ax.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+        ax.set_xlabel("epoch", color=style.INK, fontsize=style.SIZE)
+        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        if not drawn:
+            style.say(ax, "not recorded")
+            continue
+        if key == "loss":
+            ax.set_ylim(0, 1.08 * max(max(values.max() for values in drawn), 1e-6))
+        else:
+            style.percent_axis(ax, min(values.min() for values in drawn))
+        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, **style.LEGEND)  # beside the title: hides no line
+    style.save(figure, path)
+
+
+def confusion_matrix(matrix, classes, path):
+    """Draw how many samples of each true class were predicted as each class.
+
+    Parameters
+    ----------
+    matrix : array-like, shape (k, k), counts; rows are true classes (`metrics.confusion`)
+    classes : sequence of k names
+    path : str or Path; a PNG file
+
+    Raises
+    ------
+    ShapeError, InputError : not square, or another number of classes
+    """
+    matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ShapeError(f"matrix: expected shape (k, k), got {matrix.shape}.")
+    k = len(matrix)
+    if len(classes) != k:
+        raise InputError(f"classes: expected {k} names, got {len(classes)}.")
+    figure = style.new_figure(1.2 * k + 0.8, 1.2 * k + 1.0)
+    style.draw_matrix(figure.subplots(), matrix, classes)
+    style.save(figure, path)
+
+
+def roc(curves, path):
+    """Draw ROC curves with their areas.
+
+    Parameters
+    ----------
+    curves : dict; from a name to (false_positive_rates, true_positive_rates, auc), the first two from `metrics.roc`
+    path : str or Path; a PNG file
+
+    Raises
+    ------
+    InputError : no curve, or more than six
+    """
+    style.check_count(curves, "ROC curves")
+    figure = style.new_figure(4.6, 4.7)
+    ax = figure.subplots()
+    style.quiet(ax, "ROC")
+    ax.plot([0, 1], [0, 1], color=style.FAINT, linewidth=1.2, zorder=1)
+    for (name, (x, y, area)), colour, dashes in zip(curves.items(), style.COLOURS, style.LINE_STYLES):
+        ax.plot(x, y, dashes, color=colour, linewidth=1.8, label=f"AUC {area:.3f}  {style.short_name(name)}", clip_on=False)
+    ax.set_xlim(-0.01, 1.01)
+    ax.set_ylim(-0.01, 1.01)
+    ax.set_aspect("equal")
+    ax.set_xlabel("false positive rate (1 - specificity)", fontsize=style.SIZE, color=style.INK)
+    ax.set_ylabel("true positive rate (recall)", fontsize=style.SIZE, color=style.INK)
+    style.legend(ax, loc="lower right")
+    style.save(figure, path)
+
+
+def reliability(curves, path):
+    """Draw reliability curves: what share of the images that were given a probability is positive, and of how many.
+
+    Parameters
+    ----------
+    curves : dict; from a name to the points of its curve (`evaluation.calibration.reliability`): dicts with low, high,
+        n, predicted, observed, and an interval whose first two are its bounds, None where it has none. A name without
+        points is said to have none
+    path : str or Path; a PNG file
+
+    Raises
+    ------
+    InputError : no curve, or more than six; labels and probabilities in place of points
+    """
+    style.check_count(curves, "reliability curves")
+    figure = style.new_figure(4.8, 6.0)
+    from matplotlib.ticker import NullLocator
+    for name, points in curves.items():
+        if not all(isinstance(row, dict) and {"low", "high", "n", "predicted", "observed"} <= set(row)
+                   for row in points):
+            raise InputError(f"curves: expected the points of {printable(name)!r} as calibration.reliability(labels, "
+                             "probabilities) returns them.")
+    ax, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    style.quiet(ax, "Reliability, with 95 % intervals")
+    style.quiet(below, "")
+    ax.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1.2, zorder=1, label="where probabilities mean what they say")
+    for i, (name, points) in enumerate(curves.items()):
+        total = f", {sum(row['n'] for row in points):,} images" if points else ": undefined"
+        style.draw_points(ax, points, f"{style.short_name(name, 44)}{total}", i)
+        for row in points:
+            width = (row["high"] - row["low"]) * 0.84 / len(curves)
+            place = (row["low"] + row["high"]) / 2 + width * (i - (len(curves) - 1) / 2)
+            below.bar(place, row["n"], width, color=style.COLOURS[i])
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    ax.set_ylabel("share of positives", fontsize=style.SIZE, color=style.INK)
+    below.set_ylabel("images", fontsize=style.SIZE, color=style.INK)
+    below.set_yscale("log")             # sets of 40 and of 4,000 images are seen beside each other
+    below.set_ylim(0.7, None)
+    below.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    below.yaxis.set_minor_locator(NullLocator())
+    below.set_xlabel("probability that the network gave", fontsize=style.SIZE, color=style.INK)
+    style.legend_below(figure, ax)
+    style.save(figure, path)
+
+
+def sample_grid(images, labels, predicted, probabilities, classes, path):
+    """Draw images with their true and predicted classes; mistakes stand in a thick orange frame.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, H, W), (n, H, W, 1) or (n, H, W, 3), uint8 or float in [0, 1]
+    labels, predicted : array-like, shape (n,), whole numbers; the true and the predicted class
+    probabilities : array-like, shape (n,), of the second of two classes, or (n, k); shown for the predicted class
+    classes : sequence of names
+    path : str or Path; a PNG file
+
+    Raises
+    ------
+    ShapeError, InputError : no images, other lengths, or a class without a name
+    """
+    images, p = style.as_pictures(images), np.asarray(probabilities, float)
+    labels, predicted = np.asarray(labels, int).reshape(-1), np.asarray(predicted, int).reshape(-1)
+    n = len(images)
+    if p.ndim == 1 or p.shape[1:] == (1,):
+        p = np.stack([1 - p.reshape(-1), p.reshape(-1)], axis=1)
+    for name, values in (("labels", labels), ("predicted", predicted), ("probabilities", p)):
+        if len(values) != n:
+            raise ShapeError(f"{name}: expected one for each of the {n} images, got {len(values)}.")
+    for name, values in (("labels", labels), ("predicted", predicted)):
+        if values.min() < 0 or values.max() >= min(len(classes), p.shape[1]):
+            raise InputError(f"{name}: expected classes from 0 to {min(len(classes), p.shape[1]) - 1}, "
+                             f"got {values.min()} to {values.max()}.")
+    columns = max(4, int(np.ceil(np.sqrt(1.5 * n))))  # four at least: room for the heading
+    rows = -(-n // columns)
+    figure = style.new_figure(1.35 * columns + 0.2, 1.66 * rows + 0.6)
+    mistakes = int((labels != predicted).sum())
+    verdict = f"{mistakes} predicted wrongly (framed)" if mistakes else "none predicted wrongly"
+    figure.suptitle(f"{n} image{'s' if n > 1 else ''}, {verdict}\n"
+                    "above: the true class; below: the predicted class and its probability",
+                    x=0.012, ha="left", fontsize=style.SIZE - 0.5, color=style.INK)
+    for k, ax in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):
+        if k >= n:
+            ax.set_axis_off()
+            continue
+        wrong = labels[k] != predicted[k]
+        style.show(ax, images[k], style.ORANGE if wrong else None)
+        ax.set_title(style.short_name(classes[labels[k]]), loc="left", fontsize=style.SIZE - 2, color=style.INK, pad=5, parse_math=False)
+        ax.set_xlabel(f"{style.short_name(classes[predicted[k]])} {p[k, predicted[k]]:.2f}", loc="left", fontsize=style.SIZE - 2,
+                      color=style.ORANGE if wrong else style.QUIET, labelpad=5, parse_math=False,
+                      fontweight="bold" if wrong else "normal")
+    style.save(figure, path)
+
+
+def augmentation_sheet(pixels, path, augmentation, seed=0, epochs=4):
+    """Draw what an augmentation does to images: a row for each of its techniques, or for each of `epochs` epochs.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (n, H, W) or (n, H, W, 3), uint8; a column each
+    path : str or Path; a PNG file
+    augmentation : Augmentation; with `one_technique` the rows are its techniques, else the original and `epochs` draws
+    seed, epochs : int
+    """
+    from minicnn.data.augmentation import TECHNIQUES
+
+    samples = np.arange(len(pixels))
+    remarks = _NO_ANATOMY | _RARE_ANATOMY
+    if augmentation.one_technique:
+        rows = {name.replace("_", " ") + (f"\n{remarks[name]}" if name in remarks else ""):
+                augmentation.apply(pixels, seed, 0, samples, technique=TECHNIQUES.index(name))
+                for name in augmentation.techniques}
+    else:
+        rows = {"original": augmentation.none().apply(pixels, seed, 0, samples)}
+        rows |= {f"epoch {k + 1}": augmentation.apply(pixels, seed, k, samples) for k in range(epochs)}
+    n = len(samples)
+    figure = style.new_figure(1.1 * n + 1.3, 1.1 * len(rows) + 0.4)
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
+    for axes, (name, images) in zip(figure.subplots(len(rows), n, squeeze=False), rows.items()):
+        for ax, image in zip(axes, style.as_pictures(images)):
+            style.show(ax, image, None)
+        axes[0].set_ylabel(name, fontsize=style.SIZE - 1, color=style.ORANGE if "no anatomy" in name else style.INK, rotation=0,
+                           ha="right", va="center")
+    strange = [f"a {name.replace('_', ' ')}" for name in _NO_ANATOMY if name in augmentation.techniques]
+    if strange and not augmentation.one_technique:
+        figure.supxlabel(f"No anatomy, but among these changes: {' and '.join(strange)}.", x=0.012, ha="left",
+                         fontsize=style.SIZE - 1, color=style.ORANGE)
+    style.save(figure, path)
+
+
+# ---- House style -----------------------------------------------------------------------------------------------------
+

@@ -1,0 +1,85 @@
+"""Dense layers: flattening, a matrix product and a bias, their gradients, and the same with ReLU in one go."""
+
+import numpy as np
+
+from minicnn.reference.activations import relu, relu_gradient
+
+__all__ = ["flatten", "flatten_gradient", "dense", "dense_input_gradient", "dense_weight_gradient", "dense_relu",
+           "dense_relu_gradient"]
+
+
+def flatten(x):
+    """Lay each sample out as one row: (N, ...) -> (N, D), in row-major order. A view: nothing is computed.
+
+    >>> flatten(np.zeros((2, 12, 12, 32))).shape
+    (2, 4608)
+    """
+    return x.reshape(x.shape[0], -1)
+
+
+def flatten_gradient(dy, shape):
+    """Return dx of `flatten`: the same numbers in the shape of x, `shape` being that of one sample.
+
+    >>> flatten_gradient(np.zeros((2, 8)), (2, 4)).shape
+    (2, 2, 4)
+    """
+    return dy.reshape((dy.shape[0],) + tuple(shape))
+
+
+def dense(x, w, b):
+    """Multiply by a matrix and add a bias: y = x @ w + b.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, D)
+    w : ndarray, shape (D, F)
+    b : ndarray, shape (F,)
+
+    Returns
+    -------
+    y : ndarray, shape (N, F)
+
+    >>> dense(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]), np.array([0.5]))
+    array([[11.5]])
+    """
+    # in float64, rounded once
+    return (x.astype(np.float64) @ w.astype(np.float64) + b).astype(x.dtype)
+
+
+def dense_input_gradient(dy, w):
+    """Return dx of `dense`: y[n, f] = sum_d x[n, d] w[d, f], so dx[n, d] = sum_f dy[n, f] w[d, f]; dx = dy @ w^T.
+
+    >>> dense_input_gradient(np.array([[2.0]]), np.array([[3.0], [4.0]]))
+    array([[6., 8.]])
+    """
+    return (dy.astype(np.float64) @ w.T.astype(np.float64)).astype(dy.dtype)
+
+
+def dense_weight_gradient(dy, x):
+    """Return (dw, db) of `dense`: dw[d, f] = sum_n x[n, d] dy[n, f], so dw = x^T @ dy; db is the sum of dy's rows.
+
+    >>> dense_weight_gradient(np.array([[2.0]]), np.array([[3.0, 4.0]]))
+    (array([[6.],
+           [8.]]), array([2.]))
+    """
+    dy64 = dy.astype(np.float64)
+    return (x.T.astype(np.float64) @ dy64).astype(dy.dtype), dy64.sum(axis=0).astype(dy.dtype)
+
+
+def dense_relu(x, w, b):
+    """Return relu(dense(x, w, b)): shape (N, F).
+
+    >>> dense_relu(np.ones((1, 1)), np.array([[2.0, -2.0]]), np.zeros(2))
+    array([[2., 0.]])
+    """
+    return relu(dense(x, w, b))
+
+
+def dense_relu_gradient(dy, y, x, w):
+    """Return (dx, dw, db) of `dense_relu`, from dy and its output y.
+
+    >>> dense_relu_gradient(np.full((1, 2), 3.0), np.array([[2.0, 0.0]]), np.ones((1, 1)), np.array([[2.0, -2.0]]))[0]
+    array([[6.]])
+    """
+    dz = relu_gradient(dy, y)
+    return dense_input_gradient(dz, w), *dense_weight_gradient(dz, x)

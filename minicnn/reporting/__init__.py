@@ -1,0 +1,1 @@
+"""How results become text, tables and pages; nothing here knows a study."""

@@ -1,0 +1,61 @@
+"""The checklists of three reporting guidelines, filled in as far as the results go: CLAIM 2024, TRIPOD+AI and STARD-AI.
+
+Every item of every list appears once, in order, and none is silently done:
+
+    filled      the results say it: the text quotes their numbers
+    needs you   only the authors know it: the text says what to write, after what is known from the results
+    not done    it was not done or cannot be said here: the text says why
+
+The items are in items.py, what the results say of each subject in study_facts.py
+and outcome_facts.py.
+"""
+
+from minicnn.study.checklists import outcome_facts, study_facts
+from minicnn.study.checklists.items import GUIDELINES
+from minicnn.study.checklists.wording import NOTHING
+
+__all__ = ["checklists", "STATUSES"]
+
+STATUSES = ("filled", "needs you", "not done")
+FACTS = study_facts.FACTS | outcome_facts.FACTS
+_NOBODY = "The pictures of this run are synthetic: there are no patients, and nothing to report."
+
+
+def checklists(results):
+    """Fill in the three checklists.
+
+    Parameters
+    ----------
+    results : dict, as in the results.json of `minicnn reproduce`; what is missing in it turns items to "not done"
+
+    Returns
+    -------
+    list of dict: name, citation, items ([{number, topic, status, text}, ...])
+
+    >>> claim = checklists({"external": None})[0]
+    >>> claim["name"], len(claim["items"])
+    ('CLAIM 2024', 44)
+    >>> claim["items"][32]
+    {'number': '33', 'topic': 'test on external data', 'status': 'not done',
+     'text': 'There were no images of another place: give them with --external.'}
+    """
+    results = NOTHING | {name: value for name, value in results.items() if value is not None}
+    synthetic = bool(results["data"].get("synthetic"))
+    return [{"name": guideline.name, "citation": guideline.citation,
+             "items": [{"number": item.number, "topic": item.topic} | _answer(item, results, synthetic)
+                       for item in guideline.items]} for guideline in GUIDELINES]
+
+
+def _answer(item, results, synthetic):
+    """Return the status and the text of one item."""
+    if item.of_people and synthetic:
+        return {"status": "not done", "text": _NOBODY}
+    said, why_not = "", ""
+    if item.fact:
+        fact, why_not = FACTS[item.fact]
+        said = fact(results) or ""
+    if item.status == "filled":
+        return {"status": "filled", "text": said} if said else {"status": "not done", "text": why_not}
+    if item.status == "not done":
+        return {"status": "not done", "text": f"{item.words} {said}".strip()}
+    return {"status": "needs you", "text": f"{item.words} Known from this run: {said}" if said else item.words}

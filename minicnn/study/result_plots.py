@@ -1,0 +1,282 @@
+"""Pictures of the report of `minicnn reproduce`: samples, curves of seeds, ROC and PR, confusions, worst errors.
+
+Those of a single run are in run.py, those of the network itself in network.py, the main one in
+forest_plots.py. All are 16 cm wide; what is undefined leaves a gap with a word in it.
+"""
+
+import textwrap
+
+import numpy as np
+
+from minicnn import metrics
+from minicnn.errors import InputError, ShapeError, printable
+from minicnn.evaluation import calibration, intervals
+from minicnn.plotting import run, style
+from minicnn.plotting.explanation import _checked, _method, _overlay, _percent
+from minicnn.plotting.style import BLUE, INK, ORANGE, QUIET
+
+__all__ = ["samples_of_both", "curves_of_seeds", "roc_and_precision", "precision_recall", "reliability", "confusions",
+           "worst_errors"]
+
+_DPI, _WIDTH, _SIZE = 160, 6.4, 9
+_SAME_LABEL = "all samples have the same label"
+
+
+def samples_of_both(images, classes, path):
+    """Draw images of each class in a row of its own (Fig 2 of the paper).
+
+    Parameters
+    ----------
+    images : sequence of ndarrays, one for each class: (n, H, W), (n, H, W, 1) or (n, H, W, 3), uint8 or floats in
+        [0, 1]; a class may have none
+    classes : sequence of names, as many
+    path : str or Path; a PNG file
+
+    Raises
+    ------
+    InputError : another number of classes; no image at all
+    """
+    if len(images) != len(classes):
+        raise InputError(f"images: expected those of each of the {len(classes)} classes, got {len(images)}.")
+    columns = max((len(one) for one in images), default=0)
+    if not columns:
+        raise InputError("images: expected at least one image of one class, got none.")
+    across = max(columns, 4)
+    figure = style.new_figure(_WIDTH, (_WIDTH / across + 0.32) * len(classes), _DPI)
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.04)
+    for axes, pictures, name in zip(figure.subplots(len(classes), across, squeeze=False), images, classes):
+        shown = style.as_pictures(pictures) if len(pictures) else ()
+        axes[0].set_title(_cut(name, 60) + ("" if len(shown) else ": no image"), loc="left", fontsize=_SIZE + 1,
+                          color=INK, parse_math=False)
+        for ax, picture in zip(axes, shown):
+            style.show(ax, picture, None)
+        for ax in axes[len(shown):]:
+            ax.set(xticks=[], yticks=[], frame_on=False)
+    style.save(figure, path)
+
+
+def curves_of_seeds(histories, path):
+    """Draw loss and accuracy by epoch (Figs 7 and 8): a row for each name, seeds as thin lines, their mean thick.
+
+    Parameters
+    ----------
+    histories : {name: [the history of each seed, see `figures.curves`]}
+    path : str or Path; a PNG file
+
+    Raises
+    ------
+    InputError : no name, or a name without an epoch
+    """
+    if not histories or not all(any(len(history) for history in seeds) for seeds in histories.values()):
+        raise InputError("histories: expected at least one epoch of each name.")
+    figure = style.new_figure(_WIDTH, 2.5 * len(histories) + 0.35, _DPI)
+    panels = figure.subplots(len(histories), 2, squeeze=False)
+    for axes, (name, seeds) in zip(panels, histories.items()):
+        head = f"{_cut(name, 24)}: " if len(histories) > 1 or name else ""
+        for ax, key in zip(axes, ("loss", "accuracy")):
+            style.quiet(ax, head + key)
+            _seeds(ax, [history for history in seeds if len(history)], key)
+    handles = {label: handle for ax in panels.flat for handle, label in zip(*ax.get_legend_handles_labels())}
+    if handles:
+        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=2, **style.LEGEND)
+    style.save(figure, path)
+
+
+def roc_and_precision(curves, path):
+    """Draw ROC and precision-recall curves side by side, with their areas (AUC, and AP, the average precision) and, pale,
+    what chance gives.
+
+    Parameters
+    ----------
+    curves : {name: [(labels, probabilities) of each seed]}, one to six names; as for `metrics.binary_metrics`. Where
+        one label is missing, there is no curve and the legend says so
+    path : str or Path; a PNG file
+    """
+    style.check_count(curves, "names")
+    figure = style.new_figure(_WIDTH, 3.35 + 0.2 * len(curves), _DPI)
+    left, right = figure.subplots(1, 2)
+    for ax, title, x, y in ((left, "ROC", "1 - specificity", "recall"),
+                            (right, "Precision and recall", "recall", "precision")):
+        style.quiet(ax, title)
+        ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=np.arange(0, 1.1, 0.25),
+               yticks=np.arange(0, 1.1, 0.25))
+        ax.set_xlabel(x, fontsize=_SIZE, color=INK)
+        ax.set_ylabel(y, fontsize=_SIZE, color=INK)
+    left.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1, label="chance", zorder=1)
+    for (name, seeds), colour, dashes in zip(curves.items(), style.COLOURS, style.LINE_STYLES):
+        areas, precisions = [], []
+        line = dict(color=colour, linestyle=dashes, linewidth=1.5 if len(seeds) == 1 else 1.1, clip_on=False,
+                    alpha=1.0 if len(seeds) == 1 else 0.75)
+        for labels, p in seeds:
+            area = metrics.auc(labels, p)
+            if area is not None:
+                areas.append(area)
+                precisions.append(intervals.average_precision(labels, p))
+                left.plot(*metrics.roc(labels, p), **line)
+                recall, precision = precision_recall(labels, p)
+                right.step(recall, precision, where="pre", **line)
+                right.axhline(np.mean(np.asarray(labels) == 1), color=colour, linewidth=0.9, alpha=0.3, zorder=1)
+        told = (f"AUC {_span(areas)}, AP {_span(precisions)}" if areas
+                else f"undefined, {_SAME_LABEL}" if seeds else "undefined, not measured")
+        left.plot([], [], **line | {"clip_on": True}, label=f"{_cut(name, 30)}: {told}")
+    style.legend_below(figure, left)
+    style.save(figure, path)
+
+
+def precision_recall(labels, probabilities):
+    """Return (recall, precision) at each threshold, from the highest down; the first point is (0, precision there).
+
+    Between two points the curve is a step: the area below it is the average precision.
+
+    Parameters
+    ----------
+    labels, probabilities : as for `metrics.roc`
+
+    >>> recall, precision = precision_recall([1, 0, 1], [0.9, 0.5, 0.3])
+    >>> recall.tolist(), precision.round(2).tolist()
+    ([0.0, 0.5, 0.5, 1.0], [1.0, 1.0, 0.5, 0.67])
+    """
+    false, true = metrics.roc(labels, probabilities)
+    positives = int((np.asarray(labels).reshape(-1) == 1).sum())
+    hits, wrong = true[1:] * positives, false[1:] * (np.size(labels) - positives)
+    precision = hits / (hits + wrong)
+    return true, np.concatenate([precision[:1], precision])
+
+
+def reliability(curves, path):
+    """Draw reliability curves with intervals that know patients, and below them how many images each point rests on.
+
+    Parameters
+    ----------
+    curves : {name: (labels, probabilities) or (labels, probabilities, clusters)}, see `calibration.reliability`
+    path : str or Path; a PNG file
+    """
+    run.reliability({name: calibration.reliability(*given) for name, given in curves.items()}, path)
+
+
+def confusions(matrices, classes, path):
+    """Draw confusion matrices side by side, at most three in a row.
+
+    Parameters
+    ----------
+    matrices : {name: array-like (k, k)}, see `figures.confusion_matrix`
+    classes : sequence of k names
+    path : str or Path; a PNG file
+
+    Raises
+    ------
+    InputError, ShapeError : none; not square, or of another number of classes
+    """
+    if not matrices:
+        raise InputError("matrices: expected at least one confusion matrix, got none.")
+    for name, matrix in matrices.items():
+        if np.shape(matrix) != (len(classes),) * 2:
+            raise ShapeError(f"matrices: expected shape {(len(classes),) * 2} of {printable(name)!r}, got "
+                             f"{np.shape(matrix)}.")
+    columns = 2 if len(matrices) == 4 else min(3, len(matrices))
+    rows = -(-len(matrices) // columns)
+    side = _WIDTH / 3
+    figure = style.new_figure(max(side * columns, 3.2), (side + 0.45) * rows + 0.2, _DPI)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, (name, matrix) in zip(axes, matrices.items()):
+        style.draw_matrix(ax, np.asarray(matrix), classes)
+        ax.set_title("\n".join(textwrap.wrap(_cut(name, 44), 22)) + "\n" + ax.get_title(loc="left"), loc="left",
+                     fontsize=_SIZE, color=INK, parse_math=False)
+        ax.set_xlabel("predicted", fontsize=_SIZE, color=QUIET)
+        ax.tick_params(labelsize=_SIZE - 1)
+    for ax in axes[len(matrices):]:
+        ax.set_axis_off()
+    figure.supxlabel("Percent: of each true class.", x=0.012, ha="left", fontsize=_SIZE - 1, color=QUIET)
+    style.save(figure, path)
+
+
+def worst_errors(pictures, explained, rows, path):
+    """Draw the surest mistakes, each beside itself with its explanation over it.
+
+    Parameters
+    ----------
+    pictures : ndarray, shape (N, H, W, C), as the network sees them
+    explained : Explanation of the N answers; None where there is no mistake
+    rows : list of N dict: label, prediction, probability (of the prediction); part, seed, source where known
+    path : str or Path; a PNG file
+
+    Raises
+    ------
+    ShapeError, InputError : other numbers of pictures, maps and rows
+    """
+    n = len(rows)
+    if not n:
+        figure = style.new_figure(_WIDTH, 0.9, _DPI)
+        ax = figure.subplots()
+        ax.set_axis_off()
+        style.say(ax, "There is no mistake to show.")
+        return style.save(figure, path)
+    pictures = _checked(pictures, explained)
+    if len(pictures) != n:
+        raise InputError(f"rows: expected {len(pictures)}, one for each picture, got {n}.")
+    across = 3
+    down = -(-n // across)
+    figure = style.new_figure(_WIDTH, 1.72 * down + 0.45, _DPI)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.0)
+    told = (f"Each mistake as the network sees it, and with {_method(explained)} of its answer over it. The dashed "
+            "line marks the border; below: how much of the map lies there.")
+    figure.suptitle("\n".join(textwrap.wrap(told, 90)), x=0.012, ha="left", fontsize=_SIZE, color=INK, parse_math=False)
+    axes = figure.subplots(down, 2 * across, squeeze=False).ravel()
+    for k, row in enumerate(rows):
+        style.show(axes[2 * k], pictures[k], None)
+        _overlay(axes[2 * k + 1], pictures[k], explained.maps[k])
+        _write(axes[2 * k], row, explained.border_shares[k])
+    for ax in axes[2 * n:]:
+        ax.set_axis_off()
+    style.save(figure, path)
+
+
+# ---- Panels ----------------------------------------------------------------------------------------------------------
+
+def _seeds(ax, histories, key):
+    """Draw one figure by epoch: of each seed thin, and the mean of the epochs that all seeds have thick."""
+    drawn, last = [], max(row["epoch"] for history in histories for row in history)
+    for name, column, colour, dashes in (("training", key, BLUE, "-"), ("validation", "val_" + key, ORANGE, "--")):
+        lines = [([row["epoch"] for row in history], [style.number(row.get(column)) for row in history])
+                 for history in histories]
+        lines = [line for line in lines if np.isfinite(line[1]).any()]
+        drawn += [value for _, values in lines for value in values if np.isfinite(value)]
+        for epochs, values in lines:
+            ax.plot(epochs, values, dashes, color=colour, linewidth=0.8 if len(lines) > 1 else 1.7,
+                    alpha=0.55 if len(lines) > 1 else 1, marker="o" if len(values) == 1 else "", markersize=4,
+                    label=f"{name}, one seed" if len(lines) > 1 else name)
+        if len(lines) > 1:
+            shared = sorted(set.intersection(*(set(epochs) for epochs, _ in lines)))
+            means = [np.mean([dict(zip(*line))[epoch] for line in lines]) for epoch in shared]
+            ax.plot(shared, means, dashes, color=colour, linewidth=2, label=f"{name}, mean",
+                    marker="o" if len(shared) == 1 else "", markersize=4)
+    ax.set_xlim(0.5, last + 0.5)
+    ax.set_xlabel("epoch", color=INK, fontsize=_SIZE)
+    ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    if not drawn:
+        style.say(ax, "not recorded")
+    elif key == "loss":
+        ax.set_ylim(0, 1.08 * max(max(drawn), 1e-6))
+    else:
+        style.percent_axis(ax, min(drawn))
+
+
+def _write(ax, row, share):
+    """Write above a mistake what it is and was called, and below it where it is from."""
+    ax.set_title(f"true: {_cut(row['label'], 24)}\nanswer: {_cut(row['prediction'], 16)} {row['probability']:.3f}",
+                 loc="left", fontsize=_SIZE - 2, color=INK, parse_math=False)
+    where = [_cut(row[key], 16) for key in ("part", "source") if row.get(key)]
+    where += [f"seed {row['seed']}"] if row.get("seed") is not None else []
+    border = "no map" if share is None else f"border {_percent(share)}"
+    ax.set_xlabel(", ".join(where) + "\n" + border, loc="left", fontsize=_SIZE - 2.5, color=QUIET, parse_math=False)
+
+
+def _span(values):
+    """Return a mean, and where there are several values from what to what they go."""
+    mean = f"{np.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
+
+
+def _cut(text, most):
+    text = printable(text)
+    return text if len(text) <= most else text[:most - 1] + "…"
