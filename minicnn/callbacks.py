@@ -18,7 +18,7 @@ from minicnn.core.shapes import positive_int
 from minicnn.errors import CheckpointError, InputError, nearest, printable
 
 __all__ = ["Callback", "EarlyStopping", "LearningRateSchedule", "WeightAverage", "Checkpoint", "CSVHistory",
-           "states_of", "restore"]
+           "Callbacks"]
 
 
 class Callback:
@@ -47,27 +47,77 @@ class Callback:
         """Remember again what `state` returned. It comes from a file: say no to what cannot be."""
 
 
-def states_of(callbacks):
-    """Return [(type name, state)] of the callbacks that remember anything, in order."""
-    return [(type(callback).__name__, state) for callback in callbacks if (state := callback.state())]
+class Callbacks:
+    """The callbacks of one training, in order. Those that save come after the others, and are told what these remember.
 
+    Parameters
+    ----------
+    callbacks : list of Callback
+    kept : (whether a callback has ended training, [(type name, state)]) from a checkpoint, or None
 
-def restore(callbacks, states):
-    """Give the callbacks that remember anything their states back.
-
-    Raises
-    ------
-    InputError
-        if these are not the callbacks that the states were taken from
+    Attributes
+    ----------
+    save : bool, whether one of them saves
     """
-    remembering = [callback for callback in callbacks if callback.state()]
-    here, there = [type(callback).__name__ for callback in remembering], [name for name, _ in states]
-    if here != there:
-        raise InputError(f"callbacks: the run was begun with {printable(', '.join(there)) or 'none'} (of those that "
-                         f"remember something), now there is {', '.join(here) or 'none'}. Give the same, in the same "
-                         "order.")
-    for callback, (_, state) in zip(remembering, states):
-        callback.restore(state)
+
+    def __init__(self, callbacks, kept=None):
+        self._all, self._kept = callbacks, kept
+        self._savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
+        self._others = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
+        self.save = bool(self._savers)
+
+    def begin(self, model):
+        """Before the first epoch; return whether training has ended already.
+
+        Raises
+        ------
+        InputError
+            if these are not the callbacks that the states were taken from
+        """
+        for callback in self._all:
+            callback.on_train_begin(model)
+        if self._kept is None:
+            return False
+        stop, states = self._kept
+        remembering = [callback for callback in self._others if callback.state()]
+        here, there = [type(callback).__name__ for callback in remembering], [name for name, _ in states]
+        if here != there:
+            raise InputError(f"callbacks: the run was begun with {printable(', '.join(there)) or 'none'} (of those that "
+                             f"remember something), now there is {', '.join(here) or 'none'}. Give the same, in the same "
+                             "order.")
+        for callback, (_, state) in zip(remembering, states):
+            callback.restore(state)
+        return stop
+
+    def begin_epoch(self, model, epoch):
+        """Before an epoch, but not where it is taken up in its middle."""
+        for callback in self._all:
+            callback.on_epoch_begin(model, epoch)
+
+    def end_epoch(self, model, epoch, row):
+        """After an epoch; return whether one of them ends training."""
+        # Every callback hears of the epoch, also when one says stop; what they then remember is saved.
+        stop = any([callback.on_epoch_end(model, epoch, row) for callback in self._others])
+        self._tell_savers(stop)
+        for callback in self._savers:
+            callback.on_epoch_end(model, epoch, row)
+        return stop
+
+    def interrupt(self, model):
+        """After the batch in which a signal came."""
+        self._tell_savers(False)
+        for callback in self._all:
+            callback.on_interrupt(model)
+
+    def end(self, model):
+        """After the last epoch."""
+        for callback in self._all:
+            callback.on_train_end(model)
+
+    def _tell_savers(self, stop):
+        states = [(type(callback).__name__, state) for callback in self._others if (state := callback.state())]
+        for saver in self._savers:
+            saver.stop, saver.states = stop, states
 
 
 def _monitored(metrics, monitor):

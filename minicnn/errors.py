@@ -7,7 +7,7 @@ argument), what was expected, what came, and what to do about it. `assert` is ke
 import difflib
 
 __all__ = ["MiniCNNError", "ShapeError", "InputError", "DTypeError", "ImageError", "ManifestError", "WeightsError",
-           "CheckpointError", "NonFiniteError", "RunLockedError", "MissingExtraError", "Problems", "printable", "nearest"]
+           "CheckpointError", "NonFiniteError", "RunLockedError", "MissingExtraError", "printable", "nearest"]
 
 
 class MiniCNNError(Exception):
@@ -60,38 +60,6 @@ class MissingExtraError(MiniCNNError, ImportError):
     def __init__(self, purpose, library, extra):
         super().__init__(f'{purpose} needs {library}, which is not installed. '
                          f'Install it with: pip install "minicnn[{extra}]"')
-
-
-class Problems:
-    """Collect what is wrong with many rows or files, to say it all at once: the first 20 sentences, and how many.
-
-    >>> problems = Problems("index.csv")
-    >>> problems.add("line 3: the label is empty.")
-    >>> problems.raise_any()
-    Traceback (most recent call last):
-    minicnn.errors.ManifestError: index.csv: 1 problem
-      line 3: the label is empty.
-    """
-
-    def __init__(self, where):
-        self.where, self.count, self.first = where, 0, []
-
-    def add(self, sentence):
-        """Count a problem; `sentence` is a str, or a function that returns one where making it takes time.
-
-        What comes from a stranger may be long: a sentence ends after 1,000 characters.
-        """
-        self.count += 1
-        if len(self.first) < 20:
-            sentence = sentence if isinstance(sentence, str) else sentence()
-            self.first.append(sentence if len(sentence) <= 1000 else sentence[:1000] + " ...")
-
-    def raise_any(self):
-        """Raise a ManifestError if there is any problem."""
-        if self.count:
-            more = [f"... and {self.count - len(self.first):,} more"] if self.count > len(self.first) else []
-            heading = f"{self.where}: {self.count:,} problem{'s' if self.count > 1 else ''}"
-            raise ManifestError("\n  ".join([heading, *self.first, *more]))
 
 
 def printable(text):

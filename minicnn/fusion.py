@@ -1,4 +1,4 @@
-"""Fused steps: neighbouring layers that the fast engine runs in one go.
+"""What the fast engine does with a network: neighbouring layers run in one go, and parameters lie in one piece of memory.
 
 A fused step holds the layers it stands for, and computes what they would one after another (kernels/convolution/direct.py).
 The layers stay what a reader wrote: they keep their parameters, and gradients land in those. A network asks the backend for
@@ -10,13 +10,14 @@ the same name; a class here with `match`, `forward` and `backward`; and a line i
 
 import numpy as np
 
-from minicnn.core.memory import Buffers
+from minicnn.core.memory import Buffers, aligned
+from minicnn.core.parameter import Parameters
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
 from minicnn.layers import Conv2D, Dense, MaxPool2D, ReLU
 from minicnn.layers.base import here
 
-__all__ = ["ConvReLU", "ConvReLUPool", "DenseReLU", "PATTERNS"]
+__all__ = ["ConvReLU", "ConvReLUPool", "DenseReLU", "PATTERNS", "PackedParameters"]
 
 
 class _Fused:
@@ -190,3 +191,60 @@ PATTERNS = [(3, ConvReLUPool), (2, ConvReLU), (2, DenseReLU)]
 def _types(layers, *types):
     """Whether these are layers of exactly these types: a subclass may compute something else."""
     return len(layers) == len(types) and all(type(layer) is kind for layer, kind in zip(layers, types))
+
+
+# ---- Parameters in one piece of memory -------------------------------------------------------------------------------
+
+class PackedParameters(Parameters):
+    """The parameters of a network of which those that are `ours` move into one array, their gradients into another.
+
+    An optimizer then passes over all of them at once, and one look tells whether every gradient is finite. Each begins
+    on a cache line; the gaps between hold zeros. A parameter of a layer of the user's own stays where it is, because its
+    layer may compute with the array that it made the parameter of.
+
+    Parameters
+    ----------
+    parameters : list of Parameter
+    ours : list of bool; which of them may move
+
+    >>> from minicnn.core.parameter import Parameter
+    >>> both = PackedParameters([Parameter("w", np.ones((2, 3))), Parameter("b", np.zeros(2))], [True, True])
+    >>> [(value.size, grad.size) for value, grad in both.pieces()]
+    [(16, 16)]
+    """
+
+    def __new__(cls, parameters, ours):
+        return super().__new__(cls, parameters)
+
+    def __init__(self, parameters, ours):
+        self.layout = tuple((mine and p.value.dtype == self[0].value.dtype, p.value.shape, p.value.dtype)
+                            for p, mine in zip(self, ours))
+        self._left = Parameters(p for p, (packed, *_) in zip(self, self.layout) if not packed)
+        self._values, self._grads = self.zeros(), self.zeros()
+        for parameter, value, grad, (packed, *_) in zip(self, self._values, self._grads, self.layout):
+            if packed:
+                value[...], grad[...] = parameter.value, parameter.grad
+                parameter.hold(value, grad)
+
+    def zeros(self):
+        sizes = [-(-p.value.nbytes // 64) * 64 // p.value.itemsize if packed else 0
+                 for p, (packed, *_) in zip(self, self.layout)]
+        flat = aligned(sum(sizes), self[0].value.dtype if self else np.float32)
+        flat[...] = 0
+        return _Views((flat[first:first + p.value.size].reshape(p.value.shape) if packed else np.zeros_like(p.value)
+                       for p, first, (packed, *_) in zip(self, np.cumsum([0, *sizes[:-1]]), self.layout)), flat)
+
+    def pieces(self, *slots):
+        """Yield first the piece with all that moved, then one for each other."""
+        if len(self._left) < len(self):
+            yield self._values.flat, self._grads.flat, *(slot.flat for slot in slots)
+        yield from self._left.pieces(*([array for array, (packed, *_) in zip(slot, self.layout) if not packed]
+                                       for slot in slots))
+
+
+class _Views(list):
+    """Arrays, and the flat array that those of parameters which moved are views of."""
+
+    def __init__(self, arrays, flat):
+        super().__init__(arrays)
+        self.flat = flat

@@ -20,7 +20,7 @@ from minicnn.core.validation import as_array, check_finite
 from minicnn.errors import InputError, ShapeError, printable
 
 __all__ = ["confusion", "binary_metrics", "categorical_metrics", "auc", "roc", "bce_from_probabilities",
-           "cce_from_probabilities", "HEADS", "shown", "table"]
+           "cce_from_probabilities", "HEADS"]
 
 # The keys of a metrics object, in the order of Table II of the paper, and how people read them.
 HEADS = {"n": "n", "accuracy": "accuracy", "specificity": "specificity", "precision": "precision", "recall": "recall",
@@ -176,37 +176,6 @@ def cce_from_probabilities(labels, probabilities, eps=1e-7):
     """
     labels, p = _categorical(labels, probabilities)
     return float(-np.log(np.clip(p[np.arange(len(p)), labels], eps, 1.0 - eps)).mean())
-
-
-def shown(metrics):
-    """Return the metrics as texts in the order of `HEADS`: shares in percent, AUC and loss with four decimals.
-
-    >>> shown(binary_metrics([0, 1], [0.1, 0.2], loss=0.5))
-    ['2', '50.00 %', '100.00 %', 'undefined', '0.00 %', '0.00 %', '1.0000', '0.5000']
-    """
-    forms = {"n": "{}", "auc": "{:.4f}", "loss": "{:.4f}"}
-    return ["undefined" if metrics[key] is None else forms.get(key, "{:.2%}").format(metrics[key]).replace("%", " %")
-            for key in HEADS]
-
-
-def table(parts):
-    """Return the metrics of several parts as a text table like Table II of the paper, with reasons below it.
-
-    Parameters
-    ----------
-    parts : dict; from the name of a part (training, validation ...) to its metrics
-
-    >>> print(table({"test": binary_metrics([0, 1], [0.1, 0.2], loss=0.5)}))
-    set   n  accuracy  specificity  precision  recall      F1     AUC    loss
-    test  2   50.00 %     100.00 %  undefined  0.00 %  0.00 %  1.0000  0.5000
-    undefined: test precision, because no sample was predicted positive.
-    """
-    rows = [["set", *HEADS.values()]] + [[printable(name), *shown(metrics)] for name, metrics in parts.items()]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    lines += [f"undefined: {printable(name)} {HEADS[key]}, because {printable(reason)}."
-              for name, metrics in parts.items() for key, reason in metrics["undefined"].items()]
-    return "\n".join(lines)
 
 
 def _rates(matrix, c):

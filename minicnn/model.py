@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from minicnn import checkpoint, weights
+from minicnn.callbacks import Callback, Callbacks, Checkpoint, CSVHistory
+from minicnn.checkpoint import Position
 from minicnn.core import signals
 from minicnn.core.backend import ENGINES, default_engine
 from minicnn.core.files import keep_as
@@ -14,13 +16,13 @@ from minicnn.core.random import check_seed
 from minicnn.core.shapes import parameter_count, positive_int
 from minicnn.core.validation import as_array, check_batch, check_finite
 from minicnn.data.labels import check_classes
-from minicnn.data.loader import ArraySource, open_source
+from minicnn.data.loader import ArraySource, load, open_source, schedule
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, printable
 from minicnn.layers.base import refuse_freezing
 from minicnn.losses import get_loss
 from minicnn.network import Network
-from minicnn.training import Callback, Checkpoint, CSVHistory, Trainer, encode_targets
+from minicnn.training import Trainer, encode_targets
 
 __all__ = ["Sequential"]
 
@@ -130,7 +132,7 @@ class Sequential:
         steps_per_epoch : int >= 1, or None for one pass over the data. With a number, batches are always full and run
             on through the shuffled data, epoch after epoch
         class_weight : dict from class name or number to the weight of its samples in the loss
-        callbacks : list of Callback (training.py)
+        callbacks : list of Callback (callbacks.py)
         run : folder that receives last, previous and best.safetensors and history.csv after each epoch
         resume : bool; first take everything from last.safetensors in `run` if there is one (the learning rate too), and
             train until there are `epochs` epochs in all: the result is, to the bit, that without an interruption
@@ -175,11 +177,18 @@ class Sequential:
                 self.training_digests = digests
             if run is not None:
                 callbacks = [Checkpoint(run), CSVHistory(Path(run) / "history.csv")] + callbacks
-            return trainer.fit(self, source, targets, validation=measured,
-                               epochs=epochs if resume else len(self.history) + epochs, batch_size=batch_size,
-                               steps_per_epoch=steps_per_epoch, shuffle=shuffle,
-                               sample_weights=self._sample_weights(class_weight, targets), callbacks=callbacks,
-                               workers=workers, progress=progress, kept=kept)
+            begin = Position(len(source), batch_size, steps_per_epoch, bool(shuffle))
+            if self.position is not None:
+                self.position.check_same_epoch(begin)
+
+            def batches(epoch, position):
+                steps = schedule(position.samples, position.batch_size, epoch - 1, position.steps_per_epoch, self.seed,
+                                 position.shuffle, start=position.batch)
+                return load(source, steps, self.seed, workers)
+            return trainer.fit(self, batches, targets, begin=begin, validation=measured,
+                               epochs=epochs if resume else len(self.history) + epochs,
+                               sample_weights=self._sample_weights(class_weight, targets),
+                               callbacks=Callbacks(callbacks, kept), progress=progress)
 
     def predict(self, x, batch_size=32):
         """Return the outputs for x, in input order: probabilities after a Sigmoid or Softmax.

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from minicnn.core.backend import fused_patterns
+from minicnn.core.backend import fusion_of
 from minicnn.core.parameter import Parameters, check_apart, parameters_of
 from minicnn.core.shapes import parameter_count, positive_int
 from minicnn.core.validation import all_finite, as_array, check_batch
@@ -76,7 +76,9 @@ class Network:
             _check_parameters(layer)
         owned = [(layer, p) for layer in self.layers for p in getattr(layer, "parameters", ())]
         check_apart((f"layer {layer.name!r}: its {p.name}", p) for layer, p in owned)
-        self.parameters = Parameters([p for _, p in owned], [_is_ours(layer) for layer, _ in owned])
+        fusion = fusion_of(engine)
+        self.parameters = Parameters(p for _, p in owned) if fusion is None else \
+            fusion.PackedParameters([p for _, p in owned], [_is_ours(layer) for layer, _ in owned])
         self._strangers = [(layer, tuple(getattr(layer, "parameters", ()))) for layer in self.layers if not _is_ours(layer)]
         # Nobody wants the gradient of the pixels: backward ends at the first layer that learns.
         self._first = next((i for i, layer in enumerate(self.layers) if getattr(layer, "parameters", ())),
@@ -87,7 +89,7 @@ class Network:
 
         # Rows of (step, whether it is ours, shape of its input, shape of its output, number of its last layer).
         self._steps, i = [], 0
-        for step in _find_steps(self.layers, fused_patterns(engine)):
+        for step in _find_steps(self.layers, () if fusion is None else fusion.PATTERNS):
             i += len(step.layers)
             self._steps.append(self._row(step, i))
         self.takes_pixels = self._steps[0][0].takes_pixels

@@ -33,7 +33,7 @@ def _as_parameters(owner, parameters):
         if not isinstance(parameter, Parameter):
             raise InputError(f"{owner}: expected objects of minicnn.Parameter, got {parameter!r}.")
     check_apart((f"{owner}: {parameter.name}", parameter) for parameter in parameters)
-    return Parameters(parameters, [False] * len(parameters))
+    return Parameters(parameters)
 
 
 class _Optimizer:

@@ -6,24 +6,19 @@ batches: what training needs to go on is the model, its optimizer, the Position,
 """
 
 import math
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import numpy as np
 
-from minicnn.callbacks import (Callback, Checkpoint, CSVHistory, EarlyStopping, LearningRateSchedule, WeightAverage,
-                               restore, states_of)
-from minicnn.checkpoint import Position
 from minicnn.core import signals
 from minicnn.core.backend import get_engine
 from minicnn.core.progress import Progress
 from minicnn.core.validation import as_array
-from minicnn.data.loader import load, schedule
 from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
 from minicnn.metrics import categorical_metrics, binary_metrics
 
-__all__ = ["Trainer", "History", "Callback", "EarlyStopping", "LearningRateSchedule", "WeightAverage",
-           "Checkpoint", "CSVHistory", "encode_targets"]
+__all__ = ["Trainer", "History", "encode_targets"]
 
 
 class Trainer:
@@ -95,72 +90,51 @@ class Trainer:
         outputs, logits = self.predict(source, batch_size)
         return describe(outputs, targets, self.mean_loss(logits, targets), self.loss)
 
-    def fit(self, model, source, targets, *, validation, epochs, batch_size, steps_per_epoch, shuffle, sample_weights,
-            callbacks, workers, progress, kept=None):
+    def fit(self, model, batches, targets, *, begin, validation, epochs, sample_weights, callbacks, progress):
         """Train until `model.history` has `epochs` epochs; return the History of those trained here.
 
         Where `model.position` stands in the middle of an epoch, its other batches come first. After each epoch
         `model.history` grows by a dict: epoch, loss, accuracy, and with validation val_loss, val_accuracy, val_auc. Loss
         and accuracy are those of the batches as they were trained on.
 
-        `kept` is (whether a callback has ended training, their states) from a checkpoint, or None.
+        Parameters
+        ----------
+        model : Sequential, whose history and position this is
+        batches : function of (epoch, position) that returns a generator of (numbers of samples, x): the batches of the
+            epoch that come after the position
+        targets, sample_weights : ndarrays, a row for each sample; the weights may be None
+        begin : Position (checkpoint.py) at the beginning of an epoch
+        validation : (source, targets) or None
+        callbacks : Callbacks (callbacks.py)
 
         Raises
         ------
         Interrupted
             after the batch in which a signal came; `model.position` says where, and a Checkpoint has saved it
         """
-        history = History([])
-        savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
-        others = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
-        begin = Position(len(source), batch_size, steps_per_epoch, bool(shuffle))
-        if model.position is not None:
-            model.position.check_same_epoch(begin)
-        for callback in callbacks:
-            callback.on_train_begin(model)
-        stop = False
-        if kept is not None:
-            stop, states = kept
-            restore(others, states)
+        history, stop = History([]), callbacks.begin(model)
         with signals.postponed():
             while len(model.history) < epochs and not stop:
                 epoch = len(model.history) + 1
                 if model.position is None:
-                    for callback in callbacks:
-                        callback.on_epoch_begin(model, epoch)
+                    callbacks.begin_epoch(model, epoch)
                 position, model.position = model.position or replace(begin), None
                 name = f"epoch {epoch}/{epochs}"
-                try:
-                    with Progress(position.steps, name, "step", progress, done=position.batch) as bar:
-                        row = self._epoch(epoch, position, source, targets, validation, sample_weights, workers, bar)
-                        model.history.append(row)
-                        history.rows.append(row)
-                        # Every callback hears of the epoch, also when one says stop; what they then remember is saved.
-                        stop = any([callback.on_epoch_end(model, epoch, row) for callback in others])
-                        _tell(savers, stop, others)
-                        for callback in savers:
-                            callback.on_epoch_end(model, epoch, row)
-                        bar.say(f"{name}  {_in_words(row)}")
+                with (_saved_when_interrupted(model, epoch, epochs, position, callbacks),
+                      Progress(position.steps, name, "step", progress, done=position.batch) as bar):
+                    row = self._train_epoch(epoch, position, batches(epoch, position), targets, sample_weights, bar)
+                    row |= self._validate(epoch, validation, position.batch_size)
+                    model.history.append(row)
+                    history.rows.append(row)
+                    stop = callbacks.end_epoch(model, epoch, row)
+                    bar.say(f"{name}  {_in_words(row)}")
                     signals.check()
-                except signals.Interrupted as signal:
-                    place = f"after epoch {epoch} of {epochs}"
-                    if len(model.history) < epoch:
-                        place = f"in epoch {epoch}, batch {position.batch} of {position.steps}"
-                        model.position = position if position.batch else None
-                        _tell(savers, False, others)
-                        for callback in callbacks:
-                            callback.on_interrupt(model)
-                    saved = ": saved" if savers else ""
-                    raise signals.Interrupted(signal.number, f"interrupted {place}{saved}.") from None
-            for callback in callbacks:
-                callback.on_train_end(model)
+            callbacks.end(model)
         return history
 
-    def _epoch(self, epoch, position, source, targets, validation, sample_weights, workers, bar):
-        """Run the steps of an epoch that are left after `position`, which moves on; validate; return the epoch's row."""
-        steps = schedule(position.samples, position.batch_size, epoch - 1, position.steps_per_epoch, self.seed,
-                         position.shuffle, start=position.batch)
-        with closing(load(source, steps, self.seed, workers)) as batches:
+    def _train_epoch(self, epoch, position, batches, targets, sample_weights, bar):
+        """Take a step for each of the batches, which move `position` on; return the row of the epoch."""
+        with closing(batches):
             for samples, x in batches:
                 t = targets[samples]
                 try:
@@ -172,21 +146,31 @@ class Trainer:
                 bar.advance(loss=position.loss / position.seen)
                 signals.check()
         row = {"epoch": epoch, "loss": position.loss / position.seen}
-        if self.loss.head is not None:
-            row["accuracy"] = position.right / position.seen
-        if validation is not None:
-            measured = self.evaluate(*validation, position.batch_size)
-            if not math.isfinite(measured["loss"]):
-                raise NonFiniteError(f"epoch {epoch}: the loss of the validation data is {measured['loss']}. "
-                                     "A smaller learning rate may help.")
-            row |= {f"val_{name}": measured[name] for name in ("loss", "accuracy", "auc") if name in measured}
-        return row
+        return row if self.loss.head is None else row | {"accuracy": position.right / position.seen}
+
+    def _validate(self, epoch, validation, batch_size):
+        """Return {"val_" + name: value} of the validation data; empty where there is none."""
+        if validation is None:
+            return {}
+        measured = self.evaluate(*validation, batch_size)
+        if not math.isfinite(measured["loss"]):
+            raise NonFiniteError(f"epoch {epoch}: the loss of the validation data is {measured['loss']}. "
+                                 "A smaller learning rate may help.")
+        return {f"val_{name}": measured[name] for name in ("loss", "accuracy", "auc") if name in measured}
 
 
-def _tell(savers, stop, others):
-    """Tell the callbacks that save what the others remember, and whether one of them has ended training."""
-    for saver in savers:
-        saver.stop, saver.states = stop, states_of(others)
+@contextmanager
+def _saved_when_interrupted(model, epoch, epochs, position, callbacks):
+    """Where a signal ends training, let the model know its position, have it saved, and say where that was."""
+    try:
+        yield
+    except signals.Interrupted as signal:
+        place = f"after epoch {epoch} of {epochs}"
+        if len(model.history) < epoch:
+            place = f"in epoch {epoch}, batch {position.batch} of {position.steps}"
+            model.position = position if position.batch else None
+            callbacks.interrupt(model)
+        raise signals.Interrupted(signal.number, f"interrupted {place}{': saved' * callbacks.save}.") from None
 
 
 def share_right(outputs, targets, loss):

@@ -22,13 +22,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from minicnn import (SGD, Adam, AdamW, AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, MiniCNNError,
-                     Parameter, ReLU, Sequential, Sigmoid, Softmax, Tanh, gradcheck, layers, weights)
-from minicnn.core import memory, parameter
+                     Parameter, ReLU, Sequential, Sigmoid, Softmax, Tanh, fusion, gradcheck, weights)
+from minicnn.core import memory
 from minicnn.core.backend import get_engine
 from minicnn.data import Augmentation
+from minicnn.layers import base
 from minicnn.losses import get_loss
 
-for _module in (memory, layers, parameter):
+for _module in (memory, base, fusion):
     _module.aligned = fenced
 
 ENGINES, DTYPES = st.sampled_from(["fast", "fast", "fast", "reference"]), st.sampled_from(["float32", "float64"])
@@ -621,7 +622,7 @@ WAYS = [set_parameter, set_gradient, foreign_optimizer, by_hand, by_hand, steps_
 HOLES = {
     "value": lambda: setattr(Parameter, "value", property(lambda p: p._value, lambda p, array: setattr(
         p, "_value", np.asarray(array)))),
-    "strides": lambda: setattr(layers._Settled, "__set__", lambda self, layer, value: vars(layer).update(
+    "strides": lambda: setattr(base.Settled, "__set__", lambda self, layer, value: vars(layer).update(
         {self.name: value})),
     "out": lambda: setattr(sys.modules["minicnn.data.augmentation"], "check_output", lambda *arguments: None)}
 

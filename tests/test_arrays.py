@@ -106,7 +106,7 @@ def test_parameters_that_share_memory_are_named():
 
 def test_a_parameter_left_in_place_is_looked_at_before_kernels_take_it():
     memory = np.zeros((2, 3))
-    parameters = Parameters([Parameter("a", memory)], [False])
+    parameters = Parameters([Parameter("a", memory)])
     assert [value.shape for value, _ in parameters.pieces()] == [(2, 3)]
     memory.flags.writeable = False
     with pytest.raises(InputError, match=r"the array of its a has become \(2, 3\) float64, read-only or strided"):

@@ -9,7 +9,8 @@ from hypothesis import given, strategies as st
 
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.metrics import (auc, bce_from_probabilities, binary_metrics, categorical_metrics, cce_from_probabilities,
-                             confusion, roc, table)
+                             confusion, roc)
+from minicnn.reporting.console import paper_table
 
 # Few distinct values, so that ties and p = threshold happen.
 SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1, width=32)
@@ -141,12 +142,12 @@ def test_shapes_and_types_that_models_return_are_welcome():
 
 def test_table():
     perfect = binary_metrics([0, 1], [0.1, 0.9], loss=0.0018)
-    shown = table({"training": perfect, "validation": binary_metrics([0, 0, 1], [0.2, 0.9, 0.6], loss=1.25)})
+    shown = paper_table({"training": perfect, "validation": binary_metrics([0, 0, 1], [0.2, 0.9, 0.6], loss=1.25)})
     assert shown.splitlines() == [
         "set         n  accuracy  specificity  precision    recall        F1     AUC    loss",
         "training    2  100.00 %     100.00 %   100.00 %  100.00 %  100.00 %  1.0000  0.0018",
         "validation  3   66.67 %      50.00 %    50.00 %  100.00 %   66.67 %  0.5000  1.2500"]
-    undefined = table({"test\x1b": binary_metrics([1], [0.9])})
+    undefined = paper_table({"test\x1b": binary_metrics([1], [0.9])})
     assert "undefined: test\\x1b specificity, because no sample is negative." in undefined
     assert undefined.isascii() and undefined.isprintable() is False and "\x1b" not in undefined
 

@@ -12,8 +12,9 @@ from laws import assert_same_bits
 from strategies import DTYPES, normals
 
 from minicnn.core.backend import ENGINES, get_engine
-from minicnn.core.parameter import Parameter, Parameters
+from minicnn.core.parameter import Parameter
 from minicnn.errors import InputError
+from minicnn.fusion import PackedParameters
 from minicnn.optimizers import OPTIMIZERS, SGD, Adam, AdamW
 
 OPTIMIZERS_TO_CHECK = [lambda: Adam(), lambda: Adam(0.01, 0.5, 0.9, 1e-8, "paper"), lambda: Adam(beta_1=0, beta_2=0),
@@ -239,7 +240,7 @@ def test_numbers_of_numpy_are_numbers():
 @each_optimizer
 def test_the_state_lies_as_the_parameters_do(make):
     """Moments of a list are moved, and not read past their end, when the same parameters come as one piece of memory."""
-    params, straight = (Parameters(parameters(np.float32), [True, True]) for _ in range(2))
+    params, straight = (PackedParameters(parameters(np.float32), [True, True]) for _ in range(2))
     moved, kept = make(), make()
     for optimizer, given, ways in ((moved, params, (list(params), params)), (kept, straight, (straight, straight))):
         for i, way in enumerate(ways):

@@ -12,7 +12,7 @@ import numpy as np
 
 from minicnn.errors import InputError
 
-__all__ = ["ENGINES", "get_engine", "default_engine", "kernels_in_use", "fused_patterns"]
+__all__ = ["ENGINES", "get_engine", "default_engine", "kernels_in_use", "fusion_of"]
 
 ENGINES = ("fast", "reference")
 _kernels = None         # the fast engine, once somebody has asked for it
@@ -46,12 +46,12 @@ def kernels_in_use():
     return _kernels
 
 
-def fused_patterns(name):
-    """Return [(how many layers, the step that runs them as one)] of an engine, the longest first: fusion.PATTERNS."""
+def fusion_of(name):
+    """Return how an engine arranges a network (fusion.py), or None: the reference engine leaves it as it is."""
     if name != "fast":
-        return []
+        return None
     from minicnn import fusion
-    return fusion.PATTERNS
+    return fusion
 
 
 class _ReferenceEngine:

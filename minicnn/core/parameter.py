@@ -1,8 +1,7 @@
-"""What a layer learns: an array and its gradient; and all parameters of a network, in one piece of memory."""
+"""What a layer learns: an array and its gradient; and all parameters of a network."""
 
 import numpy as np
 
-from minicnn.core.memory import aligned
 from minicnn.core.validation import as_array
 from minicnn.errors import DTypeError, InputError, ShapeError
 
@@ -87,66 +86,34 @@ class Parameter:
 
 
 class Parameters(tuple):
-    """The parameters of a network, in order. Those that are `ours` move into one array, their gradients into another.
+    """The parameters of a network, in order, each in memory of its own.
 
-    An optimizer then passes over all of them at once, and one look tells whether every gradient is finite. Each begins
-    on a cache line; the gaps between hold zeros. A parameter of a layer of the user's own stays where it is, because its
-    layer may compute with the array that it made the parameter of.
-
-    Parameters
-    ----------
-    parameters : list of Parameter
-    ours : list of bool; which of them may move
+    The fast engine has them in one piece of memory (fusion.PackedParameters), so that an optimizer passes over all at once.
 
     Attributes
     ----------
-    layout : tuple of (moved, shape, dtype), one for each; arrays of `zeros` fit all Parameters of equal layout
+    layout : tuple of (packed, shape, dtype), one for each; arrays of `zeros` fit all parameters of equal layout
 
-    >>> both = Parameters([Parameter("w", np.ones((2, 3))), Parameter("b", np.zeros(2))], [True, True])
-    >>> [(value.size, grad.size) for value, grad in both.pieces()]
-    [(16, 16)]
+    >>> both = Parameters([Parameter("w", np.ones((2, 3))), Parameter("b", np.zeros(2))])
+    >>> [(value.shape, grad.shape) for value, grad in both.pieces()]
+    [((2, 3), (2, 3)), ((2,), (2,))]
     """
 
-    def __new__(cls, parameters, ours):
-        return super().__new__(cls, parameters)
-
-    def __init__(self, parameters, ours):
-        self.layout = tuple((mine and p.value.dtype == self[0].value.dtype, p.value.shape, p.value.dtype)
-                            for p, mine in zip(self, ours))
-        self._values, self._grads = self.zeros(), self.zeros()
-        for parameter, value, grad, (moved, *_) in zip(self, self._values, self._grads, self.layout):
-            if moved:
-                value[...], grad[...] = parameter.value, parameter.grad
-                parameter.hold(value, grad)
+    def __init__(self, parameters):
+        self.layout = tuple((False, parameter.value.shape, parameter.value.dtype) for parameter in self)
 
     def zeros(self):
         """Return an array of zeros for each parameter, laid out in memory as the parameters are."""
-        sizes = [-(-p.value.nbytes // 64) * 64 // p.value.itemsize if moved else 0
-                 for p, (moved, *_) in zip(self, self.layout)]
-        flat = aligned(sum(sizes), self[0].value.dtype if self else np.float32)
-        flat[...] = 0
-        return _Views((flat[first:first + p.value.size].reshape(p.value.shape) if moved else np.zeros_like(p.value)
-                       for p, first, (moved, *_) in zip(self, np.cumsum([0, *sizes[:-1]]), self.layout)), flat)
+        return [np.zeros_like(parameter.value) for parameter in self]
 
     def pieces(self, *slots):
-        """Yield (value, grad, *slots), flat arrays: first the piece with all that moved, then one for each other."""
-        if any(moved for moved, *_ in self.layout):
-            yield self._values.flat, self._grads.flat, *(slot.flat for slot in slots)
-        for parameter, (moved, shape, dtype), *others in zip(self, self.layout, *slots):
-            if not moved:
-                for array in (parameter.value, parameter.grad):
-                    if array.shape != shape or array.dtype != dtype or not array.flags.carray:
-                        raise InputError(f"{parameter.owner}: the array of its {parameter.name} has become {array.shape} "
-                                         f"{array.dtype}, read-only or strided; it was {shape} {dtype}.")
-                yield parameter.value, parameter.grad, *others
-
-
-class _Views(list):
-    """Arrays, and the flat array that those of parameters which moved are views of."""
-
-    def __init__(self, arrays, flat):
-        super().__init__(arrays)
-        self.flat = flat
+        """Yield (value, grad, *slots): what lies in one piece of memory; each of `slots` is a list as `zeros` returns."""
+        for parameter, (_, shape, dtype), *others in zip(self, self.layout, *slots):
+            for array in (parameter.value, parameter.grad):
+                if array.shape != shape or array.dtype != dtype or not array.flags.carray:
+                    raise InputError(f"{parameter.owner}: the array of its {parameter.name} has become {array.shape} "
+                                     f"{array.dtype}, read-only or strided; it was {shape} {dtype}.")
+            yield parameter.value, parameter.grad, *others
 
 
 def parameters_of(layer, owner):

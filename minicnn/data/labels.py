@@ -32,7 +32,7 @@ def encode_parts(words, where, problems):
 
     The arguments are those of `encode_labels`; "train", "val" and the like are understood.
 
-    >>> from minicnn.errors import Problems
+    >>> from minicnn.core.untrusted import Problems
     >>> encode_parts(["Train", "test"], "row {}".format, Problems("x")).tolist()
     [0, 2]
     """

@@ -16,6 +16,7 @@ import numpy as np
 
 from minicnn.core.files import write_whole
 from minicnn.core.random import check_seed
+from minicnn.core.untrusted import Problems
 from minicnn.data.augmentation import TECHNIQUES, Augmentation
 from minicnn.data.labels import PARTS, check_classes, encode_labels, encode_parts
 from minicnn.data.loader import ImageSource
@@ -24,7 +25,7 @@ from minicnn.data.near_duplicates import clusters
 from minicnn.data.pixel_cache import MemoryPixels, PixelCache
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.split import groups, split_groups, split_images
-from minicnn.errors import InputError, ManifestError, Problems, ShapeError, printable
+from minicnn.errors import InputError, ManifestError, ShapeError, printable
 
 __all__ = ["Manifest", "ManifestWarning", "PARTS", "csv_text", "safe_cell"]
 

@@ -27,9 +27,10 @@ import numpy as np
 
 from minicnn.core.files import private_folder
 from minicnn.core.progress import Progress
+from minicnn.core.untrusted import Problems
 from minicnn.data.decoding import ImageWarning, Remark, open_planes, quiet, read_bytes
 from minicnn.data.preprocessing import resize, stretch
-from minicnn.errors import CheckpointError, ImageError, InputError, ManifestError, Problems, printable
+from minicnn.errors import CheckpointError, ImageError, InputError, ManifestError, printable
 
 __all__ = ["PixelCache", "MemoryPixels", "Report"]
 

@@ -4,7 +4,7 @@ from minicnn import metrics
 from minicnn.errors import printable
 from minicnn.evaluation.summary import GROUPED, HEADS, SHARES
 
-__all__ = ["table", "cell", "grid"]
+__all__ = ["table", "paper_table", "cell", "grid"]
 
 _LEGEND = "~ approximate: rests on fewer than 50 patients."
 
@@ -28,7 +28,7 @@ def table(parts):
     AUC             0.778 (0.673 to 0.856)
     loss            0.500 (0.491 to 0.625)
     """
-    lines = [metrics.table({name: _of_the_paper(told) for name, told in parts.items()})]
+    lines = [paper_table({name: _of_the_paper(told) for name, told in parts.items()})]
     if any(told.get("intervals") or told.get("no_interval") for told in parts.values()):
         lines += ["", *_with_intervals(parts)]
     lines += _at_threshold({name: told["at_threshold"] for name, told in parts.items() if told.get("at_threshold")})
@@ -37,6 +37,30 @@ def table(parts):
         lines += ["", *_by_group(f"{name}, by {column}", groups)]
     if any("~" in line for line in lines[1:]):
         lines += ["", _LEGEND]
+    return "\n".join(lines)
+
+
+def paper_table(parts):
+    """Return the metrics of several parts as a text table like Table II of the paper, with reasons below it.
+
+    Parameters
+    ----------
+    parts : dict; from the name of a part (training, validation ...) to its metrics
+
+    >>> print(paper_table({"test": metrics.binary_metrics([0, 1], [0.1, 0.2], loss=0.5)}))
+    set   n  accuracy  specificity  precision  recall      F1     AUC    loss
+    test  2   50.00 %     100.00 %  undefined  0.00 %  0.00 %  1.0000  0.5000
+    undefined: test precision, because no sample was predicted positive.
+    """
+    forms, heads = {"n": "{}", "auc": "{:.4f}", "loss": "{:.4f}"}, metrics.HEADS
+    rows = [["set", *heads.values()]]
+    for name, told in parts.items():
+        rows.append([printable(name), *("undefined" if told[key] is None else
+                                        forms.get(key, "{:.2%}").format(told[key]).replace("%", " %") for key in heads)])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    lines += [f"undefined: {printable(name)} {heads[key]}, because {printable(reason)}."
+              for name, told in parts.items() for key, reason in told["undefined"].items()]
     return "\n".join(lines)
 
 
@@ -70,7 +94,7 @@ def grid(rows):
 
 
 def _of_the_paper(told):
-    """Return the part of a description that metrics.table knows."""
+    """Return the part of a description that paper_table knows."""
     return {name: told[name] for name in metrics.HEADS} | {
         "undefined": {name: reason for name, reason in told["undefined"].items() if name in metrics.HEADS}}
 
