@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,37 @@ def code_lines(path):
             told |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     return sum(1 for number, line in enumerate(text.splitlines(), 1)
                if line.strip() and not line.strip().startswith("#") and number not in told)
+
+
+# One evening's reading (CONTRIBUTING.md): what runs and trains a network on the reference engine, and nothing more.
+EVENING = [path for path in FILES if group_of(path) in ("errors", "reference", "layers", "initializers", "losses", "optimizers",
+                                                        "metrics", "network", "training")
+           or name_of(path) == "networks/cov19.py"
+           or group_of(path) == "core" and path.stem not in ("files", "untrusted", "receptive_field")]
+
+
+def test_the_evening_is_closed_under_import():
+    """Its files import each other, NumPy and the standard library; and what KNOWN_UPWARDS and tqdm's bar are for, late."""
+    names = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__") for path in EVENING}
+    for path in EVENING:
+        late = {f"minicnn.{group}" for known, group in KNOWN_UPWARDS if known == name_of(path)}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules = {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                modules = {f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in names or node.module == "minicnn"
+                           else node.module for alias in node.names}
+            else:
+                continue
+            strange = {module for module in modules if module not in names and module not in ("tqdm", "numpy")
+                       and not module.startswith("numpy.") and module.split(".")[0] not in sys.stdlib_module_names
+                       and not any(f"{module}.".startswith(f"{known}.") for known in late)}
+            assert not strange, f"{name_of(path)} imports {strange}"
+
+
+def test_the_evening_is_one_evening():
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in EVENING)
+    assert lines <= 3600, lines
 
 
 def test_kernels_stay_few():
