@@ -1,15 +1,17 @@
 """The checklists: every item once, filled only where the results say what the text quotes."""
 
+import configparser
 import copy
 import json
 import re
+from pathlib import Path
 
 import pytest
 from reproduction_example import example, renamed
 
+import minicnn
 from minicnn.study import paper
-from minicnn.study.checklists.items import GUIDELINES
-from minicnn.study.checklists.outcome_table import FACTS, STATUSES, checklists
+from minicnn.study.checklists.outcome_table import FACTS, GUIDELINES, STATUSES, checklists
 from minicnn.study.checklists.wording import NOTHING
 
 TRIPOD = ("1 2 3a 3b 3c 4 5a 5b 6a 6b 6c 7 8a 8b 8c 9a 9b 9c 10 11 12a 12b 12c 12d 12e 12f 12g 13 14 15 16 17 18a 18b "
@@ -70,6 +72,21 @@ def test_every_fact_is_asked_for_and_known():
     assert {item.fact for item in items} - {""} == set(FACTS)
     assert all(item.words for item in items if item.status != "filled")
     assert all(item.fact for item in items if item.status == "filled")
+
+
+def test_a_shared_sentence_stands_in_each_item_that_names_it():
+    words = [item.words for guideline in GUIDELINES for item in guideline.items]
+    assert words.count("No sample size was worked out beforehand: all the images there were are used.") == 3
+    assert not [text for text in [*words, *(one.citation for one in GUIDELINES)] if set("{}") & set(text)]
+
+
+def test_what_is_read_at_run_time_is_part_of_the_package():
+    root, config = Path(minicnn.__file__).parents[1], configparser.ConfigParser()
+    config.read(root / "setup.cfg")
+    shipped = {path for package, patterns in config["options.package_data"].items() for pattern in patterns.split()
+               for path in root.joinpath(*package.split(".")).glob(pattern)}
+    for name in ("study/checklists/items.toml", "reporting/page.html", "reporting/page.css"):
+        assert root / "minicnn" / name in shipped
 
 
 def test_what_only_authors_know_is_asked_of_them(results):

@@ -6,18 +6,52 @@ Every item of every list appears once, in order, and none is silently done:
     needs you   only the authors know it: the text says what to write, after what is known from the results
     not done    it was not done or cannot be said here: the text says why
 
-The items are in items.py, what the results say of each subject in study_facts.py
-and outcome_facts.py.
+The items are in items.toml, what the results say of each subject in study_facts.py and outcome_facts.py.
 """
 
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
 from minicnn.study.checklists import outcome_facts, study_facts
-from minicnn.study.checklists.items import GUIDELINES
 from minicnn.study.checklists.wording import NOTHING
 
-__all__ = ["checklists", "STATUSES"]
+__all__ = ["checklists", "STATUSES", "GUIDELINES", "Guideline", "Item"]
 
 STATUSES = ("filled", "needs you", "not done")
 FACTS = study_facts.FACTS | outcome_facts.FACTS
+
+
+class Item(NamedTuple):
+    """One item. `words` is what to write, or why it is not done; `of_people`: it has no meaning without patients."""
+
+    number: str
+    topic: str
+    status: str
+    words: str = ""
+    fact: str = ""
+    of_people: bool = False
+
+
+class Guideline(NamedTuple):
+    """A checklist: its name, where it was published, and its items in order."""
+
+    name: str
+    citation: str
+    items: tuple
+
+
+def _guidelines():
+    """Return the guidelines of items.toml; a name in braces stands for one of the shared sentences."""
+    told = tomllib.loads(Path(__file__).with_name("items.toml").read_text("utf-8"))
+    shared = told["sentences"]
+    return tuple(
+        Guideline(one["name"], one["citation"].format_map(shared),
+                  tuple(Item(**item | {"words": item.get("words", "").format_map(shared)}) for item in one["items"]))
+        for one in told["guidelines"])
+
+
+GUIDELINES = _guidelines()
 _NOBODY = "The pictures of this run are synthetic: there are no patients, and nothing to report."
 
 
