@@ -85,7 +85,7 @@ def test_what_is_read_at_run_time_is_part_of_the_package():
     config.read(root / "setup.cfg")
     shipped = {path for package, patterns in config["options.package_data"].items() for pattern in patterns.split()
                for path in root.joinpath(*package.split(".")).glob(pattern)}
-    for name in ("study/checklists/items.toml", "reporting/page.html", "reporting/page.css"):
+    for name in ("study/checklists/items.toml", "reporting/page.html", "reporting/page.md", "reporting/page.css"):
         assert root / "minicnn" / name in shipped
 
 

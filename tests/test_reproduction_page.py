@@ -12,7 +12,7 @@ from hostile import PAYLOADS
 from reproduction_example import FIGURES, example, pictures, renamed
 
 from minicnn.errors import CheckpointError, ImageError, MissingExtraError, printable
-from minicnn.reporting.markdown import escaped
+from minicnn.reporting.markdown import escaped, markdown
 from minicnn.study.page import write
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -295,6 +295,8 @@ def test_bad_pictures_folders_and_extras(tmp_path, results, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingExtraError, match=r"writing the report needs jinja2, which is not installed\."):
         write(results, tmp_path)
+    with pytest.raises(MissingExtraError, match=r"writing the report needs jinja2, which is not installed\."):
+        markdown("title", "warning", "about", [])
 
 
 # ---- In the browser --------------------------------------------------------------------------------------------------

@@ -69,12 +69,14 @@ def run(options):
 
 def _text(report):
     """Return the report for a terminal."""
+    from minicnn.reporting.console import grid
+
     files = report["files"]
     rows = [("file", "class", "probability", "on the border", "picture")]
     rows += [(printable(one["path"]), printable(one["class"]), f"{one['probability']:.4f}",
               "no map" if one["border_share"] is None else _percent(one["border_share"]),
               printable(one["picture"])) for one in files]
-    lines = _columns(rows, numbers=(2, 3))
+    lines = grid(rows, numbers=(2, 3))
     what = {"gradcam": "Grad-CAM of ", "hirescam": "HiResCAM of "}.get(report["method"], "Occlusion")
     what += report["layer"] or ""
     lines += ["", f"{what}. Of a map that is the same everywhere, {_percent(report['even_share'])} would lie on the "
@@ -90,18 +92,12 @@ def _text(report):
                  for row in report["sanity"]]
         lines += ["", "Sanity: rank correlation of the maps with those after layers have lost what they learnt. It "
                       "should come near 0;", "a map that stays the same (1) shows the picture, not the network."]
-        lines += _columns(rows, numbers=(1, 2, 3))
+        lines += grid(rows, numbers=(1, 2, 3))
     return "\n".join(lines)
 
 
 def _percent(share):
     return f"{100 * share:.0f} %"
-
-
-def _columns(rows, numbers):
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(cell.rjust(width) if i in numbers else cell.ljust(width)
-                      for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
 
 
 def _names(files, folder, method):

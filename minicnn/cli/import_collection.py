@@ -83,7 +83,7 @@ def _earlier(path):
     import io
 
     from minicnn.core.files import open_regular
-    from minicnn.data.collections import COLUMNS
+    from minicnn.data.manifest_reader import COLUMNS
     try:
         file, _ = open_regular(path)
         with file:

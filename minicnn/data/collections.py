@@ -17,14 +17,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from minicnn.core.files import open_regular
+from minicnn.data.manifest_reader import COLUMNS, EXTENSIONS
 from minicnn.errors import ManifestError, printable
 
-__all__ = ["COLUMNS", "KINDS", "LABELS", "Imported", "import_collection", "view_kind"]
+__all__ = ["KINDS", "LABELS", "Imported", "import_collection", "view_kind"]
 
-COLUMNS = ("path", "label", "patient_id", "source", "view", "modality", "sex", "age", "split")
 LABELS = ("normal", "negative", "covid", "pneumonia")
 
-_IMAGES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 _MOST_BYTES, _MOST_LINE = 2**28, 2**20
 
 
@@ -220,7 +219,7 @@ def _class_folders(folder, result, source):
             if not os.path.isdir(os.path.join(folder, inner)):
                 continue
             pictures = [file for file in sorted(os.listdir(os.path.join(folder, inner)))
-                        if file.lower().endswith(_IMAGES) and not file.startswith(".")]
+                        if file.lower().endswith(EXTENSIONS) and not file.startswith(".")]
             if inner.endswith("masks"):
                 result.excluded["masks"] += len(pictures)
                 continue
@@ -250,7 +249,7 @@ def _files_by_name(folder, prefix):
             for where, inner, files in os.walk(os.path.join(folder, top)):
                 inner.sort()
                 found |= {file: os.path.relpath(os.path.join(where, file), folder) for file in files
-                          if file.lower().endswith(_IMAGES)}
+                          if file.lower().endswith(EXTENSIONS)}
     return found
 
 

@@ -16,12 +16,12 @@ from minicnn.core.files import open_regular
 from minicnn.data.labels import is_part
 from minicnn.errors import InputError, ManifestError, nearest, printable
 
-__all__ = ["COLUMNS", "Table", "read_csv", "read_folder"]
+__all__ = ["COLUMNS", "EXTENSIONS", "Table", "read_csv", "read_folder"]
 
 # How a manifest calls its columns; the first two are required.
-COLUMNS = ("path", "label", "patient_id", "source", "view", "modality", "split", "sex", "age")
+COLUMNS = ("path", "label", "patient_id", "source", "view", "modality", "sex", "age", "split")
 
-_EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 _MOST_BYTES, _LONGEST_LINE, _MOST_ROWS, _MOST_COLUMNS = 2**30, 2**20, 5_000_000, 1000
 
 
@@ -277,7 +277,7 @@ def _image_path(name, table, paths, problems):
     """Return the absolute path of the file `name` in a class folder, or None where it is to be passed over."""
     if _is_hidden(os.path.basename(name)):
         return None
-    if not name.lower().endswith(_EXTENSIONS):
+    if not name.lower().endswith(EXTENSIONS):
         table.others += 1
         return None
     try:

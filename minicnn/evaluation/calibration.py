@@ -16,6 +16,7 @@ from minicnn import metrics
 from minicnn.errors import InputError
 from minicnn.evaluation import intervals
 from minicnn.evaluation.intervals import as_clusters
+from minicnn.reference import sigmoid
 
 __all__ = ["brier", "squared_errors", "logits", "line", "lines", "reliability", "fit_temperature", "temper"]
 
@@ -205,7 +206,7 @@ def _newton(y, x, weights, start, steps=60):
         if not len(at):
             break
         w = weights[at] if len(at) < len(weights) else weights
-        p = _sigmoid(line[0, at, np.newaxis] + line[1, at, np.newaxis] * x)
+        p = sigmoid(line[0, at, np.newaxis] + line[1, at, np.newaxis] * x)
         g0, g1, _ = (w * (y - p) @ design).T
         h00, h01, h11 = (w * p * (1 - p) @ design).T
         area = h00 * h11 - h01 * h01
@@ -225,7 +226,7 @@ def _intercepts(y, z, weights, steps=60):
     reach = float(np.abs(z).max()) + 40
     a, low, high = np.zeros(len(weights)), np.full(len(weights), -reach), np.full(len(weights), reach)
     for _ in range(steps):
-        p = _sigmoid(a[:, np.newaxis] + z)
+        p = sigmoid(a[:, np.newaxis] + z)
         surplus = wanted - (weights * p).sum(axis=1)
         low, high = np.where(surplus > 0, a, low), np.where(surplus > 0, high, a)
         slope = (weights * p * (1 - p)).sum(axis=1)
@@ -235,7 +236,3 @@ def _intercepts(y, z, weights, steps=60):
         if moved < 1e-9:
             break
     return np.where(defined, a, np.nan)
-
-
-def _sigmoid(z):
-    return 0.5 + 0.5 * np.tanh(0.5 * z)     # no overflow at either end

@@ -25,6 +25,7 @@ from minicnn import metrics
 from minicnn.core.random import Stream, uniforms
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
+from minicnn.reference import sigmoid
 
 __all__ = ["Interval", "FEW", "as_clusters", "share", "f1", "auc", "auc_variance", "bootstrap", "resamples", "ratios",
            "aucs", "average_precisions", "average_precision"]
@@ -157,7 +158,7 @@ def auc(labels, probabilities, clusters=None):
         return value, Interval(None, None, k, "the probabilities do not vary between patients")
     centre = math.log(value / (1 - value))
     reach = _student(min(positives, negatives) - 1) * math.sqrt(variance) / (value * (1 - value))
-    return value, Interval(_sigmoid(centre - reach), _sigmoid(centre + reach), k)
+    return value, Interval(*map(float, sigmoid(np.array([centre - reach, centre + reach]))), k)
 
 
 def auc_variance(positive, probabilities, clusters):
@@ -296,10 +297,6 @@ def _student(degrees):
 def _mean_rank(ordered, values):
     """Return for each value how many of `ordered` are below it, a tie counting one half."""
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2
-
-
-def _sigmoid(z):
-    return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
 
 
 # ---- Metrics of many bootstrap samples at once: a row of `weights` says how often each image is in one -----------------

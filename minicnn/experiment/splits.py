@@ -11,6 +11,7 @@ from minicnn.errors import InputError, ManifestError, printable
 from minicnn.evaluation.leave_one_source_out import leave_one_source_out, patient_groups
 from minicnn.experiment.config import Plan
 from minicnn.experiment.recipes import RECIPES
+from minicnn.reporting.console import grid
 
 __all__ = ["parts_of", "open_parts", "split_csv", "split_table"]
 
@@ -91,7 +92,4 @@ def split_table(data, protocol="honest", seed=0, classes=None, columns=None, all
     for name, part in parts.items():
         counts = np.bincount(part.labels, minlength=len(names))
         rows.append((name, *map(str, counts), str(len(part)), str(len({p for p in part.patients if p}))))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
-             for row in rows]
-    return "\n".join(lines + ["", plan.protocol_sentence])
+    return "\n".join([*grid(rows, numbers=range(1, len(rows[0]))), "", plan.protocol_sentence])

@@ -57,8 +57,7 @@ def paper_table(parts):
     for name, told in parts.items():
         rows.append([printable(name), *("undefined" if told[key] is None else
                                         forms.get(key, "{:.2%}").format(told[key]).replace("%", " %") for key in heads)])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    lines = grid(rows, numbers=range(1, len(rows[0])))
     lines += [f"undefined: {printable(name)} {heads[key]}, because {printable(reason)}."
               for name, told in parts.items() for key, reason in told["undefined"].items()]
     return "\n".join(lines)
@@ -83,14 +82,15 @@ def cell(told, name):
     return f"{text} ({low} to {high}){'~' if name in told.get('approximate', ()) else ''}"
 
 
-def grid(rows):
-    """Return rows of texts as lines with aligned columns, the first to the left, the others too.
+def grid(rows, numbers=()):
+    """Return rows of texts as lines with aligned columns: to the left, those whose places are in `numbers` to the right.
 
     >>> grid([["a", "bb"], ["ccc", "d"]])
     ['a    bb', 'ccc  d']
     """
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows]
+    return ["  ".join(text.rjust(width) if i in numbers else text.ljust(width)
+                      for i, (text, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
 
 
 def _of_the_paper(told):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
+from minicnn.reference import sigmoid
 
 __all__ = ["ByHand", "KINDS", "explain", "by_hand", "times"]
 
@@ -204,7 +205,7 @@ def by_hand(layer, weights, x, y, index):
         value = math.exp(shifted[index[-1]]) / math.fsum(np.exp(shifted))
         return ByHand(index, row, None, None, 0.0, value, engine, 8 * eps * value * (1 - float(shifted.min())))
     z = float(x.reshape(-1)[index[0]] if kind == "flatten" else x[index])
-    functions = {"relu": lambda z: max(z, 0.0), "sigmoid": _sigmoid, "tanh": math.tanh}
+    functions = {"relu": lambda z: max(z, 0.0), "sigmoid": lambda z: float(sigmoid(np.float64(z))), "tanh": math.tanh}
     value = functions[kind](z) if kind in functions else z
     bound = 8 * eps * abs(value) if kind in ("sigmoid", "tanh") else 0.0
     return ByHand(index, np.array(z), None, None, 0.0, value, engine, bound)
@@ -217,8 +218,3 @@ def window_of(layer, size, x, index):
     inside = ((rows >= 0) & (rows < H))[:, None] & ((columns >= 0) & (columns < W))
     window = x[np.clip(rows, 0, H - 1)[:, None], np.clip(columns, 0, W - 1)]
     return np.where(inside[..., None], window, x.dtype.type(0)), inside
-
-
-def _sigmoid(z):
-    e = math.exp(-abs(z))
-    return (1 if z >= 0 else e) / (1 + e)

@@ -16,6 +16,7 @@ from minicnn.data.split import split_groups
 from minicnn.errors import ManifestError
 from minicnn.evaluation import intervals
 from minicnn.evaluation.explanation.border import border_mask
+from minicnn.reference import sigmoid
 
 __all__ = ["Suspect", "examine", "sample", "logistic_regression", "held_out", "header_features", "border_features",
            "thumbnail_features", "source_features"]
@@ -96,7 +97,7 @@ def held_out(features, positive, group, seed=0):
         # A priori the log odds have a variance of about 1, however many features there are: each weight 1 / p of it.
         weights = logistic_regression(scaled[train], positive[train], penalty=max(1, varies.sum()))
         scores[test] = weights[0] + scaled[test] @ weights[1:]
-    return _sigmoid(scores)
+    return sigmoid(scores)
 
 
 def logistic_regression(x, positive, penalty):
@@ -128,7 +129,7 @@ def logistic_regression(x, positive, penalty):
     w = np.zeros(x.shape[1])
     now = loss(w)
     for _ in range(100):
-        m = _sigmoid(x @ w)
+        m = sigmoid(x @ w)
         gradient = x.T @ (m - t) + shrink * w
         step = np.linalg.solve((x.T * (m * (1 - m))) @ x + np.diag(shrink), gradient)
         while (then := loss(w - step)) > now and np.abs(step).max() > 1e-12:
@@ -137,10 +138,6 @@ def logistic_regression(x, positive, penalty):
         if np.abs(step).max() < 1e-8:
             break
     return w
-
-
-def _sigmoid(z):
-    return 0.5 * (1 + np.tanh(0.5 * z))
 
 
 # ---- The suspects ----------------------------------------------------------------------------------------------------
