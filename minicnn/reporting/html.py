@@ -10,9 +10,9 @@ from pathlib import Path
 from minicnn.errors import MissingExtraError, printable
 from minicnn.reporting.embedding import inside
 
-__all__ = ["WARNING", "render"]
+__all__ = ["WARNING", "render", "template"]
 
-_HERE, _compiled = Path(__file__).parent, []
+_HERE, _compiled = Path(__file__).parent, {}
 
 WARNING = ("minicnn is a teaching and research tool, not a medical device: nothing on this page may be used to "
            "diagnose or treat anybody.")
@@ -34,35 +34,37 @@ def render(title, about, chapters, folder, statuses=(), running=""):
     ImageError : a picture that is missing or is not a PNG file
     MissingExtraError : jinja2 is not installed
     """
+    page, style = template("page.html", _escaped), (_HERE / "page.css").read_text("utf-8")
+    if running:
+        style += f'@page {{ @top-left {{ content: "{running}"; }} @top-right {{ content: "minicnn"; }} }}\n'
+    return page.render(title=title, about=about, warning=WARNING, chapters=chapters, statuses=statuses, style=style,
+                       inside=lambda path: inside(folder / path))
+
+
+def template(name, escaped, **options):
+    """Return a template of this folder, compiled once; all that it writes out passes through `escaped` or says |safe.
+
+    Raises
+    ------
+    MissingExtraError : jinja2 is not installed
+    """
     try:
+        from jinja2 import Environment
         from markupsafe import Markup       # which jinja2 brings
-        template = _template()
     except ImportError:
         raise MissingExtraError("writing the report", "jinja2", "app") from None
 
-    def address(path):
-        data, width, height = inside(folder / path)
-        return Markup(data), width, height
+    def finalize(value):
+        return value if isinstance(value, Markup) else Markup(escaped(value))
 
-    style = (_HERE / "page.css").read_text("utf-8")
-    if running:
-        style += f'@page {{ @top-left {{ content: "{running}"; }} @top-right {{ content: "minicnn"; }} }}\n'
-    return template.render(title=title, about=about, warning=WARNING, chapters=chapters, statuses=statuses,
-                           inside=address, style=Markup(style))
+    if name not in _compiled:
+        environment = Environment(autoescape=True, finalize=finalize, **options)
+        _compiled[name] = environment.from_string((_HERE / name).read_text("utf-8"))
+    return _compiled[name]
 
 
-def _template():
-    """Return the page's template, compiled once."""
-    from jinja2 import Environment
+def _escaped(value):
+    """Return a value as HTML, with no line ends between a number and its percent sign."""
+    from markupsafe import escape
 
-    if not _compiled:
-        environment = Environment(autoescape=True, finalize=_as_html)
-        _compiled.append(environment.from_string((_HERE / "page.html").read_text("utf-8")))
-    return _compiled[0]
-
-
-def _as_html(value):
-    """Return a value as HTML: strangers' text escaped, and no line ends between a number and its percent sign."""
-    from markupsafe import Markup, escape
-
-    return value if isinstance(value, Markup) else Markup(re.sub(r"(?<=\d) %", "&nbsp;%", escape(printable(value))))
+    return re.sub(r"(?<=\d) %", "&nbsp;%", escape(printable(value)))
