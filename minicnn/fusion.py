@@ -17,7 +17,7 @@ from minicnn.errors import InputError, ShapeError
 from minicnn.layers import Conv2D, Dense, MaxPool2D, ReLU
 from minicnn.layers.base import here
 
-__all__ = ["ConvReLU", "ConvReLUPool", "DenseReLU", "PATTERNS", "PackedParameters"]
+__all__ = ["ConvReLU", "ConvReLUPool", "GreyConvReLU", "GreyConvReLUPool", "DenseReLU", "PATTERNS", "PackedParameters"]
 
 
 class _Fused:
@@ -73,12 +73,7 @@ class _Fused:
 
 
 class ConvReLU(_Fused):
-    """Convolution and ReLU (reference.conv2d_relu).
-
-    A first convolution over three channels looks whether a picture is grey, as radiographs are, and then convolves its
-    one plane with the sum of the filters over the channels (kernels/convolution/grey.py). The picture alone decides, so its result
-    does not depend on the batch it is in: a batch that holds both kinds is computed in two parts.
-    """
+    """Convolution and ReLU (reference.conv2d_relu)."""
 
     operation = "conv2d_relu"
     takes_pixels = True
@@ -87,49 +82,15 @@ class ConvReLU(_Fused):
     def forward(self, x):
         x = self._accept(x)
         outputs = self._outputs(x)
-        parts = self._parts(x)
-        for images, x_part, w in parts:
-            written = [y[images] for y in outputs]      # views, or copies where the batch holds both kinds
-            self._forward(x_part, w, written)
-            for y, part in zip(outputs, written):
-                if isinstance(images, np.ndarray):
-                    y[images] = part
-        self._cache = x, *outputs, parts
+        self._forward(x, self._w, outputs)
+        self._cache = x, *outputs
         return self._lent(outputs[0])
 
     def backward(self, dy):
-        dy, x, *outputs, parts = self._consume(dy)
-        dw, db = self._dw, self._db
-        if len(parts) == 1 and parts[0][1] is x:
-            dx = self._input_gradient(x)
-            self._backward(dy, outputs, x, self._w, dx, dw, db)
-            return self._lent(dx)
-        dw[...], db[...] = 0, 0
-        for images, x_part, w in parts:
-            dw_part, db_part = self._buffer("dw", w.shape), self._buffer("db", db.shape)
-            self._backward(dy[images], [y[images] for y in outputs], x_part, w, None, dw_part, db_part)
-            dw += dw_part           # that of the sum over channels is that of each
-            db += db_part
-        return None                 # only a first layer sees grey pictures, and nobody wants its dx
-
-    def _parts(self, x):
-        """Return [(which images, those images, the filters to convolve them with)] for a batch."""
-        w, everything = self._w, [(slice(None), x, self._w)]
-        if x.shape[3] != 3 or self._weights.needs_input_gradient:
-            return everything
-        from minicnn.kernels.convolution.grey import grey_planes
-
-        planes, grey = self._buffer("planes", (*x.shape[:3], 1)), self._buffer("grey", (len(x),), "uint8")
-        grey_planes(x, planes, grey)
-        if not grey.any():
-            return everything
-        merged = self._buffer("merged", (*w.shape[:2], 1, w.shape[3]))
-        np.add(w[:, :, 0], w[:, :, 1], out=merged[:, :, 0])
-        merged[:, :, 0] += w[:, :, 2]
-        if grey.all():
-            return [(slice(None), planes, merged)]
-        grey, coloured = np.flatnonzero(grey), np.flatnonzero(grey == 0)
-        return [(grey, planes[grey], merged), (coloured, x[coloured], w)]
+        dy, x, *outputs = self._consume(dy)
+        dx = self._input_gradient(x)
+        self._backward(dy, outputs, x, self._w, dx, self._dw, self._db)
+        return self._lent(dx)
 
     def _outputs(self, x):
         return [self._output(x)]
@@ -157,12 +118,76 @@ class ConvReLUPool(ConvReLU):
 
     def choices(self):
         """Return the mask of ReLU in the last forward, and the switches where it lets a gradient through."""
-        _, y, switches, _ = self._cache
+        _, y, switches = self._cache
         return y > 0, np.where(y > 0, switches, np.uint8(0))
 
     def _outputs(self, x):
         y = self._output(x)
         return [y, self._buffer("switches", y.shape, "uint8")]
+
+
+class _GreyInput:
+    """For a first convolution over three channels: of images that are grey in all of them, as radiographs are, it convolves
+    the one plane with the sum of the filters over the channels (reference.grey_planes).
+
+    The image alone decides, so its result does not depend on the batch it is in: a batch that holds both kinds is computed
+    in two parts.
+    """
+
+    @classmethod
+    def match(cls, layers):
+        return super().match(layers) and layers[0].input_shape[2] == 3 and not layers[0].needs_input_gradient
+
+    def forward(self, x):
+        x = self._accept(x)
+        self._parts = self._split(x)
+        if self._parts is None:
+            return super().forward(x)
+        outputs = self._outputs(x)
+        for images, x_part, w in self._parts:
+            written = [y[images] for y in outputs]      # views, or copies where the batch holds both kinds
+            self._forward(x_part, w, written)
+            for y, part in zip(outputs, written):
+                if isinstance(images, np.ndarray):
+                    y[images] = part
+        self._cache = x, *outputs
+        return self._lent(outputs[0])
+
+    def backward(self, dy):
+        if self._cache is None or self._parts is None:
+            return super().backward(dy)
+        dy, x, *outputs = self._consume(dy)
+        self._dw[...], self._db[...] = 0, 0
+        for images, x_part, w in self._parts:
+            dw, db = self._buffer("dw", w.shape), self._buffer("db", self._db.shape)
+            self._backward(dy[images], [y[images] for y in outputs], x_part, w, None, dw, db)
+            self._dw += dw              # that of the sum over channels is that of each
+            self._db += db
+        return None                     # of a first layer nobody wants dx
+
+    def _split(self, x):
+        """Return [(which images, those images, the filters to convolve them with)]; None where no image is grey."""
+        if self._weights.needs_input_gradient:
+            return None
+        planes, grey, w = self._buffer("planes", (*x.shape[:3], 1)), self._buffer("grey", (len(x),), "uint8"), self._w
+        self.ops.grey_planes(x, planes, grey)
+        if not grey.any():
+            return None
+        merged = self._buffer("merged", (*w.shape[:2], 1, w.shape[3]))
+        np.add(w[:, :, 0], w[:, :, 1], out=merged[:, :, 0])
+        merged[:, :, 0] += w[:, :, 2]
+        if grey.all():
+            return [(slice(None), planes, merged)]
+        grey, coloured = np.flatnonzero(grey), np.flatnonzero(grey == 0)
+        return [(grey, planes[grey], merged), (coloured, x[coloured], w)]
+
+
+class GreyConvReLU(_GreyInput, ConvReLU):
+    """ConvReLU as the first step, over three channels."""
+
+
+class GreyConvReLUPool(_GreyInput, ConvReLUPool):
+    """ConvReLUPool as the first step, over three channels."""
 
 
 class DenseReLU(_Fused):
@@ -184,8 +209,8 @@ class DenseReLU(_Fused):
         return self._lent(dx)
 
 
-# (how many layers, the step): the longest first.
-PATTERNS = [(3, ConvReLUPool), (2, ConvReLU), (2, DenseReLU)]
+# (how many layers, the step): the longest first, and of equal ones the narrower.
+PATTERNS = [(3, GreyConvReLUPool), (3, ConvReLUPool), (2, GreyConvReLU), (2, ConvReLU), (2, DenseReLU)]
 
 
 def _types(layers, *types):

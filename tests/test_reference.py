@@ -380,7 +380,7 @@ def test_softmax_rows_are_distributions_that_ignore_a_common_shift(case):
 
 def test_the_registry_knows_every_operation_of_the_specification():
     apart = {"im2col", "col2im", "flatten", "flatten_gradient"}      # of the reference alone, tested above
-    elsewhere = {"affine_warp"}                                      # test_augmentation.py
+    elsewhere = {"affine_warp", "grey_planes"}                       # test_augmentation.py, test_steps.py
     assert set(OPERATIONS) | apart | elsewhere == set(ref.__all__)
 
 

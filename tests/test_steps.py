@@ -12,6 +12,7 @@ from laws import assert_near_largest, assert_rounded, assert_same_bits
 from strategies import normals
 
 from minicnn import reference as ref, fusion
+from minicnn.core.backend import get_engine
 from minicnn.errors import InputError, ShapeError
 from minicnn.layers import AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Tanh
 from minicnn.network import LayerStep, Network
@@ -35,7 +36,7 @@ def test_the_plan_of_the_papers_network():
     assert network.plan("Sigmoid") == PAPER + [["sigmoid_1", "loss"]]
     assert network.plan() == PAPER + [["sigmoid_1"], ["loss"]]
     assert [type(step).__name__ for step in network.steps()] == \
-        ["ConvReLUPool", "ConvReLUPool", "ConvReLU", "LayerStep", "DenseReLU", "LayerStep", "LayerStep"]
+        ["GreyConvReLUPool", "ConvReLUPool", "ConvReLU", "LayerStep", "DenseReLU", "LayerStep", "LayerStep"]
 
 
 def test_the_reference_engine_takes_one_layer_at_a_time():
@@ -230,6 +231,18 @@ def test_a_grey_picture_is_one_plane_whatever_company_it_is_in(layers, as_bytes,
         fused.backward(dy), single.backward(dy)
         for got, right in zip(fused.parameters, single.parameters, strict=True):
             assert_near_largest(got.grad, right.grad.astype(np.float64), bar)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_grey_planes_are_those_of_the_specification(dtype):
+    x = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3)).astype(dtype)
+    x[[0, 2, 3]] = x[[0, 2, 3], ..., :1]
+    x[3, -1, -1, 1] = 1 if dtype == np.uint8 else np.nan
+    planes, grey = ref.grey_planes(x)
+    got, which = np.full(planes.shape, -1, planes.dtype), np.full(5, 9, np.uint8)
+    get_engine("fast").grey_planes(x, got, which)
+    assert which.tolist() == grey.tolist() and grey[[0, 2]].all() and not grey[[1, 4]].any()
+    assert_same_bits(got[which == 1], planes[grey == 1])
 
 
 def test_a_network_of_grey_pictures_computes_a_third_of_its_first_products(monkeypatch):

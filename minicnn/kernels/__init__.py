@@ -10,6 +10,7 @@ from minicnn.kernels.activations import (relu, relu_gradient, sigmoid, sigmoid_g
 from minicnn.kernels.convolution.backward import conv2d_input_gradient, conv2d_weight_gradient
 from minicnn.kernels.convolution.backward_sparse import conv2d_relu_gradient, conv2d_relu_pool_gradient
 from minicnn.kernels.convolution.direct import conv2d, conv2d_relu, conv2d_relu_pool
+from minicnn.kernels.convolution.grey import grey_planes          # noqa: F401  (for fusion)
 from minicnn.kernels.dense import dense, dense_input_gradient, dense_relu, dense_relu_gradient, dense_weight_gradient
 from minicnn.kernels.losses import binary_crossentropy, categorical_crossentropy, mean_squared_error
 from minicnn.kernels.optimizers import adam, sgd

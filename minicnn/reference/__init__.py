@@ -16,7 +16,8 @@ from minicnn.reference.activations import (relu, relu_gradient, sigmoid, sigmoid
                                            tanh, tanh_gradient)
 from minicnn.reference.augmentation import affine_warp
 from minicnn.reference.convolution import (conv2d, conv2d_input_gradient, conv2d_relu, conv2d_relu_gradient,
-                                           conv2d_relu_pool, conv2d_relu_pool_gradient, conv2d_weight_gradient)
+                                           conv2d_relu_pool, conv2d_relu_pool_gradient, conv2d_weight_gradient,
+                                           grey_planes)
 from minicnn.reference.dense import (dense, dense_input_gradient, dense_relu, dense_relu_gradient,
                                      dense_weight_gradient, flatten, flatten_gradient)
 from minicnn.reference.losses import binary_crossentropy, categorical_crossentropy, mean_squared_error
@@ -33,4 +34,4 @@ __all__ = ["im2col", "col2im", "conv2d", "conv2d_input_gradient", "conv2d_weight
            "relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient",
            "softmax", "softmax_gradient", "dropout",
            "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd",
-           "affine_warp"]
+           "affine_warp", "grey_planes"]

@@ -11,7 +11,7 @@ from minicnn.reference.dense import dense, dense_weight_gradient
 from minicnn.reference.pooling import max_pool2d, max_pool2d_gradient
 from minicnn.reference.windows import col2im, im2col, pad, windows_of
 
-__all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "conv2d_relu", "conv2d_relu_gradient",
+__all__ = ["conv2d", "grey_planes", "conv2d_input_gradient", "conv2d_weight_gradient", "conv2d_relu", "conv2d_relu_gradient",
            "conv2d_relu_pool", "conv2d_relu_pool_gradient"]
 
 
@@ -40,6 +40,29 @@ def conv2d(x, w, b, strides, pads):
     windows = windows_of(pad(x, pads, 0.0), (KH, KW), strides)
     y = dense(windows.reshape(-1, KH * KW * C), w.reshape(-1, F), b)
     return y.reshape(windows.shape[:3] + (F,))
+
+
+def grey_planes(x):
+    """Return (planes, grey): which images of three channels are grey, and the one plane that says all of such an image.
+
+    Convolution is linear, so where all channels are equal, sum over c of w[c] * x = (sum over c of w[c]) * x: one plane and
+    the sum of the filters give what three planes and the filters do. NaN equals nothing, so an image with one is not grey.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, H, W, 3); uint8 pixels are divided by 255
+
+    Returns
+    -------
+    planes : ndarray, shape (N, H, W, 1), the first channel
+    grey : ndarray, shape (N,), uint8, 1 or 0
+
+    >>> planes, grey = grey_planes(np.array([[[[2.0, 2.0, 2.0]]], [[[2.0, 2.0, 3.0]]]]))
+    >>> planes.ravel(), grey
+    (array([2., 2.]), array([1, 0], dtype=uint8))
+    """
+    grey = (x == x[..., :1]).all(axis=(1, 2, 3)).astype(np.uint8)
+    return (np.divide(x[..., :1], 255, dtype=np.float32) if x.dtype == np.uint8 else x[..., :1].copy()), grey
 
 
 def conv2d_input_gradient(dy, w, image_size, strides, pads):
