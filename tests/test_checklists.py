@@ -11,13 +11,12 @@ from reproduction_example import example, renamed
 
 import minicnn
 from minicnn.study import paper
-from minicnn.study.checklists.outcome_table import FACTS, GUIDELINES, STATUSES, checklists
-from minicnn.study.checklists.wording import NOTHING
+from minicnn.study.checklists.outcome_table import FACTS, GUIDELINES, NOTHING, STATUSES, checklists
 
 TRIPOD = ("1 2 3a 3b 3c 4 5a 5b 6a 6b 6c 7 8a 8b 8c 9a 9b 9c 10 11 12a 12b 12c 12d 12e 12f 12g 13 14 15 16 17 18a 18b "
           "18c 18d 18e 18f 19 20a 20b 20c 21 22 23a 23b 24 25 26 27a 27b 27c")
-STARD = ("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15a 15b 15c 15d 16a 16b 16c 17a 17b 18 19 20 21 22 23 24 25 26a 26b 27 28 29 "
-         "30 31 32 33 34 35 36 37 38 39 40a 40b")
+STARD = ("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15a 15b 15c 15d 16a 16b 16c 17a 17b 18 19 20 21 22 23 24 25 26a 26b 27 28 "
+         "29 30 31 32 33 34 35 36 37 38 39 40a 40b")
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,13 @@ import textwrap
 from minicnn.errors import printable
 from minicnn.evaluation.auditing.auditor import WHAT
 from minicnn.evaluation.auditing.confounders import BOUND, FOLDS
+from minicnn.reporting.console import grid
 
-__all__ = ["text"]
+__all__ = ["SUSPECTS", "text"]
 
 _MOST = 10      # findings of one kind that are written out
 
-_SUSPECTS = {"header": "(a) file header alone", "border": "(b) image border alone",
+SUSPECTS = {"header": "(a) file header alone", "border": "(b) image border alone",
              "thumbnail": "(c) 8 x 8 thumbnail, for information: it holds lungs", "source": "(d) source column alone"}
 
 
@@ -33,7 +34,7 @@ def _suspects(audit):
     lines = [f"How well the label is predicted without looking at lungs (AUC; logistic regression, {FOLDS} folds by "
              f"patient, {audit.sampled:,} images):"]
     for suspect in audit.shortcuts:
-        head = _SUSPECTS[suspect.name] + (f", {printable(suspect.against)} against the rest" if several else "")
+        head = SUSPECTS[suspect.name] + (f", {printable(suspect.against)} against the rest" if several else "")
         if suspect.auc is None:
             lines.append(f"  {head:54}  undefined: {printable(suspect.reason)}")
             continue
@@ -47,12 +48,9 @@ def _suspects(audit):
 
 def _table(name, table):
     classes = list(next(iter(table.values())))
-    width = max(len(name), *(len(word) for word in table))
-    heads = [(printable(name), max(len(name), 7)) for name in classes]
-    lines = ["  ".join([name.ljust(width), *(head.rjust(size) for head, size in heads)])]
-    lines += ["  ".join([word.ljust(width), *(f"{row[c]:,}".rjust(size) for c, (_, size) in zip(classes, heads))])
-              for word, row in table.items()]
-    return [*lines, ""]
+    rows = [[name, *map(printable, classes)]]
+    rows += [[word, *(f"{row[c]:,}" for c in classes)] for word, row in table.items()]
+    return [*grid(rows, numbers=range(1, len(rows[0]))), ""]
 
 
 def _findings(heading, findings):

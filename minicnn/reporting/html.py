@@ -4,15 +4,20 @@ Names of files, classes and settings come from strangers. jinja2 escapes every v
 content security policy lets a browser load nothing: pictures are inside, as data.
 """
 
+import base64
+import io
 import re
 from pathlib import Path
 
-from minicnn.errors import MissingExtraError, printable
-from minicnn.reporting.embedding import inside
+from PIL import Image
+
+from minicnn.data.decoding import read_bytes
+from minicnn.errors import ImageError, MissingExtraError, printable
 
 __all__ = ["WARNING", "render", "template"]
 
 _HERE, _compiled = Path(__file__).parent, {}
+_CSS_PIXELS_PER_INCH, _DPI = 96, 160
 
 WARNING = ("minicnn is a teaching and research tool, not a medical device: nothing on this page may be used to "
            "diagnose or treat anybody.")
@@ -38,7 +43,23 @@ def render(title, about, chapters, folder, statuses=(), running=""):
     if running:
         style += f'@page {{ @top-left {{ content: "{running}"; }} @top-right {{ content: "minicnn"; }} }}\n'
     return page.render(title=title, about=about, warning=WARNING, chapters=chapters, statuses=statuses, style=style,
-                       inside=lambda path: inside(folder / path))
+                       inside=lambda path: _inside(folder / path))
+
+
+def _inside(path):
+    """Return (address, width, height): a PNG file as the address of an image, and its size in CSS pixels.
+
+    A picture is as wide as it was drawn for print: 160 dots are an inch where the file does not say.
+    """
+    content = read_bytes(path)
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            (width, height), dpi = picture.size, picture.info.get("dpi", (_DPI,))[0]
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{printable(path)}: expected a PNG file for the page.") from error
+    scale = _CSS_PIXELS_PER_INCH / (dpi if dpi >= 30 else _DPI)
+    address = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+    return address, round(width * scale), round(height * scale)
 
 
 def template(name, escaped, **options):

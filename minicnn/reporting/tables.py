@@ -6,15 +6,11 @@ from minicnn.reporting.console import cell
 from minicnn.reporting.document import Bullets, Table
 from minicnn.reporting.wording import why_none
 
-__all__ = ["NONE", "of", "lines", "by_metric", "by_row", "by_group", "reasons", "counted", "number", "percent", "join"]
+__all__ = ["NONE", "METRICS", "lines", "by_metric", "by_row", "by_group", "reasons", "counted", "number", "percent",
+           "join"]
 
 NONE = "\N{EN DASH}"        # of what was not asked for; what was asked for and has no answer is "undefined"
 METRICS = tuple(name for name in PAPER_HEADS if name != "n")
-
-
-def of(results, protocol, part):
-    """Return the description, as mean over the seeds, of a part under a protocol; None where there is none."""
-    return (((results["protocols"].get(protocol) or {}).get("parts") or {}).get(part) or {}).get("mean")
 
 
 def lines(told, metric):

@@ -10,11 +10,12 @@ from minicnn.core.files import write_whole
 from minicnn.reporting.html import WARNING, render
 from minicnn.reporting.markdown import markdown
 from minicnn.reporting.tables import number
-from minicnn.study.chapters.closing import STATUSES, again, checklists, use
+from minicnn.study.chapters.closing import again, checklists, use
 from minicnn.study.chapters.data_and_shortcuts import augmentation, data, lungs
 from minicnn.study.chapters.paper_comparison import network, table_two
 from minicnn.study.chapters.performance import curves, elsewhere, robust
 from minicnn.study.chapters.summary import answer
+from minicnn.study.checklists.outcome_table import STATUSES
 
 __all__ = ["write", "chapters"]
 
@@ -48,7 +49,7 @@ def write(results, folder):
 
 
 def chapters(results):
-    """Return the report as a list of blocks.Chapter, in order."""
+    """Return the report as a list of document.Chapter, in order."""
     return [make(results) for make in (answer, table_two, network, curves, data, elsewhere, lungs, augmentation, robust,
                                        checklists, use, again)]
 

@@ -4,12 +4,12 @@ import json
 from collections import Counter
 
 from minicnn.reporting.document import Bullets, Chapter, Command, Heading, Table, Text
-from minicnn.reporting.tables import join, number, of
+from minicnn.reporting.tables import join, number
 from minicnn.reporting.wording import bounds
+from minicnn.study.checklists.outcome_table import STATUSES
+from minicnn.study.reading_results import of
 
 __all__ = ["checklists", "use", "again"]
-
-STATUSES = ("filled", "needs you", "not done")
 
 
 def checklists(results):

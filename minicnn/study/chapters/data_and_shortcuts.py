@@ -2,24 +2,22 @@
 
 from minicnn.evaluation.auditing.auditor import WHAT as KINDS
 from minicnn.evaluation.auditing.confounders import BOUND, FOLDS
+from minicnn.reporting.audit_text import SUSPECTS
 from minicnn.reporting.document import Bullets, Chapter, Heading, Table, Text
-from minicnn.reporting.embedding import drawn
 from minicnn.reporting.shortcut_section import WHAT, shortcut_check
-from minicnn.reporting.tables import NONE, counted, join, number, percent
+from minicnn.reporting.tables import NONE, counted, number, percent
+from minicnn.study.reading_results import counts_of, drawn
 
 __all__ = ["data", "lungs", "augmentation", "given_away", "border_verdict"]
 
 _MOST = 12      # findings of one kind that are written out
-_SUSPECTS = {"header": "(a) file header alone", "border": "(b) image border alone",
-             "thumbnail": "(c) 8 x 8 thumbnail, for information: it holds lungs", "source": "(d) source column alone"}
 
 
 def data(results):
     """Return the Chapter on the data: counts, sources, and the audit."""
     told, audit = results["data"], results["audit"]
-    counts = join(f"{number(n)} {name}" for name, n in told["counts"].items())
-    blocks = [Text(f"{told['name']}: {number(told['images'])} images of {number(told['patients'])} patients; {counts}. "
-                   f"Positive is {told['classes'][-1]}.")]
+    blocks = [Text(f"{told['name']}: {number(told['images'])} images of {number(told['patients'])} patients; "
+                   f"{counts_of(told['counts'])}. Positive is {told['classes'][-1]}.")]
     if told["sources"]:
         blocks.append(counted("Images by source and class", "source", told["sources"]))
     else:
@@ -84,7 +82,7 @@ def _suspects(audit):
     if not suspects:
         return [Text("Not looked into.")]
     several = len({suspect["against"] for suspect in suspects}) > 1
-    rows = [[_SUSPECTS.get(s["name"], s["name"]) + (f", {s['against']} against the rest" if several else ""),
+    rows = [[SUSPECTS.get(s["name"], s["name"]) + (f", {s['against']} against the rest" if several else ""),
              number(s["auc"], "{:.2f}"), NONE if s["low"] is None else f"{s['low']:.2f} to {s['high']:.2f}"
              + ("~" if s.get("approximate") else ""), given_away(s)] for s in suspects]
     flagged = [suspect for suspect in suspects if suspect.get("flagged")]
@@ -140,8 +138,8 @@ def _sanity(sanity):
     if not check:
         return blocks + [Text(border_verdict(sanity))]
     return blocks + [Text(check["sentence"]), Text(
-        f"Plain Grad-CAM has {percent(sanity.get('border_share'), 0)} there. It weighs a map by a mean over all places, so "
-        "behind dense layers, which weigh each place on its own, it shows less well where the answer comes from.")]
+        f"Plain Grad-CAM has {percent(sanity.get('border_share'), 0)} there. It weighs a map by a mean over all places, "
+        "so behind dense layers, which weigh each place on its own, it shows less well where the answer comes from.")]
 
 
 def border_verdict(sanity):

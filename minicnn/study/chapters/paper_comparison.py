@@ -2,16 +2,16 @@
 
 from minicnn.evaluation.summary import SHARES
 from minicnn.reporting.document import Bullets, Chapter, Heading, Table, Text
-from minicnn.reporting.embedding import drawn
-from minicnn.reporting.tables import METRICS, NONE, by_metric, lines, number, of, percent, reasons
+from minicnn.reporting.tables import METRICS, NONE, by_metric, lines, number, percent, reasons
 from minicnn.reporting.wording import against_claim, bounds
+from minicnn.study.reading_results import drawn, layers_of, of, printed
 
 __all__ = ["table_two", "network"]
 
 
 def table_two(results):
     """Return the Chapter of Table II, of what is wrong in it, and of Table III."""
-    columns = {"paper, training": _printed(results, "training"), "paper, validation": _printed(results, "validation")}
+    columns = {"paper, training": _as_printed(results, "training"), "paper, validation": _as_printed(results, "validation")}
     columns |= {f"{name} protocol, {part}": of(results, protocol, part)
                 for protocol, name in (("paper", "its"), ("honest", "honest"))
                 for part in ("training", "validation", "test") if of(results, protocol, part)}
@@ -26,10 +26,10 @@ def table_two(results):
 
 def network(results):
     """Return the Chapter of Table I and of Figures 2 to 8."""
-    layers = results["layers"]
-    total = sum(layer["parameters"] for layer in layers if layer["name"] != "total")
+    layers = layers_of(results)
     rows = [[layer["name"], " x ".join(map(str, layer["output"] or [])) or NONE, number(layer["parameters"])]
-            for layer in layers if layer["name"] != "total"]
+            for layer in layers]
+    total = sum(layer["parameters"] for layer in layers)
     return Chapter("network", "The network: Table I and Figures 2 to 8", [
         Table("Table I: the layers, made from the network itself", ["layer", "output", "parameters"],
               [*rows, ["total", "", number(total)]]),
@@ -50,7 +50,7 @@ def _figures(results):
                     "A map before and after pooling, and a small grid of numbers with its maxima."),
         "architecture": ("Figures 5 and 6. The architecture, drawn from the network itself.",
                          "The layers from left to right with their shapes: "
-                         + "; ".join(layer["name"] for layer in results["layers"] if layer["name"] != "total") + "."),
+                         + "; ".join(layer["name"] for layer in layers_of(results)) + "."),
         "curves_paper": ("Figures 7 and 8. Loss and accuracy by epoch under the paper's protocol; thin lines are "
                          "seeds. The validation part holds versions of pictures that are trained on.",
                          "Two charts of curves by epoch, loss and accuracy, of the training and the validation part."),
@@ -61,10 +61,10 @@ def _figures(results):
 
 # ---- Table II --------------------------------------------------------------------------------------------------------
 
-def _printed(results, part):
+def _as_printed(results, part):
     """Return {metric: text} of what the paper prints for a part, for tables.by_metric."""
-    printed = (results["paper"].get("table_ii") or {}).get(part) or {}
-    return {name: (percent(printed[name], 2) if name in SHARES else f"{printed[name]:g}") if name in printed else NONE
+    values = printed(results, part)
+    return {name: (percent(values[name], 2) if name in SHARES else f"{values[name]:g}") if name in values else NONE
             for name in METRICS}
 
 
@@ -94,8 +94,8 @@ def _table_verdict(results):
 
 
 def _claims(results):
-    printed = (results["paper"].get("table_ii") or {}).get("validation") or {}
-    return {name: printed[name] for name in METRICS if printed.get(name) is not None}
+    values = printed(results)
+    return {name: values[name] for name in METRICS if values.get(name) is not None}
 
 
 def _checks(paper):

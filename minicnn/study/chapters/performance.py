@@ -2,9 +2,9 @@
 
 from minicnn.evaluation.summary import SHARES
 from minicnn.reporting.document import Bullets, Chapter, Heading, Table, Text
-from minicnn.reporting.embedding import drawn
-from minicnn.reporting.tables import by_group, by_metric, join, lines, number, of, percent, reasons
+from minicnn.reporting.tables import by_group, by_metric, lines, number, percent, reasons
 from minicnn.reporting.wording import against_guessing, bounds, carried_over, figure, points, why_none
+from minicnn.study.reading_results import PROTOCOLS, counts_of, drawn, of, recipe_of
 
 __all__ = ["curves", "elsewhere", "robust", "calibrated"]
 
@@ -42,8 +42,7 @@ def robust(results):
     """Return the Chapter on the recipe robust beside the paper's."""
     pairs = {"test": (of(results, "honest", "test"), of(results, "robust", "test")),
              "another hospital": (of(results, "honest", "external"), of(results, "robust", "external"))}
-    pairs |= {fold["name"]: ((fold.get("recipes") or {}).get("paper"), (fold.get("recipes") or {}).get("robust"))
-              for fold in results["unseen"]}
+    pairs |= {fold["name"]: (recipe_of(fold), recipe_of(fold, "robust")) for fold in results["unseen"]}
     pairs = {name: pair for name, pair in pairs.items() if None not in pair}
     if not pairs:
         return Chapter("robust", "Can it be done better?", [Text("The recipe robust was not run.")])
@@ -119,7 +118,7 @@ def _unseen(results):
                    "shows recall or specificity alone.")]
     rows = [[fold["name"], number(fold["training"]), number(fold["test"]),
              *(_of_fold(fold, name) for name in ("accuracy", "recall", "specificity", "auc"))] for fold in folds]
-    told = {fold["name"]: fold["recipes"]["paper"] for fold in folds if (fold.get("recipes") or {}).get("paper")}
+    told = {fold["name"]: recipe_of(fold) for fold in folds if recipe_of(fold)}
     blocks += [drawn(results, "sources", "Sources unseen, and the honest test part by source, with "
                      "95 % intervals.",
                      "Forest plot by source. " + _listed(told, "auc", "AUC")),
@@ -132,7 +131,7 @@ def _unseen(results):
 
 
 def _of_fold(fold, metric):
-    told = (fold.get("recipes") or {}).get("paper")
+    told = recipe_of(fold)
     return lines(told, metric) if told and (metric == "accuracy" or metric in fold["shows"]) else lines(None, metric)
 
 
@@ -158,13 +157,11 @@ def _external(results):
     if not external:
         return [Text("Not measured: no images of another hospital were given (--external takes a CSV). Without them "
                      "nobody knows how the network does elsewhere.")]
-    counts = join(f"{number(n)} {name}" for name, n in external["counts"].items())
-    rows = {name: of(results, protocol, "external") for protocol, name in
-            (("paper", "the paper's protocol"), ("honest", "the honest protocol"), ("robust", "recipe robust"))}
+    rows = {name: of(results, protocol, "external") for protocol, name in PROTOCOLS.items()}
     rows = {name: told for name, told in rows.items() if told}
     home, away = of(results, "honest", "test"), of(results, "honest", "external")
-    blocks = [Text(f"{number(external['images'])} images of {number(external['patients'])} patients ({counts}), which "
-                   "no network was trained or chosen on."),
+    blocks = [Text(f"{number(external['images'])} images of {number(external['patients'])} patients "
+                   f"({counts_of(external['counts'])}), which no network was trained or chosen on."),
               by_metric("Another hospital", rows), *reasons(rows),
               Text(f"The honest protocol's accuracy there is {figure(away, 'accuracy')}: "
                    f"{against_guessing(away, counts=external['counts'])}. Its AUC is {figure(away, 'auc')}: "

@@ -2,14 +2,13 @@
 figures."""
 
 from minicnn.reporting.document import Bullets, Card, Cards, Chapter, Heading, Notice, Text
-from minicnn.reporting.embedding import drawn
-from minicnn.reporting.tables import by_row, join, number, of, percent, reasons
+from minicnn.reporting.tables import by_row, join, number, percent, reasons
 from minicnn.reporting.wording import against_claim, against_guessing, carried_over, figure, points, why_none
+from minicnn.study.reading_results import PROTOCOLS, claimed, drawn, of, recipe_of
 
 __all__ = ["answer", "claimed", "summary", "why", "weakest_unseen", "measured"]
 
-_NAMES = {"paper": "the paper's protocol", "honest": "the honest protocol",
-          "robust": "the honest protocol, recipe robust"}
+_NAMES = PROTOCOLS | {"robust": "the honest protocol, recipe robust"}
 
 
 def answer(results):
@@ -25,11 +24,6 @@ def answer(results):
                ("against guessing (AUC)", lambda told: against_guessing(told, "auc"))),
         *reasons(rows, ("accuracy", "auc")),
         Heading("Why the figures differ"), Bullets(why(results))])
-
-
-def claimed(results, part="validation", metric="accuracy"):
-    """Return what the paper prints in Table II, or None."""
-    return ((results["paper"].get("table_ii") or {}).get(part) or {}).get(metric)
 
 
 def summary(results):
@@ -61,7 +55,7 @@ def measured(results):
     rows = {"the paper's protocol, validation": of(results, "paper", "validation"),
             "the honest protocol, test": of(results, "honest", "test"),
             f"{_NAMES['robust']}, test": of(results, "robust", "test")}
-    rows |= {fold["name"]: (fold.get("recipes") or {}).get("paper") for fold in results["unseen"]}
+    rows |= {fold["name"]: recipe_of(fold) for fold in results["unseen"]}
     if results["external"]:
         rows |= {f"another hospital, {_NAMES[name]}": of(results, name, "external") for name in _NAMES}
     return {name: told for name, told in rows.items() if told is not None}
@@ -73,8 +67,8 @@ def weakest_unseen(results):
     (None, 0) where there is none.
     """
     folds = [fold for fold in results["unseen"] if "auc" in fold["shows"]
-             and ((fold.get("recipes") or {}).get("paper") or {}).get("auc") is not None]
-    return min(folds, key=lambda fold: fold["recipes"]["paper"]["auc"], default=None), len(folds)
+             and (recipe_of(fold) or {}).get("auc") is not None]
+    return min(folds, key=lambda fold: recipe_of(fold)["auc"], default=None), len(folds)
 
 
 def why(results):
@@ -96,7 +90,7 @@ def why(results):
                          "The labels."))
     fold, count = weakest_unseen(results)
     if fold:
-        told = fold["recipes"]["paper"]
+        told = recipe_of(fold)
         which = f"the weakest of {count} sources held out" if count > 1 else "the one source that could be held out"
         said.append(Text(f"Trained without {fold['source']}, {which}, the network tells its positives from negatives "
                          f"with an AUC of {figure(told, 'auc')}: {against_guessing(told, 'auc')}.", "Sources."))
@@ -137,7 +131,7 @@ def _cards(results):
              _card("An honest test", honest, "patients never seen")]
     fold, count = weakest_unseen(results)
     if fold:
-        told = fold["recipes"]["paper"]
+        told = recipe_of(fold)
         which = fold["source"] + (f", the weakest of {count}" if count > 1 else "")
         cards.append(_card("A source never seen", told, f"{which}; by AUC {against_guessing(told, 'auc')}"))
     if external:

@@ -5,9 +5,10 @@ Of the same form as study_facts.py.
 
 from minicnn.errors import printable
 from minicnn.evaluation.summary import HEADS
-from minicnn.reporting.tables import join, number, of, percent
+from minicnn.reporting.tables import join, number, percent
 from minicnn.reporting.wording import figure
-from minicnn.study.checklists.wording import MAIN, NOT_MEASURED, claim_of, described, figures, parts_of, sentence, size
+from minicnn.study.checklists.wording import MAIN, NOT_MEASURED, described, figures, parts_of, sentence, size
+from minicnn.study.reading_results import claimed, of
 
 __all__ = ["FACTS"]
 
@@ -140,7 +141,7 @@ def _confusion(results):
 
 
 def _headline(results):
-    claim = claim_of(results)
+    claim = claimed(results)
     said = [described(results, parts, ("accuracy",), (protocol,))
             for protocol, parts in (("paper", ("validation",)), ("honest", _UNSEEN))]
     return claim is not None and any(said) and " ".join([f"The paper prints an accuracy of {percent(claim, 2)}.",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minicnn.study.checklists import outcome_facts, study_facts
-from minicnn.study.checklists.wording import NOTHING
 
 __all__ = ["checklists", "STATUSES", "GUIDELINES", "Guideline", "Item"]
 
@@ -52,6 +51,11 @@ def _guidelines():
 
 
 GUIDELINES = _guidelines()
+
+# What results hold at least.
+NOTHING = {"data": {}, "external": None, "audit": {}, "layers": [], "protocols": {}, "unseen": [], "stress": [],
+           "sanity": {}, "worst": [], "paper": {}, "figures": {}, "remarks": [], "settings": {}, "environment": {},
+           "command": ""}
 _NOBODY = "The pictures of this run are synthetic: there are no patients, and nothing to report."
 
 

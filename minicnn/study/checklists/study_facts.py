@@ -9,10 +9,10 @@ from collections import Counter
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import printable
 from minicnn.evaluation.auditing.auditor import WHAT
-from minicnn.reporting.tables import join, number, of, percent
+from minicnn.reporting.tables import join, number, percent
 from minicnn.reporting.wording import figure
-from minicnn.study.checklists.wording import (LEARNT_AND_HELD, NOT_MEASURED, PROTOCOLS, claim_of, counts_of, parts_of,
-                                              seeds_of, sentence, size, what_of)
+from minicnn.study.checklists.wording import LEARNT_AND_HELD, NOT_MEASURED, parts_of, seeds_of, sentence, size, what_of
+from minicnn.study.reading_results import PROTOCOLS, claimed, counts_of, layers_of, of
 
 __all__ = ["FACTS"]
 
@@ -30,7 +30,7 @@ def _design(results):
 
 
 def _goal(results):
-    claim, parts = claim_of(results), parts_of(results, "honest", ("test", "external"))
+    claim, parts = claimed(results), parts_of(results, "honest", ("test", "external"))
     if claim is None or not parts:
         return None
     unseen = join(size(told) for told in parts.values())
@@ -116,10 +116,10 @@ def _preprocessing(results):
 
 
 def _pixels(results):
-    how, layers = Preprocessing(), [layer for layer in results["layers"] if layer["name"] != "total"]
+    how, layers = Preprocessing(), layers_of(results)
     made = layers and " x ".join(map(str, layers[0]["output"] or []))
-    return layers and (f"The predictors are the {how.height * how.width * how.channels:,} numbers of a picture's pixels, "
-                       f"of which the first layer makes {made}; none was selected, and nobody interprets them.")
+    return layers and (f"The predictors are the {how.height * how.width * how.channels:,} numbers of a picture's "
+                       f"pixels, of which the first layer makes {made}; none was selected, and nobody interprets them.")
 
 
 def _demography(results):
@@ -165,7 +165,7 @@ def _sample_size(results):
 
 
 def _architecture(results):
-    layers = [layer for layer in results["layers"] if layer["name"] != "total"]
+    layers = layers_of(results)
     total = number(sum(layer["parameters"] for layer in layers))
     shapes = "; ".join(f"{printable(layer['name'])} {' x '.join(map(str, layer['output'] or []))} "
                        f"({number(layer['parameters'])})" for layer in layers)

@@ -2,17 +2,13 @@
 
 from minicnn.errors import printable
 from minicnn.evaluation.summary import HEADS
-from minicnn.reporting.tables import join, number, of
+from minicnn.reporting.tables import number
 from minicnn.reporting.wording import figure
+from minicnn.study.reading_results import PROTOCOLS, of
 
-__all__ = ["NOTHING", "NOT_MEASURED", "PROTOCOLS", "MAIN", "LEARNT_AND_HELD", "figures", "size", "counts_of",
-           "parts_of", "described", "sentence", "what_of", "seeds_of", "claim_of"]
+__all__ = ["NOT_MEASURED", "MAIN", "LEARNT_AND_HELD", "figures", "size", "parts_of", "described", "sentence",
+           "what_of", "seeds_of"]
 
-# What results hold at least.
-NOTHING = {"data": {}, "external": None, "audit": {}, "layers": [], "protocols": {}, "unseen": [], "stress": [],
-           "sanity": {}, "worst": [], "paper": {}, "figures": {}, "remarks": [], "settings": {}, "environment": {},
-           "command": ""}
-PROTOCOLS = {"paper": "the paper's protocol", "honest": "the honest protocol", "robust": "recipe robust"}
 MAIN = ("accuracy", "recall", "specificity", "auc")
 LEARNT_AND_HELD = ("training", "validation", "test")
 NOT_MEASURED = "It was not measured in this run."
@@ -25,10 +21,6 @@ def figures(told, metrics=MAIN):
 
 def size(told):
     return f"{number(told['n'])} images of {number(told.get('patients'))} patients"
-
-
-def counts_of(counts):
-    return join(f"{number(n)} {printable(name)}" for name, n in counts.items())
 
 
 def parts_of(results, protocol, names=("training", "validation", "test", "external")):
@@ -62,7 +54,3 @@ def seeds_of(results):
     seeds = results["settings"].get("seeds")
     return None if not seeds else f"{len(seeds)} seeds ({', '.join(map(str, seeds))})" if len(seeds) > 1 else \
         f"one seed ({seeds[0]})"
-
-
-def claim_of(results):
-    return ((results["paper"].get("table_ii") or {}).get("validation") or {}).get("accuracy")
