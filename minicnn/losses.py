@@ -40,6 +40,10 @@ class _Loss:
         """What `get_loss` makes it from again: "binary_crossentropy", or "binary_crossentropy(smoothing=0.1)"."""
         return f"{self.operation}(smoothing={self.smoothing})" if self.smoothing else self.operation
 
+    def config(self):
+        """Return {"type": ..., and the constructor's arguments}."""
+        return {"type": type(self).__name__, "smoothing": self.smoothing}
+
     def smoothed(self, t):
         """Return the targets that training takes for t: t (1 - smoothing) + smoothing / (number of classes).
 

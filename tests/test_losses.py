@@ -264,3 +264,11 @@ def test_a_softmax_over_images_is_no_choice():
 @each_loss
 def test_targets_that_make_sense(loss):
     loss().check_targets(np.array([[0.0, 1.0], [0.25, 0.75]]), (2, 2))
+
+
+def test_a_loss_tells_what_makes_it_again():
+    for loss in (BinaryCrossentropy(0.1), CategoricalCrossentropy(), MeanSquaredError()):
+        config = loss.config()
+        again = {"BinaryCrossentropy": BinaryCrossentropy, "CategoricalCrossentropy": CategoricalCrossentropy,
+                 "MeanSquaredError": MeanSquaredError}[config.pop("type")](**config)
+        assert again.name == loss.name == get_loss(loss.name).name

@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
+from minicnn.core.backend import get_engine
 from minicnn.core.random import Stream, check_seed, uniforms_batch
 from minicnn.core.validation import check_output
 from minicnn.errors import DTypeError, InputError, ShapeError, nearest
@@ -192,8 +193,6 @@ class Augmentation:
         ------
         ShapeError, DTypeError, InputError : an argument of the wrong shape, type or range
         """
-        from minicnn.kernels.augmentation import affine_warp
-
         pixels = _check_pixels(pixels)
         N, H, W, C = pixels.shape
         if channels not in ((1, 3) if C == 1 else (C,)):
@@ -207,7 +206,7 @@ class Augmentation:
                            _whole("samples", samples, N), _PIXELS + (H * W * C if self.noise else 0))
         technique = self._technique(technique, u)
         matrices, gains, offsets = self._draw(u, technique, H, W)
-        affine_warp(pixels, matrices, gains, offsets, out)
+        get_engine("fast").affine_warp(pixels, matrices, gains, offsets, out)
         if self.gamma or self.blur or self.noise:
             chosen = technique < 0
             out[chosen] = self._develop(out[chosen, :, :, :C], u[chosen])       # grey once, into all its channels

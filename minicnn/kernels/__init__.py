@@ -7,6 +7,7 @@ Arrays are C-contiguous and of one dtype, float32 or float64; outputs are fully 
 
 from minicnn.kernels.activations import (relu, relu_gradient, sigmoid, sigmoid_gradient, softmax,
                                          softmax_gradient, tanh, tanh_gradient)
+from minicnn.kernels.augmentation import affine_warp              # noqa: F401  (for data.augmentation)
 from minicnn.kernels.convolution.backward import conv2d_input_gradient, conv2d_weight_gradient
 from minicnn.kernels.convolution.backward_sparse import conv2d_relu_gradient, conv2d_relu_pool_gradient
 from minicnn.kernels.convolution.direct import conv2d, conv2d_relu, conv2d_relu_pool
