@@ -138,8 +138,9 @@ def _sanity(sanity):
     if not check:
         return blocks + [Text(border_verdict(sanity))]
     return blocks + [Text(check["sentence"]), Text(
-        f"Plain Grad-CAM has {percent(sanity.get('border_share'), 0)} there. It weighs a map by a mean over all places, "
-        "so behind dense layers, which weigh each place on its own, it shows less well where the answer comes from.")]
+        f"Plain Grad-CAM has {percent(sanity.get('border_share'), 0)} there. It weighs a map by a mean over all "
+        "places, so behind dense layers, which weigh each place on its own, it shows less well where the answer comes "
+        "from.")]
 
 
 def border_verdict(sanity):

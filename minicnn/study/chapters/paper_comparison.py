@@ -11,7 +11,7 @@ __all__ = ["table_two", "network"]
 
 def table_two(results):
     """Return the Chapter of Table II, of what is wrong in it, and of Table III."""
-    columns = {"paper, training": _as_printed(results, "training"), "paper, validation": _as_printed(results, "validation")}
+    columns = {f"paper, {part}": _as_printed(results, part) for part in ("training", "validation")}
     columns |= {f"{name} protocol, {part}": of(results, protocol, part)
                 for protocol, name in (("paper", "its"), ("honest", "honest"))
                 for part in ("training", "validation", "test") if of(results, protocol, part)}
