@@ -15,7 +15,7 @@ from minicnn.study.chapters.data_and_shortcuts import augmentation, data, lungs
 from minicnn.study.chapters.paper_comparison import network, table_two
 from minicnn.study.chapters.performance import curves, elsewhere, robust
 from minicnn.study.chapters.summary import answer
-from minicnn.study.checklists.outcome_table import STATUSES
+from minicnn.study.checklists.guidelines import STATUSES
 
 __all__ = ["write", "chapters"]
 

@@ -9,7 +9,7 @@ from minicnn.core.signals import Interrupted
 from minicnn.data.synthetic import phantom
 from minicnn.experiment.run_folder import RunFolder
 from minicnn.study import results, plots
-from minicnn.study.checklists.outcome_table import checklists
+from minicnn.study.checklists.guidelines import checklists
 from minicnn.study.reproduction import Collection, carry_out, say
 
 __all__ = ["reproduce"]

@@ -15,6 +15,7 @@ import numpy as np
 from minicnn.core.shapes import positive_int
 from minicnn.errors import InputError
 from minicnn.metrics import HEADS
+from minicnn.reporting.tables import percent
 
 __all__ = ["RATES", "check_table", "MOST_IMAGES", "Range", "least_images", "share_by_accuracy", "share_by_precision",
            "find_matrix"]
@@ -175,7 +176,7 @@ def check_table(accuracy=None, specificity=None, precision=None, recall=None, f1
     n = None if n is None else positive_int(n, "check_table", "n")
     shares = {"accuracy": accuracy, "specificity": specificity, "precision": precision, "recall": recall, "f1": f1}
     box = {name: _range(name, value, decimals + 2, 1) for name, value in shares.items() if value is not None}
-    told = {name: f"{HEADS[name]} {_percent(shares[name], decimals)} ({_between(box[name], decimals + 1)})"
+    told = {name: f"{HEADS[name]} {percent(float(shares[name]), decimals)} ({_between(box[name], decimals + 1)})"
             for name in box}
     if loss is not None:
         box["loss"] = _range("loss", loss, loss_decimals, None)
@@ -203,7 +204,7 @@ def _whole_images(box, n, digits):
     first, last = math.ceil(a.low * n), math.floor(a.high * n)
     holds = first <= last
     counts = sorted({first, last}) if holds else [last, first]
-    computed = ", ".join(f"{k:,} of {n:,} are {_percent(Fraction(k, n), digits)}" for k in counts)
+    computed = ", ".join(f"{k:,} of {n:,} are {percent(float(Fraction(k, n)), digits)}" for k in counts)
     return (f"The accuracy is that of a whole number of right answers among {n:,}.", computed,
             "An image is right or wrong, so the accuracy goes in steps of one image; "
             + ("one of the steps rounds to the printed figure." if holds
@@ -337,11 +338,7 @@ def _share(bounds, point):
     """Say which shares are possible, and which one the figures give as they are printed."""
     if bounds is None:
         return "none fits"
-    return _between(bounds, 1) if point is None else f"{_percent(point.low, 1)} ({_between(bounds, 1)})"
-
-
-def _percent(value, digits):
-    return f"{100 * float(value):.{digits}f} %"
+    return _between(bounds, 1) if point is None else f"{percent(float(point.low), 1)} ({_between(bounds, 1)})"
 
 
 def _between(bounds, digits):

@@ -6,7 +6,7 @@ from collections import Counter
 from minicnn.reporting.document import Bullets, Chapter, Command, Heading, Table, Text
 from minicnn.reporting.tables import join, number
 from minicnn.reporting.wording import bounds
-from minicnn.study.checklists.outcome_table import STATUSES
+from minicnn.study.checklists.guidelines import STATUSES
 from minicnn.study.reading_results import of
 
 __all__ = ["checklists", "use", "again"]
