@@ -38,7 +38,7 @@ _REGISTERS = _PANEL_BYTES // REGISTER_BYTES        # of a panel's width
 
 def columns_of(dtype):
     """Return how many columns a panel has: 16 of float32, 8 of float64."""
-    return _PANEL_BYTES // np.dtype(dtype).itemsize
+    return _PANEL_BYTES // dtype.itemsize
 
 
 @device

@@ -78,8 +78,13 @@ def run(kernel, units, *arguments, scratch=0, dtype=np.float32, integers=0):
     ----------
     scratch : int; each thread finds so many numbers of `dtype` for itself in scratch[lane], with undefined contents
     integers : int; where it is not 0, so many int64 likewise, in an array that comes before scratch
+
+    Notes
+    -----
+    A kernel has at most twelve arguments; sizes that belong together are one NamedTuple. Neither its arguments nor such
+    a tuple may be twenty: CPython 3.11 keeps up to 2000 tuples of exactly that length and never uses them again.
     """
-    if min(thread_count(), units) > 1 and not _own.alone and _turn.acquire(blocking=False):
+    if thread_count() > 1 and units > 1 and not _own.alone and _turn.acquire(blocking=False):
         try:
             pool = _the_pool()
             pool.work(kernel, units, (*arguments, *_scratch(len(pool.bells), scratch, dtype, integers)))
