@@ -10,7 +10,7 @@ network runs backward_sparse.py and backward_first.py instead, which leave out w
 
 import numpy as np
 
-from minicnn.kernels.convolution.padding import fill_frame, fill_rows
+from minicnn.kernels.convolution.padding import Geometry, fill_frame, fill_rows
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.microkernel import ROWS, columns_of, in_panels, panel_of, product_tile, window_terms
 from minicnn.kernels.runtime.reduction import chunk_of, sum_chunks
@@ -83,19 +83,20 @@ def conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dw, db):
     db_parts = workspace("db parts", (chunks, F), np.float64)
     framed, aligned = any(pads) or x.dtype != dy.dtype, wide == F
     image = workspace("no image", 0, dy.dtype) if framed else x.reshape(-1)
-    run(_conv2d_weight_gradient_chunks, chunks, dy, x, image, chunk, rows, elements, pads, (H, W), framed, wide, dw_parts,
-        db_parts, scratch=ROWS * panel + (H * W * C if framed else 0) + (0 if aligned else OH * OW * wide),
-        dtype=dy.dtype)
+    geometry = Geometry(H, W, pads[0], pads[2], *kernel_size, *strides, OH, OW, F, wide, framed, chunk)
+    run(_conv2d_weight_gradient_chunks, chunks, dy, x, image, rows, elements, geometry, dw_parts, db_parts,
+        scratch=ROWS * panel + (H * W * C if framed else 0) + (0 if aligned else OH * OW * wide), dtype=dy.dtype)
     sum_chunks(dw_parts, wide, dw.reshape(K, F))
     sum_chunks(db_parts, F, db.reshape(1, F))
 
 
 @kernel
-def _conv2d_weight_gradient_chunks(dy, x, flat, chunk, rows, elements, pads, size, framed, wide, dw_parts, db_parts, scratch,
-                                   board, lane):
+def _conv2d_weight_gradient_chunks(dy, x, flat, rows, elements, geometry, dw_parts, db_parts, scratch, board, lane):
+    """Add up the gradients of one chunk of images a unit."""
     N, OH, OW, F = dy.shape
-    (H, W), C, P, panel = size, x.shape[3], OH * OW, panel_of(dy)
-    pixels = H * W * C if framed else 0
+    H, W, wide, chunk = geometry.H, geometry.W, geometry.wide, geometry.per_unit
+    C, P, panel = x.shape[3], OH * OW, panel_of(dy)
+    pixels = H * W * C if geometry.framed else 0
     out, at, windows = pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(rows, 0)
     frame, padded = pointer(out, ROWS * panel), pointer(out, ROWS * panel + pixels)
     flat_x, flat_dy = pointer(flat, 0), pointer(dy, 0)
@@ -108,8 +109,8 @@ def _conv2d_weight_gradient_chunks(dy, x, flat, chunk, rows, elements, pads, siz
             db_parts[s, f] = 0
         for n in range(s * chunk, min((s + 1) * chunk, N)):
             image, base = flat_x, n * H * W * C
-            if framed:
-                fill_rows(x, n, 0, H, pads, W, frame)
+            if geometry.framed:
+                fill_rows(x, n, 0, H, geometry, frame)
                 image, base = frame, 0
             gradient, g = flat_dy, n * P * F
             _add_rows(flat_dy, g, P, F, pointer(db_parts, s * F))

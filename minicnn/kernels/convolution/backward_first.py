@@ -16,7 +16,7 @@ instruction with AVX-512 alone; elsewhere the lists stay.
 
 import numpy as np
 
-from minicnn.kernels.convolution.padding import fill_rows
+from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.reduction import chunk_of, sum_chunks
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, add_to_float64, choose, fma, load, load_bytes, multiply,
@@ -38,17 +38,19 @@ def suits(w, strides, pool, dx):
 
 def weight_gradient(dy, y, switches, x, w, strides, pads, dw, db):
     """Write dw and db of `conv2d_relu_pool`. See reference.conv2d_relu_pool_gradient; x may be uint8 pixels."""
-    (N, H, W, C), (KH, KW, _, F), (PH, PW) = x.shape, w.shape, y.shape[1:3]
+    (N, H, W, C), (KH, KW, _, F), (OH, OW) = x.shape, w.shape, y.shape[1:3]
     lanes = REGISTER_BYTES // w.itemsize
     HP, WP, wide = pads[0] + H + pads[1], pads[2] + W + pads[3], -(-F // lanes) * lanes
     rows = 3 if KW * C <= _TAPS // 3 else 1                             # of the window, that nine taps come from
     columns = _TAPS // rows
     bands, groups = -(-KH // rows), -(-(KW * C) // columns)
-    taps, chunks = bands * groups * _TAPS, -(-N // chunk_of(N))
+    taps, chunk = bands * groups * _TAPS, chunk_of(N)
+    chunks = -(-N // chunk)
     dw_parts = workspace("dw parts", (chunks, taps * wide), np.float64)
     db_parts = workspace("db parts", (chunks, wide), np.float64)
-    run(_chunks, chunks, dy.reshape(-1), y.reshape(-1), switches, x, KH, KW * C, rows, F, wide, strides, pads, (HP, WP),
-        (PH, PW), chunk_of(N), dw_parts, db_parts, scratch=(2 * _CELLS + taps) * wide + HP * WP * C + lanes, dtype=w.dtype)
+    geometry = Geometry(HP, WP, pads[0], pads[2], KH, KW, *strides, OH, OW, F, wide, framed=True, per_unit=chunk)
+    run(_chunks, chunks, dy.reshape(-1), y.reshape(-1), switches, x, geometry, rows, dw_parts, db_parts,
+        scratch=(2 * _CELLS + taps) * wide + HP * WP * C + lanes, dtype=w.dtype)
     sums = workspace("sums of taps", (taps, F), w.dtype)
     sum_chunks(dw_parts, wide, sums)
     # Rows of the window and columns of it that do not exist were computed with the last ones; they go here.
@@ -58,14 +60,12 @@ def weight_gradient(dy, y, switches, x, w, strides, pads, dw, db):
 
 
 @kernel
-def _chunks(dy, y, switches, x, KH, run_length, rows, F, wide, strides, pads, padded_size, size, chunk, dw_parts,
-            db_parts, scratch, board, lane):
-    """Add up the gradients of one chunk of images a unit."""
-    columns = _TAPS // rows
-    groups = (run_length + columns - 1) // columns
-    (HP, WP), (PH, PW), C, N = padded_size, size, x.shape[3], x.shape[0]
-    row, count = WP * C, dw_parts.shape[1]
-    below, beside = strides[0] * row, strides[1] * C
+def _chunks(dy, y, switches, x, geometry, rows, dw_parts, db_parts, scratch, board, lane):
+    """Add up the gradients of one chunk of images a unit; nine taps come from so many `rows` of the window."""
+    KH, F, P, wide, chunk = geometry.KH, geometry.F, geometry.OH * geometry.OW, geometry.wide, geometry.per_unit
+    N, C, run_length, columns = x.shape[0], x.shape[3], geometry.KW * x.shape[3], _TAPS // rows
+    groups, row, count = (run_length + columns - 1) // columns, geometry.W * C, dw_parts.shape[1]
+    below, beside = geometry.SH * row, geometry.SW * C
     marked, at = pointer(scratch, lane * scratch.shape[1]), places(board, lane)
     chosen = pointer(marked, _CELLS * wide)
     sums = pointer(chosen, _CELLS * wide)
@@ -79,10 +79,10 @@ def _chunks(dy, y, switches, x, KH, run_length, rows, F, wide, strides, pads, pa
         for f in range(wide):
             db[f] = 0
         for n in range(s * chunk, min((s + 1) * chunk, N)):
-            fill_rows(x, n, 0, HP, pads, WP, frame)
-            for first in range(0, PH * PW, _CELLS):
-                cells = min(_CELLS, PH * PW - first)
-                _mark(dy_at, y_at, switches_at, (n * PH * PW + first) * F, cells, F, wide, beside, marked, chosen, db)
+            fill_rows(x, n, 0, geometry.H, geometry, frame)
+            for first in range(0, P, _CELLS):
+                cells = min(_CELLS, P - first)
+                _mark(dy_at, y_at, switches_at, (n * P + first) * F, cells, F, wide, beside, marked, chosen, db)
                 for band in range((KH + rows - 1) // rows):
                     for group in range(groups):
                         for tap in range(_TAPS):
@@ -90,9 +90,8 @@ def _chunks(dy, y, switches, x, KH, run_length, rows, F, wide, strides, pads, pa
                         for r in range(3):
                             at[_TAPS + r] = min(band * rows + r, KH - 1) * row if rows == 3 else band * row
                         for f in range(0, wide, width(marked)):
-                            _sum_taps(frame, at, rows, first // PW, first % PW, cells, PW, below, beside,
-                                      pointer(marked, f), pointer(chosen, f), wide, sums,
-                                      (band * groups + group) * _TAPS * wide + f)
+                            _sum_taps(frame, at, rows, first, cells, geometry, below, beside, pointer(marked, f),
+                                      pointer(chosen, f), sums, (band * groups + group) * _TAPS * wide + f)
                 for i in range(0, count, width(marked)):
                     add_to_float64(dw, i, load(sums, i))
         s = claim(board, lane)
@@ -123,11 +122,12 @@ def _mark(dy, y, switches, o, cells, F, wide, beside, marked, chosen, db):
 
 
 @device
-def _sum_taps(x, at, rows, i, j, cells, PW, below, beside, marked, chosen, wide, sums, o):
-    """Write the sums of nine taps over the cells, of which (i, j) is the first, for a vector of filters.
+def _sum_taps(x, at, rows, first, cells, geometry, below, beside, marked, chosen, sums, o):
+    """Write the sums of nine taps over so many cells from the first on, for a vector of filters.
 
     at[:9] are the taps' places in their row of pixels, at[9:] where the rows of the three threes begin.
     """
+    wide, OW, i, j = geometry.wide, geometry.OW, first // geometry.OW, first % geometry.OW
     taps = (at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8])
     z, k0, k1, k2 = zeros(x), at[9], at[10], at[11]
     t = (z, z, z, z, z, z, z, z, z)
@@ -135,13 +135,13 @@ def _sum_taps(x, at, rows, i, j, cells, PW, below, beside, marked, chosen, wide,
         p = 2 * (i * below + j * beside) + k0
         u, v = load(x, p), load(x, p + below)
         t = _add_picked(t, load(marked, cell * wide), load(chosen, cell * wide), taps, u, v, u, v, u, v)
-        i, j = (i + 1, 0) if j + 1 == PW else (i, j + 1)
+        i, j = (i + 1, 0) if j + 1 == OW else (i, j + 1)
     for cell in range(cells if rows == 3 else 0):
         p = 2 * (i * below + j * beside)
         t = _add_picked(t, load(marked, cell * wide), load(chosen, cell * wide), taps,
                         load(x, p + k0), load(x, p + k0 + below), load(x, p + k1), load(x, p + k1 + below),
                         load(x, p + k2), load(x, p + k2 + below))
-        i, j = (i + 1, 0) if j + 1 == PW else (i, j + 1)
+        i, j = (i + 1, 0) if j + 1 == OW else (i, j + 1)
     t0, t1, t2, t3, t4, t5, t6, t7, t8 = t
     store(sums, o, t0)
     store(sums, o + wide, t1)

@@ -23,12 +23,14 @@ lists of dw, in the same loop: 160 and 57, because a vector that was just stored
 dw instead of bits: 134 and 48; twice nine sums for dx at a time: no gain.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from minicnn.kernels.activations import relu_gradient
 from minicnn.kernels.convolution import backward_first, winograd
 from minicnn.kernels.convolution.backward import conv2d_weight_gradient
-from minicnn.kernels.convolution.padding import fill_rows
+from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.reduction import chunk_of, mark
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, add_to_float64, broadcast, equal, fma, load, load_bytes,
@@ -44,6 +46,22 @@ _FEW = 3                                # vectors of a window, of which three en
 _BITS = 64                              # filters whose presence one whole number tells
 _BLOCKS = 16                            # blocks whose sums are added in float32 before they are added in float64
 _CACHE = 24 * 1024                      # bytes of x that a block of places may touch
+
+
+class _Output(NamedTuple):
+    """What a fused block wrote, and the gradient that comes back; flat."""
+
+    dy: np.ndarray
+    y: np.ndarray
+    switches: np.ndarray
+
+
+class _Gradients(NamedTuple):
+    """Where a block's gradients go."""
+
+    dw_parts: np.ndarray        # (chunks, F size), float64
+    db_parts: np.ndarray        # (chunks, F), float64
+    dx: np.ndarray              # flat; empty where nobody wants it
 
 
 def conv2d_relu_gradient(dy, y, x, w, strides, pads, dx, dw, db):
@@ -74,7 +92,7 @@ def _gradients(dy, y, switches, pool, x, w, strides, pads, dx, dw, db):
         relu_gradient(dy, y, masked)
         conv2d_weight_gradient(masked, x, w.shape[:2], strides, pads, dw, db)
         return
-    (N, H, W, C), (KH, KW, _, F), (PH, PW) = x.shape, w.shape, y.shape[1:3]
+    (N, H, W, C), (KH, KW, _, F), (OH, OW) = x.shape, w.shape, y.shape[1:3]
     lanes = REGISTER_BYTES // w.itemsize
     HP, WP = pads[0] + H + pads[1], pads[2] + W + pads[3]
     # The vectors of a window: KH runs of so many, then the last one again (with a weight of 0) to make groups of nine.
@@ -92,17 +110,16 @@ def _gradients(dy, y, switches, pool, x, w, strides, pads, dx, dw, db):
     framed = any(pads) or (KW * C) % lanes > 0 or x.dtype != w.dtype
     pixels = HP * WP * C + lanes
     rows = max(1, _CACHE // (WP * C * w.itemsize) // (strides[0] * pool))
-    block = min(_LIST, rows * PW)
+    block = min(_LIST, rows * OW)
     chunk = chunk_of(N)
     chunks = -(-N // chunk)
     dw_parts = workspace("dw parts", (chunks, F * size), np.float64)
     db_parts = workspace("db parts", (chunks, F), np.float64)
-    wanted = dx is not None
     flat_x = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
-    flat_dx = workspace("no dx", 0, w.dtype) if framed or not wanted else dx.reshape(-1)
-    out = workspace("no dx out", (1, 1, 1, 1), w.dtype) if dx is None else dx
-    run(_chunks, chunks, dy.reshape(-1), y.reshape(-1), switches, pool, x, flat_x, filters, window_at,
-        KH * vectors, F, strides, pads, (HP, WP), framed, wanted, (PH, PW), block, chunk, dw_parts, db_parts, flat_dx, out,
+    flat_dx = workspace("no dx", 0, w.dtype) if dx is None else dx.reshape(-1)
+    geometry = Geometry(HP, WP, pads[0], pads[2], KH, KW, *strides, OH, OW, F, F, framed, chunk, pool)
+    output, gradients = _Output(dy.reshape(-1), y.reshape(-1), switches), _Gradients(dw_parts, db_parts, flat_dx)
+    run(_chunks, chunks, output, x, flat_x, filters, window_at, geometry, block, gradients,
         scratch=2 * F * _LIST + lanes + F * size + (2 * pixels if framed else 0), dtype=w.dtype,
         integers=F * (_LIST + 1) + 5 * _LIST)
     run(_sum_parts, F, dw_parts, db_parts, KW * C, vectors, size, dw.reshape(-1), db, scratch=size,
@@ -142,22 +159,24 @@ def _sum_parts(parts, db_parts, run_length, vectors, size, dw, db, scratch, boar
 
 
 @kernel
-def _chunks(dy, y, switches, pool, x, flat_x, filters, window_vectors, real, F, strides, pads, padded_size,
-            framed, wanted, size, block, chunk, dw_parts, db_parts, flat_dx, dx, lists, scratch, board, lane):
-    """Add up the gradients of one chunk of images a unit; write dx of its images."""
-    (HP, WP), (PH, PW), C, N = padded_size, size, x.shape[3], x.shape[0]
-    row, of_filters, groups = WP * C, dw_parts.shape[1], len(window_vectors) // _GROUP
+def _chunks(output, x, flat_x, filters, window_vectors, geometry, block, gradients, lists, scratch, board, lane):
+    """Add up the gradients of one chunk of images a unit, `block` places at a time; write dx of its images."""
+    H, W, OW, F, pool, framed = geometry.H, geometry.W, geometry.OW, geometry.F, geometry.pool, geometry.framed
+    N, C, P, chunk, wanted = x.shape[0], x.shape[3], geometry.OH * OW, geometry.per_unit, len(gradients.dx) > 0
+    few = geometry.KH * -(-(geometry.KW * C) // width(filters)) <= _FEW
+    dw_parts, db_parts = gradients.dw_parts, gradients.db_parts
+    row, of_filters, groups = W * C, dw_parts.shape[1], len(window_vectors) // _GROUP
     size_of, window_at = of_filters // F, pointer(window_vectors, 0)
     values = pointer(scratch, lane * scratch.shape[1])
     marked, sums = pointer(values, F * _LIST), pointer(values, 2 * F * _LIST + width(filters))
     frame = pointer(sums, of_filters)
-    dx_frame = pointer(frame, HP * row + width(filters))
+    dx_frame = pointer(frame, H * row + width(filters))
     places_of = pointer(lists, lane * lists.shape[1])
     lengths, corners, at = pointer(places_of, F * _LIST), pointer(places_of, F * (_LIST + 1)), places(board, lane)
     bits = pointer(corners, _LIST)
-    dy_at, y_at, switches_at, filters_at = pointer(dy, 0), pointer(y, 0), pointer(switches, 0), pointer(filters, 0)
-    pixels, dx_at = pointer(flat_x, 0), pointer(flat_dx, 0)
-    below, beside = strides[0] * row, strides[1] * C
+    dy_at, y_at, switches_at = pointer(output.dy, 0), pointer(output.y, 0), pointer(output.switches, 0)
+    filters_at, pixels, dx_at = pointer(filters, 0), pointer(flat_x, 0), pointer(gradients.dx, 0)
+    below, beside = geometry.SH * row, geometry.SW * C
     s = claim(board, lane)
     at[0], at[1], at[2], at[3] = 0, beside, below, below + beside
     while s >= 0:
@@ -168,22 +187,22 @@ def _chunks(dy, y, switches, pool, x, flat_x, filters, window_vectors, real, F, 
         for f in range(F):
             db[f] = 0
         for n in range(s * chunk, min((s + 1) * chunk, N)):
-            image, target, base = pixels, dx_at, n * HP * row
+            image, target, base = pixels, dx_at, n * H * row
             if framed:
-                fill_rows(x, n, 0, HP, pads, WP, frame)
+                fill_rows(x, n, 0, H, geometry, frame)
                 image, target, base = frame, dx_frame, 0
             if wanted:
-                for i in range(base, base + HP * row):
+                for i in range(base, base + H * row):
                     target[i] = 0
-            for first in range(0, PH * PW, block):
-                cells = min(block, PH * PW - first)
-                o = (n * PH * PW + first) * F
+            for first in range(0, P, block):
+                cells = min(block, P - first)
+                o = (n * P + first) * F
                 mark(dy_at, y_at, o, cells * F, F, marked, db)
-                _find_corners(first, cells, PW, pool * below, pool * beside, base, corners)
+                _find_corners(first, cells, OW, pool * below, pool * beside, base, corners)
                 _list_places(marked, switches_at, o, pool, corners, at, cells, F, places_of, values, lengths)
                 for group in range(groups):
-                    _gather_dw(image, pointer(window_at, _GROUP * group), group, groups, real <= _FEW, F, places_of, values,
-                               lengths, sums)
+                    _gather_dw(image, pointer(window_at, _GROUP * group), group, groups, few, F, places_of, values, lengths,
+                               sums)
                 for f in range(0, F if wanted else 0, _BITS):
                     for cell in range(cells):
                         _find_filters(marked, cell * F + f, switches_at, o + cell * F + f, pool, min(_BITS, F - f),
@@ -196,22 +215,22 @@ def _chunks(dy, y, switches, pool, x, flat_x, filters, window_vectors, real, F, 
                                     _gather_dx(filters_at, f * size_of + group * _GROUP * width(filters), size_of,
                                                pointer(window_at, _GROUP * group), bits[4 * cell + place],
                                                pointer(marked, cell * F + f), target, corners[cell] + at[place])
-                if first // block % _BLOCKS == _BLOCKS - 1 or first + block >= PH * PW:
+                if first // block % _BLOCKS == _BLOCKS - 1 or first + block >= P:
                     for i in range(0, of_filters, width(filters)):
                         add_to_float64(dw, i, load(sums, i))
                         store(sums, i, zeros(sums))
             if wanted and framed:
-                _crop(target, n, pads, WP, dx)
+                _crop(target, n, x.shape, geometry, dx_at)
         s = claim(board, lane)
 
 
 @device
-def _find_corners(first, cells, PW, below, beside, base, corners):
+def _find_corners(first, cells, OW, below, beside, base, corners):
     """Write where the first window of each cell begins; cells are so far below and beside each other."""
-    i, j = first // PW, first % PW
+    i, j = first // OW, first % OW
     for cell in range(cells):
         corners[cell] = base + i * below + j * beside
-        i, j = (i + 1, 0) if j + 1 == PW else (i, j + 1)
+        i, j = (i + 1, 0) if j + 1 == OW else (i, j + 1)
 
 
 @device
@@ -332,11 +351,11 @@ def _add_to(a, i, v):
 
 
 @device
-def _crop(frame, n, pads, W, dx):
-    """Copy the inside of a frame, rows W pixels wide, to image n of dx."""
-    H, run = dx.shape[1], dx.shape[2] * dx.shape[3]
-    dx_at = pointer(dx, n * H * run)
+def _crop(frame, n, shape, geometry, dx):
+    """Copy the inside of a frame to image n of dx, whose shape this is."""
+    _, H, W, C = shape
+    run, dx_at = W * C, pointer(dx, n * H * W * C)
     for h in range(H):
-        row = pointer(frame, ((h + pads[0]) * W + pads[2]) * dx.shape[3])
+        row = pointer(frame, ((h + geometry.top) * geometry.W + geometry.left) * C)
         for i in range(run):
             dx_at[h * run + i] = row[i]

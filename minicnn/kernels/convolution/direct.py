@@ -23,7 +23,7 @@ Measured (one core, AVX-512, an image): COV-19Net's first block 72 us, of which 
 import numpy as np
 
 from minicnn.kernels.convolution import winograd
-from minicnn.kernels.convolution.padding import fill_rows
+from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.microkernel import ROWS, columns_of, in_panels, panel_of, product_tile, window_terms
 from minicnn.kernels.runtime.simd import (add, choose, load, pointer, rectify, splat, store_bytes, store_first, width,
@@ -67,26 +67,26 @@ def _block(x, w, b, strides, pads, pool, y, switches):
 
 
 def _direct(x, w, b, strides, pads, pool, rectified, y, switches):
-    (N, _, W, C), (KH, KW, _, F), size = x.shape, w.shape, y.shape[1:3]
+    (N, H, W, C), (KH, KW, _, F), (OH, OW) = x.shape, w.shape, y.shape[1:3]
     packed, wide = in_panels(w.reshape(-1, F))
     bias, _ = in_panels(b.reshape(1, F), "bias")
     framed = any(pads) or x.dtype != w.dtype
-    W += pads[2] + pads[3]
+    H, W = pads[0] + H + pads[1], pads[2] + W + pads[3]
     # Enough rows of y in a unit that few of its tiles are partly empty, few enough that one image occupies all threads.
-    band = max(1, min(size[0], -(-48 // (size[1] * pool * pool))))
-    bands = -(-size[0] // band)
+    band = max(1, min(OH, -(-48 // (OW * pool * pool))))
     rows = ((band * pool - 1) * strides[0] + KH) if framed else 0
     image = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
-    run(_bands, N * bands, x, image, packed, wide, bias, window_terms((KH, KW), C, W * C), KH, strides, pads, W, framed,
-        size, pool, rectified, band, F, y.reshape(-1), switches,
-        scratch=ROWS * columns_of(w.dtype) + rows * W * C, dtype=w.dtype)
+    geometry = Geometry(H, W, pads[0], pads[2], KH, KW, *strides, OH, OW, F, wide, framed, band, pool, rectified)
+    run(_bands, N * -(-OH // band), x, image, packed, bias, window_terms((KH, KW), C, W * C), geometry, y.reshape(-1),
+        switches, scratch=ROWS * columns_of(w.dtype) + rows * W * C, dtype=w.dtype)
 
 
 @kernel
-def _bands(x, flat, w, wide, b, terms, KH, strides, pads, W, framed, size, pool, rectified, band, F, y, switches, scratch,
-           board, lane):
-    (SH, SW), C, (PH, PW), K = strides, x.shape[3], size, len(terms)
-    bands, row, panel = -(-PH // band), W * C, panel_of(w)
+def _bands(x, flat, w, b, terms, geometry, y, switches, scratch, board, lane):
+    """Do a band of rows of y a unit."""
+    W, SH, SW, OH, OW = geometry.W, geometry.SH, geometry.SW, geometry.OH, geometry.OW
+    F, wide, pool, band = geometry.F, geometry.wide, geometry.pool, geometry.per_unit
+    C, K, bands, row, panel = x.shape[3], len(terms), -(-OH // band), W * x.shape[3], panel_of(w)
     out, at, filters, offsets = (pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(w, 0),
                                  pointer(terms, 0))
     frame, pixels, bias, y_at, switches_at = (pointer(out, ROWS * panel), pointer(flat, 0), pointer(b, 0), pointer(y, 0),
@@ -95,14 +95,14 @@ def _bands(x, flat, w, wide, b, terms, KH, strides, pads, W, framed, size, pool,
     cells = ROWS // windows                     # cells to a tile
     unit = claim(board, lane)
     while unit >= 0:
-        n, first, last = unit // bands, unit % bands * band, min((unit % bands + 1) * band, PH)
+        n, first, last = unit // bands, unit % bands * band, min((unit % bands + 1) * band, OH)
         # Row `top` of the padded image is where `image` begins at `base`.
         top, image, base = 0, pixels, n * x.shape[1] * row
-        if framed:
+        if geometry.framed:
             top, image, base = first * pool * SH, frame, 0
-            fill_rows(x, n, top, (last * pool - 1) * SH + KH, pads, W, frame)
+            fill_rows(x, n, top, (last * pool - 1) * SH + geometry.KH, geometry, frame)
         i, c = first, 0                         # row and column of the next cell
-        for cell in range(first * PW, last * PW, cells):
+        for cell in range(first * OW, last * OW, cells):
             for q in range(cells):
                 corner = base + ((i * pool * SH - top) * W + c * pool * SW) * C
                 if pool == 2:
@@ -110,15 +110,15 @@ def _bands(x, flat, w, wide, b, terms, KH, strides, pads, W, framed, size, pool,
                     at[4 * q + 2], at[4 * q + 3] = corner + SH * row, corner + SH * row + SW * C
                 else:
                     at[q] = corner
-                if cell + q + 1 < last * PW:    # past the last cell, the last again: computed, not stored
-                    i, c = (i + 1, 0) if c + 1 == PW else (i, c + 1)
+                if cell + q + 1 < last * OW:    # past the last cell, the last again: computed, not stored
+                    i, c = (i + 1, 0) if c + 1 == OW else (i, c + 1)
             for j in range(0, wide, panel):
                 product_tile(image, at, offsets, K, filters, j, wide, out, 0, panel)
-                for q in range(min(cells, last * PW - cell)):
+                for q in range(min(cells, last * OW - cell)):
                     for v in range(0, min(panel, F - j), width(w)):
-                        o = (n * PH * PW + cell + q) * F + j + v
-                        _finish(out, q * windows * panel + v, panel, pool, rectified, bias, j + v, F - j - v, y_at,
-                                switches_at, o)
+                        o = (n * OH * OW + cell + q) * F + j + v
+                        _finish(out, q * windows * panel + v, panel, pool, geometry.rectified, bias, j + v, F - j - v,
+                                y_at, switches_at, o)
         unit = claim(board, lane)
 
 

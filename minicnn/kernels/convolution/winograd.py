@@ -39,7 +39,7 @@ the error stays below 1e-6 there too.
 
 import numpy as np
 
-from minicnn.kernels.convolution.padding import fill_rows
+from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.microkernel import ROWS, columns_of, in_panels, panel_of, product_tile, row_terms
 from minicnn.kernels.runtime.reduction import chunk_of, mark, sum_chunks
@@ -67,7 +67,7 @@ def suits(w, strides):
 
 def block(x, w, b, pads, size, pool, rectified, y, switches):
     """Write conv2d, then ReLU if `rectified`, then 2x2 maxima and their switches if `pool` is 2, to y. See direct.py."""
-    (N, H, W, C), F, (PH, PW) = x.shape, w.shape[3], size
+    (N, H, W, C), F, (OH, OW) = x.shape, w.shape[3], size
     panels, wide = in_panels(w.reshape(-1, F))
     bias, _ = in_panels(b.reshape(1, F), "bias")
     U = workspace("U", 16 * (C * wide + _LINE), w.dtype)
@@ -76,19 +76,19 @@ def block(x, w, b, pads, size, pool, rectified, y, switches):
     # is framed; it also is where it is padded, or where the last tile of an odd map reaches a row or column too far.
     lanes = REGISTER_BYTES // w.itemsize
     CV = -(-C // lanes) * lanes
-    TH, TW = (PH, PW) if pool == 2 else (-(-PH // 2), -(-PW // 2))
+    TH, TW = (OH, OW) if pool == 2 else (-(-OH // 2), -(-OW // 2))
     # Of one image alone a block is smaller, so that all threads have some.
     most = max(ROWS, min(40 if N > 4 else 16, _BYTES // (16 * (CV + wide) * w.itemsize)) // ROWS * ROWS)
     tiles = -(-(TH * TW) // -(-(TH * TW) // most))                  # blocks of equal size, as large as may be
     tiles = -(-tiles // ROWS) * ROWS
-    W += pads[2] + pads[3]
-    framed = any(pads) or x.dtype != w.dtype or CV > C or 2 * TH + 2 > H or 2 * TW + 2 > W
-    W = max(W, 2 * TW + 2)
+    HP, WP = pads[0] + H + pads[1], pads[2] + W + pads[3]
+    framed = any(pads) or x.dtype != w.dtype or CV > C or 2 * TH + 2 > H or 2 * TW + 2 > WP
+    WP = max(WP, 2 * TW + 2)
     rows = 2 * ((tiles - 1) // TW + 2) + 2 if framed else 0
     image = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
-    run(_blocks_of_tiles, N * -(-(TH * TW) // tiles), x, image, U, wide, bias, row_terms(C), pads, W, framed, tiles,
-        size, pool, rectified, F, y.reshape(-1), switches,
-        scratch=16 * tiles * (CV + wide) + rows * W * C + lanes, dtype=w.dtype)
+    geometry = Geometry(HP, WP, pads[0], pads[2], 3, 3, 1, 1, OH, OW, F, wide, framed, tiles, pool, rectified)
+    run(_blocks_of_tiles, N * -(-(TH * TW) // tiles), x, image, U, bias, row_terms(C), geometry, y.reshape(-1),
+        switches, scratch=16 * tiles * (CV + wide) + rows * WP * C + lanes, dtype=w.dtype)
 
 
 @kernel
@@ -124,11 +124,11 @@ def _along(g, first, place, step):
 
 
 @kernel
-def _blocks_of_tiles(x, flat, U, wide, b, channels, pads, W, framed, tiles, size, pool, rectified, F, y, switches, scratch,
-                     board, lane):
-    (PH, PW), C, panel = size, x.shape[3], panel_of(U)
-    TW = PW if pool == 2 else (PW + 1) // 2
-    T, row = (PH if pool == 2 else (PH + 1) // 2) * TW, W * C
+def _blocks_of_tiles(x, flat, U, b, channels, geometry, y, switches, scratch, board, lane):
+    """Do a block of tiles of an image a unit."""
+    W, OH, OW, F, wide, tiles = geometry.W, geometry.OH, geometry.OW, geometry.F, geometry.wide, geometry.per_unit
+    TH, TW = (OH, OW) if geometry.pool == 2 else ((OH + 1) // 2, (OW + 1) // 2)
+    C, panel, T, row = x.shape[3], panel_of(U), TH * TW, W * x.shape[3]
     blocks, CV = -(-T // tiles), -(-C // width(U)) * width(U)
     V, at, terms = pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(channels, 0)
     M, frame = pointer(V, 16 * tiles * CV), pointer(V, 16 * tiles * (CV + wide))
@@ -139,9 +139,9 @@ def _blocks_of_tiles(x, flat, U, wide, b, channels, pads, W, framed, tiles, size
         n, first = unit // blocks, unit % blocks * tiles
         last = min(first + tiles, T)
         top, image, base = 0, pixels, n * x.shape[1] * row
-        if framed:
+        if geometry.framed:
             top, image, base = 2 * (first // TW), frame, 0
-            fill_rows(x, n, top, 2 * ((last - 1) // TW) + 4, pads, W, frame)
+            fill_rows(x, n, top, 2 * ((last - 1) // TW) + 4, geometry, frame)
         i, j = first // TW, first % TW
         for t in range(last - first):
             corner = base + ((2 * i - top) * W + 2 * j) * C
@@ -157,8 +157,7 @@ def _blocks_of_tiles(x, flat, U, wide, b, channels, pads, W, framed, tiles, size
         i, j = first // TW, first % TW
         for t in range(last - first):
             for f in range(0, F, width(U)):
-                _finish_tile(M, t * wide + f, tiles * wide, bias, f, n, i, j, size, pool, rectified, F, y_at,
-                             switches_at)
+                _finish_tile(M, t * wide + f, tiles * wide, bias, f, n, i, j, geometry, y_at, switches_at)
             i, j = (i + 1, 0) if j + 1 == TW else (i, j + 1)
         unit = claim(board, lane)
 
@@ -197,35 +196,35 @@ def _sum_column(M, m, step):
 
 
 @device
-def _finish_tile(M, m, step, b, f, n, i, j, size, pool, rectified, F, y, switches):
+def _finish_tile(M, m, step, b, f, n, i, j, geometry, y, switches):
     """Store one tile's four outputs of a vector of filters, or the largest of them and its place."""
-    (PH, PW), bias = size, load(b, f)
+    OH, OW, F, rectified, bias = geometry.OH, geometry.OW, geometry.F, geometry.rectified, load(b, f)
     s0, s1, s2, s3 = (_sum_column(M, m, step), _sum_column(M, m + step, step), _sum_column(M, m + 2 * step, step),
                       _sum_column(M, m + 3 * step, step))
     y0 = add(add(add(s0[0], s1[0]), s2[0]), bias)
     y1 = add(subtract(subtract(s1[0], s2[0]), s3[0]), bias)
     y2 = add(add(add(s0[1], s1[1]), s2[1]), bias)
     y3 = add(subtract(subtract(s1[1], s2[1]), s3[1]), bias)
-    if pool == 2:
+    if geometry.pool == 2:
         place = choose(y1, y0, splat(M, 1), zeros(M))
         best = choose(y1, y0, y1, y0)
         place, best = choose(y2, best, splat(M, 2), place), choose(y2, best, y2, best)
         place, best = choose(y3, best, splat(M, 3), place), choose(y3, best, y3, best)
-        o = ((n * PH + i) * PW + j) * F + f
+        o = ((n * OH + i) * OW + j) * F + f
         store_bytes(switches, o, place, F - f)
         store_first(y, o, rectify(best) if rectified else best, F - f)
         return
     if rectified:
         y0, y1, y2, y3 = rectify(y0), rectify(y1), rectify(y2), rectify(y3)
     h, w = 2 * i, 2 * j
-    o = ((n * PH + h) * PW + w) * F + f
+    o = ((n * OH + h) * OW + w) * F + f
     store_first(y, o, y0, F - f)
-    if w + 1 < PW:
+    if w + 1 < OW:
         store_first(y, o + F, y1, F - f)
-    if h + 1 < PH:
-        store_first(y, o + PW * F, y2, F - f)
-        if w + 1 < PW:
-            store_first(y, o + PW * F + F, y3, F - f)
+    if h + 1 < OH:
+        store_first(y, o + OW * F, y2, F - f)
+        if w + 1 < OW:
+            store_first(y, o + OW * F + F, y3, F - f)
 
 
 # ---- The gradients behind a ReLU, without pooling --------------------------------------------------------------------
@@ -258,10 +257,11 @@ def gradients(dy, y, x, w, pads, dx, dw, db):
     parts = workspace("dw parts", (chunks, 16 * C * wide), np.float64)
     db_parts = workspace("db parts", (chunks, F), np.float64)
     image = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
-    run(_gradient_chunks, chunks, dy.reshape(-1), y.reshape(-1), masked, x, image, row_terms(tiles, CV), pads, (HP, WP),
-        framed, (TH, TW), (OH, OW), F, wide, chunk, parts, db_parts,
-        scratch=16 * (tiles * (CV + wide) + 2 * _LINE) + ROWS * columns_of(w.dtype) + (HP * WP * C + lanes if framed else 0),
-        dtype=w.dtype)
+    geometry = Geometry(HP, WP, pads[0], pads[2], 3, 3, 1, 1, OH, OW, F, wide, framed, chunk)
+    pixels = HP * WP * C + lanes if framed else 0
+    run(_gradient_chunks, chunks, dy.reshape(-1), y.reshape(-1), masked, x, image, row_terms(tiles, CV), geometry,
+        parts, db_parts, dtype=w.dtype,
+        scratch=16 * (tiles * (CV + wide) + 2 * _LINE) + ROWS * columns_of(w.dtype) + pixels)
     run(_sum_transformed, C, parts, wide, dw.reshape(9, C, F), scratch=16 * wide, dtype=np.float64)
     sum_chunks(db_parts, F, db.reshape(1, F))
     if dx is not None:
@@ -275,11 +275,11 @@ def gradients(dy, y, x, w, pads, dx, dw, db):
 
 
 @kernel
-def _gradient_chunks(dy, y, masked, x, flat, terms, pads, padded_size, framed, grid, size, F, wide, chunk, parts, db_parts,
-                     scratch, board, lane):
+def _gradient_chunks(dy, y, masked, x, flat, terms, geometry, parts, db_parts, scratch, board, lane):
     """Add up the 16 products of one chunk of images a unit; write `masked` for its images."""
-    (HP, WP), (TH, TW), (OH, OW), (N, _, _, C), panel = padded_size, grid, size, x.shape, panel_of(masked)
-    row, CV, tiles, T = WP * C, -(-C // width(masked)) * width(masked), len(terms), TH * TW
+    H, W, OH, OW, F, wide = geometry.H, geometry.W, geometry.OH, geometry.OW, geometry.F, geometry.wide
+    (N, _, _, C), chunk, panel, tiles, TW = x.shape, geometry.per_unit, panel_of(masked), len(terms), (OW + 1) // 2
+    row, CV, T = W * C, -(-C // width(masked)) * width(masked), (OH + 1) // 2 * TW
     V, at, offsets = pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(terms, 0)
     V_step, Z_step = tiles * CV + _LINE, tiles * wide + _LINE
     Z = pointer(V, 16 * V_step)
@@ -295,16 +295,16 @@ def _gradient_chunks(dy, y, masked, x, flat, terms, pads, padded_size, framed, g
             db[f] = 0
         for n in range(s * chunk, min((s + 1) * chunk, N)):
             mark(dy_at, y_at, n * OH * OW * F, OH * OW * F, F, pointer(g, n * OH * OW * F), db)
-            image, base = pixels, n * HP * row
-            if framed:
-                fill_rows(x, n, 0, HP, pads, WP, frame)
+            image, base = pixels, n * H * row
+            if geometry.framed:
+                fill_rows(x, n, 0, H, geometry, frame)
                 image, base = frame, 0
             for first in range(0, T, tiles):
                 count = min(tiles, T - first)
                 i, j = first // TW, first % TW
                 for t in range(count):
                     for c in range(0, C, width(masked)):
-                        _transform_patch(image, base + (2 * i * WP + 2 * j) * C + c, row, C, V, t * CV + c, V_step)
+                        _transform_patch(image, base + (2 * i * W + 2 * j) * C + c, row, C, V, t * CV + c, V_step)
                     for f in range(0, F, width(masked)):
                         _transform_gradients(g, ((n * OH + 2 * i) * OW + 2 * j) * F + f, OW * F, F, 2 * i + 1 < OH,
                                              2 * j + 1 < OW, Z, t * wide + f, Z_step)
