@@ -3,6 +3,7 @@
 Every kernel of the fast engine goes through the same tests, with the inputs that `strategies.OPERATIONS` draws.
 """
 
+import ast
 import inspect
 import shutil
 from pathlib import Path
@@ -588,6 +589,27 @@ def test_compiled_code_is_not_used_after_any_file_of_the_room_changed(tmp_path, 
     with open(kernels / "runtime" / "microkernel.py", "a", encoding="utf-8") as file:
         file.write("# another way to add\n")
     assert jit.cache_folder() != before
+
+
+def compiled_and_tuples(folder):
+    """Return {function: how many arguments} of what @kernel and @device compile, {NamedTuple: how many fields}."""
+    arguments, fields = {}, {}
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = {ast.unparse(d) for d in [*getattr(node, "decorator_list", []), *getattr(node, "bases", [])]}
+            if isinstance(node, ast.FunctionDef) and names & {"kernel", "device"}:
+                all_of_them = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                arguments[path.stem, node.name] = len(all_of_them)
+            elif isinstance(node, ast.ClassDef) and "NamedTuple" in names:
+                fields[path.stem, node.name] = sum(isinstance(line, ast.AnnAssign) for line in node.body)
+    return arguments, fields
+
+
+def test_no_kernel_takes_more_than_twelve_arguments():
+    arguments, fields = compiled_and_tuples(Path(kernels.__file__).parent)
+    assert len(arguments) > 70 and arguments["direct", "_bands"] == 11 and len(fields) > 3
+    assert not {name: count for name, count in arguments.items() if count > 12}
+    assert 20 not in fields.values(), "CPython 3.11 keeps tuples of exactly twenty and does not use them again"
 
 
 # ---- In bounds -------------------------------------------------------------------------------------------------------
