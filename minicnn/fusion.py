@@ -31,19 +31,25 @@ class _Fused:
     def __init__(self, layers):
         self.layers, self.ops = layers, layers[0].ops
         self._weights = next(layer for layer in layers if layer.parameters)
-        # The parameters' own arrays: they stay where they are for as long as the network may run.
+        # All that kernels trust, as it is now: the layers may be built again for another network. The parameters' own
+        # arrays stay where they are for as long as this one may run.
         w, b = self._weights.parameters
         self._w, self._b, self._dw, self._db = w.value, b.value, w.grad, b.grad
+        self._input_shape, self._output_shape = self._weights.input_shape, layers[-1].output_shape
+        self._strides, self._pads = getattr(self._weights, "strides", None), getattr(self._weights, "pads", None)
         self._buffers, self._cache = Buffers(), None
 
     def _buffer(self, name, shape, dtype=None):
-        return self._buffers.get(name, shape, self._weights.dtype if dtype is None else dtype)
+        return self._buffers.get(name, shape, self._w.dtype if dtype is None else dtype)
 
     def _accept(self, x):
         """Return x as a batch to compute with. What comes from a step of ours already is one."""
-        if type(x) is np.ndarray and (x.dtype == self._weights.dtype or (x.dtype == np.uint8 and self.takes_pixels)):
-            if x.shape[1:] == self._weights.input_shape and len(x) and x.flags.carray:
+        if type(x) is np.ndarray and (x.dtype == self._w.dtype or (x.dtype == np.uint8 and self.takes_pixels)):
+            if x.shape[1:] == self._input_shape and len(x) and x.flags.carray:
                 return self._lent(x)
+        if self._weights.input_shape is not self._input_shape:
+            raise InputError(f"{self._weights.label} was built again, so it no longer fits this step. Make new layers for "
+                             "each network.")
         return self._lent(self._weights.accept(x))
 
     def _consume(self, dy):
@@ -51,7 +57,7 @@ class _Fused:
         if self._cache is None:
             raise InputError(f"{self._weights.label}: backward needs a forward before it; each backward uses one forward "
                              "up.")
-        dy, y = self._lent(as_array(dy, self._weights.label, "dy", self._weights.dtype)), self._cache[1]
+        dy, y = self._lent(as_array(dy, self._weights.label, "dy", self._w.dtype)), self._cache[1]
         if dy.shape != y.shape:
             raise ShapeError(f"{self._weights.label}: expected dy of shape {y.shape}, as forward returned, got {dy.shape}.")
         cache, self._cache = self._cache, None
@@ -62,7 +68,7 @@ class _Fused:
         return array if here.lending or array is None else array.copy()
 
     def _output(self, x):
-        return self._buffer("y", (len(x), *self.layers[-1].output_shape))
+        return self._buffer("y", (len(x), *self._output_shape))
 
     def _input_gradient(self, x):
         return self._buffer("dx", x.shape) if self._weights.needs_input_gradient else None
@@ -96,12 +102,10 @@ class ConvReLU(_Fused):
         return [self._output(x)]
 
     def _forward(self, x, w, outputs):
-        conv, forward = self._weights, getattr(self.ops, self.operation)
-        forward(x, w, self._b, conv.strides, conv.pads, *outputs)
+        getattr(self.ops, self.operation)(x, w, self._b, self._strides, self._pads, *outputs)
 
     def _backward(self, dy, outputs, x, w, dx, dw, db):
-        conv, gradient = self._weights, getattr(self.ops, f"{self.operation}_gradient")
-        gradient(dy, *outputs, x, w, conv.strides, conv.pads, dx, dw, db)
+        getattr(self.ops, f"{self.operation}_gradient")(dy, *outputs, x, w, self._strides, self._pads, dx, dw, db)
 
 
 class ConvReLUPool(ConvReLU):

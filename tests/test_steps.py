@@ -418,3 +418,20 @@ def test_no_kernel_allocates():
                 found[file.stem, function.name] = calls & allocating
     assert len(found) > 40
     assert {name: calls for name, calls in found.items() if calls} == {}
+
+
+@pytest.mark.parametrize("shape", [(12, 11, 4), (10, 11, 3)])
+def test_a_step_keeps_what_it_was_made_for(shape):
+    network = Network([Conv2D(4, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(2), ReLU()], (10, 11, 3), seed=1)
+    x, dy = normals(1, (2, 10, 11, 3), np.float32), normals(2, (2, 4, 4, 4), np.float32)
+    step = network.steps()[0]
+    y = step.forward(x)
+    network.layers[0].configure("float64")
+    for layer in network.layers[:3]:
+        shape = layer.build(shape)
+    step.backward(dy)                                   # of the forward before
+    assert_same_bits(step.forward(x), y)                # what it was made for, it still computes
+    with pytest.raises(InputError, match="Conv2D 'conv2d_1' was built again, so it no longer fits this step"):
+        step.forward(x.astype(np.float64))
+    with pytest.raises(InputError, match="Conv2D 'conv2d_1' was built again"):
+        network.forward(x)

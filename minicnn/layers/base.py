@@ -21,6 +21,7 @@ import numpy as np
 from minicnn.core.backend import get_engine
 from minicnn.core.memory import Buffers, aligned
 from minicnn.core.parameter import Parameter
+from minicnn.core.random import check_seed
 from minicnn.core.shapes import positive_int
 from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
@@ -130,12 +131,10 @@ class Layer:
         self._configure(np.float32, "fast", 0, 0)
 
     def configure(self, dtype=np.float32, engine="fast", seed=0, index=0):
-        """Choose dtype, engine, seed and the layer's number in its network. The layer is to be built after it.
-
-        Raises DTypeError for a dtype other than float32 and float64.
-        """
+        """Choose dtype (float32 or float64), engine, seed and the layer's number in its network; before `build`."""
         if np.dtype(dtype).newbyteorder("=") not in (np.float32, np.float64):
             raise DTypeError(f"{self.label}: dtype must be float32 or float64, got {dtype!r}.")
+        check_seed(seed)
         self._unbuild()
         if here.host is not None and self._host is not here.host:
             here.host.layers.append(self)
@@ -150,7 +149,7 @@ class Layer:
     def _unbuild(self):
         """Tell the network that this layer was built for, if there is one, that it has lost it."""
         if self._host is not None and self.input_shape is not None:
-            self._host.lost = self.label
+            self._host.lost = self._host.lost or self.label
 
     def __getstate__(self):
         """What a copy or a pickle keeps: nothing of a network, nor of a pass under way."""
@@ -252,8 +251,7 @@ class Layer:
         for parameter in self.parameters:
             if parameter.value.dtype != self.dtype:
                 raise DTypeError(f"{self.label}: it computes in {self.dtype}, and its {parameter.name} is "
-                                 f"{parameter.value.dtype}. Call its build in the build of the layer that holds it, or "
-                                 f"configure(dtype={parameter.value.dtype.name!r}) before its build.")
+                                 f"{parameter.value.dtype}. Call its build in the build of the layer that holds it.")
 
     def remember(self, *cache):
         """Keep what backward needs; copies of it where whoever called may still change it."""
