@@ -1,4 +1,6 @@
-"""Random networks that are right: 2 to 6 layers of all kinds, on either engine; every third on images full of ties."""
+"""Random networks that are right: 2 to 6 layers of all kinds, on either engine; every third on images full of ties. And a
+layer of the user's own that holds layers of ours.
+"""
 
 import numpy as np
 
@@ -6,7 +8,7 @@ from minicnn import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, 
                      Softmax, Tanh)
 from minicnn.core.backend import ENGINES
 
-__all__ = ["random_case", "flat_images"]
+__all__ = ["random_case", "flat_images", "Block"]
 
 
 def random_case(number):
@@ -74,3 +76,46 @@ def _dense(rng):
 def _activation(rng):
     kind = rng.choice([ReLU, ReLU, ReLU, Sigmoid, Tanh, Softmax, Dropout])
     return kind(0.3) if kind is Dropout else kind()
+
+
+class Block:
+    """Two convolutions and dropout inside a layer of the user's own.
+
+    Parameters
+    ----------
+    shape : tuple, of its input and its output, without N
+    where : "build", or "init" to build them too early
+    names : bool, whether each parameter is given a name of its own
+    rate : float, of the dropout
+    """
+
+    def __init__(self, shape, where="build", names=True, rate=0.5):
+        filters = shape[-1]
+        self.where, self.names = where, names
+        self.parts = {"first": [Conv2D(filters, 3, padding="same"), Dropout(rate)], "then": Conv2D(filters, 3, padding="same")}
+        if where == "init":
+            self.build_all(shape)
+
+    def chain(self):
+        return *self.parts["first"], self.parts["then"]
+
+    def build_all(self, shape):
+        for layer in self.chain():
+            shape = layer.build(shape)
+        self.parameters = [p for layer in self.chain() for p in layer.parameters]
+        for i, parameter in enumerate(self.parameters if self.names else []):
+            parameter.name += f"_{i}"
+        return shape
+
+    def build(self, shape):
+        return self.build_all(shape) if self.where == "build" else shape
+
+    def forward(self, x):
+        for layer in self.chain():
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy):
+        for layer in self.chain()[::-1]:
+            dy = layer.backward(dy)
+        return dy

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from laws import assert_gradient, assert_same_bits
+from random_networks import Block
 from strategies import normals, separated
 
 from minicnn import reference
@@ -452,46 +453,12 @@ def test_what_a_layer_of_ones_own_returns_is_numbers_whatever_their_type(returne
 
 # ---- Layers of ours inside a layer of one's own ----------------------------------------------------------------------
 
-class Block:
-    """Two convolutions and dropout, where a layer of the user's own keeps them."""
-
-    def __init__(self, build="in build", rename=True):
-        self.parts = {"first": [Conv2D(2, 3, padding="same"), Dropout(0.5)], "then": Conv2D(2, 3, padding="same")}
-        self.when, self.rename = build, rename
-        if build == "before":
-            self.build_all((4, 4, 2))
-
-    def chain(self):
-        return *self.parts["first"], self.parts["then"]
-
-    def build_all(self, shape):
-        for layer in self.chain():
-            shape = layer.build(shape)
-        self.parameters = [p for layer in self.chain() for p in layer.parameters]
-        for i, parameter in enumerate(self.parameters if self.rename else []):
-            parameter.name += f"_{i}"
-        return shape
-
-    def build(self, shape):
-        return self.build_all(shape) if self.when == "in build" else shape
-
-    def forward(self, x):
-        for layer in self.chain():
-            x = layer.forward(x)
-        return x
-
-    def backward(self, dy):
-        for layer in self.chain()[::-1]:
-            dy = layer.backward(dy)
-        return dy
-
-
 @each_engine
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_layers_inside_are_of_the_network(dtype, engine):
-    block, x = Block(), normals(0, (2, 4, 4, 2), dtype)
-    network, same = (Network([Conv2D(2, 3, padding="same"), one, Block(), Flatten(), Dense(1)], (4, 4, 2), seed=3, dtype=dtype,
-                             engine=engine) for one in (block, Block()))
+    block, x = Block((4, 4, 2)), normals(0, (2, 4, 4, 2), dtype)
+    network, same = (Network([Conv2D(2, 3, padding="same"), one, Block((4, 4, 2)), Flatten(), Dense(1)], (4, 4, 2), seed=3, dtype=dtype,
+                             engine=engine) for one in (block, Block((4, 4, 2))))
     kernels = [p.value for p in network.parameters if p.value.ndim == 4]
     assert len(kernels) == 5 and all(kernel.dtype == dtype for kernel in kernels)
     assert len({kernel.tobytes() for kernel in kernels}) == 5           # each its own weights
@@ -508,7 +475,7 @@ def test_layers_inside_are_of_the_network(dtype, engine):
 @each_engine
 def test_the_gradients_of_layers_inside_are_right(engine):
     x, dy = separated(0, (2, 4, 4, 2)), normals(1, (2, 1))
-    network = Network([Block(), Flatten(), Dense(1)], (4, 4, 2), seed=3, dtype="float64", engine=engine)
+    network = Network([Block((4, 4, 2)), Flatten(), Dense(1)], (4, 4, 2), seed=3, dtype="float64", engine=engine)
     network.forward(x)
     network.backward(dy)
     for parameter in network.parameters[:4]:
@@ -522,8 +489,8 @@ def test_the_gradients_of_layers_inside_are_right(engine):
 
 
 def test_layers_inside_that_were_built_elsewhere_are_refused():
-    network = Network([Block("before"), Flatten()], (4, 4, 2), dtype="float64")
+    network = Network([Block((4, 4, 2), "init"), Flatten()], (4, 4, 2), dtype="float64")
     with pytest.raises(InputError, match="Conv2D: it runs inside a layer of your own, and was not built there. Call its build"):
         network.forward(np.ones((1, 4, 4, 2)))
     with pytest.raises(InputError, match=r"each parameter needs a name of its own, .*'kernel', 'bias', 'kernel', 'bias'\]\. Give it"):
-        Network([Block(rename=False)], (4, 4, 2))
+        Network([Block((4, 4, 2), names=False)], (4, 4, 2))

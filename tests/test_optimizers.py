@@ -242,9 +242,9 @@ def test_the_state_lies_as_the_parameters_do(make):
     """Moments of a list are moved, and not read past their end, when the same parameters come as one piece of memory."""
     params, straight = (PackedParameters(parameters(np.float32), [True, True]) for _ in range(2))
     moved, kept = make(), make()
-    for optimizer, given, ways in ((moved, params, (list(params), params)), (kept, straight, (straight, straight))):
+    for optimizer, trained, ways in ((moved, params, (list(params), params)), (kept, straight, (straight, straight))):
         for i, way in enumerate(ways):
-            for p in given:
+            for p in trained:
                 p.grad = normals(i, p.value.shape)
             optimizer.step(get_engine("fast"), way)
     for one, other in zip(params, straight, strict=True):

@@ -2,7 +2,7 @@
 
 `reference.op(*inputs) -> outputs` returns new arrays; `kernels.op(*inputs, *outputs) -> None` fills the ones given.
 Arrays are C-contiguous and of one dtype, float32 or float64; outputs are fully overwritten. Kernels check nothing.
-`flatten` is a view, so it has no kernel; im2col and col2im are never carried out (see direct.py).
+`flatten` is a view, so it has no kernel; im2col and col2im are never carried out (see convolution/direct.py).
 """
 
 from minicnn.kernels.activations import (relu, relu_gradient, sigmoid, sigmoid_gradient, softmax,
