@@ -141,7 +141,7 @@ def _dots(ax, places, check, colour, marker, name):
 
 
 def _checked(pictures, explained):
-    """Return pictures as run.py draws them, or raise unless they are those of the maps."""
+    """Return pictures as style.py shows them, or raise unless they are those of the maps."""
     if not hasattr(explained, "border_shares"):
         raise InputError("explained: expected what explain(model, pictures) returned.")
     pictures = style.as_pictures(pictures)

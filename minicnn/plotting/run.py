@@ -238,7 +238,3 @@ def augmentation_sheet(pixels, path, augmentation, seed=0, epochs=4):
         figure.supxlabel(f"No anatomy, but among these changes: {' and '.join(strange)}.", x=0.012, ha="left",
                          fontsize=style.SIZE - 1, color=style.ORANGE)
     style.save(figure, path)
-
-
-# ---- House style -----------------------------------------------------------------------------------------------------
-

@@ -20,9 +20,9 @@ def draw(found, collection, trainings, checks, folder):
 
     Parameters
     ----------
-    found : dict of findings.gather
+    found : dict of results.gather
     collection, trainings : see reproduction.py
-    checks : {part: Stress}, of findings.shortcut_checks
+    checks : {part: Stress}, of results.shortcut_checks
     folder : Path
     """
     (folder / "figures").mkdir(mode=0o700, exist_ok=True)

@@ -1,6 +1,6 @@
 """Pictures of the report of `minicnn reproduce`: samples, curves of seeds, ROC and PR, confusions, worst errors.
 
-Those of a single run are in run.py, those of the network itself in network.py, the main one in
+Those of a single run are in plotting/run.py, those of the network itself in plotting/network.py, the main one in
 forest_plots.py. All are 16 cm wide; what is undefined leaves a gap with a word in it.
 """
 
@@ -60,7 +60,7 @@ def curves_of_seeds(histories, path):
 
     Parameters
     ----------
-    histories : {name: [the history of each seed, see `figures.curves`]}
+    histories : {name: [the history of each seed, see plotting.run.curves]}
     path : str or Path; a PNG file
 
     Raises
@@ -159,7 +159,7 @@ def confusions(matrices, classes, path):
 
     Parameters
     ----------
-    matrices : {name: array-like (k, k)}, see `figures.confusion_matrix`
+    matrices : {name: array-like (k, k)}, see plotting.run.confusion_matrix
     classes : sequence of k names
     path : str or Path; a PNG file
 

@@ -26,7 +26,7 @@ def reproduce(study, folder, progress=True):
 
     Raises
     ------
-    ManifestError, InputError, ImageError : see study.Collection
+    ManifestError, InputError, ImageError : see reproduction.Collection
     RunLockedError : another process works in the folder
     Interrupted : after a signal; started again with the same study it goes on
     """
