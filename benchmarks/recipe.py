@@ -31,13 +31,13 @@ BATCH, STEPS = 32, 100
 
 def minicnn(images, labels, epochs, steps, file, threads):
     from minicnn import Adam, cov19net
-    from minicnn.data import ArraySource, Augmentation
+    from minicnn.data import ArrayDataset, Augmentation
 
     augmentation = Augmentation(rotation=20, zoom=0.2, shear=15, intensity=0.1, vertical_flip=True,
                                 horizontal_flip=True)
     model = cov19net(seed=7)
     model.compile(Adam(learning_rate=1e-3), loss="binary_crossentropy")
-    source = ArraySource(np.repeat(images[..., np.newaxis], 3, axis=3), augmentation=augmentation)
+    source = ArrayDataset(np.repeat(images[..., np.newaxis], 3, axis=3), augmentation=augmentation)
     history = model.fit(source, labels, epochs=epochs, steps_per_epoch=steps, batch_size=BATCH, progress=False)
     model.save(file.with_suffix(".safetensors"))
     return history.metrics["loss"][-1]

@@ -16,7 +16,7 @@ from minicnn.core.random import check_seed
 from minicnn.core.shapes import parameter_count, positive_int
 from minicnn.core.validation import as_array, check_batch, check_finite
 from minicnn.data.labels import check_classes
-from minicnn.data.loader import ArraySource, load, open_source, schedule
+from minicnn.data.loader import ArrayDataset, load, open_dataset, schedule
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, printable
 from minicnn.layers.base import refuse_freezing
@@ -125,7 +125,7 @@ class Sequential:
 
         Parameters
         ----------
-        x : array (N, ...), or a Manifest (with augmentation, if it has one), or a source of data/loader.py
+        x : array (N, ...), or a Manifest (with augmentation, if it has one), or a dataset of data/loader.py
         t : array of targets, where x is an array: (N,) or the shape of the outputs
         validation : (x, t) or a Manifest, measured after each epoch
         epochs, batch_size : int >= 1
@@ -166,25 +166,25 @@ class Sequential:
         if resume and run is None:
             raise InputError("fit: resume=True needs the folder to go on with: run='...'.")
         with signals.handled(), self._lock:
-            source, targets = self._labelled(x, t, "fit", workers, progress)
+            data, targets = self._labelled(x, t, "fit", workers, progress)
             measured = None
             if validation is not None:
                 pair = validation if isinstance(validation, tuple) else (validation, None)
                 measured = self._labelled(*pair, "fit, validation", workers, progress)
-            digests = _identities(source)
+            digests = _identities(data)
             kept = self._go_on_with(Path(run), digests) if resume else None
             if digests is not None:
                 self.training_digests = digests
             if run is not None:
                 callbacks = [Checkpoint(run), CSVHistory(Path(run) / "history.csv")] + callbacks
-            begin = Position(len(source), batch_size, steps_per_epoch, bool(shuffle))
+            begin = Position(len(data), batch_size, steps_per_epoch, bool(shuffle))
             if self.position is not None:
                 self.position.check_same_epoch(begin)
 
             def batches(epoch, position):
                 steps = schedule(position.samples, position.batch_size, epoch - 1, position.steps_per_epoch, self.seed,
                                  position.shuffle, start=position.batch)
-                return load(source, steps, self.seed, workers)
+                return load(data, steps, self.seed, workers)
             return trainer.fit(self, batches, targets, begin=begin, validation=measured,
                                epochs=epochs if resume else len(self.history) + epochs,
                                sample_weights=self._sample_weights(class_weight, targets),
@@ -202,14 +202,14 @@ class Sequential:
         ndarray, shape (N,) + output_shape: a copy; row i is the same bits whatever else is in the batch
         """
         with self._lock:
-            source = self._source(x, "predict")
+            data = self._dataset(x, "predict")
             batch_size = positive_int(batch_size, "predict", "batch_size")
-            outputs = np.empty((len(source),) + self.output_shape, self.dtype)
-            for start in range(0, len(source), batch_size):
-                samples = slice(start, min(start + batch_size, len(source)))
-                if not isinstance(source, ArraySource):
+            outputs = np.empty((len(data),) + self.output_shape, self.dtype)
+            for start in range(0, len(data), batch_size):
+                samples = slice(start, min(start + batch_size, len(data)))
+                if not isinstance(data, ArrayDataset):
                     samples = np.arange(samples.start, samples.stop)
-                outputs[samples] = self.network.forward(source.batch(samples))
+                outputs[samples] = self.network.forward(data.batch(samples))
             return outputs
 
     def evaluate(self, x, t=None, batch_size=32):
@@ -219,8 +219,8 @@ class Sequential:
         """
         trainer = self._compiled("evaluate")
         with self._lock:
-            source, targets = self._labelled(x, t, "evaluate")
-            return trainer.evaluate(source, targets, positive_int(batch_size, "evaluate", "batch_size"))
+            data, targets = self._labelled(x, t, "evaluate")
+            return trainer.evaluate(data, targets, positive_int(batch_size, "evaluate", "batch_size"))
 
     def train_on_batch(self, x, t, sample_weight=None):
         """Update the weights once from one batch; return its mean loss before the update."""
@@ -236,7 +236,7 @@ class Sequential:
         """Return what every layer computes for x, on real numbers (teaching/trace.py): print it, or write its `page`."""
         from minicnn.teaching.trace import trace
         with self._lock:
-            return trace(self, self._source(x, "trace"), t)
+            return trace(self, self._dataset(x, "trace"), t)
 
     def get_weights(self):
         """Return copies of all parameters in Keras' order: kernel (KH, KW, C, F) or (in, out), then bias, by layer."""
@@ -349,9 +349,9 @@ class Sequential:
 
     def _on_batch(self, x, t, sample_weight, verb, function):
         # The door of fit and predict: uint8 means pixels, in 255th parts, here as there.
-        source = ArraySource(x, shape=self.input_shape, owner=verb)
-        source.keep_pixels = self.network.takes_pixels
-        x = source.batch(np.arange(len(source)))
+        data = ArrayDataset(x, shape=self.input_shape, owner=verb)
+        data.keep_pixels = self.network.takes_pixels
+        x = data.batch(np.arange(len(data)))
         x = x if x.dtype == np.uint8 else as_array(x, verb, "x", self.dtype)
         t = encode_targets(t, self.output_shape, self.loss, self.dtype)
         if len(t) != len(x):
@@ -365,36 +365,36 @@ class Sequential:
             loss, _ = function(x, t, sample_weight)
             return loss
 
-    def _source(self, x, verb, workers=None, progress=False):
-        """Return x as a source whose images this network takes; preprocessing is the model's once it has one."""
+    def _dataset(self, x, verb, workers=None, progress=False):
+        """Return x as a dataset whose images this network takes; preprocessing is the model's once it has one."""
         preprocessing = self.preprocessing
         needed = preprocessing is None and not isinstance(x, np.ndarray)
         if needed and len(self.input_shape) == 3 and self.input_shape[2] in (1, 3):
             preprocessing = Preprocessing(*self.input_shape)
-        source = open_source(x, preprocessing, self.classes, verb, workers, progress)
-        if source is not x and isinstance(source, ArraySource):
-            source.keep_pixels = self.network.takes_pixels
-        if source.shape != self.input_shape:
-            check_batch(np.empty((len(source),) + source.shape, np.bool_), self.input_shape, verb, "x")
-        return source
+        data = open_dataset(x, preprocessing, self.classes, verb, workers, progress)
+        if data is not x and isinstance(data, ArrayDataset):
+            data.keep_pixels = self.network.takes_pixels
+        if data.shape != self.input_shape:
+            check_batch(np.empty((len(data),) + data.shape, np.bool_), self.input_shape, verb, "x")
+        return data
 
     def _labelled(self, x, t, verb, workers=None, progress=False):
-        """Return (source, encoded targets) of x with t, or of a manifest with its labels; adopt its classes."""
-        source = self._source(x, verb, workers, progress)
-        if t is None and isinstance(source, ArraySource):
+        """Return (data, encoded targets) of x with t, or of a manifest with its labels; adopt its classes."""
+        data = self._dataset(x, verb, workers, progress)
+        if t is None and isinstance(data, ArrayDataset):
             raise InputError(f"{verb}: expected targets beside the array x.")
-        targets = encode_targets(source.labels if t is None else t, self.output_shape, self.loss, self.dtype)
-        if len(targets) != len(source):
-            raise ShapeError(f"{verb}: {len(source)} samples, but {len(targets)} targets.")
-        if source.classes is not None:
+        targets = encode_targets(data.labels if t is None else t, self.output_shape, self.loss, self.dtype)
+        if len(targets) != len(data):
+            raise ShapeError(f"{verb}: {len(data)} samples, but {len(targets)} targets.")
+        if data.classes is not None:
             if self.classes is None:
-                self.classes = tuple(source.classes)
-            elif tuple(source.classes) != self.classes:
-                raise InputError(f"{verb}: the data's classes are {', '.join(source.classes)}, the model's "
+                self.classes = tuple(data.classes)
+            elif tuple(data.classes) != self.classes:
+                raise InputError(f"{verb}: the data's classes are {', '.join(data.classes)}, the model's "
                                  f"{', '.join(self.classes)}. Name them in the model's order: classes=[...].")
-        if source.preprocessing is not None:
-            self.preprocessing = source.preprocessing
-        return source, targets
+        if data.preprocessing is not None:
+            self.preprocessing = data.preprocessing
+        return data, targets
 
     def _sample_weights(self, class_weight, targets):
         """Return a float64 weight for each sample, or None."""
@@ -454,11 +454,11 @@ class Sequential:
         return content.stop, content.states
 
 
-def _identities(source):
-    """Return the SHA-256 of a source's files, and of what each shows, each once: (n, 32), uint8; None without files."""
-    if source.digests is None:
+def _identities(data):
+    """Return the SHA-256 of a dataset's files and of their pixels, each once: (n, 32), uint8; None without files."""
+    if data.digests is None:
         return None
-    return np.unique(np.concatenate([source.digests, getattr(source, "pixel_digests", source.digests)]), axis=0)
+    return np.unique(np.concatenate([data.digests, getattr(data, "pixel_digests", data.digests)]), axis=0)
 
 
 def _by(shape):

@@ -67,14 +67,14 @@ class Trainer:
         """Return the network's outputs for logits z: through the head, where the loss folds one."""
         return self.network.finish(z, self.depth)
 
-    def predict(self, source, batch_size):
-        """Return (outputs (n, ...), logits (n, ...)) of every sample of a source, in order, without augmentation."""
-        n = len(source)
+    def predict(self, data, batch_size):
+        """Return (outputs (n, ...), logits (n, ...)) of every sample of a dataset, in order, without augmentation."""
+        n = len(data)
         outputs = np.empty((n,) + self.network.output_shape, self.network.dtype)
         logits = np.empty_like(outputs)
         for start in range(0, n, batch_size):
             samples = np.arange(start, min(start + batch_size, n))
-            z = self.network.forward(source.batch(samples), self.depth)
+            z = self.network.forward(data.batch(samples), self.depth)
             logits[samples] = z
             outputs[samples] = self.outputs(z)
             signals.check()
@@ -84,10 +84,10 @@ class Trainer:
         """Return the mean loss of logits against encoded targets."""
         return self.loss(self.ops, logits, targets, None, np.empty(len(logits)), np.empty_like(logits))
 
-    def evaluate(self, source, targets, batch_size):
-        """Return the metrics of a source as a dict: n, accuracy, ..., auc, loss (metrics.py); n and loss alone where
+    def evaluate(self, data, targets, batch_size):
+        """Return the metrics of a dataset as a dict: n, accuracy, ..., auc, loss (metrics.py); n and loss alone where
         the network does not classify."""
-        outputs, logits = self.predict(source, batch_size)
+        outputs, logits = self.predict(data, batch_size)
         return describe(outputs, targets, self.mean_loss(logits, targets), self.loss)
 
     def fit(self, model, batches, targets, *, begin, validation, epochs, sample_weights, callbacks, progress):
@@ -104,7 +104,7 @@ class Trainer:
             epoch that come after the position
         targets, sample_weights : ndarrays, a row for each sample; the weights may be None
         begin : Position (checkpoint.py) at the beginning of an epoch
-        validation : (source, targets) or None
+        validation : (data, targets) or None
         callbacks : Callbacks (callbacks.py)
 
         Raises

@@ -11,6 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minicnn import reference
+from minicnn.reference import fusion
 from minicnn.core.shapes import window
 
 __all__ = ["Case", "cases", "small_cases", "winograd_cases", "normals", "separated", "OPERATIONS", "LINEAR",
@@ -193,16 +194,21 @@ def _sgd(case, dtype):
     return w, m, 2 * w + m, 1e-2, 0.9, bool(case.seed % 2)
 
 
+def specified(name):
+    """Return the operation of the specification that is called `name`."""
+    return getattr(fusion if "_relu" in name else reference, name)
+
+
 OPERATIONS = {
     "conv2d": _conv2d, "conv2d_input_gradient": _conv2d_input_gradient,
     "conv2d_weight_gradient": _conv2d_weight_gradient,
     "max_pool2d": _pool, "max_pool2d_gradient": _max_pool2d_gradient,
     "average_pool2d": _pool, "average_pool2d_gradient": _average_pool2d_gradient,
     "dense": _dense, "dense_input_gradient": _dense_input_gradient, "dense_weight_gradient": _dense_weight_gradient,
-    "conv2d_relu": _conv2d, "conv2d_relu_gradient": _fused_gradient(reference.conv2d_relu, _conv2d),
+    "conv2d_relu": _conv2d, "conv2d_relu_gradient": _fused_gradient(fusion.conv2d_relu, _conv2d),
     "conv2d_relu_pool": _conv2d_to_pool,
-    "conv2d_relu_pool_gradient": _fused_gradient(reference.conv2d_relu_pool, _conv2d_to_pool),
-    "dense_relu": _dense, "dense_relu_gradient": _fused_gradient(reference.dense_relu, _dense),
+    "conv2d_relu_pool_gradient": _fused_gradient(fusion.conv2d_relu_pool, _conv2d_to_pool),
+    "dense_relu": _dense, "dense_relu_gradient": _fused_gradient(fusion.dense_relu, _dense),
     "relu": _activation, "relu_gradient": _gradient_of(reference.relu),
     "sigmoid": _activation, "sigmoid_gradient": _gradient_of(reference.sigmoid),
     "tanh": _activation, "tanh_gradient": _gradient_of(reference.tanh),

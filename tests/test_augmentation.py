@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from minicnn import reference
 from minicnn.core.random import Stream, uniforms, uniforms_batch, words
 from minicnn.data.augmentation import TECHNIQUES, Augmentation, affine_matrices
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.kernels.augmentation import affine_warp
+from minicnn.reference import augmentation as reference_augmentation
 
 PIXELS = np.arange(5 * 6 * 7, dtype=np.uint8).reshape(5, 6, 7)
 STRONG = Augmentation(gamma=0.5, blur=1, noise=0.1)
@@ -26,7 +26,7 @@ def picture(text):
 def drawn(pixels, **map_):
     """Return `pixels` through one affine map, as the text of `picture`: x where half lit or more."""
     matrices = affine_matrices(*pixels.shape[1:], **({"rotation": np.zeros(1)} | map_))
-    out = reference.affine_warp(pixels[..., np.newaxis], matrices, np.ones(1, np.float32), np.zeros(1, np.float32), 1)
+    out = reference_augmentation.affine_warp(pixels[..., np.newaxis], matrices, np.ones(1, np.float32), np.zeros(1, np.float32), 1)
     return ["".join("x" if value >= 0.5 else "." for value in line) for line in out[0, ..., 0]]
 
 
@@ -80,7 +80,7 @@ def test_composed_order_is_flip_zoom_shear_rotate_shift():
 def test_outside_takes_the_nearest_edge_pixel():
     ramp = np.array([[[10, 20, 30]]], np.uint8)
     matrices = affine_matrices(1, 3, rotation=np.zeros(1), right=2.0)
-    out = reference.affine_warp(ramp[..., np.newaxis], matrices, np.ones(1, np.float32), np.zeros(1, np.float32), 1)
+    out = reference_augmentation.affine_warp(ramp[..., np.newaxis], matrices, np.ones(1, np.float32), np.zeros(1, np.float32), 1)
     np.testing.assert_array_equal((out * 255).round().ravel(), [10, 10, 10])
 
 
@@ -212,7 +212,7 @@ def test_kernel_agrees_with_reference_to_the_bit(N, H, W, C, data):
     for pixels in ((levels * 256).astype(np.uint8), levels.astype(np.float32)):
         out = np.full((N, H, W, channels), np.nan, np.float32)
         affine_warp(pixels, matrices, gains, offsets, out)
-        np.testing.assert_array_equal(out, reference.affine_warp(pixels, matrices, gains, offsets, channels))
+        np.testing.assert_array_equal(out, reference_augmentation.affine_warp(pixels, matrices, gains, offsets, channels))
 
 
 def test_nan_pixels_stay_nan_in_both():
@@ -222,7 +222,7 @@ def test_nan_pixels_stay_nan_in_both():
     out = np.zeros((1, 3, 3, 1), np.float32)
     affine_warp(*arguments, out)
     assert np.isnan(out[0, 1, 1, 0])
-    np.testing.assert_array_equal(out, reference.affine_warp(*arguments, 1))
+    np.testing.assert_array_equal(out, reference_augmentation.affine_warp(*arguments, 1))
 
 
 @given(H=st.integers(1, 8), W=st.integers(1, 8))
@@ -237,7 +237,7 @@ def test_reference_agrees_with_a_loop_over_pixels(H, W):
             y, x = np.clip(matrix[0] @ [i, j, 1], 0, [H - 1, W - 1])
             expected[i, j] = sum(image[k, l] * max(0, 1 - abs(y - k)) * max(0, 1 - abs(x - l))
                                  for k in range(H) for l in range(W))
-    out = reference.affine_warp(image[np.newaxis, ..., np.newaxis], matrix, np.ones(1, "f"), np.zeros(1, "f"), 1)
+    out = reference_augmentation.affine_warp(image[np.newaxis, ..., np.newaxis], matrix, np.ones(1, "f"), np.zeros(1, "f"), 1)
     np.testing.assert_allclose(out[0, ..., 0], expected, atol=1e-6)
 
 

@@ -9,7 +9,7 @@ from strategies import normals
 from minicnn import weights
 from minicnn.data import pixel_cache
 from minicnn.data.decoding import ImageWarning
-from minicnn.data.loader import open_source
+from minicnn.data.loader import open_dataset
 from minicnn.data.manifest import Manifest
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.synthetic import phantom
@@ -112,7 +112,7 @@ def test_colour_and_shape_of_files(files):
     model = small()
     model.preprocessing = Preprocessing(16, 16, 1)
     everything = [str(path) for path in (*paths, coloured, wide)]
-    source = open_source(everything, model.preprocessing)
+    source = open_dataset(everything, model.preprocessing)
     assert source.facts.tolist() == [[40, 48, 0]] * 12 + [[40, 48, 1], [130, 48, 0]]
     familiarity = Familiarity.fit(model, everything[:8], everything[8:12])
     for x in (everything, source):
@@ -145,7 +145,7 @@ def test_what_is_in_colour(tmp_path, monkeypatch):
     plain.convert("CMYK").save(tmp_path / "cmyk.jpg")
     files += [str(tmp_path / "clear.png"), str(tmp_path / "cmyk.jpg")]
     with pytest.warns(ImageWarning, match="2 of 9 images: each is not opaque"):
-        source = open_source(files, Preprocessing(16, 16, 1))
+        source = open_dataset(files, Preprocessing(16, 16, 1))
     assert source.facts[:, 2].tolist() == [coloured for _, coloured in cases.values()] + [0, 1]
     assert source.facts[3].tolist() == [40, 50, 1]
 
@@ -158,7 +158,7 @@ def test_files_are_decoded_once(files, tmp_path, monkeypatch):
     familiarity = Familiarity.fit(model, paths[:8], paths[8:])
     original = pixel_cache.open_planes
     monkeypatch.setattr(pixel_cache, "open_planes", lambda *arguments: decoded.append(arguments[1]) or original(*arguments))
-    source = open_source(paths[3:6], model.preprocessing)
+    source = open_dataset(paths[3:6], model.preprocessing)
     model.predict(source), familiarity.warnings(model, source)
     assert sorted(decoded) == sorted(paths[3:6])
 

@@ -63,7 +63,7 @@ def test_the_tester_sees_an_import_upwards(tmp_path):
     assert list(imports_of(tmp_path / "x.py")) == [(2, "model")]
 
 
-# loader.open_source opens whatever it is given, a manifest too; a manifest makes sources. That circle, and those of the
+# loader.open_dataset opens whatever it is given, a manifest too; a manifest makes datasets. That circle, and those of the
 # imports upwards, are late and known.
 KNOWN_CIRCLE = {"minicnn.data.loader": {"minicnn.data.manifest"}}
 for _path, _group in KNOWN_UPWARDS:

@@ -13,7 +13,7 @@ import pytest
 from fence import Fences, survives
 from hypothesis import given, settings, strategies as st
 from laws import as_tuple, assert_near_largest, assert_rounded, assert_same_bits, digest
-from strategies import DTYPES, OPERATIONS, Case, abs_inputs, cases, normals, separated, winograd_cases
+from strategies import DTYPES, OPERATIONS, Case, abs_inputs, cases, normals, separated, specified, winograd_cases
 
 from minicnn import kernels, reference as ref
 from minicnn.data.augmentation import affine_matrices
@@ -53,7 +53,7 @@ def run(name, inputs, outputs=None):
     """Return what a kernel writes, as a tuple."""
     if outputs is None:
         with np.errstate(all="ignore"):
-            outputs = poisoned(getattr(ref, name)(*inputs))
+            outputs = poisoned(specified(name)(*inputs))
     getattr(kernels, name)(*inputs, *outputs)
     return outputs
 
@@ -75,7 +75,7 @@ OUTPUTS = {"conv2d_weight_gradient": "dw db", "dense_weight_gradient": "dw db", 
 @each_kernel
 def test_a_kernel_takes_the_inputs_of_the_specification_and_then_its_outputs(name):
     outputs = OUTPUTS.get(name, "dx" if name.endswith("gradient") else "y").split()
-    expected = list(inspect.signature(getattr(ref, name)).parameters) + outputs
+    expected = list(inspect.signature(specified(name)).parameters) + outputs
     assert list(inspect.signature(getattr(kernels, name)).parameters) == expected
 
 
@@ -91,7 +91,7 @@ def check(name, inputs):
     before = [digest(a) for a in inputs if isinstance(a, np.ndarray)]
     outputs = run(name, inputs)
     assert [digest(a) for a in inputs if isinstance(a, np.ndarray)] == before
-    operation = getattr(ref, name)
+    operation = specified(name)
     exact = as_tuple(operation(*widened(inputs)))
     if name in EXACT:
         for got, expected in zip(outputs, as_tuple(operation(*inputs)), strict=True):
@@ -157,7 +157,7 @@ def test_a_block_of_many_channels_computes_what_the_specification_says(name, dty
         check(name, inputs)
         return
     # Winograd's transforms mix the gradients of a tile: as exact as A4 asks, not as a sum of each element's own terms.
-    for got, expected in zip(run(name, inputs), getattr(ref, name)(*widened(inputs)), strict=True):
+    for got, expected in zip(run(name, inputs), specified(name)(*widened(inputs)), strict=True):
         assert_near_largest(got, expected, 84 * np.finfo(dtype).eps)
 
 
@@ -225,8 +225,8 @@ def test_pixels_are_what_they_are_as_numbers_from_0_to_1(name, dtype, case):
 @given(case=cases())
 def test_dx_need_not_be_computed(name, dtype, case):
     inputs = OPERATIONS[name](case, dtype)
-    exact, magnitudes = getattr(ref, name)(*widened(inputs)), getattr(ref, name)(*abs_inputs(inputs))
-    dx, *outputs = poisoned(getattr(ref, name)(*inputs))
+    exact, magnitudes = specified(name)(*widened(inputs)), specified(name)(*abs_inputs(inputs))
+    dx, *outputs = poisoned(specified(name)(*inputs))
     run(name, inputs, (None, *outputs))
     for got, expected, magnitude in zip(outputs, exact[1:], magnitudes[1:], strict=True):
         assert_rounded(got, expected, magnitude, SUMS[name])
@@ -239,7 +239,7 @@ def test_activations_at_the_edges(name, dtype):
     x = np.array([[-np.inf, -1e4, -88, -30, -tiny, -0.0, 0, tiny, 30, 88, 1e4], [np.inf] + [0] * 10,
                   [np.nan] + [0] * 10, [0] * 5 + [np.nan] * 6], dtype)
     with np.errstate(all="ignore"):
-        expected = getattr(ref, name)(x)
+        expected = specified(name)(x)
     got, = run(name, (x,))
     np.testing.assert_allclose(got, expected, rtol=4 * np.finfo(dtype).eps, atol=4 * tiny)
 
@@ -332,11 +332,11 @@ def test_winograds_sums_stay_within_eight_eps(C, F, draw_x, draw):
 
 def radiographs(shared, count):
     """Return the first real radiographs as (count, 64, 64, 3) pixels."""
-    from minicnn.data.loader import open_source
+    from minicnn.data.loader import open_dataset
     from minicnn.data.manifest import Manifest
     from minicnn.data.preprocessing import Preprocessing
     manifest = Manifest.read(shared / "data" / "chestxray" / "manifest.csv")
-    return open_source(manifest, Preprocessing(64, 64, 3), None, "test").batch(np.arange(count))
+    return open_dataset(manifest, Preprocessing(64, 64, 3), None, "test").batch(np.arange(count))
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -374,7 +374,7 @@ def test_gradients_of_full_images_stay_within_1e5_of_the_largest(draw):
                          ("conv2d_input_gradient", (dy, w, FULL[1:3], (1, 1), NO_PADS)),
                          ("dense_weight_gradient", (dy.reshape(-1, 8), x.reshape(-1, 3)[:2 * 220 * 220])),
                          ("average_pool2d_gradient", (dy, (222, 222), (3, 3), (1, 1), NO_PADS))]:
-        exact = as_tuple(getattr(ref, name)(*widened(inputs)))
+        exact = as_tuple(specified(name)(*widened(inputs)))
         for got, expected in zip(run(name, inputs, [np.full(e.shape, np.nan, np.float32) for e in exact]), exact,
                                  strict=True):
             assert_near_largest(got, expected)
@@ -392,7 +392,7 @@ def test_gradients_of_blocks_stay_within_1e5_of_the_largest(shape, F, kernel, na
     y = np.ones(dy.shape, np.float32)           # every ReLU is on: as many terms as there may be
     if pool == 2:
         inputs = np.random.default_rng(F).integers(0, 4, y.shape).astype(np.uint8), *inputs
-    exact = getattr(ref, name)(*widened((dy, y, *inputs)))
+    exact = specified(name)(*widened((dy, y, *inputs)))
     for first in (0, 1):                        # with dx and without
         outputs = [np.full(e.shape, np.nan, np.float32) for e in exact[first:]]
         run(name, (dy, y, *inputs), (*[None][:first], *outputs))
@@ -439,7 +439,7 @@ def test_nan_at_any_place_reaches_all_that_it_contributes_to_and_no_other_sample
              "average_pool2d_gradient": (x, (4, 3), *window)}
     for name, inputs in calls.items():
         with np.errstate(all="ignore"):
-            expected = as_tuple(getattr(ref, name)(*inputs))
+            expected = as_tuple(specified(name)(*inputs))
         got, expected = run(name, inputs, poisoned(expected))[0], expected[0]
         assert np.isnan(expected).any(axis=tuple(range(1, expected.ndim))).all(), name
         # The specification says which numbers: with zeros for weights NaN spreads as NumPy has it, 0 x NaN = NaN.
@@ -492,7 +492,7 @@ def test_nan_in_the_gradient_of_a_block_reaches_its_filter_and_its_image(name, C
         assert np.isnan(dw[..., f]).all() and np.isnan(db[f])
         assert np.isfinite(dw[..., others]).all() and np.isfinite(db[others]).all()
         assert np.isnan(dx[n]).any() and np.isfinite(np.delete(dx, n, axis=0)).all()
-        assert (np.isnan(dx) >= np.isnan(getattr(ref, name)(sick, y, *rest)[0])).all()
+        assert (np.isnan(dx) >= np.isnan(specified(name)(sick, y, *rest)[0])).all()
 
 
 @each_dtype
@@ -531,7 +531,7 @@ WINOGRAD = Case(2, 9, 8, 32, 33, (3, 3), (1, 1), "same", 0)
 @pytest.mark.parametrize("n", [2, 3, 7, 16, 33])
 def test_a_sample_does_not_depend_on_its_company(name, case, n, dtype):
     inputs = OPERATIONS[name](case._replace(N=n), dtype)
-    batched = [key in BATCHED for key in inspect.signature(getattr(ref, name)).parameters]
+    batched = [key in BATCHED for key in inspect.signature(specified(name)).parameters]
     of_samples = 1 if "relu_" in name and name.endswith("gradient") else None       # dw and db are sums of all samples
     whole = run(name, inputs)[:of_samples]
 
@@ -560,7 +560,7 @@ DIVIDED = [(name, LARGE_DENSE if name.startswith("dense") else LARGE_PARAMETER i
 @pytest.mark.parametrize("name, case", DIVIDED, ids=lambda value: str(value)[:30])
 def test_the_number_of_threads_does_not_decide_a_bit(name, case, dtype):
     inputs, results = OPERATIONS[name](case, dtype), []
-    outputs = poisoned(getattr(ref, name)(*inputs))
+    outputs = poisoned(specified(name)(*inputs))
     for count in (1, 2, 3, 4):
         threads.set_thread_count(count)
         results.append([digest(a) for a in run(name, inputs, tuple(a.copy() for a in outputs))])
@@ -623,7 +623,7 @@ def test_a_kernel_stays_inside_its_arrays(name, tmp_path):
         @given(cases(), st.sampled_from(DTYPES))
         def check(case, dtype):
             inputs = OPERATIONS[name](case, dtype)
-            outputs = poisoned(getattr(ref, name)(*inputs))
+            outputs = poisoned(specified(name)(*inputs))
             for fences in both:
                 say(f"{case} {dtype.__name__} at_end={fences.at_end}")
                 fenced = [fences.copy(a, locked=True) if isinstance(a, np.ndarray) else a for a in inputs]
@@ -645,9 +645,9 @@ def test_a_block_stays_inside_its_arrays(name, pixels, tmp_path):
         @given(cases() if pixels else winograd_cases(), st.sampled_from(DTYPES), st.booleans())
         def check(case, dtype, without_dx):
             inputs = OPERATIONS[name](case, dtype)
-            outputs = list(poisoned(getattr(ref, name)(*inputs)))
+            outputs = list(poisoned(specified(name)(*inputs)))
             if pixels:
-                x = list(inspect.signature(getattr(ref, name)).parameters).index("x")
+                x = list(inspect.signature(specified(name)).parameters).index("x")
                 inputs = [(abs(a) * 50).astype(np.uint8) if i == x else a for i, a in enumerate(inputs)]
             if without_dx and name.endswith("gradient"):
                 outputs[0] = None

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from laws import as_tuple, assert_adjoint, assert_gradient, assert_same_bits, digest
-from strategies import DTYPES, LINEAR, OPERATIONS, cases, separated, small_cases
+from strategies import DTYPES, LINEAR, OPERATIONS, cases, separated, small_cases, specified
 
 from minicnn import reference as ref
+from minicnn.reference import fusion
 
 NO_PADS = (0, 0, 0, 0)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -227,9 +228,9 @@ def test_sigmoid_and_tanh_keep_their_tails(name, exact, dtype):
     # Within 4 units in the last place of each value, also far out, where tanh(x/2)/2 + 1/2 would have lost all.
     x = np.concatenate([np.linspace(-87, 87, 2001), [-30, 30, 0, 1e-30, -1e-30]]).astype(dtype)
     expected = np.array([exact(float(a)) for a in x])
-    error = np.abs(getattr(ref, name)(x).astype(np.float64) - expected)
+    error = np.abs(specified(name)(x).astype(np.float64) - expected)
     assert (error <= 4 * np.spacing(np.abs(expected).astype(dtype))).all()
-    ends = getattr(ref, name)(np.array([-np.inf, np.inf, np.nan], dtype))
+    ends = specified(name)(np.array([-np.inf, np.inf, np.nan], dtype))
     np.testing.assert_array_equal(ends, [0 if name == "sigmoid" else -1, 1, np.nan])
 
 
@@ -380,8 +381,8 @@ def test_softmax_rows_are_distributions_that_ignore_a_common_shift(case):
 
 def test_the_registry_knows_every_operation_of_the_specification():
     apart = {"im2col", "col2im", "flatten", "flatten_gradient"}      # of the reference alone, tested above
-    elsewhere = {"affine_warp", "grey_planes"}                       # test_augmentation.py, test_steps.py
-    assert set(OPERATIONS) | apart | elsewhere == set(ref.__all__)
+    elsewhere = {"grey_planes"}                                      # test_steps.py
+    assert set(OPERATIONS) | apart | elsewhere == set(ref.__all__) | set(fusion.__all__)
 
 
 @each_dtype
@@ -392,7 +393,7 @@ def test_inputs_stay_as_they_are_and_dtypes_are_kept(name, dtype, case):
     inputs = OPERATIONS[name](case, dtype)
     arrays = [a for a in inputs if isinstance(a, np.ndarray)]
     before = [digest(a) for a in arrays]
-    for i, result in enumerate(as_tuple(getattr(ref, name)(*inputs))):
+    for i, result in enumerate(as_tuple(specified(name)(*inputs))):
         is_loss = i == 0 and name.endswith(("entropy", "squared_error"))
         switches = {"max_pool2d": np.uint16, "conv2d_relu_pool": np.uint8}.get(name) if i == 1 else None
         assert result.dtype == (np.float64 if is_loss else switches or dtype)
@@ -404,7 +405,7 @@ def test_inputs_stay_as_they_are_and_dtypes_are_kept(name, dtype, case):
 @settings(max_examples=30)
 @given(case=cases())
 def test_float32_is_float64_rounded_once(name, case):
-    operation, inputs = getattr(ref, name), OPERATIONS[name](case, np.float32)
+    operation, inputs = specified(name), OPERATIONS[name](case, np.float32)
     wide = [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in inputs]
     for narrow, exact in zip(as_tuple(operation(*inputs)), as_tuple(operation(*wide)), strict=True):
         assert_same_bits(narrow, exact.astype(np.float32))

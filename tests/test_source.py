@@ -11,9 +11,9 @@ from PIL import Image
 
 import minicnn.kernels.runtime.jit  # noqa: F401  takes its cache folder before these tests move it
 from minicnn import Sequential
-from minicnn.data import ArraySource, Augmentation, ImageSource, Manifest, Preprocessing, pixel_cache as cache_room
+from minicnn.data import ArrayDataset, Augmentation, ImageDataset, Manifest, Preprocessing, pixel_cache as cache_room
 from minicnn.data.decoding import ImageWarning
-from minicnn.data.loader import load, open_source, schedule
+from minicnn.data.loader import load, open_dataset, schedule
 from minicnn.data.pixel_cache import PixelCache
 from minicnn.data.preprocessing import load as load_picture, resize
 from minicnn.errors import CheckpointError, DTypeError, ImageError, InputError, ManifestError, ShapeError
@@ -224,7 +224,7 @@ def forms():
 def test_any_memory_form_gives_the_same_batch(name):
     x = forms()[name]
     before = np.array(x, copy=True)
-    batch = ArraySource(x).batch(np.array([5, 0]))
+    batch = ArrayDataset(x).batch(np.array([5, 0]))
     np.testing.assert_array_equal(batch, X[[5, 0]])
     assert batch.flags.c_contiguous and batch.flags.writeable and type(batch) is np.ndarray and batch.dtype.isnative
     batch[...] = 7
@@ -233,10 +233,10 @@ def test_any_memory_form_gives_the_same_batch(name):
 
 def test_dtypes_of_samples():
     grey = np.arange(24, dtype=np.uint8).reshape(2, 3, 4, 1) * 10
-    np.testing.assert_array_equal(ArraySource(grey).batch(np.array([1])), grey[1:] / np.float32(255))
-    assert ArraySource(X.astype(np.float64)).batch(np.arange(2)).dtype == np.float64
-    assert ArraySource(X.astype(np.float16)).batch(np.arange(2)).dtype == np.float32
-    assert ArraySource([[0, 1], [1, 1]]).batch(np.arange(2)).tolist() == [[0.0, 1.0], [1.0, 1.0]]
+    np.testing.assert_array_equal(ArrayDataset(grey).batch(np.array([1])), grey[1:] / np.float32(255))
+    assert ArrayDataset(X.astype(np.float64)).batch(np.arange(2)).dtype == np.float64
+    assert ArrayDataset(X.astype(np.float16)).batch(np.arange(2)).dtype == np.float32
+    assert ArrayDataset([[0, 1], [1, 1]]).batch(np.arange(2)).tolist() == [[0.0, 1.0], [1.0, 1.0]]
 
 
 @pytest.mark.parametrize("x, error, sentence", [
@@ -253,8 +253,8 @@ def test_dtypes_of_samples():
     (np.where(np.arange(6)[:, None, None, None] == 5, -np.inf, X), InputError, r"x holds -inf at \[5, 0, 0, 0\]"),
 ])
 def test_arrays_that_cannot_be_used(x, error, sentence):
-    with pytest.raises(error, match="ArraySource: .*" + sentence):
-        ArraySource(x)
+    with pytest.raises(error, match="ArrayDataset: .*" + sentence):
+        ArrayDataset(x)
 
 
 @pytest.mark.parametrize("shape, sentence", [
@@ -264,12 +264,12 @@ def test_arrays_that_cannot_be_used(x, error, sentence):
 ])
 def test_samples_of_another_shape(shape, sentence):
     with pytest.raises(ShapeError, match=sentence):
-        ArraySource(X, shape=shape, owner="fit")
+        ArrayDataset(X, shape=shape, owner="fit")
 
 
 @pytest.mark.parametrize("t", [[0, 1, 0, 1, 1, 0], np.array([[0.0], [1], [0], [1], [1], [0]]), np.array([0, 1] * 3) == 1])
 def test_labels(t):
-    source = ArraySource(X, t, classes=["no", "yes"])
+    source = ArrayDataset(X, t, classes=["no", "yes"])
     assert source.labels.dtype == np.int64 and source.labels.tolist() == np.ravel(t).astype(int).tolist()
     assert source.classes == ("no", "yes") and len(source) == 6 and source.shape == (4, 5, 3)
 
@@ -284,14 +284,14 @@ def test_labels(t):
     (["no", "yes"] * 3, DTypeError, "t must hold real numbers, got dtype <U3"),
 ])
 def test_labels_that_cannot_be_used(t, error, sentence):
-    with pytest.raises(error, match="ArraySource: .*" + sentence):
-        ArraySource(X, t, classes=["no", "yes"])
+    with pytest.raises(error, match="ArrayDataset: .*" + sentence):
+        ArrayDataset(X, t, classes=["no", "yes"])
     with pytest.raises(InputError, match=r"expected whole numbers from 0 in t, got -1 at \[0\]"):
-        ArraySource(X, [-1] * 6)
+        ArrayDataset(X, [-1] * 6)
 
 
 def test_arrays_can_be_augmented():
-    source = ArraySource(X, augmentation=Augmentation.honest())
+    source = ArrayDataset(X, augmentation=Augmentation.honest())
     samples, passes = np.array([3, 1]), np.array([0, 4])
     np.testing.assert_array_equal(source.batch(samples, passes, seed=9),
                                   Augmentation.honest().apply(X[[3, 1]], 9, passes, samples))
@@ -312,22 +312,22 @@ def test_augmentation_is_drawn_by_pass_and_sample(files):
     np.testing.assert_array_equal(augmented.batch(samples), plain.batch(samples, passes, seed=5))
 
 
-def test_open_source_takes_what_users_have(files):
+def test_open_dataset_takes_what_users_have(files):
     how = Preprocessing()
-    source = open_source(files, how)
-    assert isinstance(source, ImageSource) and source.names == files and source.labels is None and source.classes is None
-    assert open_source(source) is source
-    np.testing.assert_array_equal(open_source(files[4], how).batch(np.array([0])), source.batch(np.array([4])))
+    source = open_dataset(files, how)
+    assert isinstance(source, ImageDataset) and source.names == files and source.labels is None and source.classes is None
+    assert open_dataset(source) is source
+    np.testing.assert_array_equal(open_dataset(files[4], how).batch(np.array([0])), source.batch(np.array([4])))
     manifest = Manifest("/", files, np.arange(30) % 2, ["normal", "covid"])
-    assert open_source(manifest, how).labels.tolist() == [0, 1] * 15
-    array = open_source(X, how, ["a", "b"])
-    assert isinstance(array, ArraySource) and array.preprocessing is None and array.digests is None
+    assert open_dataset(manifest, how).labels.tolist() == [0, 1] * 15
+    array = open_dataset(X, how, ["a", "b"])
+    assert isinstance(array, ArrayDataset) and array.preprocessing is None and array.digests is None
     with pytest.raises(InputError, match="predict: this network does not take images of 1 or 3 channels; give it an array"):
-        open_source(files, None, owner="predict")
+        open_dataset(files, None, owner="predict")
     with pytest.raises(ShapeError, match="predict: expected x of shape"):
-        open_source([], how, owner="predict")
+        open_dataset([], how, owner="predict")
     with pytest.raises(ManifestError, match="images that cannot be read: 1 problem\n  none.png: cannot be read"):
-        open_source(["none.png"], how)
+        open_dataset(["none.png"], how)
 
 
 # ---- The schedule ----------------------------------------------------------------------------------------------------

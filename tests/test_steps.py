@@ -17,6 +17,7 @@ from minicnn.errors import InputError, ShapeError
 from minicnn.layers import AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Tanh
 from minicnn.network import LayerStep, Network
 from minicnn.networks import cov19net
+from minicnn.reference import fusion as specified_fusion
 
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -185,7 +186,7 @@ def test_a_step_by_winograds_algorithm_is_as_near_as_sums_may_be(layers, monkeyp
     y, (w, b) = fused.forward(x), (p.value.astype(np.float64) for p in fused.parameters)
     assert y.tobytes() != single.forward(x).tobytes()
     inputs = (1, 1), (0, 0, 0, 0)
-    exact = ref.conv2d_relu(x.astype(np.float64), w, b, *inputs)
+    exact = specified_fusion.conv2d_relu(x.astype(np.float64), w, b, *inputs)
     magnitude = ref.conv2d(x, np.abs(w), np.abs(b), *inputs)
     if len(fused.layers) == 3:
         exact, magnitude = (ref.max_pool2d(a, (2, 2), (2, 2), (0, 0, 0, 0))[0] for a in (exact, magnitude))
@@ -238,7 +239,7 @@ def test_grey_planes_are_those_of_the_specification(dtype):
     x = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3)).astype(dtype)
     x[[0, 2, 3]] = x[[0, 2, 3], ..., :1]
     x[3, -1, -1, 1] = 1 if dtype == np.uint8 else np.nan
-    planes, grey = ref.grey_planes(x)
+    planes, grey = specified_fusion.grey_planes(x)
     got, which = np.full(planes.shape, -1, planes.dtype), np.full(5, 9, np.uint8)
     get_engine("fast").grey_planes(x, got, which)
     assert which.tolist() == grey.tolist() and grey[[0, 2]].all() and not grey[[1, 4]].any()

@@ -37,7 +37,7 @@ def run(options):
     """Explain the files, write a picture of each, and print where they are and what they say."""
     import numpy as np
 
-    from minicnn.data.loader import open_source
+    from minicnn.data.loader import open_dataset
     from minicnn.data.preprocessing import Preprocessing
     from minicnn.evaluation.explanation.gradcam import check_classifies, convolutions, explain
     from minicnn.evaluation.explanation.sanity import border_check
@@ -47,7 +47,7 @@ def run(options):
     model = training_run.load_model(options.run_folder, options.expect_sha256)
     check_classifies(model)
     preprocessing = model.preprocessing or Preprocessing(*model.input_shape)
-    source = open_source([str(file) for file in options.files], preprocessing, model.classes, "explain")
+    source = open_dataset([str(file) for file in options.files], preprocessing, model.classes, "explain")
     pictures = source.batch(np.arange(len(source)))
     explained = explain(model, pictures, options.method, options.layer, options.target)
     paths = _names(options.files, options.out, options.method)

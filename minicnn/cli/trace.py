@@ -20,7 +20,7 @@ def add_options(command):
 
 def run(options):
     """Print the trace, or write its page."""
-    from minicnn.data.loader import open_source
+    from minicnn.data.loader import open_dataset
     from minicnn.data.preprocessing import Preprocessing
     from minicnn.teaching.trace import trace
 
@@ -29,7 +29,7 @@ def run(options):
     if options.file is None:
         x, t, what = *_radiograph(preprocessing, model), "a synthetic radiograph"
     else:
-        x, t, what = open_source(options.file, preprocessing, model.classes, "trace"), None, options.file
+        x, t, what = open_dataset(options.file, preprocessing, model.classes, "trace"), None, options.file
     traced = trace(model, x, t)
     if options.html is None:
         print(traced)

@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from minicnn.core.progress import Progress
-from minicnn.data import ArraySource, Augmentation, Manifest
+from minicnn.data import ArrayDataset, Augmentation, Manifest
 from minicnn.errors import printable
 from minicnn.kernels.runtime import jit
 from minicnn.networks import cov19net
@@ -57,7 +57,7 @@ def _parts(dtype):
     two.compile(Adam(), "binary_crossentropy")
     three.compile(Adam(), "categorical_crossentropy")
     radiographs = Manifest.from_arrays(pixels[..., 0], labels, ("normal", "covid")).augment(Augmentation.honest())
-    augmented = ArraySource(floats, augmentation=Augmentation.honest())
+    augmented = ArrayDataset(floats, augmentation=Augmentation.honest())
     return {"a step of training": lambda: two.train_on_batch(pixels, labels),
             "prediction": lambda: (two.predict(pixels), two.predict(floats)),
             "training on augmented radiographs": lambda: two.fit(radiographs, validation=radiographs, progress=False),

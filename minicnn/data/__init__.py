@@ -2,8 +2,8 @@
 
 import importlib
 
-_HOME = {"Manifest": "manifest", "Augmentation": "augmentation", "Preprocessing": "preprocessing", "ImageSource": "loader",
-         "ArraySource": "loader"}
+_HOME = {"Manifest": "manifest", "Augmentation": "augmentation", "Preprocessing": "preprocessing", "ImageDataset": "loader",
+         "ArrayDataset": "loader"}
 
 __all__ = [*_HOME]
 

@@ -18,10 +18,10 @@ from minicnn.data.pixel_cache import PixelCache
 from minicnn.data.preprocessing import to_input
 from minicnn.errors import DTypeError, InputError, ShapeError
 
-__all__ = ["ArraySource", "ImageSource", "open_source", "schedule", "load"]
+__all__ = ["ArrayDataset", "ImageDataset", "open_dataset", "schedule", "load"]
 
 
-class ArraySource:
+class ArrayDataset:
     """Samples that are in memory as an array, which is never written to nor copied whole.
 
     Parameters
@@ -41,7 +41,7 @@ class ArraySource:
     ------
     ShapeError, DTypeError, InputError : what cannot be used, and why
 
-    >>> source = ArraySource(np.full((2, 4, 4, 1), 255, np.uint8), [0, 1], shape=(4, 4, 1))
+    >>> source = ArrayDataset(np.full((2, 4, 4, 1), 255, np.uint8), [0, 1], shape=(4, 4, 1))
     >>> source.batch(np.array([1])).max(), source.labels
     (np.float32(1.0), array([0, 1]))
     """
@@ -49,7 +49,7 @@ class ArraySource:
     names = digests = preprocessing = None
     keep_pixels = False
 
-    def __init__(self, x, t=None, classes=None, augmentation=None, shape=None, owner="ArraySource"):
+    def __init__(self, x, t=None, classes=None, augmentation=None, shape=None, owner="ArrayDataset"):
         x = _as_samples(x, owner)
         if shape is not None:
             check_batch(x, tuple(shape), owner, "x")
@@ -82,7 +82,7 @@ class ArraySource:
         return np.require(x, x.dtype if x.dtype == np.uint8 else self._dtype, ["C", "A", "W"])
 
 
-class ImageSource:
+class ImageDataset:
     """Pictures of files, from their cache.
 
     Parameters
@@ -130,7 +130,7 @@ class ImageSource:
     def batch(self, samples, passes=None, seed=0):
         """Return the pictures with these numbers: ndarray, (n, H, W, C), float32, in [0, 1].
 
-        The arguments are those of `ArraySource.batch`. A version of the paper's protocol looks the same in every pass.
+        The arguments are those of `ArrayDataset.batch`. A version of the paper's protocol looks the same in every pass.
         """
         pixels, channels, manifest = self._pixels.read(samples), self.preprocessing.channels, self._manifest
         if manifest is not None and manifest.techniques is not None:
@@ -141,7 +141,7 @@ class ImageSource:
         return manifest.augmentation.apply(pixels, seed, passes, samples, channels)
 
 
-def open_source(x, preprocessing=None, classes=None, owner="open_source", workers=None, progress=False):
+def open_dataset(x, preprocessing=None, classes=None, owner="open_dataset", workers=None, progress=False):
     """Return x as a source: an array, a Manifest, an image file or a list of them, or a source already.
 
     Parameters
@@ -157,13 +157,13 @@ def open_source(x, preprocessing=None, classes=None, owner="open_source", worker
     files = [x] if isinstance(x, (str, os.PathLike)) else x
     is_files = isinstance(files, (list, tuple)) and files and all(isinstance(f, (str, os.PathLike)) for f in files)
     if not is_files and not is_manifest:
-        return ArraySource(x, classes=classes, owner=owner)
+        return ArrayDataset(x, classes=classes, owner=owner)
     if preprocessing is None:
         raise InputError(f"{owner}: this network does not take images of 1 or 3 channels; give it an array.")
     if is_manifest:
         return x.open(preprocessing, workers=workers, progress=progress)
     files = [os.fspath(file) for file in files]
-    return ImageSource(PixelCache.prepare(files, preprocessing, workers, progress), preprocessing, names=files)
+    return ImageDataset(PixelCache.prepare(files, preprocessing, workers, progress), preprocessing, names=files)
 
 
 def schedule(n, batch_size, epoch, steps, seed, shuffle=True, start=0):
@@ -235,7 +235,7 @@ def _as_slice(samples):
     return samples
 
 
-# ---- The door of ArraySource -----------------------------------------------------------------------------------------
+# ---- The door of ArrayDataset -----------------------------------------------------------------------------------------
 
 def _as_samples(x, owner):
     """Return x as an ndarray (N, ...) of numbers, without a copy where it is one; or say what is wrong with it."""

@@ -19,7 +19,7 @@ from minicnn.core.random import check_seed
 from minicnn.core.untrusted import Problems
 from minicnn.data.augmentation import TECHNIQUES, Augmentation
 from minicnn.data.labels import PARTS, check_classes, encode_labels, encode_parts
-from minicnn.data.loader import ImageSource
+from minicnn.data.loader import ImageDataset
 from minicnn.data.manifest_reader import read_csv, read_folder
 from minicnn.data.near_duplicates import clusters
 from minicnn.data.pixel_cache import MemoryPixels, PixelCache
@@ -239,7 +239,7 @@ class Manifest:
         return replace(self, pixels=cache.take(np.array([slots[path] for path in self.paths])))
 
     def open(self, preprocessing=None, workers=None, progress=False):
-        """Prepare the images and return the ImageSource that training and prediction read.
+        """Prepare the images and return the ImageDataset that training and prediction read.
 
         Parameters
         ----------
@@ -248,7 +248,7 @@ class Manifest:
         progress : bool, show a bar on stderr
         """
         whole = self.prepared(preprocessing, workers, progress)
-        return ImageSource(whole.pixels, whole.pixels.preprocessing, whole)
+        return ImageDataset(whole.pixels, whole.pixels.preprocessing, whole)
 
     def rows(self):
         """Yield a dict for each image: path, label, the columns that are known, and the technique of a version."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from minicnn import weights
-from minicnn.data.loader import open_source
+from minicnn.data.loader import open_dataset
 from minicnn.errors import InputError, WeightsError, printable
 
 __all__ = ["FILE", "Cloud", "Familiarity", "of_run", "look_of"]
@@ -102,14 +102,14 @@ class Familiarity:
         Parameters
         ----------
         model : Sequential over images
-        training, validation : as x for `predict`; neither is augmented. What is from files (ImageSource.facts) brings
+        training, validation : as x for `predict`; neither is augmented. What is from files (ImageDataset.facts) brings
             the ratio of its sides and its colour
 
         Raises
         ------
         InputError : a network that does not take images, fewer than two training images, or no validation images
         """
-        training, validation = (_source(model, part) for part in (training, validation))
+        training, validation = (_dataset(model, part) for part in (training, validation))
         parts = [_numbers(model, part) for part in (training, validation)]
         (looks, contrasts, features), n = parts[0], len(parts[0][0])
         if n < 2:
@@ -127,7 +127,7 @@ class Familiarity:
         Parameters
         ----------
         model : the network this belongs to
-        x : as for `predict`; of files (ImageSource.facts) shape and colour count too
+        x : as for `predict`; of files (ImageDataset.facts) shape and colour count too
 
         Raises
         ------
@@ -136,7 +136,7 @@ class Familiarity:
         if _digest(model) != self.weights_digest:
             raise InputError("familiarity: this network has other weights than the one whose training is known. "
                              "Use the file beside its own weights.")
-        source = _source(model, x)
+        source = _dataset(model, x)
         looks, contrasts, features = _numbers(model, source)
         said = [[] for _ in looks]
         for what, cloud, numbers in (("it does not look like", self.look, looks),
@@ -214,10 +214,10 @@ def look_of(x):
     return means / (means.std(axis=1, keepdims=True) + 0.05)
 
 
-def _source(model, x):
+def _dataset(model, x):
     if len(model.input_shape) != 3:
         raise InputError(f"familiarity: this network does not take images but inputs of shape {model.input_shape}.")
-    return open_source(x, model.preprocessing, model.classes, "familiarity")
+    return open_dataset(x, model.preprocessing, model.classes, "familiarity")
 
 
 def _shapes(source):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from minicnn import metrics
 from minicnn.core.random import check_seed
-from minicnn.data.loader import ArraySource, open_source
+from minicnn.data.loader import ArrayDataset, open_dataset
 from minicnn.data.split import groups
 from minicnn.errors import InputError, printable
 from minicnn.evaluation.explanation.border import border_mask
@@ -128,8 +128,8 @@ def stress(model, x, t=None, patients=None, seed=0):
     prove that there is no shortcut: one may lie between the lungs.
     """
     patients = getattr(x, "patients", None) if patients is None else patients
-    x = x if t is None else ArraySource(x, t, model.classes, shape=model.input_shape, owner="stress")
-    source = open_source(x, model.preprocessing, model.classes, "stress")
+    x = x if t is None else ArrayDataset(x, t, model.classes, shape=model.input_shape, owner="stress")
+    source = open_dataset(x, model.preprocessing, model.classes, "stress")
     _check(model, source)
     clusters = _clusters(patients, len(source))
     outputs = {name: [] for name in CONDITIONS}

@@ -40,7 +40,7 @@ class Result:
     protocol : sentence, or None
     pictures : list of Path
     notes : list of sentences
-    sources, outputs : {part: ImageSource} and {part: ndarray (n, k)}, where they were computed
+    sources, outputs : {part: ImageDataset} and {part: ndarray (n, k)}, where they were computed
     shortcuts : Stress (evaluation/shortcut_test.py), where it was asked for
     """
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minicnn.core.files import write_whole
-from minicnn.data.loader import open_source
+from minicnn.data.loader import open_dataset
 from minicnn.data.manifest import csv_text
 from minicnn.errors import InputError, printable
 from minicnn.evaluation import operating_point
@@ -64,7 +64,7 @@ def predict(run, files, csv=None, expect=None):
         raise InputError(f"{printable(run)}: this network does not classify: its outputs have the shape "
                          f"{model.output_shape}.")
     classes = model.classes or [str(number) for number in range(max(2, *model.output_shape))]
-    source = open_source(files, preprocessing_of(model), model.classes, "predict")
+    source = open_dataset(files, preprocessing_of(model), model.classes, "predict")
     known, fixed = of_run(run), Decision.read(RunFolder(run)) if run.is_dir() else None
     outputs = model.predict(source)
     rows = answers(outputs, classes, fixed)

@@ -20,7 +20,7 @@ def draw(folder, classes, sources, outputs, told, history=()):
     ----------
     folder : Path
     classes : names in order
-    sources, outputs, told : {part: ImageSource}, {part: ndarray (n, k)}, {part: description}
+    sources, outputs, told : {part: ImageDataset}, {part: ndarray (n, k)}, {part: description}
     history : list of dict, one for each epoch; none where the network was only asked
 
     Raises

@@ -67,7 +67,7 @@ def _without_source(manifest, source, seed, workers, progress):
 
 
 def open_parts(plan, progress):
-    """Return ({part: ImageSource}, the text of split.csv)."""
+    """Return ({part: ImageDataset}, the text of split.csv)."""
     parts = parts_of(plan, progress)
     preprocessing = RECIPES[plan.recipe].preprocessing
     sources = {name: part.open(preprocessing, workers=plan.workers, progress=progress) for name, part in parts.items()}

@@ -12,7 +12,7 @@ import numpy as np
 from minicnn.core.backend import get_engine
 from minicnn.core.receptive_field import Field
 from minicnn.core.validation import as_array
-from minicnn.data.loader import ArraySource
+from minicnn.data.loader import ArrayDataset
 from minicnn.errors import InputError, ShapeError, nearest, printable
 from minicnn.layers.base import field_after
 from minicnn.losses import get_loss
@@ -164,7 +164,7 @@ def trace(model, x, t=None):
     Parameters
     ----------
     model : Sequential; where it is not compiled, the loss is the one that goes with its last layer
-    x : array, shape (N, ...), one sample or a few (uint8 is divided by 255), or a source of data/loader.py. Ranges and
+    x : array, shape (N, ...), one sample or a few (uint8 is divided by 255), or a dataset of data/loader.py. Ranges and
         dead ReLUs are over all samples, numbers by hand of the first; everything that flows is kept
     t : the targets of the samples, as for `fit`; without any, the gradients are those of the largest logit
 
@@ -182,7 +182,7 @@ def trace(model, x, t=None):
     >>> hand.products.shape, hand.agrees
     ((4,), True)
     """
-    source = x if hasattr(x, "batch") else ArraySource(x, shape=model.input_shape, owner="trace")
+    source = x if hasattr(x, "batch") else ArrayDataset(x, shape=model.input_shape, owner="trace")
     x = as_array(source.batch(np.arange(len(source))), "trace", "x", model.dtype)
     network, loss = model.network, model.loss or _loss_of(model.layers[-1])
     depth = network.depth(loss.head)

@@ -11,7 +11,7 @@ import numpy as np
 
 from minicnn.core.receptive_field import Field
 from minicnn.core.validation import as_array
-from minicnn.data.loader import ArraySource
+from minicnn.data.loader import ArrayDataset
 from minicnn.errors import InputError, NonFiniteError, nearest, printable
 from minicnn.evaluation.explanation.border import border_share, even_share
 from minicnn.layers import Conv2D, ReLU, Sigmoid, Softmax, Tanh
@@ -113,7 +113,7 @@ def explain(model, x, method="gradcam", layer=None, target=None):
         raise InputError("explain: occlusion looks at no layer but at the whole network; leave the layer out, or use "
                          "gradcam or hirescam.")
     index = None if method == "occlusion" else _layer_index(model, layer)
-    source = x if hasattr(x, "batch") else ArraySource(x, shape=model.input_shape, owner="explain")
+    source = x if hasattr(x, "batch") else ArrayDataset(x, shape=model.input_shape, owner="explain")
     targets = _targets(model, target, len(source))
     parts = []
     for start in range(0, len(source), _BATCH):
