@@ -6,7 +6,7 @@ from pathlib import Path
 
 # Before minicnn is imported: kernels are compiled once per test session, into a folder that goes with it. A developer
 # who sets MINICNN_CACHE_DIR keeps the compiled kernels between sessions.
-if "MINICNN_CACHE_DIR" not in os.environ:
+if not os.environ.get("MINICNN_CACHE_DIR"):
     _cache = tempfile.TemporaryDirectory(prefix="minicnn-test-cache-")
     os.environ["MINICNN_CACHE_DIR"] = _cache.name
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -19,7 +19,7 @@ settings.register_profile("dev", max_examples=20, deadline=None, database=None,
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None,
                           suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("nightly", max_examples=2000, deadline=None, database=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "ci")
 
 # Scripts run by hand: they import the frameworks whose numbers are frozen in tests/vectors.
 collect_ignore = ["vectors/make_keras.py", "vectors/make_torch.py"]

@@ -72,6 +72,19 @@ def test_a_run_is_the_same_bytes_elsewhere(flags, environment, collection, finis
     assert not {"malade à 37 oC", "malade \\xe0 37 oC", "normal"}.isdisjoint(done.stdout.split("  "))
 
 
+def test_an_empty_variable_is_an_unset_one(tmp_path):
+    code = ("from minicnn import cov19net, thread_count\n"
+            "from minicnn.kernels.runtime import jit, simd, threads\n"
+            "assert cov19net().engine == 'fast' and thread_count() == threads.available_cores()\n"
+            "print(simd.REGISTER_BYTES, jit.FOLDER)")
+    unset = {name: value for name, value in os.environ.items() if not name.startswith("MINICNN_")}
+    unset["XDG_CACHE_HOME"] = str(tmp_path)
+    empty = unset | {f"MINICNN_{name}": "" for name in ("CACHE_DIR", "ENGINE", "THREADS", "VECTOR_BYTES", "FIGURES")}
+    first, second = (subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True).stdout
+                     for environment in (unset, empty))
+    assert first == second and str(tmp_path).encode() in first
+
+
 @pytest.mark.soak
 def test_a_run_needs_no_folder_for_what_it_compiles(collection, finished, tmp_path):
     done = run("train", "--data", collection, "--out", tmp_path / "run", *CLASSES, *QUICK, HOME="/proc/nowhere",

@@ -268,7 +268,7 @@ def with_registers_of(count, *command):
     return done.stdout
 
 
-other_registers = pytest.mark.skipif("MINICNN_VECTOR_BYTES" in os.environ, reason="the run with other registers")
+other_registers = pytest.mark.skipif(os.environ.get("MINICNN_VECTOR_BYTES"), reason="the run with other registers")
 
 
 @other_registers

@@ -42,7 +42,7 @@ def main():
     out = chosen.out or (None if chosen.quick else ROOT / "benchmarks")
     stored = read(out) if out else read(Path("nowhere"))
     with tempfile.TemporaryDirectory() as cache:        # kernels are compiled once for all that is measured
-        os.environ.setdefault("MINICNN_CACHE_DIR", cache)
+        os.environ["MINICNN_CACHE_DIR"] = os.environ.get("MINICNN_CACHE_DIR") or cache
         measure_process("-c", "from minicnn.cli.main import main\nprint(main(['warmup']))")
         measure(chosen.names or [*PROMISES, *ACCIDENTS], chosen.quick, out, stored)
     print(f"\n{kept_in_words(stored)}.")

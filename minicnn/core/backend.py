@@ -20,7 +20,7 @@ _kernels = None         # the fast engine, once somebody has asked for it
 
 def default_engine():
     """Return `$MINICNN_ENGINE`, or "fast"."""
-    return os.environ.get("MINICNN_ENGINE", "fast")
+    return os.environ.get("MINICNN_ENGINE") or "fast"
 
 
 def get_engine(name):

@@ -94,7 +94,7 @@ def save(drawn, name):
     """
     script = getattr(sys.modules["__main__"], "__file__", None)
     beside = Path(script).parent if script else Path()
-    folder = Path(os.environ.get("MINICNN_FIGURES", beside / "figures"))
+    folder = Path(os.environ.get("MINICNN_FIGURES") or beside / "figures")
     folder.mkdir(parents=True, exist_ok=True)
     raw, small = io.BytesIO(), io.BytesIO()
     drawn.savefig(raw, format="png", dpi=110, metadata={"Software": None})

@@ -62,7 +62,7 @@ def cache_folder():
     """
     sources = [file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py"))]
     target = cpu_target.target_context.codegen().magic_tuple()      # triple, CPU, features
-    settings = str(numba.config.OPT), numba.config.BOUNDSCHECK, os.environ.get("MINICNN_VECTOR_BYTES")
+    settings = str(numba.config.OPT), numba.config.BOUNDSCHECK, os.environ.get("MINICNN_VECTOR_BYTES") or None
     name = _digest(sources, sys.version, numba.__version__, llvmlite.__version__, target, settings)
     return private_folder(f"kernels-{name}", "kernel cache", "compiling without it")
 

@@ -52,7 +52,7 @@ def thread_count():
     global _count
     if _count is None:
         wanted = os.environ.get("MINICNN_THREADS")
-        _count = available_cores() if wanted is None else _check(wanted, "MINICNN_THREADS")
+        _count = _check(wanted, "MINICNN_THREADS") if wanted else available_cores()
     return _count
 
 
