@@ -1,7 +1,8 @@
 """The specification: every operation of minicnn and its gradient, in plain NumPy.
 
 This package is the mathematics, a file for each family of operations. The kernels compute the same operations under the
-same names, faster; where the two disagree beyond rounding, the kernels are wrong.
+same names, faster; where the two disagree beyond rounding, the kernels are wrong. Operations of the fast engine alone are
+in `reference.fusion` and `reference.augmentation`.
 
 Notation. Sizes are capitals: N images of H x W pixels with C channels in; a window of KH x KW; OH x OW pixels with F
 filters out. Images are NHWC, convolution weights (KH, KW, C, F), dense weights (in, out). The gradient of the loss with
@@ -14,12 +15,8 @@ and rounded once, so that in float32 the reference is as right as float32 can be
 
 from minicnn.reference.activations import (relu, relu_gradient, sigmoid, sigmoid_gradient, softmax, softmax_gradient,
                                            tanh, tanh_gradient)
-from minicnn.reference.augmentation import affine_warp
-from minicnn.reference.convolution import (conv2d, conv2d_input_gradient, conv2d_relu, conv2d_relu_gradient,
-                                           conv2d_relu_pool, conv2d_relu_pool_gradient, conv2d_weight_gradient,
-                                           grey_planes)
-from minicnn.reference.dense import (dense, dense_input_gradient, dense_relu, dense_relu_gradient,
-                                     dense_weight_gradient, flatten, flatten_gradient)
+from minicnn.reference.convolution import conv2d, conv2d_input_gradient, conv2d_weight_gradient
+from minicnn.reference.dense import dense, dense_input_gradient, dense_weight_gradient, flatten, flatten_gradient
 from minicnn.reference.losses import binary_crossentropy, categorical_crossentropy, mean_squared_error
 from minicnn.reference.optimizers import adam, sgd
 from minicnn.reference.pooling import average_pool2d, average_pool2d_gradient, max_pool2d, max_pool2d_gradient
@@ -29,9 +26,5 @@ from minicnn.reference.windows import col2im, im2col
 __all__ = ["im2col", "col2im", "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "max_pool2d", "max_pool2d_gradient", "average_pool2d", "average_pool2d_gradient",
            "flatten", "flatten_gradient", "dense", "dense_input_gradient", "dense_weight_gradient",
-           "conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient", "dense_relu",
-           "dense_relu_gradient",
-           "relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient",
-           "softmax", "softmax_gradient", "dropout",
-           "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd",
-           "affine_warp", "grey_planes"]
+           "relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient", "softmax", "softmax_gradient",
+           "dropout", "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd"]

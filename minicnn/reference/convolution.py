@@ -1,18 +1,11 @@
-"""Convolution by im2col, its gradients, and the same with ReLU and max pooling in one go.
-
-The meaning of several operations at once is that of the operations one after another; so are their gradients, by the
-chain rule.
-"""
+"""Convolution by im2col, and its gradients."""
 
 import numpy as np
 
-from minicnn.reference.activations import relu, relu_gradient
 from minicnn.reference.dense import dense, dense_weight_gradient
-from minicnn.reference.pooling import max_pool2d, max_pool2d_gradient
 from minicnn.reference.windows import col2im, im2col, pad, windows_of
 
-__all__ = ["conv2d", "grey_planes", "conv2d_input_gradient", "conv2d_weight_gradient", "conv2d_relu", "conv2d_relu_gradient",
-           "conv2d_relu_pool", "conv2d_relu_pool_gradient"]
+__all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient"]
 
 
 def conv2d(x, w, b, strides, pads):
@@ -40,29 +33,6 @@ def conv2d(x, w, b, strides, pads):
     windows = windows_of(pad(x, pads, 0.0), (KH, KW), strides)
     y = dense(windows.reshape(-1, KH * KW * C), w.reshape(-1, F), b)
     return y.reshape(windows.shape[:3] + (F,))
-
-
-def grey_planes(x):
-    """Return (planes, grey): which images of three channels are grey, and the one plane that says all of such an image.
-
-    Convolution is linear, so where all channels are equal, sum over c of w[c] * x = (sum over c of w[c]) * x: one plane and
-    the sum of the filters give what three planes and the filters do. NaN equals nothing, so an image with one is not grey.
-
-    Parameters
-    ----------
-    x : ndarray, shape (N, H, W, 3); uint8 pixels are divided by 255
-
-    Returns
-    -------
-    planes : ndarray, shape (N, H, W, 1), the first channel
-    grey : ndarray, shape (N,), uint8, 1 or 0
-
-    >>> planes, grey = grey_planes(np.array([[[[2.0, 2.0, 2.0]]], [[[2.0, 2.0, 3.0]]]]))
-    >>> planes.ravel(), grey
-    (array([2., 2.]), array([1, 0], dtype=uint8))
-    """
-    grey = (x == x[..., :1]).all(axis=(1, 2, 3)).astype(np.uint8)
-    return (np.divide(x[..., :1], 255, dtype=np.float32) if x.dtype == np.uint8 else x[..., :1].copy()), grey
 
 
 def conv2d_input_gradient(dy, w, image_size, strides, pads):
@@ -112,58 +82,3 @@ def conv2d_weight_gradient(dy, x, kernel_size, strides, pads):
     cols = im2col(x, kernel_size, strides, pads)
     dw, db = dense_weight_gradient(dy.reshape(-1, dy.shape[3]), cols)
     return dw.reshape(kernel_size + (x.shape[3], dy.shape[3])), db
-
-
-def conv2d_relu(x, w, b, strides, pads):
-    """Return relu(conv2d(x, w, b)): shape (N, OH, OW, F).
-
-    >>> conv2d_relu(np.ones((1, 1, 1, 1)), np.full((1, 1, 1, 1), -2.0), np.ones(1), (1, 1), (0, 0, 0, 0)).item()
-    0.0
-    """
-    return relu(conv2d(x, w, b, strides, pads))
-
-
-def conv2d_relu_gradient(dy, y, x, w, strides, pads):
-    """Return (dx, dw, db) of `conv2d_relu`, from dy and its output y.
-
-    >>> ones = np.ones((1, 1, 1, 1))
-    >>> [float(d.item()) for d in conv2d_relu_gradient(3 * ones, ones, 2 * ones, 5 * ones, (1, 1), (0, 0, 0, 0))]
-    [15.0, 6.0, 3.0]
-    """
-    dz = relu_gradient(dy, y)
-    return (conv2d_input_gradient(dz, w, x.shape[1:3], strides, pads),
-            *conv2d_weight_gradient(dz, x, w.shape[:2], strides, pads))
-
-
-def conv2d_relu_pool(x, w, b, strides, pads):
-    """Return (y, switches) of 2x2 max pooling, in steps of 2, of relu(conv2d(x, w, b)).
-
-    The largest of four and its place are taken before ReLU: the two commute, and where ReLU leaves 0 no gradient passes
-    whatever the place. So also convolution, pooling, ReLU is this operation.
-
-    Returns
-    -------
-    y : ndarray, shape (N, OH // 2, OW // 2, F)
-    switches : ndarray of the same shape, uint8: 0 to 3, the place of the largest in its window
-
-    >>> x, one = np.arange(4.0).reshape(1, 2, 2, 1), np.ones((1, 1, 1, 1))
-    >>> [int(part.item()) for part in conv2d_relu_pool(x, one, np.zeros(1), (1, 1), (0, 0, 0, 0))]
-    [3, 3]
-    """
-    y, switches = max_pool2d(conv2d(x, w, b, strides, pads), (2, 2), (2, 2), (0, 0, 0, 0))
-    return relu(y), switches.astype(np.uint8)
-
-
-def conv2d_relu_pool_gradient(dy, y, switches, x, w, strides, pads):
-    """Return (dx, dw, db) of `conv2d_relu_pool`, from dy, its output y and its switches.
-
-    >>> x, one = np.arange(4.0).reshape(1, 2, 2, 1), np.ones((1, 1, 1, 1))
-    >>> dx, _, _ = conv2d_relu_pool_gradient(one, 3 * one, np.full((1, 1, 1, 1), 3, np.uint8), x, one, (1, 1), (0,) * 4)
-    >>> dx.ravel()
-    array([0., 0., 0., 1.])
-    """
-    (H, W), (KH, KW), (SH, SW), (top, bottom, left, right) = x.shape[1:3], w.shape[:2], strides, pads
-    size = (top + H + bottom - KH) // SH + 1, (left + W + right - KW) // SW + 1
-    dz = max_pool2d_gradient(relu_gradient(dy, y), switches, size, (2, 2), (2, 2), (0, 0, 0, 0))
-    return (conv2d_input_gradient(dz, w, (H, W), strides, pads),
-            *conv2d_weight_gradient(dz, x, (KH, KW), strides, pads))

@@ -1,11 +1,8 @@
-"""Dense layers: flattening, a matrix product and a bias, their gradients, and the same with ReLU in one go."""
+"""Dense layers: flattening, a matrix product and a bias, and their gradients."""
 
 import numpy as np
 
-from minicnn.reference.activations import relu, relu_gradient
-
-__all__ = ["flatten", "flatten_gradient", "dense", "dense_input_gradient", "dense_weight_gradient", "dense_relu",
-           "dense_relu_gradient"]
+__all__ = ["flatten", "flatten_gradient", "dense", "dense_input_gradient", "dense_weight_gradient"]
 
 
 def flatten(x):
@@ -64,22 +61,3 @@ def dense_weight_gradient(dy, x):
     """
     dy64 = dy.astype(np.float64)
     return (x.T.astype(np.float64) @ dy64).astype(dy.dtype), dy64.sum(axis=0).astype(dy.dtype)
-
-
-def dense_relu(x, w, b):
-    """Return relu(dense(x, w, b)): shape (N, F).
-
-    >>> dense_relu(np.ones((1, 1)), np.array([[2.0, -2.0]]), np.zeros(2))
-    array([[2., 0.]])
-    """
-    return relu(dense(x, w, b))
-
-
-def dense_relu_gradient(dy, y, x, w):
-    """Return (dx, dw, db) of `dense_relu`, from dy and its output y.
-
-    >>> dense_relu_gradient(np.full((1, 2), 3.0), np.array([[2.0, 0.0]]), np.ones((1, 1)), np.array([[2.0, -2.0]]))[0]
-    array([[6.]])
-    """
-    dz = relu_gradient(dy, y)
-    return dense_input_gradient(dz, w), *dense_weight_gradient(dz, x)
