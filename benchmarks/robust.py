@@ -29,8 +29,8 @@ from minicnn.callbacks import Callback, WeightAverage
 from minicnn.core.files import private_folder, write_whole
 from minicnn.data.manifest import Manifest
 from minicnn.evaluation.intervals import aucs, bootstrap
-from minicnn.evaluation.leave_one_source_out import leave_one_source_out, patient_groups
-from minicnn.evaluation.summary import clusters_of
+from minicnn.evaluation.source_folds import leave_one_source_out, patient_groups
+from minicnn.evaluation.summary import patient_clusters
 
 SETTINGS = {"epochs": 20, "steps_per_epoch": 100, "batch_size": 32, "learning_rate": 1e-3}
 READINGS = {"best": "lowest validation loss", "last": "last epoch", "mean": "mean of the epochs"}
@@ -208,7 +208,7 @@ def final(data, external, seeds, settings, runs):
     """Return what is said of the two recipes on their own test part and on the external set."""
     whole, outside = collection(data)[0], Manifest.read(external, classes=collection(data)[0].classes).prepared()
     positive = outside.labels == 1
-    where, p, told = (positive, clusters_of(outside), {"external": slice(0, len(positive))}), {}, {}
+    where, p, told = (positive, patient_clusters(outside), {"external": slice(0, len(positive))}), {}, {}
     for name in ("paper", "robust"):
         reading = CANDIDATES[name].reading
         both = [train_whole(name, data, external, seed, settings, runs)[reading] for seed in seeds]

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from minicnn.evaluation.shortcut_test import CONDITIONS
-from minicnn.evaluation.summary import HEADS, describe
+from minicnn.evaluation.summary import HEADS, summarize
 from minicnn.experiment.run_folder import environment
 from minicnn.study import paper
 
@@ -24,7 +24,7 @@ def answers(n, skill, seed=0, columns=None, labels=None, people=None):
     labels = np.arange(n) % 2 if labels is None else np.asarray(labels)
     p = 1 / (1 + np.exp(-(draw.normal(0, 1, n) + skill * (2 * labels - 1)) * 1.5))
     patients = np.arange(n) * (people or n) // n
-    return describe(labels, p, patients, columns, threshold=0.4, samples=40)
+    return summarize(labels, p, patients, columns, threshold=0.4, samples=40)
 
 
 def part(n, skill, seed=0, seeds=3, **given):
@@ -105,12 +105,12 @@ def audit(flagged, sources):
 
 def unseen(good):
     """Return two folds of one source each, and one that has nothing to train on."""
-    fold = {"name": "positive source unseen: cohen", "source": "cohen", "shows": ["recall", "specificity", "auc"],
+    fold = {"name": "positive source held out: cohen", "source": "cohen", "shows": ["recall", "specificity", "auc"],
             "training": 500, "test": 300, "left_out": 2, "reason": "",
             "recipes": {"paper": answers(300, 1.5 if good else 0.3, 1), "robust": answers(300, 0.6, 2)}}
-    lone = fold | {"name": "negative source unseen: nih", "source": "nih", "shows": ["specificity"],
+    lone = fold | {"name": "negative source held out: nih", "source": "nih", "shows": ["specificity"],
                    "recipes": {"paper": answers(60, 1.0, 4, labels=np.zeros(60, int)), "robust": None}}
-    return [fold, lone, fold | {"name": "positive source unseen: own", "source": "own", "recipes": {
+    return [fold, lone, fold | {"name": "positive source held out: own", "source": "own", "recipes": {
         "paper": None, "robust": None}, "reason": "without it there is no image of covid to train on"}]
 
 
@@ -157,7 +157,7 @@ def renamed(results, word):
     for suspect in results["audit"]["shortcuts"]:
         suspect["against"] = word
     for fold in results["unseen"]:
-        fold |= {"name": f"positive source unseen: {word}", "source": word}
+        fold |= {"name": f"positive source held out: {word}", "source": word}
     for mistake in results["worst"]:
         mistake |= {"path": word, "label": word, "prediction": word, "source": word}
     results["stress"][0]["findings"] = [word]

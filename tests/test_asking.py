@@ -13,7 +13,7 @@ from minicnn import Dense, Flatten, Sequential, Sigmoid, Softmax, cov19net
 from minicnn.cli.main import main
 from minicnn.data import pixel_cache
 from minicnn.data.manifest import safe_cell
-from minicnn.evaluation.operating_point import Decision
+from minicnn.evaluation.operating_point import OperatingPoint
 from minicnn.experiment import prediction_run
 from minicnn.experiment.run_folder import RunFolder
 
@@ -37,7 +37,7 @@ def rows_of(path):
 def decided(run, tmp_path, **fixed):
     """Return a copy of a run in which this, and nothing else, was fixed on validation."""
     shutil.copytree(run, tmp_path / "decided")
-    Decision(**fixed).write(RunFolder(tmp_path / "decided"))
+    OperatingPoint(**fixed).write(RunFolder(tmp_path / "decided"))
     return tmp_path / "decided"
 
 
@@ -69,9 +69,9 @@ def test_what_was_not_fixed_is_said(run, tmp_path):
     assert {row["decision"] for row in said.rows} == {row["calibrated"] for row in said.rows} == {None}
     assert "It never abstains: it was full moon." in said.table()
     assert "No calibrated probabilities: of the tide." in said.table()
-    Decision(threshold=0.0).write(RunFolder(one))
+    OperatingPoint(threshold=0.0).write(RunFolder(one))
     assert {row["decision"] for row in prediction_run.predict(one, files[:2]).rows} == {"covid"}
-    Decision(threshold=1.0, abstain=(1.0, 1.0)).write(RunFolder(one))
+    OperatingPoint(threshold=1.0, abstain=(1.0, 1.0)).write(RunFolder(one))
     said = prediction_run.predict(one, files[:2])
     assert {row["decision"] for row in said.rows} == {"normal"}
     assert "It never abstains: on the validation part p > 1 divides the labels well enough." in said.table()
@@ -102,7 +102,8 @@ def test_three_classes_have_a_temperature_and_no_interval(run, tmp_path):
     folder, files = run
     model = Sequential([Flatten(), Dense(3), Softmax()], (64, 64, 3), classes=("a", "b", "c"))
     outputs = model.predict(files[:4])
-    rows = prediction_run.answers(outputs, model.classes, Decision(temperature=3.0, undefined={"abstain": "three classes"}))
+    fixed = OperatingPoint(temperature=3.0, undefined={"abstain": "three classes"})
+    rows = prediction_run.answers(outputs, model.classes, fixed)
     z = np.exp(np.log(outputs) / 3)
     np.testing.assert_allclose([row["calibrated"] for row in rows], (z / z.sum(axis=1, keepdims=True)).max(axis=1),
                                atol=1e-6)

@@ -22,7 +22,7 @@ from minicnn.data.synthetic import phantom
 from minicnn.errors import ManifestError
 from minicnn.evaluation.auditing import confounders
 from minicnn.evaluation.auditing.auditor import audit
-from minicnn.evaluation.auditing.file_scan import Survey
+from minicnn.evaluation.auditing.file_scan import FileScan
 from minicnn.reporting.audit_text import text
 
 
@@ -238,12 +238,12 @@ def test_no_image_is_judged_by_a_regression_that_saw_its_patient():
 @pytest.mark.parametrize("low, judged, flagged", [(0.60, True, False), (0.61, True, True), (0.61, False, False),
                                                   (None, True, False)])
 def test_what_is_flagged(low, judged, flagged):
-    assert confounders.Suspect("border", "covid", 0.8, low, 0.9, "", judged).is_flagged is flagged
+    assert confounders.Confounder("border", "covid", 0.8, low, 0.9, "", judged).is_flagged is flagged
 
 
 def test_the_length_of_a_file_is_no_part_of_its_header(clean):
     manifest = Manifest.read(clean)
-    survey = Survey(manifest)
+    survey = FileScan(manifest)
     assert confounders.header_features(survey.headers) is None
     changed = survey.headers[:-1] + [survey.headers[-1]._replace(width=97)]
     assert confounders.header_features(changed).shape[0] == len(manifest)
@@ -352,7 +352,7 @@ def test_memory_grows_by_little_for_each_image(tmp_path):
             Image.fromarray(noise).save(tmp_path / str(n) / "ab"[i % 2] / f"{i}.png", compress_level=0)
         manifest = Manifest.read(tmp_path / str(n), classes=["a", "b"])
         tracemalloc.start()
-        survey = Survey(manifest, workers=1)
+        survey = FileScan(manifest, workers=1)
         find_pairs(survey)
         peaks[n] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

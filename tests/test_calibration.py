@@ -12,8 +12,9 @@ from scipy.optimize import brentq, minimize_scalar
 
 from minicnn.errors import InputError
 from minicnn.evaluation import calibration, operating_point
-from minicnn.evaluation.calibration import brier, fit_temperature, line, lines, logits, reliability, temper
-from minicnn.evaluation.operating_point import Decision, fix
+from minicnn.evaluation.calibration import (apply_temperature, brier_score, calibration_line, calibration_lines,
+                                            fit_temperature, logits, reliability_curve)
+from minicnn.evaluation.operating_point import OperatingPoint, fit_operating_point
 from minicnn.experiment.run_folder import RunFolder
 from minicnn.metrics import auc, bce_from_probabilities, binary_metrics, cce_from_probabilities
 
@@ -32,8 +33,8 @@ def predictions(seed, n=400, extreme=1.0):
 @given(BINARY)
 def test_slope_and_brier_score_are_those_of_scikit_learn(pairs):
     labels, p = pairs
-    assert brier(labels, p) == pytest.approx(sklearn.metrics.brier_score_loss(labels, p, labels=[0, 1]), abs=1e-12)
-    values, reasons = line(labels, p)
+    assert brier_score(labels, p) == pytest.approx(sklearn.metrics.brier_score_loss(labels, p, labels=[0, 1]), abs=1e-12)
+    values, reasons = calibration_line(labels, p)
     assert {name for name, value in values.items() if value is None} == set(reasons)
     z = logits(p)
     if values["intercept"] is not None:
@@ -47,9 +48,9 @@ def test_slope_and_brier_score_are_those_of_scikit_learn(pairs):
 @pytest.mark.parametrize("extreme, slope", [(1.0, 1.0), (3.0, 1 / 3), (0.5, 2.0)])
 def test_the_line_finds_what_was_put_in(extreme, slope):
     labels, p = predictions(1, 20_000, extreme)
-    values, _ = line(labels, p)
+    values, _ = calibration_line(labels, p)
     assert values["slope"] == pytest.approx(slope, rel=0.05) and abs(values["intercept"]) < 0.1
-    shifted, _ = line(labels, 1 / (1 + np.exp(-(logits(p) - 1))))
+    shifted, _ = calibration_line(labels, 1 / (1 + np.exp(-(logits(p) - 1))))
     assert shifted["slope"] == pytest.approx(values["slope"], rel=1e-3)   # where p was not clipped
     assert shifted["intercept"] > values["intercept"] + 0.5
     T, reason = fit_temperature(labels, p)
@@ -58,30 +59,30 @@ def test_the_line_finds_what_was_put_in(extreme, slope):
 
 def test_there_is_no_line_and_it_says_why():
     both = {"slope", "intercept"}
-    assert line([1, 1], [0.2, 0.3])[1] == dict.fromkeys(both, "all samples have the same label")
+    assert calibration_line([1, 1], [0.2, 0.3])[1] == dict.fromkeys(both, "all samples have the same label")
     for p in ([0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.5, 0.5, 0.9], [0.0, 0.0, 1.0, 1.0]):
-        values, reasons = line([0, 0, 1, 1], p)
+        values, reasons = calibration_line([0, 0, 1, 1], p)
         assert values["slope"] is None and values["intercept"] is not None
         assert reasons == {"slope": "a threshold divides the labels without a mistake"}
-    assert line([0, 1, 1], [0.5, 0.5, 0.5])[1] == {"slope": "all samples have the same probability"}
+    assert calibration_line([0, 1, 1], [0.5, 0.5, 0.5])[1] == {"slope": "all samples have the same probability"}
 
 
 def test_lines_of_weights_are_those_of_repeated_images():
     labels, p = predictions(3, 60)
     weights = np.random.default_rng(0).integers(0, 3, (20, 60))
-    found = lines(labels == 1, logits(p), weights.astype(float))
+    found = calibration_lines(labels == 1, logits(p), weights.astype(float))
     for row, (slope, intercept) in zip(weights, found):
-        values, _ = line(np.repeat(labels, row), np.repeat(p, row))
+        values, _ = calibration_line(np.repeat(labels, row), np.repeat(p, row))
         assert slope == pytest.approx(values["slope"], rel=1e-6)
         assert intercept == pytest.approx(values["intercept"], abs=1e-6)
-    nobody = lines(labels == 1, logits(p), np.stack([labels, 1.0 - labels]).astype(float))
+    nobody = calibration_lines(labels == 1, logits(p), np.stack([labels, 1.0 - labels]).astype(float))
     assert np.isnan(nobody).all()
 
 
 @given(BINARY, st.integers(1, 12))
 def test_the_reliability_curve_is_that_of_scikit_learn(pairs, bins):
     labels, p = pairs
-    rows = reliability(labels, p, bins=bins)
+    rows = reliability_curve(labels, p, bins=bins)
     observed, predicted = sklearn.calibration.calibration_curve(labels, p, n_bins=bins)
     np.testing.assert_allclose([row["observed"] for row in rows], observed)
     np.testing.assert_allclose([row["predicted"] for row in rows], predicted)
@@ -89,9 +90,9 @@ def test_the_reliability_curve_is_that_of_scikit_learn(pairs, bins):
     for row in rows:
         assert row["interval"].reason or row["interval"].low <= row["observed"] <= row["interval"].high
     with pytest.raises(InputError, match="reliability: expected a whole number of bins from 1 to 1000, got 0"):
-        reliability(labels, p, bins=0)
+        reliability_curve(labels, p, bins=0)
     with pytest.raises(InputError, match="probabilities: expected values from 0 to 1, got -3 to 2. Are these logits?"):
-        reliability([0, 1], [-3.0, 2.0])
+        reliability_curve([0, 1], [-3.0, 2.0])
 
 
 @given(BINARY)
@@ -102,7 +103,7 @@ def test_the_temperature_has_the_smallest_loss(pairs):
         assert reason
         return
     inner = np.clip(p, calibration.EPS, 1 - calibration.EPS)
-    loss = lambda log_t: bce_from_probabilities(labels, temper(inner, float(np.exp(log_t))), eps=1e-300)
+    loss = lambda log_t: bce_from_probabilities(labels, apply_temperature(inner, float(np.exp(log_t))), eps=1e-300)
     best = minimize_scalar(loss, bounds=(np.log(T) - 3, np.log(T) + 3), method="bounded")
     assert loss(np.log(T)) <= best.fun + 1e-9
 
@@ -110,12 +111,12 @@ def test_the_temperature_has_the_smallest_loss(pairs):
 def test_a_temperature_keeps_the_order_and_the_predictions():
     labels, p = predictions(5, extreme=4.0)
     T, _ = fit_temperature(labels, p)
-    cooler = temper(p, T)
+    cooler = apply_temperature(p, T)
     assert T > 2 and auc(labels, cooler) == auc(labels, p)
     np.testing.assert_array_equal(cooler > 0.5, p > 0.5)
     assert bce_from_probabilities(labels, cooler) < bce_from_probabilities(labels, p)
-    np.testing.assert_allclose(temper(p, 1.0), p, atol=1e-7)
-    assert temper(p[:, None], T).shape == (400, 1)
+    np.testing.assert_allclose(apply_temperature(p, 1.0), p, atol=1e-7)
+    assert apply_temperature(p[:, None], T).shape == (400, 1)
 
 
 def test_temperature_with_three_classes():
@@ -126,10 +127,10 @@ def test_temperature_with_three_classes():
     extreme = np.exp(3 * z) / np.exp(3 * z).sum(axis=1, keepdims=True)
     T, _ = fit_temperature(labels, extreme)
     assert T == pytest.approx(3, rel=0.15)
-    assert cce_from_probabilities(labels, temper(extreme, T)) < cce_from_probabilities(labels, extreme)
+    assert cce_from_probabilities(labels, apply_temperature(extreme, T)) < cce_from_probabilities(labels, extreme)
     two, _ = fit_temperature(labels > 0, np.stack([share[:, 0], 1 - share[:, 0]], axis=1))
     assert two == pytest.approx(fit_temperature(labels > 0, 1 - share[:, 0])[0], rel=1e-3)
-    assert brier(labels, np.eye(3)[labels]) == 0 and brier([0], [[0.0, 1.0, 0.0]]) == 2
+    assert brier_score(labels, np.eye(3)[labels]) == 0 and brier_score([0], [[0.0, 1.0, 0.0]]) == 2
 
 
 def test_there_is_no_temperature_and_it_says_why():
@@ -143,7 +144,7 @@ def test_there_is_no_temperature_and_it_says_why():
 @given(BINARY)
 def test_no_threshold_does_better_on_validation(pairs):
     labels, p = pairs
-    fixed = fix(labels, p)
+    fixed = fit_operating_point(labels, p)
     if len(set(labels.tolist())) < 2:
         reason = "all images of the validation part have the same label"
         assert fixed.threshold is fixed.abstain is None and fixed.undefined["threshold"] == reason
@@ -171,18 +172,18 @@ def test_no_threshold_does_better_on_validation(pairs):
 
 
 def test_a_decision_is_kept_in_the_run_folder(tmp_path):
-    fixed = fix(*predictions(4))
+    fixed = fit_operating_point(*predictions(4))
     assert fixed.abstain[0] < fixed.threshold < fixed.abstain[1] and fixed.undefined == {}
     with RunFolder(tmp_path) as run:
-        assert Decision.read(run) is None
+        assert OperatingPoint.read(run) is None
         fixed.write(run)
-        assert Decision.read(run) == fixed
-        several = fix([0, 1, 2], np.eye(3) * 0.4 + 0.2)
+        assert OperatingPoint.read(run) == fixed
+        several = fit_operating_point([0, 1, 2], np.eye(3) * 0.4 + 0.2)
         assert several.undefined["threshold"] == "there are more than two classes"
         several.write(run)
-        assert Decision.read(run) == several
-    np.testing.assert_array_equal(Decision().calibrated(np.array([0.2])), [0.2])
-    assert not Decision().abstains([0.5]).any()
+        assert OperatingPoint.read(run) == several
+    np.testing.assert_array_equal(OperatingPoint().calibrated(np.array([0.2])), [0.2])
+    assert not OperatingPoint().abstains([0.5]).any()
 
 
 @pytest.mark.parametrize("content", [[], {"more": 1}, {"threshold": "0.5"}, {"threshold": 2}, {"threshold": True},
@@ -193,4 +194,4 @@ def test_a_decision_is_kept_in_the_run_folder(tmp_path):
 def test_a_strange_decision_is_refused(content, tmp_path):
     (tmp_path / operating_point.FILE).write_text(json.dumps(content))
     with pytest.raises(InputError, match="decision"):
-        Decision.read(RunFolder(tmp_path))
+        OperatingPoint.read(RunFolder(tmp_path))

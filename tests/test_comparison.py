@@ -11,7 +11,7 @@ from scipy import stats
 from minicnn.cli import compare as compare_command
 from minicnn.errors import InputError, ShapeError
 from minicnn.evaluation.comparison import DIFFERENCES, compare, mcnemar
-from minicnn.evaluation.summary import describe
+from minicnn.evaluation.summary import summarize
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 5))
@@ -60,7 +60,7 @@ def predictions(seed, patients=120):
 def test_differences_are_those_of_the_descriptions_and_turn_with_the_order():
     labels, better, worse, clusters = predictions(1)
     told, turned = compare(labels, better, worse, clusters, 300), compare(labels, worse, better, clusters, 300)
-    of = [describe(labels, p, clusters, samples=20) for p in (better, worse)]
+    of = [summarize(labels, p, clusters, samples=20) for p in (better, worse)]
     for name in DIFFERENCES:
         assert told["a"][name] == pytest.approx(of[0][name], rel=1e-9)
         assert told["difference"][name] == pytest.approx(of[0][name] - of[1][name], abs=1e-9)
@@ -95,7 +95,7 @@ def test_a_paired_bootstrap_is_narrower_than_two_separate_ones():
     labels, p, _, clusters = predictions(3)
     near = np.clip(p + 0.02 * np.random.default_rng(0).normal(size=len(p)), 0, 1)
     low, high = compare(labels, p, near, clusters, 300)["intervals"]["auc"]
-    alone = describe(labels, p, clusters, samples=20)["intervals"]["auc"]
+    alone = summarize(labels, p, clusters, samples=20)["intervals"]["auc"]
     assert high - low < 0.5 * (alone[1] - alone[0])
 
 

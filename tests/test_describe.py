@@ -7,7 +7,7 @@ import pytest
 import sklearn.metrics
 
 from minicnn.data import Manifest
-from minicnn.evaluation.summary import HEADS, SHARES, age_band, clusters_of, columns_of, describe, is_description
+from minicnn.evaluation.summary import HEADS, SHARES, age_band, is_summary, patient_clusters, subgroup_columns, summarize
 from minicnn.metrics import binary_metrics, categorical_metrics
 from minicnn.reporting.console import table
 
@@ -20,7 +20,7 @@ def predictions(seed=0, n=150):
 
 def test_a_description_holds_the_metrics_and_more():
     labels, p = predictions()
-    told = describe(labels, p, loss=0.25, threshold=0.3, samples=100)
+    told = summarize(labels, p, loss=0.25, threshold=0.3, samples=100)
     assert {name: told[name] for name in (*binary_metrics(labels, p),) if name != "undefined"} == {
         name: value for name, value in binary_metrics(labels, p, loss=0.25).items() if name != "undefined"}
     assert told["average_precision"] == pytest.approx(sklearn.metrics.average_precision_score(labels, p), rel=1e-12)
@@ -33,17 +33,17 @@ def test_a_description_holds_the_metrics_and_more():
     at = binary_metrics(labels, p, 0.3)
     assert told["at_threshold"]["threshold"] == 0.3
     assert all(told["at_threshold"][name] == at[name] for name in SHARES)
-    assert json.loads(json.dumps(told, allow_nan=False)) == told and is_description(told)
-    assert describe(labels, p, loss=0.25, threshold=0.3, samples=100) == told
-    assert describe(labels[:, None], p[:, None].astype(np.float64), loss=0.25, threshold=0.3, samples=100) == told
+    assert json.loads(json.dumps(told, allow_nan=False)) == told and is_summary(told)
+    assert summarize(labels, p, loss=0.25, threshold=0.3, samples=100) == told
+    assert summarize(labels[:, None], p[:, None].astype(np.float64), loss=0.25, threshold=0.3, samples=100) == told
 
 
 def test_several_images_of_a_patient_widen_the_intervals():
     labels, p = predictions()
     four, who = np.repeat(np.arange(150), 4), np.repeat(np.arange(150), 4)
-    once = describe(labels, p, samples=200)["intervals"]
-    known = describe(labels[four], p[four], who, samples=200)["intervals"]
-    unknown = describe(labels[four], p[four], samples=200)["intervals"]
+    once = summarize(labels, p, samples=200)["intervals"]
+    known = summarize(labels[four], p[four], who, samples=200)["intervals"]
+    unknown = summarize(labels[four], p[four], samples=200)["intervals"]
     width = lambda bounds: bounds[1] - bounds[0]
     for name in once:
         assert width(known[name]) == pytest.approx(width(once[name]), rel=0.03), name
@@ -51,22 +51,22 @@ def test_several_images_of_a_patient_widen_the_intervals():
 
 
 def test_everything_undefined_has_its_reason():
-    told = describe([1, 1, 1], [0.9, 0.8, 0.7], samples=50, threshold=0.75)
+    told = summarize([1, 1, 1], [0.9, 0.8, 0.7], samples=50, threshold=0.75)
     assert told["auc"] is told["average_precision"] is told["slope"] is told["specificity"] is None
     assert told["undefined"]["slope"] == told["undefined"]["intercept"] == "all samples have the same label"
     assert {name for name in HEADS if told[name] is None} == set(told["undefined"])
     assert told["accuracy"] == 1 and told["intervals"]["accuracy"][1] == 1
-    perfect = describe([0] * 30 + [1] * 30, [0.1] * 30 + [0.9] * 30, samples=50)
+    perfect = summarize([0] * 30 + [1] * 30, [0.1] * 30 + [0.9] * 30, samples=50)
     assert perfect["auc"] == 1 and perfect["intervals"]["auc"][1] == 1 and perfect["intervals"]["auc"][0] < 0.97
     assert perfect["undefined"] == {"slope": "a threshold divides the labels without a mistake"}
     assert perfect["no_interval"]["average_precision"] == "it is the same in all samples drawn with replacement"
-    alone = describe([0, 1, 1], [0.1, 0.9, 0.3], [0, 0, 0], samples=50)
+    alone = summarize([0, 1, 1], [0.1, 0.9, 0.3], [0, 0, 0], samples=50)
     assert alone["intervals"] == {} and set(alone["no_interval"].values()) <= {
         "all images are of one patient", "all positive images are of one patient"}
-    ties = describe([0, 1] * 30, [0.5] * 60, samples=50)
+    ties = summarize([0, 1] * 30, [0.5] * 60, samples=50)
     assert ties["no_interval"]["auc"] == "the probabilities do not vary between patients"
     for told in (perfect, alone, ties):
-        assert is_description(json.loads(json.dumps(told, allow_nan=False)))
+        assert is_summary(json.loads(json.dumps(told, allow_nan=False)))
         for name in HEADS:
             assert name == "n" or (name in told["intervals"]) + (name in told["no_interval"]) + (
                 name in told["undefined"]) == 1, name
@@ -78,7 +78,7 @@ def test_three_classes_are_described():
     labels = rng.integers(0, 3, 90)
     raw = np.exp(rng.normal(size=(90, 3)) + 2 * np.eye(3)[labels])
     p = raw / raw.sum(axis=1, keepdims=True)
-    told = describe(labels, p, columns={"view": ["PA", "AP", "AP"] * 30}, samples=100, threshold=0.5)
+    told = summarize(labels, p, columns={"view": ["PA", "AP", "AP"] * 30}, samples=100, threshold=0.5)
     expected = categorical_metrics(labels, p)
     assert all(told[name] == expected[name] for name in expected if name != "undefined")
     assert told["brier"] == pytest.approx(((p - np.eye(3)[labels]) ** 2).sum(axis=1).mean(), rel=1e-12)
@@ -88,41 +88,41 @@ def test_three_classes_are_described():
     for name, (low, high) in told["intervals"].items():
         assert low < told[name] < high, name
     assert set(told["intervals"]) == set(HEADS) - {"n", "slope", "intercept"} and "at_threshold" not in told
-    assert set(told["groups"]["view"]["AP"]) >= {"n", "patients", "accuracy"} and is_description(told)
-    missing = describe([0, 1, 1], [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.3, 0.4, 0.3]], samples=20)
+    assert set(told["groups"]["view"]["AP"]) >= {"n", "patients", "accuracy"} and is_summary(told)
+    missing = summarize([0, 1, 1], [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.3, 0.4, 0.3]], samples=20)
     assert missing["average_precision"] is None and missing["undefined"]["average_precision"]
 
 
 def test_groups_are_those_of_the_columns():
     labels, p = predictions(1, 90)
     view = ["PA", "AP", "AP"] * 30
-    told = describe(labels, p, columns={"view": view}, samples=20)
+    told = summarize(labels, p, columns={"view": view}, samples=20)
     assert list(told["groups"]["view"]) == ["AP", "PA"]
     here = np.array(view) == "AP"
     expected = binary_metrics(labels[here], p[here])
     group = told["groups"]["view"]["AP"]
     assert all(group[name] == expected[name] for name in ("n", "accuracy", "specificity", "recall", "auc"))
     assert "accuracy" in told["groups"]["view"]["PA"]["approximate"] and "accuracy" not in group["approximate"]
-    one = describe(labels, p, columns={"source": np.where(labels, "a", "b").tolist()}, samples=20)["groups"]["source"]
+    one = summarize(labels, p, columns={"source": np.where(labels, "a", "b").tolist()}, samples=20)["groups"]["source"]
     assert one["a"]["specificity"] is None and one["a"]["undefined"]["auc"] == "all samples have the same label"
-    many = describe(labels, p, columns={"source": [str(i) for i in range(90)]}, samples=20)["groups"]["source"]
+    many = summarize(labels, p, columns={"source": [str(i) for i in range(90)]}, samples=20)["groups"]["source"]
     assert len(many) == 12 and many["others"]["n"] == 79
-    strange = describe(labels, p, columns={"source": ["\x1b[2J" + "x" * 10**5, "b"] * 45}, samples=20)
-    assert is_description(strange) and max(map(len, strange["groups"]["source"])) == 60
+    strange = summarize(labels, p, columns={"source": ["\x1b[2J" + "x" * 10**5, "b"] * 45}, samples=20)
+    assert is_summary(strange) and max(map(len, strange["groups"]["source"])) == 60
 
 
 def test_the_columns_and_patients_of_a_manifest():
     manifest = Manifest("", ["a", "b", "c", "d"], [0, 1, 0, 1], ["n", "p"], patients=["ann", "", "ann", ""],
                         sources=["x", "", "x", "y"], views=["PA"] * 4, ages=["34", "early 40s", "", "7 months"])
-    assert clusters_of(manifest).tolist() == [0, 1, 0, 2]
-    assert columns_of(manifest) == {"source": ["x", "unknown", "x", "y"],
+    assert patient_clusters(manifest).tolist() == [0, 1, 0, 2]
+    assert subgroup_columns(manifest) == {"source": ["x", "unknown", "x", "y"],
                                     "age": ["18 to 39", "40 to 59", "unknown", "under 18"]}
     versions = manifest.subset([1, 1, 3])
-    assert clusters_of(versions).tolist() == [0, 0, 1]
+    assert patient_clusters(versions).tolist() == [0, 0, 1]
     pixels = np.zeros((3, 32, 32), np.uint8)
     pixels[2] = 9
     copies = Manifest.from_arrays(pixels, [0, 1, 1], ["n", "p"], patients=["ann", "bob", "cyd"])
-    assert clusters_of(copies).tolist() == [0, 0, 1] and columns_of(copies) == {}
+    assert patient_clusters(copies).tolist() == [0, 0, 1] and subgroup_columns(copies) == {}
 
 
 @pytest.mark.parametrize("text, band", [("17", "under 18"), ("18", "18 to 39"), ("79.9", "60 to 79"),
@@ -135,15 +135,15 @@ def test_ages_have_bands(text, band):
 def test_the_table_prints_reasons_groups_and_what_is_approximate():
     labels, p = predictions(2, 120)
     view = {"view": ["PA", "AP", "AP"] * 40}
-    told = {"validation": describe(labels, p, threshold=0.4, samples=50),
-            "test": describe(labels[:60], p[:60], np.arange(60) // 2, {"view": view["view"][:60]}, 0.4, samples=50)}
+    told = {"validation": summarize(labels, p, threshold=0.4, samples=50),
+            "test": summarize(labels[:60], p[:60], np.arange(60) // 2, {"view": view["view"][:60]}, 0.4, samples=50)}
     text = table(told)
     lines = text.splitlines()
     assert lines[0].startswith("set") and "95 % intervals" in text and "test, by view" in text
     assert any(line.startswith("at p > 0.4, fixed on validation") for line in lines)
     assert lines[-1] == "~ approximate: rests on fewer than 50 patients." and ")~" in text
     old = {"test": {**binary_metrics(labels, p)}}
-    assert is_description(old["test"]) and "intervals" not in table(old)
+    assert is_summary(old["test"]) and "intervals" not in table(old)
 
 
 @pytest.mark.parametrize("change", [
@@ -155,19 +155,19 @@ def test_the_table_prints_reasons_groups_and_what_is_approximate():
     {"at_threshold": {"auc": 1}}, {"at_threshold": 7}, {"brier": 10**400}, {"slope": "1"}, {"more": 1},
     {"groups": {"view": {"PA": {}}}}, {"groups": {}}, {"at_threshold": {}}])
 def test_a_strange_description_is_refused(change):
-    told = describe(*predictions(3, 20), samples=20)
-    assert is_description(told) is True
-    refused = not is_description(told | change)
+    told = summarize(*predictions(3, 20), samples=20)
+    assert is_summary(told) is True
+    refused = not is_summary(told | change)
     assert refused == (change != {"groups": {}})
 
 
 def test_on_the_real_collection(shared):
     """820 images of 536 patients: what the phantom set has not, such as patients with both labels and ages in words."""
     manifest = Manifest.read(shared / "data" / "chestxray" / "manifest.csv")
-    clusters, columns = clusters_of(manifest), columns_of(manifest)
+    clusters, columns = patient_clusters(manifest), subgroup_columns(manifest)
     assert set(columns) == {"source", "view", "sex", "age"} and clusters.max() + 1 == 536
     rng = np.random.default_rng(0)
     p = 1 / (1 + np.exp(-(4 * (manifest.labels - 0.5) + 1.5 * rng.normal(size=len(manifest)))))
-    told = describe(manifest.labels, p, clusters, columns, samples=100)
+    told = summarize(manifest.labels, p, clusters, columns, samples=100)
     assert told["patients"] == 536 and sum(group["n"] for group in told["groups"]["source"].values()) == 820
-    assert told["groups"]["source"]["cxnet"]["specificity"] is None and is_description(told)
+    assert told["groups"]["source"]["cxnet"]["specificity"] is None and is_summary(told)

@@ -17,8 +17,8 @@ from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import CheckpointError, InputError, NonFiniteError, ShapeError
 from minicnn.evaluation.explanation.border import border_mask, border_share, even_share
 from minicnn.evaluation.explanation.gradcam import convolutions, explain
-from minicnn.evaluation.explanation.sanity import border_check, randomisation, rank_correlation
-from minicnn.evaluation.shortcut_test import stress
+from minicnn.evaluation.explanation.sanity import border_check, parameter_randomization, rank_correlation
+from minicnn.evaluation.shortcut_test import check_shortcuts
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
 from minicnn.model import Sequential
 from minicnn.plotting import explanation
@@ -110,7 +110,7 @@ def test_maps_of_a_layer_behind_one_of_the_users_own_are_spread_evenly():
     model = Sequential([Halved(), Conv2D(2, 3), ReLU(), Flatten(), Dense(1), Sigmoid()], (10, 10, 1))
     explained = explain(model, pictures(model), target=1)
     assert explained.maps.shape == (3, 10, 10) and explained.maps.max() > 0
-    assert len(randomisation(model, pictures(model), draws=2)) == 3
+    assert len(parameter_randomization(model, pictures(model), draws=2)) == 3
 
 
 # ---- Occlusion -------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_explaining_changes_no_weight_and_no_answer():
     before, p = model.get_weights(), model.predict(pictures(model))
     for method in ("gradcam", "occlusion"):
         explain(model, pictures(model), method)
-    randomisation(model, pictures(model), draws=2)
+    parameter_randomization(model, pictures(model), draws=2)
     assert all((a == b).all() for a, b in zip(before, model.get_weights()))
     assert (model.predict(pictures(model)) == p).all()
 
@@ -283,7 +283,7 @@ def test_hirescam_tells_a_tag_from_lungs(layer):
 def test_tags_of_all_kinds_are_exposed_by_both_checks(seed, tag):
     """A tag: its row, its column, its side and its shade."""
     made = tagged.train(seed, tag)
-    check, found = border_check(made.model, made.images), stress(made.model, made.images, made.labels, made.patients)
+    check, found = border_check(made.model, made.images), check_shortcuts(made.model, made.images, made.labels, made.patients)
     assert check.exposed is (tag is not None)
     assert [sentence[:8] for sentence in found.findings[:1]] == ["SHORTCUT"] * (tag is not None)
 
@@ -298,12 +298,12 @@ def test_hirescam_is_grad_cam_where_all_places_have_one_gradient():
 def test_maps_go_when_layers_forget_what_they_learnt():
     model, images, labels, *_ = tagged.trained(False)
     before = model.get_weights()
-    rows = randomisation(model, images[labels == 1][:16])
+    rows = parameter_randomization(model, images[labels == 1][:16])
     assert [row.layer for row in rows] == ["dense_2", "dense_1", "conv2d_3", "conv2d_2", "conv2d_1"]
     assert all(row.defined == 8 * 16 and abs(row.correlation) <= row.strength <= 1 for row in rows)
     assert abs(rows[-1].correlation) < 0.3 and rows[-1].strength < 0.6
     assert all((a == b).all() for a, b in zip(before, model.get_weights()))
-    assert rows == randomisation(model, images[labels == 1][:16])
+    assert rows == parameter_randomization(model, images[labels == 1][:16])
 
 
 def test_weights_come_back_when_a_sanity_test_is_broken_off(monkeypatch):
@@ -319,7 +319,7 @@ def test_weights_come_back_when_a_sanity_test_is_broken_off(monkeypatch):
 
     monkeypatch.setattr(sanity, "explain", breaks)
     with pytest.raises(KeyboardInterrupt):
-        randomisation(model, pictures(model))
+        parameter_randomization(model, pictures(model))
     assert all((a == b).all() for a, b in zip(before, model.get_weights()))
 
 

@@ -14,7 +14,7 @@ from minicnn.data.manifest import Manifest
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, WeightsError
-from minicnn.evaluation.out_of_distribution import FILE, Cloud, Familiarity, look_of, of_run
+from minicnn.evaluation.out_of_distribution import FILE, Gaussian, TrainingDistribution, of_run, thumbnails
 from minicnn.layers import Conv2D, Dense, Flatten, Sigmoid
 from minicnn.model import Sequential
 
@@ -23,7 +23,7 @@ from minicnn.model import Sequential
 def known():
     """(model, familiarity, images neither trained nor limited on)."""
     honest = tagged.trained(False)
-    return honest.model, Familiarity.fit(honest.model, honest.training, honest.images[:75]), honest.images[75:]
+    return honest.model, TrainingDistribution.fit(honest.model, honest.training, honest.images[:75]), honest.images[75:]
 
 
 def small(size=16):
@@ -63,7 +63,7 @@ def test_what_is_beyond_the_limit_is_warned_about_and_nothing_else(known):
     model, familiarity, images = known
     x = np.concatenate([images, *((image + (255.0 - 2 * image) * np.linspace(0.1, 0.5, 9).reshape(-1, 1, 1, 1))
                                   for image in images[:6])]) / np.float32(255)
-    distances = familiarity.look.distance(look_of(x))
+    distances = familiarity.look.distance(thumbnails(x))
     said = [any("does not look" in s for s in sentences) for sentences in familiarity.warnings(model, x)]
     assert said == (distances > familiarity.look.limit).tolist()
     near = distances / familiarity.look.limit
@@ -72,24 +72,24 @@ def test_what_is_beyond_the_limit_is_warned_about_and_nothing_else(known):
 
 def test_the_limit_is_what_99_in_100_keep_to():
     x, y = normals(0, (500, 6)) @ np.diag([1, 5, 1, 0.1, 2, 1]) + 3, normals(1, (100, 6)) + 3
-    cloud = Cloud.fit(x, y)
+    cloud = Gaussian.fit(x, y)
     assert (cloud.distance(x) <= cloud.limit).mean() >= 0.99 and (cloud.distance(y) <= cloud.limit).mean() >= 0.99
     spread = np.cov(x.T, bias=True)
     spread = 0.9 * spread + 0.1 * np.trace(spread) / 6 * np.eye(6)
     expected = np.sqrt(np.einsum("ni,ij,nj->n", x - x.mean(0), np.linalg.inv(spread), x - x.mean(0)) / 6)
     np.testing.assert_allclose(cloud.distance(x), expected, rtol=1e-5)
-    assert Cloud.fit(np.ones((9, 3)), np.ones((2, 3))) is None                  # nothing varies: nothing to measure by
+    assert Gaussian.fit(np.ones((9, 3)), np.ones((2, 3))) is None                  # nothing varies: nothing to measure by
 
 
 def test_the_look_is_8_x_8_means_without_light_and_contrast():
     x = normals(0, (2, 24, 16, 3)) * 0.2
     means = x.mean(axis=3).reshape(2, 8, 3, 8, 2).mean(axis=(2, 4)).reshape(2, 64)
     means -= means.mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(look_of(x), means / (means.std(axis=1, keepdims=True) + 0.05), atol=1e-12)
-    np.testing.assert_allclose(look_of(x + 0.3), look_of(x), atol=1e-12)
-    assert look_of(np.ones((1, 19, 11, 1))).shape == (1, 64)                    # sides that 8 does not divide
+    np.testing.assert_allclose(thumbnails(x), means / (means.std(axis=1, keepdims=True) + 0.05), atol=1e-12)
+    np.testing.assert_allclose(thumbnails(x + 0.3), thumbnails(x), atol=1e-12)
+    assert thumbnails(np.ones((1, 19, 11, 1))).shape == (1, 64)                    # sides that 8 does not divide
     with pytest.raises(InputError, match="8 x 8 at least, got 7 x 9"):
-        look_of(np.ones((1, 7, 9, 1)))
+        thumbnails(np.ones((1, 7, 9, 1)))
 
 
 # ---- Files -----------------------------------------------------------------------------------------------------------
@@ -114,15 +114,15 @@ def test_colour_and_shape_of_files(files):
     everything = [str(path) for path in (*paths, coloured, wide)]
     source = open_dataset(everything, model.preprocessing)
     assert source.facts.tolist() == [[40, 48, 0]] * 12 + [[40, 48, 1], [130, 48, 0]]
-    familiarity = Familiarity.fit(model, everything[:8], everything[8:12])
+    familiarity = TrainingDistribution.fit(model, everything[:8], everything[8:12])
     for x in (everything, source):
         said = familiarity.warnings(model, x)
         assert not any("colour" in s or "width" in s for sentences in said[:12] for s in sentences)
         assert "it is in colour, the images trained on are grey" in said[12]
         assert "its width is 2.71 of its height, of the images trained on 0.76 to 0.92" in said[13]
-    in_colour = Familiarity.fit(model, everything[:8] + [str(coloured)], everything[8:12])
+    in_colour = TrainingDistribution.fit(model, everything[:8] + [str(coloured)], everything[8:12])
     assert not any("colour" in s for s in in_colour.warnings(model, [str(coloured)])[0])
-    in_memory = Familiarity.fit(model, source.batch(np.arange(8)), source.batch(np.arange(8, 12)))
+    in_memory = TrainingDistribution.fit(model, source.batch(np.arange(8)), source.batch(np.arange(8, 12)))
     assert in_memory.ratio is None and not in_memory.coloured                  # nothing is said of shapes then
 
 
@@ -155,7 +155,7 @@ def test_files_are_decoded_once(files, tmp_path, monkeypatch):
     paths, decoded = [str(path) for path in files[0]], []
     model = small()
     model.preprocessing = Preprocessing(16, 16, 1)
-    familiarity = Familiarity.fit(model, paths[:8], paths[8:])
+    familiarity = TrainingDistribution.fit(model, paths[:8], paths[8:])
     original = pixel_cache.open_planes
     monkeypatch.setattr(pixel_cache, "open_planes", lambda *arguments: decoded.append(arguments[1]) or original(*arguments))
     source = open_dataset(paths[3:6], model.preprocessing)
@@ -183,15 +183,15 @@ def test_other_weights_and_other_networks_are_refused(known):
     with pytest.raises(InputError, match="other weights than the one whose training is known"):
         familiarity.warnings(other, images)
     with pytest.raises(InputError, match="does not take images but inputs of shape"):
-        Familiarity.fit(Sequential([Dense(1)], (4,)), np.zeros((3, 4)), np.zeros((3, 4)))
+        TrainingDistribution.fit(Sequential([Dense(1)], (4,)), np.zeros((3, 4)), np.zeros((3, 4)))
     with pytest.raises(InputError, match="two training images or more, got 1"):
-        Familiarity.fit(other, images[:1], images[:2])
+        TrainingDistribution.fit(other, images[:1], images[:2])
 
 
 def test_a_network_with_very_many_features_is_judged_by_the_look_alone(known):
     _, _, images = known
     other = Sequential([Conv2D(2, 3), Flatten(), Dense(1), Sigmoid()], (64, 64, 1))
-    familiarity = Familiarity.fit(other, images[:40], images[40:])
+    familiarity = TrainingDistribution.fit(other, images[:40], images[40:])
     assert familiarity.features is None and familiarity.look is not None
     assert any(familiarity.warnings(other, 255 - images[:1])[0])
 
@@ -209,14 +209,14 @@ def test_files_of_strangers_are_refused(known, tmp_path):
     for change, sentence in cases:
         weights.save(path, tensors | change, metadata | {"format": "minicnn familiarity 1"})
         with pytest.raises(WeightsError, match=sentence):
-            Familiarity.load(path)
+            TrainingDistribution.load(path)
     weights.save(path, {name: array for name, array in tensors.items() if name != "look/limit"},
                  metadata | {"format": "minicnn familiarity 1"})
     with pytest.raises(WeightsError, match="does not hold what minicnn keeps .* Was it written by another version"):
-        Familiarity.load(path)
+        TrainingDistribution.load(path)
     weights.save(path, tensors, metadata | {"format": "minicnn model 1"})
     with pytest.raises(WeightsError, match="another format"):
-        Familiarity.load(path)
+        TrainingDistribution.load(path)
     path.write_bytes(b"nothing")
     with pytest.raises(WeightsError):
         of_run(tmp_path)
@@ -230,7 +230,7 @@ def test_real_radiographs_and_strangers(shared):
     training, validation, test = (part.open(Preprocessing(64, 64, 1)) for part in manifest.split(seed=1))
     model = small(64)
     model.preprocessing = Preprocessing(64, 64, 1)
-    familiarity = Familiarity.fit(model, training, validation)
+    familiarity = TrainingDistribution.fit(model, training, validation)
     x = test.batch(np.arange(len(test)))
     outside = Manifest.read(data / "external.csv").open(Preprocessing(64, 64, 1))
     shares = {name: np.mean([any(sentences) for sentences in familiarity.warnings(model, pictures)])

@@ -46,11 +46,11 @@ def coverage(patients, correlation, truth, sets):
         hits = hits_of(rng, clusters, correlation, truth)
         predicted = np.where(hits, positive, ~positive)     # half are positive: every share of these is the truth
         scores = scores_of(rng, clusters, positive, correlation, truth)
-        found = {"accuracy": intervals.share(hits, hits | True, clusters),
-                 "recall": intervals.share(predicted, positive, clusters),
-                 "precision": intervals.share(positive, predicted, clusters),
-                 "f1": intervals.f1(positive, predicted, clusters),
-                 "auc": intervals.auc(positive, 1 / (1 + np.exp(-scores)), clusters)}
+        found = {"accuracy": intervals.proportion_interval(hits, hits | True, clusters),
+                 "recall": intervals.proportion_interval(predicted, positive, clusters),
+                 "precision": intervals.proportion_interval(positive, predicted, clusters),
+                 "f1": intervals.f1_interval(positive, predicted, clusters),
+                 "auc": intervals.auc_interval(positive, 1 / (1 + np.exp(-scores)), clusters)}
         for name, (_, interval) in found.items():
             held[name] += interval.low <= truth <= interval.high
     return {name: 100 * count / sets for name, count in held.items()}
@@ -83,7 +83,7 @@ def test_intervals_that_do_not_know_patients_are_too_narrow():
         clusters = np.repeat(np.arange(100), 8)
         hits = hits_of(rng, clusters, 0.4, 0.85)
         for i, known in enumerate((clusters, None)):
-            _, interval = intervals.share(hits, hits | True, known)
+            _, interval = intervals.proportion_interval(hits, hits | True, known)
             held[i] += interval.low <= 0.85 <= interval.high
     assert held[0] >= 0.91 * sets and held[1] < 0.80 * sets
 
@@ -100,7 +100,7 @@ def truths(mu):
 
 def bootstrap_coverage(patients, correlation, truth, sets, samples):
     """Return the percentages for average precision, Brier score, slope and intercept of calibrated probabilities."""
-    from minicnn.evaluation.calibration import lines, logits, squared_errors
+    from minicnn.evaluation.calibration import calibration_lines, logits, squared_errors
 
     mu, held = math.sqrt(2) * NORMAL.inv_cdf(truth), np.zeros(4)
     rng, true = np.random.default_rng([patients, int(10 * correlation), sets]), truths(mu)
@@ -111,7 +111,7 @@ def bootstrap_coverage(patients, correlation, truth, sets, samples):
 
         def statistic(weights):
             return np.column_stack([intervals.average_precisions(positive, p, weights),
-                                    intervals.ratios(squares, ones, weights), lines(positive, z, weights)])
+                                    intervals.ratios(squares, ones, weights), calibration_lines(positive, z, weights)])
         found = intervals.bootstrap(statistic, clusters, ["ap", "brier", "slope", "intercept"], samples)
         held += [interval.low <= value <= interval.high for interval, value in zip(found.values(), true)]
     return dict(zip(found, (100 * held / sets).tolist()))
@@ -156,7 +156,7 @@ def slow_variance(labels, scores, clusters):
 @given(IMAGES)
 def test_the_variance_of_the_auc_is_that_of_the_slow_formula(images):
     labels, scores, clusters = (np.array(column) for column in zip(*images))
-    value, interval = intervals.auc(labels, scores, clusters)
+    value, interval = intervals.auc_interval(labels, scores, clusters)
     if min(len(set(clusters[labels == c])) for c in (0, 1)) < 2:
         assert interval.low is None and interval.reason
         return
@@ -185,10 +185,10 @@ def test_images_that_repeat_add_nothing():
     labels, scores = rng.integers(0, 2, 80), rng.random(80)
     scores = np.clip(scores + 0.3 * labels, 0, 1.3) / 1.3
     five, who = np.repeat(np.arange(80), 5), np.repeat(np.arange(80), 5)
-    np.testing.assert_allclose(intervals.auc(labels[five], scores[five], who)[1][:2],
-                               intervals.auc(labels, scores)[1][:2], rtol=1e-9)
+    np.testing.assert_allclose(intervals.auc_interval(labels[five], scores[five], who)[1][:2],
+                               intervals.auc_interval(labels, scores)[1][:2], rtol=1e-9)
     hits = (scores > 0.5) == labels
-    many, once = (intervals.share(h, h | True, c)[1] for h, c in ((hits[five], who), (hits, None)))
+    many, once = (intervals.proportion_interval(h, h | True, c)[1] for h, c in ((hits[five], who), (hits, None)))
     np.testing.assert_allclose(many[:2], once[:2], atol=2e-3)
     mean = lambda values: lambda weights: intervals.ratios(values, np.ones(len(values)), weights)[:, np.newaxis]
     many, once = (intervals.bootstrap(mean(s), c, ["x"], 300)["x"]
@@ -199,7 +199,7 @@ def test_images_that_repeat_add_nothing():
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_a_share_of_single_images_is_wilsons(hits, misses):
     n = hits + misses
-    _, interval = intervals.share([1] * hits + [0] * misses, [1] * n)
+    _, interval = intervals.proportion_interval([1] * hits + [0] * misses, [1] * n)
     for q in interval[:2]:      # both ends lie t standard errors of their own from the share
         t = abs(hits / n - q) / math.sqrt(q * (1 - q) / n)
         assert t == pytest.approx(intervals._student(n - 1), rel=1e-9)
@@ -215,17 +215,17 @@ def test_students_t_is_scipys():
 
 def test_degenerate_cases_are_defined_or_say_why():
     two = [0, 0, 0, 1, 1, 1]
-    assert intervals.auc([1, 1], [0.2, 0.3]) == (None, (None, None, 2, "all samples have the same label"))
-    assert intervals.auc(two, [0.5] * 6)[1].reason == "the probabilities do not vary between patients"
-    assert intervals.auc(two, [0.1, 0.5, 0.3, 0.4, 0.9, 0.8], [0, 1, 2, 3, 3, 3])[1].reason == \
+    assert intervals.auc_interval([1, 1], [0.2, 0.3]) == (None, (None, None, 2, "all samples have the same label"))
+    assert intervals.auc_interval(two, [0.5] * 6)[1].reason == "the probabilities do not vary between patients"
+    assert intervals.auc_interval(two, [0.1, 0.5, 0.3, 0.4, 0.9, 0.8], [0, 1, 2, 3, 3, 3])[1].reason == \
         "all positive images are of one patient"
-    assert intervals.auc(two, [0.1, 0.5, 0.3, 0.4, 0.9, 0.8], [3, 3, 3, 0, 1, 2])[1].reason == \
+    assert intervals.auc_interval(two, [0.1, 0.5, 0.3, 0.4, 0.9, 0.8], [3, 3, 3, 0, 1, 2])[1].reason == \
         "all negative images are of one patient"
-    value, interval = intervals.share([1, 1, 0], [1, 1, 1], [4, 4, 4])
+    value, interval = intervals.proportion_interval([1, 1, 0], [1, 1, 1], [4, 4, 4])
     assert value == pytest.approx(2 / 3) and interval[:2] == (None, None)
     assert interval.reason == "all images are of one patient"
-    assert intervals.share([1, 0], [0, 0]) == (None, (None, None, 0, "no image is counted"))
-    assert intervals.f1([0, 0], [0, 0]) == (None, (None, None, 0, "no sample is positive or was predicted so"))
+    assert intervals.proportion_interval([1, 0], [0, 0]) == (None, (None, None, 0, "no image is counted"))
+    assert intervals.f1_interval([0, 0], [0, 0]) == (None, (None, None, 0, "no sample is positive or was predicted so"))
     constant = lambda weights: np.ones((len(weights), 1))
     assert intervals.bootstrap(constant, np.arange(9), ["x"])["x"].reason == \
         "it is the same in all samples drawn with replacement"
@@ -236,21 +236,21 @@ def test_degenerate_cases_are_defined_or_say_why():
 
 
 def test_all_right_is_not_certain():
-    value, interval = intervals.share([1] * 40, [1] * 40)
+    value, interval = intervals.proportion_interval([1] * 40, [1] * 40)
     assert value == 1 and interval.high == 1 and 0.85 < interval.low < 0.93
-    _, fewer = intervals.share([1] * 40, [1] * 40, np.repeat(np.arange(10), 4))     # 40 images of 10 patients
+    _, fewer = intervals.proportion_interval([1] * 40, [1] * 40, np.repeat(np.arange(10), 4))     # 40 images of 10 patients
     assert 0.60 < fewer.low < 0.75
-    value, interval = intervals.auc([0] * 20 + [1] * 20, [0.1] * 20 + [0.9] * 20)
+    value, interval = intervals.auc_interval([0] * 20 + [1] * 20, [0.1] * 20 + [0.9] * 20)
     assert value == 1 and interval.high == 1 and 0.80 < interval.low < 0.96
-    value, turned = intervals.auc([1] * 20 + [0] * 20, [0.1] * 20 + [0.9] * 20)
+    value, turned = intervals.auc_interval([1] * 20 + [0] * 20, [0.1] * 20 + [0.9] * 20)
     assert value == 0 and turned.low == 0 and turned.high == pytest.approx(1 - interval.low)
-    assert intervals.auc([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])[1].low < 0.5
-    assert intervals.f1([1] * 40, [1] * 40)[1].low > intervals.share([1] * 40, [1] * 40)[1].low
+    assert intervals.auc_interval([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])[1].low < 0.5
+    assert intervals.f1_interval([1] * 40, [1] * 40)[1].low > intervals.proportion_interval([1] * 40, [1] * 40)[1].low
 
 
 def test_few_patients_are_approximate():
-    assert intervals.share([1, 0] * 25, [1] * 50)[1].is_approximate is False
-    assert intervals.share([1, 0] * 25, [1] * 50, np.arange(50) // 2)[1].is_approximate is True
+    assert intervals.proportion_interval([1, 0] * 25, [1] * 50)[1].is_approximate is False
+    assert intervals.proportion_interval([1, 0] * 25, [1] * 50, np.arange(50) // 2)[1].is_approximate is True
 
 
 def test_the_bootstrap_draws_whole_patients_and_the_same_each_time():
@@ -264,11 +264,11 @@ def test_the_bootstrap_draws_whole_patients_and_the_same_each_time():
 
 def test_clusters_that_cannot_be_are_refused():
     with pytest.raises(ShapeError, match=r"clusters: expected one number for each of the 3 images, got shape \(2,\)"):
-        intervals.auc([0, 1, 1], [0.1, 0.2, 0.3], [0, 1])
+        intervals.auc_interval([0, 1, 1], [0.1, 0.2, 0.3], [0, 1])
     with pytest.raises(InputError, match="clusters: expected whole numbers. For names of patients see"):
-        intervals.share([1, 0], [1, 1], [0.5, 1])
+        intervals.proportion_interval([1, 0], [1, 1], [0.5, 1])
     with pytest.raises(ShapeError, match=r"share: expected hits and counted of the same shape \(n,\), got \(2,\) and"):
-        intervals.share([1, 0], [1])
+        intervals.proportion_interval([1, 0], [1])
 
 
 @given(IMAGES, st.integers(0, 2**32 - 1))

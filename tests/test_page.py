@@ -12,7 +12,7 @@ from hostile import PAYLOADS
 from PIL import Image
 
 from minicnn.errors import CheckpointError, ImageError, MissingExtraError, printable
-from minicnn.evaluation.summary import describe
+from minicnn.evaluation.summary import summarize
 from minicnn.experiment.run_page import page
 from minicnn.metrics import binary_metrics
 
@@ -75,7 +75,7 @@ def walk(path):
 def told(n=60, **more):
     """A description of n images of n / 2 patients."""
     labels, p = np.arange(n) % 2, (np.arange(n) % 7 + 3 * (np.arange(n) % 2)) / 11
-    return describe(labels, p, clusters=np.arange(n) // 2, loss=0.5, samples=50, **more)
+    return summarize(labels, p, clusters=np.arange(n) // 2, loss=0.5, samples=50, **more)
 
 
 def test_page_shows_metrics_pictures_settings_and_the_warning(tmp_path):

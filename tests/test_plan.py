@@ -12,7 +12,7 @@ from minicnn.cli.main import main
 from minicnn.core.signals import Interrupted
 from minicnn.data.manifest import Manifest
 from minicnn.errors import InputError, ManifestError
-from minicnn.evaluation.leave_one_source_out import leave_one_source_out
+from minicnn.evaluation.source_folds import leave_one_source_out
 from minicnn.experiment import training_run, evaluation_run
 from minicnn.experiment.config import Plan, plan_of
 from minicnn.experiment.recipes import RECIPES, Recipe
@@ -139,7 +139,7 @@ def table(collection, path, change):
      "leave one source out: there is no source column. Name where each image comes from in a column source"),
     (lambda row: row | {"source": "a"}, {"hold_out": "a"}, "there are fewer than two known sources"),
     (lambda row: row | {"source": "a" if row["label"] == "covid" else row["source"]}, {"hold_out": "a"},
-     "positive source unseen: a: without it there is no image of .*covid to train on"),
+     "positive source held out: a: without it there is no image of .*covid to train on"),
     (lambda row: row if row["label"] == "covid" else None, {}, "there is one class only, 'covid'; two are needed"),
     (lambda row: row if row["label"] == "covid" else None, {"classes": ["normal", "covid"]},
      "the training part has no image of normal: there is nothing to learn to tell apart. Add some, or name the cl"),

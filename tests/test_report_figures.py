@@ -152,9 +152,9 @@ def test_rows_come_from_the_results():
 
 
 def test_what_cannot_be_said_of_a_source_is_said():
-    fold = {"name": "negative source unseen: a", "source": "a", "shows": ["specificity"], "test": 5, "reason": "",
+    fold = {"name": "negative source held out: a", "source": "a", "shows": ["specificity"], "test": 5, "reason": "",
             "recipes": {"paper": {"recall": None, "specificity": 0.4, "auc": None, "intervals": {}, "undefined": {}}}}
-    untrained = {"name": "negative source unseen: b", "source": "b", "shows": ["specificity"], "test": 1_000,
+    untrained = {"name": "negative source held out: b", "source": "b", "shows": ["specificity"], "test": 1_000,
                  "reason": "without it there is no image of normal to train on",
                  "recipes": {"paper": None, "robust": None}}
     results = example(sources=False) | {"unseen": [fold, untrained]}

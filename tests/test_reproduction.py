@@ -108,7 +108,7 @@ def test_the_interval_of_a_mean_covers(truth):
             answers.append(Answers(labels, np.where(right == (labels == 1), 0.9, 0.1), patient, {}))
         positive, p = (np.concatenate([getattr(one, key) for one in answers]) for key in ("labels", "probabilities"))
         patients = np.concatenate([one.patients for one in answers])
-        low, high = intervals.share((p > 0.5) == positive, p > 0, patients)[1][:2]
+        low, high = intervals.proportion_interval((p > 0.5) == positive, p > 0, patients)[1][:2]
         covered += low <= truth <= high
     assert 186 <= covered <= 196
 

@@ -10,8 +10,8 @@ from PIL import Image
 from minicnn.data.manifest import Manifest
 from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError
-from minicnn.evaluation.leave_one_source_out import leave_one_source_out, patient_groups
-from minicnn.evaluation.test_access import check_unseen, count_look, looks, looks_sentence, split_digest
+from minicnn.evaluation.source_folds import leave_one_source_out, patient_groups
+from minicnn.evaluation.test_access import access_counts, access_sentence, check_unseen, count_access, split_digest
 from minicnn.experiment.evaluation_run import note_look
 from minicnn.experiment.run_folder import RunFolder
 
@@ -35,8 +35,8 @@ def mixed():
 def test_each_positive_source_is_held_out_with_a_part_of_the_negatives(mixed):
     manifest, group = mixed
     folds = leave_one_source_out(manifest, group, seed=3)
-    assert [fold.name for fold in folds] == ["positive source unseen: a", "positive source unseen: b",
-                                             "negative source unseen: n"]
+    assert [fold.name for fold in folds] == ["positive source held out: a", "positive source held out: b",
+                                             "negative source held out: n"]
     a, b, n = folds
     for fold in (a, b):
         assert set(np.flatnonzero(manifest.sources == fold.source)) <= set(fold.test)
@@ -72,7 +72,7 @@ def test_a_fold_without_anything_to_train_on_says_so():
     a, b = leave_one_source_out(manifest, group)
     assert a.reason == "without it there is no image of normal and of covid to train on"
     assert b.reason == "without it there is no image of normal to train on"
-    with pytest.raises(ManifestError, match="positive source unseen: a: without it there is no image"):
+    with pytest.raises(ManifestError, match="positive source held out: a: without it there is no image"):
         a.parts(manifest)
 
 
@@ -162,19 +162,19 @@ def test_a_copy_under_another_name_is_known_by_its_bytes_and_by_its_pixels(tmp_p
 
 
 def test_looks_are_counted(tmp_path):
-    assert looks(RunFolder(tmp_path)) == {}
+    assert access_counts(RunFolder(tmp_path)) == {}
     assert [note_look(tmp_path) for _ in range(3)] == [1, 2, 3]
     with RunFolder(tmp_path) as run:
-        assert count_look(run) == 4 and count_look(run, "validation") == 1
-    assert looks(RunFolder(tmp_path)) == {"test": 4, "validation": 1}
-    assert "4 times" in looks_sentence(4)
+        assert count_access(run) == 4 and count_access(run, "validation") == 1
+    assert access_counts(RunFolder(tmp_path)) == {"test": 4, "validation": 1}
+    assert "4 times" in access_sentence(4)
 
 
 @pytest.mark.parametrize("content", ["[]", '{"test": -1}', '{"test": "many"}', '{"test": true}', '{"te\\u001bst": 1}'])
 def test_a_strange_count_is_refused(content, tmp_path):
     (tmp_path / "looks.json").write_text(content)
     with pytest.raises(InputError, match="expected how often each part was looked at"):
-        looks(RunFolder(tmp_path))
+        access_counts(RunFolder(tmp_path))
 
 
 def test_looking_is_allowed_where_nothing_can_be_written(tmp_path, monkeypatch):
@@ -182,4 +182,4 @@ def test_looking_is_allowed_where_nothing_can_be_written(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "ftruncate", refuse)
-    assert note_look(tmp_path) is None and "not known" in looks_sentence(None)
+    assert note_look(tmp_path) is None and "not known" in access_sentence(None)

@@ -15,11 +15,11 @@ from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import InputError, ShapeError
 from minicnn.evaluation import shortcut_test as room
 from minicnn.evaluation.intervals import Interval
-from minicnn.evaluation.shortcut_test import CONDITIONS, disturb, examples, stress
+from minicnn.evaluation.shortcut_test import CONDITIONS, check_shortcuts, disturb, examples
 from minicnn.experiment import training_run
 from minicnn.layers import Conv2D, Dense, Flatten, ReLU, Sigmoid, Softmax
 from minicnn.model import Sequential
-from minicnn.plotting.explanation import stress_check
+from minicnn.plotting.explanation import shortcut_check
 
 
 def small(k=1, input_shape=(16, 16, 1)):
@@ -85,7 +85,7 @@ def test_figures_are_those_of_the_disturbed_pictures():
     for k in (1, 3):
         model, x = small(k), images(70)
         t = np.arange(70) % max(k, 2)
-        check = stress(model, x, t)
+        check = check_shortcuts(model, x, t)
         assert [one.name for one in check.conditions] == list(CONDITIONS) and check.patients == 70
         for one in check.conditions:
             p = model.predict(disturb(x / np.float32(255), one.name))
@@ -97,24 +97,24 @@ def test_figures_are_those_of_the_disturbed_pictures():
             if one.name != "untouched":
                 assert one.change == pytest.approx(one.metrics["auc"] - check["untouched"].metrics["auc"])
         assert check["untouched"].change is None
-        assert check == stress(model, x, t) and check.table() == stress(model, x, t).table()
+        assert check == check_shortcuts(model, x, t) and check.table() == check_shortcuts(model, x, t).table()
 
 
 def test_images_of_a_patient_count_as_one():
     model, x = small(), np.repeat(images(20), 4, axis=0)
     t = np.repeat(np.arange(20) % 2, 4)
-    alone, together = stress(model, x, t), stress(model, x, t, [f"p{i // 4}" for i in range(80)])
+    alone, together = check_shortcuts(model, x, t), check_shortcuts(model, x, t, [f"p{i // 4}" for i in range(80)])
     assert (alone.patients, together.patients) == (80, 20)
     width = [check["untouched"].interval.high - check["untouched"].interval.low for check in (alone, together)]
     assert width[1] > 1.5 * width[0]
     assert "80 images of 20 patients (few: the intervals are approximate)." in together.table()
-    assert stress(model, x, t, [""] * 80).patients == 80
+    assert check_shortcuts(model, x, t, [""] * 80).patients == 80
     with pytest.raises(InputError, match="expected 80 patients, one for each image, got 3"):
-        stress(model, x, t, ["a", "b", "c"])
+        check_shortcuts(model, x, t, ["a", "b", "c"])
 
 
 def test_one_class_alone_is_undefined_and_no_verdict():
-    check = stress(small(), images(12), np.ones(12))
+    check = check_shortcuts(small(), images(12), np.ones(12))
     assert check["untouched"].metrics["auc"] is None and not check.findings
     text = check.table()
     assert "undefined: untouched AUC, because all samples have the same label." in text
@@ -125,41 +125,41 @@ def test_one_class_alone_is_undefined_and_no_verdict():
 def test_what_cannot_be_checked():
     model, x = small(), images(4)
     with pytest.raises(InputError, match="expected images with labels"):
-        stress(model, x)
+        check_shortcuts(model, x)
     with pytest.raises(InputError, match="does not classify"):
-        stress(Sequential([Conv2D(1, 3)], (16, 16, 1)), x, [0, 1, 0, 1])
+        check_shortcuts(Sequential([Conv2D(1, 3)], (16, 16, 1)), x, [0, 1, 0, 1])
     model.classes, model.preprocessing = ("normal", "covid"), Preprocessing(16, 16, 1)
     manifest = Manifest.from_arrays(x[..., 0], [0, 1, 0, 1], ("healthy", "ill"))
     with pytest.raises(InputError, match="the images' classes are healthy, ill, the network's normal, covid"):
-        stress(model, manifest)
+        check_shortcuts(model, manifest)
     with pytest.raises(InputError, match="between 0 .* and 1"):
-        stress(model, x / 100.0, [0, 1, 0, 1])
+        check_shortcuts(model, x / 100.0, [0, 1, 0, 1])
 
 
 def test_a_manifest_brings_labels_and_patients():
     model, x = small(), images(12)
     model.preprocessing = Preprocessing(16, 16, 1)
     manifest = Manifest.from_arrays(x[..., 0], np.arange(12) % 2, ("normal", "covid"), patients=list("aabbccddeeff"))
-    assert stress(model, manifest).patients == 6
+    assert check_shortcuts(model, manifest).patients == 6
 
 
 # ---- What is found ---------------------------------------------------------------------------------------------------
 
 def test_a_tag_is_exposed_and_an_honest_network_is_not():
     honest, tag = tagged.trained(False), tagged.trained(True)
-    check = stress(tag.model, tag.images, tag.labels, tag.patients)
+    check = check_shortcuts(tag.model, tag.images, tag.labels, tag.patients)
     assert check["untouched"].metrics["auc"] > 0.95 and check["middle black"].metrics["auc"] > 0.95
     assert check["border black"].metrics["auc"] < 0.75 and check["border black"].change_interval.high < -0.2
     assert [sentence.split(":")[0] for sentence in check.findings] == ["SHORTCUT", "SUSPECT"]
     assert "what is on the border gives them away" in check.table() and "99.45 %" in check.table()
-    check = stress(honest.model, honest.images, honest.labels, honest.patients)
+    check = check_shortcuts(honest.model, honest.images, honest.labels, honest.patients)
     assert check["untouched"].metrics["auc"] > 0.75 and check["middle black"].metrics["auc"] < 0.65
     assert abs(check["border black"].change) < 0.06 and check.findings == []
     assert check.table().endswith("That is no proof that there is no shortcut: one may lie between the lungs.")
 
 
 def test_a_network_that_tells_nothing_apart_gets_no_verdict():
-    check = stress(tagged.trained(True).model, images(60, shape=(64, 64, 1)), np.arange(60) % 2)
+    check = check_shortcuts(tagged.trained(True).model, images(60, shape=(64, 64, 1)), np.arange(60) % 2)
     assert check["untouched"].interval.low < 0.5 and check.findings == []
     assert "No verdict: on these images the network does not tell the classes apart in the first place" in check.table()
 
@@ -184,15 +184,15 @@ def test_when_something_is_found(whole, middle, fall, words):
 
 def test_the_picture(tmp_path):
     tag = tagged.trained(True)
-    check = stress(tag.model, tag.images[:40], tag.labels[:40])
-    undefined = stress(tag.model, tag.images[:4], np.zeros(4))
+    check = check_shortcuts(tag.model, tag.images[:40], tag.labels[:40])
+    undefined = check_shortcuts(tag.model, tag.images[:4], np.zeros(4))
     for name in "ab":
-        stress_check({"test": check, "$\\frac{\x1b": undefined}, examples(tag.images[0]), tmp_path / f"{name}.png")
+        shortcut_check({"test": check, "$\\frac{\x1b": undefined}, examples(tag.images[0]), tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.format == "PNG" and np.asarray(picture.convert("L")).std() > 10
     with pytest.raises(InputError, match="one to three results of stress by name, got 0"):
-        stress_check({}, examples(tag.images[0]), tmp_path / "c.png")
+        shortcut_check({}, examples(tag.images[0]), tmp_path / "c.png")
 
 
 @pytest.mark.soak
@@ -203,7 +203,7 @@ def test_real_radiographs_where_the_source_gives_the_label_away(shared, tmp_path
     training_run.train(plan, tmp_path / "run", progress=False)
     model = training_run.load_model(tmp_path / "run")
     test = Manifest.read(data / "manifest.csv").split(seed=1)[2]
-    check = stress(model, test)
+    check = check_shortcuts(model, test)
     assert check["untouched"].metrics["auc"] > 0.9 and check["middle black"].metrics["auc"] > 0.6
-    outside = stress(model, Manifest.read(data / "external.csv", classes=list(model.classes)))
+    outside = check_shortcuts(model, Manifest.read(data / "external.csv", classes=list(model.classes)))
     assert "No verdict" in outside.table() and room.PAPER_ACCURACY - outside["untouched"].metrics["accuracy"] > 0.2

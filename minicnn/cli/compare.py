@@ -63,14 +63,14 @@ def _lines(told, where, options):
 def _on_other_images(options):
     """Return (labels, probabilities of A, of B, clusters, where) on a source."""
     from minicnn.data.manifest import Manifest
-    from minicnn.evaluation.summary import clusters_of
+    from minicnn.evaluation.summary import patient_clusters
     from minicnn.experiment import training_run
 
     models = [training_run.load_model(folder) for folder in (options.a, options.b)]
     _check_classes([model.classes for model in models])
     manifest = Manifest.read(options.data, classes=models[0].classes)
     outputs = [model.predict(manifest.open(model.preprocessing, progress=not options.quiet))[:, 0] for model in models]
-    return manifest.labels, *outputs, clusters_of(manifest), f"in {printable(options.data)}"
+    return manifest.labels, *outputs, patient_clusters(manifest), f"in {printable(options.data)}"
 
 
 def _held_out_by_both(a, b):

@@ -60,8 +60,8 @@ def run(options):
         for file, name, p, share, path in zip(options.files, explained.names, explained.probabilities,
                                               explained.border_shares, paths)]}
     if options.sanity:
-        from minicnn.evaluation.explanation.sanity import randomisation
-        rows = randomisation(model, pictures, options.method, options.layer, explained.targets)
+        from minicnn.evaluation.explanation.sanity import parameter_randomization
+        rows = parameter_randomization(model, pictures, options.method, options.layer, explained.targets)
         report["sanity"] = [row._asdict() for row in rows]
     report["border"] = border_check(model, pictures)._asdict() if convolutions(model) else None
     print(json.dumps(report, allow_nan=False) if options.json else _text(report))

@@ -18,17 +18,18 @@ from minicnn.evaluation import intervals
 from minicnn.evaluation.intervals import as_clusters
 from minicnn.reference import sigmoid
 
-__all__ = ["brier", "squared_errors", "logits", "line", "lines", "reliability", "fit_temperature", "temper"]
+__all__ = ["brier_score", "squared_errors", "logits", "calibration_line", "calibration_lines", "reliability_curve",
+           "fit_temperature", "apply_temperature"]
 
 EPS = 1e-7      # that of metrics.bce_from_probabilities; float32 probabilities near 1 are no finer than 6e-8
 
 
-def brier(labels, probabilities):
+def brier_score(labels, probabilities):
     """Return the Brier score: the mean squared error of the probabilities (Brier, Monthly Weather Review 78 (1950)).
 
     With two classes that of class 1, from 0 to 1; with more the sum over the classes, from 0 to 2.
 
-    >>> round(brier([0, 1], [0.2, 0.9]), 3)
+    >>> round(brier_score([0, 1], [0.2, 0.9]), 3)
     0.025
     """
     return float(squared_errors(labels, probabilities).mean())
@@ -52,12 +53,12 @@ def logits(probabilities):
     return np.log(p) - np.log1p(-p)
 
 
-def line(labels, probabilities):
+def calibration_line(labels, probabilities):
     """Return ({"slope": ..., "intercept": ...}, {name: reason}) of a two-class prediction; None where undefined.
 
     There is no slope where a threshold divides the labels without a mistake: the steeper, the better, without end.
 
-    >>> values, reasons = line([0, 1, 0, 1, 1, 0], [0.1, 0.6, 0.6, 0.9, 0.4, 0.3])
+    >>> values, reasons = calibration_line([0, 1, 0, 1, 1, 0], [0.1, 0.6, 0.6, 0.9, 0.4, 0.3])
     >>> round(values["slope"], 3), round(values["intercept"], 3), reasons
     (1.451, 0.09, {})
     """
@@ -65,7 +66,7 @@ def line(labels, probabilities):
     values, reasons = dict.fromkeys(("slope", "intercept")), {}
     if y.all() or not y.any():
         return values, dict.fromkeys(values, "all samples have the same label")
-    slope, intercept = lines(y, z, np.ones((1, len(z))))[0]
+    slope, intercept = calibration_lines(y, z, np.ones((1, len(z))))[0]
     values["intercept"] = float(intercept)
     if z.min() == z.max():
         reasons["slope"] = "all samples have the same probability"
@@ -78,7 +79,7 @@ def line(labels, probabilities):
     return values, reasons
 
 
-def lines(positive, z, weights):
+def calibration_lines(positive, z, weights):
     """Return slope and intercept of each row of weights (see intervals.py): ndarray (b, 2), NaN where undefined.
 
     Parameters
@@ -90,7 +91,7 @@ def lines(positive, z, weights):
     return np.stack([_slopes(positive, z, weights), _intercepts(positive, z, weights)], axis=1)
 
 
-def reliability(labels, probabilities, clusters=None, bins=10):
+def reliability_curve(labels, probabilities, clusters=None, bins=10):
     """Return the points of the reliability curve: for images with about the same probability, the share of positives.
 
     Parameters
@@ -104,7 +105,7 @@ def reliability(labels, probabilities, clusters=None, bins=10):
     list of dict, one for each bin that is not empty: low, high, n, predicted (mean probability), observed (share of
     positives), interval
 
-    >>> rows = reliability([0, 1, 1], [0.1, 0.8, 0.9], bins=2)
+    >>> rows = reliability_curve([0, 1, 1], [0.1, 0.8, 0.9], bins=2)
     >>> [(row["n"], round(row["predicted"], 2), row["observed"]) for row in rows]
     [(1, 0.1, 0.0), (2, 0.85, 1.0)]
     """
@@ -116,7 +117,7 @@ def reliability(labels, probabilities, clusters=None, bins=10):
     place, rows = np.searchsorted(edges[1:-1], p), []
     for number in np.unique(place):
         here = place == number
-        observed, interval = intervals.share(positive, here, clusters)
+        observed, interval = intervals.proportion_interval(positive, here, clusters)
         rows.append({"low": float(edges[number]), "high": float(edges[number + 1]), "n": int(here.sum()),
                      "predicted": float(p[here].mean()), "observed": observed, "interval": interval})
     return rows
@@ -159,10 +160,10 @@ def fit_temperature(labels, probabilities):
     return 1 / high, None
 
 
-def temper(probabilities, temperature):
+def apply_temperature(probabilities, temperature):
     """Return the probabilities at a temperature, in the shape they came in: softmax(z / T) of their logits z.
 
-    >>> temper([0.5, 0.9], 2.0)
+    >>> apply_temperature([0.5, 0.9], 2.0)
     array([0.5 , 0.75])
     """
     p = np.asarray(probabilities, np.float64)

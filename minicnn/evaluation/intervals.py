@@ -27,8 +27,8 @@ from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
 from minicnn.reference import sigmoid
 
-__all__ = ["Interval", "FEW", "as_clusters", "share", "f1", "auc", "auc_variance", "bootstrap", "resamples", "ratios",
-           "aucs", "average_precisions", "average_precision"]
+__all__ = ["Interval", "FEW", "as_clusters", "proportion_interval", "f1_interval", "auc_interval", "auc_variance",
+           "threshold_intervals", "bootstrap", "resamples", "ratios", "aucs", "average_precisions", "average_precision"]
 
 # Below this number of patients an interval is called approximate.
 FEW = 50
@@ -74,7 +74,7 @@ def as_clusters(clusters, n):
     return np.unique(clusters, return_inverse=True)[1]
 
 
-def share(hits, counted, clusters=None):
+def proportion_interval(hits, counted, clusters=None):
     """Return (value, Interval) of a share of images: how many of those that are counted are hits.
 
     With x hits of m counted images in a patient and p = sum x / sum m, the variance of p between patients is
@@ -92,13 +92,13 @@ def share(hits, counted, clusters=None):
     -------
     (float, Interval), or (None, Interval without bounds) where nothing is counted
 
-    >>> value, interval = share([1, 1, 1, 0], [1, 1, 1, 1])
+    >>> value, interval = proportion_interval([1, 1, 1, 0], [1, 1, 1, 1])
     >>> value, round(interval.low, 3), round(interval.high, 3), interval.patients
     (0.75, 0.163, 0.979, 4)
     """
     hits, counted = np.asarray(hits, bool), np.asarray(counted, bool)
     if hits.ndim != 1 or hits.shape != counted.shape:
-        raise ShapeError(f"share: expected hits and counted of the same shape (n,), got {hits.shape} and "
+        raise ShapeError(f"proportion_interval: expected hits and counted of the same shape (n,), got {hits.shape} and "
                          f"{counted.shape}.")
     clusters = as_clusters(clusters, len(hits))
     m = np.bincount(clusters, weights=counted)
@@ -116,28 +116,43 @@ def share(hits, counted, clusters=None):
     return p, Interval(*_wilson(p, effective, _student(k - 1)), k)
 
 
-def f1(positive, predicted, clusters=None):
+def f1_interval(positive, predicted, clusters=None):
     """Return (value, Interval) of F1, through the share J of true positives in all that are positive or predicted so.
 
-    >>> value, interval = f1([1, 1, 1, 0], [1, 1, 0, 0])
+    >>> value, interval = f1_interval([1, 1, 1, 0], [1, 1, 0, 0])
     >>> value, interval.patients
     (0.8, 3)
     """
     positive, predicted = np.asarray(positive, bool), np.asarray(predicted, bool)
-    value, interval = share(positive & predicted, positive | predicted, clusters)
+    value, interval = proportion_interval(positive & predicted, positive | predicted, clusters)
     if value is None:
         return None, interval._replace(reason="no sample is positive or was predicted so")
     bounds = (None, None) if interval.low is None else [2 * j / (1 + j) for j in interval[:2]]
     return 2 * value / (1 + value), Interval(*bounds, *interval[2:])
 
 
-def auc(labels, probabilities, clusters=None):
+def threshold_intervals(positive, predicted, clusters=None):
+    """Return {metric: (value, Interval)} of the metrics that depend on a threshold: accuracy to F1.
+
+    >>> {name: value for name, (value, _) in threshold_intervals([1, 1, 0], [1, 0, 0]).items()}["specificity"]
+    1.0
+    """
+    positive, predicted = np.asarray(positive, bool), np.asarray(predicted, bool)
+    everything = np.ones(len(positive), bool)
+    return {"accuracy": proportion_interval(positive == predicted, everything, clusters),
+            "specificity": proportion_interval(~predicted, ~positive, clusters),
+            "precision": proportion_interval(positive, predicted, clusters),
+            "recall": proportion_interval(predicted, positive, clusters),
+            "f1": f1_interval(positive, predicted, clusters)}
+
+
+def auc_interval(labels, probabilities, clusters=None):
     """Return (value, Interval) of the AUC.
 
     The interval is symmetric in log(AUC / (1 - AUC)), so it stays inside 0 to 1. An AUC of exactly 0 or 1 has no such
     scale and no variance: there the bound is Newcombe's (2006, method 5), for which the patients of each label count.
 
-    >>> value, interval = auc([0] * 20 + [1] * 20, [0.3] * 15 + [0.8] * 5 + [0.2] * 5 + [0.9] * 15)
+    >>> value, interval = auc_interval([0] * 20 + [1] * 20, [0.3] * 15 + [0.8] * 5 + [0.2] * 5 + [0.9] * 15)
     >>> round(value, 3), round(interval.low, 3), round(interval.high, 3)
     (0.75, 0.497, 0.901)
     """

@@ -10,9 +10,9 @@ import numpy as np
 
 from minicnn import metrics
 from minicnn.errors import InputError, printable
-from minicnn.evaluation.calibration import fit_temperature, temper
+from minicnn.evaluation.calibration import apply_temperature, fit_temperature
 
-__all__ = ["Decision", "fix", "FILE", "ABSTAINS"]
+__all__ = ["OperatingPoint", "fit_operating_point", "FILE", "ABSTAINS"]
 
 FILE = "decision.json"
 ABSTAINS = "abstains"
@@ -20,14 +20,14 @@ MISSED = 0.05       # the share of each label that may lie on the wrong side of 
 
 
 @dataclass(frozen=True)
-class Decision:
+class OperatingPoint:
     """What was fixed on validation; None where it could not be, with the reason in `undefined`.
 
     Parameters
     ----------
     threshold : float or None; positive where p > threshold
     abstain : (low, high) or None; no answer where low < p <= high; never where they are equal
-    temperature : float or None; see `calibration.temper`
+    temperature : float or None; see `calibration.apply_temperature`
     undefined : {name of one of these: reason}
 
     Raises
@@ -74,12 +74,12 @@ class Decision:
 
     def calibrated(self, probabilities):
         """Return the probabilities at the temperature, or as they are where there is none."""
-        return probabilities if self.temperature is None else temper(probabilities, self.temperature)
+        return probabilities if self.temperature is None else apply_temperature(probabilities, self.temperature)
 
     def abstains(self, probabilities):
         """Return for each probability of class 1 whether the network should rather give no answer: ndarray of bool.
 
-        >>> Decision(abstain=(0.2, 0.8)).abstains([0.1, 0.5, 0.9])
+        >>> OperatingPoint(abstain=(0.2, 0.8)).abstains([0.1, 0.5, 0.9])
         array([False,  True, False])
         """
         p = np.asarray(probabilities, np.float64)
@@ -91,7 +91,7 @@ class Decision:
         Below the interval of abstention the answer is the first class and above it the second, wherever 0.5 lies; where
         there is no interval the threshold divides.
 
-        >>> Decision(abstain=(0.6, 0.8)).words([0.55, 0.7, 0.9], ["normal", "covid"])
+        >>> OperatingPoint(abstain=(0.6, 0.8)).words([0.55, 0.7, 0.9], ["normal", "covid"])
         ['normal', 'abstains', 'covid']
         """
         if self.abstain is None and self.threshold is None:
@@ -103,7 +103,7 @@ class Decision:
     def sentences(self):
         """Return what was fixed on validation, as sentences; of what was not, why.
 
-        >>> print(*Decision(abstain=(0.2, 0.8), temperature=1.5).sentences(), sep="\\n")
+        >>> print(*OperatingPoint(abstain=(0.2, 0.8), temperature=1.5).sentences(), sep="\\n")
         It abstains where 0.2 < p <= 0.8: an interval fixed on the validation part.
         Calibrated probabilities are at the temperature 1.5, fixed on the validation part.
         """
@@ -122,8 +122,8 @@ class Decision:
                        "validation part."]
 
 
-def fix(labels, probabilities):
-    """Return the Decision that these images, the validation part, call for.
+def fit_operating_point(labels, probabilities):
+    """Return the OperatingPoint that these images, the validation part, call for.
 
     Threshold: the greatest sum of recall and specificity (Youden, Cancer 3 (1950)); of equals the one nearest to 0.5,
     halfway between two probabilities, or 0.5 itself. Abstention: at most 5 % of the positives lie at or below the lower
@@ -135,28 +135,28 @@ def fix(labels, probabilities):
     labels : array-like, shape (n,); classes from 0
     probabilities : array-like, shape (n,) or (n, 1) of class 1; or (n, k), for which there is a temperature alone
 
-    >>> fix([0, 0, 1, 0, 1, 1], [0.05, 0.2, 0.3, 0.4, 0.7, 0.9])
-    Decision(threshold=0.5, abstain=(0.25, 0.5), temperature=0.705..., undefined={})
+    >>> fit_operating_point([0, 0, 1, 0, 1, 1], [0.05, 0.2, 0.3, 0.4, 0.7, 0.9])
+    OperatingPoint(threshold=0.5, abstain=(0.25, 0.5), temperature=0.705..., undefined={})
     """
     p = np.asarray(probabilities, np.float64)
     temperature, reason = fit_temperature(labels, p)
     undefined = {} if reason is None else {"temperature": reason}
     if p.ndim == 2 and p.shape[1] > 1:
         several = dict.fromkeys(("threshold", "abstain"), "there are more than two classes")
-        return Decision(None, None, temperature, several | undefined)
+        return OperatingPoint(None, None, temperature, several | undefined)
     labels, p = np.asarray(labels).reshape(-1), p.reshape(-1)
     if metrics.auc(labels, p) is None:
         one = dict.fromkeys(("threshold", "abstain"), "all images of the validation part have the same label")
-        return Decision(None, None, temperature, one | undefined)
+        return OperatingPoint(None, None, temperature, one | undefined)
     cuts, recall, specificity = _cuts(labels == 1, p)
     best = cuts[_largest(recall + specificity)]
     threshold = float(best[np.abs(best - 0.5).argmin()])
     if recall[0] < 1 - MISSED:
         reason = f"more than {MISSED:.0%} of the positives of the validation part have the probability 0"
-        return Decision(threshold, None, temperature, undefined | {"abstain": reason.replace("%", " %")})
+        return OperatingPoint(threshold, None, temperature, undefined | {"abstain": reason.replace("%", " %")})
     low, high = cuts[recall >= 1 - MISSED].max(), cuts[specificity >= 1 - MISSED].min()
     abstain = (float(low), float(high)) if low < high else (threshold, threshold)
-    return Decision(threshold, abstain, temperature, undefined)
+    return OperatingPoint(threshold, abstain, temperature, undefined)
 
 
 def _cuts(positive, p):

@@ -23,7 +23,7 @@ from minicnn import weights
 from minicnn.data.loader import open_dataset
 from minicnn.errors import InputError, WeightsError, printable
 
-__all__ = ["FILE", "Cloud", "Familiarity", "of_run", "look_of"]
+__all__ = ["FILE", "Gaussian", "TrainingDistribution", "of_run", "thumbnails"]
 
 FILE = "familiarity.safetensors"        # its name in a run folder
 _FORMAT = "minicnn familiarity 1"
@@ -35,7 +35,7 @@ _COLOURED = 1 / 50      # where fewer of the files trained on are in colour, one
 
 
 @dataclass(frozen=True)
-class Cloud:
+class Gaussian:
     """The mean and the spread of numbers, and how far from it is far.
 
     Attributes
@@ -51,7 +51,7 @@ class Cloud:
 
     @classmethod
     def fit(cls, training, validation):
-        """Return the Cloud of training numbers, (n, d), with the limit that both parts keep to; None if none varies."""
+        """Return the Gaussian of training numbers, (n, d), with the limit that both parts keep to; None if none varies."""
         mean, d = training.mean(axis=0), training.shape[1]
         spread = (training - mean).T @ (training - mean) / len(training)
         level = np.trace(spread) / d
@@ -68,7 +68,7 @@ class Cloud:
     def distance(self, x):
         """Return the distance of each row of x, (n, d): ndarray, shape (n,); about 1 for those of the cloud.
 
-        >>> Cloud(np.zeros(2), np.eye(2), 1.0).distance(np.array([[1.0, 1.0], [3.0, 3.0]]))
+        >>> Gaussian(np.zeros(2), np.eye(2), 1.0).distance(np.array([[1.0, 1.0], [3.0, 3.0]]))
         array([1., 3.])
         """
         # Row by row: a picture's distance is the same bits whatever is asked about with it.
@@ -76,28 +76,28 @@ class Cloud:
 
 
 @dataclass(frozen=True)
-class Familiarity:
+class TrainingDistribution:
     """What is kept of the images that a network was trained on, to tell whether others are like them.
 
     Attributes
     ----------
     weights_digest : str, SHA-256 of the weights that the features belong to
-    look, features : Cloud; None where nothing varies, and for more than 1,024 features
+    look, features : Gaussian; None where nothing varies, and for more than 1,024 features
     contrast : (low, high), the standard deviations of pictures in [0, 1]
     ratio : (low, high), width over height of the files; None where there were no files
     coloured : bool, whether more than one in fifty of the files is in colour (decoding.py says what that is)
     """
 
     weights_digest: str
-    look: Cloud | None
-    features: Cloud | None
+    look: Gaussian | None
+    features: Gaussian | None
     contrast: tuple
     ratio: tuple | None
     coloured: bool
 
     @classmethod
     def fit(cls, model, training, validation):
-        """Return the Familiarity of a trained network.
+        """Return the TrainingDistribution of a trained network.
 
         Parameters
         ----------
@@ -115,8 +115,8 @@ class Familiarity:
         if n < 2:
             raise InputError(f"familiarity: expected two training images or more, got {n}.")
         ratios, coloured = _shapes(training)
-        return cls(_digest(model), Cloud.fit(looks, parts[1][0]),
-                   None if features is None else Cloud.fit(features, parts[1][2]),
+        return cls(_digest(model), Gaussian.fit(looks, parts[1][0]),
+                   None if features is None else Gaussian.fit(features, parts[1][2]),
                    (float(contrasts.min()) / _ROOM, float(contrasts.max()) * _ROOM),
                    (float(ratios.min()) / _ROOM, float(ratios.max()) * _ROOM) if len(ratios) else None,
                    bool(coloured.sum() > len(coloured) * _COLOURED))
@@ -184,12 +184,12 @@ class Familiarity:
 
 
 def of_run(folder):
-    """Return the Familiarity that a run folder holds, or None where it holds none (or is a weights file)."""
+    """Return the TrainingDistribution that a run folder holds, or None where it holds none (or is a weights file)."""
     path = Path(folder) / FILE
-    return Familiarity.load(path) if path.exists() else None
+    return TrainingDistribution.load(path) if path.exists() else None
 
 
-def look_of(x):
+def thumbnails(x):
     """Return the look of pictures: 8 x 8 means, less their mean and over their spread.
 
     Parameters
@@ -200,7 +200,7 @@ def look_of(x):
     -------
     ndarray, shape (N, 64), float64; the same for a picture with more light or contrast, but for the faintest
 
-    >>> look_of(np.zeros((1, 8, 8, 1))).any(), look_of(np.eye(8).reshape(1, 8, 8, 1)).shape
+    >>> thumbnails(np.zeros((1, 8, 8, 1))).any(), thumbnails(np.eye(8).reshape(1, 8, 8, 1)).shape
     (np.False_, (1, 64))
     """
     _, H, W, _ = x.shape
@@ -237,7 +237,7 @@ def _numbers(model, source):
     for start in range(0, len(source), _BATCH):
         batch = source.batch(np.arange(start, min(start + _BATCH, len(source))))
         features = np.array(model.network.forward(batch, depth), np.float64) if wanted else np.empty((len(batch), 0))
-        rows.append((look_of(batch), batch.std(axis=(1, 2, 3), dtype=np.float64), features))
+        rows.append((thumbnails(batch), batch.std(axis=(1, 2, 3), dtype=np.float64), features))
     looks, contrasts, features = (np.concatenate(column) for column in zip(*rows))
     return looks, contrasts, features if wanted else None
 
@@ -256,7 +256,7 @@ def _cloud(tensors, name):
     if mean.ndim != 1 or whiten.shape != (len(mean), len(mean)) or limit.shape != () or not np.isfinite(whiten).all() \
             or not np.isfinite(mean).all() or not 0 < limit < np.inf:
         raise ValueError(f"{name}: a mean, a square matrix and a positive limit were expected")
-    return Cloud(mean, whiten, float(limit))
+    return Gaussian(mean, whiten, float(limit))
 
 
 def _pair(values):

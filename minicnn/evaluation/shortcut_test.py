@@ -18,9 +18,9 @@ from minicnn.data.loader import ArrayDataset, open_dataset
 from minicnn.data.split import groups
 from minicnn.errors import InputError, printable
 from minicnn.evaluation.explanation.border import border_mask
-from minicnn.evaluation.intervals import Interval, auc, aucs, bootstrap
+from minicnn.evaluation.intervals import Interval, auc_interval, aucs, bootstrap
 
-__all__ = ["CONDITIONS", "PAPER_ACCURACY", "Condition", "Stress", "stress", "disturb"]
+__all__ = ["CONDITIONS", "PAPER_ACCURACY", "Condition", "ShortcutCheck", "check_shortcuts", "disturb"]
 
 # What is done to the pictures, and how it reads in a sentence.
 CONDITIONS = {
@@ -58,7 +58,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Stress:
+class ShortcutCheck:
     """The shortcut check of a network on some images.
 
     Attributes
@@ -104,8 +104,8 @@ class Stress:
         return "\n".join(lines + [""] + self.sentences)
 
 
-def stress(model, x, t=None, patients=None, seed=0):
-    """Return the Stress of a network on labelled images.
+def check_shortcuts(model, x, t=None, patients=None, seed=0):
+    """Return the ShortcutCheck of a network on labelled images.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def stress(model, x, t=None, patients=None, seed=0):
             outputs[name].append(model.predict(disturb(batch, name)))
     outputs = {name: np.concatenate(parts) for name, parts in outputs.items()}
     conditions = _measured(source.labels, outputs, clusters, model.classes, check_seed(seed))
-    return Stress(conditions, _findings({one.name: one for one in conditions}), len(np.unique(clusters)))
+    return ShortcutCheck(conditions, _findings({one.name: one for one in conditions}), len(np.unique(clusters)))
 
 
 def examples(picture):
@@ -229,7 +229,7 @@ def _measured(labels, outputs, clusters, classes, seed):
     conditions = []
     for name, p in outputs.items():
         if p.shape[1] == 1:
-            values, interval = metrics.binary_metrics(labels, p), auc(labels, p, clusters)[1]
+            values, interval = metrics.binary_metrics(labels, p), auc_interval(labels, p, clusters)[1]
         else:
             values = metrics.categorical_metrics(labels, p, classes=classes)
             interval = bootstrap(lambda weights: _aucs(labels, p, weights)[:, np.newaxis], clusters, ["auc"],

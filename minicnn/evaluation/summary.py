@@ -15,10 +15,10 @@ from minicnn import metrics
 from minicnn.data.split import groups
 from minicnn.errors import printable
 from minicnn.evaluation import intervals
-from minicnn.evaluation.calibration import line, lines, logits, reliability, squared_errors
+from minicnn.evaluation.calibration import calibration_line, calibration_lines, logits, reliability_curve, squared_errors
 from minicnn.evaluation.intervals import as_clusters
 
-__all__ = ["HEADS", "describe", "clusters_of", "columns_of", "age_band", "is_description"]
+__all__ = ["HEADS", "summarize", "patient_clusters", "subgroup_columns", "age_band", "is_summary"]
 
 # The keys of a description in order, and how people read them: those of Table II, then ours.
 HEADS = metrics.HEADS | {"average_precision": "average precision", "brier": "Brier score",
@@ -28,15 +28,15 @@ GROUPED = ("accuracy", "specificity", "recall", "auc")
 _MOST_GROUPS = 12
 
 
-def describe(labels, probabilities, clusters=None, columns=None, threshold=None, loss=None, classes=None, samples=1000):
+def summarize(labels, probabilities, clusters=None, columns=None, threshold=None, loss=None, classes=None, samples=1000):
     """Return what is to be said of predictions.
 
     Parameters
     ----------
     labels, probabilities, loss, classes : as for `metrics.binary_metrics` where probabilities are (n,) or (n, 1), for
         `metrics.categorical_metrics` where they are (n, k)
-    clusters : ndarray, shape (n,), optional; the patient of each image as a number (`clusters_of`)
-    columns : {name: n words}, optional; by which to divide (`columns_of`)
+    clusters : ndarray, shape (n,), optional; the patient of each image as a number (`patient_clusters`)
+    columns : {name: n words}, optional; by which to divide (`subgroup_columns`)
     threshold : float, optional; fixed on other images
     samples : int; of the bootstrap
 
@@ -44,10 +44,10 @@ def describe(labels, probabilities, clusters=None, columns=None, threshold=None,
     -------
     dict: the keys of `HEADS`; undefined ({metric: reason}); patients (int); intervals ({metric: [low, high]});
     no_interval ({metric: reason}); approximate (metrics whose intervals rest on fewer than 50 patients); reliability
-    (the curve's points, see `calibration.reliability`) with two classes; at_threshold (the shares there) where there is
+    (the curve's points, see `calibration.reliability_curve`) with two classes; at_threshold (the shares there) where there is
     a threshold; groups ({column: {word: dict}}) where there are columns
 
-    >>> told = describe([0, 0, 1, 1, 1, 0], [0.1, 0.6, 0.7, 0.9, 0.4, 0.2], threshold=0.65)
+    >>> told = summarize([0, 0, 1, 1, 1, 0], [0.1, 0.6, 0.7, 0.9, 0.4, 0.2], threshold=0.65)
     >>> round(told["accuracy"], 3), told["at_threshold"]["specificity"], told["patients"], "auc" in told["approximate"]
     (0.667, 1.0, 6, True)
     """
@@ -73,7 +73,7 @@ def describe(labels, probabilities, clusters=None, columns=None, threshold=None,
     return told
 
 
-def clusters_of(manifest):
+def patient_clusters(manifest):
     """Return the number of the patient of each image, (n,) int64.
 
     An image of nobody known is on its own, together with its versions under the paper's protocol and with pictures that
@@ -84,7 +84,7 @@ def clusters_of(manifest):
     return groups(people, pixels)
 
 
-def columns_of(manifest):
+def subgroup_columns(manifest):
     """Return {"source": words, "view": ..., "sex": ..., "age": bands} of the columns that tell images apart."""
     given = {"source": manifest.sources, "view": manifest.views, "sex": manifest.sexes,
              "age": None if manifest.ages is None else [age_band(age) for age in manifest.ages]}
@@ -112,7 +112,7 @@ def _of_two(labels, p, clusters, samples):
     """Return ({metric: value}, {metric: reason}, {metric: Interval}) of a two-class prediction."""
     positive, z = labels == 1, logits(p)
     squares, losses = squared_errors(labels, p), -np.log(np.clip(np.where(positive, p, 1 - p), 1e-7, 1))
-    values, reasons = line(labels, p)
+    values, reasons = calibration_line(labels, p)
     ap = intervals.average_precision(labels, p)
     if ap is None:
         reasons["average_precision"] = "all samples have the same label"
@@ -121,10 +121,10 @@ def _of_two(labels, p, clusters, samples):
         ones = np.ones(len(p))
         return np.column_stack([intervals.average_precisions(positive, p, weights),
                                 intervals.ratios(squares, ones, weights), intervals.ratios(losses, ones, weights),
-                                lines(positive, z, weights)])
+                                calibration_lines(positive, z, weights)])
 
-    bounds = {name: interval for name, (_, interval) in _shares(positive, p > 0.5, clusters).items()}
-    bounds["auc"] = intervals.auc(labels, p, clusters)[1]
+    bounds = {name: interval for name, (_, interval) in intervals.threshold_intervals(positive, p > 0.5, clusters).items()}
+    bounds["auc"] = intervals.auc_interval(labels, p, clusters)[1]
     bounds |= intervals.bootstrap(statistic, clusters, ["average_precision", "brier", "loss", "slope", "intercept"],
                                   samples)
     return {"average_precision": ap, "brier": float(squares.mean()), **values}, reasons, bounds
@@ -146,7 +146,7 @@ def _of_classes(labels, p, clusters, samples):
         return np.column_stack([*each, intervals.ratios(squares, ones, weights),
                                 intervals.ratios(losses, ones, weights)])
 
-    bounds = {"accuracy": intervals.share(predicted == labels, ones > 0, clusters)[1]}
+    bounds = {"accuracy": intervals.proportion_interval(predicted == labels, ones > 0, clusters)[1]}
     bounds |= intervals.bootstrap(statistic, clusters, [*_RATES, "brier", "loss"], samples)
     values = {"average_precision": ap, "brier": float(squares.mean()), "slope": None, "intercept": None}
     return values, reasons, bounds
@@ -164,16 +164,6 @@ def _rates(positive, predicted, scores, weights):
             intervals.aucs(positive, scores, weights), intervals.average_precisions(positive, scores, weights)]
 
 
-def _shares(positive, predicted, clusters):
-    """Return {metric: (value, Interval)} of the metrics that are shares of images, and of F1, which comes from one."""
-    everything = np.ones(len(positive), bool)
-    return {"accuracy": intervals.share(positive == predicted, everything, clusters),
-            "specificity": intervals.share(~predicted, ~positive, clusters),
-            "precision": intervals.share(positive, predicted, clusters),
-            "recall": intervals.share(predicted, positive, clusters),
-            "f1": intervals.f1(positive, predicted, clusters)}
-
-
 def _with_intervals(bounds, told):
     """Return intervals, no_interval and approximate of {metric: Interval}, of the metrics that are defined."""
     bounds = {name: bounds[name] for name in HEADS if name in bounds and told[name] is not None}
@@ -187,14 +177,14 @@ def _at(labels, p, clusters, threshold):
     whole = metrics.binary_metrics(labels, p, threshold)
     told = {"threshold": float(threshold)} | {name: whole[name] for name in SHARES}
     told["undefined"] = {name: reason for name, reason in whole["undefined"].items() if name in SHARES}
-    found = _shares(labels == 1, p > threshold, clusters)
+    found = intervals.threshold_intervals(labels == 1, p > threshold, clusters)
     return told | _with_intervals({name: interval for name, (_, interval) in found.items()}, told)
 
 
 def _points(labels, p, clusters):
     """Return the points of the reliability curve with plain intervals, [low, high] or None."""
     return [row | {"interval": None if row["interval"].low is None else [row["interval"].low, row["interval"].high]}
-            for row in reliability(labels, p, clusters)]
+            for row in reliability_curve(labels, p, clusters)]
 
 
 def _by_word(labels, p, clusters, words):
@@ -212,10 +202,11 @@ def _by_word(labels, p, clusters, words):
 def _of_group(labels, p, clusters):
     clusters = as_clusters(clusters, len(labels))
     if p.ndim == 2:
-        found, reasons = {"accuracy": intervals.share(p.argmax(axis=1) == labels, np.ones(len(p), bool), clusters)}, {}
+        right, reasons = p.argmax(axis=1) == labels, {}
+        found = {"accuracy": intervals.proportion_interval(right, right | True, clusters)}
     else:
         positive = labels == 1
-        found = _shares(positive, p > 0.5, clusters) | {"auc": intervals.auc(labels, p, clusters)}
+        found = intervals.threshold_intervals(positive, p > 0.5, clusters) | {"auc": intervals.auc_interval(labels, p, clusters)}
         reasons = metrics.binary_metrics(labels, p)["undefined"]
     values = {name: found[name][0] for name in GROUPED if name in found}
     told = {"n": len(labels), "patients": int(clusters.max()) + 1, **values,
@@ -225,11 +216,11 @@ def _of_group(labels, p, clusters):
 
 # ---- What may come from a stranger -----------------------------------------------------------------------------------
 
-def is_description(content):
+def is_summary(content):
     """Return whether `content`, read from a file, has the form of a description; of an earlier version too, with less.
 
-    >>> told = describe([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.1], columns={"view": ["PA", "AP", "AP", "PA"]})
-    >>> is_description(told), is_description(told | {"accuracy": "high"})
+    >>> told = summarize([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.1], columns={"view": ["PA", "AP", "AP", "PA"]})
+    >>> is_summary(told), is_summary(told | {"accuracy": "high"})
     (True, False)
     """
     if not isinstance(content, dict) or not set(metrics.HEADS) | {"undefined"} <= set(content):

@@ -8,7 +8,7 @@ import hashlib
 
 from minicnn.errors import InputError, printable
 
-__all__ = ["split_digest", "check_unseen", "count_look", "looks", "looks_sentence"]
+__all__ = ["split_digest", "check_unseen", "count_access", "access_counts", "access_sentence"]
 
 _NAME = "looks.json"
 
@@ -54,7 +54,7 @@ def check_unseen(model, source, allowed=False):
                      "is meant, allow it: allow_training_images=True (--allow-training-images).")
 
 
-def looks(run):
+def access_counts(run):
     """Return {part: how often its figures were computed or shown} of a RunFolder; empty where nobody counted."""
     if not (run.path / _NAME).exists():
         return {}
@@ -66,20 +66,20 @@ def looks(run):
     return counts
 
 
-def count_look(run, part="test"):
+def count_access(run, part="test"):
     """Count one more look at a part of a RunFolder that the caller has locked; return how many there are now."""
-    counts = looks(run)
+    counts = access_counts(run)
     counts[part] = counts.get(part, 0) + 1
     run.write_json(_NAME, counts)
     return counts[part]
 
 
-def looks_sentence(count, part="test"):
+def access_sentence(count, part="test"):
     """Return what a number of looks means.
 
-    >>> looks_sentence(1)
+    >>> access_sentence(1)
     'The test part has been looked at once.'
-    >>> looks_sentence(3)
+    >>> access_sentence(3)
     'The test part has been looked at 3 times. If anything was changed in between, its figures are too good.'
     """
     if count is None:

@@ -13,10 +13,10 @@ import numpy as np
 from minicnn.data.manifest import Manifest
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import CheckpointError, InputError, printable
-from minicnn.evaluation.operating_point import Decision
-from minicnn.evaluation.shortcut_test import Stress, examples, stress
-from minicnn.evaluation.summary import clusters_of, columns_of, describe, is_description
-from minicnn.evaluation.test_access import check_unseen, count_look, looks_sentence
+from minicnn.evaluation.operating_point import OperatingPoint
+from minicnn.evaluation.shortcut_test import ShortcutCheck, check_shortcuts, examples
+from minicnn.evaluation.summary import is_summary, patient_clusters, subgroup_columns, summarize
+from minicnn.evaluation.test_access import access_sentence, check_unseen, count_access
 from minicnn.experiment.config import how_to_resume, plan_of
 from minicnn.experiment.recipes import RECIPES
 from minicnn.experiment.run_folder import RunFolder
@@ -41,7 +41,7 @@ class Result:
     pictures : list of Path
     notes : list of sentences
     sources, outputs : {part: ImageDataset} and {part: ndarray (n, k)}, where they were computed
-    shortcuts : Stress (evaluation/shortcut_test.py), where it was asked for
+    shortcuts : ShortcutCheck (evaluation/shortcut_test.py), where it was asked for
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class Result:
     notes: list = field(default_factory=list)
     sources: dict = field(default_factory=dict)
     outputs: dict = field(default_factory=dict)
-    shortcuts: Stress | None = None
+    shortcuts: ShortcutCheck | None = None
 
     def to_dict(self):
         """Return the metrics of each part, and the shortcut check beside them, as plain JSON."""
@@ -102,7 +102,7 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
             data, classes=model.classes, columns=columns, allow_outside_root=allow_outside_root)
         source = manifest.open(preprocessing_of(model), workers=workers, progress=progress)
         seen = check_unseen(model, source, allow_training_images)
-        fixed = Decision.read(RunFolder(run)) if run.is_dir() else None
+        fixed = OperatingPoint.read(RunFolder(run)) if run.is_dir() else None
         if calibrated and (fixed is None or fixed.temperature is None):
             reason = "there is no decision.json beside it" if fixed is None else fixed.undefined.get("temperature")
             raise InputError(f"{printable(run)}: no temperature was fixed on validation: {reason}. Leave out "
@@ -112,7 +112,7 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
                         notes=[] if seen is None else ["", seen],
                         sources={"evaluation": source}, outputs={"evaluation": outputs})
         if shortcuts:
-            result.shortcuts = stress(model, source, patients=clusters_of(source.manifest).astype(str))
+            result.shortcuts = check_shortcuts(model, source, patients=patient_clusters(source.manifest).astype(str))
     if report is not None:
         _write_page(report, result, run, load_model(run, expect))
     return result
@@ -130,7 +130,7 @@ def _measured_before(run):
     result = Result(run, _metrics_of(folder), plan.protocol_sentence,
                     [path for name in PICTURES if (path := run / name).exists()])
     if "test" in result.metrics:
-        result.notes.append(looks_sentence(note_look(run)))
+        result.notes.append(access_sentence(note_look(run)))
     return result
 
 
@@ -166,15 +166,15 @@ def described(model, source, outputs, fixed, calibrated=False):
     threshold = None if fixed is None else fixed.threshold
     if calibrated and threshold is not None:
         threshold = float(fixed.calibrated([threshold])[0])
-    return describe(source.labels, outputs, clusters_of(source.manifest), columns_of(source.manifest), threshold, loss,
-                    model.classes)
+    return summarize(source.labels, outputs, patient_clusters(source.manifest), subgroup_columns(source.manifest),
+                     threshold, loss, model.classes)
 
 
 def _metrics_of(run):
     """Return the content of metrics.json, which may come from a stranger."""
     parts = run.read_json("metrics.json")
     for part in parts.values() if isinstance(parts, dict) else [parts]:
-        if not is_description(part):
+        if not is_summary(part):
             raise InputError(f"{printable(run.path / 'metrics.json')}: not the metrics of this version of minicnn.")
     return parts
 
@@ -189,10 +189,11 @@ def _write_page(path, result, run, model):
             pictures = draw(Path(folder), model.classes, result.sources, result.outputs, result.metrics)
         figures = {PICTURES[picture.name]: picture for picture in pictures}
         if result.shortcuts is not None:
-            from minicnn.plotting.explanation import stress_check
+            from minicnn.plotting.explanation import shortcut_check
             name, source = next(iter(result.sources.items()))
-            stress_check({name: result.shortcuts}, examples(source.batch(np.arange(1))[0]), Path(folder) / "shortcuts.png")
-            figures["What each disturbance does, and the AUC under it"] = Path(folder) / "shortcuts.png"
+            path = Path(folder) / "shortcuts.png"
+            shortcut_check({name: result.shortcuts}, examples(source.batch(np.arange(1))[0]), path)
+            figures["What each disturbance does, and the AUC under it"] = path
         config = asdict(plan_of(RunFolder(run))) if run.is_dir() else {}
         notes = [note for note in [result.protocol, *result.notes] if note]
         page(path, "COV-19Net: how well it does", result.metrics, figures, config, model.classes or (), notes,
@@ -203,6 +204,6 @@ def note_look(folder, part="test"):
     """Count one more look at a part of the run in `folder`; return how many there are, or None where none can be noted."""
     try:
         with RunFolder(folder) as locked:
-            return count_look(locked, part)
+            return count_access(locked, part)
     except CheckpointError:     # read-only: to look is still allowed
         return None

@@ -8,7 +8,7 @@ from minicnn.data.loader import open_dataset
 from minicnn.data.manifest import csv_text
 from minicnn.errors import InputError, printable
 from minicnn.evaluation import operating_point
-from minicnn.evaluation.operating_point import Decision
+from minicnn.evaluation.operating_point import OperatingPoint
 from minicnn.experiment.evaluation_run import load_model, preprocessing_of
 from minicnn.experiment.run_folder import RunFolder
 from minicnn.reporting import console
@@ -26,17 +26,17 @@ class Answers:
         with two classes, of the predicted one with more), calibrated (the same at the temperature fixed on validation),
         decision (a class's name, or "abstains"), warning (in what the picture is unlike those trained on, or "").
         calibrated and decision are None where they were not fixed
-    fixed : Decision, or None where there is none
+    fixed : OperatingPoint, or None where there is none
     remarks : list of sentences on what was fixed on validation, or why nothing was
     """
 
     rows: list
-    fixed: Decision | None
+    fixed: OperatingPoint | None
     remarks: list
 
     def to_dict(self):
         """Return plain JSON."""
-        known = Decision() if self.fixed is None else self.fixed
+        known = OperatingPoint() if self.fixed is None else self.fixed
         return {"threshold": known.threshold, "abstain": known.abstain, "temperature": known.temperature,
                 "remarks": self.remarks, "files": self.rows}
 
@@ -65,7 +65,7 @@ def predict(run, files, csv=None, expect=None):
                          f"{model.output_shape}.")
     classes = model.classes or [str(number) for number in range(max(2, *model.output_shape))]
     source = open_dataset(files, preprocessing_of(model), model.classes, "predict")
-    known, fixed = of_run(run), Decision.read(RunFolder(run)) if run.is_dir() else None
+    known, fixed = of_run(run), OperatingPoint.read(RunFolder(run)) if run.is_dir() else None
     outputs = model.predict(source)
     rows = answers(outputs, classes, fixed)
     sentences = [[]] * len(files) if known is None else known.warnings(model, source)
@@ -80,7 +80,7 @@ def predict(run, files, csv=None, expect=None):
 
 
 def answers(outputs, classes, fixed=None):
-    """Return what each row of outputs says: prediction and probability, and what `fixed`, a Decision, makes of them."""
+    """Return the prediction and probability of each row of outputs, and the answer of `fixed`, an OperatingPoint."""
     two = outputs.shape[1] == 1
     predicted = (outputs[:, 0] > 0.5).astype(int) if two else outputs.argmax(axis=1)
     p = outputs[:, 0] if two else outputs.max(axis=1)

@@ -30,7 +30,7 @@ def page(path, title, parts, figures=None, config=None, classes=(), notes=(), sh
     config : dict, optional; settings, shown as a table; inner objects by dotted names
     classes : sequence of names in order; of two the second is the positive one
     notes : sequence of sentences
-    shortcuts : dict, optional; `Stress.to_dict`
+    shortcuts : dict, optional; `ShortcutCheck.to_dict`
 
     Raises
     ------

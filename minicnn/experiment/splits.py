@@ -1,4 +1,4 @@
-"""The parts of a run: who is trained on, who validates, who tests; by patient, as published, or a source unseen."""
+"""The sets of a run: training, validation and test, by patient, as published, or with one source held out."""
 
 import numpy as np
 
@@ -9,50 +9,42 @@ from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError, printable
 from minicnn.evaluation.leave_one_source_out import leave_one_source_out, patient_groups
-from minicnn.experiment.config import Plan
 from minicnn.experiment.recipes import RECIPES
 from minicnn.reporting.console import grid
 
-__all__ = ["parts_of", "open_parts", "split_csv", "split_table"]
+__all__ = ["split", "open_split", "split_csv", "split_table", "write_csv"]
 
 
-def parts_of(plan, progress=False):
-    """Return {"training": Manifest, "validation": ..., "test": ...} of a plan, augmentation attached.
+def split(config, progress=False):
+    """Return {"training": Manifest, "validation": ..., "test": ...} of a Config, augmentation attached.
 
-    Who is in which part depends on the pictures and the seed, not on the recipe. There is no test part under the
-    paper's protocol.
+    The split depends on the images and the seed, not on the recipe. The paper's protocol has no test set.
 
     Raises
     ------
-    ManifestError, InputError : what cannot be read or divided, and a held-out source that is not there
+    ManifestError, InputError : data that cannot be read or split, and a held-out source that is not there
     """
-    if plan.data is None:
-        made = phantom.generate(seed=plan.seed)
+    if config.data is None:
+        made = phantom.generate(seed=config.seed)
         manifest = Manifest.from_arrays(made.images, made.labels, made.classes, made.patients, made.names)
     else:
-        manifest = Manifest.read(plan.data, classes=plan.classes, columns=plan.columns,
-                                 allow_outside_root=plan.allow_outside_root)
-    how = {"workers": plan.workers, "progress": progress}
-    if plan.protocol == "paper":
-        training, validation = manifest.paper_split(seed=plan.seed, **how)
-        _check_classes(training)
-        return {"training": training, "validation": validation}
-    if plan.hold_out is None:
-        training, validation, test = manifest.split(0.70, 0.15, 0.15, seed=plan.seed, **how)
+        manifest = Manifest.read(config.data, classes=config.classes, columns=config.columns,
+                                 allow_outside_root=config.allow_outside_root)
+    how = {"seed": config.seed, "workers": config.workers, "progress": progress}
+    if config.protocol == "paper":
+        sets = dict(zip(("training", "validation"), manifest.paper_split(**how)))
     else:
-        training, validation, test = _without_source(manifest, plan.hold_out, plan.seed, **how)
-    _check_classes(training)
-    augmentation = getattr(Augmentation, plan.augmentation or RECIPES[plan.recipe].augmentation or "honest")()
-    return {"training": training.augment(augmentation), "validation": validation, "test": test}
-
-
-def _check_classes(training):
-    """Raise a ManifestError where the training part lacks a class; the other parts may, and their figures say so."""
-    lacking = [name for name, count in training.counts().items() if not count]
-    if lacking:
-        raise ManifestError(f"the training part has no image of {' and of '.join(map(printable, lacking))}: there is "
-                            "nothing to learn to tell apart. Add some, or name the classes that there are with "
-                            "--classes.")
+        sets = dict(zip(("training", "validation", "test"),
+                        manifest.split(0.70, 0.15, 0.15, **how) if config.hold_out is None
+                        else _without_source(manifest, config.hold_out, **how)))
+    lacking = [name for name, count in sets["training"].counts().items() if not count]
+    if lacking:         # the other sets may lack a class: their metrics then say that they are undefined
+        raise ManifestError(f"the training set has no image of {' and of '.join(map(printable, lacking))}. Add some, or "
+                            "name the classes that there are with --classes.")
+    if config.protocol != "paper":
+        augmentation = config.augmentation or RECIPES[config.recipe].augmentation or "honest"
+        sets["training"] = sets["training"].augment(getattr(Augmentation, augmentation)())
+    return sets
 
 
 def _without_source(manifest, source, seed, workers, progress):
@@ -66,30 +58,31 @@ def _without_source(manifest, source, seed, workers, progress):
     return folds[source].parts(whole, seed=seed)
 
 
-def open_parts(plan, progress):
-    """Return ({part: ImageDataset}, the text of split.csv)."""
-    parts = parts_of(plan, progress)
-    preprocessing = RECIPES[plan.recipe].preprocessing
-    sources = {name: part.open(preprocessing, workers=plan.workers, progress=progress) for name, part in parts.items()}
-    return sources, split_csv(parts)
+def open_split(config, progress):
+    """Return ({set: ImageDataset}, the text of split.csv)."""
+    sets, preprocessing = split(config, progress), RECIPES[config.recipe].preprocessing
+    return {name: manifest.open(preprocessing, workers=config.workers, progress=progress)
+            for name, manifest in sets.items()}, split_csv(sets)
 
 
-def split_csv(parts):
-    """Return the rows of all parts as CSV text: path, label, patient_id, split (and technique under the paper's)."""
-    return csv_text([row | {"split": name} for name, part in parts.items() for row in part.rows()])
+def split_csv(sets):
+    """Return the rows of all sets as CSV text: path, label, patient_id, split (and technique under the paper's)."""
+    return csv_text([row | {"split": name} for name, manifest in sets.items() for row in manifest.rows()])
 
 
-def split_table(data, protocol="honest", seed=0, classes=None, columns=None, allow_outside_root=False, workers=None,
-                out=None, progress=True, hold_out=None):
-    """Return how a source falls into parts, as text; write it as a manifest with a `split` column if asked."""
-    plan = Plan(data=data, protocol=protocol, seed=seed, classes=classes, columns=columns, workers=workers,
-                allow_outside_root=allow_outside_root, hold_out=hold_out)
-    parts = parts_of(plan, progress)
+def write_csv(path, text):
+    """Write CSV text; a path that is not UTF-8 keeps its bytes."""
+    write_whole(path, text.encode("utf-8", "surrogateescape"))
+
+
+def split_table(config, out=None, progress=True):
+    """Return how data falls into sets, as text; with `out`, write it as a manifest with a `split` column."""
+    sets = split(config, progress)
     if out is not None:
-        write_whole(out, split_csv(parts).encode("utf-8", "surrogateescape"))
-    names = parts["training"].classes
-    rows = [("part", *map(printable, names), "images", "patients")]
-    for name, part in parts.items():
-        counts = np.bincount(part.labels, minlength=len(names))
-        rows.append((name, *map(str, counts), str(len(part)), str(len({p for p in part.patients if p}))))
-    return "\n".join([*grid(rows, numbers=range(1, len(rows[0]))), "", plan.protocol_sentence])
+        write_csv(out, split_csv(sets))
+    names = sets["training"].classes
+    rows = [("set", *map(printable, names), "images", "patients")]
+    for name, manifest in sets.items():
+        counts = np.bincount(manifest.labels, minlength=len(names))
+        rows.append((name, *map(str, [*counts, len(manifest), len(set(manifest.patients) - {""})])))
+    return "\n".join([*grid(rows, numbers=range(1, len(rows[0]))), "", config.protocol_sentence])

@@ -16,7 +16,7 @@ from minicnn.core.files import write_whole
 from minicnn.data.manifest import csv_text
 from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError, printable
 from minicnn.evaluation import operating_point
-from minicnn.evaluation.test_access import count_look, looks, split_digest
+from minicnn.evaluation.test_access import access_counts, count_access, split_digest
 from minicnn.experiment.config import Plan, how_to_resume, is_same, plan_of
 from minicnn.experiment.evaluation_run import AVERAGE, Result, described, evaluate, judged, load_model
 from minicnn.experiment.prediction_run import answers, predict
@@ -122,12 +122,12 @@ def _fit_and_judge(run, plan, sources, progress, resume, pictures):
     model = Sequential.load(judged(run.path, plan))
     _keep_familiarity(run, model, sources)
     result = Result(run.path, {}, plan.protocol_sentence, sources=sources)
-    if "test" in sources and not looks(run):       # once: after an interruption it is the same look
-        count_look(run)
+    if "test" in sources and not access_counts(run):       # once: after an interruption it is the same look
+        count_access(run)
     outputs = result.outputs
     for name, source in sources.items():
         outputs[name] = model.predict(source)
-    fixed = operating_point.fix(sources["validation"].labels, outputs["validation"])
+    fixed = operating_point.fit_operating_point(sources["validation"].labels, outputs["validation"])
     fixed.write(run)
     for name, source in sources.items():
         result.metrics[name] = described(model, source, outputs[name], fixed)
@@ -146,6 +146,6 @@ def _fit_and_judge(run, plan, sources, progress, resume, pictures):
 
 def _keep_familiarity(run, model, sources):
     """Keep what `predict` tells pictures unlike the training images by: no image, see evaluation/out_of_distribution.py."""
-    from minicnn.evaluation.out_of_distribution import FILE, Familiarity
+    from minicnn.evaluation.out_of_distribution import FILE, TrainingDistribution
 
-    Familiarity.fit(model, sources["training"], sources["validation"]).save(run.path / FILE)
+    TrainingDistribution.fit(model, sources["training"], sources["validation"]).save(run.path / FILE)

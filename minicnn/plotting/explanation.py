@@ -12,7 +12,7 @@ from minicnn.errors import InputError, ShapeError, printable
 from minicnn.plotting import style
 from minicnn.plotting.style import BLUE, FAINT, INK, ORANGE, QUIET
 
-__all__ = ["explanation", "explanation_sheet", "stress_check"]
+__all__ = ["explanation", "explanation_sheet", "shortcut_check"]
 
 _NOT_A_DEVICE = "minicnn is a tool for teaching and research, not a medical device."
 _SIZE = 10
@@ -83,12 +83,12 @@ def explanation_sheet(pictures, explained, path, titles=None, columns=6):
     style.save(figure, path)
 
 
-def stress_check(checks, pictures, path):
+def shortcut_check(checks, pictures, path):
     """Draw what each condition does to a picture, and below it the AUC under it with its interval.
 
     Parameters
     ----------
-    checks : dict from a name, such as "test" or "other hospital", to a Stress (evaluation/shortcut_test.py); one to three
+    checks : dict from a name, such as "test" or "other hospital", to a ShortcutCheck (evaluation/shortcut_test.py); one to three
     pictures : dict from each condition to the picture under it, ndarray, shape (H, W, C), uint8 or floats in [0, 1]
     path : str or Path; a PNG file
     """

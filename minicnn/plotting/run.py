@@ -116,7 +116,7 @@ def reliability(curves, path):
 
     Parameters
     ----------
-    curves : dict; from a name to the points of its curve (`evaluation.calibration.reliability`): dicts with low, high,
+    curves : dict; from a name to the points of its curve (`evaluation.calibration.reliability_curve`): dicts with low, high,
         n, predicted, observed, and an interval whose first two are its bounds, None where it has none. A name without
         points is said to have none
     path : str or Path; a PNG file
@@ -131,7 +131,7 @@ def reliability(curves, path):
     for name, points in curves.items():
         if not all(isinstance(row, dict) and {"low", "high", "n", "predicted", "observed"} <= set(row)
                    for row in points):
-            raise InputError(f"curves: expected the points of {printable(name)!r} as calibration.reliability(labels, "
+            raise InputError(f"curves: expected the points of {printable(name)!r} as calibration.reliability_curve(labels, "
                              "probabilities) returns them.")
     ax, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     style.quiet(ax, "Reliability, with 95 % intervals")

@@ -12,8 +12,8 @@ _LEGEND = "~ approximate: rests on fewer than 50 patients."
 def table(parts):
     """Return {part: description} as text: a table like Table II, one with 95 % intervals, and the last part by group.
 
-    >>> from minicnn.evaluation.summary import describe
-    >>> told = describe([0, 1] * 60, [0.2, 0.7, 0.4, 0.9, 0.6, 0.3] * 20, loss=0.5)
+    >>> from minicnn.evaluation.summary import summarize
+    >>> told = summarize([0, 1] * 60, [0.2, 0.7, 0.4, 0.9, 0.6, 0.3] * 20, loss=0.5)
     >>> print(table({"test": {name: told[name] for name in [*metrics.HEADS, "undefined", "patients", "intervals"]}}))
     set     n  accuracy  specificity  precision   recall       F1     AUC    loss
     test  120   66.67 %      66.67 %    66.67 %  66.67 %  66.67 %  0.7778  0.5000

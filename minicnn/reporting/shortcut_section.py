@@ -11,7 +11,7 @@ WHAT = Text("The same pictures without their border, without their middle where 
 
 
 def shortcut_check(name, check):
-    """Return the blocks of one check, as `Stress.to_dict` gives it: a table, and what it points at.
+    """Return the blocks of one check, as `ShortcutCheck.to_dict` gives it: a table, and what it points at.
 
     Parameters
     ----------

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minicnn.evaluation import intervals
-from minicnn.evaluation.calibration import EPS, lines, logits, squared_errors
-from minicnn.evaluation.summary import GROUPED, HEADS, SHARES, describe
+from minicnn.evaluation.calibration import EPS, calibration_lines, logits, squared_errors
+from minicnn.evaluation.summary import GROUPED, HEADS, SHARES, summarize
 
 __all__ = ["Answers", "over_seeds"]
 
@@ -45,7 +45,7 @@ class Answers:
 
     def described(self):
         """Return the description (evaluation/summary.py) of these answers alone."""
-        return describe(self.labels, self.probabilities, self.patients, self.columns, self.threshold, self.loss)
+        return summarize(self.labels, self.probabilities, self.patients, self.columns, self.threshold, self.loss)
 
     def subset(self, here):
         """Return the answers for some of the images, without columns."""
@@ -64,7 +64,7 @@ def over_seeds(answers, descriptions, known=False):
 
     Returns
     -------
-    dict: as from `describe`, and `lowest` and `highest`, {metric: the least and the greatest of the seeds}. n and
+    dict: as from `summarize`, and `lowest` and `highest`, {metric: the least and the greatest of the seeds}. n and
     patients are those of one seed, on average
 
     >>> one = Answers(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.7, 0.9]), np.arange(4), {})
@@ -96,10 +96,7 @@ def _shares_of(answers, predicted):
     """Return the shares of all answers taken together, with their intervals."""
     positive = np.concatenate([one.labels == 1 for one in answers])
     predicted, patients = np.concatenate(predicted), _patients(answers)
-    found = {"accuracy": intervals.share(positive == predicted, positive | True, patients),
-             "specificity": intervals.share(~predicted, ~positive, patients),
-             "precision": intervals.share(positive, predicted, patients),
-             "recall": intervals.share(predicted, positive, patients), "f1": intervals.f1(positive, predicted, patients)}
+    found = intervals.threshold_intervals(positive, predicted, patients)
     told = {name: value for name, (value, _) in found.items()}
     told["undefined"] = {name: _NOBODY.get(name, bounds.reason) for name, (value, bounds) in found.items() if value is None}
     return told | _bounds({name: bounds for name, (value, bounds) in found.items() if value is not None})
@@ -144,7 +141,7 @@ def _statistic(one, names):
                 "loss": lambda: intervals.ratios(losses, ones, weights)}
         found = {name: held[name]() for name in names if name in held}
         if "slope" in names:
-            found["slope"], found["intercept"] = lines(positive, z, weights).T
+            found["slope"], found["intercept"] = calibration_lines(positive, z, weights).T
         return np.column_stack([found[name] for name in names])
 
     return figures
@@ -160,7 +157,7 @@ def _by_word(answers, column):
 
 def _of_group(answers):
     answers = [one for one in answers if len(one.labels)]
-    aucs = [intervals.auc(one.labels, one.probabilities, one.patients)[0] for one in answers]
+    aucs = [intervals.auc_interval(one.labels, one.probabilities, one.patients)[0] for one in answers]
     told = _together(_shares_of(answers, [one.probabilities > 0.5 for one in answers]),
                      _means_of(answers, [{"auc": value, "undefined": {"auc": "all samples have the same label"}}
                                          for value in aucs], ("auc",)))

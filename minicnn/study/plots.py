@@ -22,7 +22,7 @@ def draw(found, collection, trainings, checks, folder):
     ----------
     found : dict of results.gather
     collection, trainings : see reproduction.py
-    checks : {part: Stress}, of results.shortcut_checks
+    checks : {part: ShortcutCheck}, of results.shortcut_checks
     folder : Path
     """
     (folder / "figures").mkdir(mode=0o700, exist_ok=True)
@@ -41,7 +41,7 @@ def draw(found, collection, trainings, checks, folder):
             ("reliability", result_plots.reliability, _reliability(trainings)),
             ("confusions", result_plots.confusions, _confusions(trainings), pictures.classes),
             *((("sources", forest_plots.sources, rows),) if (rows := forest_plots.source_rows(found)) else ()),
-            ("stress", explanation.stress_check, checks, examples(example)),
+            ("stress", explanation.shortcut_check, checks, examples(example)),
             ("worst", result_plots.worst_errors, *_mistakes(found, first))):
         path = f"figures/{key}.png"
         function(*given, folder / path)

@@ -20,8 +20,8 @@ from minicnn.data.manifest import Manifest
 from minicnn.data.near_duplicates import clusters
 from minicnn.data.split import groups
 from minicnn.errors import InputError, ManifestError, printable
-from minicnn.evaluation.leave_one_source_out import leave_one_source_out
-from minicnn.evaluation.summary import columns_of
+from minicnn.evaluation.source_folds import leave_one_source_out
+from minicnn.evaluation.summary import subgroup_columns
 from minicnn.experiment import training_run
 from minicnn.experiment.config import Plan
 from minicnn.experiment.run_folder import RunFolder
@@ -173,8 +173,8 @@ def _training(folder, result, external, patients):
         measured.append(("external", *(held["evaluation"] for held in (external.sources, external.outputs,
                                                                        external.metrics))))
     answers = {part: Answers(source.labels, outputs[:, 0].astype(np.float64),
-                             np.array([patients[path] for path in source.manifest.paths]), columns_of(source.manifest),
-                             told.get("at_threshold", {}).get("threshold"), told["loss"])
+                             np.array([patients[path] for path in source.manifest.paths]),
+                             subgroup_columns(source.manifest), told.get("at_threshold", {}).get("threshold"), told["loss"])
                for part, source, outputs, told in measured}
     return Training(result, answers, {part: told for part, _, _, told in measured}, training_run.load_model(folder),
                     None if external is None else external.sources["evaluation"],

@@ -148,10 +148,10 @@ def reliability(curves, path):
 
     Parameters
     ----------
-    curves : {name: (labels, probabilities) or (labels, probabilities, clusters)}, see `calibration.reliability`
+    curves : {name: (labels, probabilities) or (labels, probabilities, clusters)}, see `calibration.reliability_curve`
     path : str or Path; a PNG file
     """
-    run.reliability({name: calibration.reliability(*given) for name, given in curves.items()}, path)
+    run.reliability({name: calibration.reliability_curve(*given) for name, given in curves.items()}, path)
 
 
 def confusions(matrices, classes, path):

@@ -13,10 +13,10 @@ import numpy as np
 from minicnn.errors import printable
 from minicnn.evaluation.auditing.auditor import audit
 from minicnn.evaluation.explanation.gradcam import explain
-from minicnn.evaluation.explanation.sanity import border_check, randomisation
-from minicnn.evaluation.intervals import share
-from minicnn.evaluation.shortcut_test import stress
-from minicnn.evaluation.summary import clusters_of, columns_of
+from minicnn.evaluation.explanation.sanity import border_check, parameter_randomization
+from minicnn.evaluation.intervals import proportion_interval
+from minicnn.evaluation.shortcut_test import check_shortcuts
+from minicnn.evaluation.summary import patient_clusters, subgroup_columns
 from minicnn.experiment.config import PROTOCOLS
 from minicnn.experiment.run_folder import environment
 from minicnn.study import paper
@@ -37,7 +37,7 @@ def gather(study, collection, trainings, checks, synthetic=False, progress=True)
     Parameters
     ----------
     study, collection, trainings : Study, Collection and {name: Training} of reproduction.py
-    checks : {part: Stress}, of `shortcut_checks`
+    checks : {part: ShortcutCheck}, of `shortcut_checks`
     synthetic : bool; the radiographs are made by minicnn itself
     """
     first = trainings["honest-0"]
@@ -99,11 +99,11 @@ def _given_away(manifest):
     images: it is pointed out where its interval lies above the share of the more frequent label.
     """
     told, labels = [], manifest.labels
-    for name, words in columns_of(manifest).items():
+    for name, words in subgroup_columns(manifest).items():
         _, word = np.unique(words, return_inverse=True)
         counts = np.stack([np.bincount(word[labels == label], minlength=word.max() + 1) for label in (0, 1)])
         right = counts.argmax(axis=0)[word] == labels
-        value, interval = share(right, right | True, clusters_of(manifest))
+        value, interval = proportion_interval(right, right | True, patient_clusters(manifest))
         if interval.low is not None and interval.low > max(np.mean(labels), 1 - np.mean(labels)):
             told.append((value, f"The {name} nearly gives the label away: to answer by it alone would be right for "
                                 f"{int(right.sum()):,} of {len(right):,} images."))
@@ -132,8 +132,8 @@ def _unseen(number, fold, trainings):
 
 
 def shortcut_checks(training):
-    """Return {part: Stress}: the shortcut check of a network on its test part and on the external set."""
-    return {part: stress(training.model, source, patients=training.answers[part].patients.astype(str))
+    """Return {part: ShortcutCheck}: the shortcut check of a network on its test part and on the external set."""
+    return {part: check_shortcuts(training.model, source, patients=training.answers[part].patients.astype(str))
             for part, source in sources_of(training).items()}
 
 
@@ -156,7 +156,8 @@ def _where_it_looks(training):
                        "border_share": float(np.mean(known)) if known else None, "even_share": explained.even_share,
                        "border_check": border_check(training.model, source)._asdict(),
                        "rows": [{"layer": row.layer, "correlation": row.correlation, "strength": row.strength}
-                                for row in randomisation(training.model, pictures[:16], layer=explained.layer)]}}
+                                for row in parameter_randomization(training.model, pictures[:16],
+                                                                   layer=explained.layer)]}}
 
 
 def surest_mistakes(training):

@@ -20,7 +20,7 @@ from minicnn.data.near_duplicates import clusters, find_pairs
 from minicnn.data.split import groups
 from minicnn.errors import ManifestError, printable
 from minicnn.evaluation.auditing import confounders
-from minicnn.evaluation.auditing.file_scan import Survey
+from minicnn.evaluation.auditing.file_scan import FileScan
 
 __all__ = ["Finding", "Audit", "audit"]
 
@@ -51,7 +51,7 @@ class Audit:
     images, readable, patients : int
     counts : dict from class to number of images
     problems, remarks, unusual : lists of Finding
-    shortcuts : list of shortcuts.Suspect
+    shortcuts : list of shortcuts.Confounder
     tables : dict from "source", "view", "format", "size" to {value: {class: number of images}}
     sampled : int; the images that decided about shortcuts
     """
@@ -94,7 +94,7 @@ def audit(manifest, workers=None, progress=False, seed=0, source=""):
     ManifestError : none of the files can be read
     """
     seed = check_seed(seed)
-    survey = Survey(manifest, workers, progress)
+    survey = FileScan(manifest, workers, progress)
     try:
         if not len(survey):
             raise ManifestError(f"{printable(source) or 'audit'}: none of the {len(manifest):,} files can be read. The "

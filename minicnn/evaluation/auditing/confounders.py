@@ -18,7 +18,7 @@ from minicnn.evaluation import intervals
 from minicnn.evaluation.explanation.border import border_mask
 from minicnn.reference import sigmoid
 
-__all__ = ["Suspect", "examine", "sample", "logistic_regression", "held_out", "header_features", "border_features",
+__all__ = ["Confounder", "examine", "sample", "logistic_regression", "held_out", "header_features", "border_features",
            "thumbnail_features", "source_features"]
 
 FOLDS, BOUND = 5, 0.60
@@ -26,7 +26,7 @@ MOST_IMAGES = 5000          # of a larger collection, a sample of so many decide
 
 
 @dataclass(frozen=True)
-class Suspect:
+class Confounder:
     """What one suspect tells of the label.
 
     Attributes
@@ -55,7 +55,7 @@ class Suspect:
 
 
 def examine(name, features, labels, group, classes, judged=True, reason="", seed=0):
-    """Return a Suspect for the positive class, or, of three or more classes, for each against the rest.
+    """Return a Confounder for the positive class, or, of three or more classes, for each against the rest.
 
     Parameters
     ----------
@@ -68,12 +68,12 @@ def examine(name, features, labels, group, classes, judged=True, reason="", seed
         why, auc, low, high, approximate = reason, None, None, None, False
         if features is not None:
             try:
-                auc, interval = intervals.auc(labels == c, held_out(features, labels == c, group, seed), group)
+                auc, interval = intervals.auc_interval(labels == c, held_out(features, labels == c, group, seed), group)
                 low, high, approximate = interval.low, interval.high, interval.is_approximate
                 why = interval.reason or ""
             except ManifestError:
                 why = f"too few patients to lay out {FOLDS} folds with both labels in each"
-        suspects.append(Suspect(name, classes[c], auc, low, high, why, judged, approximate))
+        suspects.append(Confounder(name, classes[c], auc, low, high, why, judged, approximate))
     return suspects
 
 

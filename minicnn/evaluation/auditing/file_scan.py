@@ -19,7 +19,7 @@ from minicnn.data.decoding import FORMATS, Remark, open_planes, quiet, read_byte
 from minicnn.data.preprocessing import Preprocessing, stretch
 from minicnn.errors import CheckpointError, ImageError, printable
 
-__all__ = ["Header", "Survey", "SIDE"]
+__all__ = ["Header", "FileScan", "SIDE"]
 
 SIDE = 64
 _GREY = Preprocessing(SIDE, SIDE, 1)
@@ -41,7 +41,7 @@ class Header(NamedTuple):
     quality: float      # mean of a JPEG's quantisation steps for brightness, 0 for other formats: the file's coarseness
 
 
-class Survey:
+class FileScan:
     """The readable files of a manifest, in its order, and what is wrong with the others.
 
     It has `read(numbers)` and `pixel_digests` like a PixelCache, numbered by its own rows.

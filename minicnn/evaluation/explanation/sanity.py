@@ -14,13 +14,13 @@ from minicnn.core.shapes import positive_int
 from minicnn.errors import ShapeError
 from minicnn.evaluation.explanation.gradcam import explain
 
-__all__ = ["Randomised", "randomisation", "rank_correlation", "BorderCheck", "border_check"]
+__all__ = ["RandomizedLayer", "parameter_randomization", "rank_correlation", "BorderCheck", "border_check"]
 
 _MOST_ON_BORDER = 0.55      # of an even map 0.44
 _ROUND = 0x5A17     # the `epoch` word of our random numbers: other checks draw at other addresses
 
 
-class Randomised(NamedTuple):
+class RandomizedLayer(NamedTuple):
     """The maps after one more layer has lost what it learnt.
 
     Attributes
@@ -37,8 +37,8 @@ class Randomised(NamedTuple):
     defined: int
 
 
-def randomisation(model, x, method="gradcam", layer=None, target=None, draws=8, seed=0):
-    """Return a Randomised for each layer that learns, from the last to the first; the model is afterwards as before.
+def parameter_randomization(model, x, method="gradcam", layer=None, target=None, draws=8, seed=0):
+    """Return a RandomizedLayer for each layer that learns, from the last to the first; the model is afterwards as before.
 
     A layer's parameters become normal random numbers of the same root mean square, `draws` times. The class explained
     stays the one explained in the trained network. Arguments as for `explain`; the maps compared are its `coarse`.
@@ -49,7 +49,7 @@ def randomisation(model, x, method="gradcam", layer=None, target=None, draws=8, 
     first layer says that the map shows edges of the picture, whatever the network knows. Maps are smooth and small: of
     unrelated ones too the strength is some tenths.
     """
-    seed, draws = check_seed(seed), positive_int(draws, "randomisation", "draws")
+    seed, draws = check_seed(seed), positive_int(draws, "parameter_randomization", "draws")
     trained = explain(model, x, method, layer, target)
     learning = [one for one in model.layers if getattr(one, "parameters", ())][::-1]
     parameters, found = model.network.parameters, [[] for _ in learning]
@@ -141,8 +141,8 @@ def _randomise(value, seed, number):
 def _summed_up(name, correlations):
     known = [value for value in correlations if value is not None]
     if not known:
-        return Randomised(name, None, None, 0)
-    return Randomised(name, float(np.mean(known)), float(np.mean(np.abs(known))), len(known))
+        return RandomizedLayer(name, None, None, 0)
+    return RandomizedLayer(name, float(np.mean(known)), float(np.mean(np.abs(known))), len(known))
 
 
 def rank_correlation(a, b):

@@ -30,7 +30,7 @@ class SourceFold:
 
     Attributes
     ----------
-    name : str, such as "positive source unseen: cohen"
+    name : str, such as "positive source held out: cohen"
     source : str
     training, test : ndarrays of rows of the manifest, ascending; no patient and no picture is in both
     left_out : int; images in neither, for they are of people in the test part, or of an unknown source
@@ -131,6 +131,6 @@ def _fold(manifest, group, source, kind, test, held):
     lacking = [manifest.classes[label] for label in (0, 1) if not (manifest.labels[training] == label).any()]
     shows = (("recall",) if positive[test].any() else ()) + (("specificity",) if not positive[test].all() else ())
     reason = f"without it there is no image of {' and of '.join(lacking)} to train on" if lacking else ""
-    return SourceFold(f"{kind} source unseen: {printable(source)}", source, np.flatnonzero(training),
+    return SourceFold(f"{kind} source held out: {printable(source)}", source, np.flatnonzero(training),
                       np.flatnonzero(test), int((~training & ~test).sum()),
                       shows + (("auc",) if len(shows) == 2 else ()), reason, group)
