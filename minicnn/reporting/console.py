@@ -1,6 +1,7 @@
 """Descriptions (summary.py) as text for a terminal: Table II of the paper, then the intervals, then the groups."""
 
 from minicnn import metrics
+from minicnn.core.text import grid
 from minicnn.errors import printable
 from minicnn.evaluation.summary import GROUPED, HEADS, SHARES
 
@@ -80,17 +81,6 @@ def cell(told, name):
         return text
     low, high = (form.format(scale * bound) for bound in bounds)
     return f"{text} ({low} to {high}){'~' if name in told.get('approximate', ()) else ''}"
-
-
-def grid(rows, numbers=()):
-    """Return rows of texts as lines with aligned columns: to the left, those whose places are in `numbers` to the right.
-
-    >>> grid([["a", "bb"], ["ccc", "d"]])
-    ['a    bb', 'ccc  d']
-    """
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(text.rjust(width) if i in numbers else text.ljust(width)
-                      for i, (text, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
 
 
 def _of_the_paper(told):

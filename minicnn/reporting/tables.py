@@ -1,5 +1,6 @@
 """Descriptions (evaluation/summary.py) and counts as tables of a report (document.py)."""
 
+from minicnn.core.text import join, number, percent
 from minicnn.evaluation.summary import GROUPED, HEADS
 from minicnn.metrics import HEADS as PAPER_HEADS
 from minicnn.reporting.console import cell
@@ -100,34 +101,6 @@ def counted(caption, first, table, fold=""):
             for word, row in table.items()]
     sums = [sum(row.get(name, 0) for row in table.values()) for name in classes]
     return Table(caption, [first, *classes, "all"], [*rows, ["all", *map(number, sums), number(sum(sums))]], fold=fold)
-
-
-def number(value, form="{:,}"):
-    """Return a number as text; "undefined" for None.
-
-    >>> number(12345), number(0.5, "{:.2f}"), number(None)
-    ('12,345', '0.50', 'undefined')
-    """
-    return "undefined" if value is None else form.format(value)
-
-
-def percent(value, digits=1):
-    """Return a share in percent.
-
-    >>> percent(0.9945, 2), percent(None)
-    ('99.45 %', 'undefined')
-    """
-    return number(None if value is None else 100 * value, f"{{:.{digits}f}} %")
-
-
-def join(words):
-    """Return words as in a sentence.
-
-    >>> join(["a"]), join(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    words = list(words)
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _cell(told, metric):
