@@ -11,8 +11,8 @@ from PIL import Image
 
 from minicnn import Dense, Flatten, Sequential, Sigmoid, Softmax, cov19net
 from minicnn.cli.main import main
+from minicnn.core.untrusted import safe_cell
 from minicnn.data import pixel_cache
-from minicnn.data.manifest import safe_cell
 from minicnn.evaluation.operating_point import OperatingPoint
 from minicnn.experiment import prediction_run
 from minicnn.experiment.run_folder import RunFolder

@@ -26,9 +26,9 @@ from source_rules import could_run_data
 import minicnn
 from minicnn import Adam, AveragePool2D, Dense, Flatten, Sequential, Sigmoid, metrics, weights
 from minicnn.cli.main import main
+from minicnn.core.untrusted import csv_text
 from minicnn.data import Manifest, Preprocessing
 from minicnn.data.decoding import read_bytes
-from minicnn.data.manifest import csv_text
 from minicnn.data.preprocessing import decode
 from minicnn.errors import ImageError, ManifestError, MiniCNNError, WeightsError, printable
 from minicnn.experiment.run_folder import RunFolder

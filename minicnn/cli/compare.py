@@ -1,7 +1,5 @@
 """`minicnn compare`: two runs on the images that both held out, or on other images. What is needed is imported late."""
 
-import csv
-import io
 import json
 
 from minicnn.errors import InputError, printable
@@ -11,8 +9,6 @@ __all__ = ["EXAMPLES", "add_options", "run"]
 EXAMPLES = """examples:
   minicnn compare runs/001 runs/002                            on the images that both held out
   minicnn compare runs/001 runs/002 --data hospital/index.csv  on other images"""
-
-_MOST_BYTES = 2**30
 
 
 def add_options(command):
@@ -126,24 +122,15 @@ def _held_out(folder):
 
 def _rows(path):
     """Return the rows of a CSV file of a run, which may come from a stranger."""
-    from minicnn.core.files import open_regular
+    from minicnn.core.untrusted import raising, read_table
 
-    try:
-        file, size = open_regular(path)
-        with file:
-            if size > _MOST_BYTES:
-                raise ValueError(f"{size:,} bytes are too many")
-            reader = csv.DictReader(io.TextIOWrapper(file, "utf-8", "surrogateescape", newline=""), strict=True)
-            rows = [row for row in reader]
-    except FileNotFoundError:
-        raise InputError(f"{printable(path.parent)}: has no {path.name}: this run is not finished, or not a run. "
-                         "Finish it: minicnn train --resume RUN.") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{printable(path)}: cannot be read: {printable(error)}.") from None
-    needed = {"path", "split"} if path.name == "split.csv" else {"path", "part", "label", "probability"}
-    if any(None in row or None in row.values() or not needed <= set(row) for row in rows):
-        raise InputError(f"{printable(path)}: expected the columns {', '.join(sorted(needed))} in every row.")
-    return rows
+    needed = ("path", "split") if path.name == "split.csv" else ("path", "part", "label", "probability")
+    with raising(InputError, path):
+        try:
+            return list(read_table(path, needed, "surrogateescape"))
+        except FileNotFoundError:
+            raise InputError(f"{printable(path.parent)}: has no {path.name}: this run is not finished, or not a run. "
+                             "Finish it: minicnn train --resume RUN.") from None
 
 
 def _probability(row):

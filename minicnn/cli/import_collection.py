@@ -70,7 +70,7 @@ def _placed(result, folder, path, known):
 def _write(path, rows):
     """Write the columns that say something; of a split column that must be every row's."""
     from minicnn.core.files import write_whole
-    from minicnn.data.manifest import csv_text
+    from minicnn.core.untrusted import csv_text
 
     used = [column for column in rows[0] if column in ("path", "label")
             or (all if column == "split" else any)(row[column] for row in rows)]
@@ -79,20 +79,12 @@ def _write(path, rows):
 
 def _earlier(path):
     """Return the rows of a manifest that this command wrote, with all columns."""
-    import csv
-    import io
-
-    from minicnn.core.files import open_regular
+    from minicnn.core.untrusted import raising, read_table
     from minicnn.data.manifest_reader import COLUMNS
-    try:
-        file, _ = open_regular(path)
-        with file:
-            reader = csv.DictReader(io.StringIO(file.read().decode(), newline=""), restval="")
-            names, rows = reader.fieldnames or [], list(reader)
-    except (OSError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ManifestError(f"{printable(path)}: cannot be added to ({reason}).") from None
-    if not {"path", "label"} <= set(names) <= set(COLUMNS) or any(None in row for row in rows):
+
+    with raising(ManifestError, path, "Nothing was added. Write a new manifest with --out."):
+        rows = list(read_table(path, ("path", "label")))
+    if rows and not set(rows[0]) <= set(COLUMNS):
         raise ManifestError(f"{printable(path)}: is not a manifest of this command: expected the columns "
                             f"{', '.join(COLUMNS)}. Write a new one with --out.")
     return [dict.fromkeys(COLUMNS, "") | row for row in rows]

@@ -10,13 +10,12 @@ Labels become `normal`, `covid`, `pneumonia`, and what a collection calls only `
 collection's name, so that manifests can be joined. Frontal radiographs only: what else there is, is counted.
 """
 
-import csv
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from minicnn.core.files import open_regular
+from minicnn.core.untrusted import open_limited, raising, read_table, text_lines
 from minicnn.data.manifest_reader import COLUMNS, EXTENSIONS
 from minicnn.errors import ManifestError, printable
 
@@ -24,7 +23,7 @@ __all__ = ["KINDS", "LABELS", "Imported", "import_collection", "view_kind"]
 
 LABELS = ("normal", "negative", "covid", "pneumonia")
 
-_MOST_BYTES, _MOST_LINE = 2**28, 2**20
+_MOST_BYTES = 2**28
 
 
 @dataclass
@@ -260,31 +259,14 @@ def _table(folder, name, needed):
         raise ManifestError(f"{printable(folder)}: there is no {name}{'' if name.endswith('.csv') else '*.csv'} in it. "
                             "Name the folder in which the collection was unpacked.")
     path = os.path.join(folder, names[-1])
-    reader = csv.DictReader(_lines(path), restkey="", restval="")
-    try:
-        missing = [column for column in needed if column not in (reader.fieldnames or ())]
-        if missing:
-            raise ManifestError(f"{printable(path)}: there is no column {missing[0]!r}, only "
-                                f"{', '.join(map(printable, reader.fieldnames or ()))[:300]}.")
-        for row in reader:
-            yield {key: cell for key, cell in row.items() if isinstance(cell, str)}
-    except csv.Error as error:
-        raise ManifestError(f"{printable(path)}: line {reader.line_num}: {error}.") from None
+    with raising(ManifestError, path):
+        yield from read_table(path, needed, "replace", ragged=True, most_bytes=_MOST_BYTES)
 
 
 def _lines(path):
-    """Yield the lines of a text file; bytes that are not UTF-8 become the sign for that."""
-    try:
-        file, size = open_regular(path)
-    except OSError as error:
-        raise ManifestError(f"{printable(path)}: cannot be read ({error.strerror}).") from None
-    with file:
-        if size > _MOST_BYTES:
-            raise ManifestError(f"{printable(path)}: has {size:,} bytes, more than the limit of {_MOST_BYTES:,}.")
-        first = True
-        while line := file.readline(_MOST_LINE):
-            yield line.decode("utf-8-sig" if first else "utf-8", "replace").replace("\0", "")
-            first = False
+    """Yield the lines of a text file; bytes that are not UTF-8 are replaced."""
+    with raising(ManifestError, path), open_limited(path, _MOST_BYTES) as file:
+        yield from text_lines(file, "replace")
 
 
 # ---- What the words of a `view` or `modality` column mean --------------------------------------------------------------

@@ -31,6 +31,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 from minicnn.core.files import open_regular
+from minicnn.core.untrusted import raising
 from minicnn.errors import ImageError, printable
 
 __all__ = ["DECODER_VERSION", "FORMATS", "ImageWarning", "Remark", "read_bytes", "open_planes", "quiet"]
@@ -72,18 +73,13 @@ def read_bytes(path, root=None):
     in place after the path was checked does not lead out.
     """
     name = printable(os.fspath(path))
-    try:
+    with raising(ImageError, path, "Check the path and its permissions."):
         file, size = open_regular(path)
         with file:
             if root is not None and os.path.commonpath([root, _place(file, path)]) != root:
                 raise ImageError(f"{name}: leads outside of {printable(root)}, where it did not when it was checked. "
                                  "Find out who changes the folder, then start again.")
             data = file.read(min(size, _MOST_BYTES + 1))
-    except ImageError:
-        raise
-    except (OSError, ValueError) as error:      # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{name}: cannot be read ({reason}). Check the path and its permissions.") from None
     if len(data) > _MOST_BYTES:
         raise ImageError(f"{name}: has {size:,} bytes, more than the limit of {_MOST_BYTES:,}. Scale it down first.")
     if not data:

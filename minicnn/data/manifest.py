@@ -5,18 +5,16 @@ are relative to the CSV's folder. Or there is a folder with one folder for each 
 whole, with all problems counted and the first 20 listed.
 """
 
-import csv
 import os
 import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import numpy as np
 
 from minicnn.core.files import write_whole
 from minicnn.core.random import check_seed
-from minicnn.core.untrusted import Problems
+from minicnn.core.untrusted import Problems, csv_text
 from minicnn.data.augmentation import TECHNIQUES, Augmentation
 from minicnn.data.labels import PARTS, check_classes, encode_labels, encode_parts
 from minicnn.data.loader import ImageDataset
@@ -27,7 +25,7 @@ from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.split import groups, split_groups, split_images
 from minicnn.errors import InputError, ManifestError, ShapeError, printable
 
-__all__ = ["Manifest", "ManifestWarning", "PARTS", "csv_text", "safe_cell"]
+__all__ = ["Manifest", "ManifestWarning", "PARTS"]
 
 # Attribute: how a CSV calls the column.
 _COLUMNS = {"patients": "patient_id", "sources": "source", "views": "view", "modalities": "modality",
@@ -288,28 +286,6 @@ class Manifest:
             warnings.warn(f"the split column puts {torn:,} patients into more than one part: what is measured outside of "
                           "training will be too good.", ManifestWarning, stacklevel=3)
         return parts
-
-
-def csv_text(rows):
-    r"""Return rows, dicts of the same keys, as the text of a CSV file with a header, in which no cell is a formula.
-
-    >>> csv_text([{"path": "=1+1", "n": 1}, {"path": "a\r=b", "n": 2}])
-    'path,n\n./=1+1,1\n"a\r=b",2\n'
-    """
-    lines = []
-    # With \r\n as the end of a line a cell that holds either is quoted: a lone \r begins a new row in spreadsheets.
-    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
-    writer.writerows([list(rows[0]), *([safe_cell(cell) for cell in row.values()] for row in rows)])
-    return "".join(line[:-2] + "\n" for line in lines)
-
-
-def safe_cell(value):
-    """Return a CSV cell that no spreadsheet takes for a formula: a leading = + - @ TAB, CR or LF gets ./ before it.
-
-    >>> safe_cell("=1+1"), safe_cell(0.5)
-    ('./=1+1', 0.5)
-    """
-    return "./" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
 
 
 def _words(column):

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from minicnn.core.files import open_regular
+from minicnn.core.untrusted import open_limited, raising, text_lines
 from minicnn.data.labels import is_part
 from minicnn.errors import InputError, ManifestError, nearest, printable
 
@@ -22,7 +22,7 @@ __all__ = ["COLUMNS", "EXTENSIONS", "Table", "read_csv", "read_folder"]
 COLUMNS = ("path", "label", "patient_id", "source", "view", "modality", "sex", "age", "split")
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
-_MOST_BYTES, _LONGEST_LINE, _MOST_ROWS, _MOST_COLUMNS = 2**30, 2**20, 5_000_000, 1000
+_MOST_BYTES, _MOST_ROWS, _MOST_COLUMNS = 2**30, 5_000_000, 1000
 
 
 @dataclass
@@ -57,16 +57,11 @@ def read_csv(path, root, columns, allow_outside_root, problems):
     problems : Problems; receives a sentence for each bad line
     """
     root = os.path.realpath(os.path.dirname(path) if root is None else root)
-    try:
-        file, size = open_regular(path)
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{printable(path)}: cannot be read ({getattr(error, 'strerror', None) or error}). Name a CSV "
-                            "file, or a folder with one folder for each class.") from None
+    table, lines = {}, array("q")
+    with raising(ManifestError, path, "Name a CSV file, or a folder with one folder for each class."):
+        file = open_limited(path, _MOST_BYTES)
     with file:
-        if size > _MOST_BYTES:
-            raise ManifestError(f"{printable(path)}: has {size:,} bytes, more than the limit of {_MOST_BYTES:,}.")
-        reader = csv.reader(_lines(file, problems), skipinitialspace=True)
-        table, lines = {}, array("q")
+        reader = csv.reader(text_lines(file, problems=problems), skipinitialspace=True)
         try:
             _read_rows(reader, columns, table, lines, problems)
         except csv.Error as error:
@@ -75,29 +70,6 @@ def read_csv(path, root, columns, allow_outside_root, problems):
         problems.raise_any()
         raise ManifestError(f"{printable(path)}: has a header and no rows.")
     return _place_rows(table, lines, _Paths(root, allow_outside_root), problems)
-
-
-def _lines(file, problems):
-    """Yield the lines of a binary file as text; an empty one for each that cannot be read, so that numbers stay true."""
-    number = 0
-    while line := file.readline(_LONGEST_LINE):
-        number += 1
-        text = "\n"
-        if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            problems.add("line 1: the file is UTF-16. Save it as UTF-8.")
-            return
-        if len(line) == _LONGEST_LINE:
-            problems.add(f"line {number}: is longer than {_LONGEST_LINE:,} bytes. Is this a CSV file? "
-                         "The rest was not read.")
-            return
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            problems.add(f"line {number}: byte {error.start + 1} is not UTF-8. Save the file as UTF-8.")
-        if "\0" in text:
-            problems.add(f"line {number}: holds a NUL character. Is this a CSV file?")
-            text = "\n"
-        yield text
 
 
 def _read_rows(reader, columns, table, lines, problems):

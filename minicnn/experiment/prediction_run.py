@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minicnn.core.files import write_whole
+from minicnn.core.untrusted import csv_text
 from minicnn.data.loader import open_dataset
-from minicnn.data.manifest import csv_text
 from minicnn.errors import InputError, printable
 from minicnn.evaluation import operating_point
 from minicnn.evaluation.operating_point import OperatingPoint

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from minicnn import checkpoint
 from minicnn.core.files import write_whole
-from minicnn.data.manifest import csv_text
+from minicnn.core.untrusted import csv_text
 from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError, printable
 from minicnn.evaluation import operating_point
 from minicnn.evaluation.test_access import access_counts, count_access, split_digest
