@@ -23,6 +23,7 @@ from minicnn.errors import ManifestError
 from minicnn.evaluation.auditing import confounders
 from minicnn.evaluation.auditing.auditor import audit
 from minicnn.evaluation.auditing.file_scan import FileScan
+from minicnn.evaluation.regression import logistic_regression
 from minicnn.reporting.audit_text import text
 
 
@@ -207,20 +208,20 @@ def test_logistic_regression_is_scikit_learns(penalty):
     x = normals(3, Stream.CHECK, 0, 0, 120 * 7).reshape(120, 7) * np.arange(1, 8)
     positive = uniforms(3, Stream.CHECK, 0, 1, 120) < 1 / (1 + np.exp(-x[:, 0] - 0.3 * x[:, 6]))
     theirs = LogisticRegression(C=1 / penalty, tol=1e-12, max_iter=10_000).fit(x, positive)
-    ours = confounders.logistic_regression(x, positive, penalty)
+    ours, = logistic_regression(x, positive, penalty=penalty)
     np.testing.assert_allclose(ours, np.r_[theirs.intercept_, theirs.coef_[0]], rtol=1e-4, atol=1e-6)
 
 
 def test_more_features_than_images_have_the_same_optimum():
     x, positive = normals(4, Stream.CHECK, 0, 0, 30 * 50).reshape(30, 50), np.arange(30) % 3 == 0
     theirs = LogisticRegression(C=1 / 50, tol=1e-12, max_iter=10_000).fit(x, positive)
-    ours = confounders.logistic_regression(x, positive, 50.0)
+    ours, = logistic_regression(x, positive, penalty=50.0)
     np.testing.assert_allclose(ours, np.r_[theirs.intercept_, theirs.coef_[0]], rtol=1e-4, atol=1e-6)
 
 
 def test_logistic_regression_survives_what_separates():
     x = np.r_[np.full((20, 1), -1e4), np.full((20, 1), 1e4)]
-    weights = confounders.logistic_regression(x, np.arange(40) >= 20, penalty=1.0)
+    weights, = logistic_regression(x, np.arange(40) >= 20, penalty=1.0)
     assert np.isfinite(weights).all() and weights[1] > 0
 
 

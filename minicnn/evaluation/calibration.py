@@ -16,7 +16,7 @@ from minicnn import metrics
 from minicnn.errors import InputError
 from minicnn.evaluation import intervals
 from minicnn.evaluation.intervals import as_clusters
-from minicnn.reference import sigmoid
+from minicnn.evaluation.regression import logistic_regression
 
 __all__ = ["brier_score", "squared_errors", "logits", "calibration_line", "calibration_lines", "reliability_curve",
            "fit_temperature", "apply_temperature"]
@@ -88,7 +88,11 @@ def calibration_lines(positive, z, weights):
     z : ndarray, shape (n,), float64
     weights : ndarray, shape (b, n), float64
     """
-    return np.stack([_slopes(positive, z, weights), _intercepts(positive, z, weights)], axis=1)
+    slopes, spread = np.full(len(weights), np.nan), z.std()
+    if spread > 0:
+        slopes = logistic_regression((z[:, np.newaxis] - z.mean()) / spread, positive, weights)[:, 1] / spread
+    intercepts = logistic_regression(np.empty((len(z), 0)), positive, weights, offset=z)[:, 0]
+    return np.stack([slopes, intercepts], axis=1)
 
 
 def reliability_curve(labels, probabilities, clusters=None, bins=10):
@@ -180,60 +184,3 @@ def _class_logits(probabilities):
         return np.log(np.clip(p, EPS, 1.0))
     z = logits(p)
     return np.stack([np.zeros_like(z), z], axis=1)
-
-
-# ---- Logistic regression of one variable, for many rows of weights ---------------------------------------------------
-
-def _slopes(y, z, weights):
-    """Return the slope of each row; NaN where there is none."""
-    spread = z.std()
-    if spread == 0:
-        return np.full(len(weights), np.nan)
-    x = (z - z.mean()) / spread
-    start = _newton(y, x, np.ones((1, len(x))), np.zeros((2, 1)))
-    if len(weights) > 1 and np.isfinite(start).all():      # samples of the images have their solutions near that of all
-        start = _newton(y, x, weights, np.repeat(start, len(weights), axis=1))
-    else:
-        start = _newton(y, x, weights, np.zeros((2, len(weights))))
-    return start[1] / spread
-
-
-def _newton(y, x, weights, start, steps=60):
-    """Return (a, s), ndarray (2, b), of the most likely log odds a + s x of each row; NaN where it does not settle."""
-    line, settled = start.copy(), np.zeros(len(weights), bool)
-    design = np.stack([np.ones_like(x), x, x * x], axis=1)
-    for _ in range(steps):
-        at = np.flatnonzero(~settled)
-        if not len(at):
-            break
-        w = weights[at] if len(at) < len(weights) else weights
-        p = sigmoid(line[0, at, np.newaxis] + line[1, at, np.newaxis] * x)
-        g0, g1, _ = (w * (y - p) @ design).T
-        h00, h01, h11 = (w * p * (1 - p) @ design).T
-        area = h00 * h11 - h01 * h01
-        good = area > 1e-12 * h00 * h11
-        step = np.divide([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0], area, where=good,
-                         out=np.full((2, len(at)), np.nan))
-        # At most 2 units at a time: far from the solution Newton's step may lead beyond it.
-        line[:, at] += np.clip(step, -2, 2)
-        settled[at] = ~good | (np.abs(step).sum(axis=0) < 1e-7 * (1 + np.abs(line[:, at]).sum(axis=0)))
-    return np.where(settled, line, np.nan)
-
-
-def _intercepts(y, z, weights, steps=60):
-    """Return the a with sum(w (y - sigmoid(a + z))) = 0 of each row: Newton's method, kept between bounds."""
-    wanted, held = weights @ y, weights.sum(axis=1)
-    defined = (wanted > 0) & (wanted < held)
-    reach = float(np.abs(z).max()) + 40
-    a, low, high = np.zeros(len(weights)), np.full(len(weights), -reach), np.full(len(weights), reach)
-    for _ in range(steps):
-        p = sigmoid(a[:, np.newaxis] + z)
-        surplus = wanted - (weights * p).sum(axis=1)
-        low, high = np.where(surplus > 0, a, low), np.where(surplus > 0, high, a)
-        slope = (weights * p * (1 - p)).sum(axis=1)
-        step = a + np.divide(surplus, slope, out=np.full_like(a, np.inf), where=slope > 0)
-        step = np.where((step > low) & (step < high), step, (low + high) / 2)
-        moved, a = np.abs(step - a).max(where=defined, initial=0), step
-        if moved < 1e-9:
-            break
-    return np.where(defined, a, np.nan)

@@ -16,6 +16,7 @@ from minicnn.data.split import split_groups
 from minicnn.errors import ManifestError
 from minicnn.evaluation import intervals
 from minicnn.evaluation.explanation.border import border_mask
+from minicnn.evaluation.regression import logistic_regression
 from minicnn.reference import sigmoid
 
 __all__ = ["Confounder", "examine", "sample", "logistic_regression", "held_out", "header_features", "border_features",
@@ -95,49 +96,9 @@ def held_out(features, positive, group, seed=0):
         varies = deviation > 1e-9
         scaled = (features[:, varies] - mean[varies]) / deviation[varies]
         # A priori the log odds have a variance of about 1, however many features there are: each weight 1 / p of it.
-        weights = logistic_regression(scaled[train], positive[train], penalty=max(1, varies.sum()))
+        weights, = logistic_regression(scaled[train], positive[train], penalty=max(1, varies.sum()))
         scores[test] = weights[0] + scaled[test] @ weights[1:]
     return sigmoid(scores)
-
-
-def logistic_regression(x, positive, penalty):
-    """Return (intercept, weights...) that minimise the summed cross-entropy + penalty / 2 |weights|^2, by Newton.
-
-    With m = sigmoid(X w) the gradient is X^T (m - t) + penalty w and the Hessian X^T diag(m (1 - m)) X + penalty I; the
-    intercept goes free. A step that does not lower the loss is halved.
-
-    Parameters
-    ----------
-    x : ndarray, shape (n, p), float64
-    positive : ndarray, shape (n,), bool, with both values
-
-    >>> logistic_regression(np.zeros((4, 0)), np.array([True, True, True, False]), 1.0).round(4)     # ln 3
-    array([1.0986])
-    """
-    if x.shape[1] > len(x):
-        # The weights lie in the span of the rows, x^T = Q R: n features x Q do, with weights Q^T w of the same length.
-        q, _ = np.linalg.qr(x.T)
-        reduced = logistic_regression(x @ q, positive, penalty)
-        return np.r_[reduced[0], q @ reduced[1:]]
-    x, t = np.hstack([np.ones((len(x), 1)), x]), positive.astype(np.float64)
-    shrink = np.r_[0.0, np.full(x.shape[1] - 1, float(penalty))]
-
-    def loss(w):
-        z = x @ w
-        return np.logaddexp(0, z).sum() - t @ z + 0.5 * shrink @ (w * w)
-
-    w = np.zeros(x.shape[1])
-    now = loss(w)
-    for _ in range(100):
-        m = sigmoid(x @ w)
-        gradient = x.T @ (m - t) + shrink * w
-        step = np.linalg.solve((x.T * (m * (1 - m))) @ x + np.diag(shrink), gradient)
-        while (then := loss(w - step)) > now and np.abs(step).max() > 1e-12:
-            step = step / 2
-        w, now = w - step, then
-        if np.abs(step).max() < 1e-8:
-            break
-    return w
 
 
 # ---- The suspects ----------------------------------------------------------------------------------------------------
