@@ -31,9 +31,9 @@ from minicnn.data import Manifest, Preprocessing
 from minicnn.data.decoding import read_bytes
 from minicnn.data.preprocessing import decode
 from minicnn.errors import ImageError, ManifestError, MiniCNNError, WeightsError, printable
+from minicnn.experiment import Config, load_model
 from minicnn.experiment.run_folder import RunFolder
 from minicnn.experiment.splits import split_csv
-from minicnn.experiment.training_run import Plan, load_model
 from minicnn.reporting.console import paper_table
 
 ALARM = 10      # seconds; what is measured takes hundredths of one
@@ -80,7 +80,7 @@ def run_folder(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     small_model().save(folder / "last.safetensors")
-    (folder / "config.json").write_text(json.dumps(asdict(Plan(data=str(tmp_path / "nowhere.csv")))))
+    (folder / "config.json").write_text(json.dumps(asdict(Config(data=str(tmp_path / "nowhere.csv")))))
     report = metrics.binary_metrics([0, 1], [0.1, 0.9], loss=0.2)
     (folder / "metrics.json").write_text(json.dumps({"test": report}))
     return folder
@@ -503,7 +503,7 @@ def test_a_run_in_a_folder_whose_name_is_no_text(tmp_path, capsys):
     folder = tmp_path / os.fsdecode(b"\xff")
     index = collection(folder)
     said = ends_in_a_sentence(["train", "--data", index, "--out", tmp_path / "r"], capsys, codes=(3,))
-    assert "split: part" in said        # two patients are too few
+    assert "split: set" in said        # two patients are too few
 
 
 # ---- D8: nothing runs ------------------------------------------------------------------------------------------------

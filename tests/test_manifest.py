@@ -286,15 +286,15 @@ def test_a_folder_of_class_folders(tmp_path):
 
 def test_other_files_are_counted(tmp_path):
     touch(tmp_path, "normal/a.png", "covid/b.png", "covid/c.dcm", "covid/deep/d.gif")
-    with pytest.warns(ManifestWarning, match="2 files were passed over, for their names do not end like an image's"):
+    with pytest.warns(ManifestWarning, match="2 files .* extension"):
         assert len(Manifest.read(tmp_path)) == 2
 
 
 def test_folders_that_are_none(tmp_path):
-    with pytest.raises(ManifestError, match="holds no folder. One folder for each class is expected, or a CSV file, which"):
+    with pytest.raises(ManifestError, match="holds no folder. .*one folder for each class, or a CSV file"):
         Manifest.read(tmp_path)
     touch(tmp_path, "train/normal/a.png", "test/normal/b.png", "index.csv")
-    with pytest.raises(ManifestError, match=r"holds test, train: parts, not classes. .* did you mean index.csv\?"):
+    with pytest.raises(ManifestError, match=r"holds test, train: .* not classes. .* did you mean index.csv\?"):
         Manifest.read(tmp_path)
 
 
@@ -309,7 +309,7 @@ def test_a_folder_with_problems_lists_them(tmp_path):
         pass
     with pytest.raises(ManifestError) as error:
         Manifest.read(tmp_path / "root")
-    for sentence in ("the class folder covid holds no images", "the class folder link is a link. If it may lead outside",
+    for sentence in ("the class folder covid holds no images", "the class folder link is a link",
                      "normal/out.png lies outside of", "normal/pipe.png is no regular file",
                      r"normal/\xff.png: its name is not UTF-8. Rename it", "a<b/c.png: the label 'a<b' cannot be used"):
         assert sentence in str(error.value)
@@ -319,7 +319,7 @@ def test_a_folder_with_problems_lists_them(tmp_path):
 def test_a_folder_of_nothing_but_links_says_so(tmp_path):
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "normal").symlink_to("/")
-    with pytest.raises(ManifestError, match="1 problem\n  the class folder normal is a link. If it may lead outside, allow it"):
+    with pytest.raises(ManifestError, match="1 problem\n  the class folder normal is a link.* allow_outside_root=True"):
         Manifest.read(tmp_path / "root")
 
 
@@ -404,7 +404,7 @@ def test_the_constructor_checks(change, error, sentence):
 def test_augment_makes_a_new_manifest():
     manifest = small()
     assert manifest.augment(Augmentation.honest()).augmentation == Augmentation.honest() and manifest.augmentation is None
-    with pytest.raises(InputError, match="augment: expected an Augmentation, such as Augmentation.honest.*got 'paper'"):
+    with pytest.raises(InputError, match="augment: .*Augmentation.honest.*got 'paper'"):
         manifest.augment("paper")
 
 
@@ -456,11 +456,11 @@ def test_pictures_in_memory():
     source = manifest.subset([3, 0]).open()
     np.testing.assert_array_equal(source.batch(np.array([0, 1]))[..., 0], images[[3, 0]] / np.float32(255))
     assert manifest.subset([3, 0]).open(Preprocessing(32, 16)).shape == (32, 16, 3)
-    with pytest.raises(InputError, match="these pictures are grey; they cannot be prepared with color='rgb'"):
+    with pytest.raises(InputError, match="color='rgb'"):
         manifest.open(Preprocessing(color="rgb"))
 
 
-def test_the_rooms_are_imported_at_first_use():
+def test_modules_are_imported_at_first_use():
     import subprocess
     import sys
     code = ("import sys, minicnn.data\nassert not {'numpy', 'PIL', 'numba'} & set(sys.modules)\n"

@@ -145,9 +145,8 @@ def table(collection, path, change):
      "the training part has no image of normal: there is nothing to learn to tell apart. Add some, or name the cl"),
     (lambda row: row | {"split": {"a": "validation", "b": "test"}.get(row["source"], "train")}, {},
      "the training part has no image of covid"),
-    (lambda row: row | {"split": "train"}, {}, "the split column puts no image into the validation part. Add some, or"),
-    (lambda row: row | {"patient_id": row["label"]}, {}, "split: part . of 3 would have no image of class 'normal', of "
-                                                         "which there are 1 patients")])
+    (lambda row: row | {"split": "train"}, {}, "the split column .* validation"),
+    (lambda row: row | {"patient_id": row["label"]}, {}, "split: .* no image of class 'normal'.* 1 patients")])
 def test_parts_that_cannot_be_made_are_refused(change, options, sentence, collection, tmp_path):
     data = table(collection, collection.parent / f"{tmp_path.name}.csv", change)
     with pytest.raises(ManifestError, match=sentence):

@@ -139,7 +139,7 @@ def read_table(path, needed, errors="strict", ragged=False, most_bytes=2**30):
 
 
 def csv_text(rows):
-    r"""Return rows, dicts of the same keys, as the text of a CSV file with a header, in which no cell is a formula.
+    r"""Return rows, dicts of the same keys, as the text of a CSV file with a header; no cell is a formula.
 
     >>> csv_text([{"path": "=1+1", "n": 1}, {"path": "a\r=b", "n": 2}])
     'path,n\n./=1+1,1\n"a\r=b",2\n'
@@ -152,7 +152,7 @@ def csv_text(rows):
 
 
 def safe_cell(value):
-    """Return a CSV cell that no spreadsheet takes for a formula: a leading = + - @ TAB, CR or LF gets ./ before it.
+    """Return a CSV cell that no spreadsheet takes for a formula: ./ is put before a leading = + - @ TAB, CR or LF.
 
     >>> safe_cell("=1+1"), safe_cell(0.5)
     ('./=1+1', 0.5)
@@ -169,7 +169,7 @@ def read_json(path, most_bytes=2**20):
 
 
 def parse_json(text):
-    """Return the content of a JSON text, str or UTF-8 bytes; ValueError for NaN, repeated names and deep nesting too.
+    """Return the content of a JSON text, str or UTF-8 bytes; ValueError for NaN, repeated names and deep nesting.
 
     >>> parse_json(b'{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
@@ -195,9 +195,9 @@ def _no_constant(word):
 def check_fields(owner, values, needed, optional=()):
     """Raise InputError unless `values` is a dict that has the needed fields, and beyond them only optional ones.
 
-    >>> check_fields("plan", {"sede": 1}, ["seed"])
+    >>> check_fields("config", {"sede": 1}, ["seed"])
     Traceback (most recent call last):
-    minicnn.errors.InputError: plan: unknown field 'sede'. Did you mean 'seed'?
+    minicnn.errors.InputError: config: unknown field 'sede'. Did you mean 'seed'?
     """
     known = [*needed, *optional]
     if not isinstance(values, dict):

@@ -1,7 +1,7 @@
-"""From a CSV file, or a folder of class folders, to the columns of a manifest, or to all that is wrong with it.
+"""Read a manifest, from a CSV file or a folder of class folders, into columns, with all problems reported together.
 
-What is read comes from strangers: every path must lie inside the root and be a regular file, and there is a limit to the
-length of a line and of a file.
+The files are untrusted: every path must be a regular file inside the root, and the size of a file, of a line and of the
+table is limited.
 """
 
 import csv
@@ -13,29 +13,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from minicnn.core.untrusted import open_limited, raising, text_lines
-from minicnn.data.labels import is_part
+from minicnn.data.labels import is_split
 from minicnn.errors import InputError, ManifestError, nearest, printable
 
-__all__ = ["COLUMNS", "EXTENSIONS", "Table", "read_csv", "read_folder"]
+__all__ = ["ATTRIBUTES", "COLUMNS", "EXTENSIONS", "Table", "read_csv", "read_folder"]
 
-# How a manifest calls its columns; the first two are required.
-COLUMNS = ("path", "label", "patient_id", "source", "view", "modality", "sex", "age", "split")
+# The optional columns of a manifest, by the attribute of Manifest that holds each.
+ATTRIBUTES = {"patients": "patient_id", "sources": "source", "views": "view", "modalities": "modality",
+              "splits": "split", "sexes": "sex", "ages": "age"}
+COLUMNS = ("path", "label", *ATTRIBUTES.values())
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 _MOST_BYTES, _MOST_ROWS, _MOST_COLUMNS = 2**30, 5_000_000, 1000
+_ALLOW = "To allow it: allow_outside_root=True (--allow-outside-root)."
 
 
 @dataclass
 class Table:
-    """What was read: columns of equal length, and where each row came from.
+    """What was read: columns of equal length, and the origin of each row.
 
     Attributes
     ----------
     root : str; the folder that paths belong to
     columns : dict from a name of `COLUMNS` to a list of str, "" where unknown; paths are absolute
-    where : function from the number of a row to words such as "line 7"
+    where : function from the number of a row to its place, such as "line 7"
     repeated : int; rows that were dropped because they repeat an earlier one
-    others : int; files that were passed over because of their names
+    others : int; files that were skipped because of their extension
     """
 
     root: str
@@ -45,6 +48,8 @@ class Table:
     others: int = 0
 
 
+# ---- A CSV file ------------------------------------------------------------------------------------------------------
+
 def read_csv(path, root, columns, allow_outside_root, problems):
     """Read a CSV file in UTF-8 with a header.
 
@@ -52,7 +57,7 @@ def read_csv(path, root, columns, allow_outside_root, problems):
     ----------
     path : str
     root : str or None; the folder that paths are relative to, by default that of the CSV
-    columns : dict from a name of `COLUMNS` to the header that stands for it; None leaves an optional column unread
+    columns : dict from a name of `COLUMNS` to the CSV's name of it; None leaves an optional column unread
     allow_outside_root : bool
     problems : Problems; receives a sentence for each bad line
     """
@@ -98,7 +103,7 @@ def _read_rows(reader, columns, table, lines, problems):
 
 
 def _places(header, columns, problems):
-    """Return {column: its place in the header}."""
+    """Return {column: its position in the header}."""
     columns = {} if columns is None else dict(columns)
     for name in columns:
         if name not in COLUMNS:
@@ -128,7 +133,7 @@ def _places(header, columns, problems):
 
 
 def _place_rows(columns, lines, paths, problems):
-    """Return the Table with absolute paths and without repeated rows; say which paths cannot be used."""
+    """Return the Table with absolute paths and without repeated rows; report paths that cannot be used."""
     first, kept = {}, []
     cells, labels = columns["path"], columns["label"]
     for row, cell in enumerate(cells):
@@ -152,13 +157,13 @@ def _place_rows(columns, lines, paths, problems):
 
 
 class _Paths:
-    """Where files are: inside the root, and regular. One look at each folder, one at each file."""
+    """Check that files are regular and inside the root, with one system call for each folder and each file."""
 
     def __init__(self, root, allow_outside_root):
         self.root, self._anywhere, self._folders = root, allow_outside_root, {}
 
     def find(self, cell):
-        """Return the absolute path that a cell means, or raise a ManifestError that says why not."""
+        """Return the absolute path of a cell, or raise a ManifestError with the reason."""
         name = cell.rpartition("/")[2]
         folder = cell[:len(cell) - len(name)]
         try:
@@ -183,8 +188,7 @@ class _Paths:
             reason = getattr(error, "strerror", None) or error
             raise ManifestError(f"{printable(cell)[:300]} cannot be read ({reason}).") from None
         if not inside:
-            raise ManifestError(f"{printable(cell)} lies outside of {printable(self.root)}. If that is meant, allow it: "
-                                "allow_outside_root=True (--allow-outside-root).")
+            raise ManifestError(f"{printable(cell)} lies outside of {printable(self.root)}. {_ALLOW}")
         if not stat.S_ISREG(mode):
             raise ManifestError(f"{printable(cell)} is no regular file." if cell else "the path is empty.")
         return path
@@ -193,69 +197,61 @@ class _Paths:
         return self._anywhere or os.path.commonpath([self.root, real]) == self.root
 
 
+# ---- A folder of class folders ---------------------------------------------------------------------------------------
+
 def read_folder(root, allow_outside_root, problems):
     """Read a folder with one folder for each class; images may lie deeper inside.
 
-    Hidden files are passed over, and so, but counted, are files whose names do not end like an image's. Links to folders
-    are followed only as class folders, and only if they may lead outside.
+    Hidden files are skipped; files without the extension of an image are skipped and counted. Links to folders are
+    followed only as class folders, and only with `allow_outside_root`.
     """
     root = os.path.realpath(root)
-    try:
+    with raising(ManifestError, root):
         entries = sorted(os.scandir(root), key=lambda entry: entry.name)
-    except OSError as error:
-        raise ManifestError(f"{printable(root)}: cannot be read ({error.strerror}).") from None
     table = Table(root, {"path": [], "label": []}, lambda row: printable(names[row]))
     paths, names = _Paths(root, allow_outside_root), []
 
-    def blame(error):
+    def report(error):
         problems.add(f"{printable(error.filename)}: cannot be read ({error.strerror}).")
 
     for label in _class_folders(root, entries, problems, allow_outside_root):
         before = len(names)
-        for folder, inner, files in os.walk(os.path.join(root, label), onerror=blame):
+        for folder, inner, files in os.walk(os.path.join(root, label), onerror=report):
             inner[:] = sorted(name for name in inner if not _is_hidden(name))
-            for name in sorted(files):
+            for name in sorted(name for name in files if not _is_hidden(name)):
+                if not name.lower().endswith(EXTENSIONS):
+                    table.others += 1
+                    continue
                 name = os.path.relpath(os.path.join(folder, name), root)
-                if path := _image_path(name, table, paths, problems):
-                    names.append(name)
-                    table.columns["path"].append(path)
-                    table.columns["label"].append(label)
+                try:
+                    table.columns["path"].append(paths.find(name))
+                except ManifestError as error:
+                    problems.add(str(error))
+                    continue
+                names.append(name)
+                table.columns["label"].append(label)
         if len(names) == before:
             problems.add(f"the class folder {printable(label)} holds no images.")
     return table
 
 
 def _class_folders(root, entries, problems, allow_links):
-    """Return the names of the folders that are classes, or say why there are none."""
+    """Return the names of the class folders, or raise a ManifestError that says what is there instead."""
     folders = []
     for entry in entries:
         if entry.is_dir() and not _is_hidden(entry.name):
             if entry.is_symlink() and not allow_links:
-                problems.add(f"the class folder {printable(entry.name)} is a link. If it may lead outside, allow it: "
-                             "allow_outside_root=True (--allow-outside-root).")
+                problems.add(f"the class folder {printable(entry.name)} is a link, which may lead outside. {_ALLOW}")
             else:
                 folders.append(entry.name)
     if not folders:
         problems.raise_any()
-    if not folders or all(is_part(name) for name in folders):
+    if not folders or all(is_split(name) for name in folders):
         tables = [printable(entry.name) for entry in entries if entry.name.lower().endswith(".csv")]
-        holds = f"holds {', '.join(map(printable, folders))}: parts, not classes" if folders else "holds no folder"
-        raise ManifestError(f"{printable(root)}: {holds}. One folder for each class is expected, or a CSV file"
+        holds = f"holds {', '.join(map(printable, folders))}: splits, not classes" if folders else "holds no folder"
+        raise ManifestError(f"{printable(root)}: {holds}. Expected one folder for each class, or a CSV file"
                             + (f"; did you mean {tables[0]}?" if tables else ", which may have a split column."))
     return folders
-
-
-def _image_path(name, table, paths, problems):
-    """Return the absolute path of the file `name` in a class folder, or None where it is to be passed over."""
-    if _is_hidden(os.path.basename(name)):
-        return None
-    if not name.lower().endswith(EXTENSIONS):
-        table.others += 1
-        return None
-    try:
-        return paths.find(name)
-    except ManifestError as error:
-        problems.add(str(error))
 
 
 def _is_hidden(name):

@@ -1,7 +1,7 @@
-"""Who is trained on, who validates, who tests: groups of images that must stay together, and their division.
+"""Splitting into training, validation and test set: which images must stay together, and a stratified assignment.
 
-Pure functions over arrays, deterministic from a seed. Images of one patient are one group, and images that are the same
-picture join the groups they are in; an image of nobody known is a group of its own.
+Pure functions over arrays, deterministic from a seed. Images of one patient form a group; images that show the same
+picture join the groups they belong to; an image of an unknown patient is a group of its own.
 """
 
 import numpy as np
@@ -9,7 +9,27 @@ import numpy as np
 from minicnn.core.random import Stream, check_seed, permutation
 from minicnn.errors import InputError, ManifestError
 
-__all__ = ["groups", "split_groups", "split_images"]
+__all__ = ["components", "groups", "split_groups", "split_images"]
+
+
+def components(n, pairs):
+    """Return the connected component of each of n nodes as the lowest number in it: ndarray, shape (n,), int64.
+
+    >>> components(5, [(1, 3), (3, 4)]).tolist()
+    [0, 1, 2, 1, 1]
+    """
+    parent = list(range(n))
+
+    def root(i):
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for a, b in pairs:
+        a, b = root(a), root(b)
+        parent[max(a, b)] = min(a, b)
+    return np.array([root(i) for i in range(n)], np.int64)
 
 
 def groups(patients, pictures=None):
@@ -19,7 +39,7 @@ def groups(patients, pictures=None):
     ----------
     patients : sequence of n str, "" (or None) where unknown
     pictures : ndarray, shape (n, bytes), uint8, optional; images with equal rows show the same picture, and join: digests
-        of the pixels, or `duplicates.clusters`
+        of the pixels, or `near_duplicates.clusters`
 
     Returns
     -------
@@ -28,72 +48,61 @@ def groups(patients, pictures=None):
     >>> groups(["ann", "", "bob", "ann", ""]).tolist()
     [0, 1, 2, 0, 3]
     """
-    parent = list(range(len(patients)))
-
-    def root(i):
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
+    pairs = []
     for column in (patients, () if pictures is None else map(bytes, pictures)):
         first = {}
-        for i, key in enumerate(column):
-            if key:
-                a, b = root(i), root(first.setdefault(key, i))
-                parent[max(a, b)] = min(a, b)
-    # The root of a group is its first image, so numbering the roots in order numbers the groups by appearance.
-    _, numbers = np.unique([root(i) for i in range(len(parent))], return_inverse=True)
-    return numbers.astype(np.int64)
+        pairs += [(first.setdefault(key, i), i) for i, key in enumerate(column) if key]
+    # A component is numbered by its first image, so the order of these numbers is the order of appearance.
+    return np.unique(components(len(patients), pairs), return_inverse=True)[1].astype(np.int64)
 
 
 def split_groups(group, labels, fractions, seed, classes=None):
-    """Divide images into parts so that no group is divided.
+    """Assign images to sets so that no group is divided.
 
-    The groups of each stratum (the largest label in a group: of two classes, a group is positive if any of its images is)
-    are shuffled and laid end to end, one unit of length an image, and cut where the fractions say; a group belongs to the
-    part in which its middle lies. So each part is a fair sample, whatever the sizes of the groups. Then groups move, in
-    shuffled order, wherever that brings the parts nearer to their shares.
+    The groups of each stratum (the largest label in a group: with two classes, a group is positive if any of its images
+    is) are shuffled and laid end to end, one unit of length per image, and cut at the fractions; a group belongs to the
+    set in which its middle lies. So each set is an unbiased sample, whatever the sizes of the groups. Then groups move, in
+    shuffled order, wherever that brings the sets nearer to their fractions.
 
     Parameters
     ----------
     group : ndarray, shape (n,), int64, numbers from 0
     labels : ndarray, shape (n,), int64
-    fractions : sequence of positive floats that sum to 1; the share of the images of each part
+    fractions : sequence of positive floats that sum to 1; the fraction of the images in each set
     seed : int
-    classes : names of the classes, optional, for a sentence
+    classes : names of the classes, optional, for an error
 
     Returns
     -------
-    ndarray, shape (n,), int8; the number of the part of each image
+    ndarray, shape (n,), int8; the number of the set of each image
 
     Raises
     ------
-    ManifestError : a part would lack a class that there is
+    ManifestError : a set would have no image of a class
 
     >>> split_groups(np.arange(10), np.arange(10) % 2, (0.6, 0.4), seed=1).tolist().count(0)
     6
     """
     fractions, seed = _check_fractions(fractions), check_seed(seed)
     n_groups = int(group.max()) + 1
-    size, stratum, part = np.bincount(group), np.zeros(n_groups, np.int64), np.zeros(n_groups, np.int8)
+    size, stratum, assigned = np.bincount(group), np.zeros(n_groups, np.int64), np.zeros(n_groups, np.int8)
     np.maximum.at(stratum, group, labels)
     order = permutation(seed, Stream.SPLIT, 0, n_groups)
     for label in np.unique(stratum):
         members = order[stratum[order] == label]
-        part[members] = _divide(size[members], fractions)
-    parts = part[group]
+        assigned[members] = _divide(size[members], fractions)
+    sets = assigned[group]
     for number in range(len(fractions)):
-        for label in np.setdiff1d(labels, labels[parts == number]):
+        for label in np.setdiff1d(labels, labels[sets == number]):
             held = len(np.unique(group[labels == label]))
-            raise ManifestError(f"split: part {number + 1} of {len(fractions)} would have no image of class "
-                                f"{repr(classes[label]) if classes else label}, of which there are {held} patients or "
-                                "separate images. Add some, or give the parts in a split column.")
-    return parts
+            raise ManifestError(f"split: set {number + 1} of {len(fractions)} would have no image of class "
+                                f"{repr(classes[label]) if classes else label}: there are {held} patients or separate "
+                                "images with it. Add some, or assign the images in a split column.")
+    return sets
 
 
 def split_images(labels, fractions, seed, classes=None):
-    """Divide images into parts one by one, stratified by label, whoever they show: the paper's way.
+    """Assign images to sets one by one, stratified by label, without regard to patients: the paper's protocol.
 
     Arguments, result and errors are those of `split_groups`.
     """
@@ -101,31 +110,32 @@ def split_images(labels, fractions, seed, classes=None):
 
 
 def _divide(size, fractions):
-    """Return the part of each group of one stratum, given the groups' sizes in shuffled order."""
+    """Return the set of each group of one stratum, from the groups' sizes in shuffled order."""
     ends = np.cumsum(size)
     wanted = fractions * ends[-1]
-    part = np.searchsorted(np.cumsum(wanted)[:-1], ends - size / 2, side="right").astype(np.int8)
-    surplus = np.bincount(part, weights=size, minlength=len(fractions)) - wanted
-    # Each move lessens the sum of |surplus|, so this ends; mostly after a look or two.
-    while (np.abs(surplus).max() >= 1 or len(np.unique(part)) < len(fractions)) and _even_out(size, part, surplus):
+    assigned = np.searchsorted(np.cumsum(wanted)[:-1], ends - size / 2, side="right").astype(np.int8)
+    surplus = np.bincount(assigned, weights=size, minlength=len(fractions)) - wanted
+    # Each move lessens the sum of |surplus|, so this ends; mostly after one or two passes.
+    while (np.abs(surplus).max() >= 1 or len(np.unique(assigned)) < len(fractions)) \
+            and _even_out(size, assigned, surplus):
         pass
-    return part
+    return assigned
 
 
-def _even_out(size, part, surplus):
-    """Move groups, once through, to where the parts come nearer to their shares; return whether any moved."""
-    held, moved = np.bincount(part, minlength=len(surplus)), False
+def _even_out(size, assigned, surplus):
+    """Move groups, in one pass, to where the sets come nearer to their fractions; return whether any moved."""
+    held, moved = np.bincount(assigned, minlength=len(surplus)), False
     for i, n in enumerate(size):
-        here = part[i]
+        here = assigned[i]
         if held[here] == 1:
             continue
-        # A move changes |surplus| here and there only; a part without any group is worth any price.
+        # A move changes |surplus| here and there only; a set without any group takes one at any price.
         gain = np.abs(surplus) - np.abs(surplus + n) + np.abs(surplus[here]) - np.abs(surplus[here] - n)
         gain[held == 0] = np.inf
         gain[here] = 0
         there = int(np.argmax(gain))
         if gain[there] > 1e-9:
-            part[i], moved = there, True
+            assigned[i], moved = there, True
             surplus[[here, there]] += -n, n
             held[[here, there]] += -1, 1
     return moved
