@@ -63,7 +63,7 @@ def test_there_is_no_line_and_it_says_why():
     for p in ([0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.5, 0.5, 0.9], [0.0, 0.0, 1.0, 1.0]):
         values, reasons = calibration_line([0, 0, 1, 1], p)
         assert values["slope"] is None and values["intercept"] is not None
-        assert reasons == {"slope": "a threshold divides the labels without a mistake"}
+        assert reasons == {"slope": "a threshold separates the labels completely"}
     assert calibration_line([0, 1, 1], [0.5, 0.5, 0.5])[1] == {"slope": "all samples have the same probability"}
 
 
@@ -89,7 +89,7 @@ def test_the_reliability_curve_is_that_of_scikit_learn(pairs, bins):
     assert sum(row["n"] for row in rows) == len(labels)
     for row in rows:
         assert row["interval"].reason or row["interval"].low <= row["observed"] <= row["interval"].high
-    with pytest.raises(InputError, match="reliability: expected a whole number of bins from 1 to 1000, got 0"):
+    with pytest.raises(InputError, match="reliability_curve: bins must be a whole number from 1 to 1000, got 0"):
         reliability_curve(labels, p, bins=0)
     with pytest.raises(InputError, match="probabilities: expected values from 0 to 1, got -3 to 2. Are these logits?"):
         reliability_curve([0, 1], [-3.0, 2.0])
@@ -134,7 +134,7 @@ def test_temperature_with_three_classes():
 
 
 def test_there_is_no_temperature_and_it_says_why():
-    assert fit_temperature([0, 1], [0.2, 0.9])[1].startswith("every image of the validation part is predicted rightly")
+    assert fit_temperature([0, 1], [0.2, 0.9])[1].startswith("every prediction on the validation set is correct")
     assert fit_temperature([0, 1], [0.9, 0.2])[1].endswith("no better than chance")
     assert fit_temperature([0, 0, 0], [0.9, 0.8, 0.7])[1].endswith("no better than chance")
 

@@ -21,7 +21,7 @@ def test_with_one_image_a_patient_it_is_mcnemars_exact_test(only_a, only_b, both
     told = mcnemar(np.array(a, bool), np.array(b, bool))
     assert (told["only_a"], told["only_b"]) == (only_a, only_b)
     if only_a + only_b == 0:
-        assert told["p_value"] is None and told["undefined"].startswith("both networks are right on as many images")
+        assert told["p_value"] is None and "equally many images of every patient" in told["undefined"]
     else:
         assert told["p_value"] == pytest.approx(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue, rel=1e-9)
 
@@ -44,7 +44,7 @@ def test_images_of_one_patient_are_no_proof():
     """Twelve images that only A gets right: proof if of twelve patients, none if of one."""
     assert mcnemar([1] * 12, [0] * 12)["p_value"] < 0.001
     assert mcnemar([1] * 12, [0] * 12, [0] * 12)["p_value"] == 1.0
-    with pytest.raises(ShapeError, match="mcnemar: expected both networks' answers to the same images, got shapes "):
+    with pytest.raises(ShapeError, match=r"mcnemar: .* got shapes \(1,\) and \(2,\)"):
         mcnemar([1], [0, 1])
 
 
@@ -76,12 +76,12 @@ def test_the_same_network_twice_and_a_single_label():
     same = compare(labels, p, p, clusters, 50)
     assert set(same["difference"].values()) == {0.0} and same["mcnemar"]["p_value"] is None
     assert set(same["no_interval"].values()) == {"it is the same in all samples drawn with replacement",
-                                                 "the networks predict otherwise for images of 0 patients only"}
+                                                 "the predictions differ on images of 0 patients only"}
     other = p.copy()
     other[clusters == 0] = 1 - p[clusters == 0]
     near = compare(labels, p, other, clusters, 50)
     assert near["no_interval"]["recall" if labels[0] else "specificity"] == \
-        "the networks predict otherwise for images of 1 patient only"
+        "the predictions differ on images of 1 patient only"
     assert "auc" in near["intervals"] and "accuracy" not in near["intervals"]
     one = compare([1] * 30, p[:30], 1 - p[:30], samples=50)
     assert one["difference"]["auc"] is None and one["difference"]["specificity"] is None
@@ -105,13 +105,13 @@ def test_a_paired_bootstrap_is_narrower_than_two_separate_ones():
 def two_runs(tmp_path_factory):
     """A data set as files, and two short runs on it that hold the same images out."""
     from minicnn.data.synthetic import phantom
-    from minicnn.experiment import training_run
+    from minicnn import experiment
 
     folder = tmp_path_factory.mktemp("compared")
     data = str(phantom.write(str(folder / "files"), n=24, seed=3, size=64))
     for name, epochs in (("a", 1), ("b", 3)):
-        plan = training_run.Plan(data=data, epochs=epochs, steps_per_epoch=3, batch_size=8, classes=["normal", "covid"])
-        training_run.train(plan, folder / name, progress=False)
+        config = experiment.Config(data, epochs=epochs, steps_per_epoch=3, batch_size=8, classes=["normal", "covid"])
+        experiment.train(config, folder / name, progress=False)
     return folder, data
 
 

@@ -58,7 +58,7 @@ def test_everything_undefined_has_its_reason():
     assert told["accuracy"] == 1 and told["intervals"]["accuracy"][1] == 1
     perfect = summarize([0] * 30 + [1] * 30, [0.1] * 30 + [0.9] * 30, samples=50)
     assert perfect["auc"] == 1 and perfect["intervals"]["auc"][1] == 1 and perfect["intervals"]["auc"][0] < 0.97
-    assert perfect["undefined"] == {"slope": "a threshold divides the labels without a mistake"}
+    assert perfect["undefined"] == {"slope": "a threshold separates the labels completely"}
     assert perfect["no_interval"]["average_precision"] == "it is the same in all samples drawn with replacement"
     alone = summarize([0, 1, 1], [0.1, 0.9, 0.3], [0, 0, 0], samples=50)
     assert alone["intervals"] == {} and set(alone["no_interval"].values()) <= {

@@ -267,7 +267,7 @@ def test_clusters_that_cannot_be_are_refused():
         intervals.auc_interval([0, 1, 1], [0.1, 0.2, 0.3], [0, 1])
     with pytest.raises(InputError, match="clusters: expected whole numbers. For names of patients see"):
         intervals.proportion_interval([1, 0], [1, 1], [0.5, 1])
-    with pytest.raises(ShapeError, match=r"share: expected hits and counted of the same shape \(n,\), got \(2,\) and"):
+    with pytest.raises(ShapeError, match=r"proportion_interval: expected hits and counted of the same shape \(n,\), got \(2,\) and"):
         intervals.proportion_interval([1, 0], [1])
 
 

@@ -1,25 +1,25 @@
-"""Do the probabilities mean what they say? Brier score, slope and intercept, reliability curve, temperature.
+"""Calibration: Brier score, calibration slope and intercept, reliability curve, temperature scaling.
 
-Of the images that were given 0.8, eight in ten should be positive. Two numbers say how far that holds (Cox, Biometrika
-45 (1958); Van Calster et al., BMC Medicine 17 (2019)). With z = log(p / (1 - p)), logistic regression gives
+Of the images with a predicted probability of 0.8, eight in ten should be positive. Two numbers measure how far that
+holds (Cox, Biometrika 45 (1958); Van Calster et al., BMC Medicine 17 (2019)). With z = log(p / (1 - p)), logistic
+regression gives
 
-    slope s:      log odds = a + s z     1 is right; below 1 the probabilities are too extreme, above 1 too timid
-    intercept a:  log odds = a + z       0 is right; above 0 they are too low on the whole, below 0 too high
+    slope s:      log odds = a + s z     ideal 1; below 1 the probabilities are too extreme, above 1 too moderate
+    intercept a:  log odds = a + z       ideal 0; above 0 they are too low on average, below 0 too high
 
-Temperature scaling (Guo et al., ICML 2017) divides z by the number T that makes the loss on the validation part
-smallest. It changes no order, so no AUC, and with two classes no prediction at 0.5.
+Temperature scaling (Guo et al., ICML 2017) divides z by the T that minimises the loss on the validation set. It keeps
+the order, so it changes neither the AUC nor, with two classes, any prediction at 0.5.
 """
 
 import numpy as np
 
 from minicnn import metrics
-from minicnn.errors import InputError
-from minicnn.evaluation import intervals
-from minicnn.evaluation.intervals import as_clusters
+from minicnn.core.arguments import Whole, check
+from minicnn.evaluation.intervals import as_clusters, proportion_interval
 from minicnn.evaluation.regression import logistic_regression
 
-__all__ = ["brier_score", "squared_errors", "logits", "calibration_line", "calibration_lines", "reliability_curve",
-           "fit_temperature", "apply_temperature"]
+__all__ = ["brier_score", "squared_errors", "cross_entropies", "logits", "calibration_line", "calibration_lines",
+           "reliability_curve", "fit_temperature", "apply_temperature"]
 
 EPS = 1e-7      # that of metrics.bce_from_probabilities; float32 probabilities near 1 are no finer than 6e-8
 
@@ -36,11 +36,21 @@ def brier_score(labels, probabilities):
 
 
 def squared_errors(labels, probabilities):
-    """Return what each image adds to the Brier score: ndarray, shape (n,), float64."""
+    """Return the contribution of each image to the Brier score: ndarray, shape (n,), float64."""
     labels, p = np.asarray(labels).reshape(-1), np.asarray(probabilities, np.float64)
     if p.ndim == 2 and p.shape[1] > 1:
         return ((p - np.eye(p.shape[1])[labels.astype(np.int64)]) ** 2).sum(axis=1)
     return (p.reshape(-1) - labels) ** 2
+
+
+def cross_entropies(labels, probabilities):
+    """Return the cross-entropy of each image, of probabilities of at least 1e-7: ndarray, shape (n,), float64."""
+    labels, p = np.asarray(labels).reshape(-1).astype(np.int64), np.asarray(probabilities, np.float64)
+    if p.ndim == 2 and p.shape[1] > 1:
+        own = p[np.arange(len(p)), labels]
+    else:
+        own = np.where(labels == 1, p.reshape(-1), 1 - p.reshape(-1))
+    return -np.log(np.clip(own, EPS, 1))
 
 
 def logits(probabilities):
@@ -56,7 +66,7 @@ def logits(probabilities):
 def calibration_line(labels, probabilities):
     """Return ({"slope": ..., "intercept": ...}, {name: reason}) of a two-class prediction; None where undefined.
 
-    There is no slope where a threshold divides the labels without a mistake: the steeper, the better, without end.
+    Where a threshold separates the labels completely, the slope is infinite, which counts as undefined.
 
     >>> values, reasons = calibration_line([0, 1, 0, 1, 1, 0], [0.1, 0.6, 0.6, 0.9, 0.4, 0.3])
     >>> round(values["slope"], 3), round(values["intercept"], 3), reasons
@@ -71,16 +81,16 @@ def calibration_line(labels, probabilities):
     if z.min() == z.max():
         reasons["slope"] = "all samples have the same probability"
     elif z[y].min() >= z[~y].max() or z[y].max() <= z[~y].min():
-        reasons["slope"] = "a threshold divides the labels without a mistake"
+        reasons["slope"] = "a threshold separates the labels completely"
     elif np.isnan(slope):
-        reasons["slope"] = "the labels are so nearly divided by a threshold that the regression finds no end"
+        reasons["slope"] = "a threshold separates the labels so nearly that the regression does not converge"
     else:
         values["slope"] = float(slope)
     return values, reasons
 
 
 def calibration_lines(positive, z, weights):
-    """Return slope and intercept of each row of weights (see intervals.py): ndarray (b, 2), NaN where undefined.
+    """Return slope and intercept for each row of weights (see intervals.py): ndarray (b, 2), NaN where undefined.
 
     Parameters
     ----------
@@ -96,42 +106,45 @@ def calibration_lines(positive, z, weights):
 
 
 def reliability_curve(labels, probabilities, clusters=None, bins=10):
-    """Return the points of the reliability curve: for images with about the same probability, the share of positives.
+    """Return the points of the reliability curve: the proportion of positives among images of similar probability.
 
     Parameters
     ----------
     labels, probabilities : as for `metrics.binary_metrics`
     clusters : as for `intervals.as_clusters`
-    bins : int; classes of probability, of equal width
+    bins : int from 1 to 1000; intervals of probability, of equal width
 
     Returns
     -------
-    list of dict, one for each bin that is not empty: low, high, n, predicted (mean probability), observed (share of
-    positives), interval
+    list of dict, one for each bin that is not empty: low, high, n, predicted (mean probability), observed
+    (proportion of positives), interval (Interval)
+
+    Raises
+    ------
+    ShapeError, InputError : as `metrics.auc`; another number of bins
 
     >>> rows = reliability_curve([0, 1, 1], [0.1, 0.8, 0.9], bins=2)
     >>> [(row["n"], round(row["predicted"], 2), row["observed"]) for row in rows]
     [(1, 0.1, 0.0), (2, 0.85, 1.0)]
     """
-    if not isinstance(bins, int) or not 1 <= bins <= 1000:
-        raise InputError(f"reliability: expected a whole number of bins from 1 to 1000, got {bins!r}.")
-    metrics.auc(labels, probabilities)      # the door: labels 0 or 1, probabilities in [0, 1], as many
+    bins = check("reliability_curve", "bins", bins, Whole(1, 1000))
+    metrics.auc(labels, probabilities)      # checks both
     positive, p = np.asarray(labels).reshape(-1) == 1, np.asarray(probabilities, np.float64).reshape(-1)
     clusters, edges = as_clusters(clusters, len(p)), np.linspace(0, 1, bins + 1)
     place, rows = np.searchsorted(edges[1:-1], p), []
     for number in np.unique(place):
         here = place == number
-        observed, interval = intervals.proportion_interval(positive, here, clusters)
+        observed, interval = proportion_interval(positive, here, clusters)
         rows.append({"low": float(edges[number]), "high": float(edges[number + 1]), "n": int(here.sum()),
                      "predicted": float(p[here].mean()), "observed": observed, "interval": interval})
     return rows
 
 
 def fit_temperature(labels, probabilities):
-    """Return (T, None): the temperature with the smallest loss on these images; or (None, reason).
+    """Return (T, None): the temperature that minimises the loss on these images; or (None, reason).
 
-    With b = 1 / T, the slope of the loss in b is the sum of E[z] - z_label over the images, the mean taken with the
-    probabilities softmax(b z). It only rises with b, so halving an interval finds where it is zero.
+    With b = 1 / T, the derivative of the loss in b is the sum of E[z] - z_label over the images, the mean taken with
+    the probabilities softmax(b z). It increases with b, so bisection finds its zero.
 
     Parameters
     ----------
@@ -150,14 +163,14 @@ def fit_temperature(labels, probabilities):
         return ((e * z).sum(axis=1) / e.sum(axis=1) - own).sum() > 0
 
     if (own == z.max(axis=1)).all():
-        return None, "every image of the validation part is predicted rightly: more extreme is better, without end"
+        return None, "every prediction on the validation set is correct, so the best temperature is 0"
     if rises(1e-6):
-        return None, "on the validation part the probabilities are no better than chance"
+        return None, "on the validation set the probabilities are no better than chance"
     low, high = 1e-6, 1.0
     while not rises(high):
         low, high = high, 2 * high
         if high > 1e6:
-            return None, "on the validation part no temperature is low enough"
+            return None, "on the validation set the best temperature is below 1e-6"
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (low, middle) if rises(middle) else (middle, high)
@@ -165,7 +178,7 @@ def fit_temperature(labels, probabilities):
 
 
 def apply_temperature(probabilities, temperature):
-    """Return the probabilities at a temperature, in the shape they came in: softmax(z / T) of their logits z.
+    """Return the probabilities at a temperature, softmax(z / T) of their logits z, in their own shape.
 
     >>> apply_temperature([0.5, 0.9], 2.0)
     array([0.5 , 0.75])

@@ -1,16 +1,16 @@
-"""95 % intervals that know patients: how far a figure may be off, where several images show one person.
+"""Patient-clustered 95 % intervals: how uncertain a metric is where several images show one patient.
 
-Images of one patient resemble each other, so 300 images of 100 patients tell less than 300 images of 300. Everything
-here therefore counts by cluster: a patient, or an image of nobody known (`data.split.groups`).
+Images of one patient resemble each other, so 300 images of 100 patients carry less information than 300 images of 300.
+All intervals therefore work on clusters: a patient, or a single image whose patient is unknown (`data.split.groups`).
 
-    share of images     Wilson's interval at the effective number of images: that of independent ones that tell as much
-    F1                  the same: F1 = 2 J / (1 + J), and J = TP / (TP + FP + FN) is a share
+    proportion          Wilson's interval at the effective sample size: the equivalent number of independent images
+    F1                  the same: F1 = 2 J / (1 + J), and J = TP / (TP + FP + FN) is a proportion
     AUC                 DeLong's variance in Obuchowski's form for clusters, on the scale of log(AUC / (1 - AUC))
-    anything else       bootstrap: patients drawn with replacement, percentiles corrected for bias and skewness (BCa)
+    anything else       bootstrap over patients, percentiles corrected for bias and skewness (BCa)
 
-An interval says what another sample of patients *from the same place* may give. It says nothing of another hospital.
+An interval describes other samples of patients *from the same source*. It says nothing about another hospital.
 
-References: Wilson, JASA 22 (1927); Rao and Scott, Biometrics 48 (1992), for the effective number; DeLong et al.,
+References: Wilson, JASA 22 (1927); Rao and Scott, Biometrics 48 (1992), for the effective sample size; DeLong et al.,
 Biometrics 44 (1988); Obuchowski, Biometrics 53 (1997); Newcombe, Statistics in Medicine 25 (2006); Efron, JASA 82
 (1987), for BCa; Efron and Tibshirani, "An introduction to the bootstrap" (1993).
 """
@@ -27,17 +27,19 @@ from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
 from minicnn.reference import sigmoid
 
-__all__ = ["Interval", "FEW", "as_clusters", "proportion_interval", "f1_interval", "auc_interval", "auc_variance",
-           "threshold_intervals", "bootstrap", "resamples", "ratios", "aucs", "average_precisions", "average_precision"]
+__all__ = ["Interval", "FEW", "SHARES", "as_clusters", "proportion_interval", "f1_interval", "threshold_intervals",
+           "auc_interval", "auc_variance", "bootstrap", "resamples", "interval_fields", "ratios", "aucs",
+           "average_precisions", "average_precision"]
 
 # Below this number of patients an interval is called approximate.
 FEW = 50
+SHARES = ("accuracy", "specificity", "precision", "recall", "f1")       # the metrics at a threshold, printed in percent
 Z = NormalDist().inv_cdf(0.975)
 _MOST_WEIGHTS = 2**17       # at a time: 1 MiB, which stays in the CPU's cache
 
 
 class Interval(NamedTuple):
-    """Two bounds and the number of patients that they rest on; or no bounds, and the reason.
+    """A 95 % interval and the number of patients it is estimated from; or no bounds, and the reason.
 
     >>> Interval(0.8, 0.9, 40).is_approximate
     True
@@ -50,12 +52,17 @@ class Interval(NamedTuple):
 
     @property
     def is_approximate(self):
-        """Whether there are so few patients that the true coverage may be other than 95 %."""
+        """Whether there are so few patients that the true coverage may differ from 95 %."""
         return self.patients < FEW
+
+    @property
+    def bounds(self):
+        """[low, high], or None."""
+        return None if self.low is None else [self.low, self.high]
 
 
 def as_clusters(clusters, n):
-    """Return the cluster of each of n images as numbers from 0, (n,) int64; each image is one of its own where None.
+    """Return the cluster of each of n images as numbers from 0, (n,) int64; where None, each image is its own cluster.
 
     Raises
     ------
@@ -75,13 +82,13 @@ def as_clusters(clusters, n):
 
 
 def proportion_interval(hits, counted, clusters=None):
-    """Return (value, Interval) of a share of images: how many of those that are counted are hits.
+    """Return (value, Interval) of the proportion of hits among the counted images.
 
     With x hits of m counted images in a patient and p = sum x / sum m, the variance of p between patients is
     v = k / (k - 1) sum (x - p m)^2 / (sum m)^2 over the k patients with a counted image. That of n independent images
-    is u = p (1 - p) / (n - 1), so ours tell as much as n' = n u / v; never more than n. Where all or none are hits
+    is u = p (1 - p) / (n - 1), so the effective sample size is n' = n u / v, at most n. Where all or none are hits
     nothing varies, and n' = k.
-    Wilson's interval holds the shares q for which |p - q| <= t sqrt(q (1 - q) / n'), with Student's t of k - 1 degrees.
+    Wilson's interval holds the q for which |p - q| <= t sqrt(q (1 - q) / n'), with Student's t of k - 1 degrees.
 
     Parameters
     ----------
@@ -117,7 +124,7 @@ def proportion_interval(hits, counted, clusters=None):
 
 
 def f1_interval(positive, predicted, clusters=None):
-    """Return (value, Interval) of F1, through the share J of true positives in all that are positive or predicted so.
+    """Return (value, Interval) of F1, from the proportion J of true positives among all positive or predicted so.
 
     >>> value, interval = f1_interval([1, 1, 1, 0], [1, 1, 0, 0])
     >>> value, interval.patients
@@ -132,14 +139,13 @@ def f1_interval(positive, predicted, clusters=None):
 
 
 def threshold_intervals(positive, predicted, clusters=None):
-    """Return {metric: (value, Interval)} of the metrics that depend on a threshold: accuracy to F1.
+    """Return {metric: (value, Interval)} of the metrics in `SHARES`.
 
     >>> {name: value for name, (value, _) in threshold_intervals([1, 1, 0], [1, 0, 0]).items()}["specificity"]
     1.0
     """
     positive, predicted = np.asarray(positive, bool), np.asarray(predicted, bool)
-    everything = np.ones(len(positive), bool)
-    return {"accuracy": proportion_interval(positive == predicted, everything, clusters),
+    return {"accuracy": proportion_interval(positive == predicted, positive | True, clusters),
             "specificity": proportion_interval(~predicted, ~positive, clusters),
             "precision": proportion_interval(positive, predicted, clusters),
             "recall": proportion_interval(predicted, positive, clusters),
@@ -149,8 +155,8 @@ def threshold_intervals(positive, predicted, clusters=None):
 def auc_interval(labels, probabilities, clusters=None):
     """Return (value, Interval) of the AUC.
 
-    The interval is symmetric in log(AUC / (1 - AUC)), so it stays inside 0 to 1. An AUC of exactly 0 or 1 has no such
-    scale and no variance: there the bound is Newcombe's (2006, method 5), for which the patients of each label count.
+    The interval is symmetric in log(AUC / (1 - AUC)), so it stays between 0 and 1. This is undefined for an AUC of
+    exactly 0 or 1: there the bound is Newcombe's (2006, method 5), from the numbers of patients of each label.
 
     >>> value, interval = auc_interval([0] * 20 + [1] * 20, [0.3] * 15 + [0.8] * 5 + [0.2] * 5 + [0.9] * 15)
     >>> round(value, 3), round(interval.low, 3), round(interval.high, 3)
@@ -179,9 +185,9 @@ def auc_interval(labels, probabilities, clusters=None):
 def auc_variance(positive, probabilities, clusters):
     """Return the variance of the AUC by Obuchowski (1997); without clusters it is DeLong's.
 
-    The place of a positive image is the share of negatives below it, that of a negative the share of positives above
-    it; both have the mean AUC. Summed by patient, their deviations vary as positives, as negatives, and together, since
-    one patient may have images of both labels.
+    The placement of a positive image is the proportion of negatives below it, that of a negative the proportion of
+    positives above it; both have the mean AUC. Their deviations, summed by patient, have a variance over the positives,
+    one over the negatives, and a covariance, since one patient may have images of both labels.
 
     Parameters
     ----------
@@ -207,15 +213,15 @@ def auc_variance(positive, probabilities, clusters):
 
 
 def bootstrap(statistic, clusters, names, n=1000, seed=0):
-    """Return {name: Interval} of statistics, from samples of the patients drawn with replacement.
+    """Return {name: Interval} of statistics by bootstrap over patients.
 
     Parameters
     ----------
-    statistic : function of weights, ndarray (b, images): how often each image is in each of b samples; returns an
-        ndarray, shape (b, len(names)), NaN where a statistic is undefined
+    statistic : function from weights, ndarray (b, images), how often each image is in each of b samples, to an ndarray,
+        shape (b, len(names)), NaN where a statistic is undefined
     clusters : ndarray, shape (images,), int64, numbers from 0
     names : sequence of str
-    n, seed : int; the number of samples, and which
+    n, seed : int; the number of samples, and their seed
 
     >>> x = np.arange(100.0)
     >>> mean = lambda weights: (weights @ x / weights.sum(axis=1))[:, np.newaxis]
@@ -251,8 +257,19 @@ def _without_each(clusters):
         yield (left_out[first:first + block, np.newaxis] != clusters).astype(np.float64)
 
 
+def interval_fields(found):
+    """Return {metric: Interval} as a summary reports it: intervals, no_interval (with the reason), approximate.
+
+    >>> interval_fields({"auc": Interval(0.8, 0.9, 40), "f1": Interval(None, None, 1, "all images are of one patient")})
+    {'intervals': {'auc': [0.8, 0.9]}, 'no_interval': {'f1': 'all images are of one patient'}, 'approximate': ['auc']}
+    """
+    return {"intervals": {name: i.bounds for name, i in found.items() if i.bounds},
+            "no_interval": {name: i.reason for name, i in found.items() if not i.bounds},
+            "approximate": [name for name, i in found.items() if i.bounds and i.is_approximate]}
+
+
 def _corrected(value, drawn, without, patients):
-    """Return the percentiles of drawn values, moved by what Efron's BCa says of their bias and skewness."""
+    """Return the percentiles of drawn values, corrected for bias and skewness (Efron's BCa)."""
     known = drawn[np.isfinite(drawn)]
     if len(known) < 0.95 * len(drawn) or not np.isfinite(value):
         return Interval(None, None, patients, f"undefined in {len(drawn) - len(known):,} of {len(drawn):,} samples "
@@ -270,7 +287,7 @@ def _corrected(value, drawn, without, patients):
 
 
 def _wilson(p, n, t):
-    """Return both shares q with |p - q| = t sqrt(q (1 - q) / n)."""
+    """Return both q with |p - q| = t sqrt(q (1 - q) / n)."""
     shrunk = n + t * t
     centre = (n * p + t * t / 2) / shrunk
     reach = t / shrunk * math.sqrt(n * p * (1 - p) + t * t / 4)
@@ -278,7 +295,7 @@ def _wilson(p, n, t):
 
 
 def _edge(positives, negatives):
-    """Return the lowest AUC that a perfect order of so many positives and negatives does not contradict.
+    """Return the lowest AUC that is compatible with a perfect order of so many positives and negatives.
 
     It is the root of 1 - q = Z sqrt(V(q)), V the variance of Hanley and McNeil (1982) in Newcombe's form.
     """
@@ -314,7 +331,7 @@ def _mean_rank(ordered, values):
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2
 
 
-# ---- Metrics of many bootstrap samples at once: a row of `weights` says how often each image is in one -----------------
+# ---- Metrics of many bootstrap samples at once: a row of `weights` is how often each image occurs in one --------------
 
 def ratios(parts, wholes, weights):
     """Return sum(weights x parts) / sum(weights x wholes) of each row.

@@ -10,7 +10,7 @@ _LONGEST_STEP = 2.0     # far from the solution a Newton step may lead beyond it
 
 
 def logistic_regression(x, positive, weights=None, penalty=0.0, offset=0.0):
-    """Return the intercept and the coefficients that minimise the weighted cross-entropy + penalty / 2 |coefficients|^2.
+    """Return intercept and coefficients that minimise the weighted cross-entropy + penalty / 2 |coefficients|^2.
 
     With m = sigmoid(X w + offset) the gradient is X^T (m - t) + penalty w and the Hessian X^T diag(m (1 - m)) X +
     penalty I. The intercept, the first column of X, carries no penalty.

@@ -1,9 +1,8 @@
-"""What `evaluate` reports of one set of images: every figure with its 95 % interval, over all and by group.
+"""The evaluation of predictions: every metric with its patient-clustered 95 % interval, overall and by subgroup.
 
-To the metrics of metrics.py come average precision, Brier score, and calibration slope and intercept; to each its
-interval (intervals.py), which knows patients; the figures at the threshold fixed on validation (operating_point.py); and the
-figures by source, view, sex and age where a manifest has these columns. Where there is no metric or no interval, there
-is a reason.
+The metrics of metrics.py, average precision, Brier score, and calibration slope and intercept; the metrics at the
+threshold chosen on the validation set (operating_point.py); and the metrics by source, view, sex and age where a
+manifest has these columns. An undefined metric or interval comes with its reason.
 """
 
 import re
@@ -15,37 +14,43 @@ from minicnn import metrics
 from minicnn.data.split import groups
 from minicnn.errors import printable
 from minicnn.evaluation import intervals
-from minicnn.evaluation.calibration import calibration_line, calibration_lines, logits, reliability_curve, squared_errors
-from minicnn.evaluation.intervals import as_clusters
+from minicnn.evaluation.calibration import (brier_score, calibration_line, calibration_lines, cross_entropies, logits,
+                                            reliability_curve, squared_errors)
+from minicnn.evaluation.intervals import SHARES, as_clusters, threshold_intervals
 
-__all__ = ["HEADS", "summarize", "patient_clusters", "subgroup_columns", "age_band", "is_summary"]
+__all__ = ["HEADS", "SHARES", "GROUPED", "summarize", "patient_clusters", "subgroup_columns", "age_band", "statistic",
+           "is_summary"]
 
-# The keys of a description in order, and how people read them: those of Table II, then ours.
+# The keys of a summary in order, and their headings: those of Table II of the paper, then ours.
 HEADS = metrics.HEADS | {"average_precision": "average precision", "brier": "Brier score",
                          "slope": "calibration slope", "intercept": "calibration intercept"}
-SHARES = ("accuracy", "specificity", "precision", "recall", "f1")
 GROUPED = ("accuracy", "specificity", "recall", "auc")
 _MOST_GROUPS = 12
 
 
-def summarize(labels, probabilities, clusters=None, columns=None, threshold=None, loss=None, classes=None, samples=1000):
-    """Return what is to be said of predictions.
+def summarize(labels, probabilities, clusters=None, columns=None, threshold=None, loss=None, classes=None,
+              samples=1000):
+    """Return the metrics of predictions with their patient-clustered 95 % intervals.
 
     Parameters
     ----------
     labels, probabilities, loss, classes : as for `metrics.binary_metrics` where probabilities are (n,) or (n, 1), for
         `metrics.categorical_metrics` where they are (n, k)
     clusters : ndarray, shape (n,), optional; the patient of each image as a number (`patient_clusters`)
-    columns : {name: n words}, optional; by which to divide (`subgroup_columns`)
-    threshold : float, optional; fixed on other images
+    columns : {name: n words}, optional; the subgroups (`subgroup_columns`)
+    threshold : float, optional; chosen on other images, with two classes
     samples : int; of the bootstrap
 
     Returns
     -------
     dict: the keys of `HEADS`; undefined ({metric: reason}); patients (int); intervals ({metric: [low, high]});
-    no_interval ({metric: reason}); approximate (metrics whose intervals rest on fewer than 50 patients); reliability
-    (the curve's points, see `calibration.reliability_curve`) with two classes; at_threshold (the shares there) where there is
+    no_interval ({metric: reason}); approximate (metrics whose intervals are estimated from fewer than 50 patients);
+    reliability (points of `reliability_curve`) with two classes; at_threshold (the metrics in `SHARES`) where there is
     a threshold; groups ({column: {word: dict}}) where there are columns
+
+    Raises
+    ------
+    ShapeError, InputError : as the functions of metrics.py; other than one cluster for each image
 
     >>> told = summarize([0, 0, 1, 1, 1, 0], [0.1, 0.6, 0.7, 0.9, 0.4, 0.2], threshold=0.65)
     >>> round(told["accuracy"], 3), told["at_threshold"]["specificity"], told["patients"], "auc" in told["approximate"]
@@ -65,7 +70,8 @@ def summarize(labels, probabilities, clusters=None, columns=None, threshold=None
     told |= more | {"undefined": undefined | reasons, "patients": int(clusters.max()) + 1}
     told |= _with_intervals(bounds, told)
     if not several:
-        told["reliability"] = _points(labels, p, clusters)
+        told["reliability"] = [row | {"interval": row["interval"].bounds}
+                               for row in reliability_curve(labels, p, clusters)]
     if threshold is not None and not several:
         told["at_threshold"] = _at(labels, p, clusters, threshold)
     if columns:
@@ -76,8 +82,8 @@ def summarize(labels, probabilities, clusters=None, columns=None, threshold=None
 def patient_clusters(manifest):
     """Return the number of the patient of each image, (n,) int64.
 
-    An image of nobody known is on its own, together with its versions under the paper's protocol and with pictures that
-    are the same to the bit.
+    An image of an unknown patient shares a cluster with its augmented versions under the paper's protocol and with
+    images of exactly the same pixels, and with no other.
     """
     pixels = getattr(manifest.pixels, "pixel_digests", None)
     people = [patient or f"\0{path}" for patient, path in zip(manifest.patients, manifest.paths)]
@@ -85,7 +91,7 @@ def patient_clusters(manifest):
 
 
 def subgroup_columns(manifest):
-    """Return {"source": words, "view": ..., "sex": ..., "age": bands} of the columns that tell images apart."""
+    """Return {"source": words, "view": ..., "sex": ..., "age": bands} of the columns with more than one value."""
     given = {"source": manifest.sources, "view": manifest.views, "sex": manifest.sexes,
              "age": None if manifest.ages is None else [age_band(age) for age in manifest.ages]}
     columns = {name: [word or "unknown" for word in words] for name, words in given.items() if words is not None}
@@ -93,7 +99,7 @@ def subgroup_columns(manifest):
 
 
 def age_band(text):
-    """Return the band of 20 years in which an age lies, "" where it is not one.
+    """Return the age group, in bands of 20 years; "" where the text is no age.
 
     >>> age_band("58"), age_band("early 40s"), age_band("030Y"), age_band("7 months"), age_band("unknown")
     ('40 to 59', '40 to 59', '18 to 39', 'under 18', '')
@@ -106,89 +112,93 @@ def age_band(text):
     return next((band for end, band in bands.items() if years < end), "80 and over")
 
 
-# ---- The figures and their intervals ---------------------------------------------------------------------------------
+# ---- Metrics and their intervals -------------------------------------------------------------------------------------
+
+def statistic(labels, p, names, predicted=None):
+    """Return the function from weights (see intervals.py) to the metrics `names`: ndarray (b, len(names)).
+
+    Parameters
+    ----------
+    labels : ndarray, shape (n,); 0 or 1
+    p : ndarray, shape (n,), float64
+    names : sequence of keys of `HEADS`, without n
+    predicted : ndarray, shape (n,), bool; p > 0.5 where None
+
+    >>> statistic(np.array([0, 1, 1]), np.array([0.2, 0.9, 0.4]), ["accuracy", "auc"])(np.array([[1.0, 1.0, 1.0]]))
+    array([[0.66666667, 1.        ]])
+    """
+    positive, ones = labels == 1, np.ones(len(p))
+    predicted = p > 0.5 if predicted is None else predicted
+    hits = 1.0 * (predicted & positive)
+    squares, losses, z = squared_errors(labels, p), cross_entropies(labels, p), logits(p)
+    quotients = {"accuracy": (predicted == positive, ones), "specificity": (~predicted & ~positive, ~positive),
+                 "precision": (hits, predicted), "recall": (hits, positive),
+                 "f1": (2 * hits, 1.0 * predicted + positive), "brier": (squares, ones), "loss": (losses, ones)}
+
+    def values(weights):
+        found = {name: intervals.ratios(*quotients[name], weights) for name in names if name in quotients}
+        if "auc" in names:
+            found["auc"] = intervals.aucs(positive, p, weights)
+        if "average_precision" in names:
+            found["average_precision"] = intervals.average_precisions(positive, p, weights)
+        if "slope" in names or "intercept" in names:
+            found["slope"], found["intercept"] = calibration_lines(positive, z, weights).T
+        return np.column_stack([found[name] for name in names])
+
+    return values
+
 
 def _of_two(labels, p, clusters, samples):
     """Return ({metric: value}, {metric: reason}, {metric: Interval}) of a two-class prediction."""
-    positive, z = labels == 1, logits(p)
-    squares, losses = squared_errors(labels, p), -np.log(np.clip(np.where(positive, p, 1 - p), 1e-7, 1))
     values, reasons = calibration_line(labels, p)
-    ap = intervals.average_precision(labels, p)
-    if ap is None:
+    values |= {"average_precision": intervals.average_precision(labels, p), "brier": brier_score(labels, p)}
+    if values["average_precision"] is None:
         reasons["average_precision"] = "all samples have the same label"
-
-    def statistic(weights):
-        ones = np.ones(len(p))
-        return np.column_stack([intervals.average_precisions(positive, p, weights),
-                                intervals.ratios(squares, ones, weights), intervals.ratios(losses, ones, weights),
-                                calibration_lines(positive, z, weights)])
-
-    bounds = {name: interval for name, (_, interval) in intervals.threshold_intervals(positive, p > 0.5, clusters).items()}
+    bounds = {name: interval for name, (_, interval) in threshold_intervals(labels == 1, p > 0.5, clusters).items()}
     bounds["auc"] = intervals.auc_interval(labels, p, clusters)[1]
-    bounds |= intervals.bootstrap(statistic, clusters, ["average_precision", "brier", "loss", "slope", "intercept"],
-                                  samples)
-    return {"average_precision": ap, "brier": float(squares.mean()), **values}, reasons, bounds
+    names = ["average_precision", "brier", "loss", "slope", "intercept"]
+    return values, reasons, bounds | intervals.bootstrap(statistic(labels, p, names), clusters, names, samples)
 
 
 def _of_classes(labels, p, clusters, samples):
-    """Return what `_of_two` does, of a prediction of one of k classes; averages over the classes by bootstrap."""
-    n, k = p.shape
-    predicted, ones = p.argmax(axis=1), np.ones(n)
-    squares, losses = squared_errors(labels, p), -np.log(np.clip(p[np.arange(n), labels], 1e-7, 1))
-    scored = [intervals.average_precision(labels == c, p[:, c]) for c in range(k)]
-    ap = None if None in scored else float(np.mean(scored))
+    """Return the same for a prediction of one of k classes; the metrics are averaged over the classes."""
+    predicted, classes = p.argmax(axis=1), range(p.shape[1])
+    values = {"average_precision": None, "brier": brier_score(labels, p), "slope": None, "intercept": None}
     reasons = dict.fromkeys(("slope", "intercept"), "there are more than two classes")
-    if ap is None:
+    scored = [intervals.average_precision(labels == c, p[:, c]) for c in classes]
+    if None in scored:
         reasons["average_precision"] = "a class has no sample, or all of them"
+    else:
+        values["average_precision"] = float(np.mean(scored))
+    names = ["specificity", "precision", "recall", "f1", "auc", "average_precision"]
+    each = [statistic(labels == c, p[:, c], names, predicted == c) for c in classes]
+    squares, losses, ones = squared_errors(labels, p), cross_entropies(labels, p), np.ones(len(p))
 
-    def statistic(weights):
-        each = np.mean([_rates(labels == c, predicted == c, p[:, c], weights) for c in range(k)], axis=0)
-        return np.column_stack([*each, intervals.ratios(squares, ones, weights),
-                                intervals.ratios(losses, ones, weights)])
+    def values_of(weights):
+        return np.column_stack([np.mean([of_class(weights) for of_class in each], axis=0),
+                                intervals.ratios(squares, ones, weights), intervals.ratios(losses, ones, weights)])
 
     bounds = {"accuracy": intervals.proportion_interval(predicted == labels, ones > 0, clusters)[1]}
-    bounds |= intervals.bootstrap(statistic, clusters, [*_RATES, "brier", "loss"], samples)
-    values = {"average_precision": ap, "brier": float(squares.mean()), "slope": None, "intercept": None}
-    return values, reasons, bounds
+    return values, reasons, bounds | intervals.bootstrap(values_of, clusters, [*names, "brier", "loss"], samples)
 
 
-_RATES = ("specificity", "precision", "recall", "f1", "auc", "average_precision")
-
-
-def _rates(positive, predicted, scores, weights):
-    """Return the figures of `_RATES` for each row of weights: list of ndarrays, shape (b,)."""
-    return [intervals.ratios(~predicted & ~positive, ~positive, weights),
-            intervals.ratios(predicted & positive, predicted, weights),
-            intervals.ratios(predicted & positive, positive, weights),
-            intervals.ratios(2.0 * (predicted & positive), 1.0 * predicted + positive, weights),
-            intervals.aucs(positive, scores, weights), intervals.average_precisions(positive, scores, weights)]
-
-
-def _with_intervals(bounds, told):
-    """Return intervals, no_interval and approximate of {metric: Interval}, of the metrics that are defined."""
-    bounds = {name: bounds[name] for name in HEADS if name in bounds and told[name] is not None}
-    return {"intervals": {name: [i.low, i.high] for name, i in bounds.items() if i.low is not None},
-            "no_interval": {name: i.reason for name, i in bounds.items() if i.low is None},
-            "approximate": [name for name, i in bounds.items() if i.low is not None and i.is_approximate]}
+def _with_intervals(bounds, values):
+    """Return the fields of {metric: Interval}, of the metrics that are defined, in the order of `HEADS`."""
+    return intervals.interval_fields({name: bounds[name] for name in HEADS
+                                      if name in bounds and values[name] is not None})
 
 
 def _at(labels, p, clusters, threshold):
-    """Return the shares at a threshold, with their intervals."""
+    """Return the metrics at a threshold, with their intervals."""
     whole = metrics.binary_metrics(labels, p, threshold)
     told = {"threshold": float(threshold)} | {name: whole[name] for name in SHARES}
     told["undefined"] = {name: reason for name, reason in whole["undefined"].items() if name in SHARES}
-    found = intervals.threshold_intervals(labels == 1, p > threshold, clusters)
+    found = threshold_intervals(labels == 1, p > threshold, clusters)
     return told | _with_intervals({name: interval for name, (_, interval) in found.items()}, told)
 
 
-def _points(labels, p, clusters):
-    """Return the points of the reliability curve with plain intervals, [low, high] or None."""
-    return [row | {"interval": None if row["interval"].low is None else [row["interval"].low, row["interval"].high]}
-            for row in reliability_curve(labels, p, clusters)]
-
-
 def _by_word(labels, p, clusters, words):
-    """Return {word: figures} of the images with each word, the most frequent first; the rarest together as "others"."""
+    """Return {word: metrics} of the images with each word, the most frequent first; the rarest together as "others"."""
     words = [printable(word)[:60] for word in words]
     common = [word for word, _ in Counter(words).most_common()]
     if len(common) > _MOST_GROUPS:
@@ -206,7 +216,7 @@ def _of_group(labels, p, clusters):
         found = {"accuracy": intervals.proportion_interval(right, right | True, clusters)}
     else:
         positive = labels == 1
-        found = intervals.threshold_intervals(positive, p > 0.5, clusters) | {"auc": intervals.auc_interval(labels, p, clusters)}
+        found = threshold_intervals(positive, p > 0.5, clusters) | {"auc": intervals.auc_interval(labels, p, clusters)}
         reasons = metrics.binary_metrics(labels, p)["undefined"]
     values = {name: found[name][0] for name in GROUPED if name in found}
     told = {"n": len(labels), "patients": int(clusters.max()) + 1, **values,
@@ -214,10 +224,10 @@ def _of_group(labels, p, clusters):
     return told | _with_intervals({name: found[name][1] for name in values}, told)
 
 
-# ---- What may come from a stranger -----------------------------------------------------------------------------------
+# ---- Checks of a file ------------------------------------------------------------------------------------------------
 
 def is_summary(content):
-    """Return whether `content`, read from a file, has the form of a description; of an earlier version too, with less.
+    """Return whether `content`, read from a file, has the form of a summary, perhaps of an earlier version.
 
     >>> told = summarize([0, 1, 1, 0], [0.2, 0.9, 0.4, 0.1], columns={"view": ["PA", "AP", "AP", "PA"]})
     >>> is_summary(told), is_summary(told | {"accuracy": "high"})
@@ -238,13 +248,13 @@ def _are_groups(words):
 
 
 def _is_plain(content, names, needed=()):
-    """Whether content holds numbers or None under names, all the needed ones, and else only what describe puts."""
+    """Whether content holds numbers or None under names, all the needed ones, and else only fields of a summary."""
     if not isinstance(content, dict) or not {*needed, "undefined"} <= set(content):
         return False
     beside = {"undefined": _is_reasons, "no_interval": _is_reasons, "intervals": _is_intervals,
               "approximate": lambda value: isinstance(value, list) and all(_is_word(name) for name in value),
               "patients": lambda value: type(value) is int and 0 < value < 2**53}
-    return all(beside[name](value) if name in beside else name in names and _is_figure(value)
+    return all(beside[name](value) if name in beside else name in names and _is_number(value)
                for name, value in content.items())
 
 
@@ -266,10 +276,10 @@ def _is_point(content):
 
 
 def _is_pair(value):
-    return isinstance(value, list) and len(value) == 2 and None not in value and all(map(_is_figure, value))
+    return isinstance(value, list) and len(value) == 2 and None not in value and all(map(_is_number, value))
 
 
-def _is_figure(value):
+def _is_number(value):
     return value is None or type(value) in (int, float) and abs(value) < 2**53
 
 
