@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minicnn.evaluation import intervals
-from minicnn.evaluation.calibration import EPS, calibration_lines, logits, squared_errors
-from minicnn.evaluation.summary import GROUPED, HEADS, SHARES, summarize
+from minicnn.evaluation.summary import GROUPED, HEADS, SHARES, statistic, summarize
 
 __all__ = ["Answers", "over_seeds"]
 
@@ -99,7 +98,7 @@ def _shares_of(answers, predicted):
     found = intervals.threshold_intervals(positive, predicted, patients)
     told = {name: value for name, (value, _) in found.items()}
     told["undefined"] = {name: _NOBODY.get(name, bounds.reason) for name, (value, bounds) in found.items() if value is None}
-    return told | _bounds({name: bounds for name, (value, bounds) in found.items() if value is not None})
+    return told | intervals.interval_fields({name: bounds for name, (value, bounds) in found.items() if value is not None})
 
 
 def _means_of(answers, descriptions, names=_DRAWN):
@@ -108,16 +107,16 @@ def _means_of(answers, descriptions, names=_DRAWN):
             else float(np.mean([one[name] for one in descriptions])) for name in names}
     undefined = {name: next(one["undefined"].get(name, "it is undefined with one of the seeds") for one in descriptions
                             if one[name] is None) for name, value in told.items() if value is None}
-    statistics = [_statistic(one, names) for one in answers]
+    statistics = [statistic(one.labels, one.probabilities, names) for one in answers]
     ends = np.cumsum([len(one.labels) for one in answers])
 
     def mean(weights):
-        return np.mean([statistic(weights[:, end - len(one.labels):end])
-                        for statistic, end, one in zip(statistics, ends, answers)], axis=0)
+        return np.mean([of_seed(weights[:, end - len(one.labels):end])
+                        for of_seed, end, one in zip(statistics, ends, answers)], axis=0)
 
     defined = [name for name in names if told[name] is not None]
     bounds = intervals.bootstrap(mean, _patients(answers), names) if defined else {}
-    return told | {"undefined": undefined} | _bounds({name: bounds[name] for name in defined})
+    return told | {"undefined": undefined} | intervals.interval_fields({name: bounds[name] for name in defined})
 
 
 def _together(*parts):
@@ -126,25 +125,6 @@ def _together(*parts):
     told |= {key: {name: value for part in parts for name, value in part[key].items()}
              for key in ("undefined", "intervals", "no_interval")}
     return told | {"approximate": [name for part in parts for name in part["approximate"]]}
-
-
-def _statistic(one, names):
-    """Return the function from weights, (b, n), to the figures of `names` of one seed's answers, (b, len(names))."""
-    positive, p, ones = one.labels == 1, one.probabilities, np.ones(len(one.labels))
-    squares, z = squared_errors(one.labels, p), logits(p)
-    losses = -np.log(np.clip(np.where(positive, p, 1 - p), EPS, 1))
-
-    def figures(weights):
-        held = {"auc": lambda: intervals.aucs(positive, p, weights),
-                "average_precision": lambda: intervals.average_precisions(positive, p, weights),
-                "brier": lambda: intervals.ratios(squares, ones, weights),
-                "loss": lambda: intervals.ratios(losses, ones, weights)}
-        found = {name: held[name]() for name in names if name in held}
-        if "slope" in names:
-            found["slope"], found["intercept"] = calibration_lines(positive, z, weights).T
-        return np.column_stack([found[name] for name in names])
-
-    return figures
 
 
 def _by_word(answers, column):
@@ -167,12 +147,6 @@ def _of_group(answers):
     return {name: value for name, value in told.items() if name not in SHARES or name in GROUPED} | {
         "n": round(np.mean([len(one.labels) for one in answers])),
         "patients": round(np.mean([len(np.unique(one.patients)) for one in answers]))}
-
-
-def _bounds(found):
-    return {"intervals": {name: [i.low, i.high] for name, i in found.items() if i.low is not None},
-            "no_interval": {name: i.reason for name, i in found.items() if i.low is None},
-            "approximate": [name for name, i in found.items() if i.low is not None and i.is_approximate]}
 
 
 def _patients(answers):
