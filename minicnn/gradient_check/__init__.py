@@ -1,6 +1,6 @@
-"""Checks of gradients, optimizers and repeatability: public, and for your own layers too.
+"""Checks of gradients, optimizers and determinism, for the layers of minicnn and your own.
 
-Read `gradients` first, then `rows`, `verdicts` and `differences`; `problems` and `subjects` say what may be checked.
+Read `check` first, then `elementwise`, `verdicts` and `finite_differences`; `problems` and `subjects` define subjects.
 """
 
 from minicnn.gradient_check.check import assert_gradients, gradcheck

@@ -1,37 +1,37 @@
-"""check_determinism: does a model compute the same every time, in any company, and on any number of threads?
+"""check_determinism: check that the results of a model are reproducible.
 
-What must not matter does not: asking again, a fresh model of the same seed, what was computed before, the threads, the
-other samples of the batch. And a batch computed in uneven shards must add up to the batch.
+They must not depend on repetition, on the instance (a new model of the same seed), on earlier batches, on the number
+of threads, or on the other samples of the batch; and the gradients of uneven shards must add up to those of the batch.
 """
 
 import numpy as np
 
 from minicnn.core.random import uniforms
 from minicnn.errors import InputError
-from minicnn.gradient_check.problems import drawn, shown_name, targets_for
+from minicnn.gradient_check.problems import draw, step_name, targets_for
 from minicnn.gradient_check.report import Finding, Report
 from minicnn.gradient_check.verdicts import BUG
 from minicnn.layers import Dropout
 
 __all__ = ["check_determinism"]
 
-_N = 5      # not a multiple of the shards
+_N = 5      # samples; not a multiple of the number of shards
 
 
 def check_determinism(make_model, *, x=None, t=None, threads=(1, 2, 3), seed=0):
-    """Check that what a model computes depends on nothing but its input and its seed.
+    """Check that the results of a model depend only on its input and its seed.
 
     Parameters
     ----------
     make_model : function without arguments that returns a new compiled Sequential, each time with the same seed
-    x, t : ndarray, inputs and targets, at least 3 samples; drawn where None
-    threads : numbers of threads that must not matter (the fast engine only)
-    seed : int, decides what is drawn
+    x, t : ndarray, inputs and targets, at least 3 samples; drawn by default
+    threads : numbers of threads to compare (the fast engine only)
+    seed : int, the seed of x and t
 
     Returns
     -------
-    Report; true only where nothing differs. Asking again, freshness, history and threads are compared to the bit; what
-    is added in another order, shards and (on the reference engine) company, to rounding
+    Report; true if nothing differs. Repetition, new instances, earlier batches and threads are compared to the bit;
+    shards and, on the reference engine, samples alone up to rounding, because sums are added in another order
 
     >>> from minicnn import SGD, Dense, Sequential, Sigmoid
     >>> def make_model():
@@ -41,32 +41,31 @@ def check_determinism(make_model, *, x=None, t=None, threads=(1, 2, 3), seed=0):
     >>> bool(check_determinism(make_model))
     True
     """
-    model = _made(make_model)
-    x = drawn(uniforms, seed, 50, (_N, *model.input_shape)) if x is None else np.asarray(x)
+    model = _new(make_model)
+    x = draw(uniforms, seed, 50, (_N, *model.input_shape)) if x is None else np.asarray(x)
     t = targets_for(model.loss, (len(x), *model.output_shape), seed) if t is None else np.asarray(t)
     if len(x) < 3 or len(t) != len(x):
         raise InputError("check_determinism: expected at least 3 samples and as many targets, "
                          f"got {len(x)} and {len(t)}.")
     network = model.network
     report = Report(f"determinism of a network of {len(network.layers)} layers")
-    once = _Seen(model, x, t)
-    _compare(report, once, _Seen(model, x, t), "asked again, the same model gives another result: something is random, "
-             "or kept between calls")
-    _compare(report, once, _Seen(_made(make_model), x, t), "a new model of the same seed gives another result")
-    _Seen(model, np.concatenate([x, x])[::-1] * 0.9, np.concatenate([t, t])[::-1])
-    _compare(report, once, _Seen(model, x, t), "after a larger batch the result is another: something of it is left "
-             "over")
+    once = _Results(model, x, t)
+    _compare(report, once, _Results(model, x, t), "a second call of the same model gives another result: it is random, "
+             "or keeps something between calls")
+    _compare(report, once, _Results(_new(make_model), x, t), "a new model of the same seed gives another result")
+    _Results(model, np.concatenate([x, x])[::-1] * 0.9, np.concatenate([t, t])[::-1])
+    _compare(report, once, _Results(model, x, t), "the result changes after a larger batch: some of its data is reused")
     if network.engine == "fast":
         _check_threads(report, model, x, t, once, threads)
     if any(isinstance(layer, Dropout) and layer.rate for layer in network.layers):
-        report.notes.append("Dropout drops by the place in the batch: shards were not compared.")
+        report.notes.append("Dropout masks depend on the position in the batch: shards were not compared.")
     else:
         _check_shards(report, model, x, t, once)
-    _check_company(report, model, x)
+    _check_samples_alone(report, model, x)
     return report
 
 
-def _made(make_model):
+def _new(make_model):
     model = make_model()
     if getattr(model, "loss", None) is None or not hasattr(model, "loss_and_gradients"):
         raise InputError("check_determinism: make_model must return a new Sequential that is compiled, "
@@ -74,47 +73,54 @@ def _made(make_model):
     return model
 
 
-class _Seen:
-    """What a model computes of one batch: {(layer, what): array}, in the order of the data's way.
+class _Results:
+    """The results of a model on one batch: {(layer, name): array}, in the order of the forward pass.
 
-    outputs : each step's output; gradients : the loss, and each parameter's gradient
+    outputs : the output of each step; gradients : the loss, and the gradient of each parameter
     """
 
-    def __init__(self, model, x, t, training=True):
-        self.outputs = _outputs(model, x, training)
+    def __init__(self, model, x, t):
+        self.outputs = _outputs(model, x, True)
         places = [(layer.name, p.name) for layer in model.network.layers for p in getattr(layer, "parameters", ())]
         loss, gradients = model.loss_and_gradients(x, t)
         self.gradients = {("network", "loss"): np.array(loss)} | dict(zip(places, gradients, strict=True))
 
 
 def _outputs(model, x, training):
-    """Return {(step, "output"): array}, each step fed what the one before gave."""
+    """Return {(step, "output"): array}, computed one step at a time."""
     network = model.network
     x = np.ascontiguousarray(x, network.dtype)
     depth = network.depth(model.loss.head)
-    network.forward(x.copy(), depth, training)          # sets every layer to training, or not
+    network.forward(x.copy(), depth, training)          # sets the mode of every layer: training or inference
     outputs = {}
     for step in network.steps(depth):
         x = np.array(step.forward(x.copy()))
-        outputs[shown_name(step), "output"] = x
+        outputs[step_name(step), "output"] = x
     return outputs
 
 
 def _compare(report, expected, got, cause, rtol=0.0):
-    """Note the first step whose output differs, by a bit or by more than `rtol` of its largest; else gradients."""
-    for one, other in ((expected.outputs, got.outputs), (expected.gradients, got.gradients)):
-        different = [finding for place in one if (finding := _difference(place, one[place], other[place], cause, rtol))]
-        if different:
-            report.findings += different[:1] if one is expected.outputs else different
-            return
+    """Add a Finding for the first step whose output differs; if none does, for each gradient that differs."""
+    if not _compare_outputs(report, expected.outputs, got.outputs, cause, rtol):
+        report.findings += filter(None, (_difference(place, one, got.gradients[place], cause, rtol)
+                                         for place, one in expected.gradients.items()))
+
+
+def _compare_outputs(report, expected, got, cause, rtol):
+    """Add a Finding for the first step whose output differs; return whether there is one."""
+    found = (_difference(place, one, got[place], cause, rtol) for place, one in expected.items())
+    first = [finding for finding in found if finding][:1]
+    report.findings += first
+    return bool(first)
 
 
 def _difference(place, one, other, cause, rtol):
+    """Return a Finding if two arrays differ, by a bit or by more than `rtol` of the largest number, else None."""
     far = np.abs(one - other) > rtol * np.abs(one).max() if rtol else one != other
     if not far.any():
         return None
     index = tuple(int(i) for i in np.argwhere(far)[0])
-    return Finding(BUG, *place, index or None, cause=f"{cause}: {other[index]:.9g} beside {one[index]:.9g}")
+    return Finding(BUG, *place, index or None, cause=f"{cause}: {other[index]:.9g} instead of {one[index]:.9g}")
 
 
 def _check_threads(report, model, x, t, once, threads):
@@ -124,31 +130,29 @@ def _check_threads(report, model, x, t, once, threads):
     try:
         for number in threads:
             set_thread_count(number)
-            _compare(report, once, _Seen(model, x, t), f"on {number} threads the result is another: sums are added in "
-                     "an order that threads decide")
+            _compare(report, once, _Results(model, x, t), f"{number} threads give another result: the order of a sum "
+                     "depends on the threads")
     finally:
         set_thread_count(before)
 
 
 def _check_shards(report, model, x, t, once):
-    """The gradients of uneven shards, each weighted by its share of the samples, add up to those of the batch."""
+    """Compare the gradients of two uneven shards, weighted by their numbers of samples, with those of the batch."""
     cut = 2 * len(x) // 3
-    first, second = _Seen(model, x[:cut], t[:cut]), _Seen(model, x[cut:], t[cut:])
+    first, second = _Results(model, x[:cut], t[:cut]), _Results(model, x[cut:], t[cut:])
     first.gradients = {place: array * (cut / len(x)) + second.gradients[place] * (1 - cut / len(x))
                        for place, array in first.gradients.items()}
     first.outputs = {place: np.concatenate([array, second.outputs[place]]) for place, array in first.outputs.items()}
     _compare(report, once, first, f"shards of {cut} and {len(x) - cut} samples do not add up to the batch: a mean is "
-             "taken over shards of unequal size, or samples are lost, or see each other",
+             "taken over shards of unequal size, or samples are lost, or depend on each other",
              1e-9 if model.network.dtype == np.float64 else 1e-4)
 
 
-def _check_company(report, model, x):
-    together = _outputs(model, x, False)
+def _check_samples_alone(report, model, x):
+    """Compare the outputs of each sample alone with those of the batch."""
     alone = [_outputs(model, x[i:i + 1], False) for i in range(len(x))]
-    rtol = 0.0 if model.network.engine == "fast" else 1e-5      # NumPy's products sum a batch of one in another order
-    for place, one in together.items():
-        other = np.concatenate([outputs[place] for outputs in alone])
-        finding = _difference(place, one, other, "a sample's output depends on its company", rtol)
-        if finding:
-            report.findings.append(finding)
-            return
+    joined = {place: np.concatenate([outputs[place] for outputs in alone]) for place in alone[0]}
+    # NumPy's matrix products add the terms of a batch of one in another order.
+    rtol = 0.0 if model.network.engine == "fast" else 1e-5
+    _compare_outputs(report, _outputs(model, x, False), joined, "the output depends on the other samples of the batch",
+                     rtol)

@@ -1,9 +1,9 @@
-"""Derivatives by differences, with what they are worth: the function along one line, at as many steps as it takes.
+"""Finite differences with an error estimate: the function along one line, at as many steps as needed.
 
     D(h) = (L(+h) - L(-h)) / 2h = L' + h^2 L''' / 6 + rounding / h
 
-A large step bends, a small one rounds. Two steps tell how much a derivative is worth: D(h) and D(h/2) differ by what
-the step costs, and Richardson's (4 D(h/2) - D(h)) / 3 takes the h^2 term away.
+A large step has truncation error, a small one rounding error. D(h) and D(h/2) together give an estimate of the error,
+and Richardson's extrapolation (4 D(h/2) - D(h)) / 3 removes the h^2 term.
 """
 
 from typing import NamedTuple
@@ -14,17 +14,18 @@ __all__ = ["Line", "Slope", "Precision", "PRECISIONS"]
 
 
 class Precision(NamedTuple):
-    """How a check computes in one dtype.
+    """The settings of a check in one dtype.
 
-    step : the first step; steps : those that follow where the first does not settle it
-    rtol : what counts as agreement, relative to the larger of the two numbers
-    blur : how uncertain, relative to what the gradients nearby are like, a derivative may be and still say something
+    step : the first step; steps : the steps tried if the first does not decide
+    rtol : the tolerance, relative to the larger of the two numbers
+    max_uncertainty : the largest uncertainty of a usable derivative, relative to the typical gradient of its array
+    eps : the machine epsilon
     """
 
     step: float
     steps: tuple
     rtol: float
-    blur: float
+    max_uncertainty: float
     eps: float
 
 
@@ -35,7 +36,7 @@ PRECISIONS = {
 
 
 class Slope(NamedTuple):
-    """A derivative, how far off it may be, and the step it was taken with."""
+    """A derivative, its uncertainty, and its step."""
 
     value: float
     uncertainty: float
@@ -43,37 +44,35 @@ class Slope(NamedTuple):
 
 
 class Line:
-    """The function along a line through the point where the arrays stand.
+    """The function along a line through the current values of the arrays.
 
     Parameters
     ----------
     problem : see problems.py
-    moves : list of (array, where, how much): the array moves by s x how much at s. `where` is an index or `...`
+    moves : list of (array, index, direction): at s, s x direction is added to array[index]. The index may be `...`
     eps : float, the relative rounding error of the problem's dtype
+    terms : function without arguments that returns (terms, choices); `problem.terms` by default
     """
 
-    def __init__(self, problem, moves, eps=2.0**-52):
+    def __init__(self, problem, moves, eps=2.0**-52, terms=None):
         self.problem, self.moves, self.eps = problem, moves, eps
-        self._seen = {}
+        self._terms, self._known = terms or problem.terms, {}
 
     def at(self, s):
-        """Return (terms, choices) at s; the arrays stand where they stood afterwards."""
-        return self._moved(s, self.problem.terms, self._seen)
-
-    def _moved(self, s, function, memory):
-        if s not in memory:
-            kept = [np.array(array[where]) for array, where, _ in self.moves]
+        """Return (terms, choices) at s. The arrays keep their values."""
+        if s not in self._known:
+            kept = [np.array(array[index]) for array, index, _ in self.moves]
             try:
-                for (array, where, much), start in zip(self.moves, kept):
-                    array[where] = start + s * much
-                memory[s] = function()
+                for (array, index, direction), start in zip(self.moves, kept):
+                    array[index] = start + s * direction
+                self._known[s] = self._terms()
             finally:
-                for (array, where, _), start in zip(self.moves, kept):
-                    array[where] = start
-        return memory[s]
+                for (array, index, _), start in zip(self.moves, kept):
+                    array[index] = start
+        return self._known[s]
 
-    def same(self, s):
-        """Whether the choices at s and at -s are those at 0: then no kink that can be seen lies between them."""
+    def same_choices(self, s):
+        """Whether the choices at s and at -s are those at 0: then no visible kink lies between them."""
         _, choices = self.problem.base()
         return all(np.array_equal(a, b) for sign in (s, -s) for a, b in zip(self.at(sign)[1], choices, strict=True))
 
@@ -82,57 +81,54 @@ class Line:
         return float((self.at(s)[0] - self.at(-s)[0]).sum() / self._width(s))
 
     def noise(self, s):
-        """Return what rounding may add to D(s): some 30 units in the last place of the terms that changed.
+        """Return the rounding error that D(s) may have: about 30 units in the last place of the terms that changed.
 
-        Where none changed, they may have meant to by half a unit.
+        If no term changed, each may have changed by half a unit.
         """
-        return self._rounding(self.at(s)[0], self.at(-s)[0], s)
-
-    def _rounding(self, plus, minus, s):
+        plus, minus = self.at(s)[0], self.at(-s)[0]
         changed, sizes = plus != minus, np.abs(plus) + np.abs(minus)
         return float(self.eps * (30 * sizes[changed].sum() if changed.any() else sizes.sum() / 2) / (2 * s))
 
     def _width(self, s):
-        """Return the distance between +s and -s, as far as it survived rounding."""
-        array, where, much = self.moves[0]
-        if len(self.moves) > 1 or where is ... or np.ndim(much):
+        """Return the distance between +s and -s after rounding to the array's dtype."""
+        array, index, direction = self.moves[0]
+        if len(self.moves) > 1 or index is ... or np.ndim(direction):
             return 2 * s
-        start = array[where]
-        return float(array.dtype.type(start + s * much)) - float(array.dtype.type(start - s * much))
+        start = array[index]
+        return float(array.dtype.type(start + s * direction)) - float(array.dtype.type(start - s * direction))
 
     def extrapolated(self, s):
-        """Return Richardson's Slope from s and s/2, or None where a choice changes on the way."""
-        if not (self.same(s) and self.same(s / 2)):
+        """Return Richardson's Slope from s and s/2, or None if a choice changes between them and 0."""
+        if not (self.same_choices(s) and self.same_choices(s / 2)):
             return None
         coarse, fine = self.central(s), self.central(s / 2)
         return Slope((4 * fine - coarse) / 3, abs(fine - coarse) + self.noise(s / 2), s)
 
     def best(self, steps, enough, claim=np.nan):
-        """Return the Slope with the least uncertainty, or None where choices change at every step.
+        """Return the Slope with the least uncertainty, or None if choices change at every step.
 
-        Looking ends at an uncertainty of `enough`, or where `claim` is plainly another number.
+        The search ends at an uncertainty of `enough`, or when `claim` is clearly a different number.
         """
-        return _best((self.extrapolated(s) for s in steps), enough, claim)
+        best = None
+        for slope in map(self.extrapolated, steps):
+            if slope is None or not np.isfinite(slope.value):
+                continue
+            if best is None or slope.uncertainty < best.uncertainty:
+                best = slope
+                if best.uncertainty <= enough or best.uncertainty < 0.01 * abs(best.value - claim):
+                    break
+        return best
 
-    def frozen(self, steps, enough, claim=np.nan):
-        """Return the best Slope of the function whose choices are kept as they are at the point itself."""
+    def frozen(self):
+        """Return the line of the smooth function whose choices stay those at 0."""
         _, choices = self.problem.base()
-        memory = {}
-
-        def central(s):
-            plus, minus = (self._moved(signed, lambda: self.problem.frozen(choices), memory) for signed in (s, -s))
-            return float((plus - minus).sum() / self._width(s)), self._rounding(plus, minus, s)
-
-        def extrapolated(s):
-            (coarse, _), (fine, noise) = central(s), central(s / 2)
-            return Slope((4 * fine - coarse) / 3, abs(fine - coarse) + noise, s)
-        return _best((extrapolated(s) for s in steps), enough, claim)
+        return Line(self.problem, self.moves, self.eps, lambda: (self.problem.frozen(choices), choices))
 
     def one_sided(self, s):
         """Return (low, high, drift): the slopes to either side, and how much they change when s is halved.
 
-        They are taken of each term, the lower and the higher one summed: an output of a layer at its kink may have any
-        slope between its two, whatever the others do.
+        For each term the lower and the higher slope are taken, then summed: an output at a kink may have any slope
+        between its two, independently of the other outputs.
         """
         middle, _ = self.problem.base()
         half = s / 2
@@ -140,13 +136,3 @@ class Line:
         halves = [(self.at(half)[0] - middle) / half, (middle - self.at(-half)[0]) / half]
         drift = sum(float(np.abs(a - b).sum()) for a, b in zip(sides, halves))
         return float(np.minimum(*halves).sum()), float(np.maximum(*halves).sum()), drift
-
-
-def _best(slopes, enough, claim):
-    best = None
-    for slope in slopes:
-        if slope is not None and np.isfinite(slope.value) and (best is None or slope.uncertainty < best.uncertainty):
-            best = slope
-            if best.uncertainty <= enough or best.uncertainty < 0.01 * abs(best.value - claim):
-                break
-    return best

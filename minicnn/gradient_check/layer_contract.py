@@ -1,7 +1,7 @@
-"""How a layer must behave whatever it computes, each rule with a sentence of its own.
+"""The rules that every layer must follow, each with its own message.
 
-A layer leaves its input alone, returns arrays of the promised shapes and of its input's precision, does the same thing
-twice, and overwrites the gradients of its parameters.
+A layer does not change its input, returns arrays of the promised shapes and of its input's dtype, gives the same
+result twice, and overwrites the gradients of its parameters.
 """
 
 import numpy as np
@@ -10,17 +10,17 @@ from minicnn.core.random import normals
 from minicnn.errors import MiniCNNError
 from minicnn.gradient_check.diagnosis import FLOAT32
 from minicnn.gradient_check.finite_differences import Line
-from minicnn.gradient_check.problems import drawn
+from minicnn.gradient_check.problems import draw
 from minicnn.gradient_check.report import Finding
 from minicnn.gradient_check.verdicts import BUG
 
 __all__ = ["step_faults", "repeat_faults", "float32_fault"]
 
-_SENTINEL = 7.25        # a gradient nobody computes
+_SENTINEL = 7.25        # the gradient before backward; what is still equal to it was never written
 
 
 def step_faults(problem):
-    """Return (Findings on one step, a StepProblem; whether its gradients can be looked at all the same)."""
+    """Return (Findings on one step, a StepProblem; whether its gradients can be checked nevertheless)."""
     name, found = problem.name, []
 
     def bug(cause, parameter=""):
@@ -29,7 +29,7 @@ def step_faults(problem):
     x = problem.x.copy()
     y = problem.forward(x)
     if not np.array_equal(x, problem.x):
-        bug("forward changes its input, which the layer before may still need", "x")
+        bug("forward changes its input, which the previous layer may still need", "x")
     if np.shape(y) != problem.dy.shape:
         bug(f"forward returned shape {np.shape(y)}, where build promised {problem.dy.shape}")
         return found, False
@@ -48,13 +48,14 @@ def step_faults(problem):
         sentence = str(error).removeprefix(f"{error.parameter.owner}: ").rstrip(".")
         return [*found, Finding(BUG, *refused[0], cause=sentence)], False
     if not np.array_equal(dy, problem.dy):
-        bug("backward changes dy, which belongs to the layer after it", "x")
-    if (name, "x") in problem.arrays and np.shape(dx) != problem.x.shape:
-        bug("backward returned no dx" if dx is None else
-            f"backward returned dx of shape {np.shape(dx)}, x has shape {problem.x.shape}", "x")
-        return found, False
-    if (name, "x") in problem.arrays and getattr(dx, "dtype", None) != problem.dtype:
-        bug(f"{FLOAT32}: x is {problem.dtype}, dx is {getattr(dx, 'dtype', type(dx).__name__)}", "x")
+        bug("backward changes dy, which belongs to the next layer", "x")
+    if (name, "x") in problem.arrays:
+        if np.shape(dx) != problem.x.shape:
+            bug("backward returned no dx" if dx is None else
+                f"backward returned dx of shape {np.shape(dx)}, x has shape {problem.x.shape}", "x")
+            return found, False
+        if getattr(dx, "dtype", None) != problem.dtype:
+            bug(f"{FLOAT32}: x is {problem.dtype}, dx is {getattr(dx, 'dtype', type(dx).__name__)}", "x")
     for (layer, parameter_name), parameter in problem.parameters.items():
         if parameter.grad.size and (parameter.grad == _SENTINEL).all():
             found.append(Finding(BUG, layer, parameter_name, cause="backward never writes its gradient"))
@@ -67,42 +68,42 @@ def _differ(one, two):
 
 
 def repeat_faults(problem):
-    """Return Findings where asking twice gives two answers: an accumulated gradient, chance, or a stale cache."""
+    """Return Findings if a second call gives another result: an accumulated gradient, randomness, or a stale cache."""
     once, twice = problem.terms()[0], problem.terms()[0]
     if not np.array_equal(once, twice, equal_nan=True):
         return [Finding(BUG, problem.name, cause="forward is random between calls: the same input gave two outputs. "
-                        "Draw from a seed, and what is drawn once a step only once a step")]
+                        "Use a seed, and draw random numbers once for each training step")]
     for parameter in problem.parameters.values():
         parameter.grad[...] = 0
     first, second = problem.gradients(), problem.gradients()
     found = []
     for place in _differ(first, second):
         doubled = place in problem.parameters and np.allclose(second[place], 2 * first[place], rtol=1e-6)
-        found.append(Finding(BUG, *place, cause="the gradient is added to the one before: accumulated instead of "
+        found.append(Finding(BUG, *place, cause="the gradient is added to the previous one: accumulated instead of "
                              "overwritten" if doubled else "backward is random between calls: the same dy gave two "
                              "gradients"))
     if found:
         return found
-    problem.elsewhere()
-    return [Finding(BUG, *place, cause="backward depends on a forward before the last: it keeps a stale cache")
+    problem.forward_other_input()
+    return [Finding(BUG, *place, cause="backward depends on an earlier forward than the last: it uses a stale cache")
             for place in _differ(first, problem.gradients())]
 
 
 def float32_fault(problem, seed):
-    """Return a Finding if the output moves in steps of float32 though everything should be float64.
+    """Return a Finding if the output has the resolution of float32 although every array is float64.
 
-    With steps near 1e-9 differences in float64 still agree to three digits; those of a sum rounded to float32 jump.
+    At steps near 1e-9 finite differences in float64 still agree to three digits; those of a sum in float32 jump.
     """
-    line = Line(problem, [(array, ..., drawn(normals, seed, 20 + number, array.shape))
+    line = Line(problem, [(array, ..., draw(normals, seed, 20 + number, array.shape))
                           for number, array in enumerate(problem.arrays.values())])
     wide = line.best((1e-3, 1e-5, 1e-6), 0)
     steps = [2.0**-k for k in (26, 27, 28, 29, 30)]
-    if wide is None or not all(line.same(s) for s in steps):
+    if wide is None or not all(line.same_choices(s) for s in steps):
         return []
     slopes, noise = [line.central(s) for s in steps], 100 * line.noise(steps[-1])
     uneven = max(slopes) - min(slopes) > max(noise, 1e-4 * abs(wide.value))
     stuck = not any(slopes) and abs(wide.value) > 10 * wide.uncertainty
     if not (uneven or stuck):
         return []
-    return [Finding(BUG, problem.name, cause=f"{FLOAT32}: where input and parameters move by 1e-9, forward moves in "
+    return [Finding(BUG, problem.name, cause=f"{FLOAT32}: when input and parameters change by 1e-9, forward changes in "
                     "steps of about 1e-7, or not at all")]

@@ -1,4 +1,4 @@
-"""What a check found, to print in a terminal, in a notebook, or as JSON. Truthy only where no bug was found."""
+"""The result of a check, as text, HTML for a notebook, or JSON. It is true if no bug was found."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,25 +6,27 @@ from html import escape
 
 import numpy as np
 
+from minicnn.core.text import grid
 from minicnn.errors import printable
-from minicnn.gradient_check.verdicts import BUG, KINK, OK, PRECISION
+from minicnn.gradient_check.verdicts import BUG, KINK, PRECISION, VERDICTS
 
 __all__ = ["Finding", "Row", "Report"]
 
-_SHOWN = 20         # findings printed of each kind; all of them are in `findings`
+_SHOWN = 20         # the number of printed findings of each verdict; all of them are in `findings`
+_HEADS = ("array", "checked", *VERDICTS, "error")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be.
+    """One result that is not OK.
 
     verdict : BUG, KINK or PRECISION
-    layer, parameter : str; where. The parameter is "x" for the gradient that a layer passes on
-    index : tuple of int, or None where the finding is on the whole
-    analytic, numeric : float or None; what backward says, and what differences say
-    cause : str, the likely cause, or a sentence on its own
-    step : float or None; for PRECISION the step that told most
-    words : who says the two numbers
+    layer, parameter : str, the place. The parameter is "x" for the gradient with respect to a layer's input
+    index : tuple of int, or None for a finding on the whole array
+    analytic, numeric : float or None; the gradient by backward and by finite differences
+    cause : str, the likely cause, or what was found
+    step : float or None; the step of the finite difference, the most precise one for PRECISION
+    words : what the two numbers are called
     """
 
     verdict: str
@@ -35,17 +37,21 @@ class Finding:
     numeric: float = None
     cause: str = ""
     step: float = None
-    words: tuple = ("backward says", "differences say")
+    words: tuple = ("analytic gradient", "finite difference")
+
+    @property
+    def array(self):
+        """The array: "conv2d_1/kernel"."""
+        return self.layer + (f"/{self.parameter}" if self.parameter else "")
 
     @property
     def place(self):
-        """Where: "conv2d_1/kernel[0, 2, 1, 3]"."""
-        where = self.layer + (f"/{self.parameter}" if self.parameter else "")
-        return where + (str(list(self.index)) if self.index is not None else "")
+        """The place: "conv2d_1/kernel[0, 2, 1, 3]"."""
+        return self.array + (str(list(self.index)) if self.index is not None else "")
 
     @property
     def ratio(self):
-        """What backward says over what differences say; None where that is nothing to divide by."""
+        """analytic / numeric; None if numeric is 0 or None."""
         return self.analytic / self.numeric if self.numeric else None
 
     def __str__(self):
@@ -63,7 +69,7 @@ class Row:
     """The verdicts on one array.
 
     layer, parameter : str; size : int; inputs : str, "" or "ties"
-    coordinates : (n,) int, flat indices of what was checked
+    coordinates : (n,) int, flat indices of the numbers that were checked
     analytic, numeric, steps : (n,) float; verdicts, first : (n,) of str (verdicts.Verdict)
     """
 
@@ -95,9 +101,9 @@ class Report:
     Attributes
     ----------
     subject : str
-    rows : list of Row, one an array
-    directions : list of (analytic, numeric, relative error), one a direction of a projection check
-    redrawn : int, directions that crossed a kink and were drawn again
+    rows : list of Row, one for each array
+    directions : list of (analytic, numeric, relative error), one for each random direction
+    redrawn : int, the number of directions that crossed a kink and were replaced
     findings : list of Finding, the bugs first
     notes : list of str
 
@@ -122,20 +128,18 @@ class Report:
 
     @property
     def counts(self):
-        """{verdict: how many coordinates}."""
-        counted = Counter(str(verdict) for row in self.rows for verdict in row.verdicts)
-        return {verdict: counted[verdict] for verdict in (OK, KINK, PRECISION, BUG)}
+        """{verdict: number of coordinates}."""
+        return {verdict: sum(row.count(verdict) for row in self.rows) for verdict in VERDICTS}
 
     @property
     def explained(self):
-        """{KINK or PRECISION: coordinates that are right, and that a check at the first step alone would accuse}."""
-        counted = Counter(str(first) for row in self.rows for first, verdict in zip(row.first, row.verdicts)
-                          if verdict != BUG)
-        return {verdict: counted[verdict] for verdict in (KINK, PRECISION)}
+        """{KINK or PRECISION: number of right coordinates that a check at the first step alone reports as wrong}."""
+        return {reason: sum(int(((row.first == reason) & (row.verdicts != BUG)).sum()) for row in self.rows)
+                for reason in (KINK, PRECISION)}
 
     @property
     def better_step(self):
-        """The step that settled most of what the first step alone was not precise enough for; None where it was."""
+        """The step that decided most of the numbers for which the first was not precise enough, or None."""
         steps = [float(s) for row in self.rows for s, first in zip(row.steps, row.first) if first == PRECISION]
         return Counter(steps).most_common(1)[0][0] if steps else None
 
@@ -145,58 +149,52 @@ class Report:
         return max((error for *_, error in self.directions), default=0.0)
 
     def verdict(self):
-        """Return the first line: what came out."""
-        if not self:
-            return f"{printable(self.subject)}: BUG at {', '.join(dict.fromkeys(map(_where, self.bugs)))}"
-        return f"{printable(self.subject)}: no bug found"
+        """Return the first line: the result."""
+        places = ", ".join(dict.fromkeys(printable(bug.array) for bug in self.bugs))
+        return f"{printable(self.subject)}: " + (f"BUG at {places}" if places else "no bug found")
 
     def lines(self):
-        """Return (sentences, table as rows of cells, findings shown)."""
-        counts, explained = self.counts, self.explained
-        told = []
+        """Return (sentences, table as rows of cells with the heads first, findings shown)."""
+        explained, sentences = self.explained, []
         if self.rows:
-            told.append("  ".join(f"{verdict} {count:,}" for verdict, count in counts.items()))
+            sentences.append("  ".join(f"{verdict} {count:,}" for verdict, count in self.counts.items()))
         if sum(explained.values()):
-            told.append(f"A check at the first step alone would accuse {sum(explained.values()):,} right numbers: "
-                        f"{explained[KINK]:,} at kinks, {explained[PRECISION]:,} for want of precision"
-                        + (f" (a step of {self.better_step:.0e} settles most)." if self.better_step else "."))
+            better = f" (a step of {self.better_step:.0e} decides most)" if self.better_step else ""
+            sentences.append(f"A check at the first step alone gives {sum(explained.values()):,} false positives: "
+                             f"{explained[KINK]:,} at kinks, {explained[PRECISION]:,} by insufficient precision"
+                             + better + ".")
         if self.directions:
-            told.append(f"{len(self.directions)} random directions: relative error at most {self.error:.1e}; "
-                        f"{self.redrawn} crossed a kink and were drawn again.")
+            sentences.append(f"{len(self.directions)} random directions: relative error at most {self.error:.1e}; "
+                             f"{self.redrawn} crossed a kink and were replaced.")
         table = [[printable(f"{row.layer}/{row.parameter}") + (f" ({row.inputs})" if row.inputs else ""),
                   f"{len(row.coordinates):,} of {row.size:,}",
-                  *(f"{row.count(verdict):,}" for verdict in (OK, KINK, PRECISION, BUG)), f"{row.error:.0e}"]
-                 for row in self.rows]
+                  *(f"{row.count(verdict):,}" for verdict in VERDICTS), f"{row.error:.0e}"] for row in self.rows]
         shown = [finding for verdict in (BUG, PRECISION, KINK)
                  for finding in [f for f in self.findings if f.verdict == verdict][:_SHOWN]]
-        return told + [printable(note) for note in self.notes], table, shown
+        return sentences + [printable(note) for note in self.notes], [_HEADS, *table] if table else [], shown
 
     def __str__(self):
-        told, table, shown = self.lines()
-        table = [list(_HEADS), *table] if table else []
-        widths = [max(len(row[i]) for row in table) for i in range(len(_HEADS))] if table else []
-        text = [self.verdict(), *("  " + line for line in told)]
-        text += ["  " + first.ljust(widths[0]) + "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:]))
-                 for first, *cells in table]
-        text += ["  " + str(finding) for finding in shown]
+        sentences, table, shown = self.lines()
+        text = [self.verdict(), *sentences, *grid(table, range(1, len(_HEADS))), *map(str, shown)]
         if len(self.findings) > len(shown):
-            text.append(f"  ... and {len(self.findings) - len(shown):,} more (report.findings)")
-        return "\n".join(text)
+            text.append(f"... and {len(self.findings) - len(shown):,} more (report.findings)")
+        return "\n  ".join(text)
 
     def _repr_html_(self):
-        """Return the report for a notebook; every text is escaped."""
-        told, table, shown = self.lines()
-        html = [f"<p><strong>{escape(self.verdict())}</strong></p>", *(f"<p>{escape(line)}</p>" for line in told)]
+        """Return the report as HTML for a notebook; every text is escaped."""
+        sentences, table, shown = self.lines()
+        html = [f"<p><strong>{escape(self.verdict())}</strong></p>", *(f"<p>{escape(line)}</p>" for line in sentences)]
         if table:
-            rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in table]
-            html.append("<table><thead><tr>" + "".join(f"<th>{escape(head)}</th>" for head in _HEADS)
-                        + "</tr></thead><tbody>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</tbody></table>")
+            heads, *rows = ["".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+                            for tag, row in zip(["th"] + ["td"] * len(self.rows), table)]
+            html.append(f"<table><thead><tr>{heads}</tr></thead><tbody>" + "".join(f"<tr>{row}</tr>" for row in rows)
+                        + "</tbody></table>")
         if shown:
             html.append("<ul>" + "".join(f"<li>{escape(str(finding))}</li>" for finding in shown) + "</ul>")
         return "\n".join(html)
 
     def as_dict(self):
-        """Return what --json prints: numbers and words, no NaN."""
+        """Return the report as a dict for JSON, without NaN."""
         return {"subject": self.subject, "ok": bool(self), "counts": self.counts, "explained": self.explained,
                 "directions": len(self.directions), "redrawn": self.redrawn,
                 "relative_error": _finite(self.error) if self.directions else None,
@@ -205,13 +203,6 @@ class Report:
                               "numeric": _finite(f.numeric), "ratio": _finite(f.ratio), "cause": f.cause,
                               "step": f.step}
                              for f in self.findings], "notes": self.notes}
-
-
-_HEADS = ("array", "checked", OK, KINK, PRECISION, BUG, "error")
-
-
-def _where(finding):
-    return printable(finding.layer + (f"/{finding.parameter}" if finding.parameter else ""))
 
 
 def _finite(number):

@@ -1,6 +1,6 @@
-"""What may be checked, made into a problem: layers, pairs of functions, losses, models; inputs in general position.
+"""Layers, pairs of functions, losses and models as problems to check, with random inputs.
 
-Parameters are moved off their initial values while a check runs: biases of 0 and factors of 1 hide mistakes.
+Parameters are moved away from their initial values during a check: biases of 0 and factors of 1 hide bugs.
 """
 
 import copy
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from minicnn.core.arguments import Whole, check
 from minicnn.core.backend import default_engine, get_engine
 from minicnn.core.parameter import check_apart, parameters_of
 from minicnn.core.random import normals, uniforms
-from minicnn.core.shapes import positive_int
 from minicnn.core.validation import as_array
-from minicnn.errors import InputError, MiniCNNError, ShapeError
-from minicnn.gradient_check.problems import LossProblem, NetworkProblem, StepProblem, drawn, targets_for
+from minicnn.errors import InputError, ShapeError
+from minicnn.gradient_check.problems import LossProblem, NetworkProblem, StepProblem, call, draw, targets_for
 from minicnn.layers.base import LAYERS, Host, Layer
 from minicnn.losses import get_loss
 from minicnn.network import LayerStep, Network
@@ -23,52 +23,52 @@ __all__ = ["as_network", "layer_problem", "loss_problem", "network_problem"]
 
 
 def as_network(subject):
-    """Return the Network that `subject` is or holds, or None."""
+    """Return the Network that `subject` is or has, or None."""
     subject = getattr(subject, "network", subject)
     return subject if isinstance(subject, Network) else None
 
 
 @contextmanager
 def layer_problem(subject, shape, x, engine, seed, dtype):
-    """Yield the StepProblem of a layer or of a pair of functions; the layer's parameters are put back afterwards."""
+    """Yield the StepProblem of a layer or of a pair of functions; the layer's parameters are restored afterwards."""
     layer = _checked_layer(subject)
     name = getattr(layer, "name", None) or type(layer).__name__
     x, shape = _inputs(name, shape, x, seed, dtype, normals)
-    built, layer = layer, _twin(layer) if type(layer) in LAYERS.values() else layer
+    built, layer = layer, _copied(layer) if type(layer) in LAYERS.values() else layer
     host = Host(dtype, engine or default_engine(), seed)
-    with host.within():         # layers of ours that a layer of the user's own builds are of the check's dtype too
+    with host.within():         # layers of minicnn inside the user's layer are built in the dtype of the check too
         if isinstance(layer, Layer):
             layer.configure(dtype, engine or default_engine(), seed)
-        output_shape = _call(name, "build", layer.build, shape[1:])
+        output_shape = call(name, "build", layer.build, shape[1:])
     if layer is not built and built.input_shape == layer.input_shape:
         for mine, theirs in zip(layer.parameters, built.parameters, strict=True):
             mine.value = theirs.value
     if not isinstance(layer, Layer):
-        output_shape = _promised(name, output_shape)
+        output_shape = _checked_shape(name, output_shape)
     parameters = parameters_of(layer, name)
     check_apart((f"{name}: its {parameter.name}", parameter) for parameter in parameters)
-    with _moved_off(parameters, dtype, lambda value: 0.3, seed):
+    with _perturbed(parameters, dtype, lambda value: 0.3, seed):
         try:
             host.tell(True, 0)
             if isinstance(layer, Layer):
                 layer.needs_input_gradient = True
             y_shape = (shape[0], *output_shape) if output_shape is not None else \
-                np.shape(_call(name, "forward", layer.forward, x.copy()))
-            dy = drawn(normals, seed, 2, y_shape).astype(dtype)
+                np.shape(call(name, "forward", layer.forward, x.copy()))
+            dy = draw(normals, seed, 2, y_shape).astype(dtype)
             yield StepProblem(LayerStep(layer), x, dy, name=name)
         finally:
             host.tell(False, 0)
 
 
 @contextmanager
-def _moved_off(parameters, dtype, size, seed):
-    """Add normals of size(value) to each parameter, in the check's dtype; afterwards it is what it was, to the bit."""
+def _perturbed(parameters, dtype, scale, seed):
+    """Add normals times scale(value) to each parameter, in the dtype of the check; restore it afterwards to the bit."""
     kept = [(parameter, parameter.value, parameter.grad, parameter.value.copy()) for parameter in parameters]
     try:
         for number, (parameter, value, *_) in enumerate(kept):
             if value.dtype != dtype:
                 parameter.hold(value.astype(dtype), np.zeros(value.shape, dtype))
-            parameter.value += (size(value) * drawn(normals, seed, 30 + number, value.shape)).astype(dtype)
+            parameter.value += (scale(value) * draw(normals, seed, 30 + number, value.shape)).astype(dtype)
         yield
     finally:
         for parameter, value, grad, before in kept:
@@ -80,8 +80,7 @@ def loss_problem(loss, shape, z, t, engine, seed, dtype):
     """Return the LossProblem of a loss on logits of `shape`."""
     name = getattr(loss, "name", type(loss).__name__)
     z, shape = _inputs(name, shape, z, seed, dtype, normals, "z")
-    t = targets_for(loss, shape, seed) if t is None else t
-    t = as_array(t, name, "t", dtype)
+    t = as_array(targets_for(loss, shape, seed) if t is None else t, name, "t", dtype)
     if hasattr(loss, "check_targets"):
         loss.check_targets(t, shape)
     return LossProblem(loss, get_engine(engine or default_engine()), z, t)
@@ -89,9 +88,9 @@ def loss_problem(loss, shape, z, t, engine, seed, dtype):
 
 @contextmanager
 def network_problem(subject, network, shape, x, t, loss, seed, dtype):
-    """Yield the NetworkProblem of a model; its parameters are put back afterwards, to the bit."""
+    """Yield the NetworkProblem of a model; its parameters are restored afterwards, to the bit."""
     if not network.parameters:
-        raise InputError("gradcheck: this network has no parameters, so training asks for no gradient. "
+        raise InputError("gradcheck: this network has no parameters, so there is no gradient to check. "
                          "Check its layers one at a time.")
     if network.dtype != dtype:
         network = _copy(network, dtype)
@@ -104,7 +103,7 @@ def network_problem(subject, network, shape, x, t, loss, seed, dtype):
     t_shape = (shape[0], *network.output_shape)
     t = as_array(targets_for(loss, t_shape, seed) if t is None else t, "gradcheck", "t", dtype)
     loss.check_targets(t, t_shape)
-    with _moved_off(network.parameters, dtype, lambda value: 0.0 if value.any() else 0.05, seed):
+    with _perturbed(network.parameters, dtype, lambda value: 0.0 if value.any() else 0.05, seed):
         yield NetworkProblem(network, loss, x, t)
 
 
@@ -122,7 +121,7 @@ class _Functions:
         self._forward, self._backward = forward, backward
 
     def build(self, input_shape):
-        """Promise nothing: a function tells the shape of its output when it is called."""
+        """Return None: the shape of the output is known when the function is called."""
         return None
 
     def forward(self, x):
@@ -140,63 +139,51 @@ def _checked_layer(subject):
                              f"got {subject!r}.")
         return _Functions(*subject)
     if isinstance(subject, type):
-        raise InputError(f"gradcheck: {subject.__name__} is a class; make a layer of it: "
+        raise InputError(f"gradcheck: {subject.__name__} is a class; pass an instance: "
                          f"gradcheck({subject.__name__}(...), shape=...).")
     missing = [verb for verb in ("build", "forward", "backward") if not callable(getattr(subject, verb, None))]
     if missing:
         name = getattr(subject, "name", None) or type(subject).__name__
         raise InputError(f"{name}: it has no {', no '.join(missing)}. A layer needs build(input_shape), forward(x) and "
-                         "backward(dy); a function is checked with its gradient, gradcheck((f, df), shape=...).")
+                         "backward(dy). To check a function, pass it with its gradient: gradcheck((f, df), shape=...).")
     return subject
 
 
-def _inputs(name, shape, x, seed, dtype, law, argument="x"):
-    """Return (x, its shape): what was given, as a copy, or drawn."""
+def _inputs(name, shape, x, seed, dtype, distribution, argument="x"):
+    """Return (x, its shape): a copy of the given x, or random numbers."""
     if x is not None:
         x = as_array(x, name, argument, dtype).copy()
         return x, x.shape
     if not isinstance(shape, (tuple, list)) or len(shape) < 1:
-        raise InputError(f"{name}: shape must be that of a whole batch, such as (2, 5, 5, 3), got {shape!r}.")
-    shape = tuple(positive_int(size, name, "shape") for size in shape)
-    return drawn(law, seed, 1, shape).astype(dtype), shape
+        raise InputError(f"{name}: shape must be that of a batch, such as (2, 5, 5, 3), got {shape!r}.")
+    shape = tuple(check(name, "shape", size, Whole()) for size in shape)
+    return draw(distribution, seed, 1, shape).astype(dtype), shape
 
 
-def _call(name, verb, function, *arguments):
-    try:
-        return function(*arguments)
-    except MiniCNNError:
-        raise
-    except Exception as error:          # anything may come out of a user's layer
-        raise InputError(f"{name}: {verb} raised {type(error).__name__}: {error}") from error
-
-
-def _promised(name, shape):
+def _checked_shape(name, shape):
     if shape is None or (isinstance(shape, tuple) and all(isinstance(size, (int, np.integer)) for size in shape)):
         return shape
     raise ShapeError(f"{name}: build must return the output shape without N, a tuple of whole numbers, got {shape!r}.")
 
 
-def _twin(layer):
-    """Return a new layer of ours with the same arguments."""
-    twin = type(layer)(**{field: getattr(layer, field) for field in layer.fields}, name=layer.name)
-    twin.training = layer.training
-    return twin
+def _copied(layer):
+    """Return a new layer of minicnn with the same arguments."""
+    copied = type(layer)(**{field: getattr(layer, field) for field in layer.fields}, name=layer.name)
+    copied.training = layer.training
+    return copied
 
 
 def _copy(network, dtype):
-    """Return a network of equal layers and weights in another dtype; the given one stays as it is."""
+    """Return a copy of a network, with its weights, in another dtype."""
     layers = []
     for layer in network.layers:
-        if type(layer) in LAYERS.values():
-            layers.append(_twin(layer))
-        else:
-            try:
-                layers.append(copy.deepcopy(layer))
-            except Exception as error:
-                raise InputError(f"gradcheck: layer {layer.name!r} cannot be copied to be checked in {dtype} "
-                                 f"({type(error).__name__}: {error}). Make the model with dtype='float64'.") from None
+        try:
+            layers.append(_copied(layer) if type(layer) in LAYERS.values() else copy.deepcopy(layer))
+        except Exception as error:
+            raise InputError(f"gradcheck: layer {layer.name!r} cannot be copied for a check in {dtype} "
+                             f"({type(error).__name__}: {error}). Make the model with dtype='float64'.") from None
     seed = next((layer.seed for layer in network.layers if isinstance(layer, Layer)), 0)
-    twin = Network(layers, network.input_shape, seed, dtype, network.engine)
-    for mine, theirs in zip(twin.parameters, network.parameters, strict=True):
+    copied = Network(layers, network.input_shape, seed, dtype, network.engine)
+    for mine, theirs in zip(copied.parameters, network.parameters, strict=True):
         mine.value = theirs.value
-    return twin
+    return copied

@@ -18,7 +18,7 @@ from minicnn import reference
 from minicnn.core.random import uniforms
 from minicnn.errors import InputError, nearest
 from minicnn.gradient_check import check_determinism, check_optimizer, gradcheck
-from minicnn.gradient_check.problems import drawn
+from minicnn.gradient_check.problems import draw
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
 from minicnn.losses import get_loss
 from minicnn.model import Sequential
@@ -230,7 +230,7 @@ def demonstrate(name, seed=0, engine=None):
         with ExitStack() as stack:
             return check_determinism(lambda: stack.enter_context(inject(name, _model(bug, seed, engine), bug.layer)),
                                      seed=seed)
-    x = drawn(uniforms, seed, 1, (bug.N, *bug.input_shape))
+    x = draw(uniforms, seed, 1, (bug.N, *bug.input_shape))
     if bug.flat:
         x[:, 1:] = 0.5
     with inject(name, _model(bug, seed, engine), bug.layer) as model:
