@@ -1,4 +1,4 @@
-"""What `minicnn predict` says of pictures: the order, the probability, whether it abstains, and why it cannot say."""
+"""`minicnn predict`: order, probability and decision of each image, and what was not fixed on validation."""
 
 import csv
 import json
@@ -14,7 +14,8 @@ from minicnn.cli.main import main
 from minicnn.core.untrusted import safe_cell
 from minicnn.data import pixel_cache
 from minicnn.evaluation.operating_point import OperatingPoint
-from minicnn.experiment import prediction_run
+from minicnn.experiment import predict
+from minicnn.experiment.prediction_run import prediction_rows
 from minicnn.experiment.run_folder import RunFolder
 
 QUICK = ["--epochs", "2", "--steps-per-epoch", "3", "--batch-size", "8", "--quiet"]
@@ -22,8 +23,8 @@ QUICK = ["--epochs", "2", "--steps-per-epoch", "3", "--batch-size", "8", "--quie
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """(folder of a finished run, names of its pictures)."""
-    folder = tmp_path_factory.mktemp("asking")
+    """(folder of a finished run, paths of its images)."""
+    folder = tmp_path_factory.mktemp("predict")
     main(["data", "phantom", str(folder / "files"), "--n", "24", "--seed", "3", "--size", "64", "--quiet"])
     assert main(["train", "--data", str(folder / "files" / "manifest.csv"), "--out", str(folder / "run"), *QUICK]) == 0
     return folder / "run", sorted(str(path) for path in (folder / "files" / "images").iterdir())
@@ -41,9 +42,9 @@ def decided(run, tmp_path, **fixed):
     return tmp_path / "decided"
 
 
-def test_each_answer_is_what_was_fixed_on_validation(run, tmp_path, capsys):
+def test_each_decision_is_what_was_fixed_on_validation(run, tmp_path, capsys):
     folder, files = run
-    p = np.array([row["probability"] for row in prediction_run.predict(folder, files).rows])
+    p = np.array([row["probability"] for row in predict(folder, files).rows])
     low, high = float(np.quantile(p, 0.3)), float(np.quantile(p, 0.7))
     folder = decided(folder, tmp_path, threshold=0.5, abstain=(low, high), temperature=2.0)
     assert main(["predict", str(folder), *files, "--csv", str(tmp_path / "out.csv")]) == 0
@@ -65,23 +66,23 @@ def test_each_answer_is_what_was_fixed_on_validation(run, tmp_path, capsys):
 def test_what_was_not_fixed_is_said(run, tmp_path):
     folder, files = run
     one = decided(folder, tmp_path, undefined={"abstain": "it was full moon", "temperature": "of the tide"})
-    said = prediction_run.predict(one, files[:2])
-    assert {row["decision"] for row in said.rows} == {row["calibrated"] for row in said.rows} == {None}
-    assert "It never abstains: it was full moon." in said.table()
-    assert "No calibrated probabilities: of the tide." in said.table()
+    predictions = predict(one, files[:2])
+    assert {row["decision"] for row in predictions.rows} == {row["calibrated"] for row in predictions.rows} == {None}
+    assert "It never abstains: it was full moon." in predictions.table()
+    assert "No calibrated probabilities: of the tide." in predictions.table()
     OperatingPoint(threshold=0.0).write(RunFolder(one))
-    assert {row["decision"] for row in prediction_run.predict(one, files[:2]).rows} == {"covid"}
+    assert {row["decision"] for row in predict(one, files[:2]).rows} == {"covid"}
     OperatingPoint(threshold=1.0, abstain=(1.0, 1.0)).write(RunFolder(one))
-    said = prediction_run.predict(one, files[:2])
-    assert {row["decision"] for row in said.rows} == {"normal"}
-    assert "It never abstains: on the validation part p > 1 divides the labels well enough." in said.table()
+    predictions = predict(one, files[:2])
+    assert {row["decision"] for row in predictions.rows} == {"normal"}
+    assert "It never abstains: on the validation part p > 1 divides the labels well enough." in predictions.table()
     os.remove(one / "decision.json")
-    said = prediction_run.predict(one, files[:2], tmp_path / "old.csv")
-    assert "this run has no decision.json: it is not finished, or an earlier version of minicnn made it" in said.table()
-    assert said.to_dict()["abstain"] is None and rows_of(tmp_path / "old.csv")[0]["decision"] == ""
-    said = prediction_run.predict(folder / "best.safetensors", files[:2])
-    assert "a weights file alone has none; give the folder of its run" in said.table()
-    assert "Whether the pictures are like those trained on was not checked" in said.table()
+    predictions = predict(one, files[:2], tmp_path / "old.csv")
+    assert "this run has no decision.json: it is not finished, or an earlier version of minicnn made it" in predictions.table()
+    assert predictions.to_dict()["abstain"] is None and rows_of(tmp_path / "old.csv")[0]["decision"] == ""
+    predictions = predict(folder / "best.safetensors", files[:2])
+    assert "a weights file alone has none; give the folder of its run" in predictions.table()
+    assert "The images were not checked for being out-of-distribution" in predictions.table()
 
 
 def test_the_files_are_decoded_once_and_keep_their_order(run, tmp_path, monkeypatch):
@@ -91,10 +92,10 @@ def test_the_files_are_decoded_once_and_keep_their_order(run, tmp_path, monkeypa
     paths, decoded, original = [files[3], str(odd), files[1], files[3]], [], pixel_cache.open_planes
     monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(pixel_cache, "open_planes", lambda *arguments: decoded.append(arguments[1]) or original(*arguments))
-    said = prediction_run.predict(folder, paths, tmp_path / "out.csv")
+    predictions = predict(folder, paths, tmp_path / "out.csv")
     assert sorted(decoded) == sorted(paths)
-    assert [row["path"] for row in said.rows] == paths and said.rows[0] == said.rows[3]
-    assert "its width is 3.12 of its height" in said.rows[1]["warning"] and f"WARNING: {odd}: " in said.table()
+    assert [row["path"] for row in predictions.rows] == paths and predictions.rows[0] == predictions.rows[3]
+    assert "its width is 3.12 of its height" in predictions.rows[1]["warning"] and f"WARNING: {odd}: " in predictions.table()
     assert [row["path"] for row in rows_of(tmp_path / "out.csv")] == [safe_cell(path) for path in paths]
 
 
@@ -103,7 +104,7 @@ def test_three_classes_have_a_temperature_and_no_interval(run, tmp_path):
     model = Sequential([Flatten(), Dense(3), Softmax()], (64, 64, 3), classes=("a", "b", "c"))
     outputs = model.predict(files[:4])
     fixed = OperatingPoint(temperature=3.0, undefined={"abstain": "three classes"})
-    rows = prediction_run.answers(outputs, model.classes, fixed)
+    rows = prediction_rows(outputs, model.classes, fixed)
     z = np.exp(np.log(outputs) / 3)
     np.testing.assert_allclose([row["calibrated"] for row in rows], (z / z.sum(axis=1, keepdims=True)).max(axis=1),
                                atol=1e-6)
@@ -114,7 +115,7 @@ def test_three_classes_have_a_temperature_and_no_interval(run, tmp_path):
 def test_networks_without_a_preprocessing_or_images(run, tmp_path, capsys):
     _, files = run
     cov19net(seed=1).save(tmp_path / "nameless.safetensors")
-    assert [row["prediction"] in "01" for row in prediction_run.predict(tmp_path / "nameless.safetensors", files[:2]).rows]
+    assert [row["prediction"] in "01" for row in predict(tmp_path / "nameless.safetensors", files[:2]).rows]
     Sequential([Dense(1), Sigmoid()], (5,)).save(tmp_path / "numbers.safetensors")
     assert main(["predict", str(tmp_path / "numbers.safetensors"), files[0]]) == 3
     assert "this network does not take images of 1 or 3 channels" in capsys.readouterr().err

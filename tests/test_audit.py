@@ -46,10 +46,8 @@ def found(flawed):
 def command(capsys, *arguments):
     """Run `minicnn data audit` with these arguments; return (exit code, stdout)."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("data")
-    parser.set_defaults(columns=None, allow_outside_root=False, classes=None, workers=2)
     audit_command.add_options(parser)
-    code = audit_command.run(parser.parse_args([str(argument) for argument in arguments] + ["--quiet"]))
+    code = audit_command.run(parser.parse_args([str(argument) for argument in arguments] + ["--quiet", "--workers", "2"]))
     return code, capsys.readouterr().out
 
 

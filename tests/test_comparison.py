@@ -133,7 +133,7 @@ def test_the_command_compares_what_both_held_out(two_runs, capsys):
         assert told[of]["auc"] == metrics["auc"]
     run(folder / "a", folder / "b")
     text = capsys.readouterr().out
-    assert "the part that each held out." in text and "McNemar's exact test, by patient" in text
+    assert "the set that each held out." in text and "McNemar's exact test, by patient" in text
     assert "Approximate: fewer than 50 patients." in text and "A - B" in text
     run(folder / "a", folder / "b", "--data", data, "--quiet", "--json")
     assert json.loads(capsys.readouterr().out)["n"] == 24
@@ -157,7 +157,7 @@ def test_the_command_refuses_what_cannot_be_compared(two_runs, tmp_path):
     others = [text.replace("/", "_") for text in (answers, split)]
     refused("no image is held out by both. Train both on the same data", *others)
     refused("predictions.csv: .* no column 'label'", "path,part\na,b\n")
-    refused("expected a probability from 0 to 1, got nan", "\n".join(
+    refused(r"the probability must lie in \[0, 1\], got nan", "\n".join(
         line.rsplit(",", 1)[0] + (",nan" if i else ",probability") for i, line in enumerate(answers.splitlines())))
     swap = answers.replace("covid", "?").replace("normal", "covid").replace("?", "normal")
     refused(" is (normal|covid) in .* and (normal|covid) in ", swap)
@@ -170,7 +170,7 @@ def test_the_command_refuses_what_cannot_be_compared(two_runs, tmp_path):
 
 
 def test_other_classes_are_not_compared():
-    with pytest.raises(InputError, match="tell the same classes apart, in the same order; they have a, b and b, a"):
+    with pytest.raises(InputError, match="same classes, in the same order; they have a, b and b, a"):
         compare_command._check_classes([("a", "b"), ("b", "a")])
-    with pytest.raises(InputError, match="two classes are compared; these networks tell 3 apart: a, b, c"):
+    with pytest.raises(InputError, match="must have two classes, they have 3: a, b, c"):
         compare_command._check_classes([("a", "b", "c")] * 2)

@@ -226,7 +226,7 @@ def test_each_end_has_its_code_and_one_line(code, sentence, arguments, collectio
 ])
 def test_what_python_raises_has_its_code_too(error, code, sentence, monkeypatch, capfd):
     monkeypatch.setattr("minicnn.cli.main._drop_output", lambda: None)
-    monkeypatch.setattr("minicnn.cli.main._summary", raises(error))
+    monkeypatch.setattr("minicnn.cli.summary.load_network", raises(error))
     assert main(["summary"]) == code
     told = capfd.readouterr().err
     assert told.startswith(sentence) and told.count("\n") == (code != 0)
@@ -234,7 +234,7 @@ def test_what_python_raises_has_its_code_too(error, code, sentence, monkeypatch,
 
 def test_a_traceback_comes_when_asked_for(monkeypatch):
     with pytest.raises(MemoryError):
-        monkeypatch.setattr("minicnn.cli.main._summary", raises(MemoryError()))
+        monkeypatch.setattr("minicnn.cli.summary.load_network", raises(MemoryError()))
         main(["summary", "--debug"])
 
 

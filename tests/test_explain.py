@@ -371,7 +371,7 @@ def test_the_command_writes_a_picture_of_each_file_and_says_where(run):
     folder, command = run
     text = command("--layer", "conv2d_2", "--sanity")
     assert "Grad-CAM of conv2d_2. Of a map that is the same everywhere, 44 % would lie on the border" in text
-    assert "random from here to the end" in text and "dense_2" in text and "\x1b" not in text
+    assert "randomized from here to the end" in text and "dense_2" in text and "\x1b" not in text
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["scan_1-2-gradcam.png", "scan_1-gradcam.png"]
     report = json.loads(command("--method", "occlusion", "--json", "--target", "normal"))
     assert report["method"] == "occlusion" and report["layer"] is None and report["even_share"] == 0.4375

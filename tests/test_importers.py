@@ -198,7 +198,7 @@ def test_images_beside_the_manifest_are_noted(tmp_path, capsys):
 def test_nothing_is_written_over(tmp_path, capsys):
     radiography(tmp_path)
     (tmp_path / "minicnn.csv").write_text("mine")
-    with pytest.raises(InputError, match="is there already, and is not replaced. Name another file with --out"):
+    with pytest.raises(InputError, match="exists already, and is not replaced. Name another file with --out"):
         command(capsys, "radiography", tmp_path)
     with pytest.raises(ManifestError, match="minicnn.csv: .* no column 'path', only mine"):
         command(capsys, "radiography", tmp_path, "--add", tmp_path / "minicnn.csv")

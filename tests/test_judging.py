@@ -9,7 +9,7 @@ from PIL import Image
 
 from minicnn.cli.main import main
 from minicnn.data.manifest import Manifest
-from minicnn.experiment import evaluation_run
+from minicnn import experiment
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tagged", "honest"])
@@ -43,8 +43,8 @@ def test_a_shortcut_is_an_exit_code_a_sentence_and_a_chapter(network, tmp_path, 
 
 def test_the_reliability_curve_is_in_the_json(network):
     file, data, _ = network
-    result = evaluation_run.evaluate(file, Manifest.read(data), progress=False)
-    p, labels = result.outputs["evaluation"][:, 0], result.sources["evaluation"].labels
+    result = experiment.evaluate(file, Manifest.read(data), progress=False)
+    p, labels = result.outputs["evaluation"][:, 0], result.datasets["evaluation"].labels
     points = result.to_dict()["evaluation"]["reliability"]
     assert sum(point["n"] for point in points) == 60 and json.dumps(points, allow_nan=False)
     for point in points:

@@ -1,4 +1,4 @@
-"""Plans of runs: recipes, a source held out, and what a run folder of another version says."""
+"""Configs of runs: recipes, a source held out, and run folders of other versions."""
 
 import csv
 import json
@@ -13,11 +13,11 @@ from minicnn.core.signals import Interrupted
 from minicnn.data.manifest import Manifest
 from minicnn.errors import InputError, ManifestError
 from minicnn.evaluation.source_folds import leave_one_source_out
-from minicnn.experiment import training_run, evaluation_run
-from minicnn.experiment.config import Plan, plan_of
-from minicnn.experiment.recipes import RECIPES, Recipe
+from minicnn import experiment
+from minicnn.experiment import RECIPES, Config, Recipe, split, training_run
+from minicnn.experiment.evaluation_run import evaluated_weights
 from minicnn.experiment.run_folder import RunFolder
-from minicnn.experiment.splits import parts_of, split_csv
+from minicnn.experiment.splits import split_csv
 from minicnn.training import Trainer
 
 SHORT = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 8, "classes": ["normal", "covid"]}
@@ -45,7 +45,7 @@ def collection(tmp_path_factory):
 def finished(collection, tmp_path_factory):
     """(folder, Result) of a finished run with a source held out."""
     folder = tmp_path_factory.mktemp("held") / "out"
-    result = training_run.train(Plan(str(collection), hold_out="a", **SHORT), folder, progress=False)
+    result = experiment.train(Config(str(collection), hold_out="a", **SHORT), folder, progress=False)
     return folder, result
 
 
@@ -56,7 +56,7 @@ def files_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "environment.json"}
 
 
-def test_a_source_held_out_is_in_the_test_part_alone(collection, finished):
+def test_a_held_out_source_is_in_the_test_set_alone(collection, finished):
     folder, result = finished
     with open(folder / "split.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -67,15 +67,15 @@ def test_a_source_held_out_is_in_the_test_part_alone(collection, finished):
     fold = next(fold for fold in leave_one_source_out(manifest.prepared()) if fold.source == "a")
     assert [row["path"] for row in rows if row["split"] == "test"] == [manifest.names[i] for i in fold.test]
     assert {label for row in rows if row["split"] == "test" for label in [row["label"]]} == {"normal", "covid"}
-    assert "source a unseen: the test part is all of this source" in result.table()
-    assert [len(result.sources[part]) for part in result.metrics] == [one["n"] for one in result.metrics.values()]
-    np.testing.assert_array_equal(result.outputs["test"], training_run.load_model(folder).predict(result.sources["test"]))
+    assert "source a held out: the test set is all of this source" in result.table()
+    assert [len(result.datasets[part]) for part in result.metrics] == [one["n"] for one in result.metrics.values()]
+    np.testing.assert_array_equal(result.outputs["test"], experiment.load_model(folder).predict(result.datasets["test"]))
 
 
 def test_data_split_shows_a_source_held_out(collection, tmp_path, capsys):
     assert main(["data", "split", str(collection), "--hold-out", "a", "--out", str(tmp_path / "s.csv"), "--quiet"]) == 0
-    assert "source a unseen" in capsys.readouterr().out
-    assert (tmp_path / "s.csv").read_text() == split_csv(parts_of(Plan(str(collection), hold_out="a")))
+    assert "source a held out" in capsys.readouterr().out
+    assert (tmp_path / "s.csv").read_text() == split_csv(split(Config(str(collection), hold_out="a")))
 
 
 @pytest.mark.parametrize("recipe", ["paper", "robust"])
@@ -83,8 +83,8 @@ def test_an_interrupted_run_with_a_source_held_out_goes_on_to_the_same_bytes(rec
     """The averaging recipe stands in for "robust": its mean must come through an interruption too."""
     monkeypatch.setitem(RECIPES, "robust", ANOTHER)
     monkeypatch.setattr(training_run, "draw", lambda *arguments: [])
-    plan = Plan(str(collection), hold_out="b", recipe=recipe, **SHORT)
-    whole = training_run.complete(plan, tmp_path / "whole", progress=False)
+    config = Config(str(collection), hold_out="b", recipe=recipe, **SHORT)
+    whole = experiment.train_or_resume(config, tmp_path / "whole", progress=False)
     step, steps = Trainer.step, []
 
     def interrupt(self, *batch):
@@ -96,31 +96,30 @@ def test_an_interrupted_run_with_a_source_held_out_goes_on_to_the_same_bytes(rec
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            training_run.complete(plan, tmp_path / "cut", progress=False)
-    training_run.complete(plan, tmp_path / "cut", progress=False)
+            experiment.train_or_resume(config, tmp_path / "cut", progress=False)
+    experiment.train_or_resume(config, tmp_path / "cut", progress=False)
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
-    again = training_run.complete(plan, tmp_path / "cut", progress=False)                # nothing is left to be done
+    again = experiment.train_or_resume(config, tmp_path / "cut", progress=False)                # nothing is left to be done
     assert again.metrics == whole.metrics and files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
     averaged = "average.safetensors" in files_of(tmp_path / "whole")
     assert averaged == (recipe == "robust")
-    judged = evaluation_run.judged(tmp_path / "whole", plan).name
-    assert judged == ("average.safetensors" if averaged else "best.safetensors")
+    evaluated = evaluated_weights(tmp_path / "whole", config).name
+    assert evaluated == ("average.safetensors" if averaged else "best.safetensors")
     with pytest.raises(InputError, match="already holds a run, with other options .hold_out.. Go on with it"):
-        training_run.complete(Plan(str(collection), hold_out="a", recipe=recipe, **SHORT), tmp_path / "cut")
+        experiment.train_or_resume(Config(str(collection), hold_out="a", recipe=recipe, **SHORT), tmp_path / "cut")
 
 
 @pytest.mark.parametrize("options, sentence", [
     ({"hold_out": "e"}, "hold_out: there is no source 'e'. The sources are a, b, c, d."),
     ({"hold_out": "a", "columns": {"source": "view"}}, "hold_out: there is no source 'a'. The sources are AP, PA."),
-    ({"hold_out": "a", "protocol": "paper"}, "hold_out: the paper's protocol divides images, not sources; to hold one"),
-    ({"hold_out": ""}, "hold_out: expected the name of a source, or none, got"),
-    ({"recipe": "robust", "protocol": "paper"},
-     "recipe: the paper's protocol is trained by the paper's recipe; 'robust' belongs to --protocol honest."),
-    ({"recipe": "secret"}, "recipe: expected paper"), ({"recipe": ["paper"]}, "recipe: expected paper")])
+    ({"hold_out": "a", "protocol": "paper"}, "splits images, not sources: hold_out 'a' needs the protocol honest"),
+    ({"hold_out": ""}, "hold_out must be the name of a source, or be None, got ''"),
+    ({"recipe": "robust", "protocol": "paper"}, "by the paper's recipe: recipe 'robust' needs the protocol honest"),
+    ({"recipe": "secret"}, "recipe must be one of paper, robust"), ({"recipe": ["paper"]}, "recipe must be one of paper")])
 def test_what_does_not_go_together_is_refused(options, sentence, collection, monkeypatch):
     monkeypatch.setitem(RECIPES, "robust", ANOTHER)
     with pytest.raises(InputError, match=sentence):
-        parts_of(Plan(str(collection), **options))
+        split(Config(str(collection), **options))
 
 
 def table(collection, path, change):
@@ -142,33 +141,33 @@ def table(collection, path, change):
      "positive source held out: a: without it there is no image of .*covid to train on"),
     (lambda row: row if row["label"] == "covid" else None, {}, "there is one class only, 'covid'; two are needed"),
     (lambda row: row if row["label"] == "covid" else None, {"classes": ["normal", "covid"]},
-     "the training part has no image of normal: there is nothing to learn to tell apart. Add some, or name the cl"),
+     "the training set has no image of normal. Add some, or name the classes"),
     (lambda row: row | {"split": {"a": "validation", "b": "test"}.get(row["source"], "train")}, {},
-     "the training part has no image of covid"),
+     "the training set has no image of covid"),
     (lambda row: row | {"split": "train"}, {}, "the split column .* validation"),
     (lambda row: row | {"patient_id": row["label"]}, {}, "split: .* no image of class 'normal'.* 1 patients")])
-def test_parts_that_cannot_be_made_are_refused(change, options, sentence, collection, tmp_path):
+def test_sets_that_cannot_be_made_are_refused(change, options, sentence, collection, tmp_path):
     data = table(collection, collection.parent / f"{tmp_path.name}.csv", change)
     with pytest.raises(ManifestError, match=sentence):
-        parts_of(Plan(data, **options))
+        split(Config(data, **options))
 
 
 # ---- Folders of other versions ---------------------------------------------------------------------------------------
 
 def test_a_config_of_before_still_reads(finished, tmp_path):
     config = json.loads((finished[0] / "config.json").read_text())
-    assert plan_of(RunFolder(finished[0])) == Plan(**config)
+    assert Config.read(RunFolder(finished[0])) == Config(**config)
     for name in ("recipe", "hold_out"):
         del config[name]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert plan_of(RunFolder(tmp_path)) == Plan(**config, recipe="paper", hold_out=None)
+    assert Config.read(RunFolder(tmp_path)) == Config(**config, recipe="paper", hold_out=None)
     (tmp_path / "config.json").write_text(json.dumps(config | {"teacher": "ann", "zoom\x1b": 1}))
     with pytest.raises(InputError, match="config.json: not the options of this version of minicnn, which does not know "
-                                         "teacher, zoom.*Was the run made by a later one"):
-        training_run.evaluate(tmp_path)
+                                         "teacher, zoom.*a later version"):
+        experiment.evaluate(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"recipe": "of tomorrow"}))
-    with pytest.raises(InputError, match="config.json: recipe: expected paper"):
-        training_run.resume(tmp_path)
+    with pytest.raises(InputError, match="config.json: Config: recipe must be one of paper"):
+        experiment.resume(tmp_path)
 
 
 def test_metrics_of_another_version(finished, tmp_path):
@@ -179,16 +178,16 @@ def test_metrics_of_another_version(finished, tmp_path):
            "loss": 0.7, "undefined": {"specificity": "no sample is negative"}}
     (folder / "metrics.json").write_text(json.dumps({"training": old, "test": old}))
     os.remove(folder / "decision.json")
-    text = training_run.evaluate(folder, report=tmp_path / "old.html").table()
+    text = experiment.evaluate(folder, report=tmp_path / "old.html").table()
     assert "undefined: test specificity, because no sample is negative." in text and "95 % intervals" not in text
     assert "no sample is negative" in (tmp_path / "old.html").read_text()
     (folder / "metrics.json").write_text(json.dumps({"test": metrics["test"] | {"charm": 1.0}}))
     with pytest.raises(InputError, match="metrics.json: not the metrics of this version of minicnn"):
-        training_run.evaluate(folder)
+        experiment.evaluate(folder)
     for point in ({}, metrics["test"]["reliability"][0] | {"n": 0}, metrics["test"]["reliability"][0] | {"low": "x"}):
         (folder / "metrics.json").write_text(json.dumps({"test": metrics["test"] | {"reliability": [point]}}))
         with pytest.raises(InputError, match="metrics.json: not the metrics of this version of minicnn"):
-            training_run.evaluate(folder)
+            experiment.evaluate(folder)
 
 
 # ---- Other images ----------------------------------------------------------------------------------------------------
@@ -212,4 +211,4 @@ def test_images_with_other_labels_or_one_are_measured_as_far_as_they_go(collecti
     assert "No verdict: the AUC has no interval, for " in out
     assert "undefined AUC, because all samples have the same label" in page.read_text()
     assert main(["evaluate", str(folder), "--shortcuts"]) == 3
-    assert "evaluate: shortcuts are measured on images: say on which with --data." in capsys.readouterr().err
+    assert "shortcuts are measured on images; name them with --data." in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Recipes: what they train, that it goes through a run's doors, and that a model file keeps what prediction needs."""
+"""Recipes: the model that they train, and what a model file keeps of them for prediction."""
 
 import json
 
@@ -20,7 +20,7 @@ def parts():
 
 
 def trained(recipe, parts, **settings):
-    """Return (model, the test part as a source), as a run would train it."""
+    """Return (model, the test set as a dataset), as a run would train it."""
     training, validation, test = parts
     sources = [part.open(recipe.preprocessing) for part in
                (training.augment(getattr(Augmentation, recipe.augmentation or "honest")()), validation, test)]

@@ -252,22 +252,22 @@ def test_the_number_of_seeds(seeds):
 def test_a_study_that_is_interrupted_goes_on(studied, tmp_path, monkeypatch, capsys):
     """A signal in the middle: the exit code and the sentence, and then the same findings as without it."""
     from minicnn.core.signals import Interrupted
-    from minicnn.experiment import training_run
+    from minicnn import experiment
     from minicnn.study import plots
     folder, arguments = studied
-    complete, done = training_run.complete, []
+    train_or_resume, done = experiment.train_or_resume, []
 
     def stopped(plan, *others, **options):
         done.append(plan)
         if len(done) == 3:
             raise Interrupted(2, "interrupted in epoch 1, batch 1 of 2: saved.")
-        return complete(plan, *others, **options)
+        return train_or_resume(plan, *others, **options)
 
     def copied(found, collection, trainings, checks, out):      # the pictures are drawn, and compared, in the test above
         shutil.copytree(folder / "out" / "figures", out / "figures")
         return json.loads((folder / "out" / "results.json").read_text())["figures"]
 
-    monkeypatch.setattr(training_run, "complete", stopped)
+    monkeypatch.setattr(experiment, "train_or_resume", stopped)
     monkeypatch.setattr(plots, "draw", copied)
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 130
     assert "saved. The same command, started again, goes on from there." in capsys.readouterr().err

@@ -12,7 +12,7 @@ from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError
 from minicnn.evaluation.source_folds import leave_one_source_out, patient_groups
 from minicnn.evaluation.test_access import access_counts, access_sentence, check_unseen, count_access, split_digest
-from minicnn.experiment.evaluation_run import note_look
+from minicnn.experiment.evaluation_run import note_access
 from minicnn.experiment.run_folder import RunFolder
 
 
@@ -163,7 +163,7 @@ def test_a_copy_under_another_name_is_known_by_its_bytes_and_by_its_pixels(tmp_p
 
 def test_looks_are_counted(tmp_path):
     assert access_counts(RunFolder(tmp_path)) == {}
-    assert [note_look(tmp_path) for _ in range(3)] == [1, 2, 3]
+    assert [note_access(tmp_path) for _ in range(3)] == [1, 2, 3]
     with RunFolder(tmp_path) as run:
         assert count_access(run) == 4 and count_access(run, "validation") == 1
     assert access_counts(RunFolder(tmp_path)) == {"test": 4, "validation": 1}
@@ -182,4 +182,4 @@ def test_looking_is_allowed_where_nothing_can_be_written(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "ftruncate", refuse)
-    assert note_look(tmp_path) is None and "not known" in access_sentence(None)
+    assert note_access(tmp_path) is None and "not known" in access_sentence(None)

@@ -1,26 +1,29 @@
-"""`minicnn data audit`: the options of the command, and what it does. Everything else is imported when it runs."""
+"""`minicnn data audit`: problems of a collection that make metrics on it too good."""
 
-import json
+from minicnn.cli.options import add_classes, add_data, add_json, add_quiet, seed, show
 
-__all__ = ["EXAMPLES", "add_options", "run"]
+__all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
+HELP = "look for problems that make metrics on a collection too good"
 EXAMPLES = """examples:
   minicnn data audit radiographs/index.csv
   minicnn data audit radiographs/ --json > audit.json
 
-It exits with 1 where it found a problem: files that cannot be read, slices or lateral views, the same picture twice, a
-patient in two parts, or a label that the file header, the image border or the source gives away."""
+It exits with 1 if it finds a problem: files that cannot be read, slices or lateral views, the same image twice, a
+patient in two sets, or a label that the file header, the image border or the source predicts."""
 
 
-def add_options(command):
-    """Add what this command has beside the options of every SOURCE."""
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the folds (default: %(default)s)")
-    command.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    command.add_argument("--json", action="store_true", help="print JSON on stdout")
+def add_options(parser):
+    """Add the options of the command to an argparse parser."""
+    add_data(parser, required=True)
+    add_classes(parser)
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the folds (default: %(default)s)")
+    add_quiet(parser)
+    add_json(parser)
 
 
 def run(options):
-    """Print the audit; return 1 where it found a problem."""
+    """Print the audit; return 1 if it found a problem."""
     from minicnn.data.manifest import Manifest
     from minicnn.evaluation.auditing.auditor import audit
     from minicnn.reporting.audit_text import text
@@ -28,5 +31,5 @@ def run(options):
     manifest = Manifest.read(options.data, classes=options.classes, columns=options.columns,
                              allow_outside_root=options.allow_outside_root)
     result = audit(manifest, options.workers, not options.quiet, options.seed, options.data)
-    print(json.dumps(result.to_dict(), allow_nan=False) if options.json else text(result))
+    show(options, result.to_dict(), lambda facts: text(result))
     return 0 if result else 1

@@ -1,21 +1,36 @@
-"""What `minicnn doctor` examines: versions, threads, the kernel cache, the optional libraries, the speed reached."""
+"""`minicnn doctor`: versions, threads, the kernel cache, the optional libraries and the speed of the kernels."""
 
 import importlib.util
 import time
 import warnings
 
-import numpy as np
-
+from minicnn.cli.options import add_json, show
 from minicnn.errors import printable
-from minicnn.experiment.run_folder import environment
 
-__all__ = ["examine", "report"]
+__all__ = ["HELP", "EXAMPLES", "add_options", "run", "examine", "report"]
 
-_EXTRAS = {"tqdm": "progress bars", "matplotlib": "pictures", "jinja2": "HTML reports"}
+HELP = "print versions, threads, the kernel cache and the speed of the kernels"
+EXAMPLES = """examples:
+  minicnn doctor
+  minicnn doctor --json > doctor.json"""
+
+_EXTRAS = {"tqdm": "progress bars", "matplotlib": "plots", "jinja2": "HTML reports"}
+
+
+def add_options(parser):
+    """Add the options of the command to an argparse parser."""
+    add_json(parser)
+
+
+def run(options):
+    """Print the facts."""
+    show(options, examine(), report)
 
 
 def examine():
     """Return the facts as a dict fit for JSON: environment, extras, kernel_cache, gflops (by number of threads)."""
+    from minicnn.experiment.run_folder import environment
+
     with warnings.catch_warnings(record=True) as complaints:
         warnings.simplefilter("always")
         from minicnn.kernels.runtime.jit import cache_folder, contents
@@ -29,6 +44,8 @@ def examine():
 
 def _gflops(rounds=15):
     """Return {threads: GFLOP/s} of COV-19Net's second convolution, 32 images, best of some rounds."""
+    import numpy as np
+
     from minicnn.kernels import conv2d
     from minicnn.kernels.runtime.threads import set_thread_count, thread_count
 
@@ -53,8 +70,8 @@ def _gflops(rounds=15):
 def report(facts):
     """Return the facts as lines for a terminal."""
     versions, cache = facts["environment"], facts["kernel_cache"]
-    lines = ["  ".join(f"{name} {versions[name]}" for name in ("minicnn", "python", "numpy", "numba", "llvmlite",
-                                                                "pillow")),
+    names = "minicnn", "python", "numpy", "numba", "llvmlite", "pillow"
+    lines = ["  ".join(f"{name} {versions[name]}" for name in names),
              f"machine        {versions['platform']} {versions['machine']}, {versions['cores']} cores available, "
              f"{versions['threads']} threads in use"]
     if cache["trusted"]:
@@ -65,7 +82,6 @@ def report(facts):
     for threads, gflops in facts["gflops"].items():
         lines.append(f"speed          {gflops} GFLOP/s on {threads} thread{'s' if threads != '1' else ''} "
                      "(COV-19Net's second convolution, 32 images, best of 15)")
-    for name, there in facts["extras"].items():
-        lines.append(f"{_EXTRAS[name]:14} {name} " + ("installed" if there
-                                                      else 'missing: pip install "minicnn[app]"'))
+    for name, found in facts["extras"].items():
+        lines.append(f"{_EXTRAS[name]:14} {name} " + ("installed" if found else 'missing: pip install "minicnn[app]"'))
     return "\n".join(lines)

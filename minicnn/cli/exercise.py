@@ -1,9 +1,11 @@
-"""`minicnn exercise`: the options of the command, and what it does. Everything else is imported when it runs."""
+"""`minicnn exercise`: a function to write, and its tests."""
 
+from minicnn.cli.options import path
 from minicnn.errors import printable
 
-__all__ = ["EXAMPLES", "NAMES", "add_options", "run"]
+__all__ = ["HELP", "EXAMPLES", "NAMES", "add_options", "run"]
 
+HELP = "write an exercise and its tests into a folder"
 NAMES = ("im2col", "conv-forward", "conv-backward", "max-pool-backward", "bce", "adam", "dense-backward")
 
 EXAMPLES = """examples:
@@ -12,11 +14,11 @@ EXAMPLES = """examples:
   python -m pytest homework/              every exercise in it; with --junitxml=grades.xml for a grader"""
 
 
-def add_options(command):
-    """Add the options of `minicnn exercise` to its parser."""
-    command.add_argument("name", metavar="NAME", help="one of " + ", ".join(NAMES))
-    command.add_argument("folder_out", nargs="?", default="exercises", metavar="DIR",
-                         help="where to write; no file there is overwritten (default: %(default)s)")
+def add_options(parser):
+    """Add the options of the command to an argparse parser."""
+    parser.add_argument("name", metavar="NAME", choices=NAMES, help="one of " + ", ".join(NAMES))
+    parser.add_argument("folder_out", nargs="?", type=path, default="exercises", metavar="DIR",
+                        help="where to write; no file there is overwritten (default: %(default)s)")
 
 
 def run(options):

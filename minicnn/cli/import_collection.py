@@ -1,11 +1,14 @@
-"""`minicnn data import`: the options of the command, and what it does. Everything else is imported when it runs."""
+"""`minicnn data import`: the manifest of a public collection."""
 
-import json
+import os
+from collections import Counter
 
+from minicnn.cli.options import add_json, path, show
 from minicnn.errors import InputError, ManifestError, printable
 
-__all__ = ["EXAMPLES", "add_options", "run"]
+__all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
+HELP = "write the manifest of a public collection, as unpacked"
 EXAMPLES = """examples:
   minicnn data import cohen covid-chestxray-dataset/           writes covid-chestxray-dataset/minicnn.csv
   minicnn data import cohen cohen/ --out all.csv
@@ -16,48 +19,43 @@ nih (Data_Entry*.csv), cxnet (COVID-CXNet). Frontal radiographs only; what is le
 downloaded."""
 
 
-_OUTSIDE = "some images lie outside of the manifest's folder: use it with --allow-outside-root."
-
-
-def add_options(command):
-    """Add the options of `minicnn data import` to its parser."""
-    command.add_argument("kind", metavar="KIND", choices=["cohen", "radiography", "covidx", "nih", "cxnet"],
-                         help="cohen, radiography, covidx, nih or cxnet")
-    command.add_argument("folder_in", metavar="DIR", help="the folder in which the collection was unpacked")
-    where = command.add_mutually_exclusive_group()
-    where.add_argument("--out", metavar="FILE.csv", help="the manifest to write (default: minicnn.csv in DIR)")
-    where.add_argument("--add", metavar="FILE.csv", help="a manifest of this command's to which to add the rows")
-    command.add_argument("--pneumonia", action="store_true", help="keep other pneumonias too, as a third class")
-    command.add_argument("--json", action="store_true", help="print JSON on stdout")
+def add_options(parser):
+    """Add the options of the command to an argparse parser."""
+    parser.add_argument("kind", metavar="KIND", choices=["cohen", "radiography", "covidx", "nih", "cxnet"],
+                        help="cohen, radiography, covidx, nih or cxnet")
+    parser.add_argument("folder_in", type=path, metavar="DIR", help="the folder of the unpacked collection")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", type=path, metavar="FILE.csv", help="the manifest to write (default: minicnn.csv in DIR)")
+    where.add_argument("--add", type=path, metavar="FILE.csv", help="add the rows to a manifest that this command wrote")
+    parser.add_argument("--pneumonia", action="store_true", help="keep other pneumonias too, as a third class")
+    add_json(parser)
 
 
 def run(options):
     """Write the manifest; print how many images it has, how many were left out and why."""
-    import os
-    from collections import Counter
-
     from minicnn.data.collections import LABELS, import_collection
 
     kept = [label for label in LABELS if label != "pneumonia" or options.pneumonia]
-    path = options.add or options.out or os.path.join(options.folder_in, "minicnn.csv")
-    if options.add is None and os.path.lexists(path):
-        raise InputError(f"{printable(path)}: is there already, and is not replaced. Name another file with --out, or "
-                         "add to it with --add.")
+    target = options.add or options.out or os.path.join(options.folder_in, "minicnn.csv")
+    if options.add is None and os.path.lexists(target):
+        raise InputError(f"{printable(target)}: exists already, and is not replaced. Name another file with --out, or add "
+                         "to it with --add.")
     result = import_collection(options.kind, options.folder_in, kept)
-    earlier = _earlier(path) if options.add else []
-    rows, outside = _placed(result, options.folder_in, path, {row["path"] for row in earlier})
-    _write(path, earlier + rows)
-    facts = {"manifest": str(path), "images": len(rows), "labels": dict(Counter(row["label"] for row in rows)),
+    earlier = _earlier(target) if options.add else []
+    rows, outside = _placed(result, options.folder_in, target, {row["path"] for row in earlier})
+    if outside:
+        result.notes.append("some images lie outside of the manifest's folder: use it with --allow-outside-root.")
+    _write(target, earlier + rows)
+    facts = {"manifest": target, "images": len(rows), "labels": dict(Counter(row["label"] for row in rows)),
              "patients": len({row["patient_id"] for row in rows} - {""}),
              "sources": dict(Counter(row["source"] for row in rows).most_common()), "excluded": dict(result.excluded),
-             "notes": result.notes + [_OUTSIDE] * outside}
-    print(json.dumps(facts, allow_nan=False) if options.json else _text(facts))
+             "notes": result.notes}
+    show(options, facts, _text)
 
 
-def _placed(result, folder, path, known):
+def _placed(result, folder, target, known):
     """Return (rows with paths relative to the manifest's folder, whether any is outside); count what it has already."""
-    import os
-    root, rows = os.path.realpath(os.path.dirname(path) or "."), []
+    root, rows = os.path.realpath(os.path.dirname(target) or "."), []
     for row in result.rows:
         place = os.path.relpath(os.path.realpath(os.path.join(folder, row["path"])), root)
         if place in known:
@@ -67,26 +65,25 @@ def _placed(result, folder, path, known):
     return rows, any(row["path"].startswith("..") for row in rows)
 
 
-def _write(path, rows):
-    """Write the columns that say something; of a split column that must be every row's."""
+def _write(target, rows):
+    """Write the columns that are not empty; of a split column no cell may be."""
     from minicnn.core.files import write_whole
     from minicnn.core.untrusted import csv_text
 
     used = [column for column in rows[0] if column in ("path", "label")
             or (all if column == "split" else any)(row[column] for row in rows)]
-    write_whole(path, csv_text([{column: row[column] for column in used} for row in rows]).encode())
+    write_whole(target, csv_text([{column: row[column] for column in used} for row in rows]).encode())
 
 
-def _earlier(path):
+def _earlier(target):
     """Return the rows of a manifest that this command wrote, with all columns."""
     from minicnn.core.untrusted import raising, read_table
     from minicnn.data.manifest_reader import COLUMNS
 
-    with raising(ManifestError, path, "Nothing was added. Write a new manifest with --out."):
-        rows = list(read_table(path, ("path", "label")))
-    if rows and not set(rows[0]) <= set(COLUMNS):
-        raise ManifestError(f"{printable(path)}: is not a manifest of this command: expected the columns "
-                            f"{', '.join(COLUMNS)}. Write a new one with --out.")
+    with raising(ManifestError, target, "It must be a manifest of this command; write a new one with --out."):
+        rows = list(read_table(target, ["path", "label"]))
+        if rows and not set(rows[0]) <= set(COLUMNS):
+            raise ValueError(f"its columns are not those of a manifest, {', '.join(COLUMNS)}")
     return [dict.fromkeys(COLUMNS, "") | row for row in rows]
 
 

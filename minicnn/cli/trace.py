@@ -1,21 +1,22 @@
-"""`minicnn trace`: the options of the command, and what it does. Everything else is imported when it runs."""
+"""`minicnn trace`: the numbers of a network on one image, layer by layer."""
 
+from minicnn.cli.options import add_described_network, load_network, path
 from minicnn.errors import printable
 
-__all__ = ["EXAMPLES", "add_options", "run"]
+__all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
+HELP = "explain a network on real numbers, layer by layer"
 EXAMPLES = """examples:
   minicnn trace                               COV-19Net with its initial weights, on a synthetic radiograph
-  minicnn trace runs/001 scan.png             a trained network on a picture
+  minicnn trace runs/001 scan.png             a trained network on an image
   minicnn trace runs/001 --html trace.html    as a page: pick a layer and a pixel, see every product"""
 
 
-def add_options(command):
-    """Add the options of `minicnn trace` to its parser."""
-    command.add_argument("what", nargs="?", default="cov19net", metavar="cov19net | RUN",
-                         help="the network: a run folder, or a .safetensors file (default: cov19net)")
-    command.add_argument("file", nargs="?", metavar="FILE", help="a picture (default: a synthetic radiograph)")
-    command.add_argument("--html", metavar="OUT.html", help="write a page instead of printing")
+def add_options(parser):
+    """Add the options of the command to an argparse parser."""
+    add_described_network(parser)
+    parser.add_argument("file", nargs="?", type=path, metavar="FILE", help="an image (default: a synthetic radiograph)")
+    parser.add_argument("--html", type=path, metavar="OUT.html", help="write a page instead of printing")
 
 
 def run(options):
@@ -24,7 +25,7 @@ def run(options):
     from minicnn.data.preprocessing import Preprocessing
     from minicnn.teaching.trace import trace
 
-    model, name = _model(options.what)
+    model = load_network(options.network)
     preprocessing = model.preprocessing or Preprocessing(*model.input_shape)
     if options.file is None:
         x, t, what = *_radiograph(preprocessing, model), "a synthetic radiograph"
@@ -34,17 +35,9 @@ def run(options):
     if options.html is None:
         print(traced)
         return
+    name = "COV-19Net" if options.network == "cov19net" else options.network
     traced.page(options.html, f"{name} on {what}")
     print(f"The page: {printable(options.html)}")
-
-
-def _model(what):
-    """Return (the network, what to call it)."""
-    if what == "cov19net":
-        from minicnn import cov19net
-        return cov19net(), "COV-19Net"
-    from minicnn.experiment import training_run
-    return training_run.load_model(what), what
 
 
 def _radiograph(preprocessing, model):
@@ -55,8 +48,7 @@ def _radiograph(preprocessing, model):
     from minicnn.data.synthetic import phantom
 
     made = phantom.generate(n=2, size=max(32, min(preprocessing.height, preprocessing.width, 2048)))
-    shown = int(made.labels.argmax())
-    pixels = made.images[shown]
+    pixels = made.images[int(made.labels.argmax())]
     if preprocessing.color == "rgb":
         pixels = np.repeat(pixels[..., np.newaxis], 3, axis=2)
     known = model.output_shape == (1,) and model.classes in (None, made.classes)

@@ -1,25 +1,36 @@
-"""What `minicnn warmup` does: it compiles ahead what COV-19Net needs, by doing once what COV-19Net is for.
+"""`minicnn warmup`: compile the kernels that COV-19Net needs ahead of time, by running once what it is used for.
 
-There is no list of kernels: made-up pixels go in at each public door, and what they meet on their way is compiled, and
-kept for later processes where there is a folder to keep it in (kernels/runtime/jit.py).
+There is no list of kernels: made-up pixels go through training and prediction, and the kernels that they reach are
+compiled, and kept for later processes if there is a folder to keep them in (kernels/runtime/jit.py).
 """
 
 import time
 
-import numpy as np
-
-from minicnn.core.progress import Progress
-from minicnn.data import ArrayDataset, Augmentation, Manifest
+from minicnn.cli.options import add_json, add_quiet, show
 from minicnn.errors import printable
-from minicnn.kernels.runtime import jit
-from minicnn.networks import cov19net
-from minicnn.optimizers import Adam
 
-__all__ = ["warm_up", "report"]
+__all__ = ["HELP", "EXAMPLES", "add_options", "run", "warm_up", "report"]
+
+HELP = "compile ahead what training and prediction need"
+EXAMPLES = """examples:
+  minicnn warmup                    for COV-19Net in float32; later commands then start at once
+  minicnn warmup --dtype float64    for networks of that dtype"""
+
+
+def add_options(parser):
+    """Add the options of the command to an argparse parser."""
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="default: %(default)s")
+    add_quiet(parser)
+    add_json(parser)
+
+
+def run(options):
+    """Compile, and print how many kernels there are and where."""
+    show(options, warm_up(options.dtype, not options.quiet), report)
 
 
 def warm_up(dtype="float32", progress=True):
-    """Train COV-19Net for a step and ask it, with two and with three classes, on pixels of each kind it takes.
+    """Train COV-19Net for a step and predict with it, with two and with three classes, on each kind of input it takes.
 
     Parameters
     ----------
@@ -30,10 +41,13 @@ def warm_up(dtype="float32", progress=True):
     -------
     dict fit for JSON: dtype, seconds, folder (None where none can be trusted), kernels and bytes (in the folder)
     """
+    from minicnn.core.progress import Progress
+    from minicnn.kernels.runtime import jit
+
     began = time.perf_counter()
-    parts = _parts(dtype)
-    with Progress(len(parts), "compiling", "part", progress) as bar:
-        for name, work in parts.items():
+    tasks = _tasks(dtype)
+    with Progress(len(tasks), "compiling", "part", progress) as bar:
+        for name, work in tasks.items():
             bar.say(f"compiling: {name}")
             work()
             bar.advance()
@@ -48,8 +62,14 @@ def report(facts):
             f"{printable(facts['folder'])}")
 
 
-def _parts(dtype):
-    """Return {what it is: a function that does it}."""
+def _tasks(dtype):
+    """Return {what is compiled: a function that runs it}."""
+    import numpy as np
+
+    from minicnn.data import ArrayDataset, Augmentation, Manifest
+    from minicnn.networks import cov19net
+    from minicnn.optimizers import Adam
+
     n = 33                                              # one batch of 32 and one of 1
     pixels = (np.arange(n * 64 * 64 * 3) % 251).astype(np.uint8).reshape(n, 64, 64, 3)
     floats, labels = np.divide(pixels, 255, dtype=dtype), np.arange(n) % 2

@@ -1,67 +1,96 @@
-"""The options of a run, checked, and what a run folder says of them: config.json, which may come from a stranger."""
+"""The configuration of a run: its options, checked, as config.json keeps them."""
 
 import math
-import shlex
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
+from minicnn.core.arguments import Flag, OneOf, OrNone, Real, Text, Whole, check_all
 from minicnn.errors import InputError, printable
 from minicnn.experiment.recipes import RECIPES
-from minicnn.experiment.run_folder import RunFolder
 
-__all__ = ["Plan", "PROTOCOLS", "plan_of", "is_same", "how_to_resume"]
+__all__ = ["Config", "PROTOCOLS"]
 
 PROTOCOLS = {
-    "honest": "70/15/15 by patient; augmentation in training only; the test part is looked at once, after training",
+    "honest": "70/15/15 by patient; augmentation in training only; the test set is evaluated once, after training",
     "paper": "as published: seven versions of every image, then 70/30 by image. It leaks: versions of one radiograph, "
-             "and images of one patient, are on both sides, so the validation figures are too good",
+             "and images of one patient, are in both sets, so the validation metrics are too good",
 }
 
 
-def _whole(low, high):
-    return lambda value: type(value) is int and low <= value <= high, f"a whole number from {low} to {high}"
+class _Names:
+    """Two or more different names."""
+
+    def __call__(self, value):
+        if not isinstance(value, (list, tuple)) or len(set(map(Text(""), value))) < max(2, len(value)):
+            raise ValueError
+        return list(value)
+
+    def __str__(self):
+        return "be a list of two or more different names"
 
 
-def _optional(option):
-    holds, expected = option
-    return lambda value: value is None or holds(value), f"{expected}, or none"
+class _Headers:
+    """From columns of a manifest to the headers that a CSV has for them."""
+
+    def __call__(self, value):
+        if not isinstance(value, dict):
+            raise TypeError
+        return {Text("")(name): Text("")(header) for name, header in value.items()}
+
+    def __str__(self):
+        return "be a dict from columns to headers"
 
 
-def _one_of(*choices):
-    return lambda value: isinstance(value, str) and value in choices, " or ".join(choices)
+_CONSTRAINTS = {
+    "data": OrNone(Text("the path of a folder or a CSV file")),
+    "protocol": OneOf(PROTOCOLS),
+    "augmentation": OrNone(OneOf(["honest", "paper", "none"])),
+    "epochs": Whole(), "steps_per_epoch": Whole(), "batch_size": Whole(),
+    "learning_rate": Real(0, math.inf, "()"),
+    "seed": Whole(0, 2**64 - 1),
+    "classes": OrNone(_Names()),
+    "columns": OrNone(_Headers()),
+    "workers": OrNone(Whole(0, 64)),
+    "allow_outside_root": Flag(),
+    "recipe": OneOf(RECIPES),
+    "hold_out": OrNone(Text("the name of a source")),
+}
 
-
-def _is_text(value):
-    return isinstance(value, str) and value != "" and "\0" not in value
-
-
-_OPTIONS = {
-    "data": _optional((_is_text, "the name of a folder or a file")),
-    "protocol": _one_of(*PROTOCOLS),
-    "recipe": (lambda value: isinstance(value, str) and value in RECIPES, " or ".join(RECIPES)),
-    "hold_out": _optional((_is_text, "the name of a source")),
-    "augmentation": _optional(_one_of("honest", "paper", "none")),
-    "epochs": _whole(1, 2**31 - 1),
-    "steps_per_epoch": _whole(1, 2**31 - 1),
-    "batch_size": _whole(1, 2**31 - 1),
-    "learning_rate": (lambda value: type(value) in (int, float) and 0 < value < math.inf, "a positive number"),
-    "seed": _whole(0, 2**64 - 1),
-    "classes": _optional((lambda value: isinstance(value, list) and len(value) > 1 and all(map(_is_text, value))
-                          and len(set(value)) == len(value), "a list of two or more different names")),
-    "columns": _optional((lambda value: isinstance(value, dict) and all(map(_is_text, [*value, *value.values()])),
-                          "a table from names to headers")),
-    "workers": _optional(_whole(0, 64)),
-    "allow_outside_root": (lambda value: type(value) is bool, "true or false"),
+# What the paper's protocol leaves no choice about: the values that it allows, and why.
+_FIXED_BY_THE_PAPER = {
+    "augmentation": ((None, "paper"), "brings its own augmentation, drawn once"),
+    "recipe": (("paper",), "is trained by the paper's recipe"),
+    "hold_out": ((None,), "splits images, not sources"),
 }
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The options of a run; `config.json` holds them. See `minicnn train --help` for their meaning.
+class Config:
+    """The options of a run.
+
+    Parameters
+    ----------
+    data : path of a folder with one folder per class, or of a CSV file; None: synthetic radiographs, made from the seed
+    protocol : "honest" or "paper" (see PROTOCOLS)
+    augmentation : "honest", "paper" or "none", of training images under the honest protocol; None: that of the recipe
+    epochs, steps_per_epoch, batch_size : int
+    learning_rate : float
+    seed : int from 0 to 2**64 - 1; decides split, initial weights, order and augmentation
+    classes : list of names in the order of the outputs, optional; of two, the second is the positive one
+    columns : dict from columns to the headers of the CSV file, such as {"label": "finding"}, optional
+    workers : int from 0 to 64, threads that prepare images; never changes a result
+    allow_outside_root : bool; read images that lie outside the folder of the CSV file
+    recipe : "paper" or "robust" (see recipes.RECIPES)
+    hold_out : name of a source that becomes the test set (honest protocol), optional
 
     Raises
     ------
-    InputError
-        if an option cannot be, or two do not go together; a config.json may come from a stranger
+    InputError : an option that is not allowed, or two that exclude each other
+
+    >>> Config(epochs=5, batch_size=64).learning_rate
+    0.001
+    >>> Config(epochs=0)
+    Traceback (most recent call last):
+    minicnn.errors.InputError: Config: epochs must be a whole number from 1 to 2**31 - 1, got 0.
     """
 
     data: str | None = None
@@ -80,58 +109,44 @@ class Plan:
     hold_out: str | None = None
 
     def __post_init__(self):
-        for name, (holds, expected) in _OPTIONS.items():
-            if not holds(value := getattr(self, name)):
-                raise InputError(f"{name}: expected {expected}, got {printable(repr(value))[:80]}.")
-        if self.protocol != "paper":
-            return
-        if self.augmentation not in (None, "paper"):
-            raise InputError(f"augmentation: the paper's protocol brings its own, drawn once; {self.augmentation!r} "
-                             "belongs to --protocol honest.")
-        if self.recipe != "paper":
-            raise InputError("recipe: the paper's protocol is trained by the paper's recipe; "
-                             f"{self.recipe!r} belongs to --protocol honest.")
-        if self.hold_out is not None:
-            raise InputError("hold_out: the paper's protocol divides images, not sources; to hold one out belongs to "
-                             "--protocol honest.")
+        for name, value in check_all("Config", _CONSTRAINTS, vars(self)).items():
+            object.__setattr__(self, name, value)
+        for name, (allowed, reason) in _FIXED_BY_THE_PAPER.items():
+            if self.protocol == "paper" and getattr(self, name) not in allowed:
+                raise InputError(f"Config: the paper's protocol {reason}: {name} {printable(repr(getattr(self, name)))} "
+                                 "needs the protocol honest.")
+
+    @classmethod
+    def read(cls, run):
+        """Return the Config of a RunFolder; an option that an earlier version did not write has its default.
+
+        Raises
+        ------
+        InputError : no run, options that are not allowed, or options of another version of minicnn
+        """
+        content, name = run.read_json("config.json"), printable(run.path / "config.json")
+        if not isinstance(content, dict):
+            raise InputError(f"{name}: not the options of this version of minicnn.")
+        if unknown := sorted(set(content) - {item.name for item in fields(cls)}):
+            raise InputError(f"{name}: not the options of this version of minicnn, which does not know "
+                             f"{', '.join(printable(word)[:60] for word in unknown[:5])}. If a later version made the "
+                             "run, use that version.")
+        try:
+            return cls(**content)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+
+    def differences(self, other):
+        """Return the names of the options in which another Config has other results; `workers` changes none."""
+        return [item.name for item in fields(self)
+                if item.name != "workers" and getattr(self, item.name) != getattr(other, item.name)]
 
     @property
     def protocol_sentence(self):
-        """What is said of the figures of such a run, once, beside them."""
+        """What the metrics of such a run mean, in a sentence that is printed beside them."""
         recipe = "" if self.recipe == "paper" else f" Recipe {self.recipe}."
         if self.hold_out is None:
             return f"Protocol {self.protocol}: {PROTOCOLS[self.protocol]}.{recipe}"
-        return (f"Protocol honest, source {printable(self.hold_out)} unseen: the test part is all of this source and "
-                "patients held out with it; nobody in it is in training or validation; augmentation in training only; "
-                f"the test part is looked at once, after training.{recipe}")
-
-
-def plan_of(run):
-    """Return the Plan of the run in a RunFolder; options that were not there when it was written have their defaults.
-
-    Raises
-    ------
-    InputError : no run, options that cannot be, or options of another version of minicnn
-    """
-    config, name = run.read_json("config.json"), printable(run.path / "config.json")
-    if not isinstance(config, dict):
-        raise InputError(f"{name}: not the options of this version of minicnn.")
-    known = {item.name for item in fields(Plan)}
-    if unknown := sorted(set(config) - known):
-        raise InputError(f"{name}: not the options of this version of minicnn, which does not know "
-                         f"{', '.join(printable(word)[:60] for word in unknown[:5])}. Was the run made by a later one? "
-                         "Then use that.")
-    try:
-        return Plan(**config)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
-
-
-def is_same(plan, other):
-    """Whether two plans have the same results: the number of workers changes none."""
-    return replace(plan, workers=None) == replace(other, workers=None)
-
-
-def how_to_resume(folder):
-    """Return the command that goes on with a run, or None where there is nothing to go on with."""
-    return f"minicnn train --resume {shlex.quote(printable(folder))}" if RunFolder(folder).is_begun else None
+        return (f"Protocol honest, source {printable(self.hold_out)} held out: the test set is all of this source and "
+                "the patients held out with it; no patient of it is in training or validation; augmentation in training "
+                f"only; the test set is evaluated once, after training.{recipe}")

@@ -1,12 +1,13 @@
 """The run folder: what one training run leaves behind, and the lock that keeps a second run out.
 
-    config.json        the options, resolved         split.csv         which image is in which part
-    history.csv        one row an epoch              metrics.json      the metrics of each part, written last
+    config.json        the options, resolved         split.csv         which image is in which set
+    history.csv        one row an epoch              metrics.json      the metrics of each set, written last
     last.safetensors   the newest state              predictions.csv   each image with its probability
     previous.safetensors, best.safetensors           *.png             curves, ROC, reliability, confusion, samples
     average.safetensors   where the recipe averages  decision.json     threshold, abstention, temperature (validation)
     environment.json   versions                      run.lock          held while a run is going on
-    familiarity.safetensors   what the training images looked like, in numbers: predict warns of others
+    familiarity.safetensors   the distribution of the training images: predict warns of images outside it
+    looks.json         how often the test set was evaluated
 
 A folder with a config.json holds a run that has begun, one with a metrics.json a run that is finished.
 """
@@ -16,24 +17,24 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import stat
 import sys
 from pathlib import Path
 
 from minicnn import __version__
+from minicnn.core import untrusted
 from minicnn.core.files import open_regular, remove_leftovers, write_whole
 from minicnn.errors import CheckpointError, InputError, RunLockedError, printable
 
 __all__ = ["RunFolder", "next_folder", "newest_folder", "environment"]
 
-_MOST_JSON_BYTES = 2**20
-
 
 class RunFolder:
     """A folder of one run, locked while the `with` block lasts.
 
-    The lock is the kernel's: it goes with the process that holds it, however that ends. What such a process left half
-    written goes when the next one has the lock.
+    The lock is the operating system's: it ends with the process that holds it, even if that is killed. Files that such a
+    process left half written are removed when the next one has the lock.
 
     Raises
     ------
@@ -66,7 +67,7 @@ class RunFolder:
         try:
             (self.path / "run.lock").unlink(missing_ok=True)
         except OSError:
-            pass        # a name without a lock is in nobody's way
+            pass        # a file without a lock does no harm
         os.close(self._lock)
 
     def _holder(self):
@@ -101,6 +102,11 @@ class RunFolder:
         return os.path.lexists(self.path / "metrics.json")
 
     @property
+    def resume_command(self):
+        """The command that goes on with the run, or None where there is none."""
+        return f"minicnn train --resume {shlex.quote(printable(self.path))}" if self.is_begun else None
+
+    @property
     def last(self):
         """The newest checkpoint."""
         return self.path / "last.safetensors"
@@ -112,21 +118,11 @@ class RunFolder:
 
     def read_json(self, name):
         """Return the content of a JSON file of this folder."""
-        try:
-            file, size = open_regular(self.path / name)
-            with file:
-                if size > _MOST_JSON_BYTES:
-                    raise ValueError(f"{size:,} bytes are too many")
-                return json.loads(file.read().decode("utf-8"), parse_constant=_no_constant)
-        except FileNotFoundError:
+        if not os.path.lexists(self.path / name):
             raise InputError(f"{printable(self.path)}: not a run folder: it has no {name}. "
-                             "Name the folder that `minicnn train` printed.") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{printable(self.path / name)}: cannot be read: {printable(error)}.") from None
-
-
-def _no_constant(word):
-    raise ValueError(f"{word} is not a number")
+                             "Name the folder that `minicnn train` printed.")
+        with untrusted.raising(InputError, self.path / name):
+            return untrusted.read_json(self.path / name)
 
 
 def _locked(path, make=True):

@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 
 from minicnn.core.files import write_whole
+from minicnn.core.text import number, percent
 from minicnn.errors import printable
 from minicnn.evaluation.summary import HEADS, SHARES
-from minicnn.reporting.console import cell
-from minicnn.reporting.document import Chapter, Picture, Table, Text
+from minicnn.reporting.document import Bullets, Chapter, Image, Table, Text
 from minicnn.reporting.html import render
-from minicnn.reporting.shortcut_section import WHAT, shortcut_check
-from minicnn.reporting.tables import by_group, by_metric, lines, number, percent, reasons
-from minicnn.reporting.wording import against_guessing
+from minicnn.reporting.tables import by_group, by_metric, lines, reasons, shortcut_table
+from minicnn.reporting.wording import SHORTCUT_CHECK, against_chance, cell
 
 __all__ = ["page"]
 
@@ -37,14 +36,15 @@ def page(path, title, parts, figures=None, config=None, classes=(), notes=(), sh
     ImageError : a picture that is missing or is not a PNG file
     CheckpointError : the page could not be written
     """
-    last, drawn = list(parts)[-1], {Path(picture).stem: Picture(Path(picture).absolute(), caption, caption)
+    last, drawn = list(parts)[-1], {Path(picture).stem: Image(Path(picture).absolute(), caption, caption)
                                     for caption, picture in (figures or {}).items()}
     curve, check = ([drawn.pop(name)] if name in drawn else [] for name in ("reliability", "shortcuts"))
     chapters = [Chapter("answer", "How well it does", _figures(parts, classes, notes)),
                 Chapter("probabilities", "What its probabilities mean", _reliability(last, parts[last], curve)),
                 Chapter("groups", "For whom", _groups(last, parts[last])),
                 Chapter("shortcuts", "Is it the lungs that it looks at?",
-                        [WHAT, *check, *shortcut_check(last, shortcuts)] if shortcuts else []),
+                        [Text(SHORTCUT_CHECK), *check, shortcut_table(last, shortcuts),
+                         Bullets(shortcuts["sentences"])] if shortcuts else []),
                 Chapter("pictures", "Pictures", list(drawn.values())),
                 Chapter("settings", "Settings", _settings(config or {}))]
     html = render(title, _about(parts, classes), [one for one in chapters if one.blocks], Path(),
@@ -63,7 +63,7 @@ def _figures(parts, classes, notes):
     """Return the figures at p > 0.5 and at the threshold fixed on validation."""
     at = "at p > 0.5, with 95 % intervals" if len(classes) in (0, 2) else "with 95 % intervals"
     part, told = list(parts.items())[-1]
-    lead = [Text(f"{part}: an AUC of {cell(told, 'auc')}, {against_guessing(told, 'auc')}; accuracy "
+    lead = [Text(f"{part}: an AUC of {cell(told, 'auc')}, {against_chance(told, 'auc')}; accuracy "
                  f"{cell(told, 'accuracy')}.", "In one line.")] if told.get("intervals") else []
     blocks = [*lead, *map(Text, notes), by_metric(f"Figures {at}", parts, _METRICS), *reasons(parts, _METRICS)]
     fixed = {name: one["at_threshold"] for name, one in parts.items() if one.get("at_threshold")}
@@ -99,7 +99,7 @@ def _groups(part, told):
 
 
 def _settings(config):
-    return [Table("The options of the run", ["option", "value"], list(map(list, _flat(config))), figures=False)] \
+    return [Table("The options of the run", ["option", "value"], list(map(list, _flat(config))), numeric=False)] \
         if config else []
 
 

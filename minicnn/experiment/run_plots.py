@@ -1,27 +1,27 @@
-"""The pictures of a run: learning curves, ROC and reliability of each part, confusion matrix and samples of the last."""
+"""The plots of a run: learning curves, ROC and reliability of each set, confusion matrix and samples of the last."""
 
 import numpy as np
 
 from minicnn import metrics
 
-__all__ = ["PICTURES", "draw"]
+__all__ = ["PLOTS", "draw"]
 
-# How each reads on a page.
-PICTURES = {"curves.png": "Loss and accuracy by epoch", "roc.png": "ROC curve",
-            "reliability.png": "Reliability: of the images given a probability, the share that is positive",
-            "confusion.png": "Confusion matrix of the last part",
-            "samples.png": "Images of the last part with the network's answers"}
+# The caption of each.
+PLOTS = {"curves.png": "Loss and accuracy by epoch", "roc.png": "ROC curve",
+         "reliability.png": "Reliability: the share of positives among the images with a probability",
+         "confusion.png": "Confusion matrix of the last set",
+         "samples.png": "Images of the last set with the network's predictions"}
 
 
-def draw(folder, classes, sources, outputs, told, history=()):
-    """Draw what there is to draw of a network's answers; return the paths. The last part is the one that counts.
+def draw(folder, classes, datasets, outputs, summaries, history=()):
+    """Draw the plots of a network's outputs; return their paths. The last set is the one that is shown in detail.
 
     Parameters
     ----------
     folder : Path
     classes : names in order
-    sources, outputs, told : {part: ImageDataset}, {part: ndarray (n, k)}, {part: description}
-    history : list of dict, one for each epoch; none where the network was only asked
+    datasets, outputs, summaries : {set: ImageDataset}, {set: ndarray (n, k)}, {set: summary}
+    history : list of dict, one for each epoch; empty without training
 
     Raises
     ------
@@ -29,21 +29,20 @@ def draw(folder, classes, sources, outputs, told, history=()):
     """
     from minicnn.plotting import run
 
-    part = list(sources)[-1]
-    source, p = sources[part], outputs[part]
+    last = list(datasets)[-1]
+    dataset, p = datasets[last], outputs[last]
     predicted = (p[:, 0] > 0.5).astype(int) if p.shape[1] == 1 else p.argmax(axis=1)
     if len(history):
         run.curves(history, folder / "curves.png")
-    run.confusion_matrix(metrics.confusion(source.labels, predicted, len(classes)), classes,
-                             folder / "confusion.png")
+    run.confusion_matrix(metrics.confusion(dataset.labels, predicted, len(classes)), classes, folder / "confusion.png")
     if len(classes) == 2:
-        curves = {name: (*metrics.roc(sources[name].labels, outputs[name][:, 0])[:2], told[name]["auc"])
-                  for name in sources if told[name]["auc"] is not None}
+        curves = {name: (*metrics.roc(datasets[name].labels, outputs[name][:, 0])[:2], summary["auc"])
+                  for name, summary in summaries.items() if summary["auc"] is not None}
         if curves:
             run.roc(curves, folder / "roc.png")
-        run.reliability({name: one["reliability"] for name, one in told.items()}, folder / "reliability.png")
+        run.reliability({name: one["reliability"] for name, one in summaries.items()}, folder / "reliability.png")
     # Versions of one image follow one another: take the samples from the whole length.
-    chosen = np.linspace(0, len(source) - 1, min(24, len(source))).astype(int)
-    run.sample_grid(source.batch(chosen), source.labels[chosen], predicted[chosen], p[chosen], classes,
-                        folder / "samples.png")
-    return [folder / name for name in PICTURES if (folder / name).exists()]
+    chosen = np.linspace(0, len(dataset) - 1, min(24, len(dataset))).astype(int)
+    run.sample_grid(dataset.batch(chosen), dataset.labels[chosen], predicted[chosen], p[chosen], classes,
+                    folder / "samples.png")
+    return [folder / name for name in PLOTS if (folder / name).exists()]

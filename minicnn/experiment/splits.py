@@ -3,12 +3,13 @@
 import numpy as np
 
 from minicnn.core.files import write_whole
+from minicnn.core.untrusted import csv_text
 from minicnn.data.augmentation import Augmentation
-from minicnn.data.manifest import Manifest, csv_text
+from minicnn.data.manifest import Manifest
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError, printable
-from minicnn.evaluation.leave_one_source_out import leave_one_source_out, patient_groups
+from minicnn.evaluation.source_folds import leave_one_source_out, patient_groups
 from minicnn.experiment.recipes import RECIPES
 from minicnn.reporting.console import grid
 

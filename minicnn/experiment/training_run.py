@@ -1,151 +1,148 @@
-"""One run, from a source of radiographs to a folder with results: what `minicnn train` does.
+"""One run, from radiographs to a folder with results: what `minicnn train` does.
 
-    Plan (config.py) -> parts (splits.py) -> model.fit -> the judged model (evaluation_run.py) -> metrics, pictures, tables
+    Config -> split (splits.py) -> model.fit -> the evaluated weights (evaluation_run.py) -> metrics, plots, tables
 
-Under the honest protocol the judged model is the epoch with the lowest validation loss, or the mean of the weights
-where the recipe averages them, and the test part is looked at once, after training. Under the paper's it is the last
-epoch, and there is no test part.
+Under the honest protocol the test set is evaluated once, after training. The paper's protocol has no test set.
 """
 
 import shlex
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 from minicnn import checkpoint
-from minicnn.core.files import write_whole
 from minicnn.core.untrusted import csv_text
 from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError, printable
-from minicnn.evaluation import operating_point
+from minicnn.evaluation import out_of_distribution
+from minicnn.evaluation.operating_point import fit_operating_point
 from minicnn.evaluation.test_access import access_counts, count_access, split_digest
-from minicnn.experiment.config import Plan, how_to_resume, is_same, plan_of
-from minicnn.experiment.evaluation_run import AVERAGE, Result, described, evaluate, judged, load_model
-from minicnn.experiment.prediction_run import answers, predict
+from minicnn.experiment.config import Config
+from minicnn.experiment.evaluation_run import AVERAGE, Result, evaluated_weights, summary_of
+from minicnn.experiment.prediction_run import prediction_rows
 from minicnn.experiment.recipes import RECIPES
 from minicnn.experiment.run_folder import RunFolder, environment
 from minicnn.experiment.run_plots import draw
-from minicnn.experiment.splits import open_parts, split_table
+from minicnn.experiment.splits import open_split, write_csv
 from minicnn.model import Sequential
 
-__all__ = ["Plan", "Result", "train", "resume", "complete", "unfinished", "how_to_resume", "evaluate", "predict",
-           "load_model", "split_table"]
+__all__ = ["train", "resume", "train_or_resume", "unfinished"]
 
 
-def train(plan, folder, progress=True, pictures=True):
-    """Carry a plan out in a new run folder; return its Result. Without `pictures` none are drawn.
+def train(config, folder, progress=True, plots=True):
+    """Train and evaluate in a new run folder; return the Result.
+
+    Parameters
+    ----------
+    config : Config
+    folder : path of the run folder, which is made
+    progress : bool; report progress on stderr
+    plots : bool; draw learning curves, ROC, reliability, confusion matrix and samples
 
     Raises
     ------
     InputError
         if the folder already holds a run; the sentence says how far that is, and how to go on with it
+    RunLockedError, CheckpointError
+        another process uses the folder; the folder cannot be written to
     Interrupted
         after a signal: `resume` goes on from there
     """
     with RunFolder(folder) as run:
         if run.is_begun:
-            raise InputError(_already_there(run, plan))
-        sources, table = open_parts(plan, progress)
+            raise InputError(_already_there(run, config))
+        datasets, table = open_split(config, progress)
         run.write_json("environment.json", environment())
-        write_whole(run.path / "split.csv", table.encode("utf-8", "surrogateescape"))
-        run.write_json("config.json", asdict(plan))
-        return _fit_and_judge(run, plan, sources, progress, False, pictures)
+        write_csv(run.path / "split.csv", table)
+        run.write_json("config.json", asdict(config))
+        return _fit_and_evaluate(run, config, datasets, progress, False, plots)
 
 
-def resume(folder, progress=True, pictures=True):
-    """Go on with the run in `folder` from where it stands, with the options it was started with.
+def resume(folder, progress=True, plots=True):
+    """Go on with the run in `folder`, with the options it was begun with; return the Result.
 
-    What it leaves behind is, to the bit, what it would have left without the interruption.
+    The files at the end are, to the byte, those of a run without interruption.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{printable(folder)}: no such run folder.")
     with RunFolder(folder) as run:
-        plan = plan_of(run)
-        sources, _ = open_parts(plan, progress)
-        return _fit_and_judge(run, plan, sources, progress, True, pictures)
+        config = Config.read(run)
+        datasets, _ = open_split(config, progress)
+        return _fit_and_evaluate(run, config, datasets, progress, True, plots)
 
 
-def complete(plan, folder, progress=True, pictures=True):
-    """Return the Result of a plan: begin it in `folder`, or go on where the folder holds this very plan already."""
+def train_or_resume(config, folder, progress=True, plots=True):
+    """Return the Result of a config: train in `folder`, or go on if the folder holds a run of this config already."""
     run = RunFolder(folder)
-    begun = run.is_begun and is_same(plan_of(run), plan)
-    return resume(folder, progress, pictures) if begun else train(plan, folder, progress, pictures)
+    if run.is_begun and not Config.read(run).differences(config):
+        return resume(folder, progress, plots)
+    return train(config, folder, progress, plots)
 
 
-def unfinished(plan, folder):
-    """Return what to say where `folder` holds a run of this plan that was interrupted, else None."""
+def unfinished(config, folder):
+    """Return a sentence if `folder` holds an interrupted run of this config, else None."""
     run = RunFolder(folder)
     try:
-        if run.is_begun and not run.is_finished and not run.is_locked and is_same(plan_of(run), plan):
-            return _already_there(run, plan)
+        if run.is_begun and not run.is_finished and not run.is_locked and not Config.read(run).differences(config):
+            return _already_there(run, config)
     except MiniCNNError:
-        pass        # whatever it holds, it is not that
+        pass        # a folder that cannot be read holds no such run
     return None
 
 
-def _already_there(run, plan):
-    """Return what to say where a new run of `plan` would take the place of the run in this folder."""
-    name, other, go_on = printable(run.path), plan_of(run), f"Go on with it: {how_to_resume(run.path)}"
-    if not is_same(other, plan):
-        different = [item.name for item in fields(Plan) if getattr(other, item.name) != getattr(plan, item.name)]
+def _already_there(run, config):
+    """Return why a new run of `config` cannot take the place of the run in this folder."""
+    name, go_on = printable(run.path), f"Go on with it: {run.resume_command}"
+    if different := Config.read(run).differences(config):
         return (f"{name}: already holds a run, with other options ({', '.join(different)}). {go_on}; or choose another "
                 "folder with --out.")
     if run.is_finished:
         return (f"{name}: already holds this very run, finished. See it: minicnn evaluate {shlex.quote(name)}; or "
                 "choose another folder with --out.")
-    return f"{name}: already holds this very run, interrupted {_how_far(run, plan)}. {go_on}"
-
-
-def _how_far(run, plan):
     try:
         content = checkpoint.read(run.last)
     except WeightsError:
-        return "before its first checkpoint"
-    done, position = len(content.history), content.position
-    if position is None:
-        return f"after epoch {done} of {plan.epochs}"
-    return f"in epoch {done + 1} of {plan.epochs}, batch {position.batch} of {position.steps}"
+        reached = "before its first checkpoint"
+    else:
+        done, position = len(content.history), content.position
+        reached = f"after epoch {done} of {config.epochs}" if position is None else \
+            f"in epoch {done + 1} of {config.epochs}, batch {position.batch} of {position.steps}"
+    return f"{name}: already holds this very run, interrupted {reached}. {go_on}"
 
 
-# ---- Training and judging --------------------------------------------------------------------------------------------
+# ---- Training and evaluation -----------------------------------------------------------------------------------------
 
-def _fit_and_judge(run, plan, sources, progress, resume, pictures):
-    """Train what is left of the plan, then measure the judged model on every part, and write and draw the results."""
-    recipe = RECIPES[plan.recipe]
-    model = recipe.model(plan.seed, sources["training"].classes, plan.learning_rate)
-    model.split_digest = split_digest(sources)
-    model.fit(sources["training"], validation=sources["validation"], epochs=plan.epochs, batch_size=plan.batch_size,
-              steps_per_epoch=plan.steps_per_epoch, callbacks=recipe.callbacks(), run=run.path, resume=resume,
-              progress=progress, workers=1 if plan.workers is None else plan.workers)
+def _fit_and_evaluate(run, config, datasets, progress, resume, plots):
+    """Train the epochs that are left, then evaluate on every set, and write and draw the results."""
+    recipe = RECIPES[config.recipe]
+    model = recipe.model(config.seed, datasets["training"].classes, config.learning_rate)
+    model.split_digest = split_digest(datasets)
+    model.fit(datasets["training"], validation=datasets["validation"], epochs=config.epochs,
+              batch_size=config.batch_size, steps_per_epoch=config.steps_per_epoch, callbacks=recipe.callbacks(),
+              run=run.path, resume=resume, progress=progress, workers=1 if config.workers is None else config.workers)
     history = model.history
     if recipe.average:
         model.save(run.path / AVERAGE)
-    model = Sequential.load(judged(run.path, plan))
-    _keep_familiarity(run, model, sources)
-    result = Result(run.path, {}, plan.protocol_sentence, sources=sources)
-    if "test" in sources and not access_counts(run):       # once: after an interruption it is the same look
+    model = Sequential.load(evaluated_weights(run.path, config))
+    out_of_distribution.TrainingDistribution.fit(model, datasets["training"], datasets["validation"]).save(
+        run.path / out_of_distribution.FILE)
+    result = Result(run.path, {}, config.protocol_sentence, datasets=datasets)
+    if "test" in datasets and not access_counts(run):       # once: after an interruption it is the same access
         count_access(run)
     outputs = result.outputs
-    for name, source in sources.items():
-        outputs[name] = model.predict(source)
-    fixed = operating_point.fit_operating_point(sources["validation"].labels, outputs["validation"])
-    fixed.write(run)
-    for name, source in sources.items():
-        result.metrics[name] = described(model, source, outputs[name], fixed)
-    rows = [{"path": path, "part": name, "label": model.classes[label], **answer}
-            for name, source in sources.items()
-            for path, label, answer in zip(source.names, source.labels, answers(outputs[name], model.classes, fixed))]
-    write_whole(run.path / "predictions.csv", csv_text(rows).encode("utf-8", "surrogateescape"))
+    for name, dataset in datasets.items():
+        outputs[name] = model.predict(dataset)
+    point = fit_operating_point(datasets["validation"].labels, outputs["validation"])
+    point.write(run)
+    for name, dataset in datasets.items():
+        result.metrics[name] = summary_of(model, dataset, outputs[name], point)
+    rows = [{"path": path, "part": name, "label": model.classes[label], **row}
+            for name, dataset in datasets.items() for path, label, row in
+            zip(dataset.names, dataset.labels, prediction_rows(outputs[name], model.classes, point))]
+    write_csv(run.path / "predictions.csv", csv_text(rows))
     try:
-        if pictures:
-            result.pictures = draw(run.path, model.classes, sources, outputs, result.metrics, history)
+        if plots:
+            result.plots = draw(run.path, model.classes, datasets, outputs, result.metrics, history)
     except MissingExtraError as error:
-        result.notes.append(f"\nNo pictures: {error}")
+        result.notes.append(f"\nNo plots: {error}")
     run.write_json("metrics.json", result.metrics)
     return result
-
-
-def _keep_familiarity(run, model, sources):
-    """Keep what `predict` tells pictures unlike the training images by: no image, see evaluation/out_of_distribution.py."""
-    from minicnn.evaluation.out_of_distribution import FILE, TrainingDistribution
-
-    TrainingDistribution.fit(model, sources["training"], sources["validation"]).save(run.path / FILE)

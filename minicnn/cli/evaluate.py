@@ -1,0 +1,45 @@
+"""`minicnn evaluate`: the metrics of a run, or of its network on other images."""
+
+from minicnn.cli.options import add_data, add_json, add_network, add_quiet, add_threads, path, show
+from minicnn.errors import printable
+
+__all__ = ["HELP", "EXAMPLES", "add_options", "run"]
+
+HELP = "evaluate a trained network"
+EXAMPLES = """examples:
+  minicnn evaluate runs/001                              the metrics at the end of training
+  minicnn evaluate runs/001 --data hospital/index.csv    on other images
+  minicnn evaluate runs/001 --data hospital/ --shortcuts does it look at the lungs?
+  minicnn evaluate runs/001 --report page.html           as a page with plots"""
+
+
+def add_options(parser):
+    """Add the options of the command to an argparse parser."""
+    add_network(parser)
+    add_data(parser)
+    parser.add_argument("--allow-training-images", action="store_true",
+                        help="evaluate on images that the network was trained on too, and say so")
+    parser.add_argument("--calibrated", action="store_true", help="evaluate the probabilities at the temperature that "
+                        "the run fixed on its validation set (with --data)")
+    parser.add_argument("--shortcuts", action="store_true",
+                        help="also check whether the network looks at the lungs: the same images without border, without "
+                             "middle, re-encoded, inverted and blurred (with --data); exits with 1 if it finds a "
+                             "shortcut")
+    parser.add_argument("--report", type=path, metavar="FILE.html", help="write a self-contained page")
+    add_threads(parser)
+    add_quiet(parser)
+    add_json(parser)
+
+
+def run(options):
+    """Print the metrics; return 1 if a shortcut was found."""
+    from minicnn import experiment
+
+    result = experiment.evaluate(
+        options.run_folder, data=options.data, report=options.report, columns=options.columns, workers=options.workers,
+        allow_outside_root=options.allow_outside_root, expect=options.expect_sha256,
+        allow_training_images=options.allow_training_images, progress=not options.quiet, calibrated=options.calibrated,
+        shortcuts=options.shortcuts)
+    page = f"\n\nReport: {printable(options.report)}" if options.report else ""
+    show(options, result.to_dict(), lambda facts: result.table() + page)
+    return 1 if result.shortcuts is not None and result.shortcuts.findings else 0

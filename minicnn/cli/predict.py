@@ -1,0 +1,27 @@
+"""`minicnn predict`: the predictions of a trained network for image files."""
+
+from minicnn.cli.options import add_json, add_network, add_threads, path, show
+
+__all__ = ["HELP", "EXAMPLES", "add_options", "run"]
+
+HELP = "predict the class of images"
+EXAMPLES = """examples:
+  minicnn predict runs/001 scan.png
+  minicnn predict runs/001 scans/*.png --csv out.csv"""
+
+
+def add_options(parser):
+    """Add the options of the command to an argparse parser."""
+    add_network(parser)
+    parser.add_argument("files", nargs="+", type=path, metavar="FILE", help="image files")
+    parser.add_argument("--csv", type=path, metavar="OUT", help="also write a CSV file with one row a file, in order")
+    add_threads(parser)
+    add_json(parser)
+
+
+def run(options):
+    """Print a line for each file."""
+    from minicnn import experiment
+
+    predictions = experiment.predict(options.run_folder, options.files, options.csv, options.expect_sha256)
+    show(options, predictions.to_dict(), lambda facts: predictions.table())

@@ -1,0 +1,90 @@
+"""`minicnn train`: train COV-19Net in a run folder, or go on with an interrupted run."""
+
+import sys
+from pathlib import Path
+
+from minicnn.cli.options import (PROTOCOLS, add_classes, add_data, add_hold_out, add_json, add_quiet, add_threads, path,
+                                 positive, seed, show, whole)
+from minicnn.errors import printable
+
+__all__ = ["HELP", "EXAMPLES", "add_options", "run"]
+
+HELP = "train COV-19Net and evaluate it"
+EXAMPLES = """examples:
+  minicnn train                                              synthetic radiographs, made from the seed
+  minicnn train --data radiographs/ --out runs/mine          a folder with one folder per class
+  minicnn train --data index.csv --protocol paper --seed 1   the paper's own protocol, which leaks
+  minicnn train --data index.csv --hold-out cohen            how well it does on a source that is not in training
+  minicnn train --resume runs/mine                           go on after an interruption"""
+
+_NOT_OF_THE_RUN = ("resume", "threads", "quiet", "json")        # what --resume can be given with
+
+
+def add_options(parser):
+    """Add the options of the command to an argparse parser."""
+    before = len(parser._actions)
+    add_data(parser)
+    parser.add_argument("--out", type=path, metavar="RUN", help="the run folder (default: the next free runs/NNN)")
+    parser.add_argument("--epochs", type=whole(), default=20, metavar="N", help="default: %(default)s")
+    parser.add_argument("--steps-per-epoch", type=whole(), default=100, metavar="N",
+                        help="batches an epoch (default: %(default)s; the paper says 100 in one place, 200 in another)")
+    parser.add_argument("--batch-size", type=whole(), default=32, metavar="N", help="default: %(default)s")
+    parser.add_argument("--learning-rate", type=positive, default=1e-3, metavar="RATE", help="default: %(default)s")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N",
+                        help="decides split, initial weights, order and augmentation; the same seed repeats a run to the "
+                             "bit (default: %(default)s)")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="honest",
+                        help="honest: 70/15/15 by patient, augmentation in training only; paper: augment, then split "
+                             "70/30 by image, as published: copies of one radiograph are in both sets, so its validation "
+                             "metrics are too good (default: %(default)s)")
+    parser.add_argument("--augmentation", choices=["honest", "paper", "none"],
+                        help="of training images under the honest protocol (default: honest)")
+    parser.add_argument("--recipe", choices=["paper", "robust"], default="paper",
+                        help="robust: what did best on held-out sources (default: %(default)s)")
+    add_hold_out(parser)
+    add_classes(parser)
+    add_threads(parser)
+    parser.add_argument("--resume", type=path, metavar="RUN", help="go on with the run in this folder, with its options")
+    add_quiet(parser)
+    add_json(parser)
+    parser.set_defaults(of_the_run={action.dest: action.default for action in parser._actions[before:]
+                                    if action.dest not in _NOT_OF_THE_RUN})
+
+
+def run(options):
+    """Train or resume, and print the metrics and where the results are."""
+    from minicnn import experiment
+
+    progress = not options.quiet
+    if options.resume is not None:
+        given = [name for name, default in options.of_the_run.items() if getattr(options, name) != default]
+        if given:
+            print(f"minicnn: --resume goes on with the options that the run was begun with: leave out "
+                  f"{', '.join('--' + name.replace('_', '-') for name in given)}.", file=sys.stderr)
+            return 2
+        options.folder = Path(options.resume)
+        result = experiment.resume(options.folder, progress)
+    else:
+        config = experiment.Config(**{name: getattr(options, name) for name in options.of_the_run if name != "out"})
+        options.folder = _new_folder(options, config)
+        result = experiment.train(config, options.folder, progress)
+    show(options, result.metrics, lambda metrics: _text(result))
+
+
+def _new_folder(options, config):
+    """Return the folder of a new run; say so if the newest run has the same options and was interrupted."""
+    from minicnn.experiment.run_folder import newest_folder, next_folder
+    from minicnn.experiment.training_run import unfinished
+
+    if options.out is not None:
+        return Path(options.out)
+    folder, before = next_folder(), newest_folder()
+    sentence = None if before is None else unfinished(config, before)
+    if sentence is not None and not options.quiet:
+        print(f"minicnn: {sentence}\nminicnn: beginning anew in {printable(folder)}.", file=sys.stderr)
+    return folder
+
+
+def _text(result):
+    plots = ["", "Plots: " + ", ".join(printable(plot) for plot in result.plots)] if result.plots else []
+    return "\n".join([result.table(), *plots, f"Run folder: {printable(result.folder)}"])
