@@ -11,7 +11,7 @@ from PIL import Image
 
 import minicnn.kernels.runtime.jit  # noqa: F401  takes its cache folder before these tests move it
 from minicnn import Sequential
-from minicnn.data import ArrayDataset, Augmentation, ImageDataset, Manifest, Preprocessing, pixel_cache as cache_room
+from minicnn.data import ArrayDataset, Augmentation, ImageDataset, Manifest, Preprocessing, pixel_cache
 from minicnn.data.decoding import ImageWarning
 from minicnn.data.loader import load, open_dataset, schedule
 from minicnn.data.pixel_cache import PixelCache
@@ -42,7 +42,7 @@ def files(tmp_path):
 def test_the_cache_holds_what_load_returns(files, color):
     how = Preprocessing(10, 12, color=color)
     cache = PixelCache.prepare(files, how)
-    assert len(cache) == 30 and cache.report.decoded == 30 and cache.report.images_per_second > 0
+    assert len(cache) == 30 and cache.decoded == 30
     indices = np.array([29, 0, 0, 13])
     expected = np.stack([load_picture(files[i], how) for i in indices])
     read = cache.read(indices)
@@ -57,7 +57,7 @@ def test_any_number_of_workers_makes_the_same_file(files, cache_folder):
     contents = []
     for workers in 0, 1, 2, 4:
         cache = PixelCache.prepare(files, Preprocessing(), workers=workers)
-        assert cache.report.decoded == 30
+        assert cache.decoded == 30
         [path] = cache_folder.iterdir()
         contents.append((path.name, path.read_bytes()))
         path.unlink()
@@ -71,17 +71,17 @@ def test_the_same_content_is_not_decoded_again(files, tmp_path, cache_folder, mo
         moved.append(path.replace(".png", "_moved.jpg"))
         os.rename(path, moved[-1])
     again = PixelCache.prepare(moved, Preprocessing())
-    assert again.report.decoded == 0 and again.report.pillow_seconds == 0
+    assert again.decoded == 0
     np.testing.assert_array_equal(again.read(np.arange(30)), first.read(np.arange(30)))
     np.testing.assert_array_equal(again.pixel_digests, first.pixel_digests)
-    assert PixelCache.prepare(moved, Preprocessing(32)).report.decoded == 30       # another size
-    assert PixelCache.prepare(moved, Preprocessing(equalize=True)).report.decoded == 30
-    assert PixelCache.prepare(moved, Preprocessing(border=1 / 8)).report.decoded == 30
-    assert PixelCache.prepare(moved[::-1], Preprocessing()).report.decoded == 30   # another order
+    assert PixelCache.prepare(moved, Preprocessing(32)).decoded == 30       # another size
+    assert PixelCache.prepare(moved, Preprocessing(equalize=True)).decoded == 30
+    assert PixelCache.prepare(moved, Preprocessing(border=1 / 8)).decoded == 30
+    assert PixelCache.prepare(moved[::-1], Preprocessing()).decoded == 30   # another order
     Image.new("L", (9, 9)).save(moved[7], "PNG")
-    assert PixelCache.prepare(moved, Preprocessing()).report.decoded == 30         # another content
+    assert PixelCache.prepare(moved, Preprocessing()).decoded == 30         # another content
     monkeypatch.setattr("minicnn.data.preprocessing.DECODER_VERSION", 2)
-    assert PixelCache.prepare(moved, Preprocessing(decoder=2)).report.decoded == 30
+    assert PixelCache.prepare(moved, Preprocessing(decoder=2)).decoded == 30
 
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "index", "check", "empty", "link"])
@@ -97,7 +97,7 @@ def test_a_damaged_cache_is_made_anew(files, cache_folder, damage, tmp_path):
         path.rename(tmp_path / "elsewhere")
         path.symlink_to(tmp_path / "elsewhere")
     again = PixelCache.prepare(files, Preprocessing())
-    assert again.report.decoded == 30 and path.read_bytes() == data and not path.is_symlink()
+    assert again.decoded == 30 and path.read_bytes() == data and not path.is_symlink()
     np.testing.assert_array_equal(again.read(np.arange(30)), whole)
 
 
@@ -149,14 +149,14 @@ def test_a_cache_folder_of_no_use_means_decoding_without_keeping(files, tmp_path
     (tmp_path / "open" / "pixels").mkdir(parents=True)
     os.chmod(tmp_path / "open" / "pixels", 0o777)
     with pytest.warns(RuntimeWarning, match="pixel cache .* is not a folder of this user alone; decoding without keeping"):
-        assert PixelCache.prepare(files, Preprocessing()).report.decoded == 30
+        assert PixelCache.prepare(files, Preprocessing()).decoded == 30
     assert list((tmp_path / "open" / "pixels").iterdir()) == []
 
 
 def test_a_full_disk_is_said(files, cache_folder, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(cache_room.os, "replace", full)
+    monkeypatch.setattr(pixel_cache.os, "replace", full)
     with pytest.raises(CheckpointError, match="the pixel cache could not be written: No space left on device. Free some"):
         PixelCache.prepare(files, Preprocessing())
     assert list(cache_folder.iterdir()) == []
@@ -169,7 +169,7 @@ def test_a_file_that_changes_is_noticed(files, monkeypatch):
         calls.append(path)
         with open(path, "rb") as file:
             return file.read() + (b"more" if calls.count(path) == 2 and path == files[3] else b"")
-    monkeypatch.setattr(cache_room, "read_bytes", changing)
+    monkeypatch.setattr(pixel_cache, "read_bytes", changing)
     with pytest.raises(ManifestError, match="03.png: changed while it was being read. Start again"):
         PixelCache.prepare(files, Preprocessing())
 
@@ -195,8 +195,8 @@ def test_old_caches_make_room(files, cache_folder, monkeypatch):
     left.touch(), going_on.touch()
     age(left, 90_000)
     held = PixelCache.prepare(files[:10], Preprocessing())      # used again: now the youngest
-    assert held.report.decoded == 0
-    monkeypatch.setattr(cache_room, "_MOST_BYTES", 100_000)
+    assert held.decoded == 0
+    monkeypatch.setattr(pixel_cache, "_MOST_BYTES", 100_000)
     PixelCache.prepare(files[20:], Preprocessing())
     names = {path.name for path in cache_folder.iterdir()}
     assert oldest.name in names and older.name not in names and left.name not in names and going_on.name in names

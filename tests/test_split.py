@@ -153,9 +153,9 @@ def test_the_real_split_keeps_patients_together(shared):
     assert sorted(sum((part.names for part in parts), [])) == sorted(manifest.names)
     for part, share in zip(parts, THREE):
         assert abs(len(part) - share * 820) <= 3 and abs(part.counts()["covid"] - share * 410) <= 3
-        assert part.pixels.report.decoded == 820        # once, for all parts
+        assert part.pixels.decoded == 820        # once, for all parts
     again = manifest.split(0.70, 0.15, 0.15, seed=7)
-    assert [part.names for part in again] == [part.names for part in parts] and again[0].pixels.report.decoded == 0
+    assert [part.names for part in again] == [part.names for part in parts] and again[0].pixels.decoded == 0
 
 
 def test_the_same_picture_in_two_files_stays_on_one_side(tmp_path):

@@ -1,9 +1,9 @@
-"""From files to batches: reading, checking, splitting, augmenting; and synthetic radiographs. Imported at first use."""
+"""From files to batches: manifests, splits, decoding, augmentation; synthetic radiographs. Imported at first use."""
 
 import importlib
 
-_HOME = {"Manifest": "manifest", "Augmentation": "augmentation", "Preprocessing": "preprocessing", "ImageDataset": "loader",
-         "ArrayDataset": "loader"}
+_HOME = {"Manifest": "manifest", "Augmentation": "augmentation", "Preprocessing": "preprocessing",
+         "ImageDataset": "loader", "ArrayDataset": "loader"}
 
 __all__ = [*_HOME]
 

@@ -1,14 +1,12 @@
-"""What training reads: samples by number, as batches of floats, in an order that depends on a seed and nothing else.
+"""Datasets, which return samples by number as batches of floats, and loading them in an order set by the seed alone.
 
-A source has a length, the `shape` (H, W, C) of a sample, `labels`, `classes`, `names`, `digests` (SHA-256 of each file),
-`preprocessing`, and `batch(samples, passes, seed)`. `schedule` says which samples come when, `load` prepares them ahead on
-threads. Which sample stands where, and how it is augmented, is computed from its position in the stream: training can be
-taken up again at any step, and no number of threads changes a bit.
+A dataset has a length, the `shape` (H, W, C) of a sample, `labels`, `classes`, `names`, `digests` (SHA-256 of each
+file), `preprocessing`, and `batch(samples, passes, seed)`. `schedule` yields the samples of each step, and `load`
+prepares them ahead on threads. The sample at a position of the stream, and its augmentation, are computed from the
+position: training can resume at any step, and the number of threads does not change a bit.
 """
 
 import os
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -16,33 +14,34 @@ from minicnn.core.random import Stream, check_seed, permutation
 from minicnn.core.validation import all_finite, as_array, check_batch, check_finite
 from minicnn.data.pixel_cache import PixelCache
 from minicnn.data.preprocessing import to_input
+from minicnn.data.workers import in_order
 from minicnn.errors import DTypeError, InputError, ShapeError
 
 __all__ = ["ArrayDataset", "ImageDataset", "open_dataset", "schedule", "load"]
 
 
 class ArrayDataset:
-    """Samples that are in memory as an array, which is never written to nor copied whole.
+    """Samples in memory as an array, which is never written to nor copied as a whole.
 
     Parameters
     ----------
-    x : array, shape (N, ...); floats are used as they are, uint8 is divided by 255. Any memory form will do
+    x : array, shape (N, ...); floats are used as they are, uint8 is divided by 255. Any memory layout is accepted
     t : array of N whole numbers, optional; the classes of the samples
     classes : names of the classes, optional
     augmentation : Augmentation, optional; for images that are uint8, or floats in [0, 1]
-    shape : tuple of int, optional; what each sample must look like, without N
-    owner : str; who speaks in an error
+    shape : tuple of int, optional; the expected shape of a sample
+    owner : str; the name in an error
 
     Attributes
     ----------
-    keep_pixels : bool; hand uint8 out as it is, to a network that divides by 255 itself
+    keep_pixels : bool; return uint8 as it is, for a network that divides by 255 itself
 
     Raises
     ------
-    ShapeError, DTypeError, InputError : what cannot be used, and why
+    ShapeError, DTypeError, InputError : an array or labels that cannot be used
 
-    >>> source = ArrayDataset(np.full((2, 4, 4, 1), 255, np.uint8), [0, 1], shape=(4, 4, 1))
-    >>> source.batch(np.array([1])).max(), source.labels
+    >>> data = ArrayDataset(np.full((2, 4, 4, 1), 255, np.uint8), [0, 1], shape=(4, 4, 1))
+    >>> data.batch(np.array([1])).max(), data.labels
     (np.float32(1.0), array([0, 1]))
     """
 
@@ -69,8 +68,8 @@ class ArrayDataset:
         Parameters
         ----------
         samples : ndarray, shape (n,), int64; or a slice
-        passes : ndarray, shape (n,), int64, or None; the pass over the data that each belongs to, None to see the samples
-            as they are, without augmentation
+        passes : ndarray, shape (n,), int64, or None; the pass over the data that each belongs to, None for the samples
+            without augmentation
         seed : int; of the augmentation
         """
         x = self._x[samples if isinstance(samples, slice) else _as_slice(samples)]
@@ -78,24 +77,30 @@ class ArrayDataset:
             return self.augmentation.apply(x, seed, passes, samples, channels=self.shape[-1])
         if x.dtype == np.uint8 and not self.keep_pixels:
             return np.divide(x, 255, dtype=np.float32)
-        # Neighbours are not copied where they already are what a network takes. It never writes to them.
+        # A slice is not copied where a network can take it as it is. It never writes to it.
         return np.require(x, x.dtype if x.dtype == np.uint8 else self._dtype, ["C", "A", "W"])
 
 
 class ImageDataset:
-    """Pictures of files, from their cache.
+    """Images of files, from their cache.
 
     Parameters
     ----------
     pixels : PixelCache or MemoryPixels
-    preprocessing : Preprocessing; with which `pixels` were made
-    manifest : Manifest, optional; brings labels, classes, augmentation and the paper's versions
+    preprocessing : Preprocessing; the one that `pixels` were made with
+    manifest : Manifest, optional; provides names, labels, classes, augmentation and the paper's versions
     names : list of str, optional; where there is no manifest
+
+    Attributes
+    ----------
+    digests, pixel_digests : ndarray, shape (n, 32), uint8; SHA-256 of each file, and of what it shows in any format
+    facts : ndarray, shape (n, 3); width, height and whether in colour of each file; None for images in memory
     """
 
     def __init__(self, pixels, preprocessing, manifest=None, names=None):
-        self._pixels, self.preprocessing, self._manifest, self._names = pixels, preprocessing, manifest, names
-        self.shape = preprocessing.shape
+        self._pixels, self.preprocessing, self.manifest, self._names = pixels, preprocessing, manifest, names
+        self.shape, self.facts = preprocessing.shape, pixels.facts
+        self.digests, self.pixel_digests = pixels.file_digests, pixels.pixel_digests
         self.labels = None if manifest is None else manifest.labels
         self.classes = None if manifest is None else manifest.classes
 
@@ -103,36 +108,16 @@ class ImageDataset:
         return len(self._pixels)
 
     @property
-    def manifest(self):
-        """The Manifest that the pictures belong to, or None."""
-        return self._manifest
-
-    @property
     def names(self):
-        """What to call each picture: list of str."""
-        return self._names if self._manifest is None else self._manifest.names
-
-    @property
-    def facts(self):
-        """Width, height and whether in colour of each file: ndarray, shape (N, 3); None for pictures in memory."""
-        return self._pixels.facts
-
-    @property
-    def digests(self):
-        """SHA-256 of each file: ndarray, shape (N, 32), uint8."""
-        return self._pixels.file_digests
-
-    @property
-    def pixel_digests(self):
-        """SHA-256 of what each file shows, however it is written: ndarray, shape (n, 32), uint8."""
-        return self._pixels.pixel_digests
+        """The name of each image: list of str."""
+        return self._names if self.manifest is None else self.manifest.names
 
     def batch(self, samples, passes=None, seed=0):
-        """Return the pictures with these numbers: ndarray, (n, H, W, C), float32, in [0, 1].
+        """Return the images with these numbers: ndarray, (n, H, W, C), float32, in [0, 1].
 
-        The arguments are those of `ArrayDataset.batch`. A version of the paper's protocol looks the same in every pass.
+        The arguments are those of `ArrayDataset.batch`. A version of the paper's protocol is the same in every pass.
         """
-        pixels, channels, manifest = self._pixels.read(samples), self.preprocessing.channels, self._manifest
+        pixels, channels, manifest = self._pixels.read(samples), self.preprocessing.channels, self.manifest
         if manifest is not None and manifest.techniques is not None:
             return manifest.augmentation.apply(pixels, manifest.seed, 0, manifest.versions[samples], channels,
                                                technique=manifest.techniques[samples])
@@ -142,18 +127,18 @@ class ImageDataset:
 
 
 def open_dataset(x, preprocessing=None, classes=None, owner="open_dataset", workers=None, progress=False):
-    """Return x as a source: an array, a Manifest, an image file or a list of them, or a source already.
+    """Return x as a dataset: an array, a Manifest, an image file or a list of them, or a dataset already.
 
     Parameters
     ----------
     preprocessing : Preprocessing; how files are read, None where the network does not take images
     classes : names of the classes, optional, for an array
-    owner : str; who speaks in an error
+    owner : str; the name in an error
     workers, progress : as for `PixelCache.prepare`
     """
     if hasattr(x, "batch") and hasattr(x, "labels"):
         return x
-    is_manifest = hasattr(x, "open") and hasattr(x, "labels")       # not imported: a manifest knows this room
+    is_manifest = hasattr(x, "open") and hasattr(x, "labels")       # not imported: a manifest imports this module
     files = [x] if isinstance(x, (str, os.PathLike)) else x
     is_files = isinstance(files, (list, tuple)) and files and all(isinstance(f, (str, os.PathLike)) for f in files)
     if not is_files and not is_manifest:
@@ -170,14 +155,14 @@ def schedule(n, batch_size, epoch, steps, seed, shuffle=True, start=0):
     """Yield (samples, passes), both (B,) int64, for each step of an epoch.
 
     Without `steps` an epoch is one pass over the n samples, and its last batch may be smaller. With a number of steps
-    every batch is full: the stream of samples, pass after pass, runs on through the epochs, so that position
-    p = (epoch * steps + step) * batch_size + i belongs to pass p // n. Each pass has an order of its own.
+    every batch is full: the stream of samples, pass after pass, continues through the epochs, so that position
+    p = (epoch * steps + step) * batch_size + i belongs to pass p // n. Each pass has its own order.
 
     Parameters
     ----------
     epoch : int from 0
     steps : int or None
-    seed : int; decides the order, which is that of the numbers where shuffle is False
+    seed : int; of the order, which is that of the numbers where shuffle is False
     start : int; the first step to yield
 
     >>> [samples.tolist() for samples, _ in schedule(3, 2, 0, 3, seed=7, shuffle=False)]
@@ -196,33 +181,21 @@ def schedule(n, batch_size, epoch, steps, seed, shuffle=True, start=0):
         yield samples, passes
 
 
-def load(source, schedule, seed, workers=1):
-    """Yield (samples, x) for each step of a schedule, x = source.batch(samples, passes, seed), in order.
+def load(data, schedule, seed, workers=1):
+    """Yield (samples, x) for each step of a schedule, x = data.batch(samples, passes, seed), in order.
 
-    `workers` threads prepare at most two batches each ahead of the one that is asked for; 0 prepares each when it is
-    asked for. Errors reach the caller in the step they belong to. Closing the generator ends the threads.
+    `workers` threads prepare at most two batches each ahead of the current one; with 0 each batch is prepared when it
+    is needed. Errors are raised in the step they belong to. Closing the generator ends the threads.
     """
-    if not workers:
-        for samples, passes in schedule:
-            yield samples, source.batch(samples, passes, seed)
-        return
-    ahead = deque()
-    pool = ThreadPoolExecutor(workers, "minicnn-load", _work_alone)
-    try:
-        for samples, passes in schedule:
-            ahead.append((samples, pool.submit(source.batch, samples, passes, seed)))
-            if len(ahead) > 2 * workers:
-                samples, batch = ahead.popleft()
-                yield samples, batch.result()
-        while ahead:
-            samples, batch = ahead.popleft()
-            yield samples, batch.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    def step(numbers):
+        samples, passes = numbers
+        return samples, data.batch(samples, passes, seed)
+
+    yield from in_order(step, schedule, workers, 2 * workers, "minicnn-load", _work_alone)
 
 
 def _work_alone():
-    """Leave the kernels' threads to the training step."""
+    """Run kernels of this thread on one thread: the others are for the training step."""
     from minicnn.kernels.runtime.threads import work_alone
     work_alone()
 
@@ -235,10 +208,10 @@ def _as_slice(samples):
     return samples
 
 
-# ---- The door of ArrayDataset -----------------------------------------------------------------------------------------
+# ---- Checks of ArrayDataset ------------------------------------------------------------------------------------------
 
 def _as_samples(x, owner):
-    """Return x as an ndarray (N, ...) of numbers, without a copy where it is one; or say what is wrong with it."""
+    """Return x as an ndarray (N, ...) of numbers, without a copy where it is one, or raise."""
     if isinstance(x, np.ndarray) and x.dtype.kind in "fiub" and not isinstance(x, np.ma.MaskedArray):
         x = np.asarray(x)       # read-only or strided is fine: batches are copies
     else:
@@ -261,7 +234,7 @@ def _check_all_finite(x, owner, block=256):
 
 
 def _as_labels(t, n, classes, owner):
-    """Return t as (n,) int64 classes, or say what is wrong with it."""
+    """Return t as (n,) int64 classes, or raise."""
     t = as_array(t, owner, "t", np.float64)
     if t.ndim == 2 and t.shape[1] > 1:
         raise ShapeError(f"{owner}: expected t of shape ({n},), got {t.shape}. If its rows are one-hot, try "

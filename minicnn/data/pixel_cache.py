@@ -1,14 +1,14 @@
-"""The pixel cache: every picture of a collection decoded once, as uint8, in one file that is read by position.
+"""The pixel cache: every image of a collection decoded once, as uint8, in one file that is read by position.
 
-    pictures        n x height x width (x 3), uint8; grey stored once
+    images          n x height x width (x 3), uint8; grey stored once
     file digests    n x 32, SHA-256 of each file's bytes
-    pixel digests   n x 32, SHA-256 of each picture's full size and stored pixels: a picture saved twice, in whatever
-                    formats, has the same one
+    pixel digests   n x 32, SHA-256 of each image's full size and stored pixels: the same for an image that is saved
+                    twice, in any formats
     facts           n x 3, int32: width and height of each file as it is shown, and whether it is in colour
     check           32, SHA-256 of the three blocks before
 
-Its name is the SHA-256 of the preprocessing (with the decoder's version) and of all file digests: changed content is
-another cache. Nothing is mapped or held: a collection larger than memory trains in flat memory.
+The file is named by the SHA-256 of the preprocessing (with the decoder's version) and of all file digests: changed
+content is another cache. Nothing is mapped or kept in memory, so a collection may be larger than memory.
 """
 
 import hashlib
@@ -18,10 +18,9 @@ import secrets
 import tempfile
 import time
 import warnings
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from contextlib import suppress
-from typing import NamedTuple
+from copy import copy
 
 import numpy as np
 
@@ -30,47 +29,31 @@ from minicnn.core.progress import Progress
 from minicnn.core.untrusted import Problems
 from minicnn.data.decoding import ImageWarning, Remark, open_planes, quiet, read_bytes
 from minicnn.data.preprocessing import resize, stretch
+from minicnn.data.workers import in_order
 from minicnn.errors import CheckpointError, ImageError, InputError, ManifestError, printable
 
-__all__ = ["PixelCache", "MemoryPixels", "Report"]
+__all__ = ["PixelCache", "MemoryPixels"]
 
-_WINDOW = 64                        # pictures under way at once: what bounds the memory of preparing
-_MOST_BYTES = 8 * 2**30             # of all caches together; those used longest ago go first
-_STALE = 24 * 3600                  # seconds after which an unfinished cache belongs to nobody
+_AHEAD = 64                         # images decoded ahead: bounds the memory of decoding
+_MOST_BYTES = 8 * 2**30             # of all caches together; the least recently used are removed
+_STALE = 24 * 3600                  # seconds after which an unfinished cache is removed
 _DIGEST, _FACTS = 32, 12            # bytes
-_TAIL = 2 * _DIGEST + _FACTS        # of each picture
-
-
-class Report(NamedTuple):
-    """How preparing went.
-
-    Pictures decoded (0 where all were found), wall seconds, and seconds of computing inside Pillow and outside of it,
-    summed over the workers.
-    """
-
-    decoded: int
-    seconds: float
-    pillow_seconds: float
-    our_seconds: float
-
-    @property
-    def images_per_second(self):
-        return self.decoded / self.seconds
+_TAIL = 2 * _DIGEST + _FACTS        # of each image
 
 
 class PixelCache:
-    """Prepared pictures in a file; see `prepare`.
+    """Decoded images in a file; see `prepare`.
 
     Attributes
     ----------
     file_digests, pixel_digests : ndarray, shape (n, 32), uint8
-    facts : ndarray, shape (n, 3), int32; width, height and whether in colour of each file, before it is prepared
+    facts : ndarray, shape (n, 3), int32; width, height and whether in colour of each file, before preprocessing
     preprocessing : Preprocessing
-    report : Report
+    decoded : int; how many files `prepare` decoded, 0 where the cache was found
     """
 
-    def __init__(self, block, preprocessing, rows, file_digests, pixel_digests, facts, report):
-        self._block, self._rows, self.preprocessing, self.report = block, rows, preprocessing, report
+    def __init__(self, block, preprocessing, rows, file_digests, pixel_digests, facts, decoded):
+        self._block, self._rows, self.preprocessing, self.decoded = block, rows, preprocessing, decoded
         self.file_digests, self.pixel_digests, self.facts = file_digests, pixel_digests, facts
 
     def __len__(self):
@@ -78,97 +61,93 @@ class PixelCache:
 
     @classmethod
     def prepare(cls, paths, preprocessing, workers=None, progress=False, root=None):
-        """Decode the files at `paths`, or find them decoded.
+        """Decode the files at `paths`, or find them in the cache.
 
         Parameters
         ----------
         paths : list of str
         preprocessing : Preprocessing
-        workers : int >= 0, threads that decode; the cores available where None. Never changes a bit
+        workers : int >= 0, threads that decode; the cores available where None. The result does not depend on it
         progress : bool, show a bar on stderr
-        root : real path, optional; no file outside of it is read, whatever became of the paths since they were checked
+        root : real path, optional; no file outside of it is read, even if a path has changed since it was checked
 
         Raises
         ------
         ManifestError : files cannot be read; it lists the first 20 and counts all
-        CheckpointError : there is no room for the cache
+        CheckpointError : the disk has no space for the cache
 
         Warns
         -----
-        ImageWarning : how many pictures are transparent, or have several frames
+        ImageWarning : how many images are transparent, or have several frames
         """
-        began = time.perf_counter()
         n, workers = len(paths), _cores() if workers is None else workers
         names = [os.fspath(path) for path in paths]
-        with Progress(n, "reading images", "image", progress) as bar:
-            digests = list(_over(lambda path: _file_digest(path, root), names, workers, bar))
+        digests = list(_each(lambda path: hashlib.sha256(read_bytes(path, root)).digest(), names, workers,
+                             Progress(n, "reading images", "image", progress)))
         key = json.dumps(preprocessing.to_dict(), sort_keys=True).encode() + b"".join(digests)
-        name, spent, decoded = hashlib.sha256(key).hexdigest(), (0.0, 0.0), 0
+        name, decoded = hashlib.sha256(key).hexdigest(), 0
         folder = private_folder("pixels", "pixel cache", "decoding without keeping it")
         block = None if folder is None else _reuse(folder / name, n, preprocessing.stored_shape, digests)
         if block is None:
-            block, spent = _fill(folder, name, names, digests, preprocessing, workers, progress)
-            decoded = n
+            block, decoded = _fill(folder, name, names, digests, preprocessing, workers, progress), n
         size = n * int(np.prod(preprocessing.stored_shape))
         tail = os.pread(block.descriptor, _TAIL * n, size)
         digests = np.frombuffer(tail, np.uint8, 2 * n * _DIGEST).reshape(2, n, _DIGEST)
         facts = np.frombuffer(tail, "<i4", offset=2 * n * _DIGEST).reshape(n, 3)
-        return cls(block, preprocessing, np.arange(n), *digests, facts,
-                   Report(decoded, time.perf_counter() - began, *spent))
+        return cls(block, preprocessing, np.arange(n), *digests, facts, decoded)
 
     def take(self, rows):
-        """Return the cache of some of these pictures, in the order of `rows`; the file is shared."""
+        """Return the cache of some of these images, in the order of `rows`; the file is shared."""
         return PixelCache(self._block, self.preprocessing, self._rows[rows], self.file_digests[rows],
-                          self.pixel_digests[rows], self.facts[rows], self.report)
+                          self.pixel_digests[rows], self.facts[rows], self.decoded)
 
     def read(self, samples):
-        """Return the pictures with these numbers: ndarray, shape (len(samples),) + stored_shape, uint8."""
+        """Return the images with these numbers: ndarray, shape (len(samples),) + stored_shape, uint8."""
         out = np.empty((len(samples),) + self.preprocessing.stored_shape, np.uint8)
-        for picture, row in zip(out, self._rows[samples]):
-            if os.preadv(self._block.descriptor, [picture.data], int(row) * picture.nbytes) != picture.nbytes:
+        for image, row in zip(out, self._rows[samples]):
+            if os.preadv(self._block.descriptor, [image.data], int(row) * image.nbytes) != image.nbytes:
                 raise ManifestError("the pixel cache was cut off while it was in use. Start again.")
         return out
 
 
 class MemoryPixels:
-    """Grey pictures that are in memory already, behind the doors of a PixelCache.
+    """Grey images in memory, with the interface of a PixelCache.
 
     Parameters
     ----------
-    pictures : ndarray, shape (n, H, W), uint8
-    preprocessing : Preprocessing by which they are prepared; None leaves them as they are
+    images : ndarray, shape (n, H, W), uint8
+    preprocessing : Preprocessing to apply; None leaves them as they are
     """
 
     facts = None        # there are no files
 
-    def __init__(self, pictures, preprocessing=None):
+    def __init__(self, images, preprocessing=None):
         if preprocessing is not None and preprocessing.color != "grey":
-            raise InputError("these pictures are grey; they cannot be prepared with color='rgb'.")
-        self._given = pictures
-        if preprocessing is not None and (pictures.shape[1:] != preprocessing.stored_shape or preprocessing.changes_grey):
-            pictures = np.stack([resize(picture, preprocessing) for picture in pictures])
-        self.preprocessing, self._pictures, self._rows = preprocessing, pictures, np.arange(len(pictures))
-        digests = b"".join(hashlib.sha256(np.ascontiguousarray(picture)).digest() for picture in pictures)
+            raise InputError(f"Manifest: grey images cannot be prepared with color={preprocessing.color!r}.")
+        self._given = images
+        if preprocessing is not None and (images.shape[1:] != preprocessing.stored_shape or preprocessing.changes_grey):
+            images = np.stack([resize(image, preprocessing) for image in images])
+        self.preprocessing, self._images, self._rows = preprocessing, images, np.arange(len(images))
+        digests = b"".join(hashlib.sha256(np.ascontiguousarray(image)).digest() for image in images)
         self.file_digests = self.pixel_digests = np.frombuffer(digests, np.uint8).reshape(-1, 32)
 
     def __len__(self):
         return len(self._rows)
 
     def prepare(self, preprocessing):
-        """Return the same pictures as they were given, prepared by `preprocessing`."""
+        """Return the same images as they were given, prepared by `preprocessing`."""
         return MemoryPixels(self._given, preprocessing).take(self._rows)
 
     def take(self, rows):
-        """Return some of these pictures, in the order of `rows`, without a copy."""
-        part = object.__new__(MemoryPixels)
-        part.preprocessing, part._given = self.preprocessing, self._given
-        part._pictures, part._rows = self._pictures, self._rows[rows]
-        part.file_digests = part.pixel_digests = self.file_digests[rows]
-        return part
+        """Return some of these images, in the order of `rows`, without a copy."""
+        taken = copy(self)
+        taken._rows = self._rows[rows]
+        taken.file_digests = taken.pixel_digests = self.file_digests[rows]
+        return taken
 
     def read(self, samples):
-        """Return the pictures with these numbers: ndarray, shape (len(samples), H, W), uint8."""
-        return self._pictures[self._rows[samples]]
+        """Return the images with these numbers: ndarray, shape (len(samples), H, W), uint8."""
+        return self._images[self._rows[samples]]
 
 
 class _Block:
@@ -177,7 +156,7 @@ class _Block:
     def __init__(self, descriptor):
         self.descriptor = descriptor
 
-    def __del__(self, close=os.close):      # bound early: at the end of the process modules go before objects
+    def __del__(self, close=os.close):      # bound here: at exit modules are cleared before objects
         close(self.descriptor)
 
 
@@ -185,13 +164,12 @@ def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _over(function, items, workers, bar):
-    """Yield function(item) in order, from `workers` threads and a window that moves along; then raise all ImageErrors.
+def _each(function, items, workers, progress):
+    """Yield function(item) in order, by `workers` threads; then raise one error for all ImageErrors.
 
-    From the first error on nothing is yielded, but the rest is still tried, so that all problems are found.
+    After the first error nothing is yielded, but the rest is still tried, so that all problems are found.
     """
-    problems, ahead = Problems("images that cannot be read"), deque()
-    pool = ThreadPoolExecutor(workers, "minicnn-decode") if workers else None
+    problems = Problems("images that cannot be read")
 
     def attempt(item):
         try:
@@ -199,70 +177,48 @@ def _over(function, items, workers, bar):
         except ImageError as error:
             return error
 
-    def finished(result):
-        bar.advance()
-        if isinstance(result, ImageError):
-            problems.add(str(result))
-        elif not problems.count:
-            yield result
-
-    try:
-        for item in items:
-            if pool is None:
-                yield from finished(attempt(item))
-                continue
-            ahead.append(pool.submit(attempt, item))
-            if len(ahead) == _WINDOW:
-                yield from finished(ahead.popleft().result())
-        while ahead:
-            yield from finished(ahead.popleft().result())
-    finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+    with progress:
+        for result in in_order(attempt, items, workers, _AHEAD, "minicnn-decode"):
+            progress.advance()
+            if isinstance(result, ImageError):
+                problems.add(str(result))
+            elif not problems.count:
+                yield result
     problems.raise_any()
 
 
-def _file_digest(path, root):
-    return hashlib.sha256(read_bytes(path, root)).digest()
-
-
 def _decode(path, digest, preprocessing):
-    """Return (pixels, digest of the picture, its facts, Remark, seconds inside Pillow, seconds outside)."""
-    began = time.thread_time()
+    """Return (pixels, their digest, facts as bytes, Remark) of a file whose bytes have this digest."""
     data, name = read_bytes(path), printable(path)
     if hashlib.sha256(data).digest() != digest:
         raise ImageError(f"{name}: changed while it was being read. Start again.")
-    opened = time.thread_time()
     planes, remark = open_planes(data, name, preprocessing.color)
     pixels = stretch(planes, preprocessing)
-    decoded = time.thread_time()
-    picture = hashlib.sha256(f"{planes[0].size} ".encode() + pixels.tobytes()).digest()
+    of_pixels = hashlib.sha256(f"{planes[0].size} ".encode() + pixels.tobytes()).digest()
     facts = np.array([*planes[0].size, Remark.COLOURED in remark], "<i4").tobytes()
-    ours = opened - began + time.thread_time() - decoded
-    return pixels, picture, facts, remark & ~Remark.COLOURED, decoded - opened, ours
+    return pixels, of_pixels, facts, remark & ~Remark.COLOURED
 
 
 def _fill(folder, name, paths, digests, preprocessing, workers, progress):
-    """Decode all files into a new cache; return (_Block, (seconds in Pillow, our seconds))."""
+    """Decode all files into a new cache; return it as a _Block."""
     temporary = None if folder is None else folder / f".{name[:16]}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    seconds, remarks, pictures, facts = np.zeros(2), dict.fromkeys(Remark, 0), [], []
+    remarks, pixel_digests, facts = Counter(), [], []
     try:
         with (tempfile.TemporaryFile() if temporary is None else open(temporary, "xb+", opener=_private)) as file:
-            with Progress(len(paths), "decoding images", "image", progress) as bar, quiet():
-                for pixels, picture, fact, remark, theirs, ours in _over(
-                        lambda item: _decode(*item, preprocessing), zip(paths, digests), workers, bar):
+            with quiet():
+                for pixels, of_pixels, of_file, remark in _each(
+                        lambda item: _decode(*item, preprocessing), zip(paths, digests), workers,
+                        Progress(len(paths), "decoding images", "image", progress)):
                     file.write(pixels.data)
-                    pictures.append(picture)
-                    facts.append(fact)
-                    seconds += theirs, ours
-                    for kind in remark:
-                        remarks[kind] += 1
-            tail = b"".join(digests + pictures + facts)
+                    pixel_digests.append(of_pixels)
+                    facts.append(of_file)
+                    remarks.update(remark)
+            tail = b"".join(digests + pixel_digests + facts)
             file.write(tail + hashlib.sha256(tail).digest())
             file.flush()
             if temporary is not None:
                 os.replace(temporary, folder / name)
-                with suppress(OSError):     # another process may be tidying up as well
+                with suppress(OSError):     # another process may remove caches as well
                     _prune(folder, keep=name)
             block = _Block(os.dup(file.fileno()))
     except BaseException as error:
@@ -270,20 +226,19 @@ def _fill(folder, name, paths, digests, preprocessing, workers, progress):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise CheckpointError(f"the pixel cache could not be written: {error.strerror}. Free some space, or set "
-                                  "MINICNN_CACHE_DIR to a folder with room.") from error
+                                  "MINICNN_CACHE_DIR to a folder on another disk.") from error
         raise
-    for kind, count in remarks.items():
-        if count:
-            warnings.warn(f"{count:,} of {len(paths):,} images: each {kind.sentence}.", ImageWarning, stacklevel=4)
-    return block, tuple(seconds.tolist())
+    for kind, count in sorted(remarks.items()):
+        warnings.warn(f"{count:,} of {len(paths):,} images: each {kind.sentence}.", ImageWarning, stacklevel=4)
+    return block
 
 
 def _private(path, flags):
-    return os.open(path, flags, 0o600)      # patients' pictures are for their owner's eyes
+    return os.open(path, flags, 0o600)      # images of patients: readable by the owner alone
 
 
 def _reuse(path, n, shape, digests):
-    """Return the cache at `path` as a _Block, if it is whole and of these files; else None."""
+    """Return the cache at `path` as a _Block if it is complete and of these files, else None."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -299,7 +254,7 @@ def _reuse(path, n, shape, digests):
 
 
 def _prune(folder, keep):
-    """Remove unfinished caches of long ago, and the caches used longest ago until all together fit."""
+    """Remove stale unfinished caches, and the least recently used ones until the rest fits."""
     entries = [(entry.stat().st_mtime, entry) for entry in os.scandir(folder) if entry.name != keep]
     left = _MOST_BYTES - os.path.getsize(folder / keep)
     for used, entry in sorted(entries, key=lambda pair: -pair[0]):

@@ -61,8 +61,8 @@ def split_groups(group, labels, fractions, seed, classes=None):
 
     The groups of each stratum (the largest label in a group: with two classes, a group is positive if any of its images
     is) are shuffled and laid end to end, one unit of length per image, and cut at the fractions; a group belongs to the
-    set in which its middle lies. So each set is an unbiased sample, whatever the sizes of the groups. Then groups move, in
-    shuffled order, wherever that brings the sets nearer to their fractions.
+    set in which its middle lies. So each set is an unbiased sample, whatever the sizes of the groups. Then groups move,
+    in shuffled order, wherever that brings the sets nearer to their fractions.
 
     Parameters
     ----------
