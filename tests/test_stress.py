@@ -13,10 +13,10 @@ from strategies import normals
 from minicnn.data.manifest import Manifest
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import InputError, ShapeError
-from minicnn.evaluation import shortcut_test as room
+from minicnn.evaluation import shortcut_test
 from minicnn.evaluation.intervals import Interval
 from minicnn.evaluation.shortcut_test import CONDITIONS, check_shortcuts, disturb, examples
-from minicnn.experiment import training_run
+from minicnn import experiment
 from minicnn.layers import Conv2D, Dense, Flatten, ReLU, Sigmoid, Softmax
 from minicnn.model import Sequential
 from minicnn.plotting.explanation import shortcut_check
@@ -73,7 +73,7 @@ def test_pictures_that_cannot_be_disturbed():
               np.full((1, 8, 8, 1), np.nan)):
         with pytest.raises(InputError, match="expected images .* between 0 .* and 1"):
             disturb(x, "inverted")
-    with pytest.raises(InputError, match="expected one of untouched, border black, .* got 'sepia'"):
+    with pytest.raises(InputError, match="must be one of untouched, border black, .* got 'sepia'"):
         disturb(np.zeros((1, 8, 8, 1)), "sepia")
     with pytest.raises(ShapeError, match="must be 8 x 8 at least"):
         disturb(np.zeros((1, 7, 8, 1)), "border black")
@@ -118,7 +118,7 @@ def test_one_class_alone_is_undefined_and_no_verdict():
     assert check["untouched"].metrics["auc"] is None and not check.findings
     text = check.table()
     assert "undefined: untouched AUC, because all samples have the same label." in text
-    assert text.endswith("No verdict: the AUC has no interval, for all samples have the same label.")
+    assert text.endswith("No verdict: the AUC has no interval, because all samples have the same label.")
     assert "0.000" not in text and "1.000" not in text
 
 
@@ -151,17 +151,17 @@ def test_a_tag_is_exposed_and_an_honest_network_is_not():
     assert check["untouched"].metrics["auc"] > 0.95 and check["middle black"].metrics["auc"] > 0.95
     assert check["border black"].metrics["auc"] < 0.75 and check["border black"].change_interval.high < -0.2
     assert [sentence.split(":")[0] for sentence in check.findings] == ["SHORTCUT", "SUSPECT"]
-    assert "what is on the border gives them away" in check.table() and "99.45 %" in check.table()
+    assert "it uses the border" in check.table() and "99.45 %" in check.table()
     check = check_shortcuts(honest.model, honest.images, honest.labels, honest.patients)
     assert check["untouched"].metrics["auc"] > 0.75 and check["middle black"].metrics["auc"] < 0.65
     assert abs(check["border black"].change) < 0.06 and check.findings == []
-    assert check.table().endswith("That is no proof that there is no shortcut: one may lie between the lungs.")
+    assert check.table().endswith("one may lie between the lungs.")
 
 
 def test_a_network_that_tells_nothing_apart_gets_no_verdict():
     check = check_shortcuts(tagged.trained(True).model, images(60, shape=(64, 64, 1)), np.arange(60) % 2)
     assert check["untouched"].interval.low < 0.5 and check.findings == []
-    assert "No verdict: on these images the network does not tell the classes apart in the first place" in check.table()
+    assert "No verdict" in check.table() and "not above chance" in check.table()
 
 
 @pytest.mark.parametrize("whole, middle, fall, words", [
@@ -171,14 +171,14 @@ def test_a_network_that_tells_nothing_apart_gets_no_verdict():
     ((0.4, 0.7), (0.7, 0.8), (-0.3, -0.2), ["SHORTCUT"]), ((None, None), (None, None), (None, None), [])])
 def test_when_something_is_found(whole, middle, fall, words):
     def condition(name, bounds, change):
-        return room.Condition(name, {"auc": None if bounds[0] is None else sum(bounds) / 2}, Interval(*bounds, 90),
+        return shortcut_test.Condition(name, {"auc": None if bounds[0] is None else sum(bounds) / 2}, Interval(*bounds, 90),
                               None if change[0] is None else sum(change) / 2, Interval(*change, 90))
 
     by_name = {"untouched": condition("untouched", whole, (None, None)), "middle black": condition("", middle, (0, 0)),
                "border black": condition("", whole, fall), "re-encoded": condition("", whole, (-0.01, 0.01))}
-    assert [sentence.split(":")[0] for sentence in room._findings(by_name)] == words
+    assert [sentence.split(":")[0] for sentence in shortcut_test._findings(by_name)] == words
     by_name["re-encoded"] = condition("", whole, fall)
-    assert [sentence.split(":")[0] for sentence in room._findings(by_name)] == words + words[-1:] * (
+    assert [sentence.split(":")[0] for sentence in shortcut_test._findings(by_name)] == words + words[-1:] * (
         words[-1:] == ["SUSPECT"])
 
 
@@ -191,7 +191,7 @@ def test_the_picture(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.format == "PNG" and np.asarray(picture.convert("L")).std() > 10
-    with pytest.raises(InputError, match="one to three results of stress by name, got 0"):
+    with pytest.raises(InputError, match="checks: .* got 0"):
         shortcut_check({}, examples(tag.images[0]), tmp_path / "c.png")
 
 
@@ -199,11 +199,11 @@ def test_the_picture(tmp_path):
 def test_real_radiographs_where_the_source_gives_the_label_away(shared, tmp_path):
     """COV-19Net on the shared collection: it tells the classes apart by the border alone, and nothing elsewhere."""
     data = shared / "data" / "chestxray"
-    plan = training_run.Plan(data=str(data / "manifest.csv"), epochs=8, seed=1)
-    training_run.train(plan, tmp_path / "run", progress=False)
-    model = training_run.load_model(tmp_path / "run")
+    config = experiment.Config(data=str(data / "manifest.csv"), epochs=8, seed=1)
+    experiment.train(config, tmp_path / "run", progress=False)
+    model = experiment.load_model(tmp_path / "run")
     test = Manifest.read(data / "manifest.csv").split(seed=1)[2]
     check = check_shortcuts(model, test)
     assert check["untouched"].metrics["auc"] > 0.9 and check["middle black"].metrics["auc"] > 0.6
     outside = check_shortcuts(model, Manifest.read(data / "external.csv", classes=list(model.classes)))
-    assert "No verdict" in outside.table() and room.PAPER_ACCURACY - outside["untouched"].metrics["accuracy"] > 0.2
+    assert "No verdict" in outside.table() and shortcut_test.PAPER_ACCURACY - outside["untouched"].metrics["accuracy"] > 0.2
