@@ -33,7 +33,7 @@ from minicnn.data.preprocessing import decode
 from minicnn.errors import ImageError, ManifestError, MiniCNNError, WeightsError, printable
 from minicnn.experiment import Config, load_model
 from minicnn.experiment.run_folder import RunFolder
-from minicnn.experiment.splits import split_csv
+from minicnn.experiment.splits import split_rows
 from minicnn.reporting.console import paper_table
 
 ALARM = 10      # seconds; what is measured takes hundredths of one
@@ -370,7 +370,7 @@ def test_the_runs_tables_hold_no_formula(tmp_path):
                         patients=words)
     rows = [{"path": word, "part": "test", "label": "normal", "prediction": word, "probability": 0.5}
             for word in words]
-    for text in (split_csv({"training": manifest}), csv_text(rows)):
+    for text in (csv_text(split_rows({"training": manifest})), csv_text(rows)):
         cells = list(csv.reader(io.StringIO(text, newline="")))
         assert len(cells) == 1 + len(words)
         assert_no_formulas(cells)

@@ -10,6 +10,7 @@ import pytest
 
 from minicnn.cli.main import main
 from minicnn.core.signals import Interrupted
+from minicnn.core.untrusted import csv_text
 from minicnn.data.manifest import Manifest
 from minicnn.errors import InputError, ManifestError
 from minicnn.evaluation.source_folds import leave_one_source_out
@@ -17,7 +18,7 @@ from minicnn import experiment
 from minicnn.experiment import RECIPES, Config, Recipe, split, training_run
 from minicnn.experiment.evaluation_run import evaluated_weights
 from minicnn.experiment.run_folder import RunFolder
-from minicnn.experiment.splits import split_csv
+from minicnn.experiment.splits import split_rows
 from minicnn.training import Trainer
 
 SHORT = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 8, "classes": ["normal", "covid"]}
@@ -75,7 +76,7 @@ def test_a_held_out_source_is_in_the_test_set_alone(collection, finished):
 def test_data_split_shows_a_source_held_out(collection, tmp_path, capsys):
     assert main(["data", "split", str(collection), "--hold-out", "a", "--out", str(tmp_path / "s.csv"), "--quiet"]) == 0
     assert "source a held out" in capsys.readouterr().out
-    assert (tmp_path / "s.csv").read_text() == split_csv(split(Config(str(collection), hold_out="a")))
+    assert (tmp_path / "s.csv").read_text() == csv_text(split_rows(split(Config(str(collection), hold_out="a"))))
 
 
 @pytest.mark.parametrize("recipe", ["paper", "robust"])

@@ -40,8 +40,7 @@ def _text(told, where, options):
     from minicnn.evaluation.comparison import DIFFERENCES
     from minicnn.evaluation.intervals import FEW
     from minicnn.evaluation.summary import HEADS, SHARES
-    from minicnn.reporting.console import grid
-    from minicnn.reporting.tables import number, percent
+    from minicnn.core.text import grid, number, percent
 
     rows = [["", "A", "B", "A - B", "95 % interval of A - B"]]
     for name in DIFFERENCES:

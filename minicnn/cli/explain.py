@@ -69,8 +69,7 @@ def run(options):
 
 def _text(report):
     """Return the report for a terminal."""
-    from minicnn.reporting.console import grid
-    from minicnn.reporting.tables import number, percent
+    from minicnn.core.text import grid, number, percent
 
     files = report["files"]
     rows = [("file", "class", "probability", "on the border", "plot")]

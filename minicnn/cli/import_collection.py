@@ -67,12 +67,11 @@ def _placed(result, folder, target, known):
 
 def _write(target, rows):
     """Write the columns that are not empty; of a split column no cell may be."""
-    from minicnn.core.files import write_whole
-    from minicnn.core.untrusted import csv_text
+    from minicnn.core.untrusted import write_csv
 
     used = [column for column in rows[0] if column in ("path", "label")
             or (all if column == "split" else any)(row[column] for row in rows)]
-    write_whole(target, csv_text([{column: row[column] for column in used} for row in rows]).encode())
+    write_csv(target, [{column: row[column] for column in used} for row in rows])
 
 
 def _earlier(target):

@@ -50,7 +50,8 @@ def run(options):
 
 def _text(results, pages):
     """Return the summary at the top of the report, and where the report is."""
-    from minicnn.reporting.console import cell, grid
+    from minicnn.core.text import grid
+    from minicnn.reporting.console import cell
     from minicnn.study.chapters.summary import measured, summary
 
     lines = [line for sentence in summary(results) for line in [*textwrap.wrap(printable(sentence), 100), ""]]

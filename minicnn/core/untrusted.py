@@ -8,11 +8,11 @@ import json
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-from minicnn.core.files import open_regular
+from minicnn.core.files import open_regular, write_whole
 from minicnn.errors import InputError, ManifestError, MiniCNNError, nearest, printable
 
 __all__ = ["Problems", "raising", "open_limited", "text_lines", "read_table", "read_json", "parse_json", "check_fields",
-           "csv_text", "safe_cell"]
+           "csv_text", "write_csv", "safe_cell"]
 
 _LONGEST_LINE = 2**20
 
@@ -149,6 +149,11 @@ def csv_text(rows):
     writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
     writer.writerows([list(rows[0]), *([safe_cell(cell) for cell in row.values()] for row in rows)])
     return "".join(line[:-2] + "\n" for line in lines)
+
+
+def write_csv(path, rows):
+    """Write rows as a CSV file, whole or not at all; the bytes of a name that is not UTF-8 are kept."""
+    write_whole(path, csv_text(rows).encode("utf-8", "surrogateescape"))
 
 
 def safe_cell(value):

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from minicnn.core.files import write_whole
 from minicnn.core.random import check_seed
-from minicnn.core.untrusted import Problems, csv_text
+from minicnn.core.untrusted import Problems, write_csv
 from minicnn.data.augmentation import TECHNIQUES, Augmentation
 from minicnn.data.labels import SPLITS, check_classes, encode_labels, encode_splits
 from minicnn.data.loader import ImageDataset
@@ -261,7 +260,7 @@ class Manifest:
             rows = list(self.rows())
         else:
             rows = [row | {"split": name} for name, manifest in sets.items() for row in manifest.rows()]
-        write_whole(path, csv_text(rows).encode("utf-8", "surrogateescape"))
+        write_csv(path, rows)
 
     def _known(self, *more):
         """Return the names of the optional columns that this manifest has, and of `more` attributes that it has."""

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from minicnn.core.untrusted import csv_text
+from minicnn.core.text import grid
+from minicnn.core.untrusted import write_csv
 from minicnn.data.loader import open_dataset
 from minicnn.errors import InputError, printable
 from minicnn.evaluation import operating_point
@@ -11,8 +12,6 @@ from minicnn.evaluation.operating_point import OperatingPoint
 from minicnn.evaluation.out_of_distribution import of_run
 from minicnn.experiment.evaluation_run import load_model, preprocessing_of
 from minicnn.experiment.run_folder import RunFolder
-from minicnn.experiment.splits import write_csv
-from minicnn.reporting import console
 
 __all__ = ["Predictions", "predict", "prediction_rows"]
 
@@ -49,7 +48,7 @@ class Predictions:
             rows.append([printable(row["path"]), printable(row["prediction"]), *values,
                          printable(row["decision"] or "-")])
         warned = [f"WARNING: {printable(row['path'])}: {row['warning']}." for row in self.rows if row["warning"]]
-        return "\n".join([*console.grid(rows), "", *warned, *self.remarks])
+        return "\n".join([*grid(rows), "", *warned, *self.remarks])
 
 
 def predict(run, files, csv=None, expect=None):
@@ -82,7 +81,7 @@ def predict(run, files, csv=None, expect=None):
         remarks = remarks + ["The images were not checked for being out-of-distribution: the training distribution is in "
                              "the folder of a finished run."]
     if csv is not None:
-        write_csv(csv, csv_text(rows))
+        write_csv(csv, rows)
     return Predictions(rows, point, remarks)
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from minicnn.core.files import write_whole
-from minicnn.core.untrusted import csv_text
+from minicnn.core.text import grid
+from minicnn.core.untrusted import write_csv
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.manifest import Manifest
 from minicnn.data.preprocessing import Preprocessing
@@ -11,9 +11,8 @@ from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError, printable
 from minicnn.evaluation.source_folds import leave_one_source_out, patient_groups
 from minicnn.experiment.recipes import RECIPES
-from minicnn.reporting.console import grid
 
-__all__ = ["split", "open_split", "split_csv", "split_table", "write_csv"]
+__all__ = ["split", "open_split", "split_rows", "split_table"]
 
 
 def split(config, progress=False):
@@ -60,27 +59,22 @@ def _without_source(manifest, source, seed, workers, progress):
 
 
 def open_split(config, progress):
-    """Return ({set: ImageDataset}, the text of split.csv)."""
+    """Return ({set: ImageDataset}, the rows of split.csv)."""
     sets, preprocessing = split(config, progress), RECIPES[config.recipe].preprocessing
     return {name: manifest.open(preprocessing, workers=config.workers, progress=progress)
-            for name, manifest in sets.items()}, split_csv(sets)
+            for name, manifest in sets.items()}, split_rows(sets)
 
 
-def split_csv(sets):
-    """Return the rows of all sets as CSV text: path, label, patient_id, split (and technique under the paper's)."""
-    return csv_text([row | {"split": name} for name, manifest in sets.items() for row in manifest.rows()])
-
-
-def write_csv(path, text):
-    """Write CSV text; a path that is not UTF-8 keeps its bytes."""
-    write_whole(path, text.encode("utf-8", "surrogateescape"))
+def split_rows(sets):
+    """Return the rows of all sets, dicts of path, label, patient_id, split (and technique under the paper's protocol)."""
+    return [row | {"split": name} for name, manifest in sets.items() for row in manifest.rows()]
 
 
 def split_table(config, out=None, progress=True):
     """Return how data falls into sets, as text; with `out`, write it as a manifest with a `split` column."""
     sets = split(config, progress)
     if out is not None:
-        write_csv(out, split_csv(sets))
+        write_csv(out, split_rows(sets))
     names = sets["training"].classes
     rows = [("set", *map(printable, names), "images", "patients")]
     for name, manifest in sets.items():

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from minicnn import checkpoint
-from minicnn.core.untrusted import csv_text
+from minicnn.core.untrusted import write_csv
 from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError, printable
 from minicnn.evaluation import out_of_distribution
 from minicnn.evaluation.operating_point import fit_operating_point
@@ -21,7 +21,7 @@ from minicnn.experiment.prediction_run import prediction_rows
 from minicnn.experiment.recipes import RECIPES
 from minicnn.experiment.run_folder import RunFolder, environment
 from minicnn.experiment.run_plots import draw
-from minicnn.experiment.splits import open_split, write_csv
+from minicnn.experiment.splits import open_split
 from minicnn.model import Sequential
 
 __all__ = ["train", "resume", "train_or_resume", "unfinished"]
@@ -49,9 +49,9 @@ def train(config, folder, progress=True, plots=True):
     with RunFolder(folder) as run:
         if run.is_begun:
             raise InputError(_already_there(run, config))
-        datasets, table = open_split(config, progress)
+        datasets, rows = open_split(config, progress)
         run.write_json("environment.json", environment())
-        write_csv(run.path / "split.csv", table)
+        write_csv(run.path / "split.csv", rows)
         run.write_json("config.json", asdict(config))
         return _fit_and_evaluate(run, config, datasets, progress, False, plots)
 
@@ -138,7 +138,7 @@ def _fit_and_evaluate(run, config, datasets, progress, resume, plots):
     rows = [{"path": path, "part": name, "label": model.classes[label], **row}
             for name, dataset in datasets.items() for path, label, row in
             zip(dataset.names, dataset.labels, prediction_rows(outputs[name], model.classes, point))]
-    write_csv(run.path / "predictions.csv", csv_text(rows))
+    write_csv(run.path / "predictions.csv", rows)
     try:
         if plots:
             result.plots = draw(run.path, model.classes, datasets, outputs, result.metrics, history)
