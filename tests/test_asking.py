@@ -49,7 +49,7 @@ def test_each_decision_is_what_was_fixed_on_validation(run, tmp_path, capsys):
     folder = decided(folder, tmp_path, threshold=0.5, abstain=(low, high), temperature=2.0)
     assert main(["predict", str(folder), *files, "--csv", str(tmp_path / "out.csv")]) == 0
     out = capsys.readouterr().out
-    assert out.count("an interval fixed on the validation part") == 1 == out.count("at the temperature 2, fixed on")
+    assert out.count("an interval fixed on the validation set") == 1 == out.count("at the temperature 2, fixed on")
     rows = rows_of(tmp_path / "out.csv")
     assert [row["path"] for row in rows] == files
     expected = np.where(p <= low, "normal", np.where(p <= high, "abstains", "covid"))
@@ -75,7 +75,7 @@ def test_what_was_not_fixed_is_said(run, tmp_path):
     OperatingPoint(threshold=1.0, abstain=(1.0, 1.0)).write(RunFolder(one))
     predictions = predict(one, files[:2])
     assert {row["decision"] for row in predictions.rows} == {"normal"}
-    assert "It never abstains: on the validation part p > 1 divides the labels well enough." in predictions.table()
+    assert "It never abstains: on the validation set p > 1 separates the labels well enough." in predictions.table()
     os.remove(one / "decision.json")
     predictions = predict(one, files[:2], tmp_path / "old.csv")
     assert "this run has no decision.json: it is not finished, or an earlier version of minicnn made it" in predictions.table()

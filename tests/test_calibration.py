@@ -146,7 +146,7 @@ def test_no_threshold_does_better_on_validation(pairs):
     labels, p = pairs
     fixed = fit_operating_point(labels, p)
     if len(set(labels.tolist())) < 2:
-        reason = "all images of the validation part have the same label"
+        reason = "all images of the validation set have the same label"
         assert fixed.threshold is fixed.abstain is None and fixed.undefined["threshold"] == reason
         return
 
@@ -160,7 +160,7 @@ def test_no_threshold_does_better_on_validation(pairs):
         assert fixed.threshold == 0.5
     if fixed.abstain is None:
         assert (p[labels == 1] == 0).mean() > 0.05
-        assert fixed.undefined["abstain"].startswith("more than 5 % of the positives of the validation part have the")
+        assert fixed.undefined["abstain"].startswith("more than 5 % of the positives of the validation set have the")
         return
     low, high = fixed.abstain
     assert 0 <= low <= high <= 1

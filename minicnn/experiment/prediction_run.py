@@ -95,7 +95,7 @@ def prediction_rows(outputs, classes, point=None):
         tempered = point.calibrated(outputs)
         calibrated = [round(float(row[0] if two else row[k]), 6) for row, k in zip(tempered, predicted)]
     if point is not None and two:
-        decisions = point.words(p, classes)
+        decisions = point.decisions(p, classes)
     return [{"prediction": classes[k], "probability": round(float(value), 6), "calibrated": better, "decision": decision}
             for k, value, better, decision in zip(predicted, p, calibrated, decisions)]
 
