@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from minicnn.core.random import Stream, uniforms, uniforms_batch, words
-from minicnn.data.augmentation import TECHNIQUES, Augmentation, affine_matrices
+from minicnn.core.random import Stream, uniforms, words
+from minicnn.data.augmentation import TECHNIQUES, Augmentation, affine_matrices, uniforms_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.kernels.augmentation import affine_warp
 from minicnn.reference import augmentation as reference_augmentation
@@ -322,21 +322,21 @@ def test_out_is_filled_and_returned():
     assert Augmentation.paper().apply(PIXELS[:0], 1, 0, np.arange(0)).shape == (0, 6, 7, 3)
 
 
-# ---- Doors -----------------------------------------------------------------------------------------------------------
+# ---- Arguments -------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("values, message", [
-    ({"rotation": -1}, r"rotation: expected a number from 0 to 180, got -1\."),
-    ({"zoom": 1.0}, r"zoom: expected a number from 0 to 0\.9, got 1\.0\."),
-    ({"shear": float("nan")}, r"shear: expected a number from 0 to 80, got nan\."),
-    ({"shift": "5 %"}, r"shift: expected a number from 0 to 1, got '5 %'\."),
-    ({"intensity": True}, r"intensity: expected a number from 0 to 1, got True\."),
-    ({"contrast": float("inf")}, r"contrast: expected a number from 0 to 0\.9, got inf\."),
-    ({"vertical_flip": 1}, r"vertical_flip: expected True or False, got 1\."),
-    ({"gamma": 9.5}, r"gamma: expected a number from 0 to 9, got 9\.5\."),
-    ({"blur": 1.5}, r"blur: expected a number from 0 to 1, got 1\.5\."),
-    ({"noise": -0.5}, r"noise: expected a number from 0 to 1, got -0\.5\."),
-    ({"one_technique": True, "noise": 0.1}, r"noise: expected 0 with one_technique, got 0\.1\. A noise is none"),
-    ({"one_technique": True, "shift": 0.1}, r"shift: expected 0 with one_technique, got 0\.1\. A shift is none"),
+    ({"rotation": -1}, r"Augmentation: rotation must lie in \[0, 180\], got -1"),
+    ({"zoom": 1.0}, r"Augmentation: zoom must lie in \[0, 0\.9\], got 1\.0"),
+    ({"shear": float("nan")}, r"Augmentation: shear must lie in \[0, 80\], got nan"),
+    ({"shift": "5 %"}, r"Augmentation: shift must lie in \[0, 1\], got '5 %'"),
+    ({"intensity": True}, r"Augmentation: intensity must lie in \[0, 1\], got True"),
+    ({"contrast": float("inf")}, r"Augmentation: contrast must lie in \[0, 0\.9\], got inf"),
+    ({"vertical_flip": 1}, "vertical_flip must be True or False, got 1"),
+    ({"gamma": 9.5}, r"Augmentation: gamma must lie in \[0, 9\], got 9\.5"),
+    ({"blur": 1.5}, r"Augmentation: blur must lie in \[0, 1\], got 1\.5"),
+    ({"noise": -0.5}, r"Augmentation: noise must lie in \[0, 1\], got -0\.5"),
+    ({"one_technique": True, "noise": 0.1}, r"noise must be 0 with one_technique, got 0\.1"),
+    ({"one_technique": True, "shift": 0.1}, r"shift must be 0 with one_technique, got 0\.1"),
 ])
 def test_bad_ranges(values, message):
     with pytest.raises(InputError, match=message):
@@ -347,13 +347,13 @@ def test_dict_is_closed():
     for aug in (Augmentation.paper(), Augmentation.honest(), Augmentation.none()):
         assert Augmentation.from_dict(aug.to_dict()) == aug
     good = Augmentation.paper().to_dict()
-    with pytest.raises(InputError, match=r"augmentation: unknown field 'rotatoin'\. Did you mean 'rotation'\?"):
+    with pytest.raises(InputError, match=r"Augmentation: unknown field 'rotatoin'\. Did you mean 'rotation'\?"):
         Augmentation.from_dict(good | {"rotatoin": 3})
-    with pytest.raises(InputError, match=r"augmentation: missing field shear\."):
+    with pytest.raises(InputError, match=r"Augmentation: missing field shear\."):
         Augmentation.from_dict({name: value for name, value in good.items() if name != "shear"})
-    with pytest.raises(InputError, match=r"augmentation: expected an object with the fields rotation, .*, got \[\]\."):
+    with pytest.raises(InputError, match=r"Augmentation: .* fields rotation, .*, got list"):
         Augmentation.from_dict([])
-    with pytest.raises(InputError, match=r"zoom: expected a number from 0 to 0\.9, got 7\."):
+    with pytest.raises(InputError, match=r"Augmentation: zoom must lie in \[0, 0\.9\], got 7"):
         Augmentation.from_dict(good | {"zoom": 7})
 
 
@@ -365,7 +365,7 @@ def test_dict_is_closed():
     ({"pixels": PIXELS.astype(complex)}, DTypeError, r"pixels: expected uint8, or float32 .*, got complex128\."),
     ({"pixels": PIXELS.astype(np.float32)}, InputError, r"pixels: expected floats from 0 to 1, got 0 to 209\. Divide"),
     ({"pixels": np.full((5, 2, 2), np.nan)}, InputError, r"pixels: expected floats from 0 to 1, got nan to nan\."),
-    ({"seed": -1}, InputError, r"seed: expected a whole number from 0 to 2\*\*64 - 1, got -1\."),
+    ({"seed": -1}, InputError, r"seed must be a whole number from 0 to 2\*\*64 - 1, got -1\."),
     ({"epochs": 0.5}, DTypeError, r"epochs: expected whole numbers, got float64\."),
     ({"samples": np.arange(4)}, ShapeError, r"samples: expected one number, or one for each of the 5 images, got"),
     ({"samples": -1}, InputError, r"samples: expected numbers from 0, got -1\."),

@@ -1,19 +1,18 @@
-r"""Augmentation: every image seen slightly differently each time, by one affine map and one interpolation.
+r"""Augmentation: each image changed slightly and differently in each epoch, by one affine map and one interpolation.
 
-All geometry of an image is composed into one matrix, so that its pixels are interpolated once and not blurred five
-times over. What happens to an image is decided by (seed, epoch, sample) alone: neither the batch it is in nor the
-thread that computes it matters.
+All geometric changes of an image are composed into one matrix, so that its pixels are interpolated only once. The
+change of an image depends on (seed, epoch, sample) alone, not on its batch or on the thread that computes it.
 
 The map
 -------
-The origin is the centre of the picture, x points right, y points up, and the unit is a pixel. The picture is flipped
+The origin is the centre of the image, x points right, y points up, and the unit is a pixel. The image is flipped
 (F), magnified (z), sheared (S), turned (R) and shifted (t), in this order; a point p of it arrives at
 
     q = R S z F p + t,    R = [cos a, -sin a]    S = [1, -tan b]    F = [+-1,  0]
                               [sin a,  cos a]        [0,    1  ]        [ 0, +-1]
 
-A positive a turns counter-clockwise. A positive b turns the vertical lines counter-clockwise and leaves horizontal
-lines where they are: the top moves to the left. The warp asks the opposite question, which point p is seen at q; F is
+A positive a rotates counter-clockwise. A positive b turns the vertical lines counter-clockwise and leaves horizontal
+lines where they are: the top moves to the left. The warp needs the inverse map, the point p that is seen at q; F is
 its own inverse, and with T = tan b
 
     p = A (q - t),    A = 1/z F [1, T] [ cos a, sin a] = 1/z F [cos a - T sin a, sin a + T cos a]
@@ -21,48 +20,52 @@ its own inverse, and with T = tan b
 
 The centre of the pixel in row i and column j of an H x W image lies at x = j - (W - 1)/2, y = (H - 1)/2 - i; putting
 this in on both sides gives the matrix from output indices (i, j, 1) to input indices that `affine_warp` takes. Centres
-that fall outside take the nearest edge pixel. A flip maps centres onto centres exactly, and so copies pixels.
+outside the image take the nearest edge pixel. A flip maps centres onto centres exactly, and so copies pixels.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from minicnn.core.arguments import Flag, Real, check_all
 from minicnn.core.backend import get_engine
-from minicnn.core.random import Stream, check_seed, uniforms_batch
+from minicnn.core.random import Stream, check_seed
+from minicnn.core.untrusted import check_fields
 from minicnn.core.validation import check_output
-from minicnn.errors import DTypeError, InputError, ShapeError, nearest
+from minicnn.errors import DTypeError, InputError, ShapeError
 
 __all__ = ["TECHNIQUES", "Augmentation", "affine_matrices"]
 
 TECHNIQUES = ("rescale", "vertical_flip", "horizontal_flip", "rotation", "zoom", "shear", "intensity")
 
-# The largest range of each field: a zoom of 0 and a shear of 90 degrees have no inverse.
-_BOUNDS = {"rotation": 180.0, "zoom": 0.9, "shear": 80.0, "shift": 1.0, "intensity": 1.0, "contrast": 0.9, "gamma": 9.0,
-           "blur": 1.0, "noise": 1.0}
-# What is none of the techniques: used where all apply together.
+# The bounds keep the map invertible: a zoom of 0 and a shear of 90 degrees have no inverse.
+_CONSTRAINTS = {
+    "rotation": Real(0, 180, "[]"), "zoom": Real(0, 0.9, "[]"), "shear": Real(0, 80, "[]"), "shift": Real(0, 1, "[]"),
+    "vertical_flip": Flag(), "horizontal_flip": Flag(), "intensity": Real(0, 1, "[]"), "contrast": Real(0, 0.9, "[]"),
+    "gamma": Real(0, 9, "[]"), "blur": Real(0, 1, "[]"), "noise": Real(0, 1, "[]"), "one_technique": Flag()}
+# Changes that are not techniques of the paper, and only apply together with the others.
 _TOGETHER = ("shift", "gamma", "blur", "noise")
 
-# What each of the uniforms of one address decides. Part of the promise that a seed repeats a run: append only.
+# The use of each uniform of one address. A seed must repeat a run, so append only.
 (_TECHNIQUE, _VERTICAL, _HORIZONTAL, _ROTATION, _ZOOM, _SHEAR, _RIGHT, _UP, _INTENSITY, _CONTRAST, _GAMMA, _BLUR,
  _NOISE, _PIXELS) = range(14)       # from _PIXELS on one for each pixel of a channel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far images may be changed; each change is drawn uniformly from its range.
+    """The ranges of random changes of images; each change is drawn uniformly from its range.
 
     Parameters
     ----------
     rotation : float, degrees; from -rotation to +rotation, positive is counter-clockwise
     zoom : float; magnification from 1 - zoom to 1 + zoom
     shear : float, degrees; from -shear to +shear, positive leans vertical lines counter-clockwise
-    shift : float, share of the width (and of the height); from -shift to +shift in each direction
-    vertical_flip, horizontal_flip : bool; top and bottom, or left and right, exchanged in half of the images
+    shift : float, fraction of the width (and of the height); from -shift to +shift in each direction
+    vertical_flip, horizontal_flip : bool; flip half of the images upside down, or left to right
     intensity : float; added to all pixels (white is 1), from -intensity to +intensity
     contrast : float; distance from mid-grey multiplied by 1 - contrast to 1 + contrast
     gamma : float; pixels raised to a power from 1 / (1 + gamma) to 1 + gamma, uniform in its logarithm
-    blur : float; the share, from 0 to blur, that a picture smoothed by (1, 2, 1) / 4 in both directions has in the sum
+    blur : float; the weight, from 0 to blur, of the image smoothed by (1, 2, 1) / 4 in both directions
     noise : float; to each pixel a number is added, uniform between -a and a, and a is from 0 to noise
     one_technique : bool; apply one of `techniques` to each image, all equally likely, instead of all together
 
@@ -90,21 +93,12 @@ class Augmentation:
     one_technique: bool = False
 
     def __post_init__(self):
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name not in _BOUNDS:
-                if not isinstance(value, (bool, np.bool_)):
-                    raise InputError(f"{field.name}: expected True or False, got {value!r}.")
-                object.__setattr__(self, field.name, bool(value))
-                continue
-            number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            if not number or not 0 <= value <= _BOUNDS[field.name]:
-                raise InputError(f"{field.name}: expected a number from 0 to {_BOUNDS[field.name]:g}, got {value!r}.")
-            object.__setattr__(self, field.name, float(value))
+        for name, value in check_all("Augmentation", _CONSTRAINTS, asdict(self)).items():
+            object.__setattr__(self, name, value)
         for name in _TOGETHER if self.one_technique else ():
             if value := getattr(self, name):
-                raise InputError(f"{name}: expected 0 with one_technique, got {value:g}. "
-                                 f"A {name} is none of the techniques: {', '.join(TECHNIQUES)}.")
+                raise InputError(f"Augmentation: {name} must be 0 with one_technique, got {value:g}. It is none of the "
+                                 f"techniques: {', '.join(TECHNIQUES)}.")
 
     @classmethod
     def paper(cls):
@@ -128,9 +122,9 @@ class Augmentation:
 
     @classmethod
     def strong(cls):
-        """Return larger changes, of what differs between hospitals too, all applied together.
+        """Return larger changes, also of what differs between hospitals, all applied together.
 
-        On sources never seen it did no better than `honest` (benchmarks/ROBUST.md).
+        With leave-one-source-out it did no better than `honest` (benchmarks/ROBUST.md).
 
         Rotation by -15 to +15 degrees, zoom 0.8 to 1.2, shear by -5 to +5 degrees, shift by up to 10 %: framing and
         pose. Intensity shift by -0.2 to +0.2, contrast 0.6 to 1.4, gamma 0.56 to 1.8: the display curve. Blur and noise:
@@ -162,25 +156,17 @@ class Augmentation:
     @classmethod
     def from_dict(cls, values):
         """Return the augmentation of `to_dict`; unknown, missing or out-of-range fields raise InputError."""
-        names = [field.name for field in fields(cls)]
-        if not isinstance(values, dict):
-            raise InputError(f"augmentation: expected an object with the fields {', '.join(names)}, got {values!r}.")
-        for name in values:
-            if name not in names:
-                raise InputError(f"augmentation: unknown field {name!r}.{nearest(name, names)}")
-        missing = [name for name in names if name not in values]
-        if missing:
-            raise InputError(f"augmentation: missing field {', '.join(missing)}.")
+        check_fields("Augmentation", values, list(_CONSTRAINTS))
         return cls(**values)
 
     def apply(self, pixels, seed, epochs, samples, channels=3, technique=None, out=None):
-        """Change each image as drawn for (seed, epoch, sample), and scale it to [0, 1].
+        """Change each image as drawn for its (seed, epoch, sample), and scale it to [0, 1].
 
         Parameters
         ----------
         pixels : ndarray, shape (N, H, W) or (N, H, W, C) with C 1 or 3, uint8; or float32 or float64 in [0, 1]
         epochs, samples : whole numbers from 0, or integer ndarrays of shape (N,); the address of each image's draws
-        channels : int; of the result; grey images are repeated, colour images need their own number
+        channels : int; of the result; grey images are repeated, colour images keep theirs
         technique : int, or ndarray of shape (N,), integer, optional; index into `TECHNIQUES` of the only one to apply
             to each image, -1 to draw as usual
         out : ndarray, shape (N, H, W, channels), float32, optional; filled and returned
@@ -209,11 +195,11 @@ class Augmentation:
         get_engine("fast").affine_warp(pixels, matrices, gains, offsets, out)
         if self.gamma or self.blur or self.noise:
             chosen = technique < 0
-            out[chosen] = self._develop(out[chosen, :, :, :C], u[chosen])       # grey once, into all its channels
+            out[chosen] = self._develop(out[chosen, :, :, :C], u[chosen])       # grey is computed once for all channels
         return out
 
     def _develop(self, x, u):
-        """Return pictures (N, H, W, C) with another gamma, blurred and with noise, as the uniforms u decide."""
+        """Return images (N, H, W, C) with gamma, blur and noise as drawn by the uniforms u."""
         if self.gamma:
             x = x ** _each(np.exp(np.log1p(self.gamma) * (2.0 * u[:, _GAMMA] - 1.0)))
         if self.blur:
@@ -227,28 +213,28 @@ class Augmentation:
         return x
 
     def _technique(self, technique, u):
-        """Return (N,) indices into TECHNIQUES: those asked for, those drawn, or -1 where all apply together."""
+        """Return (N,) indices into TECHNIQUES: those given, those drawn, or -1 where all apply together."""
         N = len(u)
         offered = np.array([TECHNIQUES.index(name) for name in self.techniques])
         drawn = offered[(u[:, _TECHNIQUE] * len(offered)).astype(int)] if self.one_technique else np.full(N, -1)
         if technique is None:
             return drawn
-        asked = _whole("technique", technique, N, lowest=-1)
-        strangers = asked[(asked >= 0) & ~np.isin(asked, offered)]
-        if strangers.size:
+        given = _whole("technique", technique, N, lowest=-1)
+        unknown = given[(given >= 0) & ~np.isin(given, offered)]
+        if unknown.size:
             raise InputError(f"technique: expected -1 or one of "
-                             f"{', '.join(f'{k} ({TECHNIQUES[k]})' for k in offered)}, got {strangers[0]}.")
-        return np.where(asked < 0, drawn, asked)
+                             f"{', '.join(f'{k} ({TECHNIQUES[k]})' for k in offered)}, got {unknown[0]}.")
+        return np.where(given < 0, drawn, given)
 
     def _draw(self, u, technique, H, W):
-        """Return the matrices, gains and offsets that the uniforms u (N, 10 at least) decide; derived above."""
-        def used(name):  # what is no technique of its own, the shift, is used where all apply together
+        """Return the matrices, gains and offsets drawn by the uniforms u (N, 10 at least); derived above."""
+        def used(name):  # the shift, which is not a technique, is used where all apply together
             return (technique < 0) | (technique == (TECHNIQUES.index(name) if name in TECHNIQUES else -1))
 
         def between(extent, slot, name):  # drawn from -extent to +extent
             return np.where(used(name), extent * (2.0 * u[:, slot] - 1.0), 0.0)
 
-        def flipped(name, slot):  # a flip asked for is certain; among all together its probability is 1/2
+        def flipped(name, slot):  # a given technique always flips; together with the others the probability is 1/2
             return getattr(self, name) & used(name) & ((technique >= 0) | (u[:, slot] < 0.5))
 
         matrices = affine_matrices(
@@ -285,7 +271,7 @@ def affine_matrices(H, W, rotation, zoom=1.0, shear=0.0, right=0.0, up=0.0, vert
     xx, xy = across * (np.cos(a) - T * np.sin(a)), across * (np.sin(a) + T * np.cos(a))
     yx, yy = upright * -np.sin(a), upright * np.cos(a)
     centre_x, centre_y = (W - 1) / 2, (H - 1) / 2
-    at_x, at_y = centre_x + right, centre_y - up  # where the centre of the picture lands, as column and row
+    at_x, at_y = centre_x + right, centre_y - up  # where the centre of the image arrives, as column and row
     # column = x + centre_x and row = centre_y - y, on both sides of p = A (q - t)
     matrices = np.empty((len(a), 2, 3))
     matrices[:, 0] = np.stack([yy, -yx, centre_y + yx * at_x - yy * at_y], axis=-1)
@@ -320,7 +306,7 @@ def _check_pixels(pixels):
 
 
 def _whole(name, values, N, lowest=0):
-    """Return values as (N,) int64 numbers not below `lowest`, or raise; one number serves all images."""
+    """Return values as (N,) integers not below `lowest`, or raise; one number stands for all images."""
     values = np.asarray(values)
     if values.dtype.kind not in "iu":
         raise DTypeError(f"{name}: expected whole numbers, got {values.dtype}.")
@@ -329,3 +315,29 @@ def _whole(name, values, N, lowest=0):
     if values.size and values.min() < lowest:
         raise InputError(f"{name}: expected numbers from {lowest}, got {values.min()}.")
     return np.broadcast_to(values, (N,))
+
+
+def uniforms_batch(seed, stream, epochs, samples, n):
+    """Draw for each i the `n` numbers of `uniforms(seed, stream, epochs[i], samples[i], n)`.
+
+    A kernel draws them all (kernels/philox.py) on either engine, in less time than NumPy takes to make one generator.
+
+    Parameters
+    ----------
+    epochs, samples : sequences of whole numbers of equal length
+
+    Returns
+    -------
+    ndarray, shape (len(samples), n), float64
+
+    >>> from minicnn.core.random import uniforms
+    >>> u = uniforms_batch(7, Stream.AUGMENTATION, [0, 5], [3, 1], 2)
+    >>> bool((u[1] == uniforms(7, Stream.AUGMENTATION, 5, 1, 2)).all())
+    True
+    """
+    epochs, samples = np.asarray(epochs, np.uint64), np.asarray(samples, np.uint64)
+    if epochs.shape != samples.shape:
+        raise InputError(f"uniforms_batch: {len(epochs)} epochs for {len(samples)} samples; each address needs both.")
+    out = np.empty((len(samples), n))
+    get_engine("fast").philox_uniforms(np.uint64(seed), np.uint64(stream), epochs, samples, out)
+    return out
