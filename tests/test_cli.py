@@ -161,7 +161,7 @@ def test_evaluate_predict_and_report(collection, finished, tmp_path, capsys):
     assert main(on_all) == 3
     assert "16 of these 24 images are among those that the network was trained on" in capsys.readouterr().err
     assert main([*on_all, "--allow-training-images"]) == 0
-    assert "are among those that the network was trained on: on them the figures say nothing." in capsys.readouterr().out
+    assert "are among those that the network was trained on: on them the metrics mean nothing." in capsys.readouterr().out
     assert "<script" not in page.read_text() and "medical device" in page.read_text()
     files = [str(collection.parent / "images" / name) for name in sorted(os.listdir(collection.parent / "images"))[:3]]
     assert main(["predict", str(finished), *files, "--csv", str(tmp_path / "out.csv")]) == 0
@@ -187,7 +187,7 @@ def test_each_access_to_the_test_set_is_counted(finished, tmp_path, capsys):
     shutil.copytree(finished, folder)
     before = json.loads((folder / "looks.json").read_text())["test"]
     assert main(["evaluate", str(folder)]) == 0 and main(["evaluate", str(folder)]) == 0
-    assert f"has been looked at {before + 2} times. If anything was changed" in capsys.readouterr().out
+    assert f"has been evaluated {before + 2} times. If anything was changed" in capsys.readouterr().out
 
 
 def test_a_model_file_with_a_malformed_split_is_refused(finished, tmp_path, capsys):

@@ -54,8 +54,8 @@ def test_strangers_are_warned_about(known, name, change, at_least):
 def test_sentences_say_what_is_unlike(known):
     model, familiarity, images = known
     sentences = familiarity.warnings(model, np.concatenate([255 - images[:1], images[:1] * 0 + 128, images[1:2]]))
-    assert any(s.startswith("it does not look like the images trained on (distance") for s in sentences[0])
-    assert any(s.startswith("its contrast is 0.000, of the images trained on 0.") for s in sentences[1])
+    assert any(s.startswith("it does not look like the training images (distance") for s in sentences[0])
+    assert any(s.startswith("its contrast is 0.000, of the training images 0.") for s in sentences[1])
     assert sentences[2] == familiarity.warnings(model, images[1:2])[0]          # whatever is asked about with it
 
 
@@ -88,7 +88,7 @@ def test_the_look_is_8_x_8_means_without_light_and_contrast():
     np.testing.assert_allclose(thumbnails(x), means / (means.std(axis=1, keepdims=True) + 0.05), atol=1e-12)
     np.testing.assert_allclose(thumbnails(x + 0.3), thumbnails(x), atol=1e-12)
     assert thumbnails(np.ones((1, 19, 11, 1))).shape == (1, 64)                    # sides that 8 does not divide
-    with pytest.raises(InputError, match="8 x 8 at least, got 7 x 9"):
+    with pytest.raises(InputError, match="8 x 8, got 7 x 9"):
         thumbnails(np.ones((1, 7, 9, 1)))
 
 
@@ -118,8 +118,8 @@ def test_colour_and_shape_of_files(files):
     for x in (everything, source):
         said = familiarity.warnings(model, x)
         assert not any("colour" in s or "width" in s for sentences in said[:12] for s in sentences)
-        assert "it is in colour, the images trained on are grey" in said[12]
-        assert "its width is 2.71 of its height, of the images trained on 0.76 to 0.92" in said[13]
+        assert "it is in colour, the training images are grey" in said[12]
+        assert "its width is 2.71 of its height, of the training images 0.76 to 0.92" in said[13]
     in_colour = TrainingDistribution.fit(model, everything[:8] + [str(coloured)], everything[8:12])
     assert not any("colour" in s for s in in_colour.warnings(model, [str(coloured)])[0])
     in_memory = TrainingDistribution.fit(model, source.batch(np.arange(8)), source.batch(np.arange(8, 12)))
@@ -180,7 +180,7 @@ def test_what_is_saved_says_the_same_when_loaded(known, tmp_path):
 def test_other_weights_and_other_networks_are_refused(known):
     model, familiarity, images = known
     other = Sequential([Conv2D(2, 3), Flatten(), Dense(1), Sigmoid()], (64, 64, 1))
-    with pytest.raises(InputError, match="other weights than the one whose training is known"):
+    with pytest.raises(InputError, match="other weights"):
         familiarity.warnings(other, images)
     with pytest.raises(InputError, match="does not take images but inputs of shape"):
         TrainingDistribution.fit(Sequential([Dense(1)], (4,)), np.zeros((3, 4)), np.zeros((3, 4)))
@@ -212,7 +212,7 @@ def test_files_of_strangers_are_refused(known, tmp_path):
             TrainingDistribution.load(path)
     weights.save(path, {name: array for name, array in tensors.items() if name != "look/limit"},
                  metadata | {"format": "minicnn familiarity 1"})
-    with pytest.raises(WeightsError, match="does not hold what minicnn keeps .* Was it written by another version"):
+    with pytest.raises(WeightsError, match="look/limit.* another version"):
         TrainingDistribution.load(path)
     weights.save(path, tensors, metadata | {"format": "minicnn model 1"})
     with pytest.raises(WeightsError, match="another format"):

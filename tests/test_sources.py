@@ -1,4 +1,4 @@
-"""Sources held out, images seen before, looks counted."""
+"""Leave-one-source-out folds, leakage of training images, evaluations on the test set counted."""
 
 import os
 from types import SimpleNamespace
@@ -87,7 +87,7 @@ def test_parts_of_a_fold_are_manifests_by_patient(mixed):
 
 def test_what_cannot_be_held_out():
     manifest, group = collection((0, "a", "x"), (1, "b", "x"))
-    with pytest.raises(ManifestError, match="there are fewer than two known sources. Name where each image comes from"):
+    with pytest.raises(ManifestError, match="there are fewer than two known sources"):
         leave_one_source_out(manifest, group)
     with pytest.raises(ManifestError, match="there is no source column"):
         leave_one_source_out(Manifest("/", ["a", "b"], [0, 1], ("x", "y")), np.arange(2))
@@ -138,7 +138,7 @@ def test_images_seen_in_training_are_refused_unless_allowed():
     source = Source(digests=digests(2, 3), names=["a\x1b.png", "b.png"])
     with pytest.raises(InputError, match=r"1 of these 2 images .*, the first is a\\x1b.png. .*\(--allow-training"):
         check_unseen(model, source)
-    assert check_unseen(model, source, allowed=True).endswith("on them the figures say nothing.")
+    assert check_unseen(model, source, allowed=True).endswith("on them the metrics mean nothing.")
     assert check_unseen(model, Source(digests=digests(3), names=["b"])) is None
     assert check_unseen(SimpleNamespace(training_digests=None), source) is None
     same_pixels = Source(digests=digests(8, 9), pixel_digests=digests(7, 1), names=["a.png", "written again.png"])
@@ -173,7 +173,7 @@ def test_looks_are_counted(tmp_path):
 @pytest.mark.parametrize("content", ["[]", '{"test": -1}', '{"test": "many"}', '{"test": true}', '{"te\\u001bst": 1}'])
 def test_a_strange_count_is_refused(content, tmp_path):
     (tmp_path / "looks.json").write_text(content)
-    with pytest.raises(InputError, match="expected how often each part was looked at"):
+    with pytest.raises(InputError, match="looks.json: expected the number of evaluations"):
         access_counts(RunFolder(tmp_path))
 
 

@@ -1,16 +1,16 @@
-"""Is this a chest radiograph like those that the network was trained on? If not, its answer means nothing.
+"""Out-of-distribution detection: is an image like those that the network was trained on?
 
-A network answers whatever it is shown, a photograph of a cat too. What is kept of the training images, in one small
-file beside the weights, is no image: the range of their shapes and contrasts, whether any were in colour, and the mean
-and the spread of two kinds of numbers:
+A network classifies any image, a photograph of a cat included. One small file beside the weights describes the training
+images without containing any: the ranges of their aspect ratios and contrasts, whether any were in colour, and the mean
+and covariance of two representations:
 
-    the look        8 x 8 means of the picture, less their mean and over their spread
-    the features    what the network's last layer with weights is given
+    thumbnail       8 x 8 means of the image, standardised
+    features        the input of the network's last layer with weights
 
-How far a picture is from them is Mahalanobis' distance (Lee et al., NeurIPS 2018, use it on features). The limit is
-what 99 % of the training images, and of the validation images, do not exceed, so some proper radiographs (2 to 5 in a
-hundred, where it was measured) are warned about for nothing. A warning is a reason to look; none is no promise: hardly
-any of the mirrored are noticed, and two thirds of those cropped to a quarter.
+The distance of an image is Mahalanobis' (Lee et al., NeurIPS 2018, on features). Its limit is the 99 % quantile on the
+training images or on the validation images, the larger one, so some valid radiographs (2 to 5 %, where it was measured)
+cause a warning. A warning is a reason to look; its absence proves nothing: hardly any mirrored images are detected, and
+two thirds of those cropped to a quarter.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from minicnn import weights
+from minicnn.core.text import span
 from minicnn.data.loader import open_dataset
 from minicnn.errors import InputError, WeightsError, printable
 
@@ -28,15 +29,15 @@ __all__ = ["FILE", "Gaussian", "TrainingDistribution", "of_run", "thumbnails"]
 FILE = "familiarity.safetensors"        # its name in a run folder
 _FORMAT = "minicnn familiarity 1"
 _BATCH, _MOST_FEATURES = 32, 1024
-_WITHIN = 0.99          # of the images of a part, this share is not warned about
-_SHRINK = 0.1           # of a covariance, towards that of independent numbers
-_ROOM = 1.1             # by which a ratio of sides, or a contrast, may lie outside the range of the training images
-_COLOURED = 1 / 50      # where fewer of the files trained on are in colour, one in colour is unlike them
+_WITHIN = 0.99          # the proportion of images within the limit
+_SHRINK = 0.1           # shrinkage of a covariance towards a multiple of the identity
+_ROOM = 1.1             # the factor by which an aspect ratio or a contrast may exceed the range of the training images
+_COLOURED = 1 / 50      # with a smaller proportion of training files in colour, a colour image causes a warning
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The mean and the spread of numbers, and how far from it is far.
+    """Mean and covariance of vectors, and the limit of the distance from them.
 
     Attributes
     ----------
@@ -51,41 +52,41 @@ class Gaussian:
 
     @classmethod
     def fit(cls, training, validation):
-        """Return the Gaussian of training numbers, (n, d), with the limit that both parts keep to; None if none varies."""
+        """Return the Gaussian of training vectors, (n, d), with the limit from both sets; None if they do not vary."""
         mean, d = training.mean(axis=0), training.shape[1]
         spread = (training - mean).T @ (training - mean) / len(training)
         level = np.trace(spread) / d
         if not level > 0:
             return None
         spread = (1 - _SHRINK) * spread + _SHRINK * level * np.eye(d)
-        # Rounded as the file keeps them, so that what is loaded says the same.
+        # Rounded as in the file, so that a loaded Gaussian gives the same distances.
         mean, whiten = (values.astype(np.float32).astype(np.float64)
                         for values in (mean, np.linalg.cholesky(np.linalg.inv(spread))))
-        cloud = cls(mean, whiten, 0.0)
-        limit = max(float(np.quantile(cloud.distance(part), _WITHIN)) for part in (training, validation))
-        return cls(cloud.mean, cloud.whiten, limit)
+        distance = cls(mean, whiten, 0.0).distance
+        return cls(mean, whiten, max(float(np.quantile(distance(x), _WITHIN)) for x in (training, validation)))
 
     def distance(self, x):
-        """Return the distance of each row of x, (n, d): ndarray, shape (n,); about 1 for those of the cloud.
+        """Return the distance of each row of x, (n, d): ndarray, shape (n,); about 1 for training vectors.
 
         >>> Gaussian(np.zeros(2), np.eye(2), 1.0).distance(np.array([[1.0, 1.0], [3.0, 3.0]]))
         array([1., 3.])
         """
-        # Row by row: a picture's distance is the same bits whatever is asked about with it.
+        # Row by row: the distance of an image is the same bits in any batch.
         return np.array([np.sqrt(np.mean(np.square((row - self.mean) @ self.whiten))) for row in x])
 
 
 @dataclass(frozen=True)
 class TrainingDistribution:
-    """What is kept of the images that a network was trained on, to tell whether others are like them.
+    """The description of a network's training images by which out-of-distribution images are detected.
 
     Attributes
     ----------
     weights_digest : str, SHA-256 of the weights that the features belong to
-    look, features : Gaussian; None where nothing varies, and for more than 1,024 features
-    contrast : (low, high), the standard deviations of pictures in [0, 1]
+    look, features : Gaussian of the thumbnails and of the features; None where they do not vary, and for more than
+        1,024 features
+    contrast : (low, high), the standard deviations of images in [0, 1]
     ratio : (low, high), width over height of the files; None where there were no files
-    coloured : bool, whether more than one in fifty of the files is in colour (decoding.py says what that is)
+    coloured : bool, whether more than one in fifty of the files is in colour (see decoding.py)
     """
 
     weights_digest: str
@@ -102,18 +103,18 @@ class TrainingDistribution:
         Parameters
         ----------
         model : Sequential over images
-        training, validation : as x for `predict`; neither is augmented. What is from files (ImageDataset.facts) brings
-            the ratio of its sides and its colour
+        training, validation : as x for `predict`, without augmentation; files (ImageDataset.facts) add aspect ratio and
+            colour
 
         Raises
         ------
-        InputError : a network that does not take images, fewer than two training images, or no validation images
+        InputError : a network that does not take images; fewer than two training images
         """
         training, validation = (_dataset(model, part) for part in (training, validation))
         parts = [_numbers(model, part) for part in (training, validation)]
         (looks, contrasts, features), n = parts[0], len(parts[0][0])
         if n < 2:
-            raise InputError(f"familiarity: expected two training images or more, got {n}.")
+            raise InputError(f"out of distribution: expected two training images or more, got {n}.")
         ratios, coloured = _shapes(training)
         return cls(_digest(model), Gaussian.fit(looks, parts[1][0]),
                    None if features is None else Gaussian.fit(features, parts[1][2]),
@@ -122,75 +123,72 @@ class TrainingDistribution:
                    bool(coloured.sum() > len(coloured) * _COLOURED))
 
     def warnings(self, model, x):
-        """Return for each picture the list of what is unlike the training images: sentences, none for a familiar one.
+        """Return for each image a list of sentences, how it differs from the training images; empty if it does not.
 
         Parameters
         ----------
         model : the network this belongs to
-        x : as for `predict`; of files (ImageDataset.facts) shape and colour count too
+        x : as for `predict`; files (ImageDataset.facts) add aspect ratio and colour
 
         Raises
         ------
         InputError : a network with other weights
         """
         if _digest(model) != self.weights_digest:
-            raise InputError("familiarity: this network has other weights than the one whose training is known. "
-                             "Use the file beside its own weights.")
-        source = _dataset(model, x)
-        looks, contrasts, features = _numbers(model, source)
+            raise InputError(f"{FILE}: it belongs to a network with other weights. Use the file beside the weights.")
+        data = _dataset(model, x)
+        looks, contrasts, features = _numbers(model, data)
         said = [[] for _ in looks]
-        for what, cloud, numbers in (("it does not look like", self.look, looks),
-                                     ("its features are unlike those of", self.features, features)):
-            distances = [] if cloud is None else cloud.distance(numbers)
-            for sentences, distance in zip(said, distances):
-                if distance > cloud.limit:
-                    sentences.append(f"{what} the images trained on (distance {distance:.2f}, limit {cloud.limit:.2f})")
+        for what, known, vectors in (("it does not look like", self.look, looks),
+                                     ("its features differ from those of", self.features, features)):
+            for sentences, distance in zip(said, [] if known is None else known.distance(vectors)):
+                if distance > known.limit:
+                    sentences.append(f"{what} the training images (distance {distance:.2f}, limit {known.limit:.2f})")
         for sentences, contrast in zip(said, contrasts):
             if not self.contrast[0] <= contrast <= self.contrast[1]:
-                low, high = self.contrast
-                sentences.append(f"its contrast is {contrast:.3f}, of the images trained on {low:.3f} to {high:.3f}")
-        for sentences, ratio, coloured in zip(said, *_shapes(source)):
+                sentences.append(f"its contrast is {contrast:.3f}, of the training images "
+                                 f"{span(self.contrast, '{:.3f}')}")
+        for sentences, ratio, coloured in zip(said, *_shapes(data)):
             if coloured and not self.coloured:
-                sentences.append("it is in colour, the images trained on are grey")
+                sentences.append("it is in colour, the training images are grey")
             if self.ratio is not None and not self.ratio[0] <= ratio <= self.ratio[1]:
-                sentences.append(f"its width is {ratio:.2f} of its height, of the images trained on "
-                                 f"{_range(self.ratio)}")
+                sentences.append(f"its width is {ratio:.2f} of its height, of the training images {span(self.ratio)}")
         return said
 
     def save(self, path):
-        """Write it as a safetensors file (weights.py), 85 KB for COV-19Net; no image can be made of it."""
+        """Write a safetensors file (weights.py), 85 KB for COV-19Net; no image can be recovered from it."""
         tensors = {"contrast": np.array(self.contrast), "coloured": np.array(self.coloured, np.uint8)}
         for name in ("look", "features"):
-            if (cloud := getattr(self, name)) is not None:
-                tensors |= {f"{name}/mean": cloud.mean.astype(np.float32),
-                            f"{name}/whiten": cloud.whiten.astype(np.float32), f"{name}/limit": np.array(cloud.limit)}
+            if (known := getattr(self, name)) is not None:
+                tensors |= {f"{name}/mean": known.mean.astype(np.float32),
+                            f"{name}/whiten": known.whiten.astype(np.float32), f"{name}/limit": np.array(known.limit)}
         if self.ratio is not None:
             tensors["ratio"] = np.array(self.ratio)
         weights.save(path, tensors, {"format": _FORMAT, "weights": self.weights_digest})
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote; WeightsError where the file is damaged or is another."""
+        """Read what `save` wrote; WeightsError where the file is damaged or of another kind."""
         tensors, metadata = weights.load(path)
         try:
             if metadata["format"] != _FORMAT or tensors["coloured"].shape != ():
                 raise ValueError("another format")
-            clouds = [_cloud(tensors, name) for name in ("look", "features")]
+            known = [_gaussian(tensors, name) for name in ("look", "features")]
             ranges = [_pair(tensors["contrast"]), _pair(tensors["ratio"]) if "ratio" in tensors else None]
-            return cls(metadata["weights"], *clouds, *ranges, bool(tensors["coloured"]))
+            return cls(metadata["weights"], *known, *ranges, bool(tensors["coloured"]))
         except (KeyError, ValueError) as error:
-            raise WeightsError(f"{printable(path)}: does not hold what minicnn keeps of training images "
-                               f"({printable(error)}). Was it written by another version?") from None
+            raise WeightsError(f"{printable(path)}: not a description of training images ({printable(error)}). Was it "
+                               "written by another version of minicnn?") from None
 
 
 def of_run(folder):
-    """Return the TrainingDistribution that a run folder holds, or None where it holds none (or is a weights file)."""
+    """Return the TrainingDistribution of a run folder, or None if it has none (or is a weights file)."""
     path = Path(folder) / FILE
     return TrainingDistribution.load(path) if path.exists() else None
 
 
 def thumbnails(x):
-    """Return the look of pictures: 8 x 8 means, less their mean and over their spread.
+    """Return standardised thumbnails of images: 8 x 8 means, less their mean and over their standard deviation + 0.05.
 
     Parameters
     ----------
@@ -198,44 +196,45 @@ def thumbnails(x):
 
     Returns
     -------
-    ndarray, shape (N, 64), float64; the same for a picture with more light or contrast, but for the faintest
+    ndarray, shape (N, 64), float64; almost independent of brightness and contrast
 
     >>> thumbnails(np.zeros((1, 8, 8, 1))).any(), thumbnails(np.eye(8).reshape(1, 8, 8, 1)).shape
     (np.False_, (1, 64))
     """
     _, H, W, _ = x.shape
     if min(H, W) < 8:
-        raise InputError(f"familiarity: pictures must be 8 x 8 at least, got {H} x {W}.")
+        raise InputError(f"out of distribution: images must be at least 8 x 8, got {H} x {W}.")
     grey = x.mean(axis=3, dtype=np.float64)
     down, across = (np.add.reduceat(np.eye(side), np.arange(8) * side // 8, axis=0) for side in (H, W))
     down, across = down / down.sum(axis=1, keepdims=True), across / across.sum(axis=1, keepdims=True)
-    means = np.stack([(down @ picture @ across.T).ravel() for picture in grey])
+    means = np.stack([(down @ image @ across.T).ravel() for image in grey])
     means -= means.mean(axis=1, keepdims=True)
     return means / (means.std(axis=1, keepdims=True) + 0.05)
 
 
 def _dataset(model, x):
     if len(model.input_shape) != 3:
-        raise InputError(f"familiarity: this network does not take images but inputs of shape {model.input_shape}.")
-    return open_dataset(x, model.preprocessing, model.classes, "familiarity")
+        raise InputError("out of distribution: this network does not take images but inputs of shape "
+                         f"{model.input_shape}.")
+    return open_dataset(x, model.preprocessing, model.classes, "out of distribution")
 
 
-def _shapes(source):
-    """Return (width over height, whether in colour) of each file of a source, two ndarrays; empty without files."""
-    facts = getattr(source, "facts", None)
+def _shapes(data):
+    """Return (width over height, whether in colour) of each file of a dataset, two ndarrays; empty without files."""
+    facts = getattr(data, "facts", None)
     if facts is None:
         return np.empty(0), np.empty(0, bool)
     return facts[:, 0] / facts[:, 1], facts[:, 2] > 0
 
 
-def _numbers(model, source):
-    """Return (looks, contrasts, features) of pictures; features are None where there are none or too many."""
+def _numbers(model, data):
+    """Return (thumbnails, contrasts, features) of images; features are None where there are none or too many."""
     depth = max((i for i, layer in enumerate(model.layers) if getattr(layer, "parameters", ())), default=0)
     shape = model.network.shapes[depth]
     wanted = depth > 0 and len(shape) == 1 and shape[0] <= _MOST_FEATURES
     rows = []
-    for start in range(0, len(source), _BATCH):
-        batch = source.batch(np.arange(start, min(start + _BATCH, len(source))))
+    for start in range(0, len(data), _BATCH):
+        batch = data.batch(np.arange(start, min(start + _BATCH, len(data))))
         features = np.array(model.network.forward(batch, depth), np.float64) if wanted else np.empty((len(batch), 0))
         rows.append((thumbnails(batch), batch.std(axis=(1, 2, 3), dtype=np.float64), features))
     looks, contrasts, features = (np.concatenate(column) for column in zip(*rows))
@@ -249,7 +248,7 @@ def _digest(model):
     return digest.hexdigest()
 
 
-def _cloud(tensors, name):
+def _gaussian(tensors, name):
     if f"{name}/mean" not in tensors:
         return None
     mean, whiten, limit = (np.asarray(tensors[f"{name}/{part}"], np.float64) for part in ("mean", "whiten", "limit"))
@@ -263,7 +262,3 @@ def _pair(values):
     if values.shape != (2,) or not 0 <= values[0] <= values[1] < np.inf:
         raise ValueError("a range was expected")
     return float(values[0]), float(values[1])
-
-
-def _range(pair):
-    return f"{pair[0]:.2f} to {pair[1]:.2f}"

@@ -1,13 +1,13 @@
-"""Leave one source out: how well a network does on a collection that it has never seen a part of.
+"""Leave-one-source-out splits: the test set is a source that the training set does not contain.
 
-Where positives and negatives come from different places, most sources have one label only, and to hold one out alone
-shows recall or specificity alone. So each source with positives is held out together with a part of the negatives'
-patients:
+Where positives and negatives come from different sources, most sources have one label only, and holding one out gives
+recall or specificity alone. Each source with positives is therefore held out together with some patients who have only
+negative images:
 
-    positive source unseen      test: all images of the source, and its share of the patients who have only negatives
-                                training: everybody else. Recall is that of a source never seen; specificity that of
-                                patients never seen, from sources that may be known
-    negative source unseen      test: all images of a source without positives. Specificity alone is defined
+    positive source held out    test: all images of the source, and its share of the patients with only negatives;
+                                training: all others. Recall is that of an unseen source; specificity that of unseen
+                                patients, whose sources may occur in training
+    negative source held out    test: all images of a source without positives. Only specificity is defined
 """
 
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ class SourceFold:
     ----------
     name : str, such as "positive source held out: cohen"
     source : str
-    training, test : ndarrays of rows of the manifest, ascending; no patient and no picture is in both
-    left_out : int; images in neither, for they are of people in the test part, or of an unknown source
-    shows : tuple; of "recall", "specificity" and "auc" what the test part can show
-    reason : str; why there is nothing to train on, or ""
-    group : ndarray, shape (n,), int64; of all rows of the manifest: whom each image shows
+    training, test : ndarrays of rows of the manifest, ascending; no patient and no image is in both
+    left_out : int; images in neither: of patients in the test set, or of an unknown source
+    shows : tuple; those of "recall", "specificity" and "auc" that the test set defines
+    reason : str; why training is not possible, or ""
+    group : ndarray, shape (n,), int64; the patient of each row of the manifest
     """
 
     name: str
@@ -49,11 +49,11 @@ class SourceFold:
     group: np.ndarray
 
     def parts(self, manifest, validation=0.15, seed=0):
-        """Return (training, validation, test), three manifests; the first two by patient, from the training rows.
+        """Return (training, validation, test), three manifests; the training rows are split by patient.
 
         Raises
         ------
-        ManifestError : nothing to train on, or too few patients for two parts
+        ManifestError : training is not possible, or too few patients for two sets
         """
         if self.reason:
             raise ManifestError(f"{self.name}: {self.reason}.")
@@ -64,17 +64,17 @@ class SourceFold:
 
 
 def patient_groups(manifest, preprocessing=None, workers=None, progress=False):
-    """Return the group of each image: patients, joined where they have the same picture, exact, altered or mirrored."""
+    """Return the group of each image: patients, joined where they share an image, exact, altered or mirrored."""
     whole = manifest.prepared(preprocessing, workers, progress)
     return groups(whole.patients, clusters(whole.pixels))
 
 
 def leave_one_source_out(manifest, group=None, seed=0):
-    """Return a SourceFold for each source: those with positives first, then those with negatives alone, by name.
+    """Return a SourceFold for each source: first those with positives, then those with negatives only, by name.
 
-    The patients who have only negatives are shuffled and shared out among the sources with positives: each is held out
-    with one of these, and with the source of their own images. Images of an unknown source may be from the one held
-    out: they are in no part.
+    The patients with only negatives are shuffled and distributed among the sources with positives: each is held out
+    with one of these, and with the source of their own images. Images of an unknown source may come from the source
+    held out, so they are in no set.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def leave_one_source_out(manifest, group=None, seed=0):
         raise InputError(f"leave one source out: expected two classes, got {', '.join(manifest.classes)}.")
     if manifest.sources is None or len(set(manifest.sources) - {""}) < 2:
         held = "is no source column" if manifest.sources is None else "are fewer than two known sources"
-        raise ManifestError(f"leave one source out: there {held}. Name where each image comes from in a column source "
+        raise ManifestError(f"leave one source out: there {held}. Give the source of each image in a column source "
                             "(--columns source=...).")
     group = patient_groups(manifest) if group is None else np.unique(group, return_inverse=True)[1]
     positive = manifest.labels == 1
@@ -109,15 +109,15 @@ def leave_one_source_out(manifest, group=None, seed=0):
 
 
 def _shares(group, positive, n, seed):
-    """Return (rows,) the number of the share of each image of those who have only negatives, -1 for the others.
+    """Return the share, from 0 to n - 1, of each image of a patient with only negatives, -1 for the others: (rows,).
 
-    Shares are of equal numbers of images, as nearly as the patients allow.
+    Shares have about equal numbers of images.
     """
     n_groups = int(group.max()) + 1
-    ill = np.zeros(n_groups, bool)
-    ill[group[positive]] = True
+    has_positives = np.zeros(n_groups, bool)
+    has_positives[group[positive]] = True
     size, order = np.bincount(group, minlength=n_groups), permutation(seed, Stream.SPLIT, _ROUND, n_groups)
-    order = order[~ill[order]]
+    order = order[~has_positives[order]]
     share = np.full(n_groups, -1)
     middle = np.cumsum(size[order]) - size[order] / 2
     share[order] = np.minimum(middle * n / max(1, size[order].sum()), n - 1).astype(int)
@@ -125,7 +125,7 @@ def _shares(group, positive, n, seed):
 
 
 def _fold(manifest, group, source, kind, test, held):
-    """Return the SourceFold of a source, given which rows are tested and which show somebody who is."""
+    """Return the SourceFold of a source, from the masks of the test rows and of all rows of their patients."""
     positive = manifest.labels == 1
     training = ~held & (manifest.sources != "") & (manifest.sources != source)
     lacking = [manifest.classes[label] for label in (0, 1) if not (manifest.labels[training] == label).any()]
