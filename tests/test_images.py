@@ -114,7 +114,7 @@ TRANSPARENT = [name for name in HAND if "transparent" in name or "alpha" in name
 @pytest.mark.parametrize("name", HAND)
 def test_pixels_mean_what_they_mean(name):
     data, expected, tolerance = HAND[name]
-    with pytest.warns(ImageWarning, match="the image is not opaque: it was put over black") if name in TRANSPARENT else \
+    with pytest.warns(ImageWarning, match="the image is not opaque") if name in TRANSPARENT else \
             warnings.catch_warnings():
         pixels = decode(data)
     assert pixels.dtype == np.float32 and pixels.shape == np.shape(expected)
@@ -232,7 +232,7 @@ WRONG = {
     "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", "this is a JPEG 2000 file"),
     "DICOM": (bytes(128) + b"DICM" + bytes(50), "this is a DICOM file"),
     "HEIC": (b"\0\0\0\x18ftypheic", "this is a HEIC or AVIF file"),
-    "half a PNG": (saved(GREY, "PNG")[:20], "starts like a PNG, but is damaged. Copy it again|cannot be decoded"),
+    "half a PNG": (saved(GREY, "PNG")[:20], "starts like a PNG, but is damaged|cannot be decoded"),
     "half a JPEG": (saved(np.tile(GREY, (50, 50)), "JPEG")[:900], r"cannot be decoded \(image file is truncated"),
     "half a WebP": (saved(GREY, "WEBP")[:25], "starts like a WebP, but is damaged|cannot be decoded"),
     "changed pixels": (saved(np.tile(GREY, (9, 9)), "PNG")[:60] + bytes(30), "cannot be decoded"),
@@ -269,7 +269,7 @@ def test_files_that_cannot_be_opened(tmp_path):
             read_bytes(f"{tmp_path}/{name}")
     with pytest.raises(ImageError, match=r"/dev/zero: cannot be read \(not a regular file\)"):
         read_bytes("/dev/zero")
-    with pytest.raises(ImageError, match="empty.png: is empty. Copy it again from its source, or leave it out"):
+    with pytest.raises(ImageError, match="empty.png: is empty"):
         load(tmp_path / "empty.png", Preprocessing())
 
 
@@ -443,7 +443,7 @@ def test_colours_are_evened_out_one_by_one():
 
 # ---- Preprocessing ---------------------------------------------------------------------------------------------------
 
-def test_preprocessing_travels_as_a_dict():
+def test_preprocessing_round_trips_as_a_dict():
     how = Preprocessing(32, 48, 1)
     assert how.to_dict() == {"height": 32, "width": 48, "channels": 1, "color": "grey", "resample": "bilinear", "decoder": 1,
                              "equalize": False, "border": 0.0}
@@ -451,19 +451,19 @@ def test_preprocessing_travels_as_a_dict():
 
 
 @pytest.mark.parametrize("change, sentence", [
-    ({"height": 0}, "height must be a whole number of at least 1.*got 0"),
+    ({"height": 0}, "height must be a whole number from 1.*got 0"),
     ({"height": True}, "height must be a whole number"),
-    ({"width": 4097}, "width must be at most 4096, got 4097"),
+    ({"width": 4097}, "width must be a whole number from 1 to 4096, got 4097"),
     ({"width": 2**70}, "width must be a whole number"),
     ({"width": "64"}, "width must be a whole number"),
-    ({"channels": 2}, "channels must be 1 or 3, got 2"),
-    ({"channels": 3.0}, "channels must be 1 or 3, got 3.0"),
-    ({"color": "rgb", "channels": 1}, "channels must be 3, got 1"),
-    ({"color": ["grey"]}, r"color must be 'grey' or 'rgb', got \['grey'\]"),
-    ({"resample": "nearest"}, "resample must be 'bilinear', got 'nearest'"),
-    ({"decoder": 2}, "this minicnn decodes images by version 1, not by version 2.*Install the minicnn that made the model"),
+    ({"channels": 2}, "channels must be 1 or 3 .*got 2"),
+    ({"channels": 3.0}, "channels must be a whole number .*got 3.0"),
+    ({"color": "rgb", "channels": 1}, "channels must be 3 .*got 1"),
+    ({"color": ["grey"]}, r"color must be one of grey, rgb, got \['grey'\]"),
+    ({"resample": "nearest"}, "resample must be .*bilinear, got 'nearest'"),
+    ({"decoder": 2}, ".* version 1, not by version 2"),
     ({"decoder": True}, ".*not by version True"),
-    ({"equalize": 1}, "equalize must be False or True, got 1"),
+    ({"equalize": 1}, "equalize must be True or False, got 1"),
     ({"border": 0.5}, r"border must lie in \[0, 0.45\], got 0.5"),
     ({"border": -0.1}, r"border must lie in \[0, 0.45\], got -0.1"),
     ({"border": "1/8"}, r"border must lie in \[0, 0.45\], got '1/8'"),
@@ -472,7 +472,7 @@ def test_preprocessing_travels_as_a_dict():
     ({"heigth": 3}, "unknown field 'heigth'. Did you mean 'height'?"),
     ({"\x1b[2J": 3}, r"unknown field '\\\\x1b\[2J'"),
 ])
-def test_a_hostile_dict_is_refused(change, sentence):
+def test_fields_are_checked(change, sentence):
     with pytest.raises(InputError, match="Preprocessing: " + sentence):
         Preprocessing.from_dict(Preprocessing().to_dict() | change)
 
@@ -483,13 +483,13 @@ def test_files_of_before_have_neither_border_nor_equalisation():
     assert Preprocessing(border=0).to_dict()["border"] == 0.0
 
 
-def test_a_dict_must_be_whole():
+def test_fields_must_be_complete():
     with pytest.raises(InputError, match="Preprocessing: missing field color, decoder"):
         Preprocessing.from_dict({"height": 64, "width": 64, "channels": 3, "resample": "bilinear"})
     with pytest.raises(InputError, match="Preprocessing: expected an object with the fields height.*got list"):
         Preprocessing.from_dict([])
 
 
-def test_color_is_checked_at_the_door(tmp_path):
-    with pytest.raises(InputError, match="decode: color must be 'grey' or 'rgb', got 'gray'"):
+def test_color_is_checked(tmp_path):
+    with pytest.raises(InputError, match="decode: color must be one of grey, rgb, got 'gray'"):
         decode(Path(tmp_path), color="gray")

@@ -133,7 +133,7 @@ def test_all_unreadable_files_are_reported_and_nothing_is_left(tmp_path, files, 
 def test_remarks_are_counted_not_repeated(tmp_path):
     for i in range(5):
         Image.new("LA", (9, 9), (200, 100 + i)).save(tmp_path / f"{i}.png")
-    with pytest.warns(ImageWarning, match="5 of 5 images: each is not opaque: it was put over black") as caught:
+    with pytest.warns(ImageWarning, match="5 of 5 images: .*not opaque") as caught:
         PixelCache.prepare([str(tmp_path / f"{i}.png") for i in range(5)], Preprocessing())
     assert len(caught) == 1
 

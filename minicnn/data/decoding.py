@@ -1,4 +1,4 @@
-"""From the bytes of an image file to planes of floats from 0 (black) to 255 (white) that keep the meaning of its pixels.
+"""Decode the bytes of an image file to planes of floats from 0 (black) to 255 (white), at the full depth of its pixels.
 
 | in the file | its meaning |
 |---|---|
@@ -8,14 +8,14 @@
 | floats (TIFF) | 0 is black, 1 is white; NaN, infinity, or beyond 0 .. 1 is an error |
 | colour | grey by ITU-R 601, 0.299 R + 0.587 G + 0.114 B, in float; with color="rgb" it stays |
 | CMYK | R = (1 - C)(1 - K) and so on, then as colour |
-| alpha, transparent palette entries and colours | put over black, with a remark |
+| alpha, transparent palette entries and colours | composited over black, with a remark |
 | EXIF orientation 1 to 8 | applied; an unreadable EXIF block counts as upright |
 | several frames | the first, with a remark |
 
-16-bit colour arrives from Pillow as its upper 8 bits. Colour profiles (ICC) and gamma chunks are not applied. Files come
-from strangers: only five decoders are offered, chosen by content and not by the file's name, sizes are checked before
-pixels are, and so is what could make a small file cost minutes or gigabytes. (Of a damaged TIFF, libtiff itself says a
-line on stderr; there is no way to stop it from Python.)
+Pillow decodes 16-bit colour to its upper 8 bits. Colour profiles (ICC) and gamma chunks are not applied. Files are
+untrusted: only five decoders are used, chosen by content and not by the file's name, and sizes are checked before
+decoding, as is everything that makes a small file cost minutes or gigabytes. (libtiff prints a line on stderr for some
+damaged TIFFs; Python cannot prevent it.)
 """
 
 import io
@@ -36,23 +36,26 @@ from minicnn.errors import ImageError, printable
 
 __all__ = ["DECODER_VERSION", "FORMATS", "ImageWarning", "Remark", "read_bytes", "open_planes", "quiet"]
 
-# Raised whenever some file may come out as other pixels: it is part of every model file and of every cache.
+# Increased when any file may decode to other pixels: it is part of every model file and of every cache.
 DECODER_VERSION = 1
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 _MOST_BYTES, _MOST_PIXELS = 256 * 2**20, 64_000_000
-# What no camera or encoder writes, and what it would cost: a progressive JPEG passes over all pixels once for each scan
+# Beyond what cameras and encoders write, and expensive: a progressive JPEG passes over all pixels once for each scan
 # (libtiff's limit is 100 too); Pillow joins the parts of an EXIF block in quadratic time, and holds 200 bytes for each
 # strip of a TIFF (the smallest tiles, 16 x 16, are 250,000 in 64 megapixels).
 _MOST_SCANS, _MOST_EXIF_PARTS, _MOST_EXIF_BYTES, _MOST_VALUES, _MOST_TAGS = 100, 100, 2**20, 2**18, 4096
 
 
+_REPLACE = "Get another copy, or leave it out."
+
+
 class ImageWarning(UserWarning):
-    """An image that was read, but not as its author may have meant it."""
+    """An image was read, but possibly not as its author meant it."""
 
 
 class Remark(IntFlag):
-    """What there is to say about a picture that could be read."""
+    """Remarks on an image that could be read."""
 
     TRANSPARENT = 1
     FRAMES = 2
@@ -60,35 +63,35 @@ class Remark(IntFlag):
 
     @property
     def sentence(self):
-        """What one remark means, as the end of a sentence about a file."""
-        return {Remark.TRANSPARENT: "is not opaque: it was put over black",
+        """The meaning of one remark, as the end of a sentence about a file."""
+        return {Remark.TRANSPARENT: "is not opaque: it was composited over black",
                 Remark.FRAMES: "holds several frames: the first was taken",
                 Remark.COLOURED: "is in colour"}[self]
 
 
 def read_bytes(path, root=None):
-    """Return the content of a regular file of at most 256 MB; whatever else `path` is raises ImageError.
+    """Return the content of a regular file of at most 256 MB, or raise ImageError.
 
-    With `root`, a real path, so does a file outside of it: the open file is asked where it lies, so a link that was put
-    in place after the path was checked does not lead out.
+    With `root`, a real path, a file outside of it is refused too. The location is that of the open file, so a link that
+    replaced the file after its path was checked does not lead outside.
     """
     name = printable(os.fspath(path))
     with raising(ImageError, path, "Check the path and its permissions."):
         file, size = open_regular(path)
         with file:
             if root is not None and os.path.commonpath([root, _place(file, path)]) != root:
-                raise ImageError(f"{name}: leads outside of {printable(root)}, where it did not when it was checked. "
-                                 "Find out who changes the folder, then start again.")
+                raise ImageError(f"{name}: leads outside of {printable(root)}, unlike when it was checked. Find out "
+                                 "who changes the folder, then start again.")
             data = file.read(min(size, _MOST_BYTES + 1))
     if len(data) > _MOST_BYTES:
         raise ImageError(f"{name}: has {size:,} bytes, more than the limit of {_MOST_BYTES:,}. Scale it down first.")
     if not data:
-        raise ImageError(f"{name}: is empty. Copy it again from its source, or leave it out.")
+        raise ImageError(f"{name}: is empty. {_REPLACE}")
     return data
 
 
 def _place(file, path):
-    """Return the real path of an open file; where the system does not tell, that of its name."""
+    """Return the real path of an open file, or that of its name where the system does not know it."""
     try:
         return os.readlink(f"/proc/self/fd/{file.fileno()}")
     except OSError:
@@ -96,7 +99,7 @@ def _place(file, path):
 
 
 def open_planes(data, name, color):
-    """Decode the bytes of a file; call it under `quiet`.
+    """Decode the bytes of a file, inside a `quiet` block.
 
     Returns
     -------
@@ -130,7 +133,7 @@ def open_planes(data, name, color):
         raise ImageError(f"{name}: has more than the limit of {_MOST_PIXELS:,} pixels. Scale it down first.") from None
     except Exception as error:  # a damaged file makes a decoder fail in any way: nine types were met in Pillow's own
         raise ImageError(f"{name}: cannot be decoded ({printable(error)[:200] or type(error).__name__}). "
-                         "Copy it again from its source, or leave it out.") from None
+                         f"{_REPLACE}") from None
 
 
 _lock, _decoding, _filters = threading.Lock(), 0, None
@@ -138,10 +141,10 @@ _lock, _decoding, _filters = threading.Lock(), 0, None
 
 @contextmanager
 def quiet():
-    """Keep Pillow's own warnings from the user, and make its bomb warning an error, while anybody decodes.
+    """Suppress Pillow's own warnings, and make its decompression bomb warning an error, while any thread decodes.
 
-    A thousand files with odd EXIF blocks would be a thousand warnings about nothing. The filters belong to the process
-    and not to a thread: so the first to enter sets them, and the last to leave restores them.
+    A thousand files with odd EXIF blocks would give a thousand irrelevant warnings. The filters belong to the process
+    and not to a thread: the first thread to enter sets them, and the last to leave restores them.
     """
     global _decoding, _filters
     with _lock:
@@ -160,10 +163,10 @@ def quiet():
                 _filters.__exit__(None, None, None)
 
 
-# ---- What would cost too much ----------------------------------------------------------------------------------------
+# ---- Files that would cost too much ----------------------------------------------------------------------------------
 
 def _check_parts(data, name):
-    """Raise ImageError for a JPEG or TIFF in so many parts that opening it would take minutes or gigabytes."""
+    """Raise ImageError for a JPEG or TIFF with so many parts that opening it would take minutes or gigabytes."""
     if data.startswith(b"\xff\xd8"):
         parts = data.count(b"Exif\0\0")
         if parts > _MOST_EXIF_PARTS:
@@ -177,7 +180,7 @@ def _check_parts(data, name):
 
 
 def _tiff_sizes(data):
-    """Return how many tags the first directory of a TIFF has, and how many numbers the longest of them; 0 if unknown."""
+    """Return how many tags the first directory of a TIFF has, and how many values the longest of them; 0 if unknown."""
     order, big = "<" if data.startswith(b"II") else ">", 43 in data[2:4]
     try:
         at, = struct.unpack_from(order + ("Q" if big else "L"), data, 8 if big else 4)
@@ -189,11 +192,11 @@ def _tiff_sizes(data):
             if kind not in (1, 2, 7):       # bytes, text and "undefined" stay as they are
                 longest = max(longest, count)
     except (struct.error, OverflowError):
-        return 0, 0         # cut off: the decoder will say so
+        return 0, 0         # cut off: the decoder raises
     return tags, longest
 
 
-# ---- What the pixels of each mode mean -------------------------------------------------------------------------------
+# ---- Pixels of each mode ---------------------------------------------------------------------------------------------
 
 def _planes(image, color, name):
     """Return (planes of mode F from 0 to 255, alpha of mode L or None), as they lie in the file."""
@@ -249,9 +252,9 @@ def _from_cmyk(values, color):
 
 
 def _is_coloured(image):
-    """Return whether a picture is in colour: in more than 5 % of its pixels the channels are more than 24 of 255 apart.
+    """Return whether an image is in colour: in more than 5 % of its pixels the channels differ by more than 24 of 255.
 
-    At most 128 x 128 pixels, evenly spread, are looked at: that takes less than 0.5 ms.
+    It samples at most 128 x 128 pixels, evenly spread, which takes less than 0.5 ms.
     """
     if image.mode.startswith("I") or image.mode in ("1", "L", "LA", "La", "F"):
         return False
@@ -281,24 +284,24 @@ def _orientation(image):
         return 1
     try:
         return image.getexif().get(0x0112, 1)
-    except Exception:   # an unreadable EXIF block does not make the picture unreadable
+    except Exception:   # an unreadable EXIF block does not make the image unreadable
         return 1
 
 
-# ---- What else a file may be -----------------------------------------------------------------------------------------
+# ---- Files that are not images ---------------------------------------------------------------------------------------
 
 _MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"RIFF": "WebP"}
-_STRANGERS = {b"GIF8": "a GIF", b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"%!PS": "a PostScript file",
-              b"\0\0\0\x0cjP  ": "a JPEG 2000 file", b"\xff\x4f\xff\x51": "a JPEG 2000 file", b"PK\3\4": "a ZIP archive",
-              b"\x1f\x8b": "a gzip archive", b"<": "a web page or XML"}
+_OTHERS = {b"GIF8": "a GIF", b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"%!PS": "a PostScript file",
+           b"\0\0\0\x0cjP  ": "a JPEG 2000 file", b"\xff\x4f\xff\x51": "a JPEG 2000 file", b"PK\3\4": "a ZIP archive",
+           b"\x1f\x8b": "a gzip archive", b"<": "a web page or XML"}
 
 
 def _what_else(data):
-    """Say what data is that no decoder accepted, and what to do about it."""
+    """Return what data is that no decoder accepts, and what to do about it, as the end of a sentence."""
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
-            return f"starts like a {kind}, but is damaged. Copy it again from its source, or leave it out."
-    kind = next((kind for magic, kind in _STRANGERS.items() if data[:64].lstrip().startswith(magic)), "none of them")
+            return f"starts like a {kind}, but is damaged. {_REPLACE}"
+    kind = next((kind for magic, kind in _OTHERS.items() if data[:64].lstrip().startswith(magic)), "none of them")
     if data[128:132] == b"DICM":
         kind = "a DICOM file"
     elif data[4:8] == b"ftyp":

@@ -1,9 +1,8 @@
-"""Pictures as a network sees them: one path from a file to its input, the same in training and in prediction.
+"""Preprocessing: one path from an image file to the input of a network, the same in training and in prediction.
 
-A picture is decoded (`decoding.py` says what pixels mean), stretched to the size the network wants with Pillow's
-antialiased bilinear filter, and rounded to uint8, of which a batch takes its 255th parts. Where asked for, the grey
-levels are then evened out, and the border is made black. `Preprocessing` names the choices and travels in the model
-file.
+An image is decoded (`decoding.py`), resized with Pillow's antialiased bilinear filter, and rounded to uint8; batches
+divide it by 255. Optionally, the histogram is equalised and the border is blacked out. `Preprocessing` holds the
+options and is stored in the model file.
 """
 
 import os
@@ -13,31 +12,33 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from PIL import Image
 
-from minicnn.core.shapes import positive_int
+from minicnn.core.arguments import Flag, OneOf, Real, Whole, check, check_all
+from minicnn.core.untrusted import check_fields
 from minicnn.data.decoding import DECODER_VERSION, ImageWarning, Remark, open_planes, quiet, read_bytes
-from minicnn.errors import InputError, ShapeError, nearest, printable
+from minicnn.errors import InputError, ShapeError, printable
 
 __all__ = ["Preprocessing", "decode", "equalized", "load", "resize", "stretch", "to_input"]
 
-_LONGEST_SIDE = 4096
-_WIDEST_BORDER = 0.45
-_LATER = ("equalize", "border")     # fields that model files of before do not have
+_COLOR = OneOf(("grey", "rgb"))
+_CONSTRAINTS = {"height": Whole(1, 4096), "width": Whole(1, 4096), "channels": Whole(1, 3), "color": _COLOR,
+                "resample": OneOf(("bilinear",)), "equalize": Flag(), "border": Real(0, 0.45, "[]")}
+_LATER = ("equalize", "border")     # fields that older model files do not have
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pictures become input: the same for training and prediction.
+    """How images become input: the same for training and prediction.
 
     Parameters
     ----------
     height, width : int from 1 to 4096
-    channels : int, 1 or 3; grey pictures are repeated
+    channels : int, 1 or 3; grey images are repeated
     color : "grey", or "rgb", which needs channels=3
     resample : "bilinear", Pillow's antialiased one
-    decoder : int; the version of the decoder, of which this minicnn has `DECODER_VERSION` alone
-    equalize : bool; even out the grey levels of what is inside the border (`equalized`)
-    border : float from 0 to 0.45; this share of the height and of the width is made black on each side: there stand
-        letters and tags. 1/8 is the border of evaluation/explanation/border.py
+    decoder : int; the version of the decoder, always `DECODER_VERSION`
+    equalize : bool; equalise the histogram of what is inside the border (`equalized`)
+    border : float from 0 to 0.45; this fraction of the height and of the width is black on each side: letters and tags
+        lie there. 1/8 is the border of evaluation/explanation/border.py
 
     Raises
     ------
@@ -57,27 +58,16 @@ class Preprocessing:
     border: float = 0.0
 
     def __post_init__(self):
-        for name in ("height", "width"):
-            side = positive_int(getattr(self, name), "Preprocessing", name)
-            if side > _LONGEST_SIDE:
-                raise InputError(f"Preprocessing: {name} must be at most {_LONGEST_SIDE}, got {side}.")
-            object.__setattr__(self, name, side)
-        self._one_of("color", "grey", "rgb")
-        self._one_of("resample", "bilinear")
-        self._one_of("channels", *((3,) if self.color == "rgb" else (1, 3)))
-        self._one_of("equalize", False, True)
-        if type(self.border) not in (int, float) or not 0 <= self.border <= _WIDEST_BORDER:
-            raise InputError(f"Preprocessing: border must lie in [0, {_WIDEST_BORDER}], got {self.border!r}.")
-        object.__setattr__(self, "border", float(self.border))
+        given = {name: getattr(self, name) for name in _CONSTRAINTS}
+        for name, value in check_all("Preprocessing", _CONSTRAINTS, given).items():
+            object.__setattr__(self, name, value)
+        if self.channels != 3 and (self.channels == 2 or self.color == "rgb"):
+            raise InputError(f"Preprocessing: channels must be {'1 or ' * (self.color == 'grey')}3 with color "
+                             f"{self.color!r}, got {self.channels}.")
         if type(self.decoder) is not int or self.decoder != DECODER_VERSION:
             raise InputError(f"Preprocessing: this minicnn decodes images by version {DECODER_VERSION}, not by version "
                              f"{self.decoder!r}; other pixels would reach the network. Install the minicnn that made "
                              "the model, or train it anew.")
-
-    def _one_of(self, name, *choices):
-        value = getattr(self, name)
-        if type(value) is not type(choices[0]) or value not in choices:
-            raise InputError(f"Preprocessing: {name} must be {' or '.join(map(repr, choices))}, got {value!r}.")
 
     @property
     def shape(self):
@@ -86,12 +76,12 @@ class Preprocessing:
 
     @property
     def stored_shape(self):
-        """Shape of one picture as uint8: (H, W) for grey, (H, W, 3) for colour."""
+        """Shape of one image as uint8: (H, W) for grey, (H, W, 3) for colour."""
         return (self.height, self.width) + ((3,) if self.color == "rgb" else ())
 
     @property
     def changes_grey(self):
-        """Whether a picture that has the right size already comes out another."""
+        """Whether an image of the right size is changed nevertheless."""
         return self.equalize or self.border > 0
 
     def to_dict(self):
@@ -102,27 +92,18 @@ class Preprocessing:
     def from_dict(cls, values):
         """Return the preprocessing of `to_dict`; unknown, missing or out-of-range fields raise InputError.
 
-        Files of before there was `equalize` and `border` were made without.
+        Older files lack `equalize` and `border`, which are off then.
         """
-        names = [field.name for field in fields(cls)]
-        if not isinstance(values, dict):
-            raise InputError(f"Preprocessing: expected an object with the fields {', '.join(names)}, "
-                             f"got {type(values).__name__}.")
-        for name in values:
-            if name not in names:
-                raise InputError(f"Preprocessing: unknown field {printable(name)!r}.{nearest(name, names)}")
-        missing = [name for name in names if name not in values and name not in _LATER]
-        if missing:
-            raise InputError(f"Preprocessing: missing field {', '.join(missing)}.")
+        check_fields("Preprocessing", values, [field.name for field in fields(cls) if field.name not in _LATER], _LATER)
         return cls(**values)
 
 
-def decode(source, color="grey"):
-    """Read a picture at its full size.
+def decode(file, color="grey"):
+    """Decode an image at its full size.
 
     Parameters
     ----------
-    source : path, or the bytes of a file
+    file : path, or the bytes of a file
     color : "grey" or "rgb"
 
     Returns
@@ -131,28 +112,28 @@ def decode(source, color="grey"):
 
     Raises
     ------
-    ImageError : a file that cannot be read, is too large, or is no picture in PNG, JPEG, WebP, BMP or TIFF format
+    ImageError : a file that cannot be read, is too large, or is not an image in PNG, JPEG, WebP, BMP or TIFF format
 
     Warns
     -----
     ImageWarning : transparent pixels, or more than one frame
     """
-    planes = _planes_of(source, color)
+    planes = _planes_of(file, color)
     return np.stack([np.asarray(plane) for plane in planes], axis=-1) if color == "rgb" else np.array(planes[0])
 
 
-def load(source, preprocessing):
-    """Read a picture at the size a network wants: `resize` of `decode`, in one go.
+def load(file, preprocessing):
+    """Decode an image at the size of `preprocessing`: the same as `resize` of `decode`.
 
     Returns
     -------
     ndarray, shape (height, width), or (height, width, 3) for color "rgb", uint8
     """
-    return stretch(_planes_of(source, preprocessing.color), preprocessing)
+    return stretch(_planes_of(file, preprocessing.color), preprocessing)
 
 
 def resize(pixels, preprocessing):
-    """Stretch a decoded picture to the size of `preprocessing`, and round it to uint8.
+    """Resize a decoded image to the size of `preprocessing`, and round it to uint8.
 
     Parameters
     ----------
@@ -171,7 +152,7 @@ def resize(pixels, preprocessing):
 
 
 def stretch(planes, preprocessing):
-    """Return planes of mode F as `preprocessing` wants them: uint8 pixels of its `stored_shape`."""
+    """Return planes of mode F resized to uint8 pixels of the `stored_shape` of `preprocessing`."""
     size = preprocessing.width, preprocessing.height
     planes = [np.asarray(plane.resize(size, Image.Resampling.BILINEAR)) for plane in planes]
     pixels = np.stack(planes, axis=-1) if preprocessing.color == "rgb" else planes[0]
@@ -179,7 +160,7 @@ def stretch(planes, preprocessing):
 
 
 def to_input(pixels, preprocessing, dtype=np.float32):
-    """Scale stored pictures to [0, 1], and repeat grey ones to the channels of `preprocessing`.
+    """Scale stored images to [0, 1], and repeat grey ones to the channels of `preprocessing`.
 
     Parameters
     ----------
@@ -199,11 +180,11 @@ def to_input(pixels, preprocessing, dtype=np.float32):
 
 
 def equalized(pixels):
-    """Return pixels with their grey levels evened out: each level becomes the share of the pixels that are darker.
+    """Return pixels with their histogram equalised: each level becomes the fraction of the pixels that are darker.
 
     With c(v) the number of pixels up to level v and d the darkest level, v becomes 255 (c(v) - c(d)) / (n - c(d)),
-    rounded: the darkest is black, the brightest white, and brightness, contrast and any other curve of the levels
-    that keeps their order change nothing. Pixels that are all alike stay as they are.
+    rounded. The darkest becomes black and the brightest white, and the result does not depend on brightness, contrast
+    or any other monotonic curve. Constant images stay as they are.
 
     Parameters
     ----------
@@ -221,7 +202,7 @@ def equalized(pixels):
 
 
 def _inside(pixels, preprocessing):
-    """Even out the grey levels inside the border, each channel by itself, and make the border black, where asked to."""
+    """Return pixels with the inside of the border equalised, channel by channel, and with a black border, if set."""
     height, width = (int(side * preprocessing.border) for side in pixels.shape[:2])
     inside = pixels[height:len(pixels) - height, width:pixels.shape[1] - width]
     if preprocessing.equalize:
@@ -234,12 +215,11 @@ def _inside(pixels, preprocessing):
     return framed
 
 
-def _planes_of(source, color):
-    if color not in ("grey", "rgb"):
-        raise InputError(f"decode: color must be 'grey' or 'rgb', got {color!r}.")
-    is_bytes = isinstance(source, (bytes, bytearray, memoryview))
-    name = "the image" if is_bytes else printable(os.fspath(source))
-    data = bytes(source) if is_bytes else read_bytes(source)
+def _planes_of(file, color):
+    check("decode", "color", color, _COLOR)
+    is_bytes = isinstance(file, (bytes, bytearray, memoryview))
+    name = "the image" if is_bytes else printable(os.fspath(file))
+    data = bytes(file) if is_bytes else read_bytes(file)
     with quiet():
         planes, remarks = open_planes(data, name, color)
     for remark in remarks & ~Remark.COLOURED:
