@@ -1,34 +1,22 @@
-"""Runs: train a network as configured, evaluate it, and predict with it. Imported at first use.
+"""Runs: train a network as configured, evaluate it, and predict with it.
 
 >>> import tempfile
 >>> from minicnn import experiment
 >>> config = experiment.Config(epochs=1, steps_per_epoch=1, seed=3)     # no data: synthetic radiographs
 >>> with tempfile.TemporaryDirectory() as folder:
-...     run = experiment.train(config, folder=folder + "/run", progress=False, plots=False)
-...     model = experiment.load_model(run.folder)
-...     again = experiment.evaluate(run.folder)
->>> run.metrics["test"]["n"], again.metrics == run.metrics
+...     result = experiment.train(config, folder=folder + "/run", progress=False, plots=False)
+...     model = experiment.load_model(result.folder)
+...     again = experiment.evaluate(result.folder)
+>>> result.metrics["test"]["n"], again.metrics == result.metrics
 (123, True)
 """
 
-import importlib
+from minicnn.experiment.config import PROTOCOLS, Config
+from minicnn.experiment.evaluation_run import Result, evaluate, load_model
+from minicnn.experiment.prediction_run import Predictions, predict
+from minicnn.experiment.recipes import RECIPES, Recipe
+from minicnn.experiment.splits import split, split_table
+from minicnn.experiment.training_run import resume, train, train_or_resume
 
-_HOMES = {
-    "config": ["Config", "PROTOCOLS"],
-    "recipes": ["Recipe", "RECIPES"],
-    "training_run": ["train", "resume", "train_or_resume"],
-    "evaluation_run": ["evaluate", "load_model", "Result"],
-    "prediction_run": ["predict", "Predictions"],
-    "splits": ["split", "split_table"],
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = [*_HOME]
-
-
-def __getattr__(name):
-    if name in _HOME:
-        value = getattr(importlib.import_module(f"minicnn.experiment.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'minicnn.experiment' has no attribute {name!r}")
+__all__ = ["Config", "PROTOCOLS", "Recipe", "RECIPES", "train", "resume", "train_or_resume", "evaluate", "predict",
+           "load_model", "split", "split_table", "Result", "Predictions"]
