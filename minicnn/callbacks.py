@@ -8,17 +8,21 @@ on as if it had not been.
 import csv
 import io
 import math
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from minicnn import checkpoint
+from minicnn.core import signals
+from minicnn.core.arguments import Real, Whole, check
 from minicnn.core.files import keep_as, write_whole
-from minicnn.core.shapes import positive_int
+from minicnn.core.progress import Progress
 from minicnn.errors import CheckpointError, InputError, nearest, printable
 
 __all__ = ["Callback", "EarlyStopping", "LearningRateSchedule", "WeightAverage", "Checkpoint", "CSVHistory",
-           "Callbacks"]
+           "Callbacks", "History"]
 
 
 class Callback:
@@ -54,14 +58,15 @@ class Callbacks:
     ----------
     callbacks : list of Callback
     kept : (whether a callback has ended training, [(type name, state)]) from a checkpoint, or None
+    progress : bool, report on stderr
 
     Attributes
     ----------
     save : bool, whether one of them saves
     """
 
-    def __init__(self, callbacks, kept=None):
-        self._all, self._kept = callbacks, kept
+    def __init__(self, callbacks, kept=None, progress=False):
+        self._all, self._kept, self._progress, self._bar = callbacks, kept, progress, None
         self._savers = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
         self._others = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         self.save = bool(self._savers)
@@ -89,10 +94,40 @@ class Callbacks:
             callback.restore(state)
         return stop
 
-    def begin_epoch(self, model, epoch):
-        """Before an epoch, but not where it is taken up in its middle."""
-        for callback in self._all:
-            callback.on_epoch_begin(model, epoch)
+    @contextmanager
+    def epoch(self, model, epoch, epochs, begin):
+        """Within it, epoch number `epoch` is trained from the Position that this gives on: `model.position`, or `begin`.
+
+        Where a signal ends training there, the model knows its position again, and is saved.
+
+        Raises
+        ------
+        Interrupted
+            saying after which epoch or batch
+        """
+        if model.position is None:
+            for callback in self._all:
+                callback.on_epoch_begin(model, epoch)
+        position, model.position = model.position or replace(begin), None
+        name = f"epoch {epoch}/{epochs}"
+        try:
+            with Progress(position.steps, name, "step", self._progress, done=position.batch) as self._bar:
+                yield position
+                self._bar.say(f"{name}  {_in_words(model.history[-1])}")
+                signals.check()
+        except signals.Interrupted as signal:
+            place = f"after epoch {epoch} of {epochs}"
+            if len(model.history) < epoch:
+                place = f"in epoch {epoch}, batch {position.batch} of {position.steps}"
+                model.position = position if position.batch else None
+                self._tell_savers(False)
+                for callback in self._all:
+                    callback.on_interrupt(model)
+            raise signals.Interrupted(signal.number, f"interrupted {place}{': saved' * self.save}.") from None
+
+    def end_batch(self, position):
+        """After a batch, which is in the position."""
+        self._bar.advance(loss=position.loss / position.seen)
 
     def end_epoch(self, model, epoch, row):
         """After an epoch; return whether one of them ends training."""
@@ -102,12 +137,6 @@ class Callbacks:
         for callback in self._savers:
             callback.on_epoch_end(model, epoch, row)
         return stop
-
-    def interrupt(self, model):
-        """After the batch in which a signal came."""
-        self._tell_savers(False)
-        for callback in self._all:
-            callback.on_interrupt(model)
 
     def end(self, model):
         """After the last epoch."""
@@ -137,7 +166,7 @@ class EarlyStopping(Callback):
 
     def __init__(self, monitor="val_loss", patience=5, min_delta=0.0, restore_best=True):
         self.monitor, self.min_delta, self.restore_best = monitor, abs(float(min_delta)), restore_best
-        self.patience = positive_int(patience, "EarlyStopping", "patience")
+        self.patience = check("EarlyStopping", "patience", patience, Whole())
         self._best, self._waited, self._weights = math.inf, 0, None
 
     def on_train_begin(self, model):
@@ -203,9 +232,8 @@ class WeightAverage(Callback):
     """
 
     def __init__(self, decay=0.8):
-        if not isinstance(decay, float) or not 0 < decay < 1:
-            raise InputError(f"WeightAverage: decay must lie in (0, 1), got {decay!r}.")
-        self.decay, self._epochs, self._mean, self._form = float(decay), 0, [], None
+        self.decay = check("WeightAverage", "decay", decay, Real(0, 1, "()"))
+        self._epochs, self._mean, self._form = 0, [], None
 
     def on_train_begin(self, model):
         self._epochs, self._mean = 0, []
@@ -301,3 +329,43 @@ class CSVHistory(Callback):
         writer.writeheader()
         writer.writerows(history)
         write_whole(self.path, text.getvalue().encode("utf-8"))
+
+
+class History:
+    """What training measured, epoch by epoch.
+
+    Attributes
+    ----------
+    rows : list of dict, one an epoch: epoch, loss, accuracy, val_loss, val_accuracy, val_auc (where measured)
+
+    >>> history = History([{"epoch": 1, "loss": 0.7}, {"epoch": 2, "loss": 0.5}])
+    >>> history.epochs, history.metrics
+    ([1, 2], {'loss': [0.7, 0.5]})
+    """
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    @property
+    def epochs(self):
+        """The numbers of the epochs, from 1."""
+        return [row["epoch"] for row in self.rows]
+
+    @property
+    def metrics(self):
+        """{name: [value of each epoch]}."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row if name != "epoch"))
+        return {name: [row.get(name) for row in self.rows] for name in names}
+
+    def plot(self, path):
+        """Draw loss and accuracy by epoch (Figs 7 and 8 of the paper) into the image file `path`."""
+        from minicnn.plotting.run import curves
+        return curves(self.rows, path)
+
+    def __repr__(self):
+        return "History(\n" + "".join(f"  epoch {row['epoch']}  {_in_words(row)}\n" for row in self.rows) + ")"
+
+
+def _in_words(row):
+    return "  ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}"
+                     for name, value in row.items() if name != "epoch")

@@ -12,6 +12,8 @@ A truncated normal is drawn again where it falls beyond two standard deviations;
 drawn that much wider. COV-19Net uses glorot_uniform for kernels and zeros for biases.
 """
 
+import math
+
 import numpy as np
 
 from minicnn.core.random import Stream, normals, uniforms
@@ -31,9 +33,7 @@ def fans(shape):
     >>> fans((4608, 128)), fans((3, 3, 3, 32))
     ((4608, 128), (27, 288))
     """
-    receptive = 1
-    for size in shape[:-2]:
-        receptive *= size
+    receptive = math.prod(shape[:-2])
     return receptive * shape[-2], receptive * shape[-1]
 
 
@@ -56,7 +56,7 @@ def initialize(law, shape, dtype, seed, index):
     fan_in, fan_out = fans(shape)
     n = fan_in if law.startswith("he") else (fan_in + fan_out) / 2
     variance = (2 if law.startswith("he") else 1) / n
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     if law.endswith("uniform"):
         drawn = (2 * uniforms(seed, Stream.INITIALIZER, 0, index, size) - 1) * np.sqrt(3 * variance)
     else:

@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 
+from minicnn.core.arguments import Real, check
 from minicnn.core.validation import as_array, check_output
 from minicnn.errors import InputError, ShapeError, nearest
 
@@ -30,10 +31,9 @@ class _Loss:
     head = None
 
     def __init__(self, smoothing=0.0):
-        if type(smoothing) not in (int, float) or not 0 <= smoothing < 1 or smoothing and self.head is None:
-            raise InputError(f"{self.operation}: smoothing must lie in [0, 1), and be 0 where targets are no classes, got "
-                             f"{smoothing!r}.")
-        self.smoothing = float(smoothing)
+        self.smoothing = check(self.operation, "smoothing", smoothing, Real(0, 1))
+        if self.smoothing and self.head is None:
+            raise InputError(f"{self.operation}: smoothing must be 0 where targets are no classes, got {smoothing!r}.")
 
     @property
     def name(self):

@@ -16,6 +16,7 @@ the same weight (macro average). Undefined for one class is undefined on average
 
 import numpy as np
 
+from minicnn.core.arguments import Real, check
 from minicnn.core.validation import as_array, check_finite
 from minicnn.errors import InputError, ShapeError, printable
 
@@ -78,7 +79,7 @@ def binary_metrics(labels, probabilities, threshold=0.5, loss=None):
     {'precision': 'no sample was predicted positive'}
     """
     labels, p = _binary(labels, probabilities)
-    _check_number("threshold", threshold, 1.0)
+    threshold = check("", "threshold", threshold, Real(0, 1, "[]"))
     matrix = confusion(labels, p > threshold, 2)
     values, undefined = _rates(matrix, 1)
     values["auc"], undefined["auc"] = _auc(labels == 1, p)
@@ -209,10 +210,9 @@ def _counts_by_score(positive, scores):
 
 
 def _report(matrix, values, undefined, loss):
-    n = int(matrix.sum())
-    _check_number("loss", loss, np.inf)
+    n, loss = int(matrix.sum()), check("", "loss", loss, Real(0))
     return {"n": n, "accuracy": int(matrix.trace()) / n, **{rate: values[rate] for rate in (*_RATES, "auc")},
-            "loss": float(loss), "undefined": {metric: reason for metric, reason in undefined.items() if reason}}
+            "loss": loss, "undefined": {metric: reason for metric, reason in undefined.items() if reason}}
 
 
 def _classes(name, values, k):
@@ -263,10 +263,3 @@ def _column(name, values):
 def _check_lengths(name, values, labels):
     if len(values) != len(labels):
         raise ShapeError(f"{name}: expected as many as labels, {len(labels)}, got {len(values)}.")
-
-
-def _check_number(name, value, largest):
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not 0 <= value <= largest or value == np.inf:
-        raise InputError(f"{name}: expected a finite number from 0{'' if largest == np.inf else f' to {largest:g}'}, "
-                         f"got {value!r}.")

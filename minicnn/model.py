@@ -1,5 +1,7 @@
 """Sequential: the face of the library. Thin: it turns what users hand in into what the rooms below work on."""
 
+import math
+import re
 import threading
 import warnings
 from pathlib import Path
@@ -7,22 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from minicnn import checkpoint, weights
-from minicnn.callbacks import Callback, Callbacks, Checkpoint, CSVHistory
+from minicnn.callbacks import Callback, Callbacks, Checkpoint, CSVHistory, History
 from minicnn.checkpoint import Position
 from minicnn.core import signals
+from minicnn.core.arguments import OneOf, OrNone, Whole, check
 from minicnn.core.backend import ENGINES, default_engine
 from minicnn.core.files import keep_as
 from minicnn.core.random import check_seed
-from minicnn.core.shapes import parameter_count, positive_int
 from minicnn.core.validation import as_array, check_batch, check_finite
-from minicnn.data.labels import check_classes
+from minicnn.data.labels import check_classes, encode_targets
 from minicnn.data.loader import ArrayDataset, load, open_dataset, schedule
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, printable
-from minicnn.layers.base import refuse_freezing
+from minicnn.layers.base import NAME, Layer, refuse_freezing
+from minicnn.layers.custom import CustomStep, check_protocol
 from minicnn.losses import get_loss
 from minicnn.network import Network
-from minicnn.training import Trainer, encode_targets
+from minicnn.training import Trainer
 
 __all__ = ["Sequential"]
 
@@ -48,7 +51,7 @@ class Sequential:
     Raises
     ------
     ShapeError
-        if the layers do not fit together
+        if the layers do not fit together, naming the layer and, for images too small, the least size that fits
 
     Examples
     --------
@@ -69,12 +72,18 @@ class Sequential:
             self.dtype = None
         if self.dtype not in (np.float32, np.float64):
             raise DTypeError(f"Sequential: dtype must be 'float32' or 'float64', got {dtype!r}.")
-        self.engine = default_engine() if engine is None else engine
-        if self.engine not in ENGINES:
-            raise InputError(f"Sequential: engine must be one of {', '.join(ENGINES)}, got {self.engine!r}.")
+        self.engine = check("Sequential", "engine", default_engine() if engine is None else engine, OneOf(ENGINES))
         if isinstance(input_shape, int) or not hasattr(input_shape, "__iter__"):
             raise InputError(f"Sequential: input_shape must be a tuple such as (64, 64, 3), got {input_shape!r}.")
-        self.network = Network(layers, input_shape, self.seed, self.dtype, self.engine)
+        layers, input_shape = tuple(layers), tuple(input_shape)
+        if not layers:
+            raise InputError("Sequential: expected at least one layer, got none.")
+        check_protocol(layers)
+        _name_layers(layers)
+        try:
+            self.network = Network(layers, input_shape, self.seed, self.dtype, self.engine, CustomStep)
+        except ShapeError as error:
+            raise ShapeError(f"{error}{_least_size(layers, input_shape)}") from None
         self.classes = None if classes is None else check_classes(classes)
         self.preprocessing = None
         self.optimizer = self.loss = None
@@ -113,7 +122,7 @@ class Sequential:
         """
         if not hasattr(optimizer, "step"):
             raise InputError(f"compile: expected an optimizer such as Adam(learning_rate=1e-3), got {optimizer!r}.")
-        self._trainer = Trainer(self.network, get_loss(loss), optimizer, self.seed)
+        self._trainer = Trainer(self.network, get_loss(loss), optimizer, signals.check)
         self.optimizer, self.loss = optimizer, self._trainer.loss
 
     def fit(self, x, t=None, *, validation=None, epochs=1, batch_size=32, steps_per_epoch=None, shuffle=True,
@@ -155,10 +164,8 @@ class Sequential:
             if an epoch was begun with other data or batches, or the run is not of a model and callbacks like these
         """
         trainer = self._compiled("fit")
-        epochs = positive_int(epochs, "fit", "epochs")
-        batch_size = positive_int(batch_size, "fit", "batch_size")
-        if steps_per_epoch is not None:
-            steps_per_epoch = positive_int(steps_per_epoch, "fit", "steps_per_epoch")
+        epochs, batch_size = check("fit", "epochs", epochs, Whole()), check("fit", "batch_size", batch_size, Whole())
+        steps_per_epoch = check("fit", "steps_per_epoch", steps_per_epoch, OrNone(Whole()))
         callbacks = list(callbacks)
         for callback in callbacks:
             if not isinstance(callback, Callback):
@@ -185,10 +192,10 @@ class Sequential:
                 steps = schedule(position.samples, position.batch_size, epoch - 1, position.steps_per_epoch, self.seed,
                                  position.shuffle, start=position.batch)
                 return load(data, steps, self.seed, workers)
-            return trainer.fit(self, batches, targets, begin=begin, validation=measured,
-                               epochs=epochs if resume else len(self.history) + epochs,
-                               sample_weights=self._sample_weights(class_weight, targets),
-                               callbacks=Callbacks(callbacks, kept), progress=progress)
+            weights, epochs = self._sample_weights(class_weight, targets), epochs if resume else len(self.history) + epochs
+            with signals.postponed():
+                return History(trainer.fit(self, batches, targets, begin=begin, validation=measured, epochs=epochs,
+                                           sample_weights=weights, callbacks=Callbacks(callbacks, kept, progress)))
 
     def predict(self, x, batch_size=32):
         """Return the outputs for x, in input order: probabilities after a Sigmoid or Softmax.
@@ -203,7 +210,7 @@ class Sequential:
         """
         with self._lock:
             data = self._dataset(x, "predict")
-            batch_size = positive_int(batch_size, "predict", "batch_size")
+            batch_size = check("predict", "batch_size", batch_size, Whole())
             outputs = np.empty((len(data),) + self.output_shape, self.dtype)
             for start in range(0, len(data), batch_size):
                 samples = slice(start, min(start + batch_size, len(data)))
@@ -220,7 +227,7 @@ class Sequential:
         trainer = self._compiled("evaluate")
         with self._lock:
             data, targets = self._labelled(x, t, "evaluate")
-            return trainer.evaluate(data, targets, positive_int(batch_size, "evaluate", "batch_size"))
+            return trainer.evaluate(data, targets, check("evaluate", "batch_size", batch_size, Whole()))
 
     def train_on_batch(self, x, t, sample_weight=None):
         """Update the weights once from one batch; return its mean loss before the update."""
@@ -270,12 +277,12 @@ class Sequential:
         """Return what `summary` prints."""
         rows = [("layer", "type", "output shape", "parameters", "FLOPs", "bytes")]
         rows.append(("input", "", _by(self.input_shape), "0", "0",
-                     f"{parameter_count([self.input_shape]) * self.dtype.itemsize:,}"))
-        for row in self.network.rows():
+                     f"{math.prod(self.input_shape) * self.dtype.itemsize:,}"))
+        for row in self.summary_rows():
             rows.append((row["name"], row["type"], _by(row["output_shape"]), f"{row['parameters']:,}",
                          "?" if row["flops"] is None else f"{row['flops']:,}", f"{row['bytes']:,}"))
-        total = parameter_count(p.value.shape for p in self.network.parameters)
-        flops = [row["flops"] or 0 for row in self.network.rows()]
+        total = sum(p.value.size for p in self.network.parameters)
+        flops = [row["flops"] or 0 for row in self.summary_rows()]
         widths = [max(len(row[i]) for row in rows) for i in range(6)]
         lines = ["  ".join(cell.ljust(width) if i < 3 else cell.rjust(width)
                            for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
@@ -289,6 +296,14 @@ class Sequential:
             lines += ["", f"Plan of the {self.engine} engine ({'training step' if self.loss else 'not compiled'}):"]
             lines += [f"  {i:2d}  {' + '.join(step)}" for i, step in enumerate(self.network.plan(head), 1)]
         return "\n".join(lines)
+
+    def summary_rows(self):
+        """Yield a dict for each layer: name, type, output_shape, parameters, flops (None where unknown), bytes of the output."""
+        for layer, shape in zip(self.layers, self.network.shapes[1:]):
+            yield {"name": layer.name, "type": type(layer).__name__, "output_shape": shape,
+                   "parameters": sum(p.value.size for p in getattr(layer, "parameters", ())),
+                   "flops": layer.flops() if hasattr(layer, "flops") else None,
+                   "bytes": math.prod(shape) * self.dtype.itemsize}
 
     def save(self, path):
         """Write the model to `path`, all or nothing: weights, architecture, classes, preprocessing, optimizer, history.
@@ -463,3 +478,41 @@ def _identities(data):
 
 def _by(shape):
     return " x ".join(map(str, shape))
+
+
+def _name_layers(layers):
+    """Give every layer without a name one made of its type and a count: conv2d_1, conv2d_2, max_pool2d_1."""
+    taken = [getattr(layer, "name", None) for layer in layers]
+    counts = {}
+    for layer in layers:
+        if getattr(layer, "name", None):
+            continue
+        base = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
+        base = base.replace("re_lu", "relu")
+        while True:
+            counts[base] = counts.get(base, 0) + 1
+            name = f"{base}_{counts[base]}"
+            if name not in taken:
+                break
+        layer.name = name
+    names = [layer.name for layer in layers]
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(NAME, name):
+            raise InputError(f"Sequential: layer name {name!r} must be 1 to 64 letters, digits, '_', '.' or '-'.")
+        if names.count(name) > 1:
+            raise InputError(f"Sequential: two layers are called {name!r}.")
+
+
+def _least_size(layers, input_shape, most=1024):
+    """Return a sentence with the least square image that fits all layers, or an empty string where none does."""
+    if len(input_shape) != 3 or not all(isinstance(layer, Layer) for layer in layers):
+        return ""
+    for size in range(min(input_shape[:2]) + 1, most + 1):
+        shape = (size, size, input_shape[2])
+        try:
+            for layer in layers:
+                shape, _ = layer.infer(shape)
+        except ShapeError:
+            continue
+        return f" This network needs images of at least {size} x {size}; these are {input_shape[0]} x {input_shape[1]}."
+    return ""

@@ -8,20 +8,12 @@ import math
 
 import numpy as np
 
+from minicnn.core.arguments import Flag, OneOf, Real, check_all
 from minicnn.core.parameter import Parameter, Parameters, check_apart
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError
 
 __all__ = ["Adam", "AdamW", "SGD", "OPTIMIZERS"]
-
-
-def _check(owner, argument, value, low, high, low_included=True):
-    """Return value as a float in [low, high), or raise InputError."""
-    number = float(value) if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) else math.nan
-    if not (low <= number < high) or (number == low and not low_included):
-        bracket = "[" if low_included else "("
-        raise InputError(f"{owner}: {argument} must lie in {bracket}{low}, {high}), got {value!r}.")
-    return number
 
 
 def _as_parameters(owner, parameters):
@@ -40,9 +32,10 @@ class _Optimizer:
     """Base of the optimizers: the step count and one array of each kind in `slots` for each parameter."""
 
     slots = ()
+    fields = {"learning_rate": Real(0, math.inf, "()")}        # {argument of the constructor: what it may be}
 
-    def __init__(self, learning_rate):
-        self.learning_rate = _check(type(self).__name__, "learning_rate", learning_rate, 0, math.inf, False)
+    def __init__(self, **arguments):
+        vars(self).update(check_all(type(self).__name__, self.fields, arguments))
         self.t = 0
         self._state, self._layout = {}, None
 
@@ -81,9 +74,12 @@ class _Optimizer:
         """Go on from the step count and the state of a checkpoint."""
         self.t, self._state, self._layout = int(t), {slot: list(state[slot]) for slot in self.slots}, None
 
+    def config(self):
+        """Return what a model file keeps: {"type": ..., the constructor's arguments}."""
+        return {"type": type(self).__name__} | {field: getattr(self, field) for field in self.fields}
+
     def __repr__(self):
-        name, *options = self.config().items()
-        return f"{name[1]}({', '.join(f'{option}={value!r}' for option, value in options)})"
+        return f"{type(self).__name__}({', '.join(f'{field}={getattr(self, field)!r}' for field in self.fields)})"
 
 
 class Adam(_Optimizer):
@@ -111,15 +107,12 @@ class Adam(_Optimizer):
     """
 
     slots = ("m", "v")
+    fields = _Optimizer.fields | {"beta_1": Real(0, 1), "beta_2": Real(0, 1), "epsilon": Real(1e-30, 1),
+                                  "epsilon_mode": OneOf(("keras", "paper"))}
 
     def __init__(self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-7, epsilon_mode="keras"):
-        super().__init__(learning_rate)
-        self.beta_1 = _check("Adam", "beta_1", beta_1, 0, 1)
-        self.beta_2 = _check("Adam", "beta_2", beta_2, 0, 1)
-        self.epsilon = _check("Adam", "epsilon", epsilon, 1e-30, 1)
-        if epsilon_mode not in ("keras", "paper"):
-            raise InputError(f"Adam: epsilon_mode must be 'keras' or 'paper', got {epsilon_mode!r}.")
-        self.epsilon_mode = epsilon_mode
+        super().__init__(learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
+                         epsilon_mode=epsilon_mode)
 
     def update(self, ops, w, dw, slots):
         m, v = slots
@@ -128,10 +121,6 @@ class Adam(_Optimizer):
         # Algorithm 1's epsilon stands beside the corrected root: multiply numerator and denominator by the correction.
         epsilon = self.epsilon if self.epsilon_mode == "keras" else self.epsilon * correction
         ops.adam(w, m, v, dw, rate, self.beta_1, self.beta_2, epsilon, w, m, v)
-
-    def config(self):
-        return {"type": "Adam", "learning_rate": self.learning_rate, "beta_1": self.beta_1, "beta_2": self.beta_2,
-                "epsilon": self.epsilon, "epsilon_mode": self.epsilon_mode}
 
 
 class AdamW(Adam):
@@ -146,16 +135,15 @@ class AdamW(Adam):
     weight_decay : float in [0, 1)
     """
 
+    fields = Adam.fields | {"weight_decay": Real(0, 1)}
+
     def __init__(self, learning_rate=1e-3, weight_decay=1e-2, **options):
         super().__init__(learning_rate, **options)
-        self.weight_decay = _check("AdamW", "weight_decay", weight_decay, 0, 1)
+        vars(self).update(check_all("AdamW", self.fields, {"weight_decay": weight_decay}))
 
     def update(self, ops, w, dw, slots):
         w *= w.dtype.type(1 - self.learning_rate * self.weight_decay)
         super().update(ops, w, dw, slots)
-
-    def config(self):
-        return super().config() | {"type": "AdamW", "weight_decay": self.weight_decay}
 
 
 class SGD(_Optimizer):
@@ -166,19 +154,14 @@ class SGD(_Optimizer):
     """
 
     slots = ("velocity",)
+    fields = _Optimizer.fields | {"momentum": Real(0, 1), "nesterov": Flag()}
 
     def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False):
-        super().__init__(learning_rate)
-        self.momentum = _check("SGD", "momentum", momentum, 0, 1)
-        self.nesterov = bool(nesterov)
+        super().__init__(learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
 
     def update(self, ops, w, dw, slots):
         velocity, = slots
         ops.sgd(w, velocity, dw, self.learning_rate, self.momentum, self.nesterov, w, velocity)
-
-    def config(self):
-        return {"type": "SGD", "learning_rate": self.learning_rate, "momentum": self.momentum,
-                "nesterov": self.nesterov}
 
 
 OPTIMIZERS = {"Adam": Adam, "AdamW": AdamW, "SGD": SGD}

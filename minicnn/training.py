@@ -6,19 +6,15 @@ batches: what training needs to go on is the model, its optimizer, the Position,
 """
 
 import math
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from contextlib import closing
 
 import numpy as np
 
-from minicnn.core import signals
 from minicnn.core.backend import get_engine
-from minicnn.core.progress import Progress
-from minicnn.core.validation import as_array
-from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
+from minicnn.errors import InputError, NonFiniteError
 from minicnn.metrics import categorical_metrics, binary_metrics
 
-__all__ = ["Trainer", "History", "encode_targets"]
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -29,11 +25,11 @@ class Trainer:
     network : Network
     loss : a loss of losses.py
     optimizer : an optimizer of optimizers.py
-    seed : int; decides shuffling and augmentation
+    between_batches : function, called without arguments after each batch; what it raises ends the work there
     """
 
-    def __init__(self, network, loss, optimizer, seed):
-        self.network, self.loss, self.optimizer, self.seed = network, loss, optimizer, seed
+    def __init__(self, network, loss, optimizer, between_batches):
+        self.network, self.loss, self.optimizer, self.between_batches = network, loss, optimizer, between_batches
         self.depth = network.depth(loss.head)
         if loss.head is not None and self.depth == len(network.layers):
             raise InputError(f"compile: loss {loss.name!r} needs {loss.head}() as the last layer, "
@@ -77,7 +73,7 @@ class Trainer:
             z = self.network.forward(data.batch(samples), self.depth)
             logits[samples] = z
             outputs[samples] = self.outputs(z)
-            signals.check()
+            self.between_batches()
         return outputs, logits
 
     def mean_loss(self, logits, targets):
@@ -90,10 +86,10 @@ class Trainer:
         outputs, logits = self.predict(data, batch_size)
         return describe(outputs, targets, self.mean_loss(logits, targets), self.loss)
 
-    def fit(self, model, batches, targets, *, begin, validation, epochs, sample_weights, callbacks, progress):
-        """Train until `model.history` has `epochs` epochs; return the History of those trained here.
+    def fit(self, model, batches, targets, *, begin, validation, epochs, sample_weights, callbacks):
+        """Train until `model.history` has `epochs` epochs; return the rows of those trained here.
 
-        Where `model.position` stands in the middle of an epoch, its other batches come first. After each epoch
+        Where `model.position` stands in the middle of an epoch, the rest of its batches come first. After each epoch
         `model.history` grows by a dict: epoch, loss, accuracy, and with validation val_loss, val_accuracy, val_auc. Loss
         and accuracy are those of the batches as they were trained on.
 
@@ -104,35 +100,22 @@ class Trainer:
             epoch that come after the position
         targets, sample_weights : ndarrays, a row for each sample; the weights may be None
         begin : Position (checkpoint.py) at the beginning of an epoch
-        validation : (data, targets) or None
+        validation : (dataset, targets) or None
         callbacks : Callbacks (callbacks.py)
-
-        Raises
-        ------
-        Interrupted
-            after the batch in which a signal came; `model.position` says where, and a Checkpoint has saved it
         """
-        history, stop = History([]), callbacks.begin(model)
-        with signals.postponed():
-            while len(model.history) < epochs and not stop:
-                epoch = len(model.history) + 1
-                if model.position is None:
-                    callbacks.begin_epoch(model, epoch)
-                position, model.position = model.position or replace(begin), None
-                name = f"epoch {epoch}/{epochs}"
-                with (_saved_when_interrupted(model, epoch, epochs, position, callbacks),
-                      Progress(position.steps, name, "step", progress, done=position.batch) as bar):
-                    row = self._train_epoch(epoch, position, batches(epoch, position), targets, sample_weights, bar)
-                    row |= self._validate(epoch, validation, position.batch_size)
-                    model.history.append(row)
-                    history.rows.append(row)
-                    stop = callbacks.end_epoch(model, epoch, row)
-                    bar.say(f"{name}  {_in_words(row)}")
-                    signals.check()
-            callbacks.end(model)
-        return history
+        rows, stop = [], callbacks.begin(model)
+        while len(model.history) < epochs and not stop:
+            epoch = len(model.history) + 1
+            with callbacks.epoch(model, epoch, epochs, begin) as position:
+                row = self._train_epoch(epoch, position, batches(epoch, position), targets, sample_weights, callbacks)
+                row |= self._validate(epoch, validation, position.batch_size)
+                model.history.append(row)
+                rows.append(row)
+                stop = callbacks.end_epoch(model, epoch, row)
+        callbacks.end(model)
+        return rows
 
-    def _train_epoch(self, epoch, position, batches, targets, sample_weights, bar):
+    def _train_epoch(self, epoch, position, batches, targets, sample_weights, callbacks):
         """Take a step for each of the batches, which move `position` on; return the row of the epoch."""
         with closing(batches):
             for samples, x in batches:
@@ -143,8 +126,8 @@ class Trainer:
                     raise NonFiniteError(f"epoch {epoch}, batch {position.batch + 1}: {error} Training stopped before "
                                          "this update; a smaller learning rate may help.") from None
                 position.add(len(x), loss, 0.0 if self.loss.head is None else share_right(outputs, t, self.loss))
-                bar.advance(loss=position.loss / position.seen)
-                signals.check()
+                callbacks.end_batch(position)
+                self.between_batches()
         row = {"epoch": epoch, "loss": position.loss / position.seen}
         return row if self.loss.head is None else row | {"accuracy": position.right / position.seen}
 
@@ -157,20 +140,6 @@ class Trainer:
             raise NonFiniteError(f"epoch {epoch}: the loss of the validation data is {measured['loss']}. "
                                  "A smaller learning rate may help.")
         return {f"val_{name}": measured[name] for name in ("loss", "accuracy", "auc") if name in measured}
-
-
-@contextmanager
-def _saved_when_interrupted(model, epoch, epochs, position, callbacks):
-    """Where a signal ends training, let the model know its position, have it saved, and say where that was."""
-    try:
-        yield
-    except signals.Interrupted as signal:
-        place = f"after epoch {epoch} of {epochs}"
-        if len(model.history) < epoch:
-            place = f"in epoch {epoch}, batch {position.batch} of {position.steps}"
-            model.position = position if position.batch else None
-            callbacks.interrupt(model)
-        raise signals.Interrupted(signal.number, f"interrupted {place}{': saved' * callbacks.save}.") from None
 
 
 def share_right(outputs, targets, loss):
@@ -187,73 +156,3 @@ def describe(outputs, targets, loss, loss_function):
     if loss_function.head == "Softmax":
         return categorical_metrics(targets.argmax(axis=-1), outputs, loss=loss)
     return {"n": len(outputs), "loss": loss}
-
-
-def encode_targets(t, shape, loss, dtype):
-    """Return targets as the loss wants them: (N,) + shape, of the network's dtype.
-
-    A vector of N becomes a column; for categorical cross-entropy whole-number classes become one-hot rows.
-
-    >>> from minicnn.losses import get_loss
-    >>> encode_targets(np.array([2, 0]), (3,), get_loss("categorical_crossentropy"), np.float32).tolist()
-    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
-    """
-    try:
-        t = as_array(t, "targets", "t", np.float64)
-    except DTypeError as error:
-        raise InputError(f"{error} For named classes use a manifest, or encode them: 0 and 1, or 0 .. K-1.") from None
-    if t.ndim == 0:
-        raise ShapeError(f"targets: expected an array with one target for each sample, got {t}.")
-    if loss.head == "Softmax" and t.size == len(t) and shape != (1,):
-        classes = t.reshape(-1)
-        if len(classes) and ((classes != np.floor(classes)).any() or classes.min() < 0 or classes.max() >= shape[-1]):
-            raise InputError(f"targets: expected whole-number classes from 0 to {shape[-1] - 1}, "
-                             f"got values from {classes.min()} to {classes.max()}.")
-        return np.eye(shape[-1], dtype=dtype)[classes.astype(np.int64)]
-    if t.ndim == 1 and shape == (1,):
-        t = t[:, None]
-    if t.shape[1:] != shape:
-        raise ShapeError(f"targets: expected shape (N, {', '.join(map(str, shape))}), got {t.shape}.")
-    t = np.ascontiguousarray(t, dtype)
-    loss.check_targets(t, (len(t),) + shape)
-    return t
-
-
-class History:
-    """What training measured, epoch by epoch.
-
-    Attributes
-    ----------
-    rows : list of dict, one an epoch: epoch, loss, accuracy, val_loss, val_accuracy, val_auc (where measured)
-
-    >>> history = History([{"epoch": 1, "loss": 0.7}, {"epoch": 2, "loss": 0.5}])
-    >>> history.epochs, history.metrics
-    ([1, 2], {'loss': [0.7, 0.5]})
-    """
-
-    def __init__(self, rows):
-        self.rows = rows
-
-    @property
-    def epochs(self):
-        """The numbers of the epochs, from 1."""
-        return [row["epoch"] for row in self.rows]
-
-    @property
-    def metrics(self):
-        """{name: [value of each epoch]}."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row if name != "epoch"))
-        return {name: [row.get(name) for row in self.rows] for name in names}
-
-    def plot(self, path):
-        """Draw loss and accuracy by epoch (Figs 7 and 8 of the paper) into the image file `path`."""
-        from minicnn.plotting.run import curves
-        return curves(self.rows, path)
-
-    def __repr__(self):
-        return "History(\n" + "".join(f"  epoch {row['epoch']}  {_in_words(row)}\n" for row in self.rows) + ")"
-
-
-def _in_words(row):
-    return "  ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}"
-                     for name, value in row.items() if name != "epoch")

@@ -182,7 +182,7 @@ def test_engines_agree(make, shape):
 
 def test_every_exported_layer_is_checked():
     checked = {type(make()).__name__ for make, _ in LAYERS_TO_CHECK}
-    assert checked == set(layers.__all__) - {"Layer", "LAYERS", "Host", "here", "refuse_freezing"} == set(layers.LAYERS)
+    assert checked == set(layers.__all__) - {"Layer", "LAYERS"} == set(layers.LAYERS)
 
 
 class _Wrong(Layer):
@@ -365,26 +365,26 @@ def test_inputs_that_a_layer_cannot_take(make, shape, sentence):
 
 
 @pytest.mark.parametrize("make, sentence", [
-    (lambda: Conv2D(0, 3), "Conv2D: filters must be a whole number of at least 1 .* got 0"),
-    (lambda: Conv2D(1, 0), "Conv2D: kernel_size must be a whole number"),
-    (lambda: Conv2D(1, (3, 3, 3)), r"Conv2D: kernel_size must be one whole number or two, got \(3, 3, 3\)"),
-    (lambda: Conv2D(1, 3, strides=-1), "Conv2D: strides must be a whole number"),
+    (lambda: Conv2D(0, 3), "Conv2D: filters must be a whole number from 1 to .*got 0"),
+    (lambda: Conv2D(1, 0), "Conv2D: kernel_size must be one whole number or two"),
+    (lambda: Conv2D(1, (3, 3, 3)), r"Conv2D: kernel_size must be one whole number or two, .*got \(3, 3, 3\)"),
+    (lambda: Conv2D(1, 3, strides=-1), "Conv2D: strides must be one whole number or two"),
     (lambda: Conv2D(1, 3, padding="full"), "Conv2D: padding must be one of valid, same, got 'full'"),
     (lambda: Conv2D(1, 3, padding=["same"]), r"Conv2D: padding must be one of valid, same, got \['same'\]"),
     (lambda: Conv2D(1, 3, kernel_initializer="glorot"), "Conv2D: kernel_initializer must be one of glorot_uniform, "
                                                         "glorot_normal, he_uniform, he_normal, zeros, got 'glorot'"),
     (lambda: Conv2D(1, 3, name="c", padding=1), "Conv2D 'c': padding must be"),
-    (lambda: MaxPool2D(2.0), "MaxPool2D: pool_size must be a whole number"),
-    (lambda: MaxPool2D(2, strides="2"), "MaxPool2D: strides must be a whole number"),
+    (lambda: MaxPool2D(2.0), "MaxPool2D: pool_size must be one whole number or two"),
+    (lambda: MaxPool2D(2, strides="2"), "MaxPool2D: strides must be one whole number or two"),
     (lambda: AveragePool2D(padding=None), "AveragePool2D: padding must be one of valid, same, got None"),
     (lambda: MaxPool2D(257), r"MaxPool2D: pool_size \(257, 257\) has more than 65,536 positions"),
-    (lambda: Dense(True), "Dense: units must be a whole number of at least 1 .* got True"),
+    (lambda: Dense(True), "Dense: units must be a whole number from 1 to .*got True"),
     (lambda: Dense(1, kernel_initializer=None), "Dense: kernel_initializer must be one of"),
     (lambda: Dropout(1), r"Dropout: rate must lie in \[0, 1\), got 1"),
     (lambda: Dropout(-0.1), r"Dropout: rate must lie in"),
     (lambda: Dropout(float("nan")), r"Dropout: rate must lie in"),
     (lambda: Dropout("0.5"), r"Dropout: rate must lie in \[0, 1\), got '0.5'"),
-    (lambda: ReLU().build((0, 3)), "ReLU: input_shape must be a whole number of at least 1 .* got 0"),
+    (lambda: ReLU().build((0, 3)), "ReLU: input_shape must be a whole number from 1 to .*got 0"),
     (lambda: ReLU().build((2.5,)), "ReLU: input_shape must be a whole number"),
     (lambda: ReLU().build(5), r"ReLU: input_shape must be a tuple such as \(64, 64, 3\), got 5"),
     (lambda: ReLU().forward(np.ones((1, 2))), r"ReLU: not built yet\. Call build\(input_shape\) first, or put it into "

@@ -185,7 +185,7 @@ def test_smoothing_travels_in_the_name(smoothing, tmp_path):
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1, 1.5, True, "0.1", float("nan")])
 def test_smoothing_that_cannot_be(smoothing):
-    with pytest.raises(InputError, match=r"binary_crossentropy: smoothing must lie in \[0, 1\), .* got"):
+    with pytest.raises(InputError, match=r"binary_crossentropy: smoothing must lie in \[0, 1\), got"):
         BinaryCrossentropy(smoothing)
 
 
@@ -203,7 +203,7 @@ def test_names_that_are_none(name):
 
 
 def test_a_mean_of_squares_is_not_smoothed():
-    with pytest.raises(InputError, match="mean_squared_error: smoothing must .* be 0 where targets are no classes, got 0.1"):
+    with pytest.raises(InputError, match="mean_squared_error: smoothing must be 0 where targets are no classes, got 0.1"):
         get_loss("mean_squared_error(smoothing=0.1)")
 
 

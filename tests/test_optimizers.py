@@ -219,7 +219,7 @@ def test_nan_in_a_gradient_reaches_the_weight(engine):
     # With 0 a weight whose gradients are all 0 would become 0 / 0.
     (lambda: Adam(epsilon=0), r"Adam: epsilon must lie in \[1e-30, 1\), got 0\."),
     (lambda: Adam(epsilon=1), r"Adam: epsilon must lie in \[1e-30, 1\), got 1\."),
-    (lambda: Adam(epsilon_mode="torch"), "Adam: epsilon_mode must be 'keras' or 'paper', got 'torch'"),
+    (lambda: Adam(epsilon_mode="torch"), "Adam: epsilon_mode must be one of keras, paper, got 'torch'"),
     (lambda: AdamW(weight_decay=1), r"AdamW: weight_decay must lie in \[0, 1\), got 1\."),
     (lambda: AdamW(weight_decay=-0.1), r"AdamW: weight_decay must lie in \[0, 1\), got -0.1\."),
     (lambda: SGD(momentum=1.0), r"SGD: momentum must lie in \[0, 1\), got 1.0\."),

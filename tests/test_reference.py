@@ -208,12 +208,6 @@ def test_a_pixel_that_two_windows_chose_receives_both():
     assert plane(dx) == [[0, 110, 0]]
 
 
-def test_flatten_goes_row_by_row_and_back():
-    x = np.arange(24.0).reshape(2, 2, 3, 2)
-    assert ref.flatten(x)[1].tolist() == list(range(12, 24))
-    assert_same_bits(ref.flatten_gradient(ref.flatten(x), (2, 3, 2)), x)
-
-
 def test_relu_at_the_edges():
     x = np.array([-np.inf, -1, -0.0, 0, 1e-45, 3, np.inf, np.nan])
     np.testing.assert_array_equal(ref.relu(x), [0, 0, 0, 0, 1e-45, 3, np.inf, np.nan])
@@ -322,16 +316,13 @@ def test_pooling_gradients_are_adjoints(case):
 
 @settings(max_examples=200)
 @given(cases())
-def test_dense_and_flatten_gradients_are_adjoints(case):
+def test_dense_gradients_are_adjoints(case):
     N, D, F = case.N, case.H * case.C, case.F
     x, w, dy = case.normals(N, D), case.normals(D, F), case.normals(N, F)
     assert_adjoint(lambda v: ref.dense(v, w, np.zeros(F)), lambda dy: ref.dense_input_gradient(dy, w), x, dy)
     assert_adjoint(lambda v: ref.dense(x, v, np.zeros(F)), lambda dy: ref.dense_weight_gradient(dy, x)[0], w, dy)
     assert_adjoint(lambda v: ref.dense(0 * x, w, v), lambda dy: ref.dense_weight_gradient(dy, x)[1], case.normals(F),
                    dy)
-    images = case.normals(*case.x_shape)
-    assert_adjoint(ref.flatten, lambda dy: ref.flatten_gradient(dy, case.x_shape[1:]), images,
-                   case.normals(N, images[0].size))
 
 
 @given(cases())
@@ -380,7 +371,7 @@ def test_softmax_rows_are_distributions_that_ignore_a_common_shift(case):
 # ---- What holds for all ----------------------------------------------------------------------------------------------
 
 def test_the_registry_knows_every_operation_of_the_specification():
-    apart = {"im2col", "col2im", "flatten", "flatten_gradient"}      # of the reference alone, tested above
+    apart = {"im2col", "col2im"}      # of the reference alone, tested above
     elsewhere = {"grey_planes"}                                      # test_steps.py
     assert set(OPERATIONS) | apart | elsewhere == set(ref.__all__) | set(fusion.__all__)
 

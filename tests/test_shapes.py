@@ -1,11 +1,10 @@
 """Shape arithmetic: against windows that are laid out one by one."""
 
-import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from minicnn.core.shapes import PADDINGS, Axis, pair, parameter_count, positive_int, window
-from minicnn.errors import InputError, ShapeError
+from minicnn.core.shapes import PADDINGS, Axis, window
+from minicnn.errors import ShapeError
 
 sizes = st.integers(1, 40)
 
@@ -43,44 +42,6 @@ def test_sizes_of_the_paper():
     for kernel, stride, out in [(3, 1, 62), (2, 2, 31), (3, 1, 29), (2, 2, 14), (3, 1, 12)]:
         size = window(size, kernel, stride, "valid").out
         assert size == out
-
-
-@pytest.mark.parametrize("value", [1, 2**31 - 1, np.int8(3), np.array(3)])
-def test_whole_numbers_of_any_kind_are_taken(value):
-    assert positive_int(value, "Conv2D", "filters") == int(value)
-    assert type(positive_int(value, "Conv2D", "filters")) is int
-
-
-@pytest.mark.parametrize("value", [0, -1, 2**31, 1.0, "3", None, True, np.float32(2), np.array([1, 2]), np.array(1.5)])
-def test_anything_else_is_an_error_that_names_the_argument(value):
-    with pytest.raises(InputError, match=r"Conv2D: filters must be a whole number of at least 1 and below 2\*\*31"):
-        positive_int(value, "Conv2D", "filters")
-
-
-@given(st.integers(1, 9), st.integers(1, 9))
-def test_pairs(height, width):
-    assert pair(height, "Conv2D", "strides") == (height, height)
-    assert pair((height, width), "Conv2D", "strides") == pair([height, width], "Conv2D", "strides") == (height, width)
-
-
-@pytest.mark.parametrize("value", [(), (1,), (1, 2, 3)])
-def test_pairs_have_two_numbers(value):
-    with pytest.raises(InputError, match="Conv2D: strides must be one whole number or two, got"):
-        pair(value, "Conv2D", "strides")
-
-
-def test_both_of_a_pair_are_checked():
-    with pytest.raises(InputError, match="Conv2D: strides must be a whole number of at least 1 .* got 0"):
-        pair((1, 0), "Conv2D", "strides")
-
-
-@given(st.lists(st.lists(st.integers(1, 6), max_size=4)))
-def test_parameters_are_counted_as_numpy_counts(shapes):
-    assert parameter_count(shapes) == sum(np.zeros(shape).size for shape in shapes)
-
-
-def test_counts_do_not_overflow():
-    assert parameter_count([(2**31 - 1,) * 4]) == (2**31 - 1) ** 4
 
 
 def test_the_vocabulary_of_paddings():

@@ -15,11 +15,17 @@ from minicnn import reference as ref, fusion
 from minicnn.core.backend import get_engine
 from minicnn.errors import InputError, ShapeError
 from minicnn.layers import AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Tanh
-from minicnn.network import LayerStep, Network
+from minicnn.model import Sequential
+from minicnn.network import LayerStep
 from minicnn.networks import cov19net
 from minicnn.reference import fusion as specified_fusion
 
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def Network(layers, input_shape, seed=0, dtype="float32", engine="fast"):
+    """Return the network of a model: its layers are named, and custom ones run."""
+    return Sequential(layers, input_shape, seed, dtype, engine).network
 
 
 def plan(*layers, shape=(16, 16, 3), engine="fast", head=None):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from minicnn.core.random import Stream, check_seed, normals, permutation, uniforms, uniforms_batch, words
+from minicnn.core.random import Stream, check_seed, normals, permutation, uniforms, words
+from minicnn.data.augmentation import uniforms_batch
 from minicnn.errors import InputError
 
 seeds = st.integers(0, 2**64 - 1)
@@ -88,5 +89,5 @@ def test_seeds_that_are_taken(seed):
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "7", None, True, np.array([1, 2])])
 def test_seeds_that_are_not(seed):
-    with pytest.raises(InputError, match=r"seed: expected a whole number from 0 to 2\*\*64 - 1, got "):
+    with pytest.raises(InputError, match=r"seed must be a whole number from 0 to 2\*\*64 - 1, got "):
         check_seed(seed)

@@ -11,8 +11,8 @@ from minicnn.core.parameter import Parameter
 from minicnn.core.receptive_field import Field
 from minicnn.data.synthetic import phantom
 from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
+from minicnn.evaluation.explanation.gradcam import field_after
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
-from minicnn.layers.base import field_after
 from minicnn.model import Sequential
 from minicnn.optimizers import Adam
 from minicnn.teaching.formulas import by_hand, explain, times, window_of

@@ -5,10 +5,9 @@ Its text ends the sentence "filters must be ...".
 """
 
 import math
+import numbers
 import operator
 from typing import NamedTuple
-
-import numpy as np
 
 from minicnn.errors import InputError, nearest, printable
 
@@ -16,7 +15,7 @@ __all__ = ["Whole", "Real", "OneOf", "Pair", "Flag", "Text", "OrNone", "check", 
 
 
 def check(owner, argument, value, constraint):
-    """Return `value` as the constraint has it, or raise InputError naming the owner and the argument.
+    """Return `value` as the constraint has it, or raise InputError naming the owner, if it is not "", and the argument.
 
     >>> check("Conv2D", "kernel_size", 3, Pair())
     (3, 3)
@@ -28,7 +27,7 @@ def check(owner, argument, value, constraint):
         return constraint(value)
     except (TypeError, ValueError, OverflowError):
         hint = nearest(value, constraint) if isinstance(constraint, OneOf) and isinstance(value, str) else ""
-        raise InputError(f"{owner}: {argument} must {constraint}, got {printable(repr(value))[:80]}.{hint}") from None
+        raise InputError(f"{owner}{': ' * bool(owner)}{argument} must {constraint}, got {printable(repr(value))[:80]}.{hint}") from None
 
 
 def check_all(owner, constraints, arguments):
@@ -62,7 +61,7 @@ class Real(NamedTuple):
     brackets: str = "[)"
 
     def __call__(self, value):
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):      # NumPy's numbers are, its bool is not
             raise TypeError
         number, (left, right) = float(value), self.brackets
         if not self.low <= number <= self.high or (number == self.low and left == "(") or (number == self.high and right == ")"):
@@ -101,6 +100,8 @@ class Flag(NamedTuple):
     """True or False."""
 
     def __call__(self, value):
+        import numpy as np              # late: the command line checks its options without NumPy
+
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError
         return bool(value)

@@ -1,5 +1,7 @@
 """Where bytes live: arrays that begin on a cache line, and named workspaces that are allocated once."""
 
+import math
+
 import numpy as np
 
 __all__ = ["aligned", "Buffers"]
@@ -16,9 +18,7 @@ def aligned(shape, dtype):
     0
     """
     dtype, shape = np.dtype(dtype), shape if isinstance(shape, tuple) else (shape,)
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
+    size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + _LINE, np.uint8)
     first = -raw.ctypes.data % _LINE
     return raw[first:first + size].view(dtype).reshape(shape)
@@ -43,9 +43,7 @@ class Buffers:
         view = self._views.get((name, dtype))
         if view is not None and view.shape == shape:
             return view
-        size = 1
-        for length in shape:
-            size *= length
+        size = math.prod(shape)
         array = self._arrays.get((name, dtype))
         if array is None or array.size < size:
             array = self._arrays[name, dtype] = aligned(size, dtype)

@@ -5,7 +5,7 @@ import numpy as np
 from minicnn.core.validation import as_array
 from minicnn.errors import DTypeError, InputError, ShapeError
 
-__all__ = ["Parameter", "Parameters", "parameters_of", "check_apart"]
+__all__ = ["Parameter", "Parameters", "check_apart"]
 
 
 class Parameter:
@@ -114,22 +114,6 @@ class Parameters(tuple):
                     raise InputError(f"{parameter.owner}: the array of its {parameter.name} has become {array.shape} "
                                      f"{array.dtype}, read-only or strided; it was {shape} {dtype}.")
             yield parameter.value, parameter.grad, *others
-
-
-def parameters_of(layer, owner):
-    """Return the parameters of any layer as a tuple; `owner` is who it is in an error.
-
-    Raises
-    ------
-    DTypeError
-        if one of them is no Parameter
-    """
-    parameters = tuple(getattr(layer, "parameters", ()))
-    for parameter in parameters:
-        if not isinstance(parameter, Parameter):
-            raise DTypeError(f"{owner}: parameter {parameter!r} must hold an array of float32 or float64: make it with "
-                             "minicnn.Parameter(name, array).")
-    return parameters
 
 
 def check_apart(named):

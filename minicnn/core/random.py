@@ -6,15 +6,13 @@ any number of threads or workers, and after a resume. There is no generator obje
 words, because NumPy promises to keep those and not the methods of `Generator` (NEP 19).
 """
 
-import operator
 from enum import IntEnum
 
 import numpy as np
 
-from minicnn.core.backend import get_engine
-from minicnn.errors import InputError
+from minicnn.core.arguments import Whole, check
 
-__all__ = ["Stream", "check_seed", "words", "uniforms", "uniforms_batch", "normals", "permutation"]
+__all__ = ["Stream", "check_seed", "words", "uniforms", "normals", "permutation"]
 
 
 class Stream(IntEnum):
@@ -35,13 +33,7 @@ def check_seed(seed):
     >>> check_seed(7)
     7
     """
-    try:
-        value = -1 if isinstance(seed, bool) else operator.index(seed)
-    except TypeError:
-        value = -1
-    if not 0 <= value < 2**64:
-        raise InputError(f"seed: expected a whole number from 0 to 2**64 - 1, got {seed!r}.")
-    return value
+    return check("", "seed", seed, Whole(0, 2**64 - 1))
 
 
 def words(seed, stream, epoch, sample, n):
@@ -70,31 +62,6 @@ def uniforms(seed, stream, epoch, sample, n):
     True
     """
     return (words(seed, stream, epoch, sample, n) >> np.uint64(11)) * 2.0**-53
-
-
-def uniforms_batch(seed, stream, epochs, samples, n):
-    """Draw for each i the `n` numbers of `uniforms(seed, stream, epochs[i], samples[i], n)`.
-
-    A kernel draws them all (kernels/philox.py) on either engine, in less time than NumPy takes to make one generator.
-
-    Parameters
-    ----------
-    epochs, samples : sequences of whole numbers of equal length
-
-    Returns
-    -------
-    ndarray, shape (len(samples), n), float64
-
-    >>> u = uniforms_batch(7, Stream.AUGMENTATION, [0, 5], [3, 1], 2)
-    >>> bool((u[1] == uniforms(7, Stream.AUGMENTATION, 5, 1, 2)).all())
-    True
-    """
-    epochs, samples = np.asarray(epochs, np.uint64), np.asarray(samples, np.uint64)
-    if epochs.shape != samples.shape:
-        raise InputError(f"uniforms_batch: {len(epochs)} epochs for {len(samples)} samples; each address needs both.")
-    out = np.empty((len(samples), n))
-    get_engine("fast").philox_uniforms(np.uint64(seed), np.uint64(stream), epochs, samples, out)
-    return out
 
 
 def normals(seed, stream, epoch, sample, n):

@@ -4,12 +4,12 @@ Along one axis a window of K samples moves in steps of S over a signal of `size`
 samples are added. It fits `(size + before + after - K) // S + 1` times and is never partly outside.
 """
 
-import operator
 from typing import NamedTuple
 
-from minicnn.errors import InputError, ShapeError
+from minicnn.core.arguments import Whole, check
+from minicnn.errors import ShapeError
 
-__all__ = ["Axis", "PADDINGS", "window", "positive_int", "pair", "parameter_count"]
+__all__ = ["Axis", "PADDINGS", "window"]
 
 PADDINGS = ("valid", "same")
 
@@ -49,43 +49,4 @@ def window(size, kernel, stride, padding):
 
 
 def positive_int(value, owner, argument):
-    """Return `value` as an int from 1 to 2**31 - 1, or raise InputError naming the owner and the argument.
-
-    >>> positive_int(32, "Conv2D", "filters")
-    32
-    """
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if not 1 <= number < 2**31:
-        raise InputError(f"{owner}: {argument} must be a whole number of at least 1 and below 2**31, got {value!r}.")
-    return number
-
-
-def pair(value, owner, argument):
-    """Return `value` as two positive ints; one number stands for both.
-
-    >>> pair(3, "Conv2D", "kernel_size"), pair((1, 2), "Conv2D", "strides")
-    ((3, 3), (1, 2))
-    """
-    if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise InputError(f"{owner}: {argument} must be one whole number or two, got {value!r}.")
-        return tuple(positive_int(v, owner, argument) for v in value)
-    return (positive_int(value, owner, argument),) * 2
-
-
-def parameter_count(shapes):
-    """Return the number of elements of all `shapes` together.
-
-    >>> parameter_count([(3, 3, 3, 32), (32,)])
-    896
-    """
-    total = 0
-    for shape in shapes:
-        count = 1
-        for size in shape:
-            count *= size
-        total += count
-    return total
+    return check(owner, argument, value, Whole())

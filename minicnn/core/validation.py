@@ -119,7 +119,6 @@ def check_output(array, shape, dtype, owner, argument):
         raise InputError(f"{owner}: {argument} is filled, so it must be a C-contiguous, aligned, writable array without a "
                          f"mask. {way_out}")
 
-
 def check_alike(owner, *arrays):
     """Raise InputError unless the arrays are of one shape and dtype, C-contiguous, aligned and writable."""
     shape, dtype = arrays[0].shape, arrays[0].dtype

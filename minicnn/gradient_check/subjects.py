@@ -10,12 +10,13 @@ import numpy as np
 
 from minicnn.core.arguments import Whole, check
 from minicnn.core.backend import default_engine, get_engine
-from minicnn.core.parameter import check_apart, parameters_of
+from minicnn.core.parameter import check_apart
 from minicnn.core.random import normals, uniforms
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
 from minicnn.gradient_check.problems import LossProblem, NetworkProblem, StepProblem, call, draw, targets_for
-from minicnn.layers.base import LAYERS, Host, Layer
+from minicnn.layers.base import LAYERS, Layer
+from minicnn.layers.custom import CustomStep, Host, parameters_of
 from minicnn.losses import get_loss
 from minicnn.network import LayerStep, Network
 
@@ -183,7 +184,7 @@ def _copy(network, dtype):
             raise InputError(f"gradcheck: layer {layer.name!r} cannot be copied for a check in {dtype} "
                              f"({type(error).__name__}: {error}). Make the model with dtype='float64'.") from None
     seed = next((layer.seed for layer in network.layers if isinstance(layer, Layer)), 0)
-    copied = Network(layers, network.input_shape, seed, dtype, network.engine)
+    copied = Network(layers, network.input_shape, seed, dtype, network.engine, CustomStep)
     for mine, theirs in zip(copied.parameters, network.parameters, strict=True):
         mine.value = theirs.value
     return copied

@@ -13,75 +13,37 @@ A layer of your own needs no base class: `build(input_shape) -> output_shape` (s
 take dtype, engine and seed of the network.
 """
 
+import math
 import threading
-from contextlib import contextmanager
 
 import numpy as np
 
+from minicnn.core.arguments import Whole, check, check_all
 from minicnn.core.backend import get_engine
 from minicnn.core.memory import Buffers, aligned
 from minicnn.core.parameter import Parameter
 from minicnn.core.random import check_seed
-from minicnn.core.shapes import positive_int
 from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.initializers import initialize
 
-__all__ = ["Layer", "LAYERS", "Host", "Settled", "here", "refuse_freezing", "size_of", "choice", "field_after"]
+__all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "refuse_freezing"]
 
-# The closed table of layers that a model file may name; the package fills it.
-LAYERS = {}
+LAYERS = {}         # the closed table of layers that a model file may name; the package fills it
+NAME = r"[A-Za-z0-9_.-]{1,64}"
 
 
 class _Here(threading.local):
     """What the calling thread is in the middle of.
 
     lending : bool; a network runs its own steps, and each reads the buffer of the one before at once
-    host : Host whose layer of the user's own is being built or run, or None
+    host : Host (custom.py) of the custom layer that is being built or run, or None
     """
 
     lending, host = False, None
 
 
 here = _Here()
-
-
-class Host:
-    """What the layers of a network share: dtype, engine and seed, whether they train, and the number of the step.
-
-    Layers of ours that a layer of the user's own builds are taken in, wherever it keeps them: each is given a number of
-    its own, so that no two begin with the same weights, and dropout in them drops.
-
-    Attributes
-    ----------
-    layers : list of Layer, all that were configured or built `within`
-    lost : str, a layer that was built again since, or None
-    """
-
-    def __init__(self, dtype, engine, seed):
-        self.dtype, self.engine, self.seed, self.lost = dtype, engine, seed, None
-        self.layers, self.training, self.step_number, self._place = [], False, 0, 0
-
-    @contextmanager
-    def within(self, place=0):
-        """Take in the layers that are built until the end; `place` is the number of the layer that builds them."""
-        before, lending = here.host, here.lending
-        here.host, here.lending, self._place = self, False, place
-        try:
-            yield
-        finally:
-            here.host, here.lending = before, lending
-
-    def take_in(self, layer):
-        """Configure a layer of ours inside a layer of the user's own. Its number is none that a layer in a row has."""
-        layer.configure(self.dtype, self.engine, self.seed, ((self._place + 1) << 16) + len(self.layers))
-        layer.training, layer.step_number = self.training, self.step_number
-
-    def tell(self, training, step_number):
-        """Tell all layers whether they train, and in which step."""
-        self.training, self.step_number = training, step_number
-        for layer in self.layers:
-            layer.training, layer.step_number = training, step_number
 
 
 class Settled:
@@ -113,7 +75,7 @@ class Layer:
     needs_input_gradient : bool; a network clears it on its first layer, whose dx nobody wants
     """
 
-    fields = ()         # the constructor's arguments: what a model file keeps of a layer
+    fields = {}         # {argument of the constructor: what it may be}; a model file keeps them
     dtype, input_shape, output_shape, parameters = Settled(), Settled(), Settled(), Settled()
 
     def __init_subclass__(cls):
@@ -122,8 +84,9 @@ class Layer:
                 setattr(cls, field, Settled())
                 vars(cls)[field].__set_name__(cls, field)
 
-    def __init__(self, name=None):
+    def __init__(self, name=None, **arguments):
         self.name = name
+        vars(self).update(check_all(self.label, self.fields, arguments))
         self.training = False
         self.needs_input_gradient = True
         self._buffers = Buffers()
@@ -135,7 +98,6 @@ class Layer:
         if np.dtype(dtype).newbyteorder("=") not in (np.float32, np.float64):
             raise DTypeError(f"{self.label}: dtype must be float32 or float64, got {dtype!r}.")
         check_seed(seed)
-        self._unbuild()
         if here.host is not None and self._host is not here.host:
             here.host.layers.append(self)
         self._host = here.host
@@ -145,11 +107,6 @@ class Layer:
         vars(self).update(dtype=np.dtype(dtype).newbyteorder("="), input_shape=None, output_shape=None, parameters=())
         self._engine, self._ops, self._cache = engine, None, None
         self.seed, self.index = seed, index
-
-    def _unbuild(self):
-        """Tell the network that this layer was built for, if there is one, that it has lost it."""
-        if self._host is not None and self.input_shape is not None:
-            self._host.lost = self._host.lost or self.label
 
     def __getstate__(self):
         """What a copy or a pickle keeps: nothing of a network, nor of a pass under way."""
@@ -189,8 +146,8 @@ class Layer:
             raise InputError(f"{self.label}: input_shape must be a tuple such as (64, 64, 3), got {input_shape!r}.")
         if here.host is not None and self._host is not here.host:
             here.host.take_in(self)
-        self._unbuild()
-        input_shape = tuple(positive_int(size, self.label, "input_shape") for size in input_shape)
+        self._host = here.host
+        input_shape = tuple(check(self.label, "input_shape", size, Whole()) for size in input_shape)
         output_shape, laws = self.infer(input_shape)
         # Each parameter of a network is drawn under its own number: layer index, then place in the layer.
         parameters = tuple(Parameter(name, initialize(law, shape, self.dtype, self.seed, self.index * 16 + i))
@@ -217,7 +174,7 @@ class Layer:
 
     def flops(self):
         """Return the floating-point operations of one sample's forward pass."""
-        return size_of(self.output_shape)
+        return math.prod(self.output_shape)
 
     def config(self):
         """Return what a model file keeps: {"type": ..., "name": ..., the constructor's arguments}."""
@@ -280,23 +237,3 @@ def refuse_freezing(owner, trainable):
     if not trainable:
         raise InputError(f"{owner}: trainable = False would be ignored, for layers cannot be frozen yet. Keep the weights "
                          "that get_weights() returns, and put them back with set_weights() after each epoch.")
-
-
-def size_of(shape):
-    """Return how many numbers an array of this shape holds."""
-    size = 1
-    for length in shape:
-        size *= length
-    return size
-
-
-def choice(value, choices, owner, argument):
-    """Return `value`, or raise InputError where it is none of the choices."""
-    if value not in choices:
-        raise InputError(f"{owner}: {argument} must be one of {', '.join(choices)}, got {value!r}.")
-    return value
-
-
-def field_after(layer, field):
-    """Return the Field of a layer's outputs from that of its inputs; None where it is not known, as of the user's own."""
-    return layer.receptive_field(field) if field is not None and type(layer) in LAYERS.values() else None

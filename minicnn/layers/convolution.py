@@ -1,8 +1,10 @@
 """Convolution of images."""
 
-from minicnn.core.shapes import PADDINGS, pair, positive_int
+import math
+
+from minicnn.core.arguments import OneOf, Pair, Whole
+from minicnn.core.shapes import PADDINGS
 from minicnn.initializers import INITIALIZERS
-from minicnn.layers.base import choice, size_of
 from minicnn.layers.windows import WindowedLayer, windows_of
 
 __all__ = ["Conv2D"]
@@ -26,16 +28,13 @@ class Conv2D(WindowedLayer):
     ((62, 62, 32), [(3, 3, 3, 32), (32,)])
     """
 
-    fields = ("filters", "kernel_size", "strides", "padding", "kernel_initializer")
+    fields = {"filters": Whole(), "kernel_size": Pair(), "strides": Pair(), "padding": OneOf(PADDINGS),
+              "kernel_initializer": OneOf(INITIALIZERS)}
     window = "kernel_size"
 
     def __init__(self, filters, kernel_size, strides=1, padding="valid", kernel_initializer="glorot_uniform", name=None):
-        super().__init__(name)
-        self.filters = positive_int(filters, self.label, "filters")
-        self.kernel_size = pair(kernel_size, self.label, "kernel_size")
-        self.strides = pair(strides, self.label, "strides")
-        self.padding = choice(padding, PADDINGS, self.label, "padding")
-        self.kernel_initializer = choice(kernel_initializer, INITIALIZERS, self.label, "kernel_initializer")
+        super().__init__(name, filters=filters, kernel_size=kernel_size, strides=strides, padding=padding,
+                         kernel_initializer=kernel_initializer)
 
     def infer(self, input_shape):
         (OH, OW), _ = windows_of(self, input_shape)
@@ -63,4 +62,4 @@ class Conv2D(WindowedLayer):
     def flops(self):
         """Two for each product of a window and a filter (the bias is not counted)."""
         KH, KW, C, F = self.parameters[0].value.shape
-        return 2 * KH * KW * C * size_of(self.output_shape)
+        return 2 * KH * KW * C * math.prod(self.output_shape)

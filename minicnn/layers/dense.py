@@ -1,9 +1,11 @@
 """Dense layers, and flattening before them."""
 
-from minicnn.core.shapes import positive_int
+import math
+
+from minicnn.core.arguments import OneOf, Whole
 from minicnn.errors import ShapeError
 from minicnn.initializers import INITIALIZERS
-from minicnn.layers.base import Layer, choice, size_of
+from minicnn.layers.base import Layer
 
 __all__ = ["Flatten", "Dense"]
 
@@ -16,7 +18,7 @@ class Flatten(Layer):
     """
 
     def infer(self, input_shape):
-        return (size_of(input_shape),), []
+        return (math.prod(input_shape),), []
 
     def receptive_field(self, field):
         return field.whole(self.input_shape) if len(self.input_shape) == 3 else field
@@ -45,12 +47,10 @@ class Dense(Layer):
     ((128,), 589952)
     """
 
-    fields = ("units", "kernel_initializer")
+    fields = {"units": Whole(), "kernel_initializer": OneOf(INITIALIZERS)}
 
     def __init__(self, units, kernel_initializer="glorot_uniform", name=None):
-        super().__init__(name)
-        self.units = positive_int(units, self.label, "units")
-        self.kernel_initializer = choice(kernel_initializer, INITIALIZERS, self.label, "kernel_initializer")
+        super().__init__(name, units=units, kernel_initializer=kernel_initializer)
 
     def infer(self, input_shape):
         if len(input_shape) != 1:

@@ -1,10 +1,12 @@
 """Max and average pooling."""
 
+import math
+
 import numpy as np
 
-from minicnn.core.shapes import PADDINGS, pair
+from minicnn.core.arguments import OneOf, Pair
+from minicnn.core.shapes import PADDINGS
 from minicnn.errors import InputError
-from minicnn.layers.base import choice, size_of
 from minicnn.layers.windows import WindowedLayer, windows_of
 
 __all__ = ["MaxPool2D", "AveragePool2D"]
@@ -13,14 +15,11 @@ __all__ = ["MaxPool2D", "AveragePool2D"]
 class _Pool2D(WindowedLayer):
     """What max and average pooling share: their arguments and shapes."""
 
-    fields = ("pool_size", "strides", "padding")
+    fields = {"pool_size": Pair(), "strides": Pair(), "padding": OneOf(PADDINGS)}
     window = "pool_size"
 
     def __init__(self, pool_size=2, strides=None, padding="valid", name=None):
-        super().__init__(name)
-        self.pool_size = pair(pool_size, self.label, "pool_size")
-        self.strides = self.pool_size if strides is None else pair(strides, self.label, "strides")
-        self.padding = choice(padding, PADDINGS, self.label, "padding")
+        super().__init__(name, pool_size=pool_size, strides=pool_size if strides is None else strides, padding=padding)
         if self.pool_size[0] * self.pool_size[1] > 2**16:
             raise InputError(f"{self.label}: pool_size {self.pool_size} has more than 65,536 positions.")
 
@@ -30,7 +29,7 @@ class _Pool2D(WindowedLayer):
 
     def flops(self):
         """One for each number of each window after the first."""
-        return (self.pool_size[0] * self.pool_size[1] - 1) * size_of(self.output_shape)
+        return (self.pool_size[0] * self.pool_size[1] - 1) * math.prod(self.output_shape)
 
 
 class MaxPool2D(_Pool2D):

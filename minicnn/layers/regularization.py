@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from minicnn.core.arguments import Real
 from minicnn.core.random import Stream, uniforms
-from minicnn.errors import InputError
 from minicnn.layers.base import Layer
 
 __all__ = ["Dropout"]
@@ -24,13 +24,10 @@ class Dropout(Layer):
     [[1.0, 1.0, 1.0, 1.0]]
     """
 
-    fields = ("rate",)
+    fields = {"rate": Real(0, 1)}
 
     def __init__(self, rate, name=None):
-        super().__init__(name)
-        if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or not 0 <= rate < 1:
-            raise InputError(f"{self.label}: rate must lie in [0, 1), got {rate!r}.")
-        self.rate = float(rate)
+        super().__init__(name, rate=rate)
         self.step_number = 0
 
     def forward(self, x):

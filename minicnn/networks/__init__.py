@@ -1,6 +1,6 @@
 """Published networks as models, each by its own function; its layers are in a file of its own."""
 
-from minicnn.core.shapes import positive_int
+from minicnn.core.arguments import Whole, check
 from minicnn.model import Sequential
 from minicnn.networks import cov19
 
@@ -23,6 +23,6 @@ def cov19net(seed=0, classes=2, input_shape=(64, 64, 3), dtype="float32", engine
     609473
     """
     names = None if isinstance(classes, int) else tuple(classes)
-    k = positive_int(classes if names is None else len(names), "cov19net", "classes")
+    k = check("cov19net", "classes", classes if names is None else len(names), Whole())
     return Sequential(cov19.layers(k, dropout), input_shape=input_shape, seed=seed, dtype=dtype, engine=engine,
                       classes=names)

@@ -299,7 +299,7 @@ def _frame(ax, row, column, rows, columns):
 def _blocks(model):
     """Return a dict for the input and each layer that is no activation: lines, shape, parameters, kind."""
     blocks = [{"lines": ["input"], "shape": model.input_shape, "parameters": None, "kind": None, "name": "input"}]
-    for layer, row in zip(model.layers, model.network.rows()):
+    for layer, row in zip(model.layers, model.summary_rows()):
         if isinstance(layer, _ACTIVATIONS) and len(blocks) > 1 and len(blocks[-1]["lines"]) < 3:
             blocks[-1]["lines"].append(type(layer).__name__)
             continue

@@ -16,7 +16,7 @@ and rounded once, so that in float32 the reference is as right as float32 can be
 from minicnn.reference.activations import (relu, relu_gradient, sigmoid, sigmoid_gradient, softmax, softmax_gradient,
                                            tanh, tanh_gradient)
 from minicnn.reference.convolution import conv2d, conv2d_input_gradient, conv2d_weight_gradient
-from minicnn.reference.dense import dense, dense_input_gradient, dense_weight_gradient, flatten, flatten_gradient
+from minicnn.reference.dense import dense, dense_input_gradient, dense_weight_gradient
 from minicnn.reference.losses import binary_crossentropy, categorical_crossentropy, mean_squared_error
 from minicnn.reference.optimizers import adam, sgd
 from minicnn.reference.pooling import average_pool2d, average_pool2d_gradient, max_pool2d, max_pool2d_gradient
@@ -25,6 +25,6 @@ from minicnn.reference.windows import col2im, im2col
 
 __all__ = ["im2col", "col2im", "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "max_pool2d", "max_pool2d_gradient", "average_pool2d", "average_pool2d_gradient",
-           "flatten", "flatten_gradient", "dense", "dense_input_gradient", "dense_weight_gradient",
+           "dense", "dense_input_gradient", "dense_weight_gradient",
            "relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient", "softmax", "softmax_gradient",
            "dropout", "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd"]

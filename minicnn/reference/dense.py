@@ -1,26 +1,8 @@
-"""Dense layers: flattening, a matrix product and a bias, and their gradients."""
+"""Dense layers: a matrix product and a bias, and their gradients."""
 
 import numpy as np
 
-__all__ = ["flatten", "flatten_gradient", "dense", "dense_input_gradient", "dense_weight_gradient"]
-
-
-def flatten(x):
-    """Lay each sample out as one row: (N, ...) -> (N, D), in row-major order. A view: nothing is computed.
-
-    >>> flatten(np.zeros((2, 12, 12, 32))).shape
-    (2, 4608)
-    """
-    return x.reshape(x.shape[0], -1)
-
-
-def flatten_gradient(dy, shape):
-    """Return dx of `flatten`: the same numbers in the shape of x, `shape` being that of one sample.
-
-    >>> flatten_gradient(np.zeros((2, 8)), (2, 4)).shape
-    (2, 2, 4)
-    """
-    return dy.reshape((dy.shape[0],) + tuple(shape))
+__all__ = ["dense", "dense_input_gradient", "dense_weight_gradient"]
 
 
 def dense(x, w, b):

@@ -66,7 +66,7 @@ def table_i(model=None):
       'parameters': 609473})
     """
     rows = []
-    for row in (cov19net() if model is None else model).network.rows():
+    for row in (cov19net() if model is None else model).summary_rows():
         if rows and not row["parameters"] and row["type"] in ("ReLU", "Sigmoid", "Tanh", "Softmax"):
             rows[-1]["name"] += f", {row['type']}"
         else:

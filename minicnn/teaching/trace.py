@@ -12,12 +12,12 @@ import numpy as np
 from minicnn.core.backend import get_engine
 from minicnn.core.receptive_field import Field
 from minicnn.core.validation import as_array
+from minicnn.data.labels import encode_targets
 from minicnn.data.loader import ArrayDataset
 from minicnn.errors import InputError, ShapeError, nearest, printable
-from minicnn.layers.base import field_after
+from minicnn.evaluation.explanation.gradcam import field_after
 from minicnn.losses import get_loss
 from minicnn.teaching.formulas import KINDS, by_hand, explain, times
-from minicnn.training import encode_targets
 
 __all__ = ["Trace", "LayerTrace", "trace"]
 

@@ -15,9 +15,9 @@ from minicnn.data.loader import ArrayDataset
 from minicnn.errors import InputError, NonFiniteError, nearest, printable
 from minicnn.evaluation.explanation.border import border_share, even_share
 from minicnn.layers import Conv2D, ReLU, Sigmoid, Softmax, Tanh
-from minicnn.layers.base import field_after
+from minicnn.layers.base import LAYERS
 
-__all__ = ["METHODS", "Explanation", "explain", "convolutions", "check_classifies"]
+__all__ = ["METHODS", "Explanation", "explain", "convolutions", "check_classifies", "field_after"]
 
 METHODS = ("gradcam", "hirescam", "occlusion")
 _BATCH = 32
@@ -224,6 +224,11 @@ def _grad_cam(model, batch, wanted, index, method):
     rows, columns = (_to_pixels(*axis) for axis in zip(_centres(field, coarse.shape[1:], model.input_shape[:2]),
                                                        model.input_shape[:2]))
     return coarse, rows @ np.maximum(coarse, 0) @ columns.T
+
+
+def field_after(layer, field):
+    """Return the Field of a layer's outputs from that of its inputs; None where it is not known, as for a custom layer."""
+    return layer.receptive_field(field) if field is not None and type(layer) in LAYERS.values() else None
 
 
 def _centres(field, sizes, pixels):

@@ -1,0 +1,170 @@
+"""Custom layers: layers of the user's own, with any layers of ours that they build inside, as steps of a network.
+
+Nothing is known of what they do, so a custom layer is given copies, and what it returns is checked before a kernel reads
+it. Network (network.py) runs the result like any other step.
+"""
+
+import re
+from contextlib import contextmanager
+
+import numpy as np
+
+from minicnn.core.parameter import Parameter
+from minicnn.core.validation import as_array, check_batch
+from minicnn.errors import DTypeError, InputError, ShapeError
+from minicnn.layers.base import NAME, Layer, here, refuse_freezing
+
+__all__ = ["CustomStep", "Host", "check_protocol", "parameters_of"]
+
+
+def check_protocol(layers):
+    """Raise InputError unless every layer has the methods that a layer needs, and none stands in two places."""
+    for i, layer in enumerate(layers):
+        missing = [verb for verb in ("build", "forward", "backward") if not callable(getattr(layer, verb, None))]
+        if isinstance(layer, type):
+            raise InputError(f"Sequential: layer {i} is the class {layer.__name__}; make one: {layer.__name__}(...).")
+        if missing:
+            raise InputError(f"Sequential: layer {i}, {layer!r}, has no {', '.join(missing)}. A layer needs "
+                             "build(input_shape), forward(x) and backward(dy).")
+    if len({id(layer) for layer in layers}) < len(layers):
+        raise InputError("Sequential: the same layer stands in two places. Make one for each place.")
+
+
+def parameters_of(layer, owner):
+    """Return the parameters of any layer as a tuple; `owner` is who it is in an error.
+
+    Raises
+    ------
+    DTypeError
+        if one of them is no Parameter
+    """
+    parameters = tuple(getattr(layer, "parameters", ()))
+    for parameter in parameters:
+        if not isinstance(parameter, Parameter):
+            raise DTypeError(f"{owner}: parameter {parameter!r} must hold an array of float32 or float64: make it with "
+                             "minicnn.Parameter(name, array).")
+    return parameters
+
+
+class CustomStep:
+    """One custom layer, built for inputs of one shape; it runs in place of the network's LayerStep.
+
+    Parameters
+    ----------
+    layer : object with build, forward and backward, and perhaps parameters, trainable, choices (layers/base.py)
+    input_shape : tuple of int without N
+    dtype, engine, seed : those of the network, which layers of ours inside this one take too
+    index : int; the number of the layer in its network
+
+    Attributes
+    ----------
+    layers : list of the one layer
+    output_shape : tuple of int without N
+    needs_input_gradient : bool; whether somebody wants what backward returns
+
+    Raises
+    ------
+    ShapeError, DTypeError, InputError
+        if the layer returns an array of another shape, not of numbers, or has changed since it was built
+    """
+
+    takes_pixels, needs_input_gradient = False, True
+
+    def __init__(self, layer, input_shape, dtype, engine, seed, index):
+        self.layers, self.label, self._layer = [layer], f"layer {layer.name!r}", layer
+        self._input_shape, self._dtype, self._host = input_shape, dtype, Host(dtype, engine, seed, index)
+        with self._host.within():
+            if isinstance(layer, Layer):
+                layer.configure(dtype, engine, seed, index)
+            shape = layer.build(input_shape)
+        if not isinstance(shape, tuple) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in shape):
+            raise ShapeError(f"{self.label}: build must return the output shape without N, a tuple of whole numbers, got "
+                             f"{shape!r}.")
+        self.output_shape = tuple(int(size) for size in shape)
+        self._parameters = parameters_of(layer, self.label)
+        names = [parameter.name for parameter in self._parameters]
+        if not all(isinstance(name, str) and re.fullmatch(NAME, name) and names.count(name) == 1 for name in names):
+            raise InputError(f"{self.label}: each parameter needs a name of its own, of 1 to 64 letters, digits, '_', '.' or "
+                             f"'-', got {names}. Give it another: parameter.name = '...'.")
+        refuse_freezing(self.label, getattr(layer, "trainable", True))
+
+    def forward(self, x):
+        x = as_array(x, self.label, "x", self._dtype)
+        check_batch(x, self._input_shape, self.label, "x")
+        with self._host.within():
+            y = self._layer.forward(x.copy())       # the layer may write to it
+        y = as_array(y, f"forward of {self.label}", "y", self._dtype)
+        if y.shape != (len(x), *self.output_shape):
+            raise ShapeError(f"{self.label}: build promised an output of shape {(len(x), *self.output_shape)}, forward "
+                             f"returned {y.shape}.")
+        return y
+
+    def backward(self, dy):
+        with self._host.within():
+            dx = self._layer.backward(dy)
+        self.check_unchanged()
+        if not self.needs_input_gradient:
+            return None
+        dx = as_array(dx, f"backward of {self.label}", "dx", self._dtype)
+        if dx.shape != (len(dy), *self._input_shape):
+            raise ShapeError(f"{self.label}: expected backward to return dx of shape {(len(dy), *self._input_shape)}, that of "
+                             f"x, got {dx.shape}.")
+        return dx
+
+    def choices(self):
+        """Return the masks and switches that the last forward took, where the layer tells."""
+        return getattr(self._layer, "choices", tuple)()
+
+    def tell(self, training, step_number):
+        """Tell the layers inside whether they train, and in which step."""
+        self._host.tell(training, step_number)
+
+    def check_unchanged(self, training=False):
+        """Raise InputError if a layer inside was built again elsewhere, parameters are others, or are to be frozen."""
+        for layer in self._host.layers:
+            if layer._host is not self._host:
+                raise InputError(f"{layer.label} was built again, by hand or by another network, so it no longer fits this "
+                                 "one. Make new layers for each network.")
+        if tuple(getattr(self._layer, "parameters", ())) != self._parameters:
+            raise InputError(f"{self.label}: its `parameters` are not those that it had when the network was made, and "
+                             "training would miss them. Make the list once, in build; set what is in it by "
+                             "parameter.value = array.")
+        if training:
+            refuse_freezing(self.label, getattr(self._layer, "trainable", True))
+
+
+class Host:
+    """What layers of ours take from the network when a custom layer builds them: dtype, engine, seed, and a number.
+
+    They are taken in wherever the custom layer keeps them; each gets a number of its own, so that no two begin with the
+    same weights, and dropout in them drops.
+
+    Attributes
+    ----------
+    layers : list of Layer, all that were configured or built `within`
+    """
+
+    def __init__(self, dtype, engine, seed, index=0):
+        self.dtype, self.engine, self.seed, self._first = dtype, engine, seed, (index + 1) << 16
+        self.layers, self.training, self.step_number = [], False, 0
+
+    @contextmanager
+    def within(self):
+        """Take in the layers that are built until the end."""
+        before = here.host, here.lending
+        here.host, here.lending = self, False
+        try:
+            yield
+        finally:
+            here.host, here.lending = before
+
+    def take_in(self, layer):
+        """Configure a layer of ours. Its number is none that a layer in a row has."""
+        layer.configure(self.dtype, self.engine, self.seed, self._first + len(self.layers))
+        layer.training, layer.step_number = self.training, self.step_number
+
+    def tell(self, training, step_number):
+        """Tell all layers whether they train, and in which step."""
+        self.training, self.step_number = training, step_number
+        for layer in self.layers:
+            layer.training, layer.step_number = training, step_number
