@@ -1,4 +1,4 @@
-"""The bug lab: every mistake is caught, by the checker it declares and at the place it declares; then it is gone."""
+"""The bug lab: the checker of each bug reports it at its place; after the `with` the bug is gone."""
 
 import json
 from argparse import ArgumentParser
@@ -21,7 +21,7 @@ def places(report):
 
 
 def check_caught(bug, seeds, engine):
-    """The report says BUG, and names the place and nothing else."""
+    """The report contains a BUG at the place of the bug, and no other."""
     for seed in seeds:
         report = demonstrate(bug.name, seed, engine)
         assert {finding.verdict for finding in report.bugs} == {bug.verdict}
@@ -58,9 +58,9 @@ def test_the_lab_has_its_bugs():
     ("stale-cache", "stale cache"), ("gradient-accumulated", "accumulated instead of overwritten"),
     ("in-place-activation", "forward changes its input"), ("square-without-two", "a factor 2 is missing"),
     ("adam-no-bias-correction", "the bias correction is missing"), ("adam-epsilon-inside-root", "inside the root"),
-    ("sgd-no-look-ahead", "look-ahead of Nesterov is missing"), ("dense-one-number-off", "one number alone"),
+    ("sgd-no-look-ahead", "look-ahead of Nesterov is missing"), ("dense-one-number-off", "a single number"),
     ("shards-mean-of-means", "a mean is taken over shards of unequal size"),
-    ("threads-decide-order", "an order that threads decide"),
+    ("threads-decide-order", "depends on the threads"),
 ])
 def test_the_likely_cause_is_named(name, sentence):
     assert sentence in demonstrate(name).bugs[0].cause
@@ -86,32 +86,32 @@ def test_a_bug_is_gone_after_the_with(engine):
     assert dict(vars(reference)) == functions
 
 
-def test_a_bug_goes_where_it_is_told():
+def test_a_bug_is_injected_into_the_named_layer():
     model = small()
     with inject("conv-bias-one-pixel", model, "conv2d_1"):
         assert places(gradcheck(model)) == {("conv2d_1", "bias")}
-        assert gradcheck(small())               # another model knows nothing of it
+        assert gradcheck(small())               # another model does not have it
 
 
 @pytest.mark.parametrize("name, subject, layer, sentence", [
     ("no-such-bug", None, None, "there is none called 'no-such-bug'"),
-    ("adam-step-ahead", small(), None, "this is a bug of optimizers, and Sequential is none"),
+    ("adam-step-ahead", small(), None, "this is a bug of optimizers, and Sequential is not one"),
     ("pool-next-place", small(), None, "this is a bug of MaxPool2D, and the model has none"),
     ("kernel-flipped", small(), "dense_1", "this is a bug of Conv2D, and the model has none called 'dense_1'"),
-    ("kernel-flipped", small(dtype="float32"), None, "bugs are put into models of dtype float64"),
+    ("kernel-flipped", small(dtype="float32"), None, "expected a model of dtype float64, got float32"),
     ("square-without-two", small(), None, "a bug of mean_squared_error, the model's loss is binary_crossentropy"),
     ("gradient-accumulated", small("fast"), None, "'conv2d_2' runs in one step with its neighbours"),
 ])
-def test_where_a_bug_has_no_place(name, subject, layer, sentence):
+def test_bugs_that_cannot_be_injected(name, subject, layer, sentence):
     if name == "square-without-two":
         subject.compile(Adam(), loss="binary_crossentropy")
     with pytest.raises(InputError, match=sentence):
         with inject(name, subject, layer):
-            raise AssertionError("it was put in")
+            raise AssertionError("it was injected")
 
 
 @pytest.mark.parametrize("name, place", [("col2im-overwrite", "x"), ("conv-bias-one-pixel", "bias")])
-def test_a_bug_in_cov19net_is_placed(name, place):
+def test_a_bug_in_cov19net_is_located(name, place):
     model = cov19net(dtype="float64")
     with inject(name, model):
         report = gradcheck(model, directions=3)

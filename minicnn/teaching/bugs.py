@@ -1,10 +1,10 @@
-"""The bug lab: mistakes of backpropagation that can be put into a model, and are found there.
+"""The bug lab: common bugs of backpropagation, to inject into a model and to find with the checkers.
 
     with inject("col2im-overwrite", model, "conv2d_2"):
         print(gradcheck(model))                 # BUG at conv2d_2/x
 
-Each Bug names the checker that catches it and the place that the checker must name. `demonstrate(name)` puts it into a
-small model of its own and returns the report. Only the model at hand is changed, and only inside the `with`.
+Each Bug has a checker that finds it and a place that the checker must report. `demonstrate(name)` injects it into a
+small model and returns the report. Only this model is changed, and only inside the `with`.
 """
 
 import inspect
@@ -23,6 +23,7 @@ from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxP
 from minicnn.losses import get_loss
 from minicnn.model import Sequential
 from minicnn.optimizers import SGD, Adam
+from minicnn.reference import fusion
 from minicnn.teaching import mistakes
 
 __all__ = ["Bug", "BUGS", "inject", "demonstrate", "get_bug"]
@@ -30,16 +31,16 @@ __all__ = ["Bug", "BUGS", "inject", "demonstrate", "get_bug"]
 
 @dataclass(frozen=True)
 class Bug:
-    """One mistake.
+    """One bug.
 
     name : str
-    story : str; what was done wrong
-    layer, parameter : str; the place that the report must name
-    layers : function without arguments that returns the layers of a small model; or the optimizer
+    story : str, what is wrong
+    layer, parameter : str, the place that the report must name
+    layers : function without arguments that returns the layers of a small model, or an optimizer
     input_shape : tuple without N
     checker : "gradcheck", "check_optimizer" or "check_determinism"
-    loss : str; N : int, samples; flat : bool, images with flat patches, so that neighbours tie
-    engine : str, where only one will do
+    loss : str; N : int, samples; flat : bool, whether the images have constant patches, so that neighbours tie
+    engine : str, if the bug exists on one engine only
     """
 
     name: str
@@ -86,86 +87,82 @@ BUGS = {bug.name: bug for bug in [
     Bug("im2col-column-order", "the columns of im2col are in the order C, KH, KW", "conv2d_2", "kernel",
         _convolutions, _CONV),
     Bug("kernel-flipped", "dx correlates with the flipped kernel", "conv2d_2", "x", _convolutions, _CONV, N=2),
-    Bug("strides-forgotten", "dx is put back with stride 1", "conv2d_2", "x", _strided, _IMAGE, N=2),
-    Bug("padding-other-side", "dx is cut off on the wrong side of `same` padding", "conv2d_2", "x",
+    Bug("strides-forgotten", "dx is computed with stride 1", "conv2d_2", "x", _strided, _IMAGE, N=2),
+    Bug("padding-other-side", "dx is cropped on the wrong side of `same` padding", "conv2d_2", "x",
         lambda: [Conv2D(2, 2), Tanh(), Conv2D(2, 2, padding="same"), Flatten(), Dense(1), Sigmoid()], (4, 4, 2), N=2),
     Bug("conv-bias-wrong-axes", "db is summed over images, columns and filters", "conv2d_1", "bias",
         lambda: [Conv2D(3, 3), Tanh(), Flatten(), Dense(1), Sigmoid()], _CONV),
     Bug("conv-bias-one-pixel", "db is summed over images, not over pixels", "conv2d_2", "bias", _convolutions, _CONV),
-    Bug("conv-float32", "forward is computed in float32 and called float64", "conv2d_2", "", _convolutions, _CONV),
+    Bug("conv-float32", "forward is computed in float32 and cast to float64", "conv2d_2", "", _convolutions, _CONV),
     Bug("dense-bias-wrong-axis", "db is summed over the outputs instead of the samples", "dense_2", "bias", _square,
         _ROW),
-    Bug("dense-bias-mean", "db is the mean over the samples: the loss has taken it already", "dense_2", "bias",
+    Bug("dense-bias-mean", "db is the mean over the samples, which the loss includes already", "dense_2", "bias",
         _square, _ROW),
     Bug("dense-bias-missing", "db is never computed", "dense_2", "bias", _square, _ROW),
     Bug("dense-kernel-transposed", "dw = dy' x instead of x' dy", "dense_2", "kernel", _square, _ROW),
     Bug("dense-not-transposed", "dx = dy w instead of dy w'", "dense_2", "x", _square, _ROW),
     Bug("dense-one-number-off", "one number of dw is wrong by 0.1 %", "dense_2", "kernel", _square, _ROW),
     Bug("float32-accumulation", "dw is accumulated in float32", "dense_2", "kernel", _square, _ROW),
-    Bug("pool-next-place", "max pooling sends dy one place too far", "max_pool2d_1", "x", _pooled(MaxPool2D), _CONV,
+    Bug("pool-next-place", "max pooling passes dy to the next position", "max_pool2d_1", "x", _pooled(MaxPool2D), _CONV,
         N=2),
-    Bug("pool-spread-evenly", "max pooling sends dy to the whole window", "max_pool2d_1", "x", _pooled(MaxPool2D),
+    Bug("pool-spread-evenly", "max pooling passes dy to the whole window", "max_pool2d_1", "x", _pooled(MaxPool2D),
         _CONV, N=2),
-    Bug("pool-all-ties", "max pooling sends dy to every place that ties", "max_pool2d_1", "x", _pooled(MaxPool2D),
-        _IMAGE,
-        N=2, flat=True),
-    Bug("pool-overlap-overwrite", "where windows overlap the last one wins", "max_pool2d_1", "x",
+    Bug("pool-all-ties", "max pooling passes dy to every tied position", "max_pool2d_1", "x", _pooled(MaxPool2D),
+        _IMAGE, N=2, flat=True),
+    Bug("pool-overlap-overwrite", "where windows overlap, the last one overwrites the others", "max_pool2d_1", "x",
         _pooled(lambda: MaxPool2D(3, strides=1)), _IMAGE, N=2),
-    Bug("average-pool-padding", "average pooling divides by the whole window, padding too", "average_pool2d_1", "x",
+    Bug("average-pool-padding", "average pooling divides by the window size, padding included", "average_pool2d_1", "x",
         _pooled(lambda: AveragePool2D(2, padding="same")), (4, 4, 2), N=2),
     Bug("average-pool-sum", "average pooling does not divide", "average_pool2d_1", "x", _pooled(AveragePool2D),
         _CONV, N=2),
     Bug("relu-mask-of-gradient", "the mask of ReLU is dy > 0", "relu_2", "x", _rectified, _ROW),
-    Bug("relu-mask-not-strict", "the mask of ReLU is y >= 0, which always holds", "relu_2", "x", _rectified, _ROW),
+    Bug("relu-mask-not-strict", "the mask of ReLU is y >= 0, which is always true", "relu_2", "x", _rectified, _ROW),
     Bug("relu-mask-wrong-layer", "the mask is that of another ReLU", "relu_2", "x", _rectified, _ROW,
         engine="reference"),
-    Bug("sigmoid-half", "sigmoid' = y, its (1 - y) is forgotten", "sigmoid_1", "x", _activated(Sigmoid), _ROW),
+    Bug("sigmoid-half", "sigmoid' = y, without the factor (1 - y)", "sigmoid_1", "x", _activated(Sigmoid), _ROW),
     Bug("tanh-not-squared", "tanh' = 1 - y instead of 1 - y^2", "tanh_1", "x", _activated(Tanh), _ROW),
-    Bug("softmax-diagonal", "softmax' has no terms beside the diagonal", "softmax_1", "x", _activated(Softmax), _ROW),
+    Bug("softmax-diagonal", "softmax' has only its diagonal terms", "softmax_1", "x", _activated(Softmax), _ROW),
     Bug("sigmoid-twice", "the loss from logits is multiplied by sigmoid' again", "binary_crossentropy", "z", _square,
         _ROW),
     Bug("mean-twice", "the loss divides by N twice", "binary_crossentropy", "z", _square, _ROW),
     Bug("mean-missing", "dz is not divided by N", "binary_crossentropy", "z", _square, _ROW),
     Bug("loss-sign", "dz = t - p", "binary_crossentropy", "z", _square, _ROW),
-    Bug("crossentropy-no-softmax", "dz = -t, the softmax is forgotten", "categorical_crossentropy", "z",
+    Bug("crossentropy-no-softmax", "dz = -t instead of softmax(z) - t", "categorical_crossentropy", "z",
         lambda: [Dense(3), Tanh(), Dense(3), Softmax()], _ROW, loss="categorical_crossentropy"),
-    Bug("square-without-two", "the square's factor 2 is forgotten", "mean_squared_error", "z",
+    Bug("square-without-two", "the factor 2 of the square is missing", "mean_squared_error", "z",
         lambda: [Dense(3), Tanh(), Dense(2)], _ROW, loss="mean_squared_error"),
-    Bug("stale-cache", "backward uses the input of the forward before", "dense_2", "kernel", _square, _ROW),
-    Bug("gradient-accumulated", "dw is added to the one before", "conv2d_2", "kernel", _convolutions, _CONV),
-    Bug("in-place-activation", "an activation writes over its input, which the layer before still needs",
-        "sigmoid_1", "x",
-        lambda: [Dense(3), Tanh(), Sigmoid(), Dense(1), Sigmoid()], _ROW),
-    Bug("dropout-other-mask", "backward drops other numbers than forward did", "dropout_1", "x",
+    Bug("stale-cache", "backward uses the input of an earlier forward", "dense_2", "kernel", _square, _ROW),
+    Bug("gradient-accumulated", "dw is added to the previous dw", "conv2d_2", "kernel", _convolutions, _CONV),
+    Bug("in-place-activation", "an activation overwrites its input, which the previous layer still needs",
+        "sigmoid_1", "x", lambda: [Dense(3), Tanh(), Sigmoid(), Dense(1), Sigmoid()], _ROW),
+    Bug("dropout-other-mask", "backward uses another mask than forward", "dropout_1", "x",
         _activated(lambda: Dropout(0.5)), _ROW),
-    Bug("dropout-not-scaled", "backward forgets to divide by 1 - rate", "dropout_1", "x",
+    Bug("dropout-not-scaled", "backward does not divide by 1 - rate", "dropout_1", "x",
         _activated(lambda: Dropout(0.4)), _ROW, N=6),
-    Bug("flatten-column-major", "backward of Flatten reads the row in another order", "flatten_1", "x",
+    Bug("flatten-column-major", "backward of Flatten uses column-major order", "flatten_1", "x",
         _convolutions, _CONV, N=2),
-    Bug("adam-no-bias-correction", "the moments are not corrected for starting at 0", "Adam", "w", Adam,
+    Bug("adam-no-bias-correction", "the bias correction of the moments is missing", "Adam", "w", Adam,
         checker="check_optimizer"),
-    Bug("adam-epsilon-inside-root", "epsilon stands inside the root", "Adam", "w", Adam, checker="check_optimizer"),
-    Bug("adam-step-ahead", "the step count begins at 2", "Adam", "w", Adam, checker="check_optimizer"),
+    Bug("adam-epsilon-inside-root", "epsilon is inside the root", "Adam", "w", Adam, checker="check_optimizer"),
+    Bug("adam-step-ahead", "the step count starts at 2", "Adam", "w", Adam, checker="check_optimizer"),
     Bug("adam-betas-swapped", "beta_1 and beta_2 are swapped", "Adam", "w", Adam, checker="check_optimizer"),
     Bug("adam-moments-not-weighted", "the new gradient is not multiplied by 1 - beta", "Adam", "w", Adam,
         checker="check_optimizer"),
-    Bug("sgd-climbs", "w + learning_rate g", "SGD", "w", SGD, checker="check_optimizer"),
-    Bug("sgd-momentum-missing", "the velocity is forgotten between steps", "SGD", "w", lambda: SGD(0.1, momentum=0.9),
+    Bug("sgd-climbs", "the sign is flipped: w + learning_rate g", "SGD", "w", SGD, checker="check_optimizer"),
+    Bug("sgd-momentum-missing", "the velocity is not kept between steps", "SGD", "w", lambda: SGD(0.1, momentum=0.9),
         checker="check_optimizer"),
-    Bug("sgd-no-look-ahead", "Nesterov's look-ahead is left out", "SGD", "w",
+    Bug("sgd-no-look-ahead", "the look-ahead of Nesterov is missing", "SGD", "w",
         lambda: SGD(0.1, momentum=0.9, nesterov=True), checker="check_optimizer"),
-    Bug("shards-mean-of-means", "the batch is reduced as a mean of the means of uneven shards", "dense_2", "kernel",
-        _square,
-        _ROW, checker="check_determinism"),
-    Bug("threads-decide-order", "a sum is cut into as many parts as there are threads", "dense_2", "kernel",
+    Bug("shards-mean-of-means", "the batch gradient is the mean of the means of uneven shards", "dense_2", "kernel",
+        _square, _ROW, checker="check_determinism"),
+    Bug("threads-decide-order", "a sum is split into one part for each thread", "dense_2", "kernel",
         lambda: [Dense(9), Tanh(), Dense(9), Tanh(), Dense(1), Sigmoid()], _ROW, checker="check_determinism",
         engine="fast"),
-    Bug("dropout-new-mask", "each call drops other numbers, though the step is the same", "dropout_1", "output",
+    Bug("dropout-new-mask", "each call draws a new mask, although the step is the same", "dropout_1", "output",
         lambda: [Dense(6), Dropout(0.5), Dense(1), Sigmoid()], _ROW, checker="check_determinism"),
-    Bug("batch-mean", "a layer subtracts the mean of its batch, so samples see each other", "tanh_2", "output",
-        _square, _ROW,
-        checker="check_determinism"),
-    Bug("rows-left-over", "rows of an earlier, larger batch are summed too", "dense_2", "kernel", _square, _ROW,
+    Bug("batch-mean", "a layer subtracts the batch mean, so the samples depend on each other", "tanh_2", "output",
+        _square, _ROW, checker="check_determinism"),
+    Bug("rows-left-over", "rows of an earlier, larger batch are included in a sum", "dense_2", "kernel", _square, _ROW,
         checker="check_determinism"),
 ]}
 
@@ -179,21 +176,21 @@ def get_bug(name):
     """
     if name not in BUGS:
         raise InputError(f"bug: there is none called {name!r}.{nearest(name, BUGS)} "
-                         "`minicnn gradcheck --list-bugs` prints all.")
+                         "`minicnn gradcheck --list-bugs` lists them.")
     return BUGS[name]
 
 
 @contextmanager
 def inject(name, subject, layer=None):
-    """Let `subject` compute with the bug inside the `with`; afterwards it computes as before.
+    """Inject a bug into `subject` inside the `with`, and remove it afterwards.
 
     Parameters
     ----------
     name : str, a key of BUGS
     subject : a Sequential in float64, or an optimizer for a bug of optimizers
-    layer : str, the name of the layer that gets it; the last that can where None
+    layer : str, the name of the layer; by default the last of the right type
 
-    Raises InputError where the bug has no place in the subject.
+    Raises InputError if the bug cannot be injected into the subject.
 
     >>> model = Sequential([Dense(2), ReLU(), Dense(1), Sigmoid()], (3,), dtype="float64", engine="reference")
     >>> with inject("relu-mask-of-gradient", model):
@@ -206,7 +203,7 @@ def inject(name, subject, layer=None):
     with ExitStack() as stack:
         if bug.checker == "check_optimizer":
             if not hasattr(subject, "update"):
-                raise InputError(f"{name}: this is a bug of optimizers, and {type(subject).__name__} is none.")
+                raise InputError(f"{name}: this is a bug of optimizers, and {type(subject).__name__} is not one.")
             _replace(stack, subject, "update", mistakes.OPTIMIZERS[name](subject))
         elif bug.layer.endswith(("crossentropy", "error")):
             _into_loss(stack, bug, subject)
@@ -216,7 +213,7 @@ def inject(name, subject, layer=None):
 
 
 def demonstrate(name, seed=0, engine=None):
-    """Put a bug into a small model of its own, and return the report of the checker that is to catch it.
+    """Inject a bug into a small model, and return the report of its checker.
 
     >>> print(demonstrate("dense-kernel-transposed").bugs[0].cause)
     these are the right numbers transposed; 5 more of this array are wrong
@@ -245,7 +242,7 @@ def _model(bug, seed, engine):
 
 def _replace(stack, owner, attribute, value):
     """Set an attribute of one object until the stack is closed."""
-    kept = vars(owner).get(attribute, _replace)         # a method is found in the class, and has nothing to put back
+    kept = vars(owner).get(attribute, _replace)         # a method is an attribute of the class: nothing to restore
     setattr(owner, attribute, value)
     stack.callback(lambda: delattr(owner, attribute) if kept is _replace else setattr(owner, attribute, kept))
 
@@ -264,50 +261,41 @@ def _into_loss(stack, bug, model):
 def _into_layer(stack, bug, model, name):
     network = getattr(model, "network", model)
     if network.dtype != np.float64:
-        raise InputError(f"{bug.name}: bugs are put into models of dtype float64, which a check takes as they are; "
-                         f"this one is of {network.dtype}.")
+        raise InputError(f"{bug.name}: expected a model of dtype float64, got {network.dtype}. gradcheck checks a copy "
+                         "of other models, which would not have the bug.")
     kind = next(type(layer) for layer in _model(bug, 0, "reference").layers if layer.name == bug.layer)
     fitting = [layer for layer in network.layers if type(layer) is kind and name in (None, layer.name)]
     if not fitting:
         raise InputError(f"{bug.name}: this is a bug of {kind.__name__}, and the model has none"
                          + (f" called {name!r}." if name else "."))
     layer = fitting[-1]
+    fused = [step for step in network.steps() if len(step.layers) > 1 and layer in step.layers]
     if bug.name in mistakes.OPERATIONS:
         wrong = _Operations(layer.ops, mistakes.OPERATIONS[bug.name])
         _replace(stack, layer, "_ops", wrong)
-        for step in network.steps():
-            if len(step.layers) > 1 and layer in step.layers:
-                _replace(stack, step, "ops", wrong)
+        for step in fused:
+            _replace(stack, step, "ops", wrong)
         return
-    fused = [step for step in network.steps() if len(step.layers) > 1 and layer in step.layers]
     if fused:
         raise InputError(f"{bug.name}: {layer.name!r} runs in one step with its neighbours. Make the model with "
                          "engine='reference', where it runs alone.")
-    for owner, methods in _by_owner(layer, mistakes.LAYERS[bug.name](network, layer)):
+    for owner, methods in mistakes.LAYERS[bug.name](network, layer).items():
         for method, function in methods.items():
-            _replace(stack, owner, method, function)
-            for step in network.steps():
-                if step.layers == [owner]:
-                    _replace(stack, step, method, function)
-
-
-def _by_owner(layer, methods):
-    """Yield (layer, {method: function}): most mistakes concern one layer, some read another's mind."""
-    yield layer, {name: function for name, function in methods.items() if isinstance(name, str)}
-    yield from ((other, them) for other, them in methods.items() if not isinstance(other, str))
+            for one in (owner, *(step for step in network.steps() if step.layers == [owner])):
+                _replace(stack, one, method, function)
 
 
 class _Operations:
-    """An engine in which some operations of `reference` are replaced, wherever others call them.
+    """An engine in which some operations of `reference` are replaced, also where other operations call them.
 
-    Every function of `reference` is bound anew to a namespace that holds the replacements, so that a wrong `col2im` is
-    what `conv2d_input_gradient` uses, and the fused operations too. The package itself stays as it is. What uses none
-    of the replacements is left to the engine.
+    Every function of `reference` is copied into a namespace with the replacements, so that `conv2d_input_gradient` and
+    the fused operations use a wrong `col2im`. The package itself does not change. Operations that use none of the
+    replacements are those of the engine.
     """
 
     def __init__(self, ops, replacements):
-        self._ops, self._names = ops, _that_use(set(replacements))
-        self._namespace = _specification()
+        self._ops, self._names = ops, _callers_of(set(replacements))
+        self._namespace = _reference_names()
         for name, function in self._namespace.items():
             if isinstance(function, FunctionType):
                 self._namespace[name] = FunctionType(function.__code__, self._namespace, name, function.__defaults__)
@@ -323,24 +311,24 @@ class _Operations:
             with np.errstate(all="ignore"):
                 results = operation(*arguments[:n])
             for out, result in zip(arguments[n:], results if isinstance(results, tuple) else (results,), strict=True):
-                if out is not None:         # the gradient of the pixels, which nobody wants
+                if out is not None:         # None for the gradient with respect to the images
                     out[...] = result
         return fill
 
 
-def _specification():
-    """Return {name: what bears it} of all files of the package reference together."""
+def _reference_names():
+    """Return {name: value} of all names in the files of the package reference together."""
     names = {}
-    for function in vars(reference).values():
+    for function in (*vars(reference).values(), *vars(fusion).values()):
         if isinstance(function, FunctionType):
             names |= function.__globals__
     return names
 
 
-def _that_use(names):
-    """Return `names` and those of all functions of `reference` that call one of them, through others too."""
+def _callers_of(names):
+    """Return `names` and the names of all functions of `reference` that call one of them, directly or not."""
     while True:
-        callers = {name for name, function in _specification().items()
+        callers = {name for name, function in _reference_names().items()
                    if isinstance(function, FunctionType) and names & set(function.__code__.co_names)}
         if callers <= names:
             return names
