@@ -189,15 +189,15 @@ def test_what_cannot_be_explained():
     x = np.zeros((1, 16, 14, 3))
     model = network()
     assert convolutions(model) == ["conv2d_1", "conv2d_2", "conv2d_3"]
-    for arguments, sentence in (({"layer": "conv2d_4"}, "'conv2d_4' is not a convolution of this network; there are "
-                                                        "conv2d_1, conv2d_2, conv2d_3. Did you mean 'conv2d"),
-                                ({"layer": "dense_1"}, "'dense_1' is not a convolution"),
+    for arguments, sentence in (({"layer": "conv2d_4"}, "layer must be one of conv2d_1, conv2d_2, conv2d_3, "
+                                                        "got 'conv2d_4'. Did you mean 'conv2d"),
+                                ({"layer": "dense_1"}, "layer must be one of .* got 'dense_1'"),
                                 ({"method": "gradcamm"}, "method must be one of gradcam, hirescam, occlusion.* mean 'gradcam'"),
-                                ({"method": "occlusion", "layer": "conv2d_1"}, "occlusion looks at no layer"),
+                                ({"method": "occlusion", "layer": "conv2d_1"}, "occlusion explains the whole network"),
                                 ({"target": 2}, "expected a class from 0 to 1, got '2'"),
                                 ({"target": True}, "expected a class"), ({"target": 0.5}, "expected a class"),
                                 ({"target": "covd"}, "expected a class from 0 to 1, got 'covd'"),
-                                ({"target": [0, 1]}, "one class for all 1 pictures or one for each, got 2")):
+                                ({"target": [0, 1]}, "one class for all 1 images or one for each, got 2")):
         with pytest.raises(InputError, match=sentence):
             explain(model, x, **arguments)
     model.classes = ("normal", "covid")
@@ -206,7 +206,7 @@ def test_what_cannot_be_explained():
     with pytest.raises(ShapeError, match="expected x of shape"):
         explain(model, x[:, :8])
     dense = Sequential([Flatten(), Dense(1), Sigmoid()], (8, 8, 1))
-    with pytest.raises(InputError, match="no convolution layer, of which Grad-CAM would be. Use the method occlusion"):
+    with pytest.raises(InputError, match="no convolution.* Use the method occlusion"):
         explain(dense, np.zeros((1, 8, 8, 1)))
     assert explain(dense, separated(0, (1, 8, 8, 1)), "occlusion").maps.shape == (1, 8, 8)
     for layers, shape in (([Dense(1), Sigmoid()], (4,)), ([Conv2D(2, 3), Flatten(), Dense(2)], (8, 8, 1)),
@@ -232,7 +232,7 @@ def test_the_border_is_the_outer_eighth_of_each_side():
     heat[1, 30, 20] = 2
     assert border_share(heat) == [0.25, 0.0, None]
     assert even_share(64, 40) == pytest.approx(1 - 48 * 30 / (64 * 40))
-    with pytest.raises(ShapeError, match="less than a pixel in pictures of 7 x 9"):
+    with pytest.raises(ShapeError, match="8 x 8, got 7 x 9"):
         border_mask(7, 9)
 
 
@@ -269,10 +269,10 @@ def test_hirescam_tells_a_tag_from_lungs(layer):
     check = border_check(model, images, layer)
     assert check.exposed and check.share > 0.75 and check.low < check.share < check.high
     assert check.pictures == (model.predict(images)[:, 0] > 0.5).sum() and check.layer == (layer or "conv2d_3")
-    assert f"{100 * check.share:.0f} % lies on the border, of an even map 44 % would. EXPOSED" in check.sentence
+    assert f"{100 * check.share:.0f} % of the support" in check.sentence and "44 %" in check.sentence and "EXPOSED" in check.sentence
     honest = tagged.trained(False)
     check = border_check(honest.model, honest.images, layer)
-    assert not check.exposed and check.high < check.even and "Nothing here points at the border" in check.sentence
+    assert not check.exposed and check.high < check.even and "no evidence of a shortcut" in check.sentence
     alone = border_check(honest.model, honest.images[:1], layer)
     assert alone.share is None and not alone.exposed and "no verdict on the border" in alone.sentence
 
@@ -387,7 +387,7 @@ def test_the_command_says_what_it_cannot_do(run):
     (folder / "file").write_text("")
     with pytest.raises(CheckpointError, match="the folder cannot be made .* Choose another with --out"):
         command("--out", str(folder / "file"))
-    with pytest.raises(InputError, match="is not a convolution"):
+    with pytest.raises(InputError, match="layer must be one of .* got 'conv2d_9'"):
         command("--layer", "conv2d_9")
     assert not (folder / "out").exists()            # nothing is written before everything is known to work
     Sequential([Dense(1), Sigmoid()], (4,)).save(folder / "model.safetensors")

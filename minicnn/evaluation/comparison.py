@@ -2,9 +2,9 @@
 
 McNemar's test (Psychometrika 12 (1947)) considers the images that exactly one network classifies correctly: under the
 null hypothesis they are equally likely to be those of either. Images of one patient are not independent, so patients
-are the units: under the null hypothesis, exchanging the predictions of the two networks on all images of a patient changes
-the sign of its d = (only A correct) - (only B correct) and is equally likely. With one image per patient this is
-McNemar's exact test. The sizes of the differences come from a bootstrap that draws the same patients for both.
+are the units: under the null hypothesis, exchanging the predictions of the two networks on all images of a patient
+changes the sign of its d = (only A correct) - (only B correct) and is equally likely. With one image per patient this
+is McNemar's exact test. The sizes of the differences come from a bootstrap that draws the same patients for both.
 """
 
 import numpy as np

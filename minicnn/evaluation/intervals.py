@@ -29,7 +29,7 @@ from minicnn.reference import sigmoid
 
 __all__ = ["Interval", "FEW", "SHARES", "as_clusters", "proportion_interval", "f1_interval", "threshold_intervals",
            "auc_interval", "auc_variance", "bootstrap", "resamples", "interval_fields", "ratios", "aucs",
-           "average_precisions", "average_precision"]
+           "average_precisions", "average_precision", "mean_rank"]
 
 # Below this number of patients an interval is called approximate.
 FEW = 50
@@ -200,8 +200,8 @@ def auc_variance(positive, probabilities, clusters):
     """
     above, below = np.sort(probabilities[positive]), np.sort(probabilities[~positive])
     place = np.empty(len(probabilities))
-    place[positive] = _mean_rank(below, probabilities[positive]) / len(below)
-    place[~positive] = 1 - _mean_rank(above, probabilities[~positive]) / len(above)
+    place[positive] = mean_rank(below, probabilities[positive]) / len(below)
+    place[~positive] = 1 - mean_rank(above, probabilities[~positive]) / len(above)
     deviation = place - place[positive].mean()
     k = int(clusters.max()) + 1
     sums = [np.bincount(clusters[those], weights=deviation[those], minlength=k) for those in (positive, ~positive)]
@@ -326,12 +326,12 @@ def _student(degrees):
         + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * d**4)
 
 
-def _mean_rank(ordered, values):
+def mean_rank(ordered, values):
     """Return for each value how many of `ordered` are below it, a tie counting one half."""
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2
 
 
-# ---- Metrics of many bootstrap samples at once: a row of `weights` is how often each image occurs in one --------------
+# ---- Metrics of many bootstrap samples at once: a row of `weights` is how often each image occurs in one -------------
 
 def ratios(parts, wholes, weights):
     """Return sum(weights x parts) / sum(weights x wholes) of each row.

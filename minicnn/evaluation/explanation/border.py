@@ -1,7 +1,7 @@
-"""Where the border of a radiograph is, and how much of a map lies on it.
+"""The border of a radiograph, and the proportion of a map that lies on it.
 
-The border is the outer eighth of each side: there stand letters, tags, shutters and wires, and hardly any lung. The
-rest is the middle. Together they are the whole picture, so what is told by one is not told by the other.
+The border is the outer eighth of each side: it holds letters, tags, shutters and wires, and hardly any lung. The rest
+is the middle. Border and middle are disjoint, so neither contains the information of the other.
 """
 
 import numpy as np
@@ -18,19 +18,19 @@ def border_mask(height, width):
     (np.int64(28), np.True_, np.False_)
     """
     if min(height, width) < 8:
-        raise ShapeError(f"border: an eighth of each side is less than a pixel in pictures of {height} x {width}; they "
-                         "must be 8 x 8 at least.")
+        raise ShapeError(f"border: images must be at least 8 x 8, got {height} x {width}: an eighth of a side is less "
+                         "than a pixel.")
     mask = np.ones((height, width), bool)
     mask[height // 8:height - height // 8, width // 8:width - width // 8] = False
     return mask
 
 
 def border_share(maps):
-    """Return how much of each map lies on the border: list of N floats from 0 to 1, None where a map is 0 everywhere.
+    """Return the proportion of each map on the border: list of N floats from 0 to 1, None where a map is 0 everywhere.
 
     Parameters
     ----------
-    maps : ndarray, shape (N, H, W), nowhere below 0
+    maps : ndarray, shape (N, H, W), not negative
 
     >>> border_share(np.ones((1, 8, 8))), border_share(np.zeros((1, 8, 8)))
     ([0.4375], [None])
@@ -40,7 +40,7 @@ def border_share(maps):
 
 
 def even_share(height, width):
-    """Return the border's share of the pixels, which is that of a map that is the same everywhere.
+    """Return the border's proportion of the pixels, which is that of a uniform map.
 
     >>> even_share(64, 64)
     0.4375

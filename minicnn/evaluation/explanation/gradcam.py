@@ -1,14 +1,15 @@
-"""Where in a picture an answer comes from: Grad-CAM, HiResCAM and occlusion, as maps over the picture's pixels.
+"""Explanations of predictions: Grad-CAM, HiResCAM and occlusion, as maps over the pixels of an image.
 
-All explain one number, the score of a class: what its Sigmoid or Softmax is given (of two classes with one output the
-negative one's score is minus the positive one's). `explain` makes the maps; `sanity.py` asks whether they depend on
-what the network has learnt. A map shows where; it does not show why, and that it looks reasonable proves nothing.
+They explain one number, the score of a class: the input of its Sigmoid or Softmax (with one output for two classes, the
+score of the negative class is minus that of the positive one). `explain` makes the maps; `sanity.py` tests whether they
+depend on the trained weights. A map shows where, not why, and a plausible map proves nothing.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from minicnn.core.arguments import OneOf, check
 from minicnn.core.receptive_field import Field
 from minicnn.core.validation import as_array
 from minicnn.data.loader import ArrayDataset
@@ -25,18 +26,18 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Explanation:
-    """Maps of N pictures.
+    """Maps of N images.
 
     Attributes
     ----------
     method : one of METHODS
-    layer : str, the convolution that is looked at; None for occlusion
+    layer : str, the convolution; None for occlusion
     targets : ndarray, shape (N,), int64: the class whose score is explained
-    names : list of N str, what that class is called
+    names : list of N str, the name of that class
     probabilities : ndarray, shape (N,), of that class
-    coarse : ndarray, shape (N, OH, OW), float64: the map on the grid of the layer, or of the places of the occluder;
-        above 0 what speaks for the class, below 0 what speaks against it
-    maps : ndarray, shape (N, H, W), float64: what speaks for the class, on the pixels of the picture, nowhere below 0
+    coarse : ndarray, shape (N, OH, OW), float64: the map on the grid of the layer, or of the positions of the occluder;
+        positive where the image supports the class, negative where it contradicts it
+    maps : ndarray, shape (N, H, W), float64: the support of the class at each pixel, not negative
     """
 
     method: str
@@ -49,32 +50,30 @@ class Explanation:
 
     @property
     def border_shares(self):
-        """How much of each map lies on the outer eighth of each side: list of N floats, None for a map without any."""
+        """The proportion of each map on the outer eighth of each side: list of N floats, None for a map of zeros."""
         return border_share(self.maps)
 
     @property
     def even_share(self):
-        """The border share of a map that is the same everywhere: what `border_shares` are to be compared with."""
+        """The border share of a uniform map, to compare `border_shares` with."""
         return even_share(*self.maps.shape[1:])
 
 
 def explain(model, x, method="gradcam", layer=None, target=None):
-    """Return the Explanation of a model's answers for x.
+    """Return the Explanation of a model's predictions for x.
 
     Parameters
     ----------
     model : Sequential over images that ends in a Sigmoid of one output, or in a Softmax
-    x : array, shape (N, H, W, C), or a source of data/loader.py
+    x : array, shape (N, H, W, C), or a dataset of data/loader.py
     method : "gradcam" or "hirescam" (of a convolution), or "occlusion" (of any network)
-    layer : name of the convolution; the last one where None. What is looked at is the output of the
-        activation behind it, where there is one
-    target : the class to explain, by name or number, for all pictures or one for each; where None, the class that the
-        network answers with
+    layer : name of the convolution; the last one where None. If an activation follows, its output is used
+    target : the class to explain, by name or number, for all images or one for each; the predicted class where None
 
     Raises
     ------
     InputError
-        a network that does not classify images or has no convolution, an unknown method, layer or class
+        a network that does not classify images or has no convolution; an unknown method, layer or class
     NonFiniteError
         the network's outputs hold NaN or infinity
 
@@ -84,20 +83,20 @@ def explain(model, x, method="gradcam", layer=None, target=None):
 
         alpha[k] = mean over i, j of ds/dA[i, j, k]        map = max(0, sum over k of alpha[k] A[i, j, k])
 
-    A number of the map is put where the field of the layer's output has its centre, not where stretching the map over
-    the picture would put it; between centres the map is interpolated, beyond the outermost it goes on unchanged. Where
-    dense layers weigh each place of a map on its own, as COV-19Net's do, alpha, their mean, can hide what counts at one
-    place alone: then a map may be even, or 0 everywhere. HiResCAM (Draelos and Carin, arXiv 2011.08891, eq. 5) leaves
-    each place its own gradient; where all places have the same, behind a global average, it is Grad-CAM:
+    Each value of the map belongs to the centre of its receptive field, which is not where resizing the map to the image
+    would place it; between centres the map is interpolated, beyond the outermost ones it is constant. Where dense
+    layers weight each position of a map separately, as in COV-19Net, the mean alpha can hide what matters at a single
+    position: then a map may be uniform, or 0 everywhere. HiResCAM (Draelos and Carin, arXiv 2011.08891, eq. 5) uses the
+    gradient of each position; with global average pooling, all gradients are the same and it equals Grad-CAM:
 
         map = max(0, sum over k of ds/dA[i, j, k] A[i, j, k])
 
-    Occlusion (Zeiler and Fergus, ECCV 2014). A square of an eighth of the picture's side, as grey as the picture is on
-    average, is put in steps of half its side; the map is what the score loses. A pixel's is the mean over the squares
+    Occlusion (Zeiler and Fergus, ECCV 2014). A square of an eighth of the image's side, with the mean colour of the
+    image, moves in steps of half its side; the map is the drop of the score, at each pixel the mean over the squares
     that cover it.
 
-    Like any backward pass, Grad-CAM overwrites the gradients of the model's parameters. A picture's map is the same
-    bits whatever else is explained with it.
+    Like any backward pass, Grad-CAM overwrites the gradients of the model's parameters. The map of an image is the same
+    bits in any batch.
 
     >>> from minicnn import Conv2D, Dense, Flatten, Sequential, Sigmoid
     >>> model = Sequential([Conv2D(2, 3), Flatten(), Dense(1), Sigmoid()], (8, 8, 1), engine="reference")
@@ -106,12 +105,10 @@ def explain(model, x, method="gradcam", layer=None, target=None):
     ('conv2d_1', (1, 6, 6), (1, 8, 8), [None])
     """
     check_classifies(model)
-    if method not in METHODS:
-        raise InputError(f"explain: method must be one of {', '.join(METHODS)}, got {printable(method)!r}."
-                         f"{nearest(method, METHODS)}")
+    check("explain", "method", method, OneOf(METHODS))
     if method == "occlusion" and layer is not None:
-        raise InputError("explain: occlusion looks at no layer but at the whole network; leave the layer out, or use "
-                         "gradcam or hirescam.")
+        raise InputError("explain: occlusion explains the whole network; leave the layer out, or use gradcam or "
+                         "hirescam.")
     index = None if method == "occlusion" else _layer_index(model, layer)
     source = x if hasattr(x, "batch") else ArrayDataset(x, shape=model.input_shape, owner="explain")
     targets = _targets(model, target, len(source))
@@ -134,10 +131,10 @@ def convolutions(model):
     return [layer.name for layer in model.layers if isinstance(layer, Conv2D)]
 
 
-# ---- What can be explained -------------------------------------------------------------------------------------------
+# ---- Arguments -------------------------------------------------------------------------------------------------------
 
 def check_classifies(model):
-    """Raise InputError unless a model goes from images to probabilities of classes."""
+    """Raise InputError unless a model maps images to probabilities of classes."""
     last = model.layers[-1]
     if len(model.input_shape) != 3 or len(model.output_shape) != 1 \
             or not isinstance(last, Softmax) and not (isinstance(last, Sigmoid) and model.output_shape == (1,)):
@@ -149,12 +146,8 @@ def check_classifies(model):
 def _layer_index(model, name):
     names = convolutions(model)
     if not names:
-        raise InputError("explain: this network has no convolution layer, of which Grad-CAM would be. Use the method "
-                         "occlusion, which needs none.")
-    if name is not None and name not in names:
-        raise InputError(f"explain: {printable(name)!r} is not a convolution of this network; there are "
-                         f"{', '.join(names)}.{nearest(name, names)}")
-    name = names[-1] if name is None else name
+        raise InputError("explain: this network has no convolution, which Grad-CAM needs. Use the method occlusion.")
+    name = names[-1] if name is None else check("explain", "layer", name, OneOf(names))
     return next(i for i, layer in enumerate(model.layers) if layer.name == name)
 
 
@@ -164,7 +157,7 @@ def _class_names(model):
 
 
 def _targets(model, target, n):
-    """Return the class to explain in each picture, (n,) int64, or None where it is the network's answer."""
+    """Return the class to explain in each image, (n,) int64, or None where it is the predicted one."""
     if target is None:
         return None
     k = max(2, model.output_shape[0])
@@ -177,7 +170,7 @@ def _targets(model, target, n):
                              + (f", or {', '.join(map(printable, known))}" if known else "")
                              + f", got {printable(one)!r}.{nearest(one, known)}")
     if len(numbers) not in (1, n):
-        raise InputError(f"explain: expected one class for all {n} pictures or one for each, got {len(numbers)}.")
+        raise InputError(f"explain: expected one class for all {n} images or one for each, got {len(numbers)}.")
     return np.broadcast_to(np.array(numbers, np.int64), n)
 
 
@@ -191,7 +184,7 @@ def _probabilities(model, batch):
 
 
 def _signs(model, wanted):
-    """Return (column of z, its sign) of each sample's score; of one output, class 0 has minus the score of class 1."""
+    """Return (column of z, its sign) of each sample's score; with one output, class 0 has minus class 1's score."""
     if model.output_shape == (1,):
         return np.zeros(len(wanted), np.int64), np.where(wanted == 1, 1.0, -1.0)
     return wanted, np.ones(len(wanted))
@@ -200,8 +193,8 @@ def _signs(model, wanted):
 # ---- Grad-CAM --------------------------------------------------------------------------------------------------------
 
 def _grad_cam(model, batch, wanted, index, method):
-    """Return (coarse, maps) of a batch at layer `index`, or at the activation behind it."""
-    layers, depth = model.layers, len(model.layers) - 1         # the head is left out: the score is what it is given
+    """Return (coarse, maps) of a batch at layer `index`, or at the activation that follows it."""
+    layers, depth = model.layers, len(model.layers) - 1         # without the head: the score is its input
     if index + 1 < depth and isinstance(layers[index + 1], (ReLU, Tanh, Sigmoid)):
         index += 1
     z = batch
@@ -227,12 +220,12 @@ def _grad_cam(model, batch, wanted, index, method):
 
 
 def field_after(layer, field):
-    """Return the Field of a layer's outputs from that of its inputs; None where it is not known, as for a custom layer."""
+    """Return the Field of a layer's outputs from that of its inputs; None if unknown, as for a custom layer."""
     return layer.receptive_field(field) if field is not None and type(layer) in LAYERS.values() else None
 
 
 def _centres(field, sizes, pixels):
-    """Return along each axis the centre, in pixels, of what each output sees; evenly spread where it is not known."""
+    """Return along each axis the centre, in pixels, of each output's receptive field; evenly spaced where not known."""
     if field is None:
         return [(np.arange(n) + 0.5) * side / n - 0.5 for n, side in zip(sizes, pixels)]
     return [start + (size - 1) / 2 + stride * np.arange(n)
@@ -240,35 +233,35 @@ def _centres(field, sizes, pixels):
 
 
 def _to_pixels(centres, pixels):
-    """Return the matrix, (pixels, outputs), that interpolates values at `centres`; beyond the outermost, theirs."""
+    """Return the matrix, (pixels, outputs), that interpolates values at `centres`; constant beyond the outermost."""
     return np.stack([np.interp(np.arange(pixels), centres, row) for row in np.eye(len(centres))], axis=1)
 
 
 # ---- Occlusion -------------------------------------------------------------------------------------------------------
 
 def _occlusion(model, batch, wanted):
-    """Return (coarse, maps) of a batch: what the score loses where a grey square hides the picture."""
+    """Return (coarse, maps) of a batch: the drop of the score where a grey square hides the image."""
     H, W, _ = model.input_shape
     rows, columns = _squares(H), _squares(W)
     places = [np.ix_(row, column) for row in rows for column in columns]
     coarse = np.empty((len(batch), len(rows), len(columns)))
-    for n, (picture, column, sign) in enumerate(zip(batch, *_signs(model, wanted))):
-        grey = picture.mean(axis=(0, 1), dtype=np.float64)
+    for n, (image, column, sign) in enumerate(zip(batch, *_signs(model, wanted))):
+        grey = image.mean(axis=(0, 1), dtype=np.float64)
         scores = []
         for i in range(0, len(places), _BATCH):
-            hidden = np.repeat(picture[np.newaxis], len(places[i:i + _BATCH]), axis=0)
+            hidden = np.repeat(image[np.newaxis], len(places[i:i + _BATCH]), axis=0)
             for one, place in zip(hidden, places[i:i + _BATCH]):
                 one[place] = grey
             scores.append(_scores(model, hidden, column, sign))
-        whole = _scores(model, picture[np.newaxis], column, sign)
+        whole = _scores(model, image[np.newaxis], column, sign)
         coarse[n] = (whole - np.concatenate(scores)).reshape(coarse.shape[1:])
     down, across = (np.stack(masks, axis=1).astype(np.float64) for masks in (rows, columns))
-    covered = np.outer(down.sum(axis=1), across.sum(axis=1))        # by how many squares each pixel is
+    covered = np.outer(down.sum(axis=1), across.sum(axis=1))        # the number of squares over each pixel
     return coarse, np.maximum(down @ coarse @ across.T / covered, 0)
 
 
 def _squares(side):
-    """Return the places of the occluder along an axis: a mask of its pixels each. The last touches the far edge."""
+    """Return the positions of the occluder along an axis, as masks of its pixels. The last touches the far edge."""
     size = max(1, side // 8)
     starts = [*range(0, side - size, max(1, size // 2)), side - size]
     return [(np.arange(side) >= start) & (np.arange(side) < start + size) for start in starts]

@@ -1,34 +1,37 @@
-"""Does a map depend on what the network has learnt, and does it lie where lungs are? Sanity tests of explanations.
+"""Sanity checks of explanations: do maps depend on the trained weights, and do they avoid the border?
 
-Adebayo et al., "Sanity checks for saliency maps" (NeurIPS 2018): the layers lose what they learnt one after another,
-from the last to the first, and each time the maps are made again. Maps that stay what they were show the picture, not
-the network. And what speaks for an answer should not stand on the border, where there are letters and tags.
+Adebayo et al., "Sanity checks for saliency maps" (NeurIPS 2018): the parameters of the layers are randomised
+cumulatively, from the last layer to the first, and the maps are computed again each time. Maps that do not change
+depend on the image, not on the network. And the support of a prediction should not lie on the border, with its letters
+and tags.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.core.arguments import Whole, check
 from minicnn.core.random import Stream, check_seed, normals
-from minicnn.core.shapes import positive_int
+from minicnn.core.text import percent
 from minicnn.errors import ShapeError
 from minicnn.evaluation.explanation.gradcam import explain
+from minicnn.evaluation.intervals import mean_rank
 
 __all__ = ["RandomizedLayer", "parameter_randomization", "rank_correlation", "BorderCheck", "border_check"]
 
-_MOST_ON_BORDER = 0.55      # of an even map 0.44
-_ROUND = 0x5A17     # the `epoch` word of our random numbers: other checks draw at other addresses
+_MOST_ON_BORDER = 0.55      # a uniform map has 0.44
+_ROUND = 0x5A17     # the `epoch` of these random numbers: other checks draw at other addresses
 
 
 class RandomizedLayer(NamedTuple):
-    """The maps after one more layer has lost what it learnt.
+    """The maps after one more layer has been randomised.
 
     Attributes
     ----------
-    layer : str; it and all behind it are random
+    layer : str; it and all layers after it are random
     correlation : float, the mean rank correlation with the maps of the trained network; None where none is defined
-    strength : float, the mean of its absolute value: a map upside down is still the same map; or None
-    defined : int, of how many pairs of maps
+    strength : float, the mean of its absolute value, since an inverted map shows the same; or None
+    defined : int, the number of pairs of maps with a correlation
     """
 
     layer: str
@@ -38,18 +41,23 @@ class RandomizedLayer(NamedTuple):
 
 
 def parameter_randomization(model, x, method="gradcam", layer=None, target=None, draws=8, seed=0):
-    """Return a RandomizedLayer for each layer that learns, from the last to the first; the model is afterwards as before.
+    """Return a RandomizedLayer for each layer with parameters, from the last to the first; the model stays unchanged.
 
-    A layer's parameters become normal random numbers of the same root mean square, `draws` times. The class explained
-    stays the one explained in the trained network. Arguments as for `explain`; the maps compared are its `coarse`.
+    A layer's parameters are replaced by normal random numbers of the same root mean square, `draws` times. The
+    explained class remains that of the trained network. Other arguments as for `explain`; the maps compared are its
+    `coarse`.
+
+    Raises
+    ------
+    InputError : as `explain`; draws that is not a whole number of at least 1
 
     Notes
     -----
-    A correlation near 0 says that a map has nothing left of the trained network's. One that stays near 1 down to the
-    first layer says that the map shows edges of the picture, whatever the network knows. Maps are smooth and small: of
-    unrelated ones too the strength is some tenths.
+    A correlation near 0 means that nothing of the trained network's map is left. One that stays near 1 down to the
+    first layer means that the map shows edges of the image, independently of the weights. Maps are smooth and small, so
+    even unrelated ones have a strength of some tenths.
     """
-    seed, draws = check_seed(seed), positive_int(draws, "parameter_randomization", "draws")
+    seed, draws = check_seed(seed), check("parameter_randomization", "draws", draws, Whole())
     trained = explain(model, x, method, layer, target)
     learning = [one for one in model.layers if getattr(one, "parameters", ())][::-1]
     parameters, found = model.network.parameters, [[] for _ in learning]
@@ -70,15 +78,15 @@ def parameter_randomization(model, x, method="gradcam", layer=None, target=None,
 
 
 class BorderCheck(NamedTuple):
-    """How much of what speaks for a network's answers lies on the border of the pictures.
+    """The proportion of the support of a network's predictions that lies on the border of the images.
 
     Attributes
     ----------
-    layer : str, the convolution that was looked at
-    share, low, high : float, the mean over pictures and its 95 % interval; None where undefined
-    even : float, the share of a map that is the same everywhere
-    pictures : int, that have a map
-    exposed : bool
+    layer : str, the convolution explained
+    share, low, high : float, the mean over images and its 95 % interval; None where undefined
+    even : float, the share of a uniform map
+    pictures : int, the number of images with a map
+    exposed : bool, whether the interval lies above 0.55
     sentence : str
     """
 
@@ -93,23 +101,30 @@ class BorderCheck(NamedTuple):
 
 
 def border_check(model, x, layer=None):
-    """Say whether the answers of a network come from the border of the pictures.
+    """Check by HiResCAM (gradcam.py) whether the predictions of a network depend on the border of the images.
 
-    Looked at are, by HiResCAM (gradcam.py), the pictures that it calls positive; of more than two classes, all. A finding
-    is a mean share whose interval lies above 0.55.
+    With two classes the check uses the images predicted positive, with more all of them.
 
     Parameters
     ----------
     model : Sequential over images that classifies, with a convolution
-    x : array, shape (N, H, W, C), or a source of data/loader.py
+    x : array, shape (N, H, W, C), or a dataset of data/loader.py
     layer : name of the convolution; the last one where None
+
+    Returns
+    -------
+    BorderCheck
+
+    Raises
+    ------
+    InputError, NonFiniteError : as `explain`
 
     Notes
     -----
-    Measured with tags of 4 to 10 pixels in each corner of positives, 64 x 64, and networks that had just learnt them: the
-    share is 0.58 to 0.86, without a tag 0.16 to 0.46. With the class that is not there, such as normal, no mark speaks
-    for it; the whole picture does, and its share says little. Plain Grad-CAM has 0.15 to 0.83 and 0.38 to 0.42: behind
-    its mean over places a corner is lost.
+    Measured with tags of 4 to 10 pixels in each corner of positives, 64 x 64, and networks that had just learned them:
+    the share is 0.58 to 0.86, without a tag 0.16 to 0.46. For the absence of a finding, such as the class normal, the
+    support is spread over the whole image, and its share says little. Plain Grad-CAM has 0.15 to 0.83 and 0.38 to 0.42:
+    its mean over positions loses a corner.
     """
     explained = explain(model, x, "hirescam", layer)
     chosen = explained.targets == 1 if model.output_shape[0] <= 2 else explained.targets >= 0
@@ -117,15 +132,15 @@ def border_check(model, x, layer=None):
     what, even = f"HiResCAM of {explained.layer}", explained.even_share
     if len(shares) < 2:
         return BorderCheck(explained.layer, None, None, None, even, len(shares), False,
-                           f"{what}: no verdict on the border, for {len(shares)} of {len(chosen)} pictures are called "
-                           "positive and have a map, and two are needed.")
+                           f"{what}: no verdict on the border, because only {len(shares)} of {len(chosen)} images are "
+                           "predicted positive and have a map; two are needed.")
     share, error = float(shares.mean()), 1.96 * float(shares.std(ddof=1)) / len(shares)**0.5
     exposed = share - error > _MOST_ON_BORDER
-    ending = "EXPOSED: the answer comes from the border, not from the lungs." if exposed else \
-        "Nothing here points at the border. That is no proof that there is no shortcut."
-    return BorderCheck(explained.layer, share, max(0.0, share - error), min(1.0, share + error), even, len(shares), exposed,
-                       f"{what}: of what speaks for the positive answers to {len(shares)} pictures {100 * share:.0f} % lies "
-                       f"on the border, of an even map {100 * even:.0f} % would. {ending}")
+    ending = "EXPOSED: the prediction depends on the border, not on the lungs." if exposed else \
+        "This is no evidence of a shortcut on the border, and no proof that there is no shortcut."
+    return BorderCheck(explained.layer, share, max(0.0, share - error), min(1.0, share + error), even, len(shares),
+                       exposed, f"{what}: {percent(share, 0)} of the support of {len(shares)} positive predictions "
+                                f"lies on the border; for a uniform map it would be {percent(even, 0)}. {ending}")
 
 
 def _restore(parameters, values):
@@ -146,9 +161,9 @@ def _summed_up(name, correlations):
 
 
 def rank_correlation(a, b):
-    """Return Spearman's rank correlation of two arrays of one shape; equal numbers share the mean of their ranks.
+    """Return Spearman's rank correlation of two arrays of one shape; ties have the mean of their ranks.
 
-    None where all numbers of one are equal: then there is no order to compare.
+    None where all numbers of one array are equal.
 
     >>> rank_correlation([1, 2, 3], [10, 20, 15]), rank_correlation([1, 1], [1, 2])
     (0.5, None)
@@ -156,13 +171,7 @@ def rank_correlation(a, b):
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape or not a.size:
         raise ShapeError(f"rank_correlation: expected two arrays of one shape, got {a.shape} and {b.shape}.")
-    a, b = (_ranks(values.ravel()) for values in (a, b))
+    a, b = (mean_rank(np.sort(values, axis=None), values.ravel()) for values in (a, b))
     a, b = a - a.mean(), b - b.mean()
     size = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / size) if size > 0 else None
-
-
-def _ranks(values):
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    return ((last - counts + 1 + last) / 2)[where]
