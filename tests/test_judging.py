@@ -33,7 +33,7 @@ def test_a_shortcut_is_an_exit_code_a_sentence_and_a_chapter(network, tmp_path, 
     text = capsys.readouterr().out
     assert ("SHORTCUT: with the middle" in text) == cheats
     assert ("SHORTCUT: with the middle" in page.read_text()) == cheats
-    assert "Is it the lungs that it looks at?" in page.read_text() and "middle black" in page.read_text()
+    assert "Shortcut check" in page.read_text() and "middle black" in page.read_text()
     assert page.read_text().count("data:image/png;base64,") == 5       # ROC, reliability, confusion, samples, shortcuts
     assert main([*command, "--shortcuts", "--json"]) == (1 if cheats else 0)
     told = json.loads(capsys.readouterr().out)

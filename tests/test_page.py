@@ -109,7 +109,7 @@ def test_page_shows_intervals_thresholds_groups_and_shortcuts(tmp_path):
     text = " ".join(" ".join(walk(tmp_path / "r.html").text).split())
     low, high = one["intervals"]["auc"]
     assert f"test: an AUC of {one['auc']:.3f} ({low:.3f} to {high:.3f})~, better than a coin" in text
-    assert "At the threshold fixed on validation: p > 0.45" in text and "these figures are too good" in text
+    assert "At the threshold fixed on validation: p > 0.45" in text and "these values are too good" in text
     points = one["reliability"]
     assert sum(point["n"] for point in points) == 60
     assert all(f"{point['n']} {point['predicted']:.3f} {100 * point['observed']:.1f} %" in text for point in points)

@@ -1,4 +1,4 @@
-"""The page of a run: its figures with their intervals, by group, at the threshold, its pictures and its settings."""
+"""The page of a run: its metrics with their intervals, at the threshold and by subgroup, its plots and its options."""
 
 import json
 from pathlib import Path
@@ -17,94 +17,84 @@ __all__ = ["page"]
 _METRICS = tuple(name for name in HEADS if name != "n")
 
 
-def page(path, title, parts, figures=None, config=None, classes=(), notes=(), shortcuts=None):
+def page(path, title, summaries, plots=None, config=None, classes=(), notes=(), shortcuts=None):
     """Write the page of a run.
 
     Parameters
     ----------
     path : str or Path; an HTML file
     title : str
-    parts : dict; from the name of a part to its description (evaluation/summary.py), of which less will do
-    figures : dict, optional; from a caption to the path of a PNG file, which becomes part of the page
-    config : dict, optional; settings, shown as a table; inner objects by dotted names
-    classes : sequence of names in order; of two the second is the positive one
+    summaries : {set: summary} (evaluation/summary.py); a summary may lack what it does not know
+    plots : dict, optional; from a caption to the path of a PNG file, which becomes part of the page
+    config : dict, optional; options, shown as a table; those of inner dicts by dotted names
+    classes : sequence of names in order; of two, the second is the positive one
     notes : sequence of sentences
     shortcuts : dict, optional; `ShortcutCheck.to_dict`
 
     Raises
     ------
-    ImageError : a picture that is missing or is not a PNG file
+    ImageError : a plot that is missing or is not a PNG file
     CheckpointError : the page could not be written
     """
-    last, drawn = list(parts)[-1], {Path(picture).stem: Image(Path(picture).absolute(), caption, caption)
-                                    for caption, picture in (figures or {}).items()}
-    curve, check = ([drawn.pop(name)] if name in drawn else [] for name in ("reliability", "shortcuts"))
-    chapters = [Chapter("answer", "How well it does", _figures(parts, classes, notes)),
-                Chapter("probabilities", "What its probabilities mean", _reliability(last, parts[last], curve)),
-                Chapter("groups", "For whom", _groups(last, parts[last])),
-                Chapter("shortcuts", "Is it the lungs that it looks at?",
-                        [Text(SHORTCUT_CHECK), *check, shortcut_table(last, shortcuts),
+    name, last = list(summaries.items())[-1]
+    drawn = {Path(plot).stem: Image(Path(plot).absolute(), caption, caption) for caption, plot in (plots or {}).items()}
+    curve, check = ([drawn.pop(stem)] if stem in drawn else [] for stem in ("reliability", "shortcuts"))
+    chapters = [Chapter("metrics", "Metrics", _metrics(summaries, classes, notes)),
+                Chapter("probabilities", "Calibration", _reliability(name, last, curve)),
+                Chapter("groups", "Subgroups", [
+                    block for column, groups in last.get("groups", {}).items()
+                    for block in (by_group(f"{name}, by {column}", column, groups), *reasons(groups))]),
+                Chapter("shortcuts", "Shortcut check",
+                        [Text(SHORTCUT_CHECK), *check, shortcut_table(name, shortcuts),
                          Bullets(shortcuts["sentences"])] if shortcuts else []),
-                Chapter("pictures", "Pictures", list(drawn.values())),
-                Chapter("settings", "Settings", _settings(config or {}))]
-    html = render(title, _about(parts, classes), [one for one in chapters if one.blocks], Path(),
-                  running="COV-19Net: how well it does")
+                Chapter("plots", "Plots", list(drawn.values())),
+                Chapter("options", "Options", [Table("The options of the run", ["option", "value"], list(map(
+                    list, _flat(config))), numeric=False)] if config else [])]
+    html = render(title, _about(summaries, classes), [one for one in chapters if one.blocks], Path(),
+                  running="COV-19Net: evaluation")       # it stands in the style sheet: no text of unknown origin
     write_whole(path, html.encode("utf-8"))
 
 
-def _about(parts, classes):
-    told = [f"{name}: {number(one['n'])} images"
-            + (f" of {number(one['patients'])} patients" if "patients" in one else "") for name, one in parts.items()]
+def _about(summaries, classes):
+    sizes = [f"{name}: {number(one['n'])} images"
+             + (f" of {number(one['patients'])} patients" if "patients" in one else "") for name, one in summaries.items()]
     positive = f" Positive is {classes[1]}." if len(classes) == 2 else ""
-    return "; ".join(told) + "." + (f" Classes: {', '.join(classes)}.{positive}" if len(classes) else "")
+    return "; ".join(sizes) + "." + (f" Classes: {', '.join(classes)}.{positive}" if len(classes) else "")
 
 
-def _figures(parts, classes, notes):
-    """Return the figures at p > 0.5 and at the threshold fixed on validation."""
+def _metrics(summaries, classes, notes):
+    """Return the metrics at p > 0.5 and at the threshold fixed on validation."""
     at = "at p > 0.5, with 95 % intervals" if len(classes) in (0, 2) else "with 95 % intervals"
-    part, told = list(parts.items())[-1]
-    lead = [Text(f"{part}: an AUC of {cell(told, 'auc')}, {against_chance(told, 'auc')}; accuracy "
-                 f"{cell(told, 'accuracy')}.", "In one line.")] if told.get("intervals") else []
-    blocks = [*lead, *map(Text, notes), by_metric(f"Figures {at}", parts, _METRICS), *reasons(parts, _METRICS)]
-    fixed = {name: one["at_threshold"] for name, one in parts.items() if one.get("at_threshold")}
+    name, last = list(summaries.items())[-1]
+    lead = [Text(f"{name}: an AUC of {cell(last, 'auc')}, {against_chance(last, 'auc')}; accuracy "
+                 f"{cell(last, 'accuracy')}.", "In one line.")] if last.get("intervals") else []
+    blocks = [*lead, *map(Text, notes), by_metric(f"Metrics {at}", summaries, _METRICS), *reasons(summaries, _METRICS)]
+    fixed = {name: one["at_threshold"] for name, one in summaries.items() if one.get("at_threshold")}
     if fixed:
         threshold = next(iter(fixed.values()))["threshold"]
-        rows = [[HEADS[name], *(lines(one, name) for one in fixed.values())] for name in SHARES]
+        rows = [[HEADS[metric], *(lines(one, metric) for one in fixed.values())] for metric in SHARES]
         blocks += [Table(f"At the threshold fixed on validation: p > {threshold:.4g}", ["", *fixed], rows),
                    *reasons(fixed, SHARES)]
         if "validation" in fixed:
-            blocks.append(Text("On validation, where the threshold was chosen, these figures are too good."))
+            blocks.append(Text("On validation, where the threshold was chosen, these values are too good."))
     return blocks
 
 
-def _reliability(part, told, curve):
-    """Return the picture of the reliability curves, and the points of that of one part."""
-    if not told.get("reliability"):
+def _reliability(name, summary, curve):
+    """Return the plot of the reliability curves, and the points of the curve of one set."""
+    if not summary.get("reliability"):
         return curve
     rows = [[f"{row['low']:.1f} to {row['high']:.1f}", number(row["n"]), f"{row['predicted']:.3f}",
              (percent(row["observed"]), *([] if row["interval"] is None else
                                           ["{:.1f} to {:.1f}".format(*(100 * bound for bound in row["interval"]))]))]
-            for row in told["reliability"]]
-    return [Text("Of the images that were given 0.8, eight in ten should be positive. Slope 1 and intercept 0 are "
-                 "right; a slope below 1 means that the probabilities are too extreme."), *curve,
-            Table(f"Reliability: {part}", ["probability", "images", "mean probability", "share of positives"], rows)]
-
-
-def _groups(part, told):
-    """Return a table for each column by which the last part was divided, and why figures are missing."""
-    blocks = []
-    for column, groups in told.get("groups", {}).items():
-        blocks += [by_group(f"{part}, by {column}", column, groups), *reasons(groups)]
-    return blocks
-
-
-def _settings(config):
-    return [Table("The options of the run", ["option", "value"], list(map(list, _flat(config))), numeric=False)] \
-        if config else []
+            for row in summary["reliability"]]
+    return [Text("Of the images with a probability of 0.8, eight in ten should be positive. A calibration slope of 1 and an "
+                 "intercept of 0 are ideal; a slope below 1 means that the probabilities are too extreme."), *curve,
+            Table(f"Reliability: {name}", ["probability", "images", "mean probability", "proportion of positives"], rows)]
 
 
 def _flat(config, prefix=""):
-    """Yield (dotted name, text) for each setting."""
+    """Yield (dotted name, text) for each option."""
     for key, value in config.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{key}.")
