@@ -15,7 +15,7 @@ from minicnn.cli import audit as audit_command
 from minicnn.core.random import Stream, normals, uniforms, words
 from minicnn.data import registration
 from minicnn.data.manifest import Manifest
-from minicnn.data.near_duplicates import clusters, find_pairs, likeness, mirror_bits, perceptual_hashes
+from minicnn.data.near_duplicates import clusters, find_pairs, mirror_bits, perceptual_hashes, similarity
 from minicnn.data.preprocessing import Preprocessing, resize
 from minicnn.data.split import groups
 from minicnn.data.synthetic import phantom
@@ -279,7 +279,7 @@ def test_copies_that_were_cut_turned_or_moved_are_found(size):
     assert found.items() <= planted_pairs.items() and len(found) >= 37
 
 
-def test_a_picture_is_laid_over_another_where_it_belongs():
+def test_registration_aligns_an_image_with_another():
     """A known map is found again: what was under it comes back, and what is beyond the edge is not known."""
     pictures = phantom.generate(n=6, seed=2).images
     angle = np.radians([2, -3, 1, 0, 4, -1])
@@ -287,17 +287,17 @@ def test_a_picture_is_laid_over_another_where_it_belongs():
     maps[:, 0, 0] = maps[:, 1, 1] = np.cos(angle) * 0.96
     maps[:, 0, 1], maps[:, 1, 0], maps[:, 0, 2] = -np.sin(angle), np.sin(angle), [1, 0, -1.5, 2, 0, 1]
     moved, _ = registration.warp(pictures.astype(np.float32), maps)
-    worth, laid, known = registration.lay_over(moved, pictures, np.zeros(6, bool), margin=4)
+    worth, aligned, known = registration.register(moved, pictures, np.zeros(6, bool), margin=4)
     assert worth.all()
-    assert np.abs(laid - moved)[known].mean() < 1.5 and np.abs(pictures - moved)[known].mean() > 5
+    assert np.abs(aligned - moved)[known].mean() < 1.5 and np.abs(pictures - moved)[known].mean() > 5
     _, known = registration.warp(pictures.astype(np.float32), maps @ np.diag([2, 2, 1]).astype(np.float32))
     assert known[:, 20:44, 20:44].all() and not known[:, 0].any()
 
 
 def test_even_pictures_are_like_nothing():
     even = np.full((2, 64, 64), 99, np.uint8)
-    assert not registration.features(even).any() and likeness(even, even).tolist() == [0, 0]
-    assert not registration.lay_over(even, even, np.zeros(2, bool))[0].any()
+    assert not registration.features(even).any() and similarity(even, even).tolist() == [0, 0]
+    assert not registration.register(even, even, np.zeros(2, bool))[0].any()
     assert list(registration.candidates(registration.features(even[:1]), lambda rows: even[rows], False)) == []
 
 
@@ -305,7 +305,7 @@ def test_the_hash_of_the_mirror_image_is_known():
     pictures = phantom.generate(n=20, seed=1).images
     differ = perceptual_hashes(pictures) ^ perceptual_hashes(pictures[:, :, ::-1]) ^ mirror_bits()
     assert np.bitwise_count(differ).sum(axis=1).max() <= 2     # coefficients of almost 0
-    assert likeness(pictures, pictures).min() > 1 - 1e-9
+    assert similarity(pictures, pictures).min() > 1 - 1e-9
 
 
 @pytest.mark.parametrize("color", [False, True])

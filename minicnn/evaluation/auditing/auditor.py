@@ -181,7 +181,7 @@ def _duplicates(pairs, survey, manifest, names, parts):
             said.append(f"in two parts, {printable(parts[a])} and {printable(parts[b])}")
             what = "torn duplicate"
         found.append(Finding(what, (names[a], names[b]), f"{names[a]} and {names[b]} {', '.join(said)}"
-                             f"{'' if pair.how == 'exact' else f' (likeness {pair.likeness:.2f})'}."))
+                             f"{'' if pair.how == 'exact' else f' (similarity {pair.similarity:.2f})'}."))
     return found
 
 
