@@ -1,6 +1,6 @@
 """`minicnn data audit`: problems of a collection that make metrics on it too good."""
 
-from minicnn.cli.options import add_classes, add_data, add_json, add_quiet, seed, show
+from minicnn.cli.options import add_shared, show
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
@@ -14,12 +14,7 @@ patient in two sets, or a label that the file header, the image border or the so
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
-    add_data(parser, required=True)
-    add_classes(parser)
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the folds (default: %(default)s)")
-    add_quiet(parser)
-    add_json(parser)
+    add_shared(parser, "data", "--classes", "--seed", "--quiet", "--json")
 
 
 def run(options):

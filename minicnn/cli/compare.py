@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from minicnn.cli.options import add_json, add_quiet, path, show
+from minicnn.cli.options import add_shared, path, show
 from minicnn.core.arguments import Real, check
 from minicnn.errors import InputError, printable
 
@@ -16,13 +16,11 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
     parser.add_argument("a", type=path, metavar="RUN", help="a run folder; A in the output")
     parser.add_argument("b", type=path, metavar="RUN", help="another; B")
     parser.add_argument("--data", type=path, metavar="DATA", help="a folder with one folder per class, or a CSV file; "
                         "`minicnn evaluate` checks whether a network was trained on these images")
-    add_quiet(parser)
-    add_json(parser)
+    add_shared(parser, "--quiet", "--json")
 
 
 def run(options):

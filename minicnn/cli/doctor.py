@@ -4,7 +4,7 @@ import importlib.util
 import time
 import warnings
 
-from minicnn.cli.options import add_json, show
+from minicnn.cli.options import add_shared, show
 from minicnn.errors import printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run", "examine", "report"]
@@ -18,8 +18,7 @@ _EXTRAS = {"tqdm": "progress bars", "matplotlib": "plots", "jinja2": "HTML repor
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
-    add_json(parser)
+    add_shared(parser, "--json")
 
 
 def run(options):

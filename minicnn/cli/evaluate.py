@@ -1,6 +1,6 @@
 """`minicnn evaluate`: the metrics of a run, or of its network on other images."""
 
-from minicnn.cli.options import add_data, add_json, add_network, add_quiet, add_threads, path, show
+from minicnn.cli.options import add_shared, path, show
 from minicnn.errors import printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
@@ -14,9 +14,7 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
-    add_network(parser)
-    add_data(parser)
+    add_shared(parser, "run_folder", "--data", "--expect-sha256", "--threads", "--quiet", "--json")
     parser.add_argument("--allow-training-images", action="store_true",
                         help="evaluate on images that the network was trained on too, and say so")
     parser.add_argument("--calibrated", action="store_true", help="evaluate the probabilities at the temperature that "
@@ -26,9 +24,6 @@ def add_options(parser):
                              "middle, re-encoded, inverted and blurred (with --data); exits with 1 if it finds a "
                              "shortcut")
     parser.add_argument("--report", type=path, metavar="FILE.html", help="write a self-contained page")
-    add_threads(parser)
-    add_quiet(parser)
-    add_json(parser)
 
 
 def run(options):

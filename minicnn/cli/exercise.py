@@ -15,7 +15,6 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
     parser.add_argument("name", metavar="NAME", choices=NAMES, help="one of " + ", ".join(NAMES))
     parser.add_argument("folder_out", nargs="?", type=path, default="exercises", metavar="DIR",
                         help="where to write; no file there is overwritten (default: %(default)s)")

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from minicnn.cli.options import add_json, add_network, path, show
+from minicnn.cli.options import add_shared, path, show
 from minicnn.errors import CheckpointError, printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
@@ -18,9 +18,7 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
-    add_network(parser)
-    parser.add_argument("files", nargs="+", type=path, metavar="FILE", help="image files")
+    add_shared(parser, "run_folder", "files", "--expect-sha256", "--json")
     parser.add_argument("--method", choices=["gradcam", "hirescam", "occlusion"], default="gradcam",
                         help="hirescam: Grad-CAM with each place's own gradient (default: %(default)s)")
     parser.add_argument("--layer", metavar="NAME", help="a convolution, such as conv2d_3 (default: the last one)")
@@ -29,7 +27,6 @@ def add_options(parser):
                         help="the folder of the plots, a PNG for each file (default: %(default)s)")
     parser.add_argument("--sanity", action="store_true", help="also randomize the layers one after another, and print how "
                         "much of the maps is left")
-    add_json(parser)
 
 
 def run(options):

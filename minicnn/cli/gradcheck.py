@@ -3,8 +3,8 @@
 import os
 import sys
 
-from minicnn.cli.options import add_json, checked, seed, show, whole
-from minicnn.core.arguments import Real, Text, Whole
+from minicnn.cli.options import add_shared, checked, number, show, whole
+from minicnn.core.arguments import Real, Whole
 from minicnn.errors import InputError, MiniCNNError, printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
@@ -19,22 +19,20 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
     parser.add_argument("subject", nargs="?", metavar="cov19net | MODULE:LAYER",
                         help="what to check: the network of the paper (default), or a class with build, forward and "
                              "backward, or a function that makes one. The module is your code, and is run")
-    parser.add_argument("--shape", type=checked(_Shape("whole numbers with commas between, such as 2,9,9,3")),
+    parser.add_argument("--shape", type=checked(_shape, "be whole numbers with commas between, such as 2,9,9,3"),
                         metavar="N,H,W,C", help="the shape of a batch for MODULE:LAYER")
     parser.add_argument("--inject", metavar="BUG", help="inject a bug: into cov19net if that is the subject, otherwise "
                         "into a small network")
     parser.add_argument("--list-bugs", action="store_true", help="print the bugs that can be injected")
     parser.add_argument("--engine", choices=["fast", "reference"], help="default: $MINICNN_ENGINE or fast")
-    parser.add_argument("--step", type=checked(Real(1e-12, 1), float), metavar="H",
+    parser.add_argument("--step", type=number(float, Real(1e-12, 1)), metavar="H",
                         help="the first step of the differences (default: 1e-5; along directions 3e-7)")
     parser.add_argument("--directions", type=whole(1, 10**6), default=20, metavar="N",
                         help="random directions for a large network (default: %(default)s)")
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of random numbers (default: %(default)s)")
-    add_json(parser)
+    add_shared(parser, "--seed", "--json")
 
 
 def run(options):
@@ -116,6 +114,5 @@ def _list_bugs(options):
          lambda bugs: "\n".join(f"{bug['name']:{width}}  {bug['checker']:17}  {bug['story']}" for bug in bugs))
 
 
-class _Shape(Text):
-    def __call__(self, value):
-        return tuple(Whole()(int(size)) for size in value.split(","))
+def _shape(text):
+    return tuple(Whole()(int(size)) for size in text.split(","))

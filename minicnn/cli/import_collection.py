@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 
-from minicnn.cli.options import add_json, path, show
+from minicnn.cli.options import add_shared, path, show
 from minicnn.errors import InputError, ManifestError, printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
@@ -20,7 +20,6 @@ downloaded."""
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
     parser.add_argument("kind", metavar="KIND", choices=["cohen", "radiography", "covidx", "nih", "cxnet"],
                         help="cohen, radiography, covidx, nih or cxnet")
     parser.add_argument("folder_in", type=path, metavar="DIR", help="the folder of the unpacked collection")
@@ -28,7 +27,7 @@ def add_options(parser):
     where.add_argument("--out", type=path, metavar="FILE.csv", help="the manifest to write (default: minicnn.csv in DIR)")
     where.add_argument("--add", type=path, metavar="FILE.csv", help="add the rows to a manifest that this command wrote")
     parser.add_argument("--pneumonia", action="store_true", help="keep other pneumonias too, as a third class")
-    add_json(parser)
+    add_shared(parser, "--json")
 
 
 def run(options):

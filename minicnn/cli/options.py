@@ -1,4 +1,4 @@
-"""Options that several commands share, and the types of their values: a wrong value is a usage error (exit code 2).
+"""The options that commands share, and the types of their values: a wrong value is a usage error (exit code 2).
 
 A command is a file with `HELP` (a line), `EXAMPLES`, `add_options(parser)` and `run(options)`, which returns its exit code
 or None for 0. Everything else is imported in `run`, so that --help answers at once.
@@ -10,115 +10,113 @@ import math
 
 from minicnn.core.arguments import Real, Text, Whole
 
-__all__ = ["NOT_A_DEVICE", "PROTOCOLS", "checked", "whole", "positive", "path", "seed", "digest", "names", "columns",
-           "add_data", "add_classes", "add_hold_out", "add_threads", "add_network", "add_described_network",
-           "load_network", "add_quiet", "add_json", "show"]
+__all__ = ["NOT_A_DEVICE", "checked", "number", "whole", "positive", "path", "add_shared", "load_network", "show"]
 
 NOT_A_DEVICE = ("minicnn is a tool for teaching and research, not a medical device: its output must not be used for "
                 "diagnosis or treatment.")
-PROTOCOLS = ["honest", "paper"]
 
 
 # ---- Types of values -------------------------------------------------------------------------------------------------
 
-def checked(constraint, convert=str):
-    """Return the type of an option: it converts the text, and refuses what a constraint of core/arguments does.
-
-    >>> checked(Whole(1, 9), int)("7")
-    7
-    """
+def checked(convert, expected):
+    """Return the type of an option: `convert` returns the value of a text, or raises an error if it is not `expected`."""
     def parse(text):
         try:
-            return constraint(convert(text))
+            return convert(text)
         except (ValueError, TypeError, OverflowError):
-            raise argparse.ArgumentTypeError(f"must {constraint}, got {text!r}") from None
+            raise argparse.ArgumentTypeError(f"must {expected}, got {text!r}") from None
     return parse
+
+
+def number(kind, constraint):
+    """Return the type of an int or float within a constraint of core/arguments.
+
+    >>> number(int, Whole(1, 9))("7")
+    7
+    """
+    return checked(lambda text: constraint(kind(text)), constraint)
 
 
 def whole(low=1, high=2**31 - 1):
     """Return the type of a whole number from `low` to `high`."""
-    return checked(Whole(low, high), int)
+    return number(int, Whole(low, high))
 
 
-class _Digest(Text):
-    def __call__(self, value):
-        if len(bytes.fromhex(value)) != 32 or len(value) != 64:
-            raise ValueError
-        return value
+def _digest(text):
+    if len(text) != 64 or len(bytes.fromhex(text)) != 32:
+        raise ValueError
+    return text
 
 
-class _Names(Text):
-    def __call__(self, value):
-        found = [name.strip() for name in value.split(",")]
-        if len(found) < 2 or "" in found or len(set(found)) < len(found):
-            raise ValueError
-        return found
+def _names(text):
+    names = [name.strip() for name in text.split(",")]
+    if len(names) < 2 or "" in names or len(set(names)) < len(names):
+        raise ValueError
+    return names
 
 
-class _Columns(Text):
-    def __call__(self, value):
-        pairs = [pair.split("=", 1) for pair in value.split(",")]
-        if not all(len(pair) == 2 and all(pair) for pair in pairs):
-            raise ValueError
-        return dict(pairs)
+def _columns(text):
+    columns = dict(pair.split("=", 1) for pair in text.split(","))
+    if "" in (*columns, *columns.values()):
+        raise ValueError
+    return columns
 
 
-positive = checked(Real(0, math.inf, "()"), float)
-seed = whole(0, 2**64 - 1)
-path = checked(Text("a path"))
-digest = checked(_Digest("a SHA-256 of 64 hexadecimal digits"))
-names = checked(_Names("two or more different names with commas between"))
-columns = checked(_Columns("NAME=HEADER[,NAME=HEADER...]"))
+positive = number(float, Real(0, math.inf, "()"))
+path = checked(Text("a path"), Text("a path"))
 
 
 # ---- Options ---------------------------------------------------------------------------------------------------------
 
-def add_data(parser, required=False):
-    """Add the data that a command reads, and how to read it."""
-    kinds = "a folder with one folder per class, or a CSV file with the columns path,label and, where known, " \
-            "patient_id,source,view,modality,split"
-    parser.add_argument("data" if required else "--data", type=path, metavar="DATA", help=kinds)
-    parser.add_argument("--columns", type=columns, metavar="NAME=HEADER[,...]",
-                        help="the headers of the columns in the CSV file, such as label=finding,patient_id=subject")
-    parser.add_argument("--allow-outside-root", action="store_true",
-                        help="read images that lie outside the folder of the CSV file")
-    parser.add_argument("--workers", type=whole(0, 64), metavar="N",
-                        help="threads that decode and prepare images; never changes a result")
+_DATA = dict(type=path, metavar="DATA", help="a folder with one folder per class, or a CSV file with the columns path,label "
+             "and, where known, patient_id,source,view,modality,split")
+_SHARED = {
+    "data": _DATA, "--data": _DATA,
+    "--columns": dict(type=checked(_columns, "be NAME=HEADER[,NAME=HEADER...]"), metavar="NAME=HEADER[,...]",
+                      help="the headers of the columns in the CSV file, such as label=finding,patient_id=subject"),
+    "--allow-outside-root": dict(action="store_true", help="read images that lie outside the folder of the CSV file"),
+    "--workers": dict(type=whole(0, 64), metavar="N",
+                      help="threads that decode and prepare images; never changes a result"),
+    "--classes": dict(type=checked(_names, "be two or more different names with commas between"),
+                      metavar="NEGATIVE,POSITIVE[,...]", help="labels in the order of the outputs; needed where the "
+                      "labels do not tell which of two is the positive one"),
+    "--protocol": dict(choices=["honest", "paper"], default="honest",
+                       help="honest: 70/15/15 by patient, augmentation in training only; paper: augment, then split 70/30 "
+                            "by image, as published: copies of one radiograph are in both sets, so its validation metrics "
+                            "are too good (default: %(default)s)"),
+    "--hold-out": dict(type=checked(Text(""), "be the name of a source"), metavar="SOURCE",
+                       help="test on a source that is not in training: all of it and, where it has positives, a share of "
+                            "the patients who have only negatives (honest protocol, two classes, a source column; a split "
+                            "column is ignored)"),
+    "--seed": dict(type=whole(0, 2**64 - 1), default=0, metavar="N",
+                   help="decides all random numbers; the same seed repeats a result to the bit (default: %(default)s)"),
+    "--epochs": dict(type=whole(), default=20, metavar="N", help="default: %(default)s, as in the paper"),
+    "--steps-per-epoch": dict(type=whole(), default=100, metavar="N", help="batches an epoch (default: %(default)s; the "
+                              "paper says 100 in one place, 200 in another)"),
+    "network": dict(nargs="?", type=path, default="cov19net", metavar="cov19net | RUN",
+                    help="the network: a run folder, or a .safetensors file (default: cov19net)"),
+    "run_folder": dict(type=path, metavar="RUN", help="a run folder, or a .safetensors file"),
+    "--expect-sha256": dict(type=checked(_digest, "be a SHA-256 of 64 hexadecimal digits"), metavar="DIGEST",
+                            help="refuse a weights file with another SHA-256, as sha256sum prints it (of a run: "
+                                 "best.safetensors; last.safetensors under the paper's protocol, average.safetensors "
+                                 "where the recipe averages)"),
+    "files": dict(nargs="+", type=path, metavar="FILE", help="image files"),
+    "--threads": dict(type=whole(1, 256), metavar="N",
+                      help="threads that compute; never changes a result (default: the cores available)"),
+    "--quiet": dict(action="store_true", help="no progress on stderr"),
+    "--json": dict(action="store_true", help="print JSON on stdout"),
+}
 
 
-def add_classes(parser, metavar="NEGATIVE,POSITIVE[,...]"):
-    """Add the names of the classes."""
-    parser.add_argument("--classes", type=names, metavar=metavar, help="labels in the order of the outputs; needed where "
-                        "the labels do not tell which of two is the positive one")
+def add_shared(parser, *names):
+    """Add options of the table above to an argparse parser; how to read data comes with "data" and "--data"."""
+    for name in names:
+        parser.add_argument(name, **_SHARED[name])
+        if name in ("data", "--data"):
+            add_shared(parser, "--columns", "--allow-outside-root", "--workers")
 
 
-def add_hold_out(parser):
-    """Add the source that becomes the test set."""
-    parser.add_argument("--hold-out", type=checked(Text("the name of a source")), metavar="SOURCE",
-                        help="test on a source that is not in training: all of it and, where it has positives, a share of "
-                             "the patients who have only negatives (honest protocol, two classes, a source column; a "
-                             "split column is ignored)")
-
-
-def add_threads(parser):
-    """Add the number of threads that compute."""
-    parser.add_argument("--threads", type=whole(1, 256), metavar="N", help="threads that compute; never changes a result "
-                        "(default: the cores available)")
-
-
-def add_network(parser):
-    """Add the trained network that a command uses."""
-    parser.add_argument("run_folder", type=path, metavar="RUN", help="a run folder, or a .safetensors file")
-    parser.add_argument("--expect-sha256", type=digest, metavar="DIGEST", help="refuse a weights file with another "
-                        "SHA-256, as sha256sum prints it (of a run: best.safetensors; last.safetensors under the paper's "
-                        "protocol, average.safetensors where the recipe averages)")
-
-
-def add_described_network(parser):
-    """Add the network that a command describes: COV-19Net unless another one is given."""
-    parser.add_argument("network", nargs="?", type=path, default="cov19net", metavar="cov19net | RUN",
-                        help="the network: a run folder, or a .safetensors file (default: cov19net)")
-
+# ---- What commands share in `run` ------------------------------------------------------------------------------------
 
 def load_network(name):
     """Return COV-19Net, or the network of a run or a weights file."""
@@ -127,16 +125,6 @@ def load_network(name):
         return cov19net()
     from minicnn import experiment
     return experiment.load_model(name)
-
-
-def add_quiet(parser):
-    """Add --quiet."""
-    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-
-
-def add_json(parser):
-    """Add --json."""
-    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
 
 
 def show(options, facts, text):

@@ -1,6 +1,6 @@
 """`minicnn data phantom`: synthetic radiographs as files."""
 
-from minicnn.cli.options import add_quiet, path, seed, whole
+from minicnn.cli.options import add_shared, path, whole
 from minicnn.errors import printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
@@ -11,12 +11,10 @@ EXAMPLES = """example:
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
     parser.add_argument("folder_out", type=path, metavar="DIR", help="a folder that is empty or does not exist yet")
     parser.add_argument("--n", type=whole(2, 10**7), default=820, metavar="N", help="images (default: %(default)s)")
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--size", type=whole(32, 2048), default=256, metavar="PIXELS", help="default: %(default)s")
-    add_quiet(parser)
+    add_shared(parser, "--seed", "--quiet")
 
 
 def run(options):

@@ -1,6 +1,6 @@
 """`minicnn predict`: the predictions of a trained network for image files."""
 
-from minicnn.cli.options import add_json, add_network, add_threads, path, show
+from minicnn.cli.options import add_shared, path, show
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
@@ -11,12 +11,8 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
-    add_network(parser)
-    parser.add_argument("files", nargs="+", type=path, metavar="FILE", help="image files")
+    add_shared(parser, "run_folder", "files", "--expect-sha256", "--threads", "--json")
     parser.add_argument("--csv", type=path, metavar="OUT", help="also write a CSV file with one row a file, in order")
-    add_threads(parser)
-    add_json(parser)
 
 
 def run(options):

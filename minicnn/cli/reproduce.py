@@ -3,7 +3,7 @@
 import textwrap
 from pathlib import Path
 
-from minicnn.cli.options import add_classes, add_data, add_json, add_quiet, add_threads, path, show, whole
+from minicnn.cli.options import add_shared, path, show, whole
 from minicnn.errors import printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
@@ -20,26 +20,19 @@ the same command goes on. About 20 s a training on two cores."""
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
-    add_data(parser)
-    add_classes(parser, "NEGATIVE,POSITIVE")
+    add_shared(parser, "--data", "--classes", "--epochs", "--steps-per-epoch", "--threads", "--quiet", "--json")
     parser.add_argument("--external", type=path, metavar="DATA", help="images of another hospital with the same two "
                         "classes, for external validation: evaluated once, never used to train or to choose")
-    parser.add_argument("--seeds", type=whole(1, 100), default=3, metavar="N", help="trainings of each protocol (default: "
-                        "%(default)s)")
-    parser.add_argument("--out", type=path, default="reproduction", metavar="DIR", help="the folder of the report and the "
-                        "runs (default: %(default)s)")
-    parser.add_argument("--epochs", type=whole(), default=20, metavar="N", help="default: %(default)s, as in the paper")
-    parser.add_argument("--steps-per-epoch", type=whole(), default=100, metavar="N", help="default: %(default)s")
-    add_threads(parser)
-    add_quiet(parser)
-    add_json(parser)
+    parser.add_argument("--seeds", type=whole(1, 100), default=3, metavar="N",
+                        help="trainings of each protocol (default: %(default)s)")
+    parser.add_argument("--out", type=path, default="reproduction", metavar="DIR",
+                        help="the folder of the report and the runs (default: %(default)s)")
 
 
 def run(options):
     """Carry the study out; print its results and where the report is."""
-    from minicnn.study.reproduction import Study
-    from minicnn.study.run_study import reproduce
+    from minicnn.study.reproduction import reproduce
+    from minicnn.study.trainings import Study
 
     study = Study(options.data, options.external, options.seeds, options.epochs, options.steps_per_epoch,
                   classes=options.classes, columns=options.columns, workers=options.workers,
@@ -51,7 +44,7 @@ def run(options):
 def _text(results, pages):
     """Return the summary at the top of the report, and where the report is."""
     from minicnn.core.text import grid
-    from minicnn.reporting.console import cell
+    from minicnn.reporting.wording import cell
     from minicnn.study.chapters.summary import measured, summary
 
     lines = [line for sentence in summary(results) for line in [*textwrap.wrap(printable(sentence), 100), ""]]

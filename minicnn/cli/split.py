@@ -1,6 +1,6 @@
 """`minicnn data split`: which image is in which set."""
 
-from minicnn.cli.options import PROTOCOLS, add_classes, add_data, add_hold_out, add_quiet, path, seed
+from minicnn.cli.options import add_shared, path
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
@@ -11,14 +11,8 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
-    add_data(parser, required=True)
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="honest", help="default: %(default)s")
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: %(default)s")
-    add_classes(parser)
-    add_hold_out(parser)
+    add_shared(parser, "data", "--protocol", "--seed", "--classes", "--hold-out", "--quiet")
     parser.add_argument("--out", type=path, metavar="FILE.csv", help="write a manifest with a split column")
-    add_quiet(parser)
 
 
 def run(options):

@@ -1,6 +1,6 @@
 """`minicnn summary`: the layers of a network, with shapes, parameters and costs."""
 
-from minicnn.cli.options import add_described_network, load_network
+from minicnn.cli.options import add_shared, load_network
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
@@ -11,8 +11,7 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
-    add_described_network(parser)
+    add_shared(parser, "network")
     parser.add_argument("--plan", action="store_true", help="also print the steps in which the engine runs the layers")
 
 

@@ -1,6 +1,6 @@
 """`minicnn trace`: the numbers of a network on one image, layer by layer."""
 
-from minicnn.cli.options import add_described_network, load_network, path
+from minicnn.cli.options import add_shared, load_network, path
 from minicnn.errors import printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
@@ -13,8 +13,7 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
-    add_described_network(parser)
+    add_shared(parser, "network")
     parser.add_argument("file", nargs="?", type=path, metavar="FILE", help="an image (default: a synthetic radiograph)")
     parser.add_argument("--html", type=path, metavar="OUT.html", help="write a page instead of printing")
 

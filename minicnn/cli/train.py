@@ -3,8 +3,7 @@
 import sys
 from pathlib import Path
 
-from minicnn.cli.options import (PROTOCOLS, add_classes, add_data, add_hold_out, add_json, add_quiet, add_threads, path,
-                                 positive, seed, show, whole)
+from minicnn.cli.options import add_shared, path, positive, show, whole
 from minicnn.errors import printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
@@ -17,38 +16,20 @@ EXAMPLES = """examples:
   minicnn train --data index.csv --hold-out cohen            how well it does on a source that is not in training
   minicnn train --resume runs/mine                           go on after an interruption"""
 
-_NOT_OF_THE_RUN = ("resume", "threads", "quiet", "json")        # what --resume can be given with
-
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
     before = len(parser._actions)
-    add_data(parser)
-    parser.add_argument("--out", type=path, metavar="RUN", help="the run folder (default: the next free runs/NNN)")
-    parser.add_argument("--epochs", type=whole(), default=20, metavar="N", help="default: %(default)s")
-    parser.add_argument("--steps-per-epoch", type=whole(), default=100, metavar="N",
-                        help="batches an epoch (default: %(default)s; the paper says 100 in one place, 200 in another)")
+    add_shared(parser, "--data", "--protocol", "--hold-out", "--classes", "--seed", "--epochs", "--steps-per-epoch")
     parser.add_argument("--batch-size", type=whole(), default=32, metavar="N", help="default: %(default)s")
     parser.add_argument("--learning-rate", type=positive, default=1e-3, metavar="RATE", help="default: %(default)s")
-    parser.add_argument("--seed", type=seed, default=0, metavar="N",
-                        help="decides split, initial weights, order and augmentation; the same seed repeats a run to the "
-                             "bit (default: %(default)s)")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="honest",
-                        help="honest: 70/15/15 by patient, augmentation in training only; paper: augment, then split "
-                             "70/30 by image, as published: copies of one radiograph are in both sets, so its validation "
-                             "metrics are too good (default: %(default)s)")
     parser.add_argument("--augmentation", choices=["honest", "paper", "none"],
                         help="of training images under the honest protocol (default: honest)")
     parser.add_argument("--recipe", choices=["paper", "robust"], default="paper",
                         help="robust: what did best on held-out sources (default: %(default)s)")
-    add_hold_out(parser)
-    add_classes(parser)
-    add_threads(parser)
+    parser.add_argument("--out", type=path, metavar="RUN", help="the run folder (default: the next free runs/NNN)")
+    parser.set_defaults(of_the_run={action.dest: action.default for action in parser._actions[before:]})
     parser.add_argument("--resume", type=path, metavar="RUN", help="go on with the run in this folder, with its options")
-    add_quiet(parser)
-    add_json(parser)
-    parser.set_defaults(of_the_run={action.dest: action.default for action in parser._actions[before:]
-                                    if action.dest not in _NOT_OF_THE_RUN})
+    add_shared(parser, "--threads", "--quiet", "--json")
 
 
 def run(options):

@@ -6,7 +6,7 @@ compiled, and kept for later processes if there is a folder to keep them in (ker
 
 import time
 
-from minicnn.cli.options import add_json, add_quiet, show
+from minicnn.cli.options import add_shared, show
 from minicnn.errors import printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run", "warm_up", "report"]
@@ -18,10 +18,8 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    """Add the options of the command to an argparse parser."""
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="default: %(default)s")
-    add_quiet(parser)
-    add_json(parser)
+    add_shared(parser, "--quiet", "--json")
 
 
 def run(options):
