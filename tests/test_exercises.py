@@ -1,5 +1,5 @@
-"""The exercises grade as they promise: the stub gets a sentence, the reference passes, typical mistakes fail at their
-smallest case with the computation by hand beside them, and nobody's file is overwritten."""
+"""The exercises: a stub is reported as not written, the reference passes, common mistakes fail at their smallest case
+with the computation by hand, and no file is overwritten."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ each_exercise = pytest.mark.parametrize("name", EXERCISES)
 NO_PADS = (0, 0, 0, 0)
 
 
-# ---- Solutions: what a student who knows the reference would write ---------------------------------------------------
+# ---- Solutions, from the reference -----------------------------------------------------------------------------------
 
 def bce(z, t):
     losses, dz = ref.binary_crossentropy(z[:, None], t[:, None], np.full(len(z), 1 / len(z)))
@@ -52,7 +52,7 @@ SOLUTIONS = {"im2col": ref.im2col, "conv-forward": ref.conv2d, "conv-backward": 
              "max-pool-backward": max_pool_backward, "bce": bce, "adam": adam, "dense-backward": dense_backward}
 
 
-# ---- Typical mistakes: (exercise, what goes wrong, a sentence that must be in the answer) ----------------------------
+# ---- Common mistakes: (exercise, wrong function, text that the message must contain) ---------------------------------
 
 def channels_first(x, kernel_size, strides, pads):
     cols = ref.im2col(x, kernel_size, strides, pads)
@@ -165,7 +165,7 @@ def bias_of_each_sample(dy, x, w):
 MISTAKES = [
     ("im2col", channels_first, "x, shape (1, 1, 2, 2):\n    [0, :, :, 0]   2 4\n    [0, :, :, 1]   3 5\n"),
     ("im2col", without_steps, "cols must have shape (1, 1); yours has (2, 1)"),
-    ("im2col", columns_before_rows, "is (kh, kw, c) = (0, 1, 0) of it: x[0, 0, 1, 0] = 3"),
+    ("im2col", columns_before_rows, "(kh, kw, c) = (0, 1, 0) in it: x[0, 0, 1, 0] = 3"),
     ("conv-forward", flipped, "x, shape (1, 1, 2, 1):   2 3\n"),
     ("conv-forward", without_bias, "should be 6.5; yours is 6. By hand:\n    x[0, 0, 0, 0] w[0, 0, 0, 0] + b[0]\n"
                                    "    = 2 * 3 + 0.5 = 6.5"),
@@ -183,7 +183,7 @@ MISTAKES = [
     ("adam", epsilon_in_the_root, "/ (sqrt(0.00025) + 1e-07) = 0.9000006"),
     ("adam", forgets_one_minus, "m = 0 + (1 - 0.9) (0.5 - 0) = 0.05"),
     ("dense-backward", mean_of_samples, "x[0, 0] dy[0, 0] + x[1, 0] dy[1, 0]\n    = 2 * 5 + 3 * 6 = 28"),
-    ("dense-backward", without_transposing, "without_transposing stopped: ValueError"),
+    ("dense-backward", without_transposing, "without_transposing raised ValueError"),
     ("dense-backward", bias_of_each_sample, "db must have shape (2,); yours has (1,)"),
 ]
 
@@ -194,19 +194,19 @@ def test_the_reference_is_the_solution(name):
 
 
 @pytest.mark.parametrize("name, mistake, sentence", MISTAKES, ids=lambda value: getattr(value, "__name__", None))
-def test_typical_mistakes_fail_at_their_smallest_case(name, mistake, sentence):
+def test_common_mistakes_fail_at_their_smallest_case(name, mistake, sentence):
     told = find_mistake(name, mistake)
     assert sentence in told, told
     assert told.startswith(f'{name}, level "') and "the smallest that fails" in told
 
 
 @each_exercise
-def test_every_exercise_has_typical_mistakes(name):
+def test_every_exercise_has_common_mistakes(name):
     assert sum(exercise == name for exercise, *_ in MISTAKES) == 3
 
 
 def test_the_smallest_case_is_the_smallest():
-    """A mistake that shows only where 3 rows meet a window of 2 is shown there, not at a larger shape."""
+    """A mistake that needs 3 rows and a window of 2 is reported there, not at a larger shape."""
     def wrong_at(x, w, b, strides, pads):
         y = ref.conv2d(x, w, b, strides, pads)
         return y + 1 if x.shape[1] >= 3 and w.shape[0] == 2 else y
@@ -223,15 +223,15 @@ def test_a_common_factor_is_named():
 
 
 @each_exercise
-def test_by_hand_is_what_the_reference_says(name):
-    """The last number of each computation by hand is the right one, for every number of every seventh case."""
+def test_computations_by_hand_agree_with_the_reference(name):
+    """The last number of each computation by hand is right, for every number of every seventh case."""
     exercise, seen = EXERCISES[name], 0
     for cases in exercise.levels.values():
         for case in cases()[::7] + cases()[-1:]:
             for output, expected in zip(exercise.outputs, exercise.solve(**case), strict=True):
                 for index in np.ndindex(np.shape(expected)):
                     last = exercise.by_hand(case, output, index)[-1]
-                    number = last.replace("nothing", "0").split()[-1]
+                    number = last.split()[-1]
                     assert float(number) == pytest.approx(float(np.asarray(expected)[index]), rel=1e-6, abs=1e-12), last
                     seen += 1
     assert seen >= 15
@@ -253,25 +253,25 @@ def out_of_range(dy, x, w):
 ANSWERS = {
     returns_nothing: "returns_nothing returned None. Is there a `return` at its end?",
     changes_its_argument: "changes_its_argument changed its argument dy, which belongs to the caller",
-    out_of_range: "out_of_range stopped: IndexError: index 99 is out of bounds for axis 0 with size 1\n"
-                  "It happened in test_exercises.py, line {line}: return dy[99]",
-    (lambda dy, x, w: dy): "must return 3 things, (dx, dw, db); it returned one ndarray",
-    (lambda dy, x, w: (dy, dy)): "it returned 2 things",
+    out_of_range: "out_of_range raised IndexError: index 99 is out of bounds for axis 0 with size 1\n"
+                  "It was raised in test_exercises.py, line {line}: return dy[99]",
+    (lambda dy, x, w: dy): "must return 3 values, (dx, dw, db); it returned one ndarray",
+    (lambda dy, x, w: (dy, dy)): "it returned 2 values",
     (lambda dy, x, w: ("a", "b", "c")): "dx must be an array of numbers; it is a str",
     (lambda dy, x, w: (1.0, 1.0, 1.0)): "dx must have shape (1, 1); yours has ()",
     (lambda dy, x, w: (dy * np.nan, dy, dy)): "yours is nan",
-    (lambda dy: dy): "stopped: TypeError",
+    (lambda dy: dy): "raised TypeError",
 }
 
 
 @pytest.mark.parametrize("function", ANSWERS, ids=range(len(ANSWERS)))
-def test_other_mistakes_get_a_sentence(function):
+def test_other_mistakes_are_reported(function):
     line = out_of_range.__code__.co_firstlineno + 1
     assert ANSWERS[function].format(line=line) in find_mistake("dense-backward", function)
 
 
 @each_exercise
-def test_the_stub_gets_a_sentence(name):
+def test_the_stub_is_reported_as_not_written(name):
     function = getattr(import_module(f"minicnn.teaching.stubs.{name.replace('-', '_')}"), name.replace("-", "_"))
     for level in levels(name):
         told = find_mistake(name, function, level)
@@ -294,7 +294,7 @@ def test_a_students_file_is_never_overwritten(tmp_path):
         write("bce", tmp_path / "mine")
     assert stub.read_text() == "my work"
     stub.unlink()
-    assert write("bce", tmp_path / "mine") == (stub, tests)         # begun anew: the tests are ours
+    assert write("bce", tmp_path / "mine") == (stub, tests)         # the tests are those that were written before
     stub.unlink()
     tests.write_text("my own tests")
     with pytest.raises(InputError, match=r"test_bce\.py: exists already"):
@@ -307,7 +307,7 @@ def test_a_students_file_is_never_overwritten(tmp_path):
     assert not (tmp_path / "nowhere.py").exists()
 
 
-def test_a_folder_that_is_a_file_is_said(tmp_path):
+def test_a_folder_that_is_a_file_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises((CheckpointError, InputError), match="file"):
         write("bce", tmp_path / "file")
@@ -334,7 +334,7 @@ def test_it_grades_under_pytest_with_junit_xml(tmp_path):
         if case.get("classname") == "test_im2col":
             assert failure is None
         elif case.get("classname") == "test_dense_backward":
-            assert "dense_input_gradient stopped: TypeError" in failure.text
+            assert "dense_input_gradient raised TypeError" in failure.text
         else:
             assert "is not written yet" in failure.text
 

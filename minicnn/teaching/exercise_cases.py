@@ -1,7 +1,7 @@
-"""The exercises: small cases from the smallest up, the right answers (reference/), and the computation by hand.
+"""The cases of the exercises, from the smallest up, their solutions (reference/), and the computations by hand.
 
-The numbers are small whole ones, different for each input (x from 2 on, w from 3 on, dy from 5 on), so that a sum can
-be redone on paper and a mistake shows at the smallest shape at which it can.
+The numbers are small integers, different for each input (x from 2, w from 3, dy from 5), so that a sum can be checked
+on paper and a mistake shows at the smallest possible shape.
 """
 
 import itertools
@@ -17,13 +17,13 @@ __all__ = ["Exercise", "EXERCISES"]
 
 
 class Exercise(NamedTuple):
-    """What a student is asked for.
+    """One exercise.
 
     Attributes
     ----------
-    outputs : tuple of str, the names of what the function returns
-    levels : dict from a title to the function that returns its cases, each a dict of arguments, the smallest first
-    solve : function of a case's arguments; returns the tuple of outputs
+    outputs : tuple of str, the names of the return values
+    levels : dict from a title to a function that returns its cases, each a dict of arguments, the smallest first
+    solve : the solution, a function of the arguments that returns the tuple of outputs
     by_hand : function (case, output, index) -> list of lines, the computation of one number
     """
 
@@ -40,32 +40,32 @@ def _count(first, *shape):
 
 
 def _shuffled(*shape):
-    """Return up to 53 different whole numbers, below and above 0, in no order."""
+    """Return up to 53 different integers, negative and positive, in mixed order."""
     return (31.0 * np.arange(math.prod(shape)) % 53 - 20).reshape(shape)
 
 
 def _geometries(most, most_kernel, strides=((1, 1),), pads=((0, 0, 0, 0),), others=((1, 1, 1),)):
-    """Yield (N, H, W, C, F, kernel_size, strides, pads) of windows that fit, those with the fewest numbers first."""
-    drawn = [(N, H, W, C, F, (KH, KW), step, pad)
+    """Return (N, H, W, C, F, kernel_size, strides, pads) of all windows that fit, the fewest numbers first."""
+    found = [(N, H, W, C, F, (KH, KW), step, pad)
              for (N, C, F), step, pad in itertools.product(others, strides, pads)
              for H, W in itertools.product(range(1, most + 1), repeat=2)
              for KH, KW in itertools.product(range(1, most_kernel + 1), repeat=2)
              if KH <= H + pad[0] + pad[1] and KW <= W + pad[2] + pad[3]]
-    return sorted(drawn, key=lambda g: (g[0] * g[1] * g[2] * g[3] + math.prod(g[5]) * g[3] * g[4], g))
+    return sorted(found, key=lambda g: (g[0] * g[1] * g[2] * g[3] + math.prod(g[5]) * g[3] * g[4], g))
 
 
 _SEVERAL = [(2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 3)]         # N, C, F
 _GEOMETRIES = {
-    "one picture, one channel": lambda: _geometries(4, 3),
-    "several pictures, channels, filters": lambda: _geometries(3, 2, others=_SEVERAL),
-    "longer steps": lambda: _geometries(4, 3, strides=[(1, 2), (2, 1), (2, 2), (3, 1)]),
+    "one image, one channel": lambda: _geometries(4, 3),
+    "several images, channels, filters": lambda: _geometries(3, 2, others=_SEVERAL),
+    "strides": lambda: _geometries(4, 3, strides=[(1, 2), (2, 1), (2, 2), (3, 1)]),
     "padding": lambda: _geometries(3, 3, pads=[(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (1, 1, 1, 1)]),
-    "all at once": lambda: [(2, 7, 6, 2, 3, (3, 2), (2, 1), (1, 0, 2, 1))],
+    "all together": lambda: [(2, 7, 6, 2, 3, (3, 2), (2, 1), (1, 0, 2, 1))],
 }
 
 
 def _levels(arguments, without=()):
-    """Return the levels of an exercise about windows; `arguments` makes a case of a geometry."""
+    """Return the levels of an exercise about windows; `arguments` returns the case of a geometry."""
     return {title: lambda make=make: [arguments(*geometry) for geometry in make()]
             for title, make in _GEOMETRIES.items() if title not in without}
 
@@ -75,7 +75,7 @@ def _output_size(H, W, kernel_size, strides, pads):
             window(W + pads[2] + pads[3], kernel_size[1], strides[1], "valid").out)
 
 
-# ---- What is written by hand -----------------------------------------------------------------------------------------
+# ---- Computations by hand --------------------------------------------------------------------------------------------
 
 def _at(name, index):
     return f"{name}[{', '.join(map(str, index))}]"
@@ -91,9 +91,9 @@ def show(number):
 
 
 def _sum(case, terms, bias=None):
-    """Return two lines: a sum of products of entries of the case's arrays in symbols, and in numbers."""
+    """Return two lines, a sum of products of the entries of a case in symbols and in numbers."""
     if not terms and bias is None:
-        return ["no product reaches it: 0"]
+        return ["no product contributes: 0"]
     symbols = [" ".join(_at(name, index) for name, index in factors) for factors in terms]
     numbers = [" * ".join(show(case[name][index]) for name, index in factors) for factors in terms]
     total = sum(math.prod(case[name][index] for name, index in factors) for factors in terms)
@@ -101,12 +101,12 @@ def _sum(case, terms, bias=None):
         symbols, numbers, total = [*symbols, _at("b", bias)], [*numbers, show(case["b"][bias])], total + case["b"][bias]
     most = 12
     if len(terms) > most:
-        symbols[most:], numbers[most:] = [f"{len(terms) - most} more"], [f"{len(terms) - most} more"]
+        symbols[most:] = numbers[most:] = [f"{len(terms) - most} more"]
     return [" + ".join(symbols), "= " + " + ".join(numbers) + f" = {show(total)}"]
 
 
-def _meetings(case, y_shape, kernel_size):
-    """Yield (n, oh, ow, kh, kw, h, w): each place of each window that lies on the picture."""
+def _products(case, y_shape, kernel_size):
+    """Yield (n, oh, ow, kh, kw, h, w) for each position of each window that lies inside the image."""
     (N, OH, OW), (SH, SW), (H, W) = y_shape[:3], case["strides"], case["x"].shape[1:3]
     top, _, left, _ = case.get("pads", (0, 0, 0, 0))
     for n, oh, ow, kh, kw in np.ndindex(N, OH, OW, *kernel_size):
@@ -130,9 +130,9 @@ def _im2col_by_hand(case, output, index):
     inside = 0 <= h < H and 0 <= w < W
     return [f"row {index[0]} is the window (n, oh, ow) = ({n}, {oh}, {ow}), with its corner at "
             f"({oh * SH - pads[0]}, {ow * SW - pads[2]});",
-            f"column {index[1]} is (kh, kw, c) = ({kh}, {kw}, {c}) of it: "
+            f"column {index[1]} is the position (kh, kw, c) = ({kh}, {kw}, {c}) in it: "
             + (f"{_at('x', (n, h, w, c))} = {show(case['x'][n, h, w, c])}" if inside else
-               f"({h}, {w}) lies outside the picture: 0")]
+               f"({h}, {w}) is outside the image: 0")]
 
 
 def _conv_case(N, H, W, C, F, kernel_size, strides, pads):
@@ -143,7 +143,7 @@ def _conv_case(N, H, W, C, F, kernel_size, strides, pads):
 def _conv_by_hand(case, output, index):
     KH, KW, C, _ = case["w"].shape
     terms = [(("x", (n, h, w, c)), ("w", (kh, kw, c, index[3])))
-             for n, oh, ow, kh, kw, h, w in _meetings(case, [i + 1 for i in index[:3]], (KH, KW))
+             for n, oh, ow, kh, kw, h, w in _products(case, [i + 1 for i in index[:3]], (KH, KW))
              if (n, oh, ow) == index[:3] for c in range(C)]
     return _sum(case, terms, bias=index[3:])
 
@@ -163,12 +163,12 @@ def _conv_backward_by_hand(case, output, index):
     dy, F = case["dy"], case["dy"].shape[3]
     if output == "db":
         return _sum(case, [(("dy", (*place, index[0])),) for place in np.ndindex(dy.shape[:3])])
-    meetings = list(_meetings(case, dy.shape, case["w"].shape[:2]))
+    products = list(_products(case, dy.shape, case["w"].shape[:2]))
     if output == "dx":
         return _sum(case, [(("dy", (n, oh, ow, f)), ("w", (kh, kw, index[3], f)))
-                           for n, oh, ow, kh, kw, h, w in meetings if (n, h, w) == index[:3] for f in range(F)])
+                           for n, oh, ow, kh, kw, h, w in products if (n, h, w) == index[:3] for f in range(F)])
     return _sum(case, [(("dy", (n, oh, ow, index[3])), ("x", (n, h, w, index[2])))
-                       for n, oh, ow, kh, kw, h, w in meetings if (kh, kw) == index[:2]])
+                       for n, oh, ow, kh, kw, h, w in products if (kh, kw) == index[:2]])
 
 
 # ---- Pooling ---------------------------------------------------------------------------------------------------------
@@ -193,17 +193,17 @@ def _max_pool_by_hand(case, output, index):
     (n, *pixel, c), dy, x, (KH, KW), (SH, SW) = index, case["dy"], case["x"], case["pool_size"], case["strides"]
     lines, received = [], []
     for oh, ow in np.ndindex(dy.shape[1:3]):
-        seen = x[n, oh * SH:oh * SH + KH, ow * SW:ow * SW + KW, c]
-        kh, kw = (int(i) for i in np.unravel_index(seen.argmax(), seen.shape))
-        winner = [oh * SH + kh, ow * SW + kw]
+        window = x[n, oh * SH:oh * SH + KH, ow * SW:ow * SW + KW, c]
+        kh, kw = (int(i) for i in np.unravel_index(window.argmax(), window.shape))
+        largest = [oh * SH + kh, ow * SW + kw]
         if 0 <= pixel[0] - oh * SH < KH and 0 <= pixel[1] - ow * SW < KW:
-            rows = "; ".join(" ".join(map(show, row)) for row in seen)
-            first = " the first of several," if (seen == seen.max()).sum() > 1 else ""
+            rows = "; ".join(" ".join(map(show, row)) for row in window)
+            first = " the first of several," if (window == window.max()).sum() > 1 else ""
             given = dy[n, oh, ow, c]
-            lines.append(f"window ({oh}, {ow}) holds {rows}. Its largest, {show(seen.max())},{first} is "
-                         f"{_at('x', (n, *winner, c))}, which gets {_at('dy', (n, oh, ow, c))} = {show(given)}")
-            received += [given] * (winner == pixel)
-    total = " + ".join(map(show, received)) or "nothing"
+            lines.append(f"window ({oh}, {ow}) holds {rows}. Its largest, {show(window.max())},{first} is "
+                         f"{_at('x', (n, *largest, c))}, which gets {_at('dy', (n, oh, ow, c))} = {show(given)}")
+            received += [given] * (largest == pixel)
+    total = " + ".join(map(show, received)) or "0"
     return lines + [f"so {_at('dx', index)} gets {total}" + (f" = {show(sum(received))}" if len(received) > 1 else "")]
 
 
@@ -236,13 +236,12 @@ def _adam_cases(*rows):
                      "t": row[4], **fixed} for row in rows]
 
 
-def _adam_rate(case):
-    return case["learning_rate"] * math.sqrt(1 - case["beta_2"]**case["t"]) / (1 - case["beta_1"]**case["t"])
+def _adam_rate(t, learning_rate, beta_1, beta_2, **others):
+    return learning_rate * math.sqrt(1 - beta_2**t) / (1 - beta_1**t)
 
 
 def _adam(w, m, v, dw, t, learning_rate, beta_1, beta_2, epsilon):
-    rate = _adam_rate(dict(learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, t=t))
-    return reference.adam(w, m, v, dw, rate, beta_1, beta_2, epsilon)
+    return reference.adam(w, m, v, dw, _adam_rate(t, learning_rate, beta_1, beta_2), beta_1, beta_2, epsilon)
 
 
 def _adam_by_hand(case, output, index):
@@ -252,7 +251,7 @@ def _adam_by_hand(case, output, index):
              "v": f"v = {old_v} + (1 - {case['beta_2']}) ({dw}^2 - {old_v}) = {show(v)}"}
     if output in lines:
         return [lines[output]]
-    rate, t = show(_adam_rate(case)), case["t"]
+    rate, t = show(_adam_rate(**case)), case["t"]
     return [*lines.values(),
             f"rate = {case['learning_rate']} sqrt(1 - {case['beta_2']}^{t}) / (1 - {case['beta_1']}^{t}) = {rate}",
             f"w = {old_w} - {rate} * {show(m)} / (sqrt({show(v)}) + {case['epsilon']}) = {show(w)}"]
@@ -280,14 +279,14 @@ EXERCISES = {
     "conv-forward": Exercise(("y",), _levels(_conv_case), lambda **case: (reference.conv2d(**case),), _conv_by_hand),
     "conv-backward": Exercise(("dx", "dw", "db"), _levels(_conv_backward_case), _conv_backward, _conv_backward_by_hand),
     "max-pool-backward": Exercise(
-        ("dx",), {**_levels(_pool_case, without=("padding", "all at once")), "ties": _tied_pools},
+        ("dx",), {**_levels(_pool_case, without=("padding", "all together")), "ties": _tied_pools},
         _max_pool_backward, _max_pool_by_hand),
     "bce": Exercise(("loss", "dz"), {
         "one sample": _bce_cases(([0], [1]), ([0], [0]), ([2], [1]), ([2], [0]), ([-3], [1]), ([-3], [0])),
         "the mean over samples": _bce_cases(([0, 0], [1, 0]), ([1, -2], [1, 0]), ([3, 0, -1], [0, 1, 1])),
         "targets between 0 and 1": _bce_cases(([0], [0.25]), ([2], [0.25]), ([1, -1], [0.5, 0.9])),
-        "logits far out": _bce_cases(([40], [0]), ([-40], [1]), ([800], [1]), ([800], [0]), ([-800], [1]),
-                                     ([-800], [0])),
+        "large logits": _bce_cases(([40], [0]), ([-40], [1]), ([800], [1]), ([800], [0]), ([-800], [1]),
+                                      ([-800], [0])),
     }, _bce, _bce_by_hand),
     "adam": Exercise(("w", "m", "v"), {
         "the first step": _adam_cases(([1], [0], [0], [0.5], 1), ([1], [0], [0], [-2], 1)),
@@ -295,7 +294,7 @@ EXERCISES = {
                                    ([2], [-0.3], [0.04], [1], 10), ([2], [-0.3], [0.04], [1], 1000)),
         "several weights": _adam_cases(([1, 2], [0, 0], [0, 0], [0.5, -2], 1),
                                        ([1, 2], [0.1, -0.2], [0.01, 0.09], [1, 3], 5)),
-        "gradients of nothing, or next to it": _adam_cases(([1], [0], [0], [0], 1), ([1], [0], [0], [1e-6], 1)),
+        "zero and tiny gradients": _adam_cases(([1], [0], [0], [0], 1), ([1], [0], [0], [1e-6], 1)),
     }, _adam, _adam_by_hand),
     "dense-backward": Exercise(("dx", "dw", "db"), {
         "one sample": _dense_cases((1, 1, 1), (1, 2, 1), (1, 1, 2), (1, 2, 2), (1, 3, 2)),

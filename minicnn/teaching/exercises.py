@@ -1,7 +1,7 @@
-"""Exercises: `minicnn exercise NAME` writes a function to fill in, and its tests.
+"""Exercises: `minicnn exercise NAME` writes a function to implement, and its tests.
 
-The tests try small cases from the smallest up. The first that fails is the smallest, and is printed with the right
-answer, the student's, and one number computed by hand. They run under pytest, so they also grade:
+The tests try small cases, from the smallest up. The first failure is printed with the expected result, the student's
+result, and one number computed by hand. They run under pytest, which also gives grades:
 `python -m pytest FOLDER --junitxml=grades.xml`.
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minicnn.core.text import grid
 from minicnn.errors import CheckpointError, InputError, nearest, printable
 from minicnn.teaching.exercise_cases import EXERCISES, show
 
@@ -20,7 +21,7 @@ _STUBS = Path(__file__).parent / "stubs"
 
 _TESTS = '''"""Tests of the exercise {name}: python -m pytest {test_file}
 
-Each level tries small cases from the smallest up, and shows the first that fails.
+Each level tries small cases, from the smallest up, and shows the first failure.
 """
 
 import pytest
@@ -38,7 +39,7 @@ def test_{function}(level):
 
 
 def write(name, folder="exercises"):
-    """Write the stub of an exercise and its tests into a folder; no file of a student's is ever overwritten.
+    """Write the stub of an exercise and its tests into a folder. Existing files are never overwritten.
 
     Returns
     -------
@@ -47,24 +48,24 @@ def write(name, folder="exercises"):
     Raises
     ------
     InputError
-        no such exercise; or a file of that name is there already
+        there is no such exercise, or a file of that name exists
     CheckpointError
-        the disk, the folder or the permissions do not let us
+        the files cannot be written: the disk, the folder or the permissions
     """
     _exercise(name)
-    function, folder = _function_name(name), Path(folder)
+    function, folder = name.replace("-", "_"), Path(folder)
     stub, tests = folder / f"{function}.py", folder / f"test_{function}.py"
     content = _TESTS.format(name=name, function=function, test_file=tests.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if stub.exists() or stub.is_symlink():
             raise FileExistsError(0, "", str(stub))
-        if not (tests.is_file() and tests.read_text(encoding="utf-8") == content):     # ours, as we wrote it: keep it
+        if not (tests.is_file() and tests.read_text(encoding="utf-8") == content):     # written by an earlier call
             _write_new(tests, content)
         _write_new(stub, (_STUBS / stub.name).read_text(encoding="utf-8"))
     except FileExistsError as error:
-        raise InputError(f"{printable(error.filename)}: exists already, and may hold somebody's work; nothing was "
-                         f"overwritten. Choose another folder: minicnn exercise {name} FOLDER") from None
+        raise InputError(f"{printable(error.filename)}: exists already; it was not overwritten. Choose another folder: "
+                         f"minicnn exercise {name} FOLDER") from None
     except OSError as error:
         raise CheckpointError(f"{printable(folder)}: the exercise could not be written ({error.strerror or error}). "
                               "Choose another folder, or free some space.") from error
@@ -81,13 +82,13 @@ def levels(name):
 
 
 def find_mistake(name, function, level=None):
-    """Return what is wrong with a student's function at the smallest case that fails, as text; None where all is right.
+    """Return the mistake of a student's function at the smallest case that fails, as text; None if all cases are right.
 
     Parameters
     ----------
-    name : str, of the exercise
-    function : the student's
-    level : str, one of `levels(name)`; all of them, in order, where None
+    name : str, the exercise
+    function : the student's function
+    level : str, one of `levels(name)`; all of them, in order, by default
 
     >>> from minicnn import reference
     >>> find_mistake("im2col", reference.im2col)
@@ -108,17 +109,17 @@ def find_mistake(name, function, level=None):
         raise InputError(f"{name}: its levels are {', '.join(map(repr, exercise.levels))}; got {level!r}.")
     for title, cases in exercise.levels.items():
         for case in cases() if level in (None, title) else ():
-            complaint = _try(exercise, function, case)
-            if complaint is not None:
+            mistake = _try(exercise, function, case)
+            if mistake is not None:
                 return "\n".join([f'{name}, level "{title}": wrong at this case, the smallest that fails.',
-                                  *_tell(case), *complaint])
+                                  *_case_lines(case), *mistake])
     return None
 
 
 # ---- One case --------------------------------------------------------------------------------------------------------
 
 def _try(exercise, function, case):
-    """Return what is wrong with the student's answer to one case, as lines, or None."""
+    """Return the mistake of the student's function at one case, as lines, or None."""
     given = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in case.items()}
     try:
         with np.errstate(all="ignore"):
@@ -126,21 +127,21 @@ def _try(exercise, function, case):
     except NotImplementedError:
         return [f"{_called(function)} is not written yet: put your code in place of `raise NotImplementedError`."]
     except Exception as error:
-        return [f"{_called(function)} stopped: {type(error).__name__}: {error}", _where(function, error)]
+        return [f"{_called(function)} raised {type(error).__name__}: {error}", _where(function, error)]
     for name, value in case.items():
         if isinstance(value, np.ndarray) and not np.array_equal(given[name], value):
             return [f"{_called(function)} changed its argument {name}, which belongs to the caller. Work on a copy."]
     if answer is None:
         return [f"{_called(function)} returned None. Is there a `return` at its end?"]
-    outputs, right = exercise.outputs, exercise.solve(**case)
-    if len(outputs) > 1 and (not isinstance(answer, (tuple, list)) or len(answer) != len(outputs)):
-        what = f"{len(answer)} things" if isinstance(answer, (tuple, list)) else f"one {type(answer).__name__}"
-        return [f"{_called(function)} must return {len(outputs)} things, ({', '.join(outputs)}); it returned {what}."]
-    for output, got, expected in zip(outputs, answer if len(outputs) > 1 else (answer,), right):
-        complaint = _compare(exercise, case, output, got, np.asarray(expected))
-        if complaint is not None:
-            return complaint
-    return None
+    outputs = exercise.outputs
+    if len(outputs) == 1:
+        answer = answer,
+    elif not isinstance(answer, (tuple, list)) or len(answer) != len(outputs):
+        what = f"{len(answer)} values" if isinstance(answer, (tuple, list)) else f"one {type(answer).__name__}"
+        return [f"{_called(function)} must return {len(outputs)} values, ({', '.join(outputs)}); it returned {what}."]
+    mistakes = (_compare(exercise, case, output, got, np.asarray(expected))
+                for output, got, expected in zip(outputs, answer, exercise.solve(**case)))
+    return next(filter(None, mistakes), None)
 
 
 def _compare(exercise, case, output, got, expected):
@@ -165,11 +166,11 @@ def _compare(exercise, case, output, got, expected):
 
 
 def _same_factor(output, got, expected):
-    """Return a line where all numbers are off by one and the same factor: a mean too many, a sign, a 2."""
-    there = expected != 0
-    if there.sum() < 2 or not np.isfinite(got).all() or got[~there].any():
+    """Return a line if all numbers are wrong by the same factor, such as a mean, a sign or a 2."""
+    nonzero = expected != 0
+    if nonzero.sum() < 2 or not np.isfinite(got).all() or got[~nonzero].any():
         return []
-    factors = got[there] / expected[there]
+    factors = got[nonzero] / expected[nonzero]
     if factors[0] == 0 or not np.allclose(factors, factors[0], rtol=1e-9):
         return []
     return [f"  All of your {output} is {show(factors[0])} times what it should be."]
@@ -177,36 +178,32 @@ def _same_factor(output, got, expected):
 
 # ---- As text ---------------------------------------------------------------------------------------------------------
 
-def _tell(case):
-    """Return the arguments of a case as lines; rows are divided by |, further planes by their place."""
+def _case_lines(case):
+    """Return the arguments of a case as lines; the rows of a matrix are separated by |."""
     lines = []
     for name, value in case.items():
         if not isinstance(value, np.ndarray):
             lines.append(f"  {name} = {value}")
-        elif value.ndim <= 2:
-            lines.append(f"  {name}, shape {value.shape}:   " + " | ".join(_rows(value)))
-        else:
-            planes = [(place, " | ".join(_rows(plane))) for place, plane in _planes(name, value)]
-            lines.append(f"  {name}, shape {value.shape}:" + (f"   {planes[0][1]}" if len(planes) == 1 else ""))
-            lines += [f"    {place}   {plane}" for place, plane in planes if len(planes) > 1]
+            continue
+        head, planes = f"  {name}, shape {value.shape}:", _planes(name, value)
+        texts = [" | ".join(_rows(value[plane])) for plane in planes]
+        lines += [f"{head}   {texts[0]}"] if len(planes) == 1 else [
+            head, *(f"    {_as_text(plane)}   {text}" for plane, text in zip(planes, texts))]
     return lines
 
 
 def _planes(name, array):
-    """Yield (place, matrix): pictures (N, H, W, C) a channel at a time, windows w (KH, KW, C, F) likewise."""
-    for place in _places(name, array.shape):
-        yield _as_text(place), array[place]
-
-
-def _places(name, shape):
+    """Return the indices of the matrices in an array: images (N, H, W, C) and windows w (KH, KW, C, F) by channel."""
+    if array.ndim <= 2:
+        return [()]
     whole = slice(None)
     if name.endswith("w"):
-        return [(whole, whole, c, f) for c, f in np.ndindex(shape[2:])]
-    return [(n, whole, whole, c) for n, c in np.ndindex(shape[0], shape[3])]
+        return [(whole, whole, c, f) for c, f in np.ndindex(array.shape[2:])]
+    return [(n, whole, whole, c) for n, c in np.ndindex(array.shape[0], array.shape[3])]
 
 
-def _as_text(place):
-    return f"[{', '.join(':' if isinstance(i, slice) else str(i) for i in place)}]"
+def _as_text(plane):
+    return f"[{', '.join(':' if isinstance(i, slice) else str(i) for i in plane)}]"
 
 
 def _rows(array):
@@ -214,17 +211,12 @@ def _rows(array):
 
 
 def _side_by_side(output, expected, got, index):
-    """Return the right numbers and the student's beside each other, of the plane that holds the first mistake."""
-    where = ""
-    if expected.ndim == 4:
-        place = next(place for place in _places(output, expected.shape)
-                     if all(isinstance(i, slice) or i == j for i, j in zip(place, index)))
-        expected, got, where = expected[place], got[place], _as_text(place) + " "
-    left, right = [f"{where}should be", *_rows(expected)], ["is", *_rows(got)]
-    if len(left) > 12:
-        left[12:], right[12:] = ["..."], ["..."]
-    width = max(map(len, left))
-    return [f"    {a:{width}}    {b}".rstrip() for a, b in zip(left, right)]
+    """Return the expected numbers and the student's side by side, for the matrix with the first mistake."""
+    plane = next(plane for plane in _planes(output, expected)
+                 if all(isinstance(i, slice) or i == j for i, j in zip(plane, index)))
+    rows = [(f"{_as_text(plane)} should be" if plane else "should be", "is"),
+            *zip(_rows(expected[plane]), _rows(got[plane]))]
+    return ["    " + line for line in grid(rows[:12] + [("...", "...")] * (len(rows) > 12))]
 
 
 def _called(function):
@@ -232,25 +224,21 @@ def _called(function):
 
 
 def _where(function, error):
-    """Return the student's line at which an error happened: the last that lies in the file of the function."""
+    """Return the line of the student's file where an error was raised."""
     try:
         file = inspect.getsourcefile(function)
     except TypeError:
         file = None
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     if not frames:
-        return f"It happened in {_called(function)}."
-    return f"It happened in {printable(Path(file).name)}, line {frames[-1].lineno}: {frames[-1].line}"
+        return f"It was raised in {_called(function)}."
+    return f"It was raised in {printable(Path(file).name)}, line {frames[-1].lineno}: {frames[-1].line}"
 
 
 def _exercise(name):
     if name not in EXERCISES:
         raise InputError(f"exercise: there is no {name!r}; there are {', '.join(EXERCISES)}.{nearest(name, EXERCISES)}")
     return EXERCISES[name]
-
-
-def _function_name(name):
-    return name.replace("-", "_")
 
 
 def _write_new(path, content):

@@ -1,1 +1,1 @@
-"""What `minicnn exercise NAME` writes for a student to fill in: one file each."""
+"""The functions that `minicnn exercise NAME` writes for a student to implement, one file for each exercise."""

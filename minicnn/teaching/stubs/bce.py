@@ -1,7 +1,7 @@
 """Exercise bce: the binary cross-entropy, from logits, with its gradient.
 
-A logit z stands for the probability p = 1 / (1 + exp(-z)). Watch the far ends: exp(800) overflows, and log(0) is minus
-infinity, though the loss at z = -800, t = 1 is simply 800.
+A logit z stands for the probability p = 1 / (1 + exp(-z)). The function must be numerically stable: exp(800) overflows
+and log(0) is minus infinity, but the loss at z = -800, t = 1 is 800.
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ def bce(z, t):
 
     Parameters
     ----------
-    z : ndarray, shape (N,), any numbers: logits
-    t : ndarray, shape (N,), targets from 0 to 1
+    z : ndarray, shape (N,), logits
+    t : ndarray, shape (N,), targets in [0, 1]
 
     Returns
     -------
-    loss : a number
+    loss : float
     dz : ndarray, shape (N,)
 
     Example

@@ -1,7 +1,7 @@
 """Exercise conv-backward: the gradients of a convolution.
 
-Each y[n, oh, ow, f] is a sum of products x w, and a bias. By the chain rule each product hands dy back to both of its
-factors: dy w to the pixel, dy x to the weight. What arrives at one place from several products is added up
+Each y[n, oh, ow, f] is a sum of products x w plus a bias. By the chain rule each product contributes dy w to the
+gradient of its pixel and dy x to the gradient of its weight. The contributions of several products are added
 (examples/03_why_backward_is_the_adjoint.py).
 """
 
@@ -21,7 +21,7 @@ def conv_backward(dy, x, w, strides, pads):
 
     Returns
     -------
-    dx : ndarray, shape (N, H, W, C); what would fall on the padding is dropped
+    dx : ndarray, shape (N, H, W, C); the gradient of the padding is dropped
     dw : ndarray, shape (KH, KW, C, F)
     db : ndarray, shape (F,)
 

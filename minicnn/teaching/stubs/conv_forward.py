@@ -1,14 +1,14 @@
-"""Exercise conv-forward: convolve pictures with filters."""
+"""Exercise conv-forward: convolve images with filters."""
 
 import numpy as np
 
 
 def conv_forward(x, w, b, strides, pads):
-    """Return y, the sums of products of each filter with each window, and the filter's bias.
+    """Return y: the sum of the products of each filter with each window, plus the bias of the filter.
 
     y[n, oh, ow, f] = b[f] + sum over kh, kw, c of x[n, oh SH + kh - top, ow SW + kw - left, c] w[kh, kw, c, f].
-    The filter is not turned round: what networks call a convolution is a correlation. x is 0 outside the picture.
-    Loops are welcome; a product of matrices (im2col) is faster.
+    The filter is not flipped: a convolution in neural networks is a cross-correlation. x is 0 outside the image. Loops
+    are fine; a matrix product (im2col) is faster.
 
     Parameters
     ----------
@@ -16,7 +16,7 @@ def conv_forward(x, w, b, strides, pads):
     w : ndarray, shape (KH, KW, C, F)
     b : ndarray, shape (F,)
     strides : (SH, SW)
-    pads : (top, bottom, left, right), rows and columns of zeros to add around each picture
+    pads : (top, bottom, left, right), rows and columns of zeros to add around each image
 
     Returns
     -------

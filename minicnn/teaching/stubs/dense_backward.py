@@ -6,8 +6,8 @@ import numpy as np
 def dense_backward(dy, x, w):
     """Return (dx, dw, db).
 
-    y[n, f] = b[f] + sum over d of x[n, d] w[d, f]. Ask of each x[n, d]: into which y does it go, and times what? The
-    gradients are sums over the samples, not means: the mean is taken once, in the loss.
+    y[n, f] = b[f] + sum over d of x[n, d] w[d, f]. Find for each x[n, d] the outputs y it contributes to, and its
+    factor in each. The gradients are sums over the samples, not means: the mean is taken once, in the loss.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Exercise max-pool-backward: send each gradient to the pixel that was the largest of its window."""
+"""Exercise max-pool-backward: pass each gradient to the largest pixel of its window."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ import numpy as np
 def max_pool_backward(dy, x, pool_size, strides):
     """Return dx of y = max pooling of x.
 
-    y[n, oh, ow, c] is the largest number of the window whose corner is at (oh SH, ow SW) of picture n, channel c; there
-    is no padding, and rows and columns that no window reaches get 0. Where several are the largest, the first in
-    reading order (row by row) gets all of dy. A pixel that is the largest of several windows gets the sum.
+    y[n, oh, ow, c] is the largest number of the window whose corner is at (oh SH, ow SW) of image n, channel c. There
+    is no padding; rows and columns that are in no window get 0. At a tie the first in row-major order gets all of dy.
+    A pixel that is the largest of several windows gets the sum.
 
     Parameters
     ----------
