@@ -105,7 +105,7 @@ def test_a_collection_is_the_pictures_of_its_addresses():
 
 
 def test_the_default_is_the_size_of_the_papers_collection():
-    labels, owners = phantom._plan(820, None, 0, 64)
+    labels, owners = phantom._collection("generate", 820, None, 0, 64)
     images = Counter(owners.tolist())
     assert labels.sum() == 410 and len(images) == 540
     assert max(images.values()) >= 3
@@ -116,13 +116,13 @@ def test_the_default_is_the_size_of_the_papers_collection():
 @given(n=st.integers(2, 300), share=st.floats(0, 1), seed=st.integers(0, 2**64 - 1))
 def test_half_are_positive_and_each_patient_has_an_image(n, share, seed):
     patients = 2 + round(share * (n - 2))
-    labels, owners = phantom._plan(n, patients, seed, 64)
+    labels, owners = phantom._collection("generate", n, patients, seed, 64)
     assert labels.sum() == n // 2
     assert sorted(set(owners.tolist())) == list(range(patients))
 
 
 def test_order_patient_number_and_view_do_not_tell_the_label():
-    labels, owners = phantom._plan(4000, None, 1, 64)
+    labels, owners = phantom._collection("generate", 4000, None, 1, 64)
     views = [radiograph.view(1, i) == "AP" for i in range(4000)]
     often = np.bincount(owners)[owners]
     for clue in (np.arange(4000), owners, views, often):
@@ -151,11 +151,11 @@ def test_the_border_does_not_tell_the_label(collection):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (dict(n=1), r"n: expected a whole number from 2 to 10000000, got 1"),
-    (dict(n=2.5), r"n: expected a whole number .* got 2.5"),
-    (dict(n=4, patients=5), r"patients: expected a whole number from 2 to 4, got 5"),
-    (dict(n=4, size=16), r"size: expected a whole number from 32 to 2048, got 16"),
-    (dict(n=4, seed=-1), r"seed: expected a whole number from 0 to 2\*\*64 - 1, got -1")])
+    (dict(n=1), "n must be a whole number from 2 to 10000000, got 1"),
+    (dict(n=2.5), "n must be a whole number .* got 2.5"),
+    (dict(n=4, patients=5), "patients must be a whole number from 2 to 4, got 5"),
+    (dict(n=4, size=16), "size must be a whole number from 32 to 2048, got 16"),
+    (dict(n=4, seed=-1), r"seed must be a whole number from 0 to 2\*\*64 - 1, got -1")])
 def test_impossible_collections_are_refused(arguments, message, tmp_path):
     with pytest.raises(InputError, match=message):
         phantom.generate(**arguments)
@@ -164,8 +164,8 @@ def test_impossible_collections_are_refused(arguments, message, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("address, message", [((-1, 0, 0), "seed: expected"), ((0, -1, 0), "patient: expected"),
-                                              ((0, 0, "a"), "image: expected .* got 'a'")])
+@pytest.mark.parametrize("address, message", [((-1, 0, 0), "seed must .* got -1"), ((0, -1, 0), "patient must .* got -1"),
+                                              ((0, 0, "a"), "image must .* got 'a'")])
 def test_impossible_addresses_are_refused(address, message):
     with pytest.raises(InputError, match=message):
         phantom.render(*address, True)
@@ -236,10 +236,10 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, there):
 
 
 def test_a_manifest_that_cannot_be_written_leaves_no_images(tmp_path, monkeypatch):
-    def full(path, parts):
+    def full(path, rows):
         raise CheckpointError("no space left")
 
-    monkeypatch.setattr(phantom, "write_whole", full)
+    monkeypatch.setattr(phantom, "write_csv", full)
     with pytest.raises(CheckpointError, match="no space left"):
         phantom.write(tmp_path / "new", n=2, size=32)
     assert not (tmp_path / "new").exists()

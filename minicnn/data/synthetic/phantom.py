@@ -1,15 +1,13 @@
-"""Collections of synthetic chest radiographs: made in memory from a seed, or written as files with a manifest.
+"""Collections of synthetic chest radiographs: generated in memory from a seed, or written as files with a manifest.
 
-They stand in for real ones where none are at hand: for a first look, for teaching, for tests. The task is the paper's,
-normal against COVID-19, on a collection of its size: 820 images of 540 patients. It is an honest task by construction:
-the label is in the lungs alone. What a shortcut could use (file names and sizes, order, borders, letters, exposure,
-pose, wires, views, the number of images of a patient) is drawn without regard to it.
+They replace real radiographs in a first run, in teaching and in tests. The task is the paper's, normal against
+COVID-19, on a collection of its size: 820 images of 540 patients. There are no confounders by construction: the label
+is in the lungs alone. File names and sizes, order, borders, letters, exposure, pose, wires, views and the number of
+images of a patient are drawn independently of it.
 
 `radiograph.py` draws the single image.
 """
 
-import csv
-import io
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -17,16 +15,17 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.core import random
-from minicnn.core.files import write_whole
-from minicnn.data.synthetic.radiograph import render, view, whole
+from minicnn.core.arguments import Whole, check
+from minicnn.core.untrusted import write_csv
+from minicnn.data.synthetic.radiograph import SIZE, render, view
 from minicnn.errors import CheckpointError, InputError, printable
 
 __all__ = ["CLASSES", "Phantoms", "generate", "write", "render"]
 
 CLASSES = ("normal", "covid")
 
-_PLAN = 0               # the `epoch` word of our random numbers; those of `radiograph.py` have others
-_FOLLOW_UPS = 0.03      # of the further normal images, the share that shows a patient before or after COVID-19
+_COLLECTION = 0         # the `epoch` word of our random numbers; those of `radiograph.py` have others
+_FOLLOW_UPS = 0.03      # of the further normal images, the fraction that shows a patient before or after COVID-19
 
 
 class Phantoms(NamedTuple):
@@ -41,7 +40,7 @@ class Phantoms(NamedTuple):
 
 
 def generate(n=820, patients=None, seed=0, size=64):
-    """Make `n` radiographs of `patients` patients (two for every three images, about, unless given) in memory.
+    """Generate `n` radiographs of `patients` patients (by default about two for every three images) in memory.
 
     Half of the images, rounded down, are positive. A patient has one label, but for a few with images from before
     or after the illness.
@@ -59,7 +58,7 @@ def generate(n=820, patients=None, seed=0, size=64):
     >>> made.images.shape, int(made.labels.sum()), made.names[0]
     ((4, 64, 64), 2, '000000.png')
     """
-    labels, owners = _plan(n, patients, seed, size)
+    labels, owners = _collection("generate", n, patients, seed, size)
     images = np.empty((n, size, size), np.uint8)
     for i in range(n):
         images[i] = render(seed, owners[i], i, labels[i] == 1, size)
@@ -68,10 +67,10 @@ def generate(n=820, patients=None, seed=0, size=64):
 
 
 def write(folder, n=820, patients=None, seed=0, size=256, progress=None):
-    """Write the radiographs that `generate` makes as files, with a manifest.
+    """Write the radiographs of `generate` as files, with a manifest.
 
-    The files are 8-bit grey PNG without compression, so all of one size to the byte. The manifest comes last, whole:
-    a folder that has one has every image. If anything goes wrong, what was written is removed.
+    The files are 8-bit grey PNG without compression, all of the same size in bytes. The manifest is written last and
+    atomically: a folder with a manifest has every image. After an error or an interruption the files are removed.
 
     Parameters
     ----------
@@ -87,11 +86,11 @@ def write(folder, n=820, patients=None, seed=0, size=256, progress=None):
     InputError
         as `generate`; or a folder that holds anything
     CheckpointError
-        the disk, the folder or the permissions do not let us
+        the folder cannot be written
     """
     from PIL import Image
 
-    labels, owners = _plan(n, patients, seed, size)
+    labels, owners = _collection("write", n, patients, seed, size)
     folder = Path(folder)
     manifest = folder / "manifest.csv"
     existed = folder.is_dir()
@@ -101,16 +100,15 @@ def write(folder, n=820, patients=None, seed=0, size=256, progress=None):
         images = folder / "images"
         images.mkdir()
         try:
-            table = io.StringIO()
-            rows = csv.writer(table, lineterminator="\n")
-            rows.writerow(["path", "label", "patient_id", "source", "view"])
+            rows = []
             for i in range(n):
-                picture = Image.fromarray(render(seed, owners[i], i, labels[i] == 1, size))
-                picture.save(images / _name(i), "PNG", compress_level=0)
-                rows.writerow([f"images/{_name(i)}", CLASSES[labels[i]], _patient(owners[i]), "phantom", view(seed, i)])
+                image = Image.fromarray(render(seed, owners[i], i, labels[i] == 1, size))
+                image.save(images / _name(i), "PNG", compress_level=0)
+                rows.append({"path": f"images/{_name(i)}", "label": CLASSES[labels[i]],
+                             "patient_id": _patient(owners[i]), "source": "phantom", "view": view(seed, i)})
                 if progress is not None:
                     progress()
-            write_whole(manifest, table.getvalue().encode())
+            write_csv(manifest, rows)
         except BaseException:
             shutil.rmtree(images, ignore_errors=True)
             if not existed:
@@ -124,20 +122,20 @@ def write(folder, n=820, patients=None, seed=0, size=256, progress=None):
     return manifest
 
 
-def _plan(n, patients, seed, size):
+def _collection(owner, n, patients, seed, size):
     """Check the arguments; return (labels, owners), the label and the number of the patient of each image."""
     random.check_seed(seed)
-    n = whole("n", n, 2, 10**7)
-    whole("size", size, 32, 2048)
-    patients = whole("patients", max(2, round(n * 540 / 820)) if patients is None else patients, 2, n)
-    place = random.permutation(seed, random.Stream.PHANTOM, _PLAN, n)     # of the images: positives, then negatives
-    number = np.argsort(random.words(seed, random.Stream.PHANTOM, _PLAN, 1, patients), kind="stable")
-    draws = random.uniforms(seed, random.Stream.PHANTOM, _PLAN, 2, 2 * n).reshape(2, n)
+    n = check(owner, "n", n, Whole(2, 10**7))
+    check(owner, "size", size, SIZE)
+    patients = check(owner, "patients", max(2, round(n * 540 / 820)) if patients is None else patients, Whole(2, n))
+    place = random.permutation(seed, random.Stream.PHANTOM, _COLLECTION, n)   # of the images: positives, then negatives
+    number = np.argsort(random.words(seed, random.Stream.PHANTOM, _COLLECTION, 1, patients), kind="stable")
+    draws = random.uniforms(seed, random.Stream.PHANTOM, _COLLECTION, 2, 2 * n).reshape(2, n)
 
     positives = n // 2
     ill = max(1, patients * positives // n)                 # patients 0 .. ill-1; neither class has more than images
     labels = (np.arange(n) < positives).astype(np.int64)
-    turn = np.where(labels == 1, np.arange(n), np.arange(n) - positives)    # the how-manieth image of its class
+    turn = np.where(labels == 1, np.arange(n), np.arange(n) - positives)    # its position among the images of its class
     first, count = np.where(labels == 1, 0, ill), np.where(labels == 1, ill, patients - ill)
     # Each patient has one image; each further image is of a patient drawn at random.
     further = turn >= count

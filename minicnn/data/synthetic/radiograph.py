@@ -1,11 +1,12 @@
-"""How one synthetic chest radiograph is drawn, with NumPy alone.
+"""Draw one synthetic chest radiograph, with NumPy alone.
 
-A radiograph is a map of how much tissue each ray has crossed, seen through a display curve. So is this one: outlines
-through a few control points say where there is soft tissue, air and bone, their thicknesses are added up, and an
-S-shaped curve turns the sum into grey. `_Body` is what a patient brings to every exam, `_Exam` is what differs between
-the exams of one patient: pose, breath, exposure, and what lies on the skin. `_Findings` is all that the label changes.
+A radiograph maps how much tissue each ray has crossed, seen through a display curve. Here, outlines through a few
+control points bound soft tissue, air and bone, their thicknesses are added, and an S-shaped curve turns the sum into
+grey levels.
+`_Body` is the anatomy of a patient, the same in every exam; `_Exam` is what differs between the exams of one patient:
+pose, breath, exposure, and objects on the skin. `_Findings` is all that the label changes.
 
-Body coordinates: x grows to the right of the picture (the patient's left), y downwards, and 1 is about 20 cm. Picture
+Body coordinates: x points to the right of the image (the patient's left), y down, and 1 is about 20 cm. Image
 coordinates (u, v) run from -1 to 1. A thickness of 1 is that of a chest without air.
 """
 
@@ -14,23 +15,26 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.core import random
-from minicnn.errors import InputError
+from minicnn.core.arguments import Whole, check_all
 
-__all__ = ["render", "view", "whole"]
+__all__ = ["SIZE", "render", "view"]
 
-# The `epoch` word of the addresses of random numbers; the plan of the whole collection has word 0 (`phantom.py`).
+SIZE = Whole(32, 2048)      # what the side of an image may be
+_NUMBER = Whole(0, 2**64 - 1)
+
+# The `epoch` word of the addresses of random numbers; the collection as a whole has word 0 (`phantom.py`).
 _BODY, _EXAM, _FINDINGS, _GRAIN = 1, 2, 3, 4
 
-_AP = 0.4           # the share of AP views; decided by the first draw of an exam
-_SMALLEST = 128     # a smaller picture is drawn at a multiple of its size and averaged, as a detector would
-_STRIP = 16_384     # rays drawn at once: their arrays stay in the cache, and memory stays flat for large pictures
+_AP = 0.4           # the fraction of AP views; decided by the first draw of an exam
+_SMALLEST = 128     # a smaller image is drawn at a multiple of its size and averaged, as a detector does
+_STRIP = 16_384     # rays drawn at once: their arrays stay in the cache, and large images need no more memory
 
 
 def render(seed, patient, image, positive, size=64):
     """Draw the radiograph at the address (seed, patient, image).
 
-    The picture depends on nothing but these numbers. With positive=True it shows findings, inside the lungs; no pixel
-    of the outer eighth at any side changes with it.
+    The image depends on these numbers alone. With positive=True it shows findings inside the lungs; no pixel of the
+    outer eighth on any side depends on it.
 
     Returns
     -------
@@ -44,9 +48,9 @@ def render(seed, patient, image, positive, size=64):
     >>> render(seed=1, patient=0, image=0, positive=True).shape
     (64, 64)
     """
-    random.check_seed(seed)
-    patient, image = whole("patient", patient, 0, 2**64 - 1), whole("image", image, 0, 2**64 - 1)
-    size = whole("size", size, 32, 2048)
+    constraints = {"seed": _NUMBER, "patient": _NUMBER, "image": _NUMBER, "size": SIZE}
+    seed, patient, image, size = check_all("render", constraints, {"seed": seed, "patient": patient, "image": image,
+                                                                   "size": size}).values()
     over = -(-_SMALLEST // size)
     side = size * over
     exam = _Exam(seed, image)
@@ -54,7 +58,7 @@ def render(seed, patient, image, positive, size=64):
     findings = _Findings(seed, image, body) if positive else None
     grain = random.words(seed, random.Stream.PHANTOM, _GRAIN, image, side * side // 4 + 1).view(np.uint8)
     u = ((np.arange(side) + 0.5) * (2 / side) - 1).astype(np.float32)
-    picture = np.empty((size, size), np.uint8)
+    pixels = np.empty((size, size), np.uint8)
     height = max(1, _STRIP // side // over) * over
     for top in range(0, side, height):
         v = u[top:top + height]
@@ -65,32 +69,17 @@ def render(seed, patient, image, positive, size=64):
         grey = exam.develop(rays, thickness)
         if over > 1:
             grey = grey.reshape(len(v) // over, over, size, over).mean(axis=(1, 3))
-        picture[top // over:(top + len(v)) // over] = np.rint(grey)
-    return picture
+        pixels[top // over:(top + len(v)) // over] = np.rint(grey)
+    return pixels
 
 
 def view(seed, image):
-    """Return "AP" (from the front, of a patient who lies) or "PA" (from behind), as `render` draws it.
+    """Return the view that `render` draws: "AP" (from the front, lying) or "PA" (from behind, standing).
 
     >>> view(seed=1, image=0)
     'PA'
     """
     return "AP" if _Draws(seed, _EXAM, image, 1).chance(_AP) else "PA"
-
-
-def whole(name, value, low, high):
-    """Return the argument `value` as an int, or raise InputError: it must be a whole number from low to high.
-
-    >>> whole("n", 7, 2, 10)
-    7
-    """
-    try:
-        number = value.__index__()
-    except AttributeError:
-        number = low - 1
-    if not low <= number <= high:
-        raise InputError(f"{name}: expected a whole number from {low} to {high}, got {value!r}.")
-    return number
 
 
 def _thickness(exam, body, findings, rays):
@@ -177,7 +166,7 @@ def _bone(d, half_width):
 
 
 def _field(knots, rays):
-    """A smooth random field over the picture: the cubic B-spline of a square of knots, of about unit variance."""
+    """A smooth random field over the image: the cubic B-spline of a square of knots, of about unit variance."""
     rows = sum(weight[:, None] * knots[first] for first, weight in _spline(knots, rays.v[:, 0]))
     return sum(weight * rows.take(first, axis=1) for first, weight in _spline(knots, rays.u[0])) * 1.9
 
@@ -192,9 +181,9 @@ def _spline(knots, where):
 
 
 class _Rays(NamedTuple):
-    """Where the rays meet the picture and the body."""
+    """Where the rays meet the image and the body."""
 
-    u: np.ndarray       # (1, W) picture coordinates
+    u: np.ndarray       # (1, W) image coordinates
     v: np.ndarray       # (H, 1)
     x: np.ndarray       # (H, W) body coordinates
     y: np.ndarray
@@ -205,7 +194,7 @@ class _Rays(NamedTuple):
     left: np.ndarray    # 1 in the patient's left half, else 0
 
     def within(self, top=-2, bottom=2, width=2):
-        """Return (slices, rays) of the part of the picture with top < y < bottom and |x| < width."""
+        """Return (slices, rays) of the part of the image with top < y < bottom and |x| < width."""
         y, x = self.y[:, [0, -1]], self.x[[0, -1]]
         rows = _span((y.max(1) > top) & (y.min(1) < bottom))
         cols = _span((x.max(0) > -width - 0.03) & (x.min(0) < width + 0.03))    # 0.03: a spine may be bent
