@@ -1,4 +1,4 @@
-"""Manifests for the layouts in which the public collections come: nothing is downloaded, no image is opened or moved.
+"""Manifests from the folder layouts of public collections; nothing is downloaded, and no image is opened or moved.
 
     cohen         covid-chestxray-dataset (Cohen et al.): metadata.csv, images/
     radiography   COVID-19 Radiography Database (Chowdhury et al.; Rahman et al.): a folder for each class, with images/
@@ -6,8 +6,9 @@
     nih           ChestX-ray8 and 14 (Wang et al.): Data_Entry*.csv, images*/
     cxnet         COVID-CXNet (Haghanifar et al.): metadata.csv, chest_xray_images/ with a folder for each class
 
-Labels become `normal`, `covid`, `pneumonia`, and what a collection calls only `negative`. Patients and sources bear the
-collection's name, so that manifests can be joined. Frontal radiographs only: what else there is, is counted.
+Labels become `normal`, `covid`, `pneumonia`, or `negative` where a collection says no more. Patients and sources get
+the name of the collection as a prefix, so that manifests can be joined. Only frontal radiographs are kept; others are
+counted.
 """
 
 import os
@@ -16,6 +17,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from minicnn.core.untrusted import open_limited, raising, read_table, text_lines
+from minicnn.data.labels import SPLITS
 from minicnn.data.manifest_reader import COLUMNS, EXTENSIONS
 from minicnn.errors import ManifestError, printable
 
@@ -28,13 +30,13 @@ _MOST_BYTES = 2**28
 
 @dataclass
 class Imported:
-    """What became of a collection.
+    """The result of importing a collection.
 
     Attributes
     ----------
     rows : list of dict with the keys of `COLUMNS`; paths are relative to the collection's folder
     excluded : Counter from a reason to the number of images or rows
-    notes : list of sentences; what a user must know of such a manifest
+    notes : list of sentences; limitations of the manifest
     """
 
     rows: list = field(default_factory=list)
@@ -43,16 +45,16 @@ class Imported:
 
 
 def import_collection(kind, folder, labels=("normal", "negative", "covid")):
-    """Read the layout `kind` in `folder`; return an Imported.
+    """Read a collection with the layout `kind` from `folder`; return an Imported.
 
     Parameters
     ----------
     kind : one of `KINDS`
-    labels : which of `LABELS` to keep; images of others are counted
+    labels : the `LABELS` to keep; images with others are counted
 
     Raises
     ------
-    ManifestError : the folder does not look like this, or no image is left
+    ManifestError : the folder has another layout, or no image is left
     """
     folder, name = os.fspath(folder), printable(os.fspath(folder))
     if not os.path.isdir(folder):
@@ -77,11 +79,11 @@ def import_collection(kind, folder, labels=("normal", "negative", "covid")):
 
 
 def _check_whole(result):
-    """Keep the split column only where it names all three parts; note what a training run will miss."""
+    """Drop a split column that does not name all three splits; note what is missing for training."""
     words = {row["split"] for row in result.rows}
-    if words - {""} and words != {"training", "validation", "test"}:
-        result.notes.append(f"its lists give {' and '.join(sorted(words - {''}))} only, so no split column was "
-                            "written: minicnn divides by patient.")
+    if words - {""} and words != set(SPLITS):
+        result.notes.append(f"its lists name {' and '.join(sorted(words - {''}))} only, so no split column was "
+                            "written: minicnn splits by patient.")
         for row in result.rows:
             row["split"] = ""
     found = {row["label"] for row in result.rows}
@@ -90,14 +92,14 @@ def _check_whole(result):
 
 
 def _why_not(row, labels):
-    """Return why an image is left out, or None."""
+    """Return the reason for excluding an image, or None."""
     kinds = {"lateral": "lateral views", "ct": "CT slices", "other": "not X-rays"}
     kind = view_kind(row["view"], row["modality"])
     if kind in kinds:
         return kinds[kind]
     if row["label"] not in labels:
         return f"labelled {row['label']}" if row["label"] in LABELS else "with other findings"
-    if not row["path"].isprintable():       # a line's end or a byte that is not UTF-8 has no place in a manifest
+    if not row["path"].isprintable():       # line ends and bytes that are not UTF-8 are not allowed in a manifest
         return "with names that cannot be written"
     return None if row["path"] else "listed, but without a file"
 
@@ -105,16 +107,15 @@ def _why_not(row, labels):
 # ---- The layouts -----------------------------------------------------------------------------------------------------
 
 def _cohen(folder, result):
-    """metadata.csv: a row for each image; `folder` and `filename` say where it is."""
+    """metadata.csv: a row for each image, with its `folder` and `filename`."""
     for row in _table(folder, "metadata.csv", ("patientid", "finding", "view", "filename")):
         place = os.path.join(row.get("folder", "") or "images", row["filename"])
         yield {"path": _existing(folder, place), "label": _label(row["finding"]),
-               "patient_id": _of("cohen", row["patientid"]), "source": "cohen", "view": row["view"],
-               "modality": row.get("modality", ""), "sex": row.get("sex", ""), "age": row.get("age", "")}
+               "patient_id": _of("cohen", row["patientid"]), "source": "cohen"} | _described(row)
 
 
 def _nih(folder, result):
-    """Data_Entry*.csv: a row for each image, whose file is in images/, or in one of images_001/images/ and so on."""
+    """Data_Entry*.csv: a row for each image; its file is in images/, images_001/images/ or the like."""
     files = _files_by_name(folder, "images")
     for row in _table(folder, "Data_Entry", ("Image Index", "Finding Labels", "Patient ID", "View Position")):
         findings = row["Finding Labels"].split("|")
@@ -130,9 +131,9 @@ def _covidx(folder, result):
                    if name.lower().endswith(".txt") and name.lower().startswith(("train", "val", "test")))
     if not lists:
         raise ManifestError(f"{printable(folder)}: there is no train*.txt or test*.txt, the lists of COVIDx.")
-    parts = {"train": "training", "val": "validation", "test": "test"}
+    splits = {"train": "training", "val": "validation", "test": "test"}
     for name in lists:
-        part = next(word for word in parts if name.lower().startswith(word))
+        inside = next(word for word in splits if name.lower().startswith(word))
         for number, line in enumerate(_lines(os.path.join(folder, name)), 1):
             words = line.split()
             if not words:
@@ -141,24 +142,25 @@ def _covidx(folder, result):
                 raise ManifestError(f"{printable(os.path.join(folder, name))}: line {number}: expected 'patient file "
                                     f"label source', got {printable(line.strip())[:100]!r}.")
             patient, file, label, source = words[0], words[1], words[2], words[3] if len(words) > 3 else "covidx"
-            place = _existing(folder, os.path.join(part, file)) or _existing(folder, os.path.join("data", part, file))
-            yield {"path": place, "label": _label(label), "patient_id": _of(source, patient), "source": source,
-                   "split": parts[part]}
-    result.notes.append("COVIDx calls negative what is normal or another pneumonia.")
+            path = (_existing(folder, os.path.join(inside, file))
+                    or _existing(folder, os.path.join("data", inside, file)))
+            yield {"path": path, "label": _label(label), "patient_id": _of(source, patient), "source": source,
+                   "split": splits[inside]}
+    result.notes.append("in COVIDx, negative means normal or another pneumonia.")
 
 
 def _radiography(folder, result):
-    """A folder for each class, its pictures inside or in images/; masks/ are no radiographs."""
+    """A folder for each class, with its images inside or in images/; masks/ holds no radiographs."""
     yield from _class_folders(folder, result, "radiography")
-    result.notes.append("it does not say which images are of one patient: only copies of one picture can be kept "
-                        "together. Figures from it will be too good by an unknown amount.")
+    result.notes.append("it does not identify patients: only copies of one image can be kept together. Metrics "
+                        "measured on it will be too good by an unknown amount.")
     if any(name.endswith(".xlsx") for name in os.listdir(folder)) and not _urls(folder):
-        result.notes.append("its .xlsx tables say where each image came from. Save them as CSV beside them, and the "
-                            "addresses become the source column.")
+        result.notes.append("its .xlsx tables hold the origin of each image. Save them as CSV in the same folder to "
+                            "get a source column.")
 
 
 def _cxnet(folder, result):
-    """metadata.csv where there is one, in folders of classes below chest_xray_images/."""
+    """A folder for each class below chest_xray_images/, and an optional metadata.csv."""
     table = {}
     if os.path.exists(os.path.join(folder, "metadata.csv")):
         table = {row["filename"]: row for row in _table(folder, "metadata.csv", ("filename", "patient_id"))}
@@ -167,20 +169,19 @@ def _cxnet(folder, result):
         known = table.get(os.path.basename(row["path"]), {})
         if os.path.isdir(inside):
             row["path"] = os.path.join("chest_xray_images", row["path"])
-        yield row | {"patient_id": _of("cxnet", known.get("patient_id", "")), "view": known.get("view", ""),
-                     "modality": known.get("modality", ""), "sex": known.get("sex", ""), "age": known.get("age", "")}
+        yield row | {"patient_id": _of("cxnet", known.get("patient_id", ""))} | _described(known)
     if not table:
-        result.notes.append("there is no metadata.csv, so it is not known which images are of one patient.")
+        result.notes.append("there is no metadata.csv, so patients are unknown.")
 
 
 _READERS = {"cohen": _cohen, "radiography": _radiography, "covidx": _covidx, "nih": _nih, "cxnet": _cxnet}
 KINDS = tuple(_READERS)
 
 
-# ---- What they share -------------------------------------------------------------------------------------------------
+# ---- Common to the layouts -------------------------------------------------------------------------------------------
 
 def _label(finding):
-    """Return our word for a finding or the name of a class folder, "" where we have none.
+    """Return the label for a finding or the name of a class folder, "" where there is none.
 
     >>> [_label(word) for word in ("Pneumonia/Viral/COVID-19", "No Finding", "Viral Pneumonia", "todo", "positive")]
     ['covid', 'normal', 'pneumonia', '', 'covid']
@@ -195,8 +196,13 @@ def _label(finding):
     return "pneumonia" if "pneumonia" in word else ""
 
 
+def _described(row):
+    """Return the columns that some collections share with manifests, "" where missing."""
+    return {column: row.get(column, "") for column in ("view", "modality", "sex", "age")}
+
+
 def _of(collection, patient):
-    """Return the name of a patient among those of all collections, "" where unknown."""
+    """Return a patient name that is unique among all collections, "" where unknown."""
     patient = patient.strip()
     return f"{collection}-{patient}" if patient else ""
 
@@ -209,7 +215,7 @@ def _existing(folder, place):
 
 
 def _class_folders(folder, result, source):
-    """Yield a row for each picture of each class folder; folders that mean no class of ours are counted."""
+    """Yield a row for each image of each class folder; masks are counted."""
     urls = _urls(folder)
     for name in sorted(os.listdir(folder)):
         if not os.path.isdir(os.path.join(folder, name)) or name.startswith("."):
@@ -217,19 +223,19 @@ def _class_folders(folder, result, source):
         for inner in (name, os.path.join(name, "images"), os.path.join(name, "masks")):
             if not os.path.isdir(os.path.join(folder, inner)):
                 continue
-            pictures = [file for file in sorted(os.listdir(os.path.join(folder, inner)))
-                        if file.lower().endswith(EXTENSIONS) and not file.startswith(".")]
+            images = [file for file in sorted(os.listdir(os.path.join(folder, inner)))
+                      if file.lower().endswith(EXTENSIONS) and not file.startswith(".")]
             if inner.endswith("masks"):
-                result.excluded["masks"] += len(pictures)
+                result.excluded["masks"] += len(images)
                 continue
-            for file in pictures:
+            for file in images:
                 origin = urls.get((_label(name), os.path.splitext(file)[0].lower()), "")
                 yield {"path": _existing(folder, os.path.join(inner, file)), "label": _label(name),
                        "source": f"{source}:{origin}" if origin else source}
 
 
 def _urls(folder):
-    """Return {(label, file's stem): host and first folder of the address} from the CSV twins of the .xlsx tables."""
+    """Return {(label, stem of the file name): host and first folder of its URL} from CSV copies of the .xlsx tables."""
     urls = {}
     for name in sorted(os.listdir(folder)):
         label = _label(name.split(".")[0])
@@ -241,7 +247,7 @@ def _urls(folder):
 
 
 def _files_by_name(folder, prefix):
-    """Return {name: path relative to folder} of the pictures in folders that begin with `prefix`, at any depth."""
+    """Return {name: path relative to folder} of the images in folders that begin with `prefix`, at any depth."""
     found = {}
     for top in sorted(os.listdir(folder)):
         if top.startswith(prefix) and os.path.isdir(os.path.join(folder, top)):
@@ -253,7 +259,7 @@ def _files_by_name(folder, prefix):
 
 
 def _table(folder, name, needed):
-    """Yield the rows of the CSV file in `folder` whose name begins with `name`, as dicts; all cells are str."""
+    """Yield the rows of the CSV file in `folder` whose name begins with `name`, as dicts of str."""
     names = [entry for entry in sorted(os.listdir(folder)) if entry.startswith(name) and entry.lower().endswith(".csv")]
     if not names:
         raise ManifestError(f"{printable(folder)}: there is no {name}{'' if name.endswith('.csv') else '*.csv'} in it. "
@@ -269,7 +275,7 @@ def _lines(path):
         yield from text_lines(file, "replace")
 
 
-# ---- What the words of a `view` or `modality` column mean --------------------------------------------------------------
+# ---- Words of a `view` or `modality` column --------------------------------------------------------------------------
 
 # Whole words, in the spellings of Cohen's collection, NIH, CheXpert, PadChest and DICOM.
 _CT = {"ct", "axial", "coronal", "sagittal", "tomography", "transverse", "hrct"}
@@ -279,12 +285,12 @@ _RADIOGRAPH = {"", "x", "xray", "ray", "cr", "dx", "rx", "cxr", "radiograph", "d
 
 
 def view_kind(view, modality=""):
-    """Return what an image shows, as far as words say: "frontal", "lateral", "ct", "other", or "" where they do not.
+    """Return what an image shows according to its columns: "frontal", "lateral", "ct", "other", or "" where unknown.
 
     Parameters
     ----------
     view : str, such as "PA", "AP Supine", "L", "Axial", "Frontal"
-    modality : str, such as "X-ray", "CT", "CR"; what it says weighs more
+    modality : str, such as "X-ray", "CT", "CR"; it takes precedence
 
     >>> [view_kind(*words) for words in [("AP Supine",), ("L", "X-ray"), ("Axial",), ("PA", "CT"), ("", "MR"), ("",)]]
     ['frontal', 'lateral', 'ct', 'ct', 'other', '']
