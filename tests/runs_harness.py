@@ -1,7 +1,7 @@
-"""Runs that are killed, interrupted and starved: functions that do it as often as asked to, and return figures.
+"""Runs that are killed, interrupted and out of memory: functions that do it as often as given, and return counts.
 
 `measure(name, ...)` calls one of them in a process of its own, where the kernels are warmed up once and every run is
-then a forked child: a tenth of a second to start, not one or two. The tests ask for a few cases, `-m soak` and
+then a forked child: a tenth of a second to start, not one or two. The tests take a few cases, `-m soak` and
 `python -m benchmarks.reliability` for many.
 """
 
@@ -41,10 +41,10 @@ def measure(name, **arguments):
 
 # ---- Processes -------------------------------------------------------------------------------------------------------
 
-def start(arguments, log, quick=False, room=None):
+def start(arguments, log, quick=False, spare=None):
     """Fork a child that runs the command line, its output in the file `log`; return its process number.
 
-    `quick` leaves the pictures out. With `room` the child may grow by so many MiB and no more.
+    `quick` leaves the plots out. With `spare` the child may grow by so many MiB and no more.
     """
     child = os.fork()
     if child:
@@ -59,8 +59,8 @@ def start(arguments, log, quick=False, room=None):
         from minicnn.experiment import training_run
         if quick:
             training_run.draw = lambda *arguments: []
-        if room is not None:
-            most = int((resident("VmSize") + room) * 2**20)
+        if spare is not None:
+            most = int((resident("VmSize") + spare) * 2**20)
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
         sys.argv = ["minicnn", *arguments]
         code = main()                       # as the process itself: nothing comes after it
@@ -88,7 +88,7 @@ def wait(child, seconds=120):
 
 
 def contents(folder):
-    """Return {name: bytes} of what a run leaves behind, but for the pictures and the number of threads it ran on."""
+    """Return {name: bytes} of what a run leaves behind, but for the plots and the number of threads it ran on."""
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()
             if path.suffix != ".png" and path.name != "environment.json"}
 
@@ -123,27 +123,27 @@ def killed(folder, count, seed=0, epochs=60):
     from minicnn import Sequential
     arguments, whole = prepare(folder, epochs)
     chance = random.Random(seed)
-    figures = dict(kills=0, in_epochs=0, lost=0, runs=0, identical=0, litter=0)
-    while not figures["runs"] or figures["kills"] < count:
-        run, log = Path(folder) / f"run{figures['runs']}", Path(folder) / f"log{figures['runs']}"
+    counts = dict(kills=0, in_epochs=0, lost=0, runs=0, identical=0, litter=0)
+    while not counts["runs"] or counts["kills"] < count:
+        run, log = Path(folder) / f"run{counts['runs']}", Path(folder) / f"log{counts['runs']}"
         code = None
         while code != 0:
             begun = (run / "config.json").exists()
             command = ["train", "--resume", str(run)] if begun else [*arguments, "--out", str(run)]
             child = start(command, log, quick=True)
-            if figures["kills"] < count:
+            if counts["kills"] < count:
                 time.sleep(chance.uniform(0, 0.4))
                 os.kill(child, signal.SIGKILL)
             code, _ = wait(child)
             assert code in (0, -signal.SIGKILL), log.read_text()
-            figures["kills"] += code != 0
+            counts["kills"] += code != 0
             done = len(Sequential.load(run / "last.safetensors").history) if (run / "last.safetensors").exists() else 0
-            figures["lost"] += max(0, acknowledged(log) - done)
-            figures["in_epochs"] += code != 0 and 0 < done < epochs
-        figures["runs"] += 1
-        figures["identical"] += contents(run) == whole
-        figures["litter"] += sum(path.suffix == ".tmp" for path in run.iterdir())
-    return figures
+            counts["lost"] += max(0, acknowledged(log) - done)
+            counts["in_epochs"] += code != 0 and 0 < done < epochs
+        counts["runs"] += 1
+        counts["identical"] += contents(run) == whole
+        counts["litter"] += sum(path.suffix == ".tmp" for path in run.iterdir())
+    return counts
 
 
 def signalled(folder, count, seed=0, epochs=4):
@@ -161,9 +161,9 @@ def signalled(folder, count, seed=0, epochs=4):
     began = time.perf_counter()
     wait(start([*arguments, "--out", f"{folder}/clean"], log))
     length = time.perf_counter() - began
-    figures = dict(signals=0, ended_first=0, twice=0, codes_right=0, identical=0, seconds=0.0, litter=0)
-    while figures["signals"] < count:
-        runs = figures["signals"] + figures["ended_first"]
+    counts = dict(signals=0, ended_first=0, twice=0, codes_right=0, identical=0, seconds=0.0, litter=0)
+    while counts["signals"] < count:
+        runs = counts["signals"] + counts["ended_first"]
         run, number = Path(folder) / f"run{runs}", (signal.SIGINT, signal.SIGTERM)[runs % 2]
         child = start([*arguments, "--out", str(run), "--threads", "2"], log)
         while not handles(child):
@@ -174,20 +174,20 @@ def signalled(folder, count, seed=0, epochs=4):
             time.sleep(chance.uniform(0, 0.02) * (runs % 2))      # or at once: a fast run is through before long
             if not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 os.kill(child, number)
-                figures["twice"] += 1
+                counts["twice"] += 1
         code, seconds = wait(child)
         ended = code == 0 and (run / "metrics.json").exists()
-        figures["ended_first" if ended else "signals"] += 1
-        figures["codes_right"] += ended or code == 128 + number
+        counts["ended_first" if ended else "signals"] += 1
+        counts["codes_right"] += ended or code == 128 + number
         if not (ended or code == 128 + number):
             print(f"exit code {code} after signal {number}", log.read_text()[-1500:], file=sys.stderr)
-        figures["seconds"] = round(max(figures["seconds"], seconds), 3)
+        counts["seconds"] = round(max(counts["seconds"], seconds), 3)
         begun = (run / "config.json").exists()
         again = ["train", "--resume", str(run)] if begun else [*arguments, "--out", str(run)]
         assert wait(start(again, log, quick=True))[0] == 0, log.read_text()[-1500:]
-        figures["identical"] += contents(run) == whole
-        figures["litter"] += sum(path.suffix == ".tmp" for path in run.iterdir())
-    return figures
+        counts["identical"] += contents(run) == whole
+        counts["litter"] += sum(path.suffix == ".tmp" for path in run.iterdir())
+    return counts
 
 
 def starved(folder, step=8, epochs=3):
@@ -208,22 +208,22 @@ def starved(folder, step=8, epochs=3):
         time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
     wait(child)
-    figures = dict(starved=0, codes=[], sentences=0, lost=0, identical=0)
-    for room in range(0, 2000, step):
-        before, attempt = contents(run), Path(folder) / f"log{room}"
-        code, _ = wait(start(["train", "--resume", str(run)], attempt, quick=True, room=room))
+    counts = dict(starved=0, codes=[], sentences=0, lost=0, identical=0)
+    for spare in range(0, 2000, step):
+        before, attempt = contents(run), Path(folder) / f"log{spare}"
+        code, _ = wait(start(["train", "--resume", str(run)], attempt, quick=True, spare=spare))
         if code == 0:
-            figures["identical"] = int(contents(run) == whole)
+            counts["identical"] = int(contents(run) == whole)
             break
-        figures["starved"] += 1
-        figures["codes"].append(code)
+        counts["starved"] += 1
+        counts["codes"].append(code)
         said = attempt.read_text()
-        figures["sentences"] += "minicnn: out of memory: " in said and "this process may have" in said
+        counts["sentences"] += "minicnn: out of memory: " in said and "this process may have" in said
         if code != 3:
-            print(room, said, file=sys.stderr)
-        figures["lost"] += acknowledged(attempt) == 0 and \
+            print(spare, said, file=sys.stderr)
+        counts["lost"] += acknowledged(attempt) == 0 and \
             any(before[name] != contents(run)[name] for name in before if name.endswith(".safetensors"))
-    return figures
+    return counts
 
 
 def handles(process):
@@ -240,7 +240,7 @@ def resident(key="VmRSS"):
 
 
 def grown(epochs=50, predictions=1000):
-    """Train COV-19Net for some epochs, then ask it some times; return by how many MiB the process grew in each."""
+    """Train COV-19Net for some epochs, then predict some times; return by how many MiB the process grew in each."""
     from minicnn import Adam, Callback, cov19net
     from minicnn.data.synthetic import phantom
     made = phantom.generate(n=64, seed=1)
@@ -270,7 +270,7 @@ def threads(count, workers):
     from minicnn.data import Augmentation, Manifest
     from minicnn.data.synthetic import phantom
     made = phantom.generate(n=64, seed=1)
-    source = Manifest.from_arrays(made.images, made.labels, made.classes).augment(Augmentation.honest())
+    data = Manifest.from_arrays(made.images, made.labels, made.classes).augment(Augmentation.honest())
     live = []
 
     def tasks():
@@ -283,10 +283,10 @@ def threads(count, workers):
 
     model = cov19net(seed=1)
     model.compile(Adam(), "binary_crossentropy")
-    model.fit(source, epochs=1, batch_size=32, workers=0, progress=False)
+    model.fit(data, epochs=1, batch_size=32, workers=0, progress=False)
     before = tasks()
     set_thread_count(count)
-    model.fit(source, epochs=1, batch_size=8, workers=workers, callbacks=[Watch()], progress=False)
+    model.fit(data, epochs=1, batch_size=8, workers=workers, callbacks=[Watch()], progress=False)
     deadline = time.monotonic() + 10
     while tasks() > before + count - 1 and time.monotonic() < deadline:
         time.sleep(0.01)                    # a thread that has ended is listed for a moment

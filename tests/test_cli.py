@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, what it leaves behind, how it ends."""
+"""The command line: what it prints, the files it writes, and its exit codes."""
 
 import csv
 import hashlib
@@ -54,15 +54,15 @@ def test_train_leaves_a_whole_run_folder(finished):
         "looks.json", "decision.json"])
     metrics = json.loads((finished / "metrics.json").read_text())
     assert list(metrics) == ["training", "validation", "test"]
-    for part in metrics.values():
-        assert set(part) >= {"n", "accuracy", "specificity", "precision", "recall", "f1", "auc", "loss", "undefined",
+    for summary in metrics.values():
+        assert set(summary) >= {"n", "accuracy", "specificity", "precision", "recall", "f1", "auc", "loss", "undefined",
                              "brier", "slope", "intercept", "average_precision", "intervals", "patients", "at_threshold",
                              "reliability"}
     split = rows_of(finished / "split.csv")
     assert len(split) == 24 and {row["split"] for row in split} == {"training", "validation", "test"}
-    parts = {}
+    sets = {}
     for row in split:
-        assert parts.setdefault(row["patient_id"], row["split"]) == row["split"]
+        assert sets.setdefault(row["patient_id"], row["split"]) == row["split"]
     predictions = rows_of(finished / "predictions.csv")
     assert [row["path"] for row in predictions] == [row["path"] for row in split]
     assert len(rows_of(finished / "history.csv")) == 2
@@ -97,7 +97,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(number, code, collection, 
     monkeypatch.setattr(Trainer, "step", interrupt)
     folder = tmp_path / "cut it"
     command = ["train", "--data", str(collection), "--out", str(folder), "--classes", "normal,covid", *QUICK]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)       # whoever started the tests may ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)       # it may be ignored here
     assert main(command) == code
     signal.signal(signal.SIGINT, before)
     error = capsys.readouterr().err
@@ -285,10 +285,10 @@ def test_after_warmup_nothing_is_left_to_compile(collection, tmp_path):
 
 def test_three_classes_train_from_folders(tmp_path, capsys):
     pixels = (uniforms(1, Stream.PHANTOM, 9, 2, 30 * 64 * 64).reshape(30, 64, 64) * 255).astype(np.uint8)
-    for i, picture in enumerate(pixels):
+    for i, image in enumerate(pixels):
         folder = tmp_path / "src" / "abc"[i % 3]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{i}.png")
+        Image.fromarray(image).save(folder / f"{i}.png")
     assert main(["train", "--data", str(tmp_path / "src"), "--out", str(tmp_path / "run"), *QUICK]) == 0
     assert Sequential.load(tmp_path / "run" / "last.safetensors").classes == ("a", "b", "c")
     assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "src"), "--quiet",

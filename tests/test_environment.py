@@ -1,4 +1,4 @@
-"""Where minicnn runs: little memory, strange locales, no home folder, others' threads; and how it ends (E4 to E6, C9,
+"""Environments: little memory, unusual locales, no home folder, threads of other libraries; and exit codes (E4 to E6, C9,
 C10).
 
 The caches of compiled code are test_jit.py's, the threads that compute test_board.py's.
@@ -98,9 +98,9 @@ def test_a_run_needs_no_folder_for_what_it_compiles(collection, finished, tmp_pa
 
 @pytest.mark.parametrize("count, workers", [(1, 0), (2, 1), (4, 2)])
 def test_no_more_threads_than_asked_for(count, workers):
-    figures = measure("threads", count=count, workers=workers)
-    assert count - 1 <= figures["during"] - figures["before"] <= count - 1 + workers
-    assert figures["after"] - figures["before"] == count - 1
+    counts = measure("threads", count=count, workers=workers)
+    assert count - 1 <= counts["during"] - counts["before"] <= count - 1 + workers
+    assert counts["after"] - counts["before"] == count - 1
 
 
 def test_the_callers_blas_keeps_its_threads(same_threads):
@@ -125,14 +125,14 @@ def test_the_callers_blas_keeps_its_threads(same_threads):
 # ---- Memory ----------------------------------------------------------------------------------------------------------
 
 def test_too_little_memory_is_said_and_loses_nothing(tmp_path):
-    figures = measure("starved", folder=str(tmp_path))
-    assert figures["starved"] >= 3 and set(figures["codes"]) == {3} and figures["sentences"] == figures["starved"]
-    assert figures["lost"] == 0 and figures["identical"] == 1
+    counts = measure("starved", folder=str(tmp_path))
+    assert counts["starved"] >= 3 and set(counts["codes"]) == {3} and counts["sentences"] == counts["starved"]
+    assert counts["lost"] == 0 and counts["identical"] == 1
 
 
 def test_training_and_predicting_do_not_grow():
-    figures = measure("grown", epochs=50, predictions=1000)
-    assert figures["training"] <= 8 and figures["predicting"] <= 4
+    counts = measure("grown", epochs=50, predictions=1000)
+    assert counts["training"] <= 8 and counts["predicting"] <= 4
 
 
 def test_training_fits_into_a_gibibyte(tmp_path):

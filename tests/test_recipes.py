@@ -13,33 +13,33 @@ from minicnn.experiment.recipes import RECIPES, Recipe
 
 
 @pytest.fixture(scope="module")
-def parts():
+def splits():
     made = phantom.generate(n=40, seed=3)
     manifest = Manifest.from_arrays(made.images, made.labels, made.classes, patients=made.patients, names=made.names)
     return manifest.split(0.6, 0.2, 0.2, seed=1)
 
 
-def trained(recipe, parts, **settings):
+def trained(recipe, splits, **settings):
     """Return (model, the test set as a dataset), as a run would train it."""
-    training, validation, test = parts
-    sources = [part.open(recipe.preprocessing) for part in
+    training, validation, test = splits
+    datasets = [manifest.open(recipe.preprocessing) for manifest in
                (training.augment(getattr(Augmentation, recipe.augmentation or "honest")()), validation, test)]
     model = recipe.model(5, training.classes)
-    model.fit(sources[0], validation=sources[1], epochs=2, steps_per_epoch=1, batch_size=4, progress=False,
+    model.fit(datasets[0], validation=datasets[1], epochs=2, steps_per_epoch=1, batch_size=4, progress=False,
               callbacks=recipe.callbacks(), **settings)
-    return model, sources[2]
+    return model, datasets[2]
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_trains_and_its_model_file_predicts_the_same(name, parts, tmp_path):
+def test_every_recipe_trains_and_its_model_file_predicts_the_same(name, splits, tmp_path):
     recipe = RECIPES[name]
-    model, test = trained(recipe, parts)
+    model, test = trained(recipe, splits)
     model.save(tmp_path / "model.safetensors")
     again = Sequential.load(tmp_path / "model.safetensors")
     assert again.preprocessing == recipe.preprocessing and again.loss.name == model.loss.name
     assert again.optimizer.config() == model.optimizer.config()
     np.testing.assert_array_equal(again.predict(test), model.predict(test))
-    np.testing.assert_array_equal(again.predict(parts[2]), model.predict(test))        # prepared by what the file says
+    np.testing.assert_array_equal(again.predict(splits[2]), model.predict(test))        # prepared by what the file says
 
 
 @pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c")])
@@ -63,8 +63,8 @@ def test_the_papers_recipe_has_nothing_of_it():
     assert sum(w.size for w in model.get_weights()) == 609_473
 
 
-def test_a_model_file_of_before_still_loads(parts, tmp_path):
-    model, test = trained(RECIPES["paper"], parts)
+def test_a_model_file_of_before_still_loads(splits, tmp_path):
+    model, test = trained(RECIPES["paper"], splits)
     model.save(tmp_path / "new.safetensors")
     tensors, metadata = weights.load(tmp_path / "new.safetensors")
     before = json.loads(metadata["preprocessing"])
@@ -72,4 +72,4 @@ def test_a_model_file_of_before_still_loads(parts, tmp_path):
     weights.save(tmp_path / "old.safetensors", tensors, metadata | {"preprocessing": json.dumps(before)})
     old = Sequential.load(tmp_path / "old.safetensors")
     assert old.preprocessing == Preprocessing()
-    np.testing.assert_array_equal(old.predict(parts[2]), model.predict(test))
+    np.testing.assert_array_equal(old.predict(splits[2]), model.predict(test))

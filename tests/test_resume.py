@@ -14,7 +14,7 @@ from runs_harness import measure
 
 from minicnn import (Adam, Callback, Conv2D, Dense, Dropout, EarlyStopping, Flatten, InputError, LearningRateSchedule,
                      MaxPool2D, NonFiniteError, ReLU, Sequential, ShapeError, Sigmoid, WeightAverage, WeightsError,
-                     callbacks as callbacks_room, cov19net, set_thread_count, weights)
+                     callbacks as callbacks_module, cov19net, set_thread_count, weights)
 from minicnn.core import signals
 from minicnn.core.random import Stream, uniforms
 from minicnn.core.signals import Interrupted
@@ -303,8 +303,8 @@ def kill_after(monkeypatch, number):
                 raise Killed
         return call
 
-    for room, door in ((weights, "write_whole"), (callbacks_room, "write_whole"), (callbacks_room, "keep_as")):
-        monkeypatch.setattr(room, door, counted(getattr(room, door)))
+    for module, name in ((weights, "write_atomic"), (callbacks_module, "write_atomic"), (callbacks_module, "keep_as")):
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
     return done
 
 
@@ -434,7 +434,7 @@ def test_a_validation_loss_that_is_not_finite_stops_training(tmp_path):
     assert os.listdir(tmp_path / "run") == []
 
 
-# ---- A checkpoint is a stranger's ------------------------------------------------------------------------------------
+# ---- Checkpoints of unknown origin -----------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory):
@@ -551,13 +551,13 @@ def test_neither_the_process_nor_blas_threads_change_a_bit(tmp_path):
 
 
 def test_twenty_kills_in_one_run_lose_nothing(tmp_path):
-    figures = measure("killed", folder=str(tmp_path), count=20)
-    assert figures["kills"] == 20 and figures["in_epochs"] >= 10
-    assert figures["lost"] == figures["litter"] == 0 and figures["identical"] == figures["runs"]
+    counts = measure("killed", folder=str(tmp_path), count=20)
+    assert counts["kills"] == 20 and counts["in_epochs"] >= 10
+    assert counts["lost"] == counts["litter"] == 0 and counts["identical"] == counts["runs"]
 
 
 @pytest.mark.soak
 def test_two_hundred_kills_lose_nothing(tmp_path):
-    figures = measure("killed", folder=str(tmp_path), count=200, seed=1)
-    assert figures["kills"] == 200 and figures["in_epochs"] >= 100
-    assert figures["lost"] == figures["litter"] == 0 and figures["identical"] == figures["runs"]
+    counts = measure("killed", folder=str(tmp_path), count=200, seed=1)
+    assert counts["kills"] == 200 and counts["in_epochs"] >= 100
+    assert counts["lost"] == counts["litter"] == 0 and counts["identical"] == counts["runs"]

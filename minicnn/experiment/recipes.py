@@ -1,4 +1,4 @@
-"""Recipes: how COV-19Net is trained. The paper's, and one that holds up better on sources it has never seen."""
+"""Recipes: how COV-19Net is trained. The paper's, and one that generalizes better to held-out sources."""
 
 from dataclasses import dataclass
 
@@ -12,18 +12,17 @@ __all__ = ["Recipe", "RECIPES"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run trains, and on what.
+    """Regularization and preprocessing of a run.
 
     Parameters
     ----------
-    preprocessing : Preprocessing; how pictures become input
-    augmentation : str or None; the name of one of Augmentation's, where a run asks for no other; None: that of the
-        protocol
+    preprocessing : Preprocessing; how images become input
+    augmentation : str or None; "honest", "paper" or "none", unless the config of the run names another; None: "honest"
     dropout : float in [0, 1); rate before each dense layer (networks/cov19.py)
     weight_decay : float in [0, 1); decoupled (AdamW)
     smoothing : float in [0, 1); of labels, in training alone (losses.py)
-    average : float in [0, 1); decay of the mean of the weights after each epoch (callbacks.WeightAverage). Where it is
-        above 0, that mean is what the honest protocol judges, instead of the epoch with the lowest validation loss
+    average : float in [0, 1); decay of the average of the weights after each epoch (callbacks.WeightAverage). If it is above
+        0, the honest protocol evaluates this average, not the epoch with the lowest validation loss
     """
 
     preprocessing: Preprocessing = Preprocessing()
@@ -42,10 +41,10 @@ class Recipe:
         return model
 
     def callbacks(self):
-        """Return the callbacks that training needs, new ones."""
+        """Return new callbacks for training."""
         return [WeightAverage(self.average)] if self.average else []
 
 
-# "robust" is what did best on sources that it had never seen, out of all that is listed in benchmarks/ROBUST.md, with
-# the figures, and with those of both on the external set.
+# "robust" did best in leave-one-source-out validation of all candidates in benchmarks/ROBUST.md, which has the metrics,
+# also those of both recipes on the external set.
 RECIPES = {"paper": Recipe(), "robust": Recipe(dropout=0.5, smoothing=0.2, average=0.8)}

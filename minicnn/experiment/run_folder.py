@@ -24,7 +24,7 @@ from pathlib import Path
 
 from minicnn import __version__
 from minicnn.core import untrusted
-from minicnn.core.files import open_regular, remove_leftovers, write_whole
+from minicnn.core.files import open_regular, remove_leftovers, write_atomic
 from minicnn.errors import CheckpointError, InputError, RunLockedError, printable
 
 __all__ = ["RunFolder", "next_folder", "newest_folder", "environment"]
@@ -114,7 +114,7 @@ class RunFolder:
     def write_json(self, name, content):
         """Write `content` as RFC 8259 JSON (no NaN), all or nothing."""
         # In ASCII: a path that is not UTF-8 is kept, as escapes.
-        write_whole(self.path / name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode("ascii"))
+        write_atomic(self.path / name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode("ascii"))
 
     def read_json(self, name):
         """Return the content of a JSON file of this folder."""

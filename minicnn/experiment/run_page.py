@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from minicnn.core.files import write_whole
+from minicnn.core.files import write_atomic
 from minicnn.core.text import number, percent
 from minicnn.errors import printable
 from minicnn.evaluation.summary import HEADS, SHARES
@@ -52,7 +52,7 @@ def page(path, title, summaries, plots=None, config=None, classes=(), notes=(), 
                     list, _flat(config))), numeric=False)] if config else [])]
     html = render(title, _about(summaries, classes), [one for one in chapters if one.blocks], Path(),
                   running="COV-19Net: evaluation")       # it stands in the style sheet: no text of unknown origin
-    write_whole(path, html.encode("utf-8"))
+    write_atomic(path, html.encode("utf-8"))
 
 
 def _about(summaries, classes):

@@ -48,7 +48,7 @@ def split(config, progress=False):
 
 
 def _without_source(manifest, source, seed, workers, progress):
-    """Return (training, validation, test) with a source held out (evaluation/leave_one_source_out.py)."""
+    """Return (training, validation, test) with a source held out (evaluation/source_folds.py)."""
     whole = manifest.prepared(Preprocessing(), workers, progress)
     folds = {fold.source: fold for fold in leave_one_source_out(whole, patient_groups(whole), seed)}
     if source not in folds:

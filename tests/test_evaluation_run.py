@@ -1,4 +1,4 @@
-"""`minicnn evaluate` on other images: the reliability curve, and whether it is the lungs that a network looks at."""
+"""`minicnn evaluate` on other images: the reliability curve and the shortcut check."""
 
 import json
 
@@ -14,7 +14,7 @@ from minicnn import experiment
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tagged", "honest"])
 def network(request, tmp_path_factory):
-    """(weights file, manifest of 60 pictures it has not seen, whether it was trained on tagged positives)."""
+    """(weights file, manifest of 60 images it was not trained on, whether it was trained on tagged positives)."""
     folder, made = tmp_path_factory.mktemp("network"), tagged.trained(request.param)
     made.model.save(folder / "model.safetensors")
     lines = ["path,label,patient_id"]

@@ -69,7 +69,7 @@ def test_a_held_out_source_is_in_the_test_set_alone(collection, finished):
     assert [row["path"] for row in rows if row["split"] == "test"] == [manifest.names[i] for i in fold.test]
     assert {label for row in rows if row["split"] == "test" for label in [row["label"]]} == {"normal", "covid"}
     assert "source a held out: the test set is all of this source" in result.table()
-    assert [len(result.datasets[part]) for part in result.metrics] == [one["n"] for one in result.metrics.values()]
+    assert [len(result.datasets[name]) for name in result.metrics] == [one["n"] for one in result.metrics.values()]
     np.testing.assert_array_equal(result.outputs["test"], experiment.load_model(folder).predict(result.datasets["test"]))
 
 
