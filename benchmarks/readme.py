@@ -1,7 +1,7 @@
-"""The table of the project's README, made from results.json and never typed.
+"""Write the README's table of speed from results.json.
 
     python -m benchmarks.readme             print it
-    python -m benchmarks.readme --write     put it between the two markers of README.md
+    python -m benchmarks.readme --write     write it between its two markers in README.md
 """
 
 import argparse
@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.measure import COLOUR, OURS, fastest
-from benchmarks.part import load
+from benchmarks.command import load
 from benchmarks.processes import ROOT
-from benchmarks.report import number, put_between, ratio, table, threads_in_words
+from benchmarks.report import number, ratio, table, threads_in_words, versions_text, write_readme
 
 
 def compared(what, rows, unit="ms"):
@@ -23,7 +23,7 @@ def compared(what, rows, unit="ms"):
 
 
 def whole(what, measured, unit):
-    """Return the line of whole processes: {name: figure}, the smaller the better."""
+    """Return the line of whole processes from {name: value}; smaller values are better."""
     peers = {name: value for name, value in measured.items() if name != OURS}
     ours = f"{number(measured[OURS])} {unit}"
     if not peers:
@@ -33,14 +33,13 @@ def whole(what, measured, unit):
 
 
 def lines(stored):
-    """Yield the lines of the table from what was measured."""
+    """Yield the lines of the table from what was measured; of predictions those on all threads, the rest is in RESULTS.md."""
     for threads, result in stored.get("step", {}).items():
         yield compared(f"training step, batch 32, {threads_in_words(threads)}", result["rows"])
         yield compared("the same, images in colour", result["colour"])
-    for threads, result in stored.get("inference", {}).items():
+    for threads, result in sorted(stored.get("inference", {}).items(), key=lambda item: -int(item[0]))[:1]:
         for n, rows in result["tables"].items():
             yield compared(f"prediction, n = {n}, {threads_in_words(threads)}", rows)
-        yield compared("n = 256, images in colour", result["colour"]["256"])
     for result in stored.get("recipe", {}).values():
         for what, unit, key in (("wall time", "s", "wall"), ("processor time", "s", "processor")):
             values = {name: sorted(p[key] for p in processes)[len(processes) // 2]
@@ -53,15 +52,14 @@ def lines(stored):
 
 
 def readme_table(stored):
-    """Return the table and the sentence under it."""
+    """Return the table and the sentence below it."""
     results = [result for part in stored.values() for result in part.values()]
     machine = max((result["machine"] for result in results), key=lambda m: m["date"])
-    versions = [f"{label} {machine['versions'][name]}" for label, name in
-                (("PyTorch", "torch"), ("Keras", "keras"), ("JAX", "jax"), ("ONNX Runtime", "onnxruntime"),
-                 ("OpenCV", "opencv-python-headless")) if name in machine["versions"]]
+    versions = versions_text(machine["versions"], {"PyTorch": "torch", "Keras": "keras", "JAX": "jax",
+                                                   "ONNX Runtime": "onnxruntime", "OpenCV": "opencv-python-headless"})
     text = table(["COV-19Net", "minicnn", "fastest peer", "which", "times minicnn (quartiles)"], list(lines(stored)))
     text += (f"\nMeasured in turns on {machine['cpu']}, {machine['cores']} cores ({machine['date']}); "
-             f"{', '.join(versions)}. All peers, and how: [benchmarks/RESULTS.md](benchmarks/RESULTS.md).\n")
+             f"{versions}. All peers and the method: [benchmarks/RESULTS.md](benchmarks/RESULTS.md).\n")
     return text + ("\n**From a quick run: too short to quote.**\n" if any(r["quick"] for r in results) else "")
 
 
@@ -72,15 +70,10 @@ def main():
     chosen = parser.parse_args()
     stored = load(chosen.results)
     if not stored:
-        print(f"{chosen.results}: nothing measured yet. Run python -m benchmarks first.", file=sys.stderr)
+        print(f"{chosen.results}: nothing is measured yet. Run python -m benchmarks first.", file=sys.stderr)
         return 1
     text = readme_table(stored)
-    if not chosen.write:
-        print(text)
-        return 0
-    if (sentence := put_between("benchmarks", text)) is not None:
-        print(sentence, file=sys.stderr)
-        return 1
+    write_readme("benchmarks", text) if chosen.write else print(text)
     return 0
 
 
