@@ -1,9 +1,7 @@
-"""How well a label is predicted by what is not the lungs: logistic regression on each suspect alone, judged on patients
-that it has not seen.
+"""Confounders: how well the label is predicted without the lungs (logistic regression, cross-validation by patient).
 
-A network takes whatever tells the classes apart. If the header of the file does, or the border of the picture, or the
-hospital it came from, then a high figure on such a collection says nothing about lungs (DeGrave, Janizek & Lee, Nature
-Machine Intelligence 2021).
+A network learns whatever separates the classes. If the file header does, or the image border, or the source, then good
+metrics on the collection say nothing about lungs (DeGrave, Janizek & Lee, Nature Machine Intelligence 2021).
 """
 
 from collections import Counter
@@ -23,21 +21,21 @@ __all__ = ["Confounder", "examine", "sample", "logistic_regression", "held_out",
            "thumbnail_features", "source_features"]
 
 FOLDS, BOUND = 5, 0.60
-MOST_IMAGES = 5000          # of a larger collection, a sample of so many decides: the intervals are narrow enough
+MOST_IMAGES = 5000          # a larger collection is sampled: the intervals are narrow enough
 
 
 @dataclass(frozen=True)
 class Confounder:
-    """What one suspect tells of the label.
+    """How well one property of the files predicts the label.
 
     Attributes
     ----------
     name : str, such as "border"
-    against : str; the class that is told from the rest
-    auc, low, high : float, with its 95 % interval; None where undefined
-    reason : str; why, or ""
-    judged : bool; an AUC whose lower bound exceeds 0.60 is a flaw of the collection
-    approximate : bool; the interval rests on few patients
+    against : str; the class that is predicted against the rest
+    auc, low, high : float, the AUC and its 95 % interval; None where undefined
+    reason : str; why undefined, or ""
+    judged : bool; whether a lower bound above 0.60 is a problem of the collection
+    approximate : bool; whether the interval is estimated from few patients
     """
 
     name: str
@@ -51,20 +49,20 @@ class Confounder:
 
     @property
     def is_flagged(self):
-        """Whether the collection gives its labels away by this."""
+        """Whether this is a problem of the collection."""
         return self.judged and self.low is not None and self.low > BOUND
 
 
 def examine(name, features, labels, group, classes, judged=True, reason="", seed=0):
-    """Return a Confounder for the positive class, or, of three or more classes, for each against the rest.
+    """Return a list of Confounder: one for the positive class, or, of three or more classes, one for each.
 
     Parameters
     ----------
-    features : ndarray, shape (n, p), or None where there is nothing to look at, for the `reason`
+    features : ndarray, shape (n, p), or None for the `reason`
     labels : ndarray, shape (n,), int64
-    group : ndarray, shape (n,), int64; images of one number stay in one fold
+    group : ndarray, shape (n,), int64; the images of one group are in one fold
     """
-    suspects = []
+    found = []
     for c in range(len(classes)) if len(classes) > 2 else [1]:
         why, auc, low, high, approximate = reason, None, None, None, False
         if features is not None:
@@ -73,20 +71,22 @@ def examine(name, features, labels, group, classes, judged=True, reason="", seed
                 low, high, approximate = interval.low, interval.high, interval.is_approximate
                 why = interval.reason or ""
             except ManifestError:
-                why = f"too few patients to lay out {FOLDS} folds with both labels in each"
-        suspects.append(Confounder(name, classes[c], auc, low, high, why, judged, approximate))
-    return suspects
+                why = f"too few patients for {FOLDS} folds with both labels in each"
+        found.append(Confounder(name, classes[c], auc, low, high, why, judged, approximate))
+    return found
 
 
 def sample(n, seed=0):
-    """Return which of n images decide, in order: all, or `MOST_IMAGES` of them."""
+    """Return the numbers of at most `MOST_IMAGES` of n images, ascending."""
     return np.sort(permutation(seed, Stream.CHECK, 0, n)[:MOST_IMAGES])
 
 
 def held_out(features, positive, group, seed=0):
-    """Return the probability of each image by a regression on the four fifths that its patient is not in: ndarray (n,).
+    """Return the probability of each image by a regression on the other folds: ndarray (n,).
 
-    Raises ManifestError where a fold would lack a label.
+    Raises
+    ------
+    ManifestError : a fold would lack a label
     """
     fold = split_groups(group, positive.astype(np.int64), (1 / FOLDS,) * FOLDS, seed)
     scores = np.empty(len(positive))
@@ -95,18 +95,18 @@ def held_out(features, positive, group, seed=0):
         mean, deviation = features[train].mean(axis=0), features[train].std(axis=0)
         varies = deviation > 1e-9
         scaled = (features[:, varies] - mean[varies]) / deviation[varies]
-        # A priori the log odds have a variance of about 1, however many features there are: each weight 1 / p of it.
+        # A prior under which the log odds have a variance of about 1 for any number of features p: 1 / p each.
         weights, = logistic_regression(scaled[train], positive[train], penalty=max(1, varies.sum()))
         scores[test] = weights[0] + scaled[test] @ weights[1:]
     return sigmoid(scores)
 
 
-# ---- The suspects ----------------------------------------------------------------------------------------------------
+# ---- Features --------------------------------------------------------------------------------------------------------
 
 def header_features(headers):
-    """Return what the files' headers say as numbers, (n, p), or None where all say the same.
+    """Return the files' headers as numbers, (n, p), or None where all are the same.
 
-    Not the length of the file: it depends on what is in the picture.
+    The length of the file is not used: it depends on the content of the image.
     """
     sizes = np.array([(header.width, header.height) for header in headers], np.float64)
     plain = np.column_stack([np.log(sizes), np.log(sizes[:, 0] / sizes[:, 1]),
@@ -118,22 +118,22 @@ def header_features(headers):
     return features if (features != features[0]).any() else None
 
 
-def border_features(pictures):
+def border_features(images):
     """Return the outer eighth of each side at half the resolution: (n, 448), from 0 to 1.
 
     >>> border_features(np.zeros((2, 64, 64), np.uint8)).shape
     (2, 448)
     """
-    return _shrunk(pictures, 32)[:, border_mask(32, 32)]
+    return _shrunk(images, 32)[:, border_mask(32, 32)]
 
 
-def thumbnail_features(pictures):
-    """Return each picture as 8 x 8 means: (n, 64), from 0 to 1."""
-    return _shrunk(pictures, 8).reshape(len(pictures), -1)
+def thumbnail_features(images):
+    """Return each image as 8 x 8 means: (n, 64), from 0 to 1."""
+    return _shrunk(images, 8).reshape(len(images), -1)
 
 
 def source_features(sources):
-    """Return a column for each source, (n, p), or None where there is one alone."""
+    """Return a column for each source, (n, p), or None where there is only one."""
     features = _indicators(list(sources))
     return features if features.shape[1] > 1 else None
 
@@ -141,15 +141,10 @@ def source_features(sources):
 def _indicators(words, least=1, most=50):
     """Return a column of 0 and 1 for each of the commonest words, (n, p)."""
     common = [word for word, count in Counter(words).most_common(most) if count >= least]
-    places = {word: place for place, word in enumerate(sorted(common))}
-    features = np.zeros((len(words), len(places)))
-    for i, word in enumerate(words):
-        if word in places:
-            features[i, places[word]] = 1
-    return features
+    return np.array([[word == one for one in sorted(common)] for word in words], np.float64)
 
 
-def _shrunk(pictures, side):
-    """Return means over equal squares of (n, 64, 64) pictures: (n, side, side), from 0 to 1."""
-    n, step = len(pictures), pictures.shape[1] // side
-    return pictures.reshape(n, side, step, side, step).mean(axis=(2, 4)) / 255
+def _shrunk(images, side):
+    """Return means over equal squares of (n, 64, 64) images: (n, side, side), from 0 to 1."""
+    n, step = len(images), images.shape[1] // side
+    return images.reshape(n, side, step, side, step).mean(axis=(2, 4)) / 255

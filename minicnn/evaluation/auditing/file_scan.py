@@ -1,14 +1,13 @@
-"""One look at every file of a collection: what its header says, what can be said of its pixels, and a small picture.
+"""The scan of the files of a collection: header, oddities of the pixels, and a small image of each.
 
-Made for files that may be anything: what cannot be read is noted and not raised. Memory holds some hundred bytes an
-image; the pictures, 64 x 64, lie in a temporary file that goes with the object.
+Files may be of any kind: those that cannot be read are listed, not raised. It needs some hundred bytes of memory per
+image; the images, 64 x 64, are kept in a temporary file that is deleted with the object.
 """
 
 import hashlib
 import io
 import os
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -17,32 +16,33 @@ from PIL import Image
 from minicnn.core.progress import Progress
 from minicnn.data.decoding import FORMATS, Remark, open_planes, quiet, read_bytes
 from minicnn.data.preprocessing import Preprocessing, stretch
+from minicnn.data.workers import in_order
 from minicnn.errors import CheckpointError, ImageError, printable
 
 __all__ = ["Header", "FileScan", "SIDE"]
 
 SIDE = 64
 _GREY = Preprocessing(SIDE, SIDE, 1)
-_AHEAD = 64             # files under way at once: what bounds the memory
-_SMALL, _LONG = 64, 2.5  # the shorter side in pixels below which, the ratio of sides above which a picture is odd
+_AHEAD = 64             # files in progress at once, which bounds the memory
+_SMALL, _LONG = 64, 2.5  # an image is odd below this shorter side in pixels, and above this ratio of its sides
 
 
 class Header(NamedTuple):
-    """What a file says of itself before its pixels."""
+    """The header of a file."""
 
     format: str         # PNG, JPEG ...
-    mode: str           # Pillow's name of the pixels: L is 8 bits of grey, I;16 16 bits, RGB, P a palette ...
+    mode: str           # Pillow's mode: L is 8-bit grey, I;16 16-bit, RGB, P a palette ...
     width: int
     height: int
     progressive: bool
     exif: bool
     icc: bool
     dpi: bool
-    quality: float      # mean of a JPEG's quantisation steps for brightness, 0 for other formats: the file's coarseness
+    quality: float      # mean quantisation step of a JPEG's luminance, 0 for other formats
 
 
 class FileScan:
-    """The readable files of a manifest, in its order, and what is wrong with the others.
+    """The readable files of a manifest, in its order, and the errors of the others.
 
     It has `read(numbers)` and `pixel_digests` like a PixelCache, numbered by its own rows.
 
@@ -50,7 +50,7 @@ class FileScan:
     ----------
     rows : ndarray, shape (n,), int64; the number in the manifest of each readable file
     headers : list of n Header
-    oddities : list of n tuples of sentences; what is odd about a file by itself
+    oddities : list of n tuples of phrases; what is odd about a file in itself
     file_digests, pixel_digests : ndarrays, shape (n, 32), uint8
     unreadable : list of (number in the manifest, sentence)
     """
@@ -59,24 +59,24 @@ class FileScan:
         self.rows, self.headers, self.oddities, self.unreadable = [], [], [], []
         digests, root = [], manifest.root if manifest.inside else None
         try:
-            self._pictures = tempfile.TemporaryFile()
+            self._images = tempfile.TemporaryFile()
             for row, seen in _each(manifest.paths.tolist(), root, workers, progress):
                 if isinstance(seen, ImageError):
                     self.unreadable.append((row, str(seen)))
                     continue
-                header, oddities, picture, file_digest = seen
-                self._pictures.write(picture.data)
+                header, oddities, image, file_digest = seen
+                self._images.write(image.data)
                 self.rows.append(row)
                 self.headers.append(header)
                 self.oddities.append(oddities)
                 size = f"{header.width} {header.height} ".encode()
-                digests.append(file_digest + hashlib.sha256(size + picture.tobytes()).digest())
-            self._pictures.flush()
+                digests.append(file_digest + hashlib.sha256(size + image.tobytes()).digest())
+            self._images.flush()
         except OSError as error:
             if isinstance(error, ImageError):
                 raise
-            raise CheckpointError(f"the small pictures of the audit could not be written: {error.strerror}. Free some "
-                                  "space, or set TMPDIR to a folder with room.") from error
+            raise CheckpointError(f"the temporary images of the audit could not be written: {error.strerror}. Free "
+                                  "some space, or set TMPDIR to another folder.") from error
         self.rows = np.array(self.rows, np.int64)
         both = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 64)
         self.file_digests, self.pixel_digests = both[:, :32], np.ascontiguousarray(both[:, 32:])
@@ -85,50 +85,47 @@ class FileScan:
         return len(self.rows)
 
     def close(self):
-        """Let the pictures go."""
-        self._pictures.close()
+        """Delete the temporary file."""
+        self._images.close()
 
     def read(self, numbers):
-        """Return pictures: ndarray, shape (len(numbers), 64, 64), uint8."""
+        """Return images: ndarray, shape (len(numbers), 64, 64), uint8."""
         out = np.empty((len(numbers), SIDE, SIDE), np.uint8)
-        for picture, number in zip(out, numbers):
-            os.preadv(self._pictures.fileno(), [picture.data], int(number) * picture.nbytes)
+        for image, number in zip(out, numbers):
+            os.preadv(self._images.fileno(), [image.data], int(number) * image.nbytes)
         return out
 
 
 def _each(paths, root, workers, progress):
     """Yield (number, what _examine returns or its ImageError) for each path, in order."""
-    workers = os.cpu_count() or 1 if workers is None else workers
-
     def attempt(path):
         try:
             return _examine(path, root)
         except ImageError as error:
             return error
 
-    with Progress(len(paths), "looking at images", "image", progress) as bar, quiet(), \
-            ThreadPoolExecutor(max(1, workers), "minicnn-audit") as pool:
-        for at in range(0, len(paths), _AHEAD):
-            for i, seen in enumerate(pool.map(attempt, paths[at:at + _AHEAD])):
-                bar.advance()
-                yield at + i, seen
+    workers = os.cpu_count() or 1 if workers is None else workers
+    with Progress(len(paths), "reading images", "image", progress) as bar, quiet():
+        for row, seen in enumerate(in_order(attempt, paths, workers, _AHEAD, "minicnn-audit")):
+            bar.advance()
+            yield row, seen
 
 
 def _examine(path, root):
-    """Return (Header, oddities, picture as (64, 64) uint8, SHA-256 of the file)."""
+    """Return (Header, oddities, image as (64, 64) uint8, SHA-256 of the file)."""
     data, name = read_bytes(path, root), printable(path)
     planes, remarks = open_planes(data, name, "grey")       # first: it refuses what would cost too much to open
     header = _header(data)
-    picture = stretch(planes, _GREY)
+    image = stretch(planes, _GREY)
     oddities = [remark.sentence for remark in Remark if remark in remarks]
-    if picture.max() == picture.min():
-        oddities.append("is blank: all pixels are alike")
+    if image.max() == image.min():
+        oddities.append("is blank: all pixels are equal")
     short, long = sorted(planes[0].size)
     if short < _SMALL:
         oddities.append(f"is small: {header.width} x {header.height} pixels")
     if long > _LONG * short:
         oddities.append(f"is long and narrow: {header.width} x {header.height} pixels")
-    return header, tuple(oddities), picture, hashlib.sha256(data).digest()
+    return header, tuple(oddities), image, hashlib.sha256(data).digest()
 
 
 def _header(data):
