@@ -1,9 +1,9 @@
-"""What a user waits for before the first step: the import, and the compilation of the kernels, or their cache.
+"""The time before the first step: the import, and the compilation of the kernels or loading them from the cache.
 
     python -m benchmarks.compile
 
-takes a minute. Every figure is of a fresh process; the cold cache is an empty temporary folder, the warm one is the
-same folder afterwards.
+takes a minute. Every value is from a new process; the cold cache is an empty temporary folder, the warm cache the same
+folder afterwards.
 """
 
 import os
@@ -12,10 +12,10 @@ import tempfile
 
 import numpy as np
 
+from benchmarks.command import main
 from benchmarks.measure import OURS
-from benchmarks.part import main
 from benchmarks.processes import measure_process
-from benchmarks.report import COLOURS, absences, canvas, number, save, table
+from benchmarks.report import Bar, absences, bar_plot, number, table
 
 TITLE = "Start: import and compilation"
 THREADS = "all"
@@ -28,16 +28,16 @@ IMPORTS = {"import minicnn": "import minicnn", "from minicnn import Sequential":
 def run(options):
     rounds = options.rounds or (1 if options.quick else 5)
     imports = {name: [] for name in IMPORTS}
-    for _ in range(rounds + 1):         # the first round, which reads the files from the disk, is left out below
+    for _ in range(rounds + 1):         # the first round reads the files from the disk and is dropped below
         for name, code in IMPORTS.items():
-            imports[name].append(measure_process("-c", _TIMED.format(code))["said"])
+            imports[name].append(measure_process("-c", _TIMED.format(code))["output"])
     starts, absent = {}, {}
 
     def start(label, name, **environment):
         child = measure_process("-m", "benchmarks.few_steps", name, "--steps", 20, "--threads", options.threads,
                                 **environment)
-        said = child["said"]
-        starts.setdefault(label, []).append([said["build"], said["first"], said["last"]])
+        output = child["output"]
+        starts.setdefault(label, []).append([output["build"], output["first"], output["last"]])
 
     for _ in range(1 if options.quick else 3):
         with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +59,7 @@ def report(results):
     starts = [[name, number(build), number(first), number(build + first), number(1e3 * last)]
               for name, (build, first, last) in result["starts"].items()]
     return ("\n".join([
-        "Seconds, each in a fresh process (medians).\n", table(["", "seconds"], imports),
+        "Seconds, each in a new process (medians).\n", table(["", "seconds"], imports),
         "From the first line of a script to the end of the first training step of COV-19Net, batch 32:\n",
         table(["", "import and build, s", "first step, s", "together, s", "twentieth step, ms"], starts)])
         + absences(result["absent"]))
@@ -67,19 +67,8 @@ def report(results):
 
 def draw(results, folder):
     starts = next(iter(results.values()))["starts"]
-    figure, axes = canvas(size=(7, 0.9 + 0.36 * len(starts)))
-    panel = axes[0, 0]
-    for i, (name, (build, first, _)) in enumerate(reversed(starts.items())):
-        ours = name.startswith(OURS)
-        panel.barh(i, build, height=0.6, color=COLOURS["faint"])
-        panel.barh(i, first, left=build, height=0.6, color=COLOURS[OURS if ours else "peer"])
-        panel.text(build + first, i, f"  {build + first:.1f}", va="center")
-    panel.set_yticks(range(len(starts)), list(reversed(starts)))
-    panel.tick_params(axis="y", length=0)
-    panel.set(xlabel="seconds to the end of the first step (pale: import and build)",
-              xlim=(0, 1.1 * max(build + first for build, first, _ in starts.values())))
-    panel.spines["left"].set_visible(False)
-    save(figure, folder, "start.png")
+    bars = [Bar(name, build + first, f"{build + first:.1f}", build) for name, (build, first, _) in starts.items()]
+    bar_plot(folder / "start.png", [("", "seconds to the end of step 1 (white mark: import and build)", bars)], 7)
     return [("start.png", "Seconds from the start of a script to the end of its first training step")]
 
 

@@ -1,8 +1,8 @@
-"""Train COV-19Net for a few steps in a process of its own: what memory.py and compile.py look at from outside.
+"""Train COV-19Net for a few steps in a process of its own, which memory.py and compile.py measure from outside.
 
     python -m benchmarks.few_steps minicnn --steps 50 --threads 2
 
-With no steps it only imports and builds. Prints one line of JSON: seconds to build, of the first step, of the last.
+Without steps it only imports and builds. Prints one line of JSON: seconds to build, of the first and of the last step.
 """
 
 import argparse

@@ -2,17 +2,17 @@
 
     python -m benchmarks.inference --threads 2 --rounds 15
 
-takes about three minutes for each number of threads. minicnn answers through `model.predict`, which checks its input,
-works in batches of 32 and gives the same bits whatever else is asked; the peers run their compiled forward pass.
+takes about three minutes for each number of threads. minicnn runs `model.predict`, which checks its input,
+works in batches of 32 and gives the same bits for any batch; the peers run their compiled forward pass.
 """
 
 import sys
 
+from benchmarks.command import main
 from benchmarks.measure import COLOUR, OURS, compare_both, interleave
 from benchmarks.networks import COV19NET, noise, phantoms
-from benchmarks.part import main
 from benchmarks.peers import build, choose, disagreement
-from benchmarks.report import absences, bars, canvas, comparison, save, threads_in_words, verdict
+from benchmarks.report import absences, bar_plot, comparison, comparison_bars, threads_in_words, verdict
 
 TITLE = "Inference"
 THREADS = "both"
@@ -26,17 +26,17 @@ def run(options):
     for n in SIZES:
         peers, absent = build(names, COV19NET, images[:n], labels[:n], n, options.threads)
         difference = max(difference, disagreement(peers)["predictions"])
-        contestants = {name: peer.predict for name, peer in peers.items()}
+        functions = {name: peer.predict for name, peer in peers.items()}
         in_colour, _ = build([OURS], COV19NET, *noise(COV19NET, n), n, options.threads)
-        contestants[COLOUR] = in_colour[OURS].predict
+        functions[COLOUR] = in_colour[OURS].predict
         tables[str(n)], colour[str(n)] = compare_both(
-            interleave(contestants, options.rounds or (3 if options.quick else 15), budget=0.15, most=50))
+            interleave(functions, options.rounds or (3 if options.quick else 15), budget=0.15, most=50))
     return {"tables": tables, "colour": colour, "absent": left_out | absent, "difference": difference}
 
 
 def report(results):
-    text = ["COV-19Net, milliseconds until the probabilities of n images are a NumPy array. Radiographs are grey in three "
-            "equal channels, and minicnn computes less for such; its figure for images in colour stands beside.\n"]
+    text = ["COV-19Net, milliseconds until the probabilities of n images are a NumPy array. Radiographs are grey in "
+            "three equal channels, for which minicnn computes less; its time for colour images is listed too.\n"]
     for threads, result in results.items():
         for n, rows in result["tables"].items():
             text += [f"### n = {n}, {threads_in_words(threads)}\n", verdict(rows), comparison(rows),
@@ -49,11 +49,9 @@ def report(results):
 
 def draw(results, folder):
     threads, result = next(iter(results.items()))
-    tables = result["tables"]
-    figure, axes = canvas(1, len(tables), size=(12, 0.75 + 0.34 * max(map(len, tables.values()))))
-    for panel, (n, rows) in zip(axes[0], tables.items()):
-        bars(panel, rows, f"n = {n}, {threads_in_words(threads)}", "ms (white tick: the best)")
-    save(figure, folder, "inference.png")
+    panels = [(f"n = {n}, {threads_in_words(threads)}", "ms (white mark: the best)", comparison_bars(rows))
+              for n, rows in result["tables"].items()]
+    bar_plot(folder / "inference.png", panels, 13)
     return [("inference.png", "Milliseconds of a prediction, by library and number of images")]
 
 

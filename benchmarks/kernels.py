@@ -2,8 +2,8 @@
 
     python -m benchmarks.kernels --rounds 5
 
-takes a minute or two. A kernel, its reference in NumPy (which sums in float64) and the peak of fused multiply-adds take
-turns. To add a kernel, add a row to ROWS.
+takes a minute or two. A kernel, its reference in NumPy (which sums in float64) and the peak of fused multiply-adds are
+timed in turns. To add a kernel, add a row to ROWS.
 """
 
 import sys
@@ -11,9 +11,9 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
+from benchmarks.command import main
 from benchmarks.measure import interleave
-from benchmarks.part import main
-from benchmarks.report import COLOURS, canvas, number, save, table
+from benchmarks.report import Bar, bar_plot, number, table
 
 TITLE = "Kernels"
 THREADS = "one"
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     name: str               # in minicnn.kernels
     where: str
     inputs: Callable        # () -> tuple of the inputs
-    flops: int = 0          # of one call, done densely; 0 where there is nothing to multiply and add
+    flops: int = 0          # of one call, done densely; 0 without multiply-adds
     specified: Callable | None = None       # (inputs) -> what to compare with; the reference of that name unless given
     outputs: Callable | None = None         # () -> the arrays to write to; those of `specified` unless given
 
@@ -178,25 +178,16 @@ def report(results):
             for row in result["rows"]]
     peak = np.median([row["peak"] for row in result["rows"]])
     text = (f"32 images, float32, one thread. One core peaks at {peak:.0f} GFLOP/s of fused multiply-adds. Operations "
-            "are counted as if all were done: a kernel that leaves some out may pass the peak.\n\n"
+            "are counted densely: a kernel that skips some of them can exceed the peak.\n\n"
             + table(["", "ms", "times faster than the reference", "GFLOP/s", "of the peak"], rows))
-    return text + ("" if not result["missing"] else f"\nWithout a row: {', '.join(result['missing'])}.\n")
+    return text + ("" if not result["missing"] else f"\nNot measured: {', '.join(result['missing'])}.\n")
 
 
 def draw(results, folder):
-    rows = [row for row in next(iter(results.values()))["rows"] if row["gflops"]]
-    figure, axes = canvas(size=(7.5, 0.9 + 0.24 * len(rows)))
-    panel = axes[0, 0]
-    for i, row in enumerate(reversed(rows)):
-        panel.barh(i, 100 * row["share"], height=0.62, color=COLOURS["minicnn"])
-        panel.text(100 * row["share"] + 1, i, f"{row['gflops']:.0f} GFLOP/s", va="center", fontsize=8)
-    panel.axvline(100, color=COLOURS["accent"], linewidth=1.2)
-    panel.set_yticks(range(len(rows)), [f"{row['name']}, {row['where'].split(',')[0]}" for row in reversed(rows)])
-    panel.tick_params(axis="y", length=0)
-    panel.set(xlabel="% of one core's peak of fused multiply-adds",
-              xlim=(0, max(118, 115 * max(row["share"] for row in rows))))
-    panel.spines["left"].set_visible(False)
-    save(figure, folder, "kernels.png")
+    bars = [Bar(f"{row['name']}, {row['where'].split(',')[0]}", 100 * row["share"], f"{row['gflops']:.0f} GFLOP/s")
+            for row in next(iter(results.values()))["rows"] if row["gflops"]]
+    panel = ("", "% of one core's peak of fused multiply-adds (the line)", bars)
+    bar_plot(folder / "kernels.png", [panel], 7.5, mark=100, ours="")
     return [("kernels.png", "Share of the peak that each multiplying kernel reaches")]
 
 

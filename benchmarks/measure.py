@@ -1,13 +1,13 @@
-"""Measure callables in turns, so that a ratio compares times of the same minute.
+"""Time functions in turns, so that a ratio compares times of the same minute.
 
-A shared machine changes its speed from one second to the next, by a factor of two and more. Times measured one
-contestant after another say little; times measured A B C A B C ... do, if each round is compared within itself. So:
+The speed of a shared machine changes from one second to the next, by a factor of two and more. Times measured one
+library after another say little. Times measured A B C A B C ... can be compared within each round:
 
     ratio of a round = (median time of the peer in this round) / (median time of ours in this round)
     ratio            = median over the rounds, with the quartiles beside it
 
-Frameworks keep their worker threads spinning for some milliseconds after the last operation, to be quick at the next
-one. They would take a core from whoever comes next, so there is a pause between two contestants' turns.
+The worker threads of frameworks spin for some milliseconds after the last operation. They would take a core from the
+next library, so there is a pause between two turns.
 """
 
 import importlib.metadata
@@ -18,41 +18,41 @@ from datetime import date
 
 import numpy as np
 
-__all__ = ["OURS", "COLOUR", "PAUSE", "cores", "settle", "machine", "Disturbance", "interleave", "compare", "compare_both",
-           "fastest"]
+__all__ = ["OURS", "COLOUR", "PAUSE", "cores", "settle", "machine", "Disturbance", "interleave", "compare",
+           "compare_both", "fastest"]
 
 OURS = "minicnn"
-COLOUR = "minicnn, in colour"   # the same, of images that are not grey: minicnn computes more for those, the peers do not
-PAUSE = 0.02            # seconds between two contestants
+COLOUR = "minicnn, in colour"   # the same for images that are not grey, for which minicnn computes more
+PAUSE = 0.02            # seconds between two turns
 _PACKAGES = ["minicnn", "numpy", "numba", "torch", "tensorflow", "tensorflow_cpu", "keras", "jax", "onnxruntime",
              "scipy", "opencv-python-headless"]
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def cores():
-    """Return how many cores this process was given."""
+    """Return the number of cores that this process may use."""
     return len(_CORES)
 
 
 def settle(threads):
-    """Give this process `threads` cores and tell every library the same number; before any of them is imported."""
+    """Limit this process and every library to `threads` threads; call it before any of them is imported."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MINICNN_THREADS"):
         os.environ[name] = str(threads)
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "JAX_PLATFORMS": "cpu"}
-    # JAX has no setting for its threads: it takes one for each core that it may use.
+    # JAX has no setting for its threads: it starts one for each core of the process.
     if threads < len(_CORES) and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, _CORES[:threads])
 
 
 def machine():
-    """Return what the figures depend on: {"date", "cpu", "cores", "system", "versions"}."""
+    """Return what the results depend on: {"date", "cpu", "cores", "system", "versions"}."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             pass
-    if OURS not in versions:        # run from a clone, not installed
+    if OURS not in versions:        # a clone that is not installed
         import minicnn
         versions[OURS] = minicnn.__version__
     return {"date": date.today().isoformat(), "cpu": _cpu(), "cores": cores(),
@@ -60,7 +60,7 @@ def machine():
 
 
 class Disturbance:
-    """How much of the machine others used while we measured: a share of all its cores, or None where unknown."""
+    """The share of all cores that other programs used during the measurement, or None where unknown."""
 
     def __init__(self):
         self._before = self._now()
@@ -74,7 +74,7 @@ class Disturbance:
 
     @staticmethod
     def _now():
-        """Return (time, seconds in which any core was busy or taken by the host, our own and our children's)."""
+        """Return (time, busy seconds of all cores and the host, seconds of this process and its children)."""
         try:
             with open("/proc/stat", encoding="ascii") as file:
                 user, nice, system, _, _, *rest = (int(field) for field in file.readline().split()[1:9])
@@ -91,22 +91,22 @@ def _cpu():
         return platform.processor() or "unknown CPU"
 
 
-def interleave(contestants, rounds, budget=0.25, most=30, warm=2, pause=PAUSE):
-    """Time every contestant in every round.
+def interleave(functions, rounds, budget=0.25, most=30, warm=2, pause=PAUSE):
+    """Time every function in every round.
 
     Parameters
     ----------
-    contestants : dict from name to callable, or to (callable, units) where one call does `units` of what is timed
+    functions : dict from name to callable, or to (callable, units) where one call does `units` of what is timed
     rounds : int
-    budget : float, seconds that one contestant has in one round; it is called at least once, at most `most` times
+    budget : float, seconds for one function in one round; it is called at least once and at most `most` times
 
     Returns
     -------
     dict from name to {"rounds": the median of each round, "best": the shortest time of all}, milliseconds a unit
     """
     calls, units, repeats = {}, {}, {}
-    for name, contestant in contestants.items():
-        calls[name], units[name] = contestant if isinstance(contestant, tuple) else (contestant, 1)
+    for name, function in functions.items():
+        calls[name], units[name] = function if isinstance(function, tuple) else (function, 1)
         times = _times(calls[name], warm)
         repeats[name] = int(np.clip(budget / min(times), 1, most))
         time.sleep(pause)
@@ -130,10 +130,10 @@ def _times(call, count):
 
 
 def compare(times, ours=OURS):
-    """Return a row for each contestant of `interleave`, ours first, then the others from the fastest to the slowest.
+    """Return a row for each function of `interleave`: minicnn first, then the others from the fastest to the slowest.
 
     A row is {"name", "median", "best" (milliseconds), "ratio", "low", "high" (median and quartiles over the rounds of
-    their time over ours), "best_ratio"}: above 1 where ours is the faster.
+    their time over minicnn's), "best_ratio"}: above 1 where minicnn is faster.
     """
     base, rows = times[ours], []
     for name, measured in times.items():
@@ -146,10 +146,10 @@ def compare(times, ours=OURS):
 
 
 def compare_both(times):
-    """Return `compare` of minicnn with grey images, and of minicnn with coloured ones, against the same peers."""
+    """Return `compare` for minicnn with grey images and for minicnn with colour images, against the same peers."""
     return compare(times), compare({name: measured for name, measured in times.items() if name != OURS}, COLOUR)
 
 
 def fastest(rows):
-    """Return the row of the fastest peer, or None where all are absent."""
+    """Return the row of the fastest peer, or None without peers."""
     return next((row for row in rows if row["name"] not in (OURS, COLOUR)), None)

@@ -1,4 +1,4 @@
-"""The most memory that a process holds which trains COV-19Net for 50 steps of 32.
+"""The peak memory of a process that trains COV-19Net for 50 steps of 32.
 
     python -m benchmarks.memory
 
@@ -7,10 +7,10 @@ takes a minute. Each library trains in a process of its own, on the same 32 imag
 
 import sys
 
+from benchmarks.command import main
 from benchmarks.measure import OURS
-from benchmarks.part import main
 from benchmarks.processes import measure_process
-from benchmarks.report import COLOURS, absences, canvas, number, save, table
+from benchmarks.report import Bar, absences, bar_plot, number, table
 
 TITLE = "Memory"
 THREADS = "all"
@@ -42,18 +42,8 @@ def report(results):
 
 def draw(results, folder):
     memory = next(iter(results.values()))["memory"]
-    figure, axes = canvas(size=(6, 0.9 + 0.4 * len(memory)))
-    panel = axes[0, 0]
-    for i, (name, (built, trained)) in enumerate(reversed(memory.items())):
-        panel.barh(i, trained, height=0.6, color=COLOURS[OURS if name == OURS else "peer"])
-        panel.plot([built] * 2, [i - 0.3, i + 0.3], color="white", linewidth=1.5)
-        panel.text(trained + 10, i, number(trained), va="center")
-    panel.set_yticks(range(len(memory)), list(reversed(memory)))
-    panel.tick_params(axis="y", length=0)
-    panel.set(xlabel="largest resident set, MB (white tick: before the first step)",
-              xlim=(0, 1.15 * max(trained for _, trained in memory.values())))
-    panel.spines["left"].set_visible(False)
-    save(figure, folder, "memory.png")
+    bars = [Bar(name, trained, number(trained), built) for name, (built, trained) in memory.items()]
+    bar_plot(folder / "memory.png", [("", "largest resident set, MB (white mark: before the first step)", bars)], 6)
     return [("memory.png", "Megabytes resident while training, by library")]
 
 

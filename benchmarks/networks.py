@@ -1,4 +1,4 @@
-"""Networks, weights and images that no framework owns: what every contestant is built from.
+"""Networks, weights and images independent of any framework, from which every library is built.
 
 A layer is ("conv", filters, size), ("relu",), ("pool", size), ("flatten",) or ("dense", units); convolutions and
 poolings are "valid", poolings do not overlap. The last layer gives logits: one for a sigmoid, several for a softmax.
@@ -103,7 +103,7 @@ def noise(network, n, seed=0):
 
 
 def phantoms(n, seed=0):
-    """Return n synthetic radiographs as COV-19Net takes them, float32 (n, 64, 64, 3) in [0, 1], with their labels."""
+    """Return n synthetic radiographs as input of COV-19Net, float32 (n, 64, 64, 3) in [0, 1], with their labels."""
     from minicnn.data.synthetic import phantom
     made = phantom.generate(n=n, seed=seed)
     return np.repeat(made.images[..., np.newaxis], 3, axis=3) / np.float32(255), made.labels

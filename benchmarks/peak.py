@@ -1,4 +1,4 @@
-"""The most floating-point operations that one core can do: fused multiply-adds that wait for nothing.
+"""The peak of floating-point operations of one core: fused multiply-adds without dependencies.
 
     python -m benchmarks.peak
 
@@ -18,7 +18,7 @@ _ACCUMULATORS = 12
 
 @numba.njit(nogil=True)
 def _multiply_adds(a, times):
-    """Carry out 12 `times` fused multiply-adds on vectors; a holds 14 vectors, and takes the results."""
+    """Carry out 12 `times` fused multiply-adds on vectors; a holds 14 vectors and receives the results."""
     step = width(a)
     u, v = load(a, 12 * step), load(a, 13 * step)
     a0, a1, a2, a3 = load(a, 0), load(a, step), load(a, 2 * step), load(a, 3 * step)
@@ -34,7 +34,7 @@ def _multiply_adds(a, times):
 
 
 def peak_call(times=100_000):
-    """Return (function that takes nothing, the floating-point operations of one call of it), float32."""
+    """Return (function without arguments, the floating-point operations of one call of it), float32."""
     a = np.linspace(0.5, 1.0, 14 * 16, dtype=np.float32)      # vectors have at most 16 numbers
     lanes = _multiply_adds(a, 1)
     a[12 * lanes:] = 1e-6

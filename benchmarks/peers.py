@@ -1,9 +1,9 @@
-"""The contestants: one network, the same weights and the same images, built in minicnn and in each peer.
+"""One network with the same weights and images, built in minicnn and in each peer.
 
-Every builder returns a Peer whose functions take nothing: data is bound, in the form and the memory layout that the
-framework likes best, so that only the work itself is timed. All are float32, with the same Adam (1e-3, 0.9, 0.999,
-1e-7; fused in PyTorch). Training steps walk through the batches of the images in turn and return the loss, predictions
-are of the first batch. What is not installed is left out, with a reason.
+Every builder returns a Peer whose functions have no arguments: the data is bound in the layout that is fastest for the
+framework, so that only the computation is timed. All are float32, with the same Adam (1e-3, 0.9, 0.999,
+1e-7; fused in PyTorch). Training steps iterate over the batches and return the loss; predictions are of
+the first batch. Peers that are not installed are skipped, with a reason.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ class Peer(NamedTuple):
 
 
 def build(names, network, x, t, batch, threads):
-    """Return ({name: Peer}, {name of an absent one: why}).
+    """Return ({name: Peer}, {name of a missing one: why}).
 
     Parameters
     ----------
@@ -55,17 +55,17 @@ def build(names, network, x, t, batch, threads):
 
 
 def choose(options, *unfit):
-    """Return (names of the peers to build, {name of one left out: why}); `unfit` cannot do what is measured."""
+    """Return (names of the peers to build, {name of a skipped one: why}); `unfit` cannot run this benchmark."""
     out = dict.fromkeys(options.without, "--without")
-    if options.quick:       # it compiles for a minute
+    if options.quick:       # compiling takes a minute
         out["PyTorch compiled"] = "--quick"
     return [name for name in NAMES if name not in out and name not in unfit], out
 
 
 def disagreement(peers):
-    """Return how far anyone is from minicnn before any training: {"predictions", "losses": of three steps}.
+    """Return the largest difference from minicnn before training: {"predictions", "losses": of three steps}.
 
-    A check that all compute the same, Adam included. Keras' fit, which shuffles, is not asked.
+    Checks that all compute the same, Adam included; except Keras' fit, which shuffles.
     """
     def largest(answer):
         answers = {name: answer(peer) for name, peer in peers.items()}
@@ -136,7 +136,7 @@ def _torch(network, x, t, batch, threads, channels_last=False, compiled=False):
     model, binary = torch_model(network).to(memory_format=layout), network.outputs == 1
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-7, fused=True)
     loss_of = torch.nn.BCEWithLogitsLoss() if binary else torch.nn.CrossEntropyLoss()
-    if compiled:        # for this batch alone, whatever was compiled before
+    if compiled:        # for this batch size only
         torch.compiler.reset()
     forward = torch.compile(model, dynamic=False) if compiled else model
     targets = t.astype(np.float32)[:, None] if binary else t.astype(np.int64)
@@ -155,7 +155,7 @@ def _torch(network, x, t, batch, threads, channels_last=False, compiled=False):
         with torch.inference_mode():
             return (torch.sigmoid(forward(first)) if binary else torch.softmax(forward(first), 1)).numpy()
 
-    if compiled:        # compiles now, or fails now: there may be no C++ compiler
+    if compiled:        # compile now, or fail now without a C++ compiler
         predict()
     return Peer(train, predict)
 

@@ -2,10 +2,10 @@
 
     python -m benchmarks.pipeline --rounds 15
 
-takes two minutes. Every contestant warps 32 grey images of 64 x 64 into 3 channels on one thread. SciPy works as Keras'
-ImageDataGenerator uses it: one affine_transform for each channel, on the 3-channel float image that it has. OpenCV
-warps that image too, and in a second form the grey bytes, which are then spread to 3 channels and made floats. The
-peers get ready matrices; minicnn also draws them, and shifts and clips the grey levels.
+takes two minutes. Every library warps 32 grey images of 64 x 64 into 3 channels on one thread. SciPy runs as Keras'
+ImageDataGenerator calls it: one affine_transform for each channel of a 3-channel float image. OpenCV warps the same
+image and, in a second variant, the grey bytes, which are then copied to 3 float channels. The peers get their matrices
+ready; minicnn also draws them, and shifts and clips the grey levels.
 """
 
 import importlib.util
@@ -13,10 +13,10 @@ import sys
 
 import numpy as np
 
+from benchmarks.command import main
 from benchmarks.measure import OURS, compare, interleave
 from benchmarks.networks import COV19NET, weights
-from benchmarks.part import main
-from benchmarks.report import absences, canvas, bars, comparison, number, save, table, threads_in_words
+from benchmarks.report import absences, bar_plot, comparison, comparison_bars, number, table, threads_in_words
 
 TITLE = "Augmentation and the input pipeline"
 THREADS = "all"
@@ -36,8 +36,8 @@ def run(options):
     honest, paper = Augmentation.honest(), Augmentation.paper()
     warps, absent = _peers(pixels)
     turn = iter(range(10**9))
-    contestants = {OURS: lambda: honest.apply(pixels, 7, next(turn), np.arange(BATCH)), **warps}
-    warp = compare(interleave(contestants, rounds, budget=0.1, most=100))
+    functions = {OURS: lambda: honest.apply(pixels, 7, next(turn), np.arange(BATCH)), **warps}
+    warp = compare(interleave(functions, rounds, budget=0.1, most=100))
 
     minicnn.set_thread_count(options.threads)
     model = minicnn.cov19net()
@@ -49,28 +49,28 @@ def run(options):
                         "paper": lambda: paper.apply(pixels, 7, next(turn), np.arange(BATCH))}, rounds)
 
     steps = 10 if options.quick else 50
-    source = Manifest.from_arrays(made.images, made.labels, ("normal", "covid")).augment(honest).open()
-    everything = np.arange(len(source)).reshape(-1, BATCH)
-    ready = [(source.batch(samples, np.full(BATCH, i), seed=1), source.labels[samples])
+    loader = Manifest.from_arrays(made.images, made.labels, ("normal", "covid")).augment(honest).open()
+    everything = np.arange(len(loader)).reshape(-1, BATCH)
+    ready = [(loader.batch(samples, np.full(BATCH, i), seed=1), loader.labels[samples])
              for i in range(3) for samples in everything]
 
     def prepared():
-        # Steps on one batch alone would soon be faster: a network that knows it has few gradients left to visit.
+        # Not one batch alone: a network that fits it has few nonzero gradients, and its steps become faster.
         for i in range(steps):
             model.train_on_batch(*ready[i % len(ready)])
 
     def epoch(workers):
-        return lambda: model.fit(source, epochs=1, batch_size=BATCH, steps_per_epoch=steps, workers=workers,
+        return lambda: model.fit(loader, epochs=1, batch_size=BATCH, steps_per_epoch=steps, workers=workers,
                                  progress=False)
 
-    contestants = {f"fit, augmented, workers={workers}": (epoch(workers), steps) for workers in (0, 1, 2)}
-    epochs = interleave({MANUAL: (prepared, steps), **contestants}, rounds, budget=0.01, warm=1)
+    functions = {f"fit, augmented, workers={workers}": (epoch(workers), steps) for workers in (0, 1, 2)}
+    epochs = interleave({MANUAL: (prepared, steps), **functions}, rounds, budget=0.01, warm=1)
     return {"warp": warp, "absent": absent, "share": {name: float(np.median(s["rounds"])) for name, s in share.items()},
             "epochs": compare(epochs, MANUAL)}
 
 
 def _peers(pixels):
-    """Return ({name: function that warps the batch}, {name of an absent one: why})."""
+    """Return ({name: function that warps the batch}, {name of a missing one: why})."""
     from minicnn.data.augmentation import affine_matrices
 
     N, H, W = pixels.shape
@@ -94,7 +94,7 @@ def _peers(pixels):
 
         cv2.setNumThreads(1)
         flags = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
-        # OpenCV names columns before rows.
+        # OpenCV puts columns before rows.
         turned = np.ascontiguousarray(matrices[:, ::-1][:, :, [1, 0, 2]])
 
         def opencv():
@@ -104,7 +104,7 @@ def _peers(pixels):
         def opencv_bytes():
             for image, matrix, result in zip(pixels, turned, out):
                 np.divide(cv2.warpAffine(image, matrix, (W, H), **flags)[..., np.newaxis], np.float32(255), out=result)
-        there |= {"OpenCV, float32, 3 channels": opencv, "OpenCV, grey bytes, then spread": opencv_bytes}
+        there |= {"OpenCV, float32, 3 channels": opencv, "OpenCV, grey bytes, then copied": opencv_bytes}
     else:
         absent["OpenCV"] = "opencv-python-headless not installed"
     return there, absent
@@ -117,22 +117,21 @@ def report(results):
     rows = [[row["name"], number(row["median"])] + (["", ""] if row["name"] == MANUAL else
                                                     [f"{middle} %", f"{low} .. {high} %"])
             for row, (middle, low, high) in zip(result["epochs"], slower)]
-    parts = {name: f"{number(share[name])} ms ({100 * share[name] / share['step']:.1f} % of the step)"
+    costs = {name: f"{number(share[name])} ms ({100 * share[name] / share['step']:.1f} % of the step)"
              for name in ("honest", "paper")}
     return "\n".join([
-        "32 grey images of 64 x 64, turned, magnified and shifted into 3 channels of float32, on one thread:\n",
+        "32 grey images of 64 x 64: rotation, zoom and shift, into 3 channels of float32, on one thread:\n",
         comparison(result["warp"]), absences(result["absent"]),
-        f"A training step takes {number(share['step'])} ms ({threads_in_words(threads)}). To augment its batch, on as "
-        f"many, takes {parts['honest']} with `Augmentation.honest()`, {parts['paper']} with `Augmentation.paper()`.\n",
-        "`model.fit` with augmentation, a step, against as many `train_on_batch` on batches augmented beforehand:\n",
+        f"A training step takes {number(share['step'])} ms ({threads_in_words(threads)}). Augmenting its batch takes "
+        f"{costs['honest']} with `Augmentation.honest()`, {costs['paper']} with `Augmentation.paper()`.\n",
+        "A step of `model.fit` with augmentation, and of `train_on_batch` on batches augmented beforehand:\n",
         table(["", "ms a step", "slower by", "quartiles"], rows)])
 
 
 def draw(results, folder):
-    result = next(iter(results.values()))
-    figure, axes = canvas(size=(7, 0.75 + 0.34 * len(result["warp"])))
-    bars(axes[0, 0], result["warp"], "Augmenting 32 images on one thread", "ms (white tick: the best)")
-    save(figure, folder, "augmentation.png")
+    rows = next(iter(results.values()))["warp"]
+    panel = ("Augmenting 32 images on one thread", "ms (white mark: the best)", comparison_bars(rows))
+    bar_plot(folder / "augmentation.png", [panel], 7)
     return [("augmentation.png", "Milliseconds to augment a batch, by library")]
 
 

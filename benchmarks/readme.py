@@ -8,14 +8,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.measure import COLOUR, OURS, fastest
 from benchmarks.command import load
+from benchmarks.measure import COLOUR, OURS, fastest
 from benchmarks.processes import ROOT
 from benchmarks.report import number, ratio, table, threads_in_words, versions_text, write_readme
 
 
 def compared(what, rows, unit="ms"):
-    """Return the line of one comparison: ours, the fastest peer, how many times as long it takes."""
+    """Return the line of one comparison: ours, the fastest peer, and the ratio."""
     ours, peer = next(row for row in rows if row["name"] in (OURS, COLOUR)), fastest(rows)
     if peer is None:
         return [what, f"{number(ours['median'])} {unit}", "", "", ""]
@@ -33,11 +33,11 @@ def whole(what, measured, unit):
 
 
 def lines(stored):
-    """Yield the lines of the table from what was measured; of predictions those on all threads, the rest is in RESULTS.md."""
+    """Yield the lines of the table; predictions with all threads only (RESULTS.md has the rest)."""
     for threads, result in stored.get("step", {}).items():
         yield compared(f"training step, batch 32, {threads_in_words(threads)}", result["rows"])
         yield compared("the same, images in colour", result["colour"])
-    for threads, result in sorted(stored.get("inference", {}).items(), key=lambda item: -int(item[0]))[:1]:
+    for threads, result in list(stored.get("inference", {}).items())[:1]:
         for n, rows in result["tables"].items():
             yield compared(f"prediction, n = {n}, {threads_in_words(threads)}", rows)
     for result in stored.get("recipe", {}).values():
@@ -53,7 +53,7 @@ def lines(stored):
 
 def readme_table(stored):
     """Return the table and the sentence below it."""
-    results = [result for part in stored.values() for result in part.values()]
+    results = [result for by_threads in stored.values() for result in by_threads.values()]
     machine = max((result["machine"] for result in results), key=lambda m: m["date"])
     versions = versions_text(machine["versions"], {"PyTorch": "torch", "Keras": "keras", "JAX": "jax",
                                                    "ONNX Runtime": "onnxruntime", "OpenCV": "opencv-python-headless"})
@@ -66,7 +66,7 @@ def readme_table(stored):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results.json")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help="write the table into README.md")
     chosen = parser.parse_args()
     stored = load(chosen.results)
     if not stored:

@@ -2,11 +2,11 @@
 
     python -m benchmarks.recipe --epochs 20
 
-takes about fifteen minutes. 820 synthetic radiographs are drawn beforehand into a .npy file; each contestant reads it,
-trains COV-19Net for 20 epochs of 100 steps of 32 with augmentation (turned by up to 20 degrees, magnified 0.8 to 1.2,
-sheared by up to 15 degrees, flipped both ways, brightened by up to 0.1) and writes its weights. Keras takes its images
-from the ImageDataGenerator, which the authors used, or from tf.data with Keras' augmentation layers. Kernels are in
-minicnn's cache already.
+takes about fifteen minutes. 820 synthetic radiographs are stored beforehand in a .npy file; each library reads it,
+trains COV-19Net for 20 epochs of 100 steps of 32 with augmentation (rotation up to 20 degrees, zoom 0.8 to 1.2, shear
+up to 15 degrees, flips in both directions, brightness up to 0.1) and writes its weights. Keras reads its images from
+the ImageDataGenerator, which the authors used, or from tf.data with Keras' augmentation layers. minicnn's kernels are
+cached already.
 """
 
 import argparse
@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command import main
 from benchmarks.measure import OURS, settle
-from benchmarks.part import main
 from benchmarks.processes import measure_process
-from benchmarks.report import COLOURS, absences, canvas, number, save, table, threads_in_words
+from benchmarks.report import Bar, absences, bar_plot, number, table, threads_in_words
 
 TITLE = "The whole recipe"
 THREADS = "all"
 BATCH, STEPS = 32, 100
 
 
-# ---- The contestants, each in a process of its own -------------------------------------------------------------------
+# ---- The libraries, each in a process of its own ---------------------------------------------------------------------
 
 def minicnn(images, labels, epochs, steps, file, threads):
     from minicnn import Adam, cov19net
@@ -37,8 +37,8 @@ def minicnn(images, labels, epochs, steps, file, threads):
                                 horizontal_flip=True)
     model = cov19net(seed=7)
     model.compile(Adam(learning_rate=1e-3), loss="binary_crossentropy")
-    source = ArrayDataset(np.repeat(images[..., np.newaxis], 3, axis=3), augmentation=augmentation)
-    history = model.fit(source, labels, epochs=epochs, steps_per_epoch=steps, batch_size=BATCH, progress=False)
+    data = ArrayDataset(np.repeat(images[..., np.newaxis], 3, axis=3), augmentation=augmentation)
+    history = model.fit(data, labels, epochs=epochs, steps_per_epoch=steps, batch_size=BATCH, progress=False)
     model.save(file.with_suffix(".safetensors"))
     return history.metrics["loss"][-1]
 
@@ -53,7 +53,7 @@ def generator(images, labels, epochs, steps, file, threads):
                                       horizontal_flip=True, channel_shift_range=25.5, rescale=1 / 255)
     flow = augmentation.flow(np.repeat(images[..., np.newaxis], 3, axis=3), labels[:, np.newaxis], batch_size=BATCH)
 
-    def batches():                      # full ones, on and on
+    def batches():                      # full ones, without end
         while True:
             x, t = next(flow)
             if len(x) == BATCH:
@@ -89,13 +89,13 @@ def layers(images, labels, epochs, steps, file, threads):
     return history.history["loss"][-1]
 
 
-CONTESTANTS = {OURS: minicnn, "Keras, ImageDataGenerator": generator, "Keras, tf.data and layers": layers}
+LIBRARIES = {OURS: minicnn, "Keras, ImageDataGenerator": generator, "Keras, tf.data and layers": layers}
 
 
 def child(arguments):
-    """Train as one of the contestants; print the loss of the last epoch."""
+    """Train with one of the libraries; print the loss of the last epoch."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("name", choices=CONTESTANTS)
+    parser.add_argument("name", choices=LIBRARIES)
     parser.add_argument("folder", type=Path)
     parser.add_argument("epochs", type=int)
     parser.add_argument("steps", type=int)
@@ -103,27 +103,27 @@ def child(arguments):
     chosen = parser.parse_args(arguments)
     settle(chosen.threads)
     images, labels = np.load(chosen.folder / "images.npy"), np.load(chosen.folder / "labels.npy")
-    train, file = CONTESTANTS[chosen.name], chosen.folder / "weights"
+    train, file = LIBRARIES[chosen.name], chosen.folder / "weights"
     print(json.dumps(float(train(images, labels, chosen.epochs, chosen.steps, file, chosen.threads))))
 
 
-# ---- The part --------------------------------------------------------------------------------------------------------
+# ---- The benchmark ---------------------------------------------------------------------------------------------------
 
 def run(options):
     from minicnn.data.synthetic import phantom
 
     epochs, steps = options.epochs or (2 if options.quick else 20), 10 if options.quick else STEPS
-    measured, absent = {name: [] for name in CONTESTANTS}, {}
+    measured, absent = {name: [] for name in LIBRARIES}, {}
     with tempfile.TemporaryDirectory() as folder:
         made = phantom.generate(n=820, seed=1)
         np.save(Path(folder) / "images.npy", made.images)
         np.save(Path(folder) / "labels.npy", made.labels)
-        for turn in range(1 + (options.rounds or (1 if options.quick else 3))):
-            for name in CONTESTANTS:
+        for repeat in range(1 + (options.rounds or (1 if options.quick else 3))):
+            for name in LIBRARIES:
                 if name in absent:
                     continue
-                # The first turn is short and does not count: it brings files into memory, kernels into the cache.
-                arguments = (1, 2) if turn == 0 else (epochs, steps)
+                # The first run is short and not counted: it brings files into memory and kernels into the cache.
+                arguments = (1, 2) if repeat == 0 else (epochs, steps)
                 try:
                     process = measure_process("-m", "benchmarks.recipe", "child", name, folder, *arguments,
                                               options.threads)
@@ -132,7 +132,7 @@ def run(options):
                         raise
                     absent[name] = str(error)
                     continue
-                if turn > 0:
+                if repeat > 0:
                     measured[name].append(process)
     return {"measured": {name: processes for name, processes in measured.items() if processes}, "absent": absent,
             "epochs": epochs, "steps": steps}
@@ -150,27 +150,20 @@ def report(results):
         for what in ("wall", "processor", "memory"):
             value, base = _median(processes, what), _median(ours, what)
             cells += [number(value), "1" if name == OURS else f"{value / base:.2f}"]
-        rows.append([*cells, f"{_median(processes, 'said'):.3f}"])
+        rows.append([*cells, f"{_median(processes, 'output'):.3f}"])
     return (f"{result['epochs']} epochs of {result['steps']} steps of {BATCH}, {threads_in_words(threads)}, medians of "
-            f"{len(ours)} interleaved run{'s' if len(ours) > 1 else ''}; each figure with its ratio to minicnn's.\n\n"
+            f"{len(ours)} interleaved run{'s' if len(ours) > 1 else ''}; each value with its ratio to minicnn's.\n\n"
             + table(["", "wall, s", "ratio", "processor, s", "ratio", "memory, MB", "ratio", "last loss"], rows)
             + absences(result["absent"]))
 
 
 def draw(results, folder):
     measured = next(iter(results.values()))["measured"]
-    figure, axes = canvas(1, 2, size=(9, 0.9 + 0.42 * len(measured)))
-    for panel, what, label in zip(axes[0], ("wall", "processor"), ("wall time", "processor time (user + system)")):
-        values = [_median(processes, what) for processes in measured.values()][::-1]
-        names = list(measured)[::-1]
-        panel.barh(range(len(names)), values, height=0.6, color=[COLOURS[OURS if n == OURS else "peer"] for n in names])
-        for i, value in enumerate(values):
-            panel.text(value + max(values) / 60, i, number(value), va="center")
-        panel.set_yticks(range(len(names)), names if panel is axes[0, 0] else [""] * len(names))
-        panel.tick_params(axis="y", length=0)
-        panel.set(xlabel=f"{label}, s", xlim=(0, 1.15 * max(values)))
-        panel.spines["left"].set_visible(False)
-    save(figure, folder, "recipe.png")
+    panels = []
+    for what, label in (("wall", "wall time, s"), ("processor", "processor time (user + system), s")):
+        medians = {name: _median(processes, what) for name, processes in measured.items()}
+        panels.append(("", label, [Bar(name, value, number(value)) for name, value in medians.items()]))
+    bar_plot(folder / "recipe.png", panels, 10)
     return [("recipe.png", "Seconds of the whole recipe, by library")]
 
 

@@ -1,36 +1,37 @@
-"""How results look: tables in Markdown, pictures by matplotlib, and RESULTS.md as a whole."""
+"""How results are shown: Markdown tables, plots, and RESULTS.md as a whole."""
+
+import re
+from typing import NamedTuple
 
 from benchmarks.measure import COLOUR, OURS, fastest
 from benchmarks.processes import ROOT
 
-BUSY = 0.05             # the share of the machine that others may take before figures are not worth keeping
+__all__ = ["BUSY", "table", "readme_section", "write_readme", "number", "ratio", "verdict", "comparison", "absences",
+           "threads_in_words", "versions_text", "compose", "PEER", "Bar", "comparison_bars", "bar_plot"]
 
-__all__ = ["table", "number", "ratio", "verdict", "comparison", "absences", "threads_in_words", "compose", "canvas",
-           "save", "bars", "COLOURS", "markers", "put_between"]
-
-COLOURS = {OURS: "#00695c", "peer": "#9aa5b1", "accent": "#d9822b", "ink": "#2b2f33", "faint": "#d5dae0"}
+BUSY = 0.05             # the share of the machine that other programs may use before the results are marked
+PEER = "#9AA5B1"        # the colour of all that is not minicnn
 
 
 def table(header, rows):
-    """Return a Markdown table; the first column is text, the others are figures."""
+    """Return a Markdown table; the first column is text, the others are numbers."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
 
 
-def markers(name):
-    """Return the lines between which a table of this name stands in README.md."""
-    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+def readme_section(name, path=ROOT / "README.md"):
+    """Return a file as (text before, text between, text after) the two markers of this name; exit without them."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    found = re.fullmatch(f"(.*{begin}\n)(.*)({end}.*)", path.read_text(encoding="utf-8"), re.DOTALL)
+    if found is None:
+        raise SystemExit(f"{path.name}: expected the lines {begin} and {end}, in this order.")
+    return found.groups()
 
 
-def put_between(name, text, path=ROOT / "README.md"):
-    """Put a text between the two markers of its name; where they are missing, return a sentence that says so."""
-    begin, end = markers(name)
-    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
-    _, found_too, after = rest.partition(end)
-    if not (found and found_too):
-        return f"{path.name}: expected the lines {begin} and {end}, in this order."
-    path.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
-    return None
+def write_readme(name, text, path=ROOT / "README.md"):
+    """Write a text between the two markers of its name; exit without them."""
+    before, _, after = readme_section(name, path)
+    path.write_text(before + text + after, encoding="utf-8")
 
 
 def number(value):
@@ -58,19 +59,19 @@ def verdict(rows):
             f"(best times: {first['best_ratio']:.2f}).\n")
 
 
-def comparison(rows, unit="ms"):
+def comparison(rows):
     """Return the rows of `measure.compare` as a table; the fastest peer is in bold."""
     first, lines = fastest(rows), []
     for row in rows:
         cells = [row["name"], number(row["median"]), number(row["best"])]
         cells += ["1", "1"] if row["name"] == OURS else [ratio(row), f"{row['best_ratio']:.2f}"]
         lines.append([f"**{cell}**" for cell in cells] if row is first else cells)
-    header = ["", f"{unit}, median", f"{unit}, best", "times minicnn, median (quartiles)", "of the best times"]
+    header = ["", "ms, median", "ms, best", "times minicnn, median (quartiles)", "of the best times"]
     return table(header, lines)
 
 
 def absences(absent):
-    """Return a line for each peer that was left out, and why."""
+    """Return a line for each peer that is missing, with the reason."""
     return "".join(f"- {name} is left out: {why}\n" for name, why in absent.items())
 
 
@@ -78,70 +79,84 @@ def threads_in_words(threads):
     return "one thread" if threads == 1 else f"{threads} threads"
 
 
-def compose(parts, stored, folder):
-    """Return RESULTS.md from {name: module} and {name: {threads: result}}; pictures are saved in `folder`."""
+def versions_text(versions, names):
+    """Return the versions of {label: package} that are installed, as text."""
+    return ", ".join(f"{label} {versions[name]}" for label, name in names.items() if name in versions)
+
+
+def compose(benchmarks, stored, folder):
+    """Return RESULTS.md from {name: module} and {name: {threads: result}}; plots are saved in `folder`."""
     newest = max((result for results in stored.values() for result in results.values()),
                  key=lambda result: result["machine"]["date"])["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in newest["versions"].items())
-    text = ["# Results\n", "Written by `python -m benchmarks`; [README.md](README.md) says how to read it. Times of "
-            "one table were taken in turns, in the same minutes: trust the ratios before the times.\n",
-            f"{newest['cpu']}, {newest['cores']} cores, {newest['system']}; {newest['date']}.\n", f"{versions}.\n"]
-    for name, part in parts.items():
+    text = ["# Results\n", "Written by `python -m benchmarks`; [README.md](README.md) explains how to read it. The "
+            "times of one table were taken in turns, in the same minutes: trust the ratios more than the times.\n",
+            f"{newest['cpu']}, {newest['cores']} cores, {newest['system']}; {newest['date']}.\n",
+            ", ".join(f"{name} {version}" for name, version in newest["versions"].items()) + ".\n"]
+    for name, benchmark in benchmarks.items():
         if name not in stored:
             continue
         results = stored[name]
         remarks = ["a quick run: too short to quote"] if any(r["quick"] for r in results.values()) else []
         taken = max((result["disturbance"] or 0 for result in results.values()), default=0)
         if taken > BUSY:
-            remarks.append(f"other programs took {100 * taken:.0f} % of the machine meanwhile: measure again")
+            remarks.append(f"other programs used {100 * taken:.0f} % of the machine meanwhile: measure again")
         other = next((r["machine"] for r in results.values() if r["machine"] != newest), None)
         if other:
             remarks.append(f"{other['cpu']}, {other['date']}, minicnn {other['versions'].get(OURS, '?')}")
-        text.append(f"## {part.TITLE}\n")
+        text.append(f"## {benchmark.TITLE}\n")
         text += [f"*({'; '.join(remarks)})*\n"] if remarks else []
-        text.append(part.report(results))
+        text.append(benchmark.report(results))
         try:
-            pictures = part.draw(results, folder) if hasattr(part, "draw") else []
-        except ImportError as error:
-            pictures = []
-            text.append(f"No picture: {error.name} is not installed.\n")
-        text += [f"![{what}]({file})\n" for file, what in pictures]
+            plots = benchmark.draw(results, folder) if hasattr(benchmark, "draw") else []
+        except ImportError:
+            plots = []
+            text.append("No plot: matplotlib is not installed.\n")
+        text += [f"![{what}]({file})\n" for file, what in plots]
     return "\n".join(text)
 
 
-# ---- Pictures --------------------------------------------------------------------------------------------------------
+# ---- Plots -----------------------------------------------------------------------------------------------------------
 
-def canvas(rows=1, columns=1, size=(8, 3.2)):
-    """Return a matplotlib figure and its axes, in an array (rows, columns), without frames."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+class Bar(NamedTuple):
+    """A bar from 0 to `value`, with a text at its end and, where `tick` is a number, a white mark there."""
 
-    pyplot.rcParams.update({"font.size": 9, "axes.edgecolor": COLOURS["peer"], "axes.labelcolor": COLOURS["ink"],
-                            "axes.titlesize": 10, "axes.titlelocation": "left", "axes.axisbelow": True,
-                            "xtick.color": COLOURS["ink"], "ytick.color": COLOURS["ink"], "axes.spines.top": False,
-                            "axes.spines.right": False})
-    return pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    name: str
+    value: float
+    label: str
+    tick: float | None = None
 
 
-def save(figure, folder, name):
-    from matplotlib import pyplot
-    figure.savefig(folder / name, dpi=110)
-    pyplot.close(figure)
+def comparison_bars(rows):
+    """Return rows of `measure.compare` as bars: the median, a tick at the best time, the ratio at the end."""
+    labels = ["" if row["name"] == OURS else f"   {row['ratio']:.1f}x" for row in rows]
+    return [Bar(row["name"], row["median"], number(row["median"]) + label, row["best"])
+            for row, label in zip(rows, labels)]
 
 
-def bars(axes, rows, title, unit="ms"):
-    """Draw rows of `measure.compare` as bars: the median, a tick at the best, and the ratio at the end."""
-    rows = rows[::-1]
-    longest = max(row["median"] for row in rows)
-    for i, row in enumerate(rows):
-        ours = row["name"] == OURS
-        axes.barh(i, row["median"], height=0.62, color=COLOURS[OURS if ours or row["name"] == COLOUR else "peer"])
-        axes.plot([row["best"]] * 2, [i - 0.31, i + 0.31], color="white", linewidth=1.5)
-        label = number(row["median"]) + ("" if ours else f"   {row['ratio']:.1f}x")
-        axes.text(row["median"] + longest / 60, i, label, va="center", color=COLOURS["ink"])
-    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
-    axes.tick_params(axis="y", length=0)
-    axes.set(title=title, xlabel=unit, xlim=(0, longest * 1.28))
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", color=COLOURS["faint"], linewidth=0.6)
+def bar_plot(path, panels, width, mark=None, ours=OURS):
+    """Save a plot of horizontal bars.
+
+    Parameters
+    ----------
+    panels : list of (title, label of the axis, list of Bar), side by side
+    mark : float, where a line is drawn across all bars
+    ours : str; bars whose name begins with it are green
+    """
+    from minicnn.plotting import style      # late: who measures memory must be small
+
+    figure = style.new_figure(width, 0.95 + 0.34 * max(len(bars) for _, _, bars in panels))
+    for ax, (title, label, bars) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        longest = max(bar.value for bar in bars)
+        style.quiet(ax, title)
+        ax.grid(False)
+        for i, bar in enumerate(reversed(bars)):
+            ax.barh(i, bar.value, height=0.62, color=style.GREEN if bar.name.startswith(ours) else PEER)
+            if bar.tick is not None:
+                ax.plot([bar.tick] * 2, [i - 0.31, i + 0.31], color="white", linewidth=1.5)
+            ax.text(bar.value + longest / 60, i, bar.label, va="center", fontsize=style.SIZE - 1, color=style.INK)
+        if mark is not None:
+            ax.axvline(mark, color=style.QUIET, linewidth=1, zorder=0)
+        ax.set_yticks(range(len(bars)), [bar.name for bar in reversed(bars)])
+        ax.set_xlim(0, 1.3 * longest)
+        ax.set_xlabel(label, fontsize=style.SIZE - 1, color=style.INK)
+    style.save(figure, path)

@@ -1,46 +1,48 @@
-"""The table of the project's README on what the network is worth, from a study, and never typed.
+"""Write the README's table of the reproduced results, from the results of `minicnn reproduce`.
 
     minicnn reproduce --data MANIFEST --external CSV --out STUDY
-    python -m benchmarks.reproduction STUDY     keep its figures in reproduction.json, and put the table into README.md
-    python -m benchmarks.reproduction           the table again, from reproduction.json
+    python -m benchmarks.reproduction STUDY     store the values in reproduction.json, write the table into README.md
+    python -m benchmarks.reproduction           write the table again, from reproduction.json
 
-Of a study only figures are kept: no picture, and no name of a file or a patient.
+Only values are stored: no image, and no name of a file or a patient.
 """
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from benchmarks.processes import ROOT
-from benchmarks.report import put_between, table
-from minicnn.reporting.console import cell
-from minicnn.reporting.tables import percent
+from benchmarks.report import table, write_readme
+from minicnn.core.text import join, percent
+from minicnn.reporting.wording import cell
 from minicnn.study.chapters.summary import claimed, measured
 
-KEPT = ROOT / "benchmarks" / "reproduction.json"
+STORED = ROOT / "benchmarks" / "reproduction.json"
 
 
-def figures_of(found):
-    """Return what is kept of a study's results.json."""
-    rows = [[name, f"{told['n']:,}", cell(told, "accuracy"), cell(told, "auc")] for name, told in measured(found).items()]
-    suspects = {suspect["name"]: suspect for suspect in found["audit"]["shortcuts"]}
-    return {"command": found["command"], "claimed": claimed(found), "rows": rows, "settings": found["settings"],
-            "environment": {name: found["environment"][name] for name in ("minicnn", "numpy", "numba", "pillow")},
-            "given_away": {name: [suspects[name][key] for key in ("auc", "low", "high")]
-                           for name in ("header", "border", "source") if name in suspects}}
+def stored_values(results):
+    """Return what is stored of a study's results.json."""
+    folds = {fold["name"]: f"leave-one-source-out, positives of {fold['source']}" for fold in results["unseen"]}
+    rows = [[folds.get(name, name), f"{summary['n']:,}", cell(summary, "accuracy"), cell(summary, "auc")]
+            for name, summary in measured(results).items()]
+    confounders = {one["name"]: one for one in results["audit"]["shortcuts"]}
+    return {"command": results["command"], "claimed": claimed(results), "rows": rows, "settings": results["settings"],
+            "environment": {name: results["environment"][name] for name in ("minicnn", "numpy", "numba", "pillow")},
+            "confounders": {name: [confounders[name][key] for key in ("auc", "low", "high")]
+                            for name in ("header", "border", "source") if name in confounders}}
 
 
-def readme_table(kept):
-    """Return the table and the sentences under it."""
-    rows = [["the paper's own figure (Table II, validation)", "", percent(kept["claimed"], 2), "not reported"], *kept["rows"]]
-    away = [f"the {name} {auc:.2f}" for name, (auc, _, _) in kept["given_away"].items() if auc is not None]
-    seeds = len(kept["settings"]["seeds"])
+def readme_table(stored):
+    """Return the table and the sentences below it."""
+    rows = [["reported by the paper (Table II, validation)", "", percent(stored["claimed"], 2), "not reported"],
+            *stored["rows"]]
+    confounders = [f"the {name} {auc:.2f}" for name, (auc, _, _) in stored["confounders"].items() if auc is not None]
+    seeds = len(stored["settings"]["seeds"])
     text = table(["COV-19Net, measured on", "images", "accuracy", "AUC"], rows)
-    text += (f"\n`{kept['command']}`: means of {seeds} seeds (of sources unseen, and of the recipe robust, one), with 95 % intervals "
-             "that know patients; ~ rests on fewer than 50. ")
-    if away:
-        text += f"What gives these labels away without lungs, as an AUC: {', '.join(away)} (`minicnn data audit`). "
+    text += (f"\n`{stored['command']}`: means over {seeds} seeds (leave-one-source-out and recipe robust: one seed) "
+             "with patient-clustered 95 % intervals; ~ marks intervals from fewer than 50 patients. ")
+    if confounders:
+        text += f"Confounders in these data, as the AUC without the lungs: {join(confounders)} (`minicnn data audit`). "
     return text.rstrip() + "\n"
 
 
@@ -49,13 +51,10 @@ def main():
     parser.add_argument("study", type=Path, nargs="?", help="the folder that minicnn reproduce wrote")
     chosen = parser.parse_args()
     if chosen.study is not None:
-        found = json.loads((chosen.study / "results.json").read_text(encoding="ascii"))
-        KEPT.write_text(json.dumps(figures_of(found), indent=1) + "\n", encoding="ascii")
-    if (sentence := put_between("reproduction", readme_table(json.loads(KEPT.read_text(encoding="ascii"))))) is not None:
-        print(sentence, file=sys.stderr)
-        return 1
-    return 0
+        results = json.loads((chosen.study / "results.json").read_text(encoding="ascii"))
+        STORED.write_text(json.dumps(stored_values(results), indent=1) + "\n", encoding="ascii")
+    write_readme("reproduction", readme_table(json.loads(STORED.read_text(encoding="ascii"))))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

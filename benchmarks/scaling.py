@@ -1,18 +1,20 @@
-"""How the cost of a training step grows with batch, image, filters and threads; and what other networks cost.
+"""How the time of a training step grows with batch, image, filters and threads, and the time of other networks.
 
     python -m benchmarks.scaling --rounds 5
 
-takes about eight minutes. minicnn and PyTorch channels_last take turns at every point. The curves are of COV-19Net, one
-size changed at a time: batch 32 (8 where the image grows), 64 x 64 images, 32 filters, all threads.
+takes about eight minutes. minicnn and PyTorch channels_last are timed in turns at every point. The curves are of
+COV-19Net, with one size changed at a time: batch 32 (8 where the image grows), 64 x 64 images, 32 filters, all threads.
 """
 
 import sys
 
+import numpy as np
+
+from benchmarks.command import main
 from benchmarks.measure import OURS, compare, interleave
 from benchmarks.networks import COV19NET, OTHERS, cov19net, noise, training_flops, weights
-from benchmarks.part import main
 from benchmarks.peers import build
-from benchmarks.report import COLOURS, absences, canvas, number, ratio, save, table, threads_in_words
+from benchmarks.report import PEER, absences, number, ratio, table, threads_in_words
 
 TITLE = "Scaling, and other networks"
 THREADS = "all"
@@ -57,8 +59,8 @@ def run(options):
 
 def report(results):
     threads, result = next(iter(results.items()))
-    text = [f"A training step of COV-19Net, {threads_in_words(threads)}; GFLOP/s counted as if every operation were "
-            f"done. The last column is {RIVAL}'s time over minicnn's, median (quartiles).\n"]
+    text = [f"A training step of COV-19Net, {threads_in_words(threads)}; GFLOP/s are counted "
+            f"densely. The last column is {RIVAL}'s time over minicnn's, median (quartiles).\n"]
     rows = []
     for point in result["points"]:
         if point["name"] == OURS:
@@ -76,30 +78,33 @@ def report(results):
 
 
 def draw(results, folder):
-    result = next(iter(results.values()))
-    figure, axes = canvas(2, 2, size=(8.5, 5.6))
     from matplotlib.ticker import LogLocator
 
-    for panel, (key, label) in zip(axes.flat, LABELS.items()):
-        for name, colour in ((RIVAL, COLOURS["peer"]), (OURS, COLOURS[OURS])):
-            here = [point for point in result["points"] if point["panel"] == key and point["name"] == name]
-            if here:
-                panel.plot([point["value"] for point in here], [point["ms"] for point in here], "o-", color=colour,
-                           markersize=4, linewidth=1.6, label=name)
-        values = sorted({point["value"] for point in result["points"] if point["panel"] == key})
+    from minicnn.plotting import style
+
+    points = next(iter(results.values()))["points"]
+    figure = style.new_figure(8.5, 5.6)
+    axes = figure.subplots(2, 2)
+    for ax, (key, label) in zip(axes.flat, LABELS.items()):
+        style.quiet(ax, "")
+        for name, colour in ((RIVAL, PEER), (OURS, style.GREEN)):
+            here = [(point["value"], point["ms"]) for point in points if (point["panel"], point["name"]) == (key, name)]
+            here = np.reshape(here, (-1, 2)).T
+            ax.plot(*here, "o-", color=colour, markersize=4, linewidth=1.6, label=name)
+        values = sorted({point["value"] for point in points if point["panel"] == key})
         if key == "threads":
-            panel.set(xlim=(0.7, max(values) + 0.3), ylim=(0, None))
+            ax.set(xlim=(0.7, max(values) + 0.3), ylim=(0, None))
         else:               # costs grow by factors: show factors
-            panel.set_xscale("log", base=2)
-            panel.set_yscale("log")
-            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        panel.set_xticks(values, values)
-        panel.minorticks_off()
-        panel.set(xlabel=label, ylabel="ms an image")
-        panel.grid(color=COLOURS["faint"], linewidth=0.6)
-    axes[0, 0].legend(frameon=False)
-    save(figure, folder, "scaling.png")
+            ax.set_xscale("log", base=2)
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.set_xticks(values, values)
+        ax.minorticks_off()
+        ax.set_xlabel(label, fontsize=style.SIZE - 1, color=style.INK)
+        ax.set_ylabel("ms an image", fontsize=style.SIZE - 1, color=style.INK)
+    style.legend(axes[0, 0])
+    style.save(figure, folder / "scaling.png")
     return [("scaling.png", "Milliseconds of a training step for each image, by batch, side, filters and threads")]
 
 

@@ -16,7 +16,7 @@ from benchmarks.reliability.children import outcomes
 from benchmarks.reliability.promises import PROMISES
 from benchmarks.reliability.saving import LIBRARIES, Library, flips, full_disk, kills, truncations
 from benchmarks.reliability.tables import ACCIDENTS, compose, kept_in_words, read, readme_table
-from benchmarks.report import markers, put_between
+from benchmarks.report import readme_section, write_readme
 
 STORED = read(ROOT / "benchmarks")
 
@@ -24,9 +24,7 @@ STORED = read(ROOT / "benchmarks")
 # ---- The tables ------------------------------------------------------------------------------------------------------
 
 def test_the_readmes_table_is_what_was_measured():
-    begin, end = markers("reliability")
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
-    assert text == "\n" + readme_table(STORED)
+    assert readme_section("reliability")[1] == readme_table(STORED)
 
 
 def test_the_page_is_what_was_measured():
@@ -49,12 +47,12 @@ def test_a_promise_that_was_not_kept_stands_in_the_tables():
 
 def test_a_table_needs_its_place(tmp_path):
     (tmp_path / "a.md").write_text("no markers")
-    begin, end = markers("a")
-    assert put_between("a", "x", tmp_path / "a.md") == f"a.md: expected the lines {begin} and {end}, in this order."
+    with pytest.raises(SystemExit, match="a.md.*a: begin.*a: end"):
+        write_readme("a", "x", tmp_path / "a.md")
     assert (tmp_path / "a.md").read_text() == "no markers"
-    (tmp_path / "a.md").write_text(f"before {begin}old{end} after")
-    assert put_between("a", "x\n", tmp_path / "a.md") is None
-    assert (tmp_path / "a.md").read_text() == f"before {begin}\nx\n{end} after"
+    (tmp_path / "a.md").write_text("before <!-- a: begin -->\nold<!-- a: end --> after")
+    write_readme("a", "x\n", tmp_path / "a.md")
+    assert (tmp_path / "a.md").read_text() == "before <!-- a: begin -->\nx\n<!-- a: end --> after"
 
 
 def test_a_test_that_fails_or_is_no_more_is_no_promise_kept():

@@ -1,12 +1,12 @@
-"""What all parts of the benchmark share: their options, and a way to run one by itself.
+"""The command line that all benchmarks share.
 
-A part is a module with
+A benchmark is a module with
 
     TITLE               the heading of its chapter in RESULTS.md
     THREADS             "all": run with the threads asked for; "one": with one; "both": with all, then with one
     run(options)        measure; return what JSON can hold
     report(results)     that, as Markdown; results are {number of threads: what `run` returned}, most threads first
-    draw(results, folder)   optional: save pictures there; return [(file name, what it shows)]
+    draw(results, folder)   optional: save plots there; return [(file name, what it shows)]
 
     python -m benchmarks.step --threads 1 --rounds 5
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 
 from benchmarks.measure import Disturbance, cores, machine, settle
 
-__all__ = ["options", "main", "load"]
+__all__ = ["options", "passed_on", "main", "load"]
 
 
 def options():
-    """Return the parser of the options that every part understands."""
+    """Return the parser of the options that every benchmark has."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--rounds", type=int, help="rounds of each comparison")
     parser.add_argument("--epochs", type=int, help="epochs of the recipe (20)")
@@ -30,25 +30,34 @@ def options():
     return parser
 
 
-def main(part):
-    """Run one part in this process; print its chapter, or write what it measured to --json."""
-    parser = argparse.ArgumentParser(description=part.__doc__.split("\n")[0], parents=[options()])
+def passed_on(chosen):
+    """Return the arguments that hand these options to a process."""
+    arguments = ["--quick"] * chosen.quick
+    for name in ("rounds", "epochs"):
+        if getattr(chosen, name) is not None:
+            arguments += [f"--{name}", str(getattr(chosen, name))]
+    return arguments + (["--without", *chosen.without] if chosen.without else [])
+
+
+def main(benchmark):
+    """Run one benchmark in this process; print its chapter, or write its results to --json."""
+    parser = argparse.ArgumentParser(description=benchmark.__doc__.split("\n")[0], parents=[options()])
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--json", type=Path, help="write the results there instead of printing them")
     chosen = parser.parse_args()
     settle(chosen.threads)
     disturbance = Disturbance()
-    result = part.run(chosen) | {"machine": machine(), "quick": chosen.quick, "disturbance": disturbance.share()}
+    result = benchmark.run(chosen) | {"machine": machine(), "quick": chosen.quick, "disturbance": disturbance.share()}
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
     else:
-        print(part.report({chosen.threads: result}))
+        print(benchmark.report({chosen.threads: result}))
 
 
 def load(path):
-    """Return {part: {threads: result}} of a results.json, or {} where there is none."""
+    """Return {benchmark: {threads: result}} of a results.json, or {} where there is none."""
     if not Path(path).exists():
         return {}
     stored = json.loads(Path(path).read_text(encoding="utf-8"))
-    return {part: dict(sorted(((int(threads), result) for threads, result in results.items()), reverse=True))
-            for part, results in stored.items()}
+    return {name: dict(sorted(((int(threads), result) for threads, result in results.items()), reverse=True))
+            for name, results in stored.items()}
