@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.processes import ROOT
 from benchmarks.robust_candidates import AVERAGE, CANDIDATES, described
 from minicnn.callbacks import Callback, WeightAverage
-from minicnn.core.files import private_folder, write_whole
+from minicnn.core.files import private_folder, write_atomic
 from minicnn.data.manifest import Manifest
 from minicnn.evaluation.intervals import aucs, bootstrap
 from minicnn.evaluation.source_folds import leave_one_source_out, patient_groups
@@ -97,7 +97,7 @@ def train_fold(name, data, source, seed, settings, runs):
         training, validation, test = fold.parts(whole)
         told = answers(CANDIDATES[name], training, validation, [test], seed, settings)
         told = {reading: p for reading, (p,) in told.items()}
-        write_whole(kept, json.dumps(told).encode())
+        write_atomic(kept, json.dumps(told).encode())
     return json.loads(kept.read_text(encoding="utf-8"))
 
 
@@ -109,7 +109,7 @@ def train_whole(name, data, external, seed, settings, runs):
     rows = [part.pixels.file_digests for part in (training, validation, test, others[1].prepared())]
     kept = Path(runs) / key(name, data, rows, seed, settings)
     if not kept.exists():
-        write_whole(kept, json.dumps(answers(CANDIDATES[name], training, validation, others, seed, settings)).encode())
+        write_atomic(kept, json.dumps(answers(CANDIDATES[name], training, validation, others, seed, settings)).encode())
     return json.loads(kept.read_text(encoding="utf-8"))
 
 
@@ -264,8 +264,8 @@ def main(arguments=None):
             before = told["candidates"].get(name, {"seeds": []})
             if len(before["seeds"]) <= len(seeds) or before["what"] != described(CANDIDATES[name]):
                 told["candidates"][name] = told_of(name, options.data, seeds, settings, runs)
-    write_whole(path, (json.dumps(told, indent=1) + "\n").encode())
-    write_whole(options.out / "ROBUST.md", page(told).encode())
+    write_atomic(path, (json.dumps(told, indent=1) + "\n").encode())
+    write_atomic(options.out / "ROBUST.md", page(told).encode())
     return 0
 
 

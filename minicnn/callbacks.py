@@ -17,7 +17,7 @@ import numpy as np
 from minicnn import checkpoint
 from minicnn.core import signals
 from minicnn.core.arguments import Real, Whole, check
-from minicnn.core.files import keep_as, write_whole
+from minicnn.core.files import keep_as, write_atomic
 from minicnn.core.progress import Progress
 from minicnn.errors import CheckpointError, InputError, nearest, printable
 
@@ -305,7 +305,7 @@ class Checkpoint(Callback):
 
 
 class CSVHistory(Callback):
-    """Keep each epoch's figures in a CSV file, on the disk before the next epoch begins.
+    """Keep each epoch's metrics in a CSV file, on the disk before the next epoch begins.
 
     The file holds all epochs of the model, those of earlier calls of `fit` too, and is whole at any moment.
     """
@@ -328,7 +328,7 @@ class CSVHistory(Callback):
         writer = csv.DictWriter(text, list(dict.fromkeys(name for row in history for name in row)))
         writer.writeheader()
         writer.writerows(history)
-        write_whole(self.path, text.getvalue().encode("utf-8"))
+        write_atomic(self.path, text.getvalue().encode("utf-8"))
 
 
 class History:

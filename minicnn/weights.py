@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from minicnn.core.files import open_regular, write_whole
+from minicnn.core.files import open_regular, write_atomic
 from minicnn.core.validation import all_finite
 from minicnn.errors import InputError, NonFiniteError, WeightsError, printable
 
@@ -35,7 +35,7 @@ _NO_DIGEST = "0" * 64
 def save(path, tensors, metadata):
     """Write arrays and strings to `path`, so that at any moment the old file or the new one is there, whole.
 
-    Equal content is equal bytes. See files.write_whole for how it reaches the disk.
+    Equal content is equal bytes. See files.write_atomic for how it reaches the disk.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def save(path, tensors, metadata):
     NonFiniteError
         if an array holds NaN or infinity: nobody could go on from such a file
     """
-    write_whole(path, _encode(tensors, metadata))
+    write_atomic(path, _encode(tensors, metadata))
 
 
 def load(path, expect=None):

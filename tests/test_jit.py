@@ -253,7 +253,7 @@ def test_a_folder_in_the_place_of_a_file_is_survived(script, base, tmp_path):
 
 def test_a_folder_that_goes_while_it_is_in_use_is_survived(script, base, tmp_path):
     told = fork(script, base / "gone", tmp_path / "log")
-    assert told["loaded"] == 0 and len(told["warnings"]) == 1 and "Make the folder first" in told["warnings"][0]
+    assert told["loaded"] == 0 and len(told["warnings"]) == 1 and "Create the folder first" in told["warnings"][0]
 
 
 # ---- Where nothing can be kept ---------------------------------------------------------------------------------------

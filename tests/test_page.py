@@ -108,7 +108,7 @@ def test_page_shows_intervals_thresholds_groups_and_shortcuts(tmp_path):
          shortcuts=check)
     text = " ".join(" ".join(walk(tmp_path / "r.html").text).split())
     low, high = one["intervals"]["auc"]
-    assert f"test: an AUC of {one['auc']:.3f} ({low:.3f} to {high:.3f})~, better than a coin" in text
+    assert f"test: an AUC of {one['auc']:.3f} ({low:.3f} to {high:.3f})~, better than chance" in text
     assert "At the threshold fixed on validation: p > 0.45" in text and "these values are too good" in text
     points = one["reliability"]
     assert sum(point["n"] for point in points) == 60
@@ -173,7 +173,7 @@ def test_bad_pictures_folders_and_extras(tmp_path, monkeypatch):
     (tmp_path / "x.png").write_bytes(b"<svg>")
     with pytest.raises(ImageError, match=r"x\.png: expected a PNG file for the page\."):
         page(tmp_path / "r.html", "t", PARTS, {"c": tmp_path / "x.png"})
-    with pytest.raises(CheckpointError, match=r"r\.html: not written, .* No such file or directory\. Make the folder first"):
+    with pytest.raises(CheckpointError, match=r"r\.html: not written, .* No such file or directory\. Create the folder first"):
         page(tmp_path / "nowhere" / "r.html", "t", PARTS)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingExtraError, match=r"writing the report needs jinja2, which is not installed\."):

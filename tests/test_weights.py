@@ -369,7 +369,7 @@ def test_a_link_is_read(good):
 # ---- What cannot be saved --------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("make, sentence", [
-    (lambda path: path.parent / "missing" / "w", "not written.*No such file or directory. Make the folder first"),
+    (lambda path: path.parent / "missing" / "w", "not written.*No such file or directory. Create the folder first"),
     (lambda path: path.parent, "not written.*directory"),
 ])
 def test_places_that_cannot_be_written(path, make, sentence):

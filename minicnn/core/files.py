@@ -1,4 +1,4 @@
-"""How files reach the disk, and how they are opened: whole or not at all, and never anything but a plain file."""
+"""Files: written atomically and durably, and only opened if they are regular files."""
 
 import errno
 import os
@@ -7,38 +7,39 @@ import secrets
 import stat
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from minicnn.errors import CheckpointError, printable
 
-__all__ = ["write_whole", "keep_as", "remove_leftovers", "open_regular", "private_folder"]
+__all__ = ["write_atomic", "keep_as", "remove_leftovers", "open_regular", "private_folder"]
 
 
-def write_whole(path, parts):
-    """Write byte strings to `path`, so that at any moment the old file or the new one is there, whole.
+def write_atomic(path, parts):
+    """Write bytes to `path` atomically: at any moment there is the complete old file or the complete new one.
 
-    The bytes go to a new file in the same folder, reach the disk (fsync), and take the name in one step (rename); the
-    folder reaches the disk last. A symbolic link at `path` is replaced, not followed. The file is readable by its owner
-    alone: it may be about patients.
+    The bytes are written to a new file in the same folder, flushed to disk (fsync) and renamed; then the folder is
+    flushed. A symbolic link at `path` is replaced, not followed. The file is readable by its owner alone: it may hold
+    patient data.
 
     Parameters
     ----------
     path : str or Path
-    parts : bytes, or a list of bytes-like objects that are written one after another
+    parts : bytes, or a list of bytes-like objects that are written in order
 
     Raises
     ------
     CheckpointError
-        if it could not be written (disk full, folder missing or read-only); what was there before is intact
+        if it cannot be written (disk full, folder missing or read-only); the old file is intact
 
     Notes
     -----
-    Nothing is tried twice: after a failed fsync the kernel may count lost bytes as written, so that file is given up.
-    A process that is killed leaves its new file behind; see `remove_leftovers`.
+    Nothing is retried: after a failed fsync the kernel may count lost bytes as written, so that file is abandoned. A
+    process that is killed leaves its new file behind; see `remove_leftovers`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_whole(os.path.join(folder, "a.txt"), b"whole")
+    ...     write_atomic(os.path.join(folder, "a.txt"), b"whole")
     ...     os.listdir(folder)
     ['a.txt']
     """
@@ -64,22 +65,22 @@ def write_whole(path, parts):
 
 
 def keep_as(path, other):
-    """Give the file at `path` a second name, `other`, in place of what had that name.
+    """Give the file at `path` a second name, `other`, atomically replacing a file of that name.
 
-    With hard links this takes no room and no time, and whoever then writes `path` whole leaves `other` as it was. Where
-    the disk has none, the file is copied. At any moment `other` is what it was or what it shall be, whole.
+    The second name is a hard link, which takes no space; a later `write_atomic` to `path` does not change `other`.
+    Where the file system has no hard links, the file is copied.
 
     Raises
     ------
     CheckpointError
-        if it could not be done; both names are what they were
+        if it cannot be done; both files are unchanged
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     last, previous = Path(folder) / "last", Path(folder) / "previous"
-    ...     write_whole(last, b"epoch 1")
+    ...     write_atomic(last, b"epoch 1")
     ...     keep_as(last, previous)
-    ...     write_whole(last, b"epoch 2")
+    ...     write_atomic(last, b"epoch 2")
     ...     previous.read_bytes(), last.read_bytes()
     (b'epoch 1', b'epoch 2')
     """
@@ -89,20 +90,20 @@ def keep_as(path, other):
         os.link(path, temporary)
         os.replace(temporary, other)
     except OSError:
-        # The reasons are many, and differ between disks. What a copy cannot mend, writing it will say.
-        write_whole(other, _content(path, other))
+        # The reasons differ between file systems. If a copy fails too, its error says why.
+        write_atomic(other, _content(path, other))
     finally:
-        # Here even after a rename that went well: where both names are one file's already, it leaves both.
+        # Even after a successful rename: where both names are one file already, the rename leaves both.
         _remove(temporary)
     _sync_folder(other)
 
 
 def remove_leftovers(folder):
-    """Remove what `write_whole` and `keep_as` left in a folder when their process was killed; return how many files.
+    """Remove the temporary files of killed processes from a folder; return how many were removed.
 
-    For whoever has locked the folder and not begun to write to it. So a file that bears this process's own number is
-    an earlier one's: in a container the first process has the same number each time. The file of a living process is
-    left alone, though it may be another's that was given a dead one's number; so is what cannot be removed.
+    The caller has locked the folder and not written to it yet. So a file with this process's own number is an earlier
+    one's: in a container the first process always has the same number. Files of other living processes are kept, and so
+    are files that cannot be removed.
     """
     removed = 0
     with os.scandir(folder) as entries:
@@ -114,9 +115,7 @@ def remove_leftovers(folder):
 
 
 def open_regular(path):
-    """Open `path` for reading; an OSError says why not.
-
-    Opening neither waits for the other end of a FIFO nor touches a device: only regular files are opened.
+    """Open a regular file for reading, or raise OSError; it neither waits for a FIFO nor opens a device.
 
     Returns
     -------
@@ -131,11 +130,11 @@ def open_regular(path):
 
 
 def private_folder(name, what, without):
-    """Return the folder `name` of minicnn's caches, made with mode 0700 where missing, or None after one warning.
+    """Return the folder `name` of minicnn's caches, created with mode 0700 where missing, or None after a warning.
 
-    It is `$MINICNN_CACHE_DIR/name`, else `$XDG_CACHE_HOME/minicnn/name`, else `~/.cache/minicnn/name`. A folder that
-    belongs to somebody else, that others can write to or put another in place of, or that is a symbolic link is not
-    trusted; one that cannot be written to is of no use. The warning says `what` is missing and how we go on `without`.
+    It is `$MINICNN_CACHE_DIR/name`, else `$XDG_CACHE_HOME/minicnn/name`, else `~/.cache/minicnn/name`. A folder is not
+    used if it belongs to another user, if others can write to it or replace it, if it is a symbolic link, or if it is
+    not writable. The warning names `what` cannot be used and what happens `without` it.
     """
     base = os.path.expanduser(os.environ.get("MINICNN_CACHE_DIR") or os.path.join(_cache_home(), "minicnn"))
     folder = Path(base) / name
@@ -159,24 +158,24 @@ def private_folder(name, what, without):
 
 
 def _cache_home():
-    """Return the folder of this user's caches; as the XDG specification has it, a relative one does not count."""
+    """Return the folder of this user's caches; the XDG specification ignores a relative one."""
     folder = os.environ.get("XDG_CACHE_HOME", "")
     return folder if os.path.isabs(folder) else "~/.cache"
 
 
 def _distrust(folder):
-    """Return why somebody else could have put files into `folder`, or None."""
+    """Return why another user could have put files into `folder`, or None."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         return "is not a folder of this user alone"
-    # Who may write to a folder above may put another folder in place of ours, unless its sticky bit is set (/tmp).
+    # A user with write access to a parent folder can replace ours, unless the sticky bit is set (/tmp).
     if any(above.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH for above in folder.parents):
         return "lies in a folder that everybody can write to"
     return None
 
 
 def _temporary(path):
-    """Return a name for a new file that shall become `path`: beside it, hidden, with the number of this process."""
+    """Return the name of a new file that will become `path`: in the same folder, hidden, with the process number."""
     name = path.name
     while len(os.fsencode(name)) > 200:     # a name has at most 255 bytes, the rest of this one up to 26
         name = name[:-1]
@@ -187,7 +186,7 @@ _TEMPORARY = re.compile(r"\..*\.(?P<process>[1-9]\d{0,8})\.[0-9a-f]{8}\.tmp", re
 
 
 def _lives_elsewhere(process):
-    """Return whether there is a process of this number, and it is not this one."""
+    """Return whether another process with this number is alive."""
     if process == os.getpid():
         return False
     try:
@@ -195,12 +194,12 @@ def _lives_elsewhere(process):
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass                    # somebody else's
+        pass                    # it belongs to another user
     return True
 
 
 def _remove(path):
-    """Remove a file; return whether it was there and could be removed."""
+    """Remove a file; return whether that succeeded."""
     try:
         os.unlink(path)
     except OSError:
@@ -212,12 +211,12 @@ def _write_all(descriptor, view):
     while len(view):
         written = os.write(descriptor, view)
         if written == 0:
-            raise OSError(errno.EIO, "the disk takes no more bytes and does not say why")
+            raise OSError(errno.EIO, "the disk accepts no more bytes")
         view = view[written:]
 
 
 def _sync_folder(path):
-    """Make the name of the file `path` reach the disk, or raise CheckpointError."""
+    """Flush the folder of `path` to disk, or raise CheckpointError."""
     try:
         descriptor = os.open(path.parent, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0))
         try:
@@ -226,8 +225,8 @@ def _sync_folder(path):
             os.close(descriptor)
     except OSError as error:
         if error.errno == errno.EINVAL:
-            return      # some network disks have no fsync for folders: their names are durable, or nothing can be done
-        raise CheckpointError(f"{printable(path)}: written, but the folder could not be made durable "
+            return      # some network file systems have no fsync for folders
+        raise CheckpointError(f"{printable(path)}: written, but the folder could not be flushed to disk "
                               f"({error.strerror}); after a power failure the old file may be back.") from error
 
 
@@ -238,25 +237,19 @@ def _content(path, other):
             return file.read()
     except OSError as error:
         raise CheckpointError(f"{printable(path)}: cannot be kept as {printable(other.name)}: {error.strerror}. "
-                              "Both are what they were.") from error
+                              "Both files are unchanged.") from error
 
 
 def _not_written(path, error, needed):
     advice = {errno.ENOSPC: "Free some space, or choose another folder.",
-              errno.EDQUOT: "Your quota is used up: choose another folder.",
-              errno.EROFS: "The disk is read-only: choose another folder.", errno.ENOENT: "Make the folder first.",
-              errno.EACCES: "You may not write there: choose another folder.",
+              errno.EDQUOT: "Your disk quota is exhausted: choose another folder.",
+              errno.EROFS: "The disk is read-only: choose another folder.", errno.ENOENT: "Create the folder first.",
+              errno.EACCES: "You have no permission to write there: choose another folder.",
               errno.ENAMETOOLONG: "Choose a shorter name."}
-    free = _free_bytes(path.parent) if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
-    return CheckpointError(f"{printable(path)}: not written, {needed:,} bytes needed: {error.strerror}"
-                           f"{'' if free is None else f' ({free:,} bytes free)'}. "
-                           f"{advice.get(error.errno, 'Choose another folder.')} What was there before is intact.")
-
-
-def _free_bytes(folder):
-    """Return how many bytes of the folder's disk this user may still fill, or None where the disk does not say."""
-    try:
-        disk = os.statvfs(folder)
-    except OSError:
-        return None
-    return disk.f_bavail * disk.f_frsize
+    free = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        with suppress(OSError):
+            disk = os.statvfs(path.parent)
+            free = f" ({disk.f_bavail * disk.f_frsize:,} bytes free)"
+    return CheckpointError(f"{printable(path)}: not written, {needed:,} bytes needed: {error.strerror}{free}. "
+                           f"{advice.get(error.errno, 'Choose another folder.')} The old file is intact.")

@@ -8,7 +8,7 @@ import json
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-from minicnn.core.files import open_regular, write_whole
+from minicnn.core.files import open_regular, write_atomic
 from minicnn.errors import InputError, ManifestError, MiniCNNError, nearest, printable
 
 __all__ = ["Problems", "raising", "open_limited", "text_lines", "read_table", "read_json", "parse_json", "check_fields",
@@ -153,7 +153,7 @@ def csv_text(rows):
 
 def write_csv(path, rows):
     """Write rows as a CSV file, whole or not at all; the bytes of a name that is not UTF-8 are kept."""
-    write_whole(path, csv_text(rows).encode("utf-8", "surrogateescape"))
+    write_atomic(path, csv_text(rows).encode("utf-8", "surrogateescape"))
 
 
 def safe_cell(value):

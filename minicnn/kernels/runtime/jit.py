@@ -28,7 +28,7 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 
-from minicnn.core.files import private_folder, write_whole
+from minicnn.core.files import private_folder, write_atomic
 from minicnn.errors import printable
 
 __all__ = ["kernel", "device", "cache_folder", "contents", "FOLDER"]
@@ -57,7 +57,7 @@ def _compile(function, **options):
 def cache_folder():
     """Return the private folder for compiled kernels, or None, after a warning, where none can be trusted.
 
-    Its name is a digest of all that decides the code but the kernel itself: the sources of this room, the versions, the
+    Its name is a digest of all that decides the code but the kernel itself: the sources of this package, the versions, the
     settings of numba and the CPU. So the machines that share a home have a folder each.
     """
     sources = [file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py"))]
@@ -106,7 +106,7 @@ class _KeptCode(NullCache):
         assert function.__closure__ is None, f"{function.__qualname__}: no file name would tell what it closes over"
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
         code = function.__code__
-        # The room's sources are in the folder's name, but a kernel may stand elsewhere.
+        # The package's sources are in the folder's name, but a kernel may stand elsewhere.
         self._key = _digest(code.co_firstlineno, Path(code.co_filename).read_bytes())
 
     def _path(self, dtypes):
@@ -137,10 +137,10 @@ class _KeptCode(NullCache):
         path = self._path(dtypes)
         try:
             payload = serialize.dumps(result._reduce())
-            write_whole(path, [_seal(path, payload), payload])
+            write_atomic(path, [_seal(path, payload), payload])
         except Exception as error:      # the kernel is compiled and works: nothing here may stop it
             _warn_once(f"{printable(error)} Kernels are compiled at each start until MINICNN_CACHE_DIR names a folder "
-                       "with room for them.")
+                       "with space for them.")
 
 
 def _seal(path, payload):
