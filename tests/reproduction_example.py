@@ -1,6 +1,6 @@
 """Made-up results of `minicnn reproduce`, in the form of results.json, for tests of the report.
 
-The predictions are drawn, the descriptions of them are computed as the program does, and the pictures are empty frames.
+The predictions are random, their summaries are computed as in the program, and the images are empty frames.
 """
 
 import copy
@@ -18,8 +18,10 @@ __all__ = ["example", "pictures", "renamed", "FIGURES"]
 FIGURES = ("headline", "samples", "convolution", "pooling", "architecture", "curves_paper", "curves_honest",
            "augmentation", "roc_pr", "reliability", "confusions", "stress", "worst", "sources")
 CLASSES = ["normal", "covid"]
+
+
 def answers(n, skill, seed=0, columns=None, labels=None, people=None):
-    """Return the description of n drawn answers of a network that is right as often as `skill` says (0: a coin)."""
+    """Return the summary of n random predictions of a network of some skill (0: chance)."""
     draw = np.random.default_rng(seed)
     labels = np.arange(n) % 2 if labels is None else np.asarray(labels)
     p = 1 / (1 + np.exp(-(draw.normal(0, 1, n) + skill * (2 * labels - 1)) * 1.5))
@@ -28,7 +30,7 @@ def answers(n, skill, seed=0, columns=None, labels=None, people=None):
 
 
 def part(n, skill, seed=0, seeds=3, **given):
-    """Return {"seeds": descriptions, "mean": one of them with lowest and highest}, as over several trainings."""
+    """Return {"seeds": summaries, "mean": one of them with lowest and highest}, as over several trainings."""
     told = [answers(n, skill, seed + i, **given) for i in range(seeds)]
     mean = copy.deepcopy(told[0])
     for word, choose in (("lowest", min), ("highest", max)):
@@ -42,11 +44,11 @@ def example(external=True, synthetic=False, good=False, sources=True, one_class=
 
     Parameters
     ----------
-    external : bool; whether there are images of another hospital
-    synthetic : bool; the collection is minicnn's own
-    good : bool; the network does elsewhere what it does at home
-    sources : bool; it is known where the images come from
-    one_class : bool; the other hospital's images are all positive, so that figures are undefined
+    external : bool; whether there is external validation
+    synthetic : bool; the collection is synthetic
+    good : bool; the network generalizes to the external images
+    sources : bool; the sources of the images are known
+    one_class : bool; all external images are positive, so that metrics are undefined
     """
     away = 2.0 if good else 0.0
     columns = {"source": ["cohen", "nih", "nih"] * 41, "view": ["AP", "PA", "PA"] * 41} if sources else None
@@ -69,9 +71,9 @@ def example(external=True, synthetic=False, good=False, sources=True, one_class=
             "remark": "15 of 20 positives are AP views and 14 of 18 negatives PA."},
         "audit": audit(flagged=not good, sources=sources),
         "layers": paper.table_i(),
-        "protocols": {"paper": {"what": "Versions are made of each picture, and then divided by picture.",
+        "protocols": {"paper": {"what": "Versions are made of each image, and then split by image.",
                                 "parts": {"training": part(400, 3.2), "validation": part(300, 1.7, 5)} | beyond},
-                      "honest": {"what": "Patients are divided, and then versions are made of those trained on.",
+                      "honest": {"what": "Split by patient, then the training set is augmented.",
                                  "parts": honest},
                       "robust": {"what": "The honest protocol with borders masked.", "parts": honest}},
         "unseen": unseen(good) if sources else [],
@@ -85,7 +87,7 @@ def example(external=True, synthetic=False, good=False, sources=True, one_class=
                    "border_share": 0.4 + i / 10} for i in range(4)],
         "paper": paper.facts(), "checklists": checklists(),
         "figures": {key: f"figures/{key}.png" for key in FIGURES},
-        "remarks": ["The other hospital has few images."]}
+        "remarks": ["The external set has few images."]}
 
 
 def audit(flagged, sources):

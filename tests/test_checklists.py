@@ -1,4 +1,4 @@
-"""The checklists: every item once, filled only where the results say what the text quotes."""
+"""The checklists: every item once, filled in only from the results."""
 
 import configparser
 import copy
@@ -66,7 +66,7 @@ def test_each_item_has_a_status_and_says_something(results):
     assert json.loads(json.dumps(checklists(results))) == checklists(results)
 
 
-def test_every_fact_is_asked_for_and_known():
+def test_every_fact_is_used_and_known():
     items = [item for guideline in GUIDELINES for item in guideline.items]
     assert {item.fact for item in items} - {""} == set(FACTS)
     assert all(item.words for item in items if item.status != "filled")
@@ -75,7 +75,7 @@ def test_every_fact_is_asked_for_and_known():
 
 def test_a_shared_sentence_stands_in_each_item_that_names_it():
     words = [item.words for guideline in GUIDELINES for item in guideline.items]
-    assert words.count("No sample size was worked out beforehand: all the images there were are used.") == 3
+    assert words.count("No sample size was calculated beforehand: all available images are used.") == 3
     assert not [text for text in [*words, *(one.citation for one in GUIDELINES)] if set("{}") & set(text)]
 
 
@@ -88,7 +88,7 @@ def test_what_is_read_at_run_time_is_part_of_the_package():
         assert root / "minicnn" / name in shipped
 
 
-def test_what_only_authors_know_is_asked_of_them(results):
+def test_items_that_only_authors_can_answer_need_them(results):
     lists = checklists(results)
     assert status(lists, "CLAIM 2024", "1", "8", "11", "14", "44") == {"needs you"}
     assert status(lists, "TRIPOD+AI", "5b", "6b", "17", "18a", "18b", "19") == {"needs you"}
@@ -123,7 +123,7 @@ def test_filled_texts_quote_the_numbers_of_these_results(results):
         assert after[name][number]["status"] == "filled" and after[name][number]["text"] != text, (name, number)
 
 
-def test_the_figures_are_those_of_the_results(results):
+def test_the_values_are_those_of_the_results(results):
     items = by_number(checklists(results))
     honest = results["protocols"]["honest"]["parts"]
     told = honest["test"]["mean"]
@@ -132,9 +132,9 @@ def test_the_figures_are_those_of_the_results(results):
     for name, number in (("CLAIM 2024", "38"), ("TRIPOD+AI", "23a"), ("STARD-AI", "31")):
         assert accuracy in items[name][number]["text"]
     used = sum(honest[part]["mean"]["n"] for part in ("training", "validation", "test"))
-    assert f"hold {used:,} of the 820 images" in items["CLAIM 2024"]["10"]["text"]
+    assert f"uses {used:,} of the 820 images" in items["CLAIM 2024"]["10"]["text"]
     assert "609,473 parameters" in items["CLAIM 2024"]["22"]["text"]
-    assert "Test part, sex: F 50 images, M 73 images." == items["CLAIM 2024"]["36"]["text"]
+    assert "Test set, sex: F 50 images, M 73 images." == items["CLAIM 2024"]["36"]["text"]
     assert "60 normal and 63 covid" in items["TRIPOD+AI"]["21"]["text"]
     assert "header alone 0.99, border alone 0.70, source alone 0.99" in items["STARD-AI"]["17a"]["text"]
 
@@ -144,7 +144,7 @@ def test_without_results_nothing_is_filled():
 
 
 @pytest.mark.parametrize("key", sorted(NOTHING))
-def test_a_missing_part_of_the_results_fills_nothing_more(results, key):
+def test_missing_results_fill_in_nothing_more(results, key):
     less, empty = ({name: value for name, value in results.items() if name != key}, results | {key: None})
     assert checklists(less) == checklists(empty)
     whole, lists = by_number(checklists(results)), by_number(checklists(less))
@@ -169,7 +169,7 @@ def test_what_is_missing_turns_its_items_to_not_done(results, key, guideline, nu
     assert status(checklists(results | {key: None}), guideline, *numbers) == {"not done"}
 
 
-def test_without_another_hospital_none_is_spoken_of(results):
+def test_without_external_validation_none_is_mentioned(results):
     alone = copy.deepcopy(results) | {"external": None}
     for protocol in alone["protocols"].values():
         protocol["parts"].pop("external", None)
@@ -178,26 +178,26 @@ def test_without_another_hospital_none_is_spoken_of(results):
     assert not [item for one in lists for item in one["items"] if "38 images" in item["text"]]
 
 
-def test_without_sources_there_is_nothing_known_of_them(results):
+def test_unknown_sources_are_not_mentioned(results):
     without = results | {"data": results["data"] | {"sources": {}}}
     known, unknown = (by_number(checklists(found))["CLAIM 2024"]["7"]["text"] for found in (results, without))
     assert "From nih: 394 normal and 0 covid" in known and "Known from this run" not in unknown
 
 
-def test_undefined_figures_are_undefined_with_their_reason():
+def test_undefined_metrics_have_their_reason():
     text = by_number(checklists(example(one_class=True)))["STARD-AI"]["31"]["text"]
     assert "AUC undefined (all samples have the same label)" in text
     assert "specificity undefined (no sample is negative)" in text
 
 
-def test_synthetic_pictures_have_no_patients(results):
+def test_synthetic_images_have_no_patients(results):
     items = by_number(checklists(results | {"data": results["data"] | {"synthetic": True}}))
     assert items["TRIPOD+AI"]["17"]["status"] == items["STARD-AI"]["6"]["status"] == "not done"
     assert "synthetic" in items["STARD-AI"]["6"]["text"] and "synthetic" in items["CLAIM 2024"]["5"]["text"]
     assert items["CLAIM 2024"]["44"]["status"] == "needs you"
 
 
-def test_names_of_strangers_come_out_printable(results):
+def test_untrusted_names_become_printable(results):
     named = renamed(copy.deepcopy(results), "x\x1b[2J\u202e<b>")
     for one in checklists(named):
         assert all(item["text"].isprintable() for item in one["items"])

@@ -141,7 +141,7 @@ def test_the_table_prints_reasons_groups_and_what_is_approximate():
     lines = text.splitlines()
     assert lines[0].startswith("set") and "95 % intervals" in text and "test, by view" in text
     assert any(line.startswith("at p > 0.4, fixed on validation") for line in lines)
-    assert lines[-1] == "~ approximate: rests on fewer than 50 patients." and ")~" in text
+    assert lines[-1] == "~ approximate: the interval rests on fewer than 50 patients." and ")~" in text
     old = {"test": {**binary_metrics(labels, p)}}
     assert is_summary(old["test"]) and "intervals" not in table(old)
 

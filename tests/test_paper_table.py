@@ -133,15 +133,14 @@ def test_what_is_not_printed_is_not_checked():
 
 
 @pytest.mark.parametrize("table, sentence", [
-    ({"accuracy": 99.45}, r"accuracy: expected a share from 0 to 1, got 99.45. Write 99.45 % as 0.9945."),
-    ({"recall": math.nan}, "recall: expected a share from 0 to 1, got nan"),
-    ({"f1": True}, "f1: expected a share from 0 to 1, got True"),
-    ({"loss": -1}, "loss: expected a number from 0 up, got -1."),
-    ({"precision": 0.99451}, "precision: 0.99451 has more decimals than the table is said to have. Say how many with "
-                             "decimals"),
-    ({"accuracy": 0.9, "decimals": 2.5}, "expected 0 to 6 decimals of percentages"),
-    ({"accuracy": 0.9, "n": 0}, "check_table: n must be a whole number of at least 1"),
-    ({"share": (0.6, 0.4)}, r"share: expected two shares from 0 to 1, from and to, got \(0.6, 0.4\)"),
+    ({"accuracy": 99.45}, r"accuracy .*\[0, 1\], got 99.45"),
+    ({"recall": math.nan}, r"recall .*\[0, 1\], got nan"),
+    ({"f1": True}, r"f1 .*\[0, 1\], got True"),
+    ({"loss": -1}, "loss .*, got -1"),
+    ({"precision": 0.99451}, "precision: 0.99451 has more decimals"),
+    ({"accuracy": 0.9, "decimals": 2.5}, "decimals .* from 0 to 6, got 2.5"),
+    ({"accuracy": 0.9, "n": 0}, "check_table: n must be a whole number from 1"),
+    ({"share": (0.6, 0.4)}, r"share: .*, got \(0.6, 0.4\)"),
 ])
 def test_what_cannot_be_a_table_is_said(table, sentence):
     with pytest.raises(InputError, match=sentence):
@@ -170,8 +169,8 @@ def test_what_is_wrong_in_table_ii():
 
 def test_one_hundred_percent_without_decimals_is_read_both_ways():
     why = {check["name"]: check["why"] for check in paper.checks() if check["part"] == "validation"}
-    assert "this check would hold: both need 365 images" in why["false positives"]
-    assert "this check would fail as well" in why["one matrix"]
+    assert "this check holds: both need 365 images" in why["false positives"]
+    assert "this check fails as well" in why["one matrix"]
 
 
 def test_table_i_is_that_of_the_network():

@@ -9,11 +9,12 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from minicnn import metrics
 from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ShapeError
+from minicnn.evaluation.calibration import reliability_curve
 from minicnn.evaluation.explanation.gradcam import explain
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
 from minicnn.model import Sequential
 from minicnn.networks import cov19net
-from minicnn.plotting import network
+from minicnn.plotting import network, run
 from minicnn.study import forest_plots, result_plots
 
 HOSTILE = "$x_1$<script>alert('\x1b[2J\u202e')</script> " * 5
@@ -45,12 +46,14 @@ def draw_all(folder, small, name="plain"):
     model, x, labels = small
     explained = explain(model, x[:2])
     rows = [{"label": name, "prediction": name, "probability": 0.9, "part": name, "source": name, "seed": 0}] * 2
-    forest_plots.headline([row | {"name": name, "group": name, "note": name} for row in ROWS], folder / "a.png")
-    forest_plots.sources([{"name": name, "group": name, "auc": FIGURE}], folder / "b.png")
+    forest_plots.forest_plot([row | {"name": name, "group": name, "note": name} for row in ROWS], folder / "a.png")
+    forest_plots.forest_plot([{"name": name, "group": name, "auc": FIGURE}], folder / "b.png",
+                             forest_plots.SOURCE_METRICS)
     result_plots.samples_of_both([x[:2], x[:0]], [name, "covid"], folder / "c.png")
-    result_plots.curves_of_seeds({name: [HISTORY, HISTORY[:2]]}, folder / "d.png")
+    result_plots.curves_of_seeds([HISTORY, HISTORY[:2]], folder / "d.png")
     result_plots.roc_and_precision({name: [answers(0), answers(1)], "one": [([1, 1], [0.2, 0.3])]}, folder / "e.png")
-    result_plots.reliability({name: answers(0), "of patients": (*answers(1), np.arange(40) // 2)}, folder / "f.png")
+    run.reliability({name: reliability_curve(*answers(0)),
+                     "by patient": reliability_curve(*answers(1), np.arange(40) // 2)}, folder / "f.png")
     result_plots.confusions({name: [[3, 1], [0, 4]], "other": [[0, 0], [1, 0]]}, [name, "covid"], folder / "g.png")
     result_plots.worst_errors(x[:2], explained, rows, folder / "h.png")
     network.convolution(model, x[0], folder / "i.png")
@@ -88,7 +91,7 @@ def lines(ax):
 
 
 def test_a_row_shows_value_interval_and_seeds(tmp_path, caught):
-    forest_plots.headline(ROWS, tmp_path / "x.png")
+    forest_plots.forest_plot(ROWS, tmp_path / "x.png")
     page, accuracy, auc = caught[0].axes
     assert texts(accuracy) == ["80.0 % (70.0 to 90.0)"]
     (low, y), (high, same) = next(line for line in lines(accuracy) if line[0][0] == 0.7)
@@ -102,7 +105,7 @@ def test_a_row_shows_value_interval_and_seeds(tmp_path, caught):
 
 def test_a_claim_is_hollow_and_what_lacks_an_interval_says_so(tmp_path, caught):
     claim = FIGURE | {"value": 0.9945, "low": None, "high": None, "seeds": [], "claimed": True}
-    forest_plots.headline([ROWS[0] | {"accuracy": claim},
+    forest_plots.forest_plot([ROWS[0] | {"accuracy": claim},
                              ROWS[0] | {"accuracy": claim | {"claimed": False, "value": 0.31}},
                              ROWS[0] | {"accuracy": None, "auc": NONE | {"value": float("nan"), "reason": ""}}],
                             tmp_path / "x.png")
@@ -111,15 +114,15 @@ def test_a_claim_is_hollow_and_what_lacks_an_interval_says_so(tmp_path, caught):
     marks = [line for line in accuracy.get_lines() if len(line.get_xdata()) == 1]
     assert [mark.get_markerfacecolor() for mark in marks] == ["white", "#0072B2"]
     assert accuracy.get_xlim()[0] == pytest.approx(0.3)
-    assert texts(page).count("these data") == 1 and "Hollow: printed by the paper" in " ".join(texts(page))
+    assert texts(page).count("these data") == 1 and "Hollow: reported by the paper" in " ".join(texts(page))
     with pytest.raises(InputError, match=r"rows: expected at least one row to draw, got none\."):
-        forest_plots.headline([], tmp_path / "y.png")
+        forest_plots.forest_plot([], tmp_path / "y.png")
 
 
 def test_numbers_stay_inside_their_panels(tmp_path, caught):
     edge = [ROWS[0] | {"group": f"group {i // 3}", "accuracy": FIGURE | {"value": value, "low": 0.0, "high": 1.0},
                        "auc": FIGURE | {"value": 1 - value}} for i, value in enumerate(np.linspace(0, 1, 10))]
-    forest_plots.headline(edge, tmp_path / "x.png")
+    forest_plots.forest_plot(edge, tmp_path / "x.png")
     figure = caught[0]
     boxes = [[text.get_window_extent() for text in ax.texts] for ax in figure.axes[1:]]
     assert [len(panel) for panel in boxes] == [10, 10]
@@ -137,18 +140,18 @@ def test_rows_come_from_the_results():
     rows = {(row["group"], row["name"]): row for row in forest_plots.headline_rows(results)}
     claim, here = ("the paper", "Table II, validation"), "the same network on these data"
     assert list(rows)[:4] == [claim, (here, "the paper's protocol"), (here, "the honest protocol"),
-                              (here, "our recipe, robust")]
+                              (here, "recipe robust")]
     assert rows[claim]["accuracy"]["value"] == 0.9945 and rows[claim]["accuracy"]["claimed"]
     test = results["protocols"]["honest"]["parts"]["test"]
     shown = rows[here, "the honest protocol"]["auc"]
     assert shown["value"] == test["mean"]["auc"] and [shown["low"], shown["high"]] == test["mean"]["intervals"]["auc"]
     assert shown["seeds"] == [seed["auc"] for seed in test["seeds"]]
     away = results["protocols"]["robust"]["parts"]["external"]["mean"]
-    assert rows["another hospital", "our recipe, robust"]["accuracy"]["value"] == away["accuracy"]
-    assert [name for group, name in rows if group.endswith("a source unseen")] == [
+    assert rows["external validation", "recipe robust"]["accuracy"]["value"] == away["accuracy"]
+    assert [name for group, name in rows if group == "leave-one-source-out validation"] == [
         fold["source"] for fold in results["unseen"] if fold["recipes"]["paper"] and "auc" in fold["shows"]]
     alone = forest_plots.headline_rows(example(external=False))
-    assert not [row for row in alone if row["group"] == "another hospital"]
+    assert not [row for row in alone if row["group"] == "external validation"]
 
 
 def test_what_cannot_be_said_of_a_source_is_said():
@@ -164,16 +167,16 @@ def test_what_cannot_be_said_of_a_source_is_said():
     assert {other[metric]["reason"] for metric in ("recall", "specificity", "auc")} == {untrained["reason"]}
     by_source = forest_plots.source_rows(example() | {"unseen": []})
     assert {row["name"] for row in by_source} == {"cohen", "nih"}
-    assert by_source[0]["group"] == "the honest test part, by source"
+    assert by_source[0]["group"] == "the honest test set, by source"
 
 
 # ---- Curves, ROC, confusions -----------------------------------------------------------------------------------------
 
 def test_seeds_are_thin_and_their_mean_is_thick(tmp_path, caught):
     other = [row | {"loss": row["loss"] + 1} for row in HISTORY[:3]]
-    result_plots.curves_of_seeds({"a": [HISTORY, other], "b": [HISTORY[:1]]}, tmp_path / "x.png")
-    loss, accuracy, single, _ = caught[0].axes
-    assert loss.get_title(loc="left") == "a: loss"
+    result_plots.curves_of_seeds([HISTORY, other, []], tmp_path / "x.png")
+    loss, accuracy = caught[0].axes
+    assert loss.get_title(loc="left") == "loss"
     drawn = {tuple(line.get_ydata()): line.get_linewidth() for line in loss.get_lines()
              if "training" in line.get_label()}
     thin = [tuple(row["loss"] for row in HISTORY), tuple(row["loss"] for row in other)]
@@ -181,11 +184,12 @@ def test_seeds_are_thin_and_their_mean_is_thick(tmp_path, caught):
     mean = next(values for values, width in drawn.items() if width == 2)
     np.testing.assert_allclose(mean, [row["loss"] + 0.5 for row in HISTORY[:3]])
     assert not [line for line in accuracy.get_lines() if "validation" in line.get_label()]     # recorded as None
-    assert [line.get_marker() for line in single.get_lines()] == ["o", "o"]
-    result_plots.curves_of_seeds({"a": [[{"epoch": 1, "loss": float("nan")}]]}, tmp_path / "y.png")
-    assert [texts(ax) for ax in caught[1].axes] == [["not recorded"]] * 2
-    for nothing in ({}, {"a": []}, {"a": [[]]}):
-        with pytest.raises(InputError, match=r"histories: expected at least one epoch of each name\."):
+    result_plots.curves_of_seeds([HISTORY[:1]], tmp_path / "w.png")
+    assert [line.get_marker() for line in caught[1].axes[0].get_lines()] == ["o", "o"]
+    result_plots.curves_of_seeds([[{"epoch": 1, "loss": float("nan")}]], tmp_path / "y.png")
+    assert [texts(ax) for ax in caught[2].axes] == [["not recorded"]] * 2
+    for nothing in ([], [[]]):
+        with pytest.raises(InputError, match="histories: expected at least one epoch"):
             result_plots.curves_of_seeds(nothing, tmp_path / "z.png")
 
 
@@ -249,14 +253,14 @@ def test_worst_errors_show_each_picture_twice(tmp_path, small, caught):
     explained = explain(model, x[:2])
     result_plots.worst_errors(x[:2], explained, rows, tmp_path / "x.png")
     left, right, other = caught[0].axes[:3]
-    assert left.get_title(loc="left") == "true: normal\nanswer: covid 0.987"
+    assert left.get_title(loc="left") == "true: normal\npredicted: covid 0.987"
     assert left.get_xlabel() == f"test, seed 0\nborder {100 * explained.border_shares[0]:.0f} %"
     assert other.get_xlabel() == f"\nborder {100 * explained.border_shares[1]:.0f} %"
     np.testing.assert_array_equal(right.get_images()[1].get_array(), explained.maps[0])
     assert "Grad-CAM of conv2d_2" in caught[0].get_suptitle().replace("\n", " ")
     result_plots.worst_errors([], None, [], tmp_path / "y.png")
-    assert texts(caught[1].axes[0]) == ["There is no mistake to show."]
-    with pytest.raises(InputError, match=r"rows: expected 2, one for each picture, got 1\."):
+    assert texts(caught[1].axes[0]) == ["No errors."]
+    with pytest.raises(InputError, match="rows: expected 2.* got 1"):
         result_plots.worst_errors(x[:2], explained, rows[:1], tmp_path / "z.png")
     with pytest.raises(InputError, match="explained: expected what explain"):
         result_plots.worst_errors(x[:1], None, rows[:1], tmp_path / "z.png")

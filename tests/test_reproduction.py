@@ -14,8 +14,8 @@ from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError
 from minicnn.evaluation import intervals
 from minicnn.study.aggregate import Answers, over_seeds
-from minicnn.study.reproduction import Collection, Study
 from minicnn.study.results import command_of
+from minicnn.study.trainings import Collection, Study
 
 QUICK = ["--seeds", "2", "--epochs", "1", "--steps-per-epoch", "2", "--quiet"]
 
@@ -32,12 +32,12 @@ def made_up(seed, n=120, patients=60, sources=("a", "b")):
 
 
 def together(answers, **options):
-    return over_seeds(answers, [one.described() for one in answers], **options)
+    return over_seeds(answers, [one.summary() for one in answers], **options)
 
 
 def test_one_seed_is_described_as_by_itself():
     one = made_up(1)
-    told, alone = together([one]), one.described()
+    told, alone = together([one]), one.summary()
     for name in ("n", "patients", "accuracy", "specificity", "precision", "recall", "f1", "auc", "brier", "slope",
                  "average_precision", "intercept", "loss"):
         assert told[name] == pytest.approx(alone[name]), name
@@ -52,7 +52,7 @@ def test_one_seed_is_described_as_by_itself():
 
 def test_shares_are_of_all_answers_and_the_auc_is_a_mean():
     answers = [made_up(seed) for seed in range(3)]
-    told, alone = together(answers), [one.described() for one in answers]
+    told, alone = together(answers), [one.summary() for one in answers]
     labels = np.concatenate([one.labels for one in answers])
     p = np.concatenate([one.probabilities for one in answers])
     assert told["accuracy"] == ((p > 0.5) == labels).mean()
@@ -89,7 +89,7 @@ def test_what_one_seed_leaves_undefined_is_undefined_with_the_reason():
 
 
 def test_no_interval_for_what_was_trained_on():
-    told = together([made_up(1)], known=True)
+    told = together([made_up(1)], trained_on=True)
     assert told["intervals"] == {} and told["no_interval"]["accuracy"] == "the network was trained on these images"
 
 
@@ -138,7 +138,7 @@ def test_which_trainings_a_study_has(tmp_path):
     study = Study(collection(tmp_path, "own"), seeds=2)
     read = Collection.read(study)
     assert [fold.source for fold in read.folds] == ["north", "south"]
-    plans = study.plans(read.folds)
+    plans = study.configs(read.folds)
     assert list(plans) == ["paper-0", "paper-1", "honest-0", "honest-1", "robust-0", "unseen-0", "unseen-1"]
     assert (plans["honest-1"].seed, plans["honest-1"].augmentation, plans["honest-1"].recipe) == (1, "paper", "paper")
     assert (plans["unseen-1"].hold_out, plans["unseen-1"].recipe, plans["robust-0"].recipe) == ("south", "paper", "robust")
@@ -160,14 +160,14 @@ def test_external_pictures_that_are_in_the_collection_are_left_out(tmp_path):
         (tmp_path / "other" / row["path"]).write_bytes(stolen.read_bytes())
     read = Collection.read(Study(own, other))
     assert len(read.external) == 10
-    assert any("2 of 12 pictures of the external set are in the collection too" in remark for remark in read.remarks)
-    with pytest.raises(InputError, match="all its pictures are in the collection too"):
+    assert any("2 of 12 external images are in the collection too" in remark for remark in read.remarks)
+    with pytest.raises(InputError, match="all its images are in the collection too"):
         Collection.read(Study(own, own))
 
 
 def test_patients_of_the_same_name_are_pointed_out(tmp_path):
     read = Collection.read(Study(collection(tmp_path, "own"), collection(tmp_path, "other", n=12, seed=8)))
-    assert any("patient names of the external set occur in the collection too" in remark for remark in read.remarks)
+    assert any("patient identifiers of the external set occur in the collection too" in remark for remark in read.remarks)
 
 
 def test_what_cannot_be_reproduced_is_said_before_training(tmp_path):
@@ -177,7 +177,7 @@ def test_what_cannot_be_reproduced_is_said_before_training(tmp_path):
     lines = (tmp_path / "own" / "manifest.csv").read_text().splitlines()
     (tmp_path / "own" / "three.csv").write_text("\n".join(
         [lines[0]] + [line.replace(",covid,", ",pneumonia,") if i % 4 == 0 else line for i, line in enumerate(lines[1:])]))
-    with pytest.raises(InputError, match="the paper's task has two classes, got 3"):
+    with pytest.raises(InputError, match="expected two classes, as in the paper, got 3"):
         Collection.read(Study(str(tmp_path / "own" / "three.csv")))
 
 
@@ -245,7 +245,7 @@ def test_a_study_in_a_folder_of_another_is_refused(studied, capsys):
 
 @pytest.mark.parametrize("seeds", [0, 101, 2.5, "3"])
 def test_the_number_of_seeds(seeds):
-    with pytest.raises(InputError, match="seeds: expected a whole number from 1 to 100"):
+    with pytest.raises(InputError, match="seeds must be a whole number from 1 to 100"):
         Study("index.csv", seeds=seeds)
 
 
@@ -270,16 +270,13 @@ def test_a_study_that_is_interrupted_goes_on(studied, tmp_path, monkeypatch, cap
     monkeypatch.setattr(experiment, "train_or_resume", stopped)
     monkeypatch.setattr(plots, "draw", copied)
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 130
-    assert "saved. The same command, started again, goes on from there." in capsys.readouterr().err
+    assert "saved. Run the same command again" in capsys.readouterr().err
     assert not (tmp_path / "out" / "results.json").exists()
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "results.json").read_bytes() == (folder / "out" / "results.json").read_bytes()
 
 
 def test_the_readmes_table_is_that_of_a_study():
-    from benchmarks.processes import ROOT
-    from benchmarks.report import markers
-    from benchmarks.reproduction import KEPT, readme_table
-    begin, end = markers("reproduction")
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
-    assert text == "\n" + readme_table(json.loads(KEPT.read_text(encoding="ascii")))
+    from benchmarks.report import readme_section
+    from benchmarks.reproduction import STORED, readme_table
+    assert readme_section("reproduction")[1] == readme_table(json.loads(STORED.read_text(encoding="ascii")))

@@ -1,86 +1,100 @@
-"""An audit as text for a terminal."""
+"""An audit as text for a terminal, and what reports share with it: confounders and findings in words."""
 
 import textwrap
 
+from minicnn.core.text import grid, number, span
 from minicnn.errors import printable
 from minicnn.evaluation.auditing.auditor import WHAT
 from minicnn.evaluation.auditing.confounders import BOUND, FOLDS
-from minicnn.reporting.console import grid
 
-__all__ = ["SUSPECTS", "text"]
+__all__ = ["text", "confounder_rows", "confounder_verdict", "METHOD", "MEANING", "NO_PROBLEM", "findings_by_kind"]
 
-_MOST = 10      # findings of one kind that are written out
-
-SUSPECTS = {"header": "(a) file header alone", "border": "(b) image border alone",
-             "thumbnail": "(c) 8 x 8 thumbnail, for information: it holds lungs", "source": "(d) source column alone"}
+_NAMES = {"header": "(a) file header", "border": "(b) image border", "thumbnail": "(c) 8 x 8 thumbnail",
+          "source": "(d) source"}
+METHOD = (f"Logistic regression on each confounder alone, {FOLDS}-fold cross-validation by patient, {{}} images. An "
+          "AUC of 0.50 is chance. (a), (b) and (d) are flagged where the lower bound of the 95 % interval exceeds "
+          f"{BOUND:.2f}; (c) shows the lungs and is for comparison.")
+MEANING = ("The labels can be predicted without the lungs. A network can learn any such shortcut, for the traces of a "
+           "file's origin (aspect ratio, noise, text, borders) are in its pixels. A high accuracy on a test set from "
+           "this collection therefore does not show that the network recognizes a disease. Evaluate on images from one "
+           "other hospital that has both labels, hold out whole sources, and check where the network looks.")
+NO_PROBLEM = ("No problem found. This does not prove that there is none: the audit makes a fixed list of checks, none "
+              "of them within the lungs.")
 
 
 def text(audit):
-    """Return the whole audit, at most 120 columns wide but for file names."""
+    """Return the whole audit, at most 120 columns wide but for names of files and classes."""
+    found = audit.to_dict()
     lines = [f"{printable(audit.source)}: {audit.images:,} images, {audit.readable:,} readable, "
              f"{audit.patients:,} known patients; "
-             + ", ".join(f"{count:,} {name}" for name, count in audit.counts.items()), ""]
-    lines += _suspects(audit)
+             + ", ".join(f"{count:,} {name}" for name, count in audit.counts.items()), "",
+             "How well the label is predicted without the lungs",
+             *grid([["confounder", "AUC", "95 % interval", "the confounder"], *confounder_rows(found["shortcuts"])]),
+             *textwrap.wrap(METHOD.format(number(audit.sampled)), 118), ""]
     for name, table in audit.tables.items():
-        lines += _table(name, table)
-    for heading, findings in (("Problems", audit.problems), ("Remarks", audit.remarks),
-                              ("Unusual, look at these (no verdict)", audit.unusual)):
-        lines += _findings(heading, findings)
-    return "\n".join(lines + _verdict(audit))
+        rows = [[name, *map(printable, next(iter(table.values())))]]
+        rows += [[word, *map(number, row.values())] for word, row in table.items()]
+        lines += [*grid(rows, numbers=range(1, len(rows[0]))), ""]
+    for heading, key in (("Problems", "problems"), ("Remarks", "remarks"), ("Unusual images", "unusual")):
+        if found[key]:
+            lines.append(f"{heading}:")
+            for kind, sentences in findings_by_kind(found[key], "--json lists all"):
+                lines += [f"  {kind}"] * bool(kind) + [f"    {sentence}" for sentence in sentences]
+            lines.append("")
+    return "\n".join(lines + [line for sentence in _conclusions(audit) for line in textwrap.wrap(sentence, 118)])
 
 
-def _suspects(audit):
-    several = len(audit.counts) > 2
-    lines = [f"How well the label is predicted without looking at lungs (AUC; logistic regression, {FOLDS} folds by "
-             f"patient, {audit.sampled:,} images):"]
-    for suspect in audit.shortcuts:
-        head = SUSPECTS[suspect.name] + (f", {printable(suspect.against)} against the rest" if several else "")
-        if suspect.auc is None:
-            lines.append(f"  {head:54}  undefined: {printable(suspect.reason)}")
-            continue
-        interval = f"{suspect.low:.2f} to {suspect.high:.2f}" if suspect.low is not None else suspect.reason
-        mark = "  GIVES THE LABEL AWAY" if suspect.is_flagged else ""
-        interval += ", approximate" if suspect.approximate else ""
-        lines.append(f"  {head:54}  {suspect.auc:.2f} ({interval}){mark}")
-    return lines + [f"  Chance is 0.50. (a), (b) and (d) are a problem where the lower 95 % bound exceeds {BOUND:.2f}.",
-                    ""]
+def confounder_rows(confounders):
+    """Return [name, AUC, 95 % interval, verdict] of each confounder, as `Audit.to_dict` gives them."""
+    several = len({one["against"] for one in confounders}) > 1
+    return [[_NAMES.get(one["name"], one["name"]) + f", {printable(one['against'])} against the rest" * several,
+             number(one["auc"], "{:.2f}"),
+             span((one["low"], one["high"])) + "~" * bool(one["low"] is not None and one.get("approximate")),
+             confounder_verdict(one)] for one in confounders]
 
 
-def _table(name, table):
-    classes = list(next(iter(table.values())))
-    rows = [[name, *map(printable, classes)]]
-    rows += [[word, *(f"{row[c]:,}" for c in classes)] for word, row in table.items()]
-    return [*grid(rows, numbers=range(1, len(rows[0]))), ""]
+def confounder_verdict(one):
+    """Return what the AUC of a confounder shows.
+
+    >>> confounder_verdict({"auc": 0.99, "low": 0.98, "high": 1.0, "judged": True, "flagged": True})
+    'predicts the label (flagged)'
+    >>> confounder_verdict({"auc": 0.62, "low": 0.57, "high": 0.67, "judged": True, "flagged": False})
+    'predicts the label weakly'
+    >>> confounder_verdict({"auc": 0.55, "low": 0.48, "high": 0.62, "judged": True, "flagged": False})
+    'is not shown to predict the label'
+    >>> confounder_verdict({"auc": None, "low": None, "high": None, "flagged": False, "reason": "no column"})
+    'not judged: no column'
+    """
+    if one["low"] is None:
+        return f"not judged: {printable(one.get('reason') or 'there is no interval')}"
+    if one.get("flagged"):
+        return "predicts the label (flagged)"
+    if one["low"] <= 0.5:
+        return "is not shown to predict the label"
+    return "predicts the label weakly" if one["judged"] else "predicts the label"
 
 
-def _findings(heading, findings):
-    if not findings:
-        return []
-    lines = [f"{heading}:"]
-    for what in dict.fromkeys(finding.what for finding in findings):
-        of_kind = [finding.sentence for finding in findings if finding.what == what]
-        if what in WHAT:
-            lines.append(f"  {WHAT[what]}: {len(of_kind):,}")
-        lines += [f"    {sentence}" for sentence in of_kind[:_MOST]]
-        if len(of_kind) > _MOST:
-            lines.append(f"    ... and {len(of_kind) - _MOST:,} more (--json lists all)")
-    return [*lines, ""]
+def findings_by_kind(findings, where, most=10):
+    """Return a list of (heading, sentences): the findings of each kind, at most so many, with their number.
+
+    Parameters
+    ----------
+    findings : list of dict, as `Audit.to_dict` gives them
+    where : str; says where the rest are found
+    """
+    kinds = {}
+    for finding in findings:
+        kinds.setdefault(finding["what"], []).append(finding["sentence"])
+    return [(f"{WHAT[kind]}: {len(sentences):,}" if kind in WHAT else "",
+             sentences[:most] + [f"... and {len(sentences) - most:,} more ({where})"] * (len(sentences) > most))
+            for kind, sentences in kinds.items()]
 
 
-def _verdict(audit):
-    """Say what it means and what to do, in plain words."""
-    found = {finding.what for finding in audit.problems}
-    said = []
-    if "shortcut" in found:
-        said += ["What it means: the labels can be told without looking at lungs. A network takes whatever tells them "
-                 "apart, and the traces of a file's origin (stretch, grain, letters, frames) are in its pixels. So a "
-                 "high figure on a held-out part of this collection does not say that it sees an illness.",
-                 "What to do: measure on images of one other hospital that holds both labels (minicnn evaluate RUN "
-                 "--data OTHER.csv), hold out whole sources, and look at where the network looks."]
-    if found & {"duplicate", "torn duplicate", "torn patient"}:
-        said += ["Images of one patient, and copies of one picture, stay in one part when minicnn divides the "
-                 "collection. A split column of your own is taken as it is."]
-    if not found:
-        said += ["No problem found. That is no proof that there is none: the audit sees what it looks for, and no "
-                 "shortcut within the field of the lungs."]
-    return [line for sentence in said for line in textwrap.wrap(sentence, 118)]
+def _conclusions(audit):
+    """Say what the findings mean, and what to do."""
+    kinds = {finding.what for finding in audit.problems}
+    said = [MEANING] if "shortcut" in kinds else []
+    if kinds & {"duplicate", "torn duplicate", "torn patient"}:
+        said.append("Images of one patient, and copies of one image, stay in one set when minicnn splits the "
+                    "collection. A split column in the manifest is used as it is.")
+    return said or ([] if kinds else [NO_PROBLEM])

@@ -1,21 +1,21 @@
-"""What a report is made of, before it is HTML or Markdown: chapters of blocks.
+"""The content of a report, independent of HTML and Markdown: chapters of blocks.
 
-Both files are written from the same chapters, so they say the same in the same order. All text is plain: whoever writes
-it out escapes it, and what comes from strangers needs no other care here. A block says what it is, not how it looks.
+Both files are written from the same chapters, so they have the same content in the same order. All text is plain: the
+writers escape it. A block says what it is, not how it looks.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-__all__ = ["Chapter", "Text", "Notice", "Bullets", "Table", "Cards", "Card", "Picture", "Command", "Heading"]
+__all__ = ["Chapter", "Text", "Notice", "Bullets", "Table", "Cards", "Card", "Image", "Command", "Heading"]
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of the report under a heading of its own.
+    """A chapter of the report.
 
     Attributes
     ----------
-    name : str; fit for the end of an address, such as "answer"
+    name : str; the anchor of the chapter in the page, such as "answer"
     title : str
     blocks : list
     """
@@ -27,29 +27,29 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; what stands in `lead` comes first and is stressed."""
+    """A paragraph; `lead` comes first and is set in bold."""
 
     text: str
     lead: str = ""
-    kind: str = field(default="text", init=False)
+    kind = "text"
 
 
 @dataclass(frozen=True)
 class Notice:
-    """A paragraph that must not be missed."""
+    """A paragraph that is set off as a warning."""
 
     text: str
     lead: str = ""
-    kind: str = field(default="notice", init=False)
+    kind = "notice"
 
 
 @dataclass(frozen=True)
 class Bullets:
-    """A list of sentences; an item is a str, or a Text with a lead. `small` ones are notes to what stands above."""
+    """A list of sentences; an item is a str, or a Text with a lead. `small`: notes to the block above."""
 
     items: list
     small: bool = False
-    kind: str = field(default="bullets", init=False)
+    kind = "bullets"
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,19 @@ class Table:
 
     Attributes
     ----------
-    caption : str; what is in it
+    caption : str
     heads : list of str
-    rows : list of lists of cells; a cell is a str, or a tuple of str: the figure, then what stands small below it
-    figures : bool; the cells hold numbers, to be aligned to the right
-    fold : str; where not empty the table is folded away under these words
+    rows : list of lists of cells; a cell is a str, or a tuple of str: the value, then small lines below it
+    numeric : bool; the cells hold numbers and are aligned to the right
+    fold : str; where not empty, the table is collapsed under this heading
     """
 
     caption: str
     heads: list
     rows: list
-    figures: bool = True
+    numeric: bool = True
     fold: str = ""
-    kind: str = field(default="table", init=False)
+    kind = "table"
 
     def __post_init__(self):
         assert all(len(row) == len(self.heads) for row in self.rows), self.caption
@@ -78,7 +78,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Card:
-    """One figure to be seen from afar: whose it is, the figure, how sure it is, and what that means."""
+    """One value in large type: its label, the value, its interval and a remark."""
 
     label: str
     value: str
@@ -88,36 +88,36 @@ class Card:
 
 @dataclass(frozen=True)
 class Cards:
-    """Figures side by side, to be compared."""
+    """Values side by side, for comparison."""
 
     caption: str
     cards: list
-    kind: str = field(default="cards", init=False)
+    kind = "cards"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture of the report's folder.
+class Image:
+    """A PNG file in the folder of the report.
 
     Attributes
     ----------
     path : str, relative to the folder of the report
-    caption : str; the title and a sentence on how to read it
-    alt : str; what it shows, for those who do not see it
+    caption : str; the title, and how to read it
+    alt : str; a description for those who cannot see the image
     """
 
     path: str
     caption: str
     alt: str
-    kind: str = field(default="picture", init=False)
+    kind = "image"
 
 
 @dataclass(frozen=True)
 class Command:
-    """A line to be typed."""
+    """A command line."""
 
     line: str
-    kind: str = field(default="command", init=False)
+    kind = "command"
 
 
 @dataclass(frozen=True)
@@ -125,4 +125,4 @@ class Heading:
     """A heading within a chapter."""
 
     text: str
-    kind: str = field(default="heading", init=False)
+    kind = "heading"

@@ -1,7 +1,7 @@
-"""Chapters of a report (document.py) as one HTML file that needs nothing else.
+"""Chapters of a report (document.py) as one self-contained HTML file.
 
-Names of files, classes and settings come from strangers. jinja2 escapes every value, the page has no script, and its
-content security policy lets a browser load nothing: pictures are inside, as data.
+Names of files, classes and settings are untrusted. jinja2 escapes every value, the page has no script, and its content
+security policy lets a browser load nothing: images are embedded as data.
 """
 
 import base64
@@ -19,8 +19,8 @@ __all__ = ["WARNING", "render", "template"]
 _HERE, _compiled = Path(__file__).parent, {}
 _CSS_PIXELS_PER_INCH, _DPI = 96, 160
 
-WARNING = ("minicnn is a teaching and research tool, not a medical device: nothing on this page may be used to "
-           "diagnose or treat anybody.")
+WARNING = ("minicnn is a tool for teaching and research, not a medical device: do not use this page for diagnosis "
+           "or treatment.")
 
 
 def render(title, about, chapters, folder, statuses=(), running=""):
@@ -28,28 +28,28 @@ def render(title, about, chapters, folder, statuses=(), running=""):
 
     Parameters
     ----------
-    title, about : str; the heading, and a line below it
+    title, about : str; the heading, and the line below it
     chapters : list of document.Chapter
-    folder : Path; what the paths of pictures are relative to
-    statuses : words that are shown as a status where they are a whole cell
-    running : str; ours, no stranger's; at the top of each printed page
+    folder : Path; paths of images are relative to it
+    statuses : words that are shown as a status where they fill a cell
+    running : str, trusted; at the top of each printed page
 
     Raises
     ------
-    ImageError : a picture that is missing or is not a PNG file
+    ImageError : an image that is missing or is not a PNG file
     MissingExtraError : jinja2 is not installed
     """
     page, style = template("page.html", _escaped), (_HERE / "page.css").read_text("utf-8")
     if running:
         style += f'@page {{ @top-left {{ content: "{running}"; }} @top-right {{ content: "minicnn"; }} }}\n'
     return page.render(title=title, about=about, warning=WARNING, chapters=chapters, statuses=statuses, style=style,
-                       inside=lambda path: _inside(folder / path))
+                       embedded=lambda path: _embedded(folder / path))
 
 
-def _inside(path):
-    """Return (address, width, height): a PNG file as the address of an image, and its size in CSS pixels.
+def _embedded(path):
+    """Return (address, width, height): a PNG file as a data URL, and its size in CSS pixels.
 
-    A picture is as wide as it was drawn for print: 160 dots are an inch where the file does not say.
+    An image has the width it was drawn with for print, at 160 dots per inch where the file does not say.
     """
     content = read_bytes(path)
     try:
@@ -63,7 +63,7 @@ def _inside(path):
 
 
 def template(name, escaped, **options):
-    """Return a template of this folder, compiled once; all that it writes out passes through `escaped` or says |safe.
+    """Return a template of this folder, compiled once; every value passes through `escaped` unless marked |safe.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def template(name, escaped, **options):
     """
     try:
         from jinja2 import Environment
-        from markupsafe import Markup       # which jinja2 brings
+        from markupsafe import Markup       # a dependency of jinja2
     except ImportError:
         raise MissingExtraError("writing the report", "jinja2", "app") from None
 

@@ -1,7 +1,6 @@
-"""The Markdown twin of the report: the same chapters, tables as pipes, pictures as links to files beside it.
+"""The chapters of a report as Markdown: tables as pipes, images as links to files beside it.
 
-Text is plain, so every character that Markdown or HTML would read as more than itself is escaped. The template is
-page.md.
+Text is plain, so every character with a meaning in Markdown or HTML is escaped. The template is page.md.
 """
 
 import re
@@ -21,7 +20,7 @@ def markdown(title, warning, about, chapters):
 
     Parameters
     ----------
-    title, warning, about : str; the heading of the whole, what must be read first, and a line below the title
+    title, warning, about : str; the heading, the warning at the top, and the line below the title
     chapters : list of document.Chapter
 
     Raises
@@ -46,6 +45,6 @@ def escaped(text):
 
 
 def _address(path):
-    """Return a path as the address of a link, which nothing in it can close."""
+    """Return a path as the address of a link, with every character that could end it escaped."""
     return "".join(c if c.isalnum() or c in "-_./" else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "replace"))
                    for c in path)

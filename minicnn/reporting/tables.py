@@ -1,21 +1,19 @@
-"""Descriptions (evaluation/summary.py) and counts as tables of a report (document.py)."""
+"""Summaries (evaluation/summary.py) and counts as tables of a report (document.py)."""
 
-from minicnn.core.text import join, number, percent
+from minicnn.core.text import join, number, percent, span
 from minicnn.evaluation.summary import GROUPED, HEADS
 from minicnn.metrics import HEADS as PAPER_HEADS
-from minicnn.reporting.console import cell
 from minicnn.reporting.document import Bullets, Table
-from minicnn.reporting.wording import why_none
+from minicnn.reporting.wording import APPROXIMATE, is_approximate, value_and_interval, why_none
 
-__all__ = ["NONE", "METRICS", "lines", "by_metric", "by_row", "by_group", "reasons", "counted", "number", "percent",
-           "join"]
+__all__ = ["NONE", "METRICS", "lines", "by_metric", "by_row", "by_group", "reasons", "counted", "shortcut_table"]
 
-NONE = "\N{EN DASH}"        # of what was not asked for; what was asked for and has no answer is "undefined"
+NONE = "\N{EN DASH}"        # not measured; what was measured and has no value is "undefined"
 METRICS = tuple(name for name in PAPER_HEADS if name != "n")
 
 
-def lines(told, metric):
-    """Return the lines of a cell: the figure; its interval; in brackets, of several seeds, the lowest and the highest.
+def lines(summary, metric):
+    """Return the lines of a cell: the value; its interval; in brackets, the lowest and the highest of several seeds.
 
     >>> lines({"accuracy": 0.9, "intervals": {"accuracy": [0.8, 0.95]}, "approximate": ["accuracy"],
     ...        "lowest": {"accuracy": 0.88}, "highest": {"accuracy": 0.91}}, "accuracy")
@@ -23,91 +21,106 @@ def lines(told, metric):
     >>> lines({"auc": None}, "auc"), lines(None, "auc")
     (('undefined',), ('–',))
     """
-    if told is None or metric not in told:
+    if summary is None or metric not in summary:
         return (NONE,)
-    value, _, interval = cell(told, metric).partition(" (")
-    found = [value] + ([interval.replace(")", "")] if interval else [])
-    ends = [(told.get(end) or {}).get(metric) for end in ("lowest", "highest")]
+    value, interval = value_and_interval(summary, metric)
+    found = [value, *([interval + "~" * is_approximate(summary, metric)] if interval else [])]
+    ends = [(summary.get(end) or {}).get(metric) for end in ("lowest", "highest")]
     if value != "undefined" and None not in ends and ends[0] < ends[1]:
-        low, high = (cell({metric: end}, metric).removesuffix(" %") for end in ends)
+        low, high = (value_and_interval({metric: end}, metric)[0].removesuffix(" %") for end in ends)
         found.append(f"[{low} to {high}]")
     return tuple(found)
 
 
 def by_metric(caption, columns, metrics=METRICS):
-    """Return a Table with a row for each metric and a column for each description of {head: description or cells}.
+    """Return a Table with a row for each metric and a column for each summary of {head: summary or cells}.
 
-    A column may also be {metric: text}, of figures that were printed elsewhere.
+    A column may also be {metric: text}, for values that were reported elsewhere.
     """
-    rows = [["images", *(_count(told, "n") for told in columns.values())],
-            ["patients", *(_count(told, "patients") for told in columns.values())]]
-    rows += [[HEADS[name], *(_cell(told, name) for told in columns.values())] for name in metrics]
+    rows = [[name, *(_count(summary, key) for summary in columns.values())]
+            for name, key in (("images", "n"), ("patients", "patients"))]
+    rows += [[HEADS[name], *(_cell(summary, name) for summary in columns.values())] for name in metrics]
     return Table(caption, ["", *columns], rows)
 
 
 def by_row(caption, rows, metrics, first="", extra=None):
-    """Return a Table with a row for each of {name: description} and a column for each metric.
+    """Return a Table with a row for each of {name: summary} and a column for each metric.
 
     Parameters
     ----------
-    extra : (head, function from a description to a cell), optional; the last column
+    extra : (head, function from a summary to a cell), optional; the last column
     """
-    heads = [first, "images", "patients", *(HEADS[name] for name in metrics)]
-    body = [[name, _count(told, "n"), _count(told, "patients"), *(_cell(told, metric) for metric in metrics)]
-            for name, told in rows.items()]
-    if extra:
-        heads, body = [*heads, extra[0]], [[*row, extra[1](told)] for row, told in zip(body, rows.values())]
-    return Table(caption, heads, body)
+    head, last = ([extra[0]], lambda summary: [extra[1](summary)]) if extra else ([], lambda summary: [])
+    return Table(caption, [first, "images", "patients", *(HEADS[name] for name in metrics), *head],
+                 [[name, _count(summary, "n"), _count(summary, "patients"),
+                   *(_cell(summary, metric) for metric in metrics), *last(summary)] for name, summary in rows.items()])
 
 
 def by_group(caption, column, groups):
-    """Return a Table of a description's groups by one column of the manifest."""
-    names = [name for name in GROUPED if any(name in told for told in groups.values())]
+    """Return a Table of the subgroups of a summary by one column of the manifest."""
+    names = [name for name in GROUPED if any(name in summary for summary in groups.values())]
     return by_row(caption, groups, names, column)
 
 
 def reasons(columns, metrics=METRICS):
-    """Return a list of Bullets, or none: why figures of {name: description} are undefined or have no interval.
+    """Return a list of Bullets, or none: why metrics of {name: summary} are undefined or have no interval.
 
-    >>> told = {"accuracy": 0.9, "auc": None, "undefined": {"auc": "all samples have the same label"}, "no_interval": {
-    ...     "accuracy": "there is one patient"}}
-    >>> for sentence in reasons({"test": told})[0].items:
+    >>> summary = {"accuracy": 0.9, "auc": None, "undefined": {"auc": "all samples have the same label"},
+    ...            "no_interval": {"accuracy": "there is one patient"}}
+    >>> for sentence in reasons({"test": summary})[0].items:
     ...     print(sentence)
     test: no interval of accuracy, because there is one patient.
     test: undefined AUC, because all samples have the same label.
     """
     said, approximate = {}, False
-    for name, told in columns.items():
+    for name, summary in columns.items():
         for metric in metrics:
-            if told is None or metric not in told or isinstance(told[metric], str):
+            if summary is None or metric not in summary or isinstance(summary[metric], str):
                 continue
-            kind = "undefined" if told[metric] is None else "no interval of"
-            if kind == "undefined" or metric in (told.get("no_interval") or {}):
-                said.setdefault((name, kind, why_none(told, metric)), []).append(HEADS[metric])
-        approximate |= bool(told) and any(metric in (told.get("approximate") or ()) for metric in metrics)
-    whose = {}
+            kind = "undefined" if summary[metric] is None else "no interval of"
+            if kind == "undefined" or metric in (summary.get("no_interval") or {}):
+                said.setdefault((name, kind, why_none(summary, metric)), []).append(HEADS[metric])
+            approximate |= is_approximate(summary, metric)
+    names_of = {}
     for (name, kind, reason), heads in said.items():
-        whose.setdefault(f"{kind} {join(heads)}, because {reason}.", []).append(name)
-    items = [f"{join(names)}: {sentence}" for sentence, names in whose.items()]
-    if approximate:
-        items.append("~ approximate: the interval rests on fewer than 50 patients.")
+        names_of.setdefault(f"{kind} {join(heads)}, because {reason}.", []).append(name)
+    items = [f"{join(names)}: {sentence}" for sentence, names in names_of.items()] + [APPROXIMATE] * approximate
     return [Bullets(items, small=True)] if items else []
 
 
 def counted(caption, first, table, fold=""):
     """Return a Table of {word: {class: number}}, with sums of columns below."""
     classes = list(dict.fromkeys(name for row in table.values() for name in row))
+    sums = {name: sum(row.get(name, 0) for row in table.values()) for name in classes}
     rows = [[word, *(number(row.get(name, 0)) for name in classes), number(sum(row.values()))]
-            for word, row in table.items()]
-    sums = [sum(row.get(name, 0) for row in table.values()) for name in classes]
-    return Table(caption, [first, *classes, "all"], [*rows, ["all", *map(number, sums), number(sum(sums))]], fold=fold)
+            for word, row in [*table.items(), ("all", sums)]]
+    return Table(caption, [first, *classes, "all"], rows, fold=fold)
 
 
-def _cell(told, metric):
-    if told is not None and isinstance(told.get(metric), str):
-        return told[metric]
-    return lines(told, metric)
+def shortcut_table(name, check):
+    """Return the Table of a shortcut check, as `ShortcutCheck.to_dict` gives it.
+
+    Parameters
+    ----------
+    name : str; the set of images
+    """
+    rows = [[row["condition"], *(percent(row[key]) for key in ("accuracy", "recall", "specificity")),
+             _with_span(number(row["auc"], "{:.2f}"), row["interval"], "{:.2f}"),
+             NONE if row["change"] is None else _with_span(f"{row['change']:+.2f}", row["change_interval"], "{:+.2f}")]
+            for row in check["rows"]]
+    return Table(f"The shortcut check: {name}, {number(check['patients'])} patients",
+                 ["images", "accuracy", "recall", "specificity", "AUC", "change of AUC"], rows)
 
 
-def _count(told, name):
-    return NONE if told is None or told.get(name) is None else number(told[name])
+def _with_span(value, interval, form):
+    return (value, *([] if interval is None else [span(interval, form)]))
+
+
+def _cell(summary, metric):
+    if summary is not None and isinstance(summary.get(metric), str):
+        return summary[metric]
+    return lines(summary, metric)
+
+
+def _count(summary, name):
+    return NONE if summary is None or summary.get(name) is None else number(summary[name])

@@ -1,10 +1,10 @@
-"""The reproduction of the paper: its protocol and an honest one, side by side. What `minicnn reproduce` does.
+"""The reproduction of the paper, under its own protocol and under an honest one. What `minicnn reproduce` does.
 
-    reproduction   which trainings there are, and carrying them out: each is a run folder, so a study can be gone on with
-    aggregate      metrics over several seeds
-    results        everything that the report says, as plain values: results.json
-    plots          what is drawn
-    run_study      all of it, one after another
-    page           the report and its Markdown twin, from `chapters`
-    paper          what the paper prints; `table_check` asks of any printed table whether it can be true
+    trainings      the trainings of a study: each is a run folder, so a study can be interrupted and continued
+    aggregate      summaries over several seeds
+    results        everything in the report, as plain values: results.json
+    plots          what is drawn: `forest_plots` and `result_plots`
+    page           the report as HTML and Markdown, from `chapters` and `checklists`
+    reproduction   all of it, in order
+    paper          the values in the paper; `table_check` tests whether a printed table of metrics can be true
 """

@@ -1,123 +1,114 @@
-"""The main picture of the report: every figure with its interval, one below the other, beside what the paper claims.
+"""Forest plots of the report: a row for each measurement, a panel for each metric, beside what the paper reports.
 
-A forest plot: a row for each measurement, a panel for each metric. The rows are made from `results.json` of `minicnn
-reproduce` by `headline_rows` and `source_rows`; what is undefined is a row with a word in it.
+`headline_rows` and `source_rows` make the rows from the results of a study. An undefined value is a row with a word in
+it.
 """
 
 import textwrap
 
 import numpy as np
 
+from minicnn.core.text import shortened
 from minicnn.errors import InputError, printable
 from minicnn.plotting import style
 from minicnn.plotting.style import BLUE, FAINT, INK, QUIET, SKY
+from minicnn.study.results import PROTOCOL_NAMES, fold_summary, reported
 
-__all__ = ["headline", "sources", "figure_of", "headline_rows", "source_rows"]
+__all__ = ["forest_plot", "estimate", "headline_rows", "source_rows", "SOURCE_METRICS"]
 
+SOURCE_METRICS = ("recall", "specificity", "auc")
 _DPI, _WIDTH, _NAMES, _GAP = 160, 6.4, 1.78, 0.22       # inches but the first; 6.4 in are 16 cm
 _ROW, _HEAD, _TOP, _BOTTOM = 0.4, 0.28, 0.4, 0.6
 _LETTER = 0.0076                                        # inches, of the average letter, for each point of its size
 _HEADS = {"accuracy": "accuracy, %", "auc": "AUC", "recall": "recall, %", "specificity": "specificity, %"}
 
 
-def headline(rows, path):
-    """Draw accuracies and AUCs in rows: the paper's claim, its protocol, the honest test, unseen sources, elsewhere.
-
-    Parameters
-    ----------
-    rows : list of dict, at least one: name, group (rows of one group that follow one another stand below its name),
-        note (small, below the name; optional); accuracy, auc: a figure (`figure_of`) or None
-    path : str or Path; a PNG file
-
-    Raises
-    ------
-    InputError : no rows
-    """
-    _forest(rows, ("accuracy", "auc"), path)
-
-
-def sources(rows, path):
-    """Draw recall, specificity and AUC by source, with intervals; arguments as for `headline`, with these figures."""
-    _forest(rows, ("recall", "specificity", "auc"), path)
-
-
-def figure_of(part, metric):
+def estimate(summaries, metric):
     """Return what a forest plot shows of one metric.
 
     Parameters
     ----------
-    part : dict, a description (summary.py), or {"seeds": [descriptions], "mean": description}; None: not measured
+    summaries : dict; a summary, or {"seeds": [summaries], "mean": summary}; None: not measured
     metric : str
 
     Returns
     -------
     dict: value, low, high (None where there is none), seeds (list), reason (why there is no value)
 
-    >>> told = {"auc": 0.9, "intervals": {"auc": [0.8, 0.95]}, "undefined": {}}
-    >>> figure_of({"seeds": [{"auc": 0.88}, {"auc": 0.92}], "mean": told}, "auc")
+    >>> summary = {"auc": 0.9, "intervals": {"auc": [0.8, 0.95]}, "undefined": {}}
+    >>> estimate({"seeds": [{"auc": 0.88}, {"auc": 0.92}], "mean": summary}, "auc")
     {'value': 0.9, 'low': 0.8, 'high': 0.95, 'seeds': [0.88, 0.92], 'reason': ''}
     """
-    if part is None:
+    if summaries is None:
         return {"value": None, "low": None, "high": None, "seeds": [], "reason": "not measured"}
-    told, seeds = (part["mean"], part.get("seeds", ())) if "mean" in part else (part, ())
-    low, high = told.get("intervals", {}).get(metric) or (None, None)
-    return {"value": told.get(metric), "low": low, "high": high,
+    summary, seeds = (summaries["mean"], summaries.get("seeds", ())) if "mean" in summaries else (summaries, ())
+    low, high = summary.get("intervals", {}).get(metric) or (None, None)
+    return {"value": summary.get(metric), "low": low, "high": high,
             "seeds": [seed[metric] for seed in seeds if seed.get(metric) is not None],
-            "reason": told.get("undefined", {}).get(metric, "")}
+            "reason": summary.get("undefined", {}).get(metric, "")}
 
 
 def headline_rows(results):
-    """Return the rows of `headline` from the results of `minicnn reproduce`."""
-    protocols, claim = results["protocols"], (results["paper"].get("table_ii") or {}).get("validation") or {}
-    rows = [_row("the paper", "Table II, validation", None, "as printed")]
-    rows[0]["accuracy"] |= {"value": claim.get("accuracy"), "claimed": True}
+    """Return the rows of the main plot: the reported values, internal, leave-one-source-out and external validation."""
+    rows = [_row("the paper", "Table II, validation", None, "as reported")]
+    rows[0]["accuracy"] |= {"value": reported(results).get("accuracy"), "claimed": True}
     rows[0]["auc"]["reason"] = "not reported"
-    for key, name, part, note in (("paper", "the paper's protocol", "validation", "copies of images on both sides"),
-                                  ("honest", "the honest protocol", "test", "patients kept apart"),
-                                  ("robust", "our recipe, robust", "test", "patients kept apart")):
-        if part in protocols.get(key, {}).get("parts", {}):
-            rows.append(_row("the same network on these data", name, protocols[key]["parts"][part], note))
+    sets = {key: (results["protocols"].get(key) or {}).get("parts") or {} for key in PROTOCOL_NAMES}
+    for key, name, note in (("paper", "validation", "versions of images in both sets"),
+                            ("honest", "test", "split by patient"), ("robust", "test", "split by patient")):
+        if name in sets[key]:
+            rows.append(_row("the same network on these data", PROTOCOL_NAMES[key], sets[key][name], note))
     for fold in results["unseen"]:
-        if fold["recipes"].get("paper") is not None and "auc" in fold["shows"]:
-            rows.append(_row("the paper's recipe, a source unseen", fold["source"], fold["recipes"]["paper"],
+        if fold_summary(fold) is not None and "auc" in fold["shows"]:
+            rows.append(_row("leave-one-source-out validation", fold["source"], fold_summary(fold),
                              f"{fold['test']:,} images"))
-    if results["external"] is not None:
-        for key, name in (("paper", "the paper's protocol"), ("honest", "the honest protocol"),
-                          ("robust", "our recipe, robust")):
-            if "external" in protocols.get(key, {}).get("parts", {}):
-                rows.append(_row("another hospital", name, protocols[key]["parts"]["external"],
-                                 f"{results['external']['images']:,} images"))
+    for key in PROTOCOL_NAMES:
+        if results["external"] is not None and "external" in sets[key]:
+            rows.append(_row("external validation", PROTOCOL_NAMES[key], sets[key]["external"],
+                             f"{results['external']['images']:,} images"))
     return rows
 
 
 def source_rows(results):
-    """Return the rows of `sources`: each source unseen, under each recipe; then the honest test part, by source."""
-    metrics, rows = ("recall", "specificity", "auc"), []
+    """Return the rows of the plot by source: each held-out source, under each recipe; then the honest test set."""
+    rows = []
     for fold in results["unseen"]:
-        trained = {f"recipe {name}": told for name, told in fold["recipes"].items() if told is not None}
-        for name, told in (trained or {"not trained": None}).items():
-            row = _row(fold["name"], name, told, f"{fold['test']:,} images", metrics)
-            for metric in metrics:
-                if told is None:
+        trained = {f"recipe {name}": summary for name, summary in fold["recipes"].items() if summary is not None}
+        for name, summary in (trained or {"not trained": None}).items():
+            row = _row(fold["name"], name, summary, f"{fold['test']:,} images", SOURCE_METRICS)
+            for metric in SOURCE_METRICS:
+                if summary is None:
                     row[metric]["reason"] = fold["reason"] or "not measured"
                 elif metric not in fold["shows"]:
                     row[metric] |= {"value": None, "reason": "one class only"}
             rows.append(row)
     test = results["protocols"].get("honest", {}).get("parts", {}).get("test") or {}
-    told = test.get("mean", {})
-    by_source = (told if "groups" in told else (test.get("seeds") or [{}])[0]).get("groups", {}).get("source", {})
-    return rows + [_row("the honest test part, by source", word, group, f"{group['n']:,} images", metrics)
+    mean = test.get("mean", {})
+    by_source = (mean if "groups" in mean else (test.get("seeds") or [{}])[0]).get("groups", {}).get("source", {})
+    return rows + [_row("the honest test set, by source", word, group, f"{group['n']:,} images", SOURCE_METRICS)
                    for word, group in by_source.items()]
 
 
-def _row(group, name, part, note="", metrics=("accuracy", "auc")):
-    return {"group": group, "name": name, "note": note} | {metric: figure_of(part, metric) for metric in metrics}
+def _row(group, name, summaries, note="", metrics=("accuracy", "auc")):
+    return {"group": group, "name": name, "note": note} | {metric: estimate(summaries, metric) for metric in metrics}
 
 
 # ---- Drawing ---------------------------------------------------------------------------------------------------------
 
-def _forest(rows, metrics, path):
-    """Draw rows as above, with a panel for each of the metrics."""
+def forest_plot(rows, path, metrics=("accuracy", "auc")):
+    """Draw rows of metrics with their intervals.
+
+    Parameters
+    ----------
+    rows : list of dict, at least one: name, group (consecutive rows of one group stand below its name), note (small,
+        below the name; optional), and for each metric an `estimate` or None
+    path : str or Path; a PNG file
+    metrics : sequence of str; a panel for each
+
+    Raises
+    ------
+    InputError : no rows
+    """
     if not len(rows):
         raise InputError("rows: expected at least one row to draw, got none.")
     places, heads, y = [], [], _TOP
@@ -134,13 +125,13 @@ def _forest(rows, metrics, path):
     page.set_axis_off()
     for top, group in heads:
         page.plot([0.08, _WIDTH - 0.08], [top + 0.04] * 2, color=FAINT, linewidth=0.8)
-        page.text(0.08, top + 0.18, _cut(group, _WIDTH - 0.2, 11), fontsize=9, color=INK, va="center", weight="bold",
+        page.text(0.08, top + 0.18, _fitted(group, _WIDTH - 0.2, 11), fontsize=9, color=INK, va="center", weight="bold",
                   parse_math=False)
     for place, row in zip(places, rows):
         note = row.get("note")
-        page.text(0.16, place + (-0.02 if note else 0.06), _cut(row["name"], _NAMES - 0.16, 9), fontsize=9, color=INK,
-                  va="center", parse_math=False)
-        page.text(0.16, place + 0.13, _cut(note or "", _NAMES - 0.16, 7), fontsize=7, color=QUIET, va="center",
+        page.text(0.16, place + (-0.02 if note else 0.06), _fitted(row["name"], _NAMES - 0.16, 9), fontsize=9,
+                  color=INK, va="center", parse_math=False)
+        page.text(0.16, place + 0.13, _fitted(note or "", _NAMES - 0.16, 7), fontsize=7, color=QUIET, va="center",
                   parse_math=False)
     lowest = _lowest(rows, metrics)
     wide = (_WIDTH - _NAMES - 0.12 - _GAP * len(metrics)) / len(metrics)
@@ -149,23 +140,23 @@ def _forest(rows, metrics, path):
         ax = figure.add_axes(box, xlim=(lowest, 1.0), ylim=(y, _TOP))
         _panel(ax, metric)
         for place, row in zip(places, rows):
-            _mark(ax, place, row.get(metric) or figure_of(None, metric), metric, wide)
+            _mark(ax, place, row.get(metric) or estimate(None, metric), metric, wide)
     for i, line in enumerate(textwrap.wrap(_key(rows, metrics), 110)):
         page.text(0.08, height - 0.24 + 0.14 * i, line, fontsize=7.5, color=QUIET, va="center")
     style.save(figure, path)
 
 
 def _key(rows, metrics):
-    """Return what marks mean, of those that there are."""
+    """Return the key to the marks that are drawn."""
     shown = [row[metric] for row in rows for metric in metrics if row.get(metric)]
-    return " ".join(["Line: 95 % interval, patients intervals."]
+    return " ".join(["Line: 95 % patient-clustered interval."]
                     + ["Small dots: the seeds."] * any(len(one["seeds"]) > 1 for one in shown)
-                    + ["Hollow: printed by the paper, without an interval."] * any(one.get("claimed") for one in shown)
-                    + ["Dotted: 0.5, what a coin gives on two classes of equal size."])
+                    + ["Hollow: reported by the paper, without an interval."] * any(one.get("claimed") for one in shown)
+                    + ["Dotted: 0.5, chance for two classes of equal size."])
 
 
 def _lowest(rows, metrics):
-    """Return where the scale begins: at 0.4 or below, a round number under all that is drawn."""
+    """Return the lower end of the scale: at most 0.4, a round number below all values."""
     shown = [number for row in rows for metric in metrics if row.get(metric)
              for number in (row[metric]["value"], row[metric]["low"], *row[metric]["seeds"])]
     shown = [number for number in map(style.number, shown) if np.isfinite(number)]
@@ -185,32 +176,32 @@ def _panel(ax, metric):
     ax.tick_params(labelsize=8)
 
 
-def _mark(ax, place, figure, metric, wide):
-    """Draw one figure in its row: the mark, its interval, its seeds below, and above it what it is in numbers."""
-    value = style.number(figure["value"])
+def _mark(ax, place, one, metric, wide):
+    """Draw one estimate in its row: the mark, its interval, its seeds below, and its numbers above."""
+    value = style.number(one["value"])
     if np.isnan(value):
-        reason = printable(figure.get("reason") or "")
+        reason = printable(one.get("reason") or "")
         words = reason if reason.startswith("not ") else "undefined" + (f": {reason}" if reason else "")
         lines = textwrap.wrap(words, max(8, int(wide / (7 * _LETTER))), max_lines=3, placeholder=" …")
         ax.text(sum(ax.get_xlim()) / 2, place + 0.06, "\n".join(lines), fontsize=7, color=QUIET, ha="center",
                 va="center", parse_math=False, linespacing=1.1, bbox=dict(facecolor="white", edgecolor="none", pad=1))
         return
-    claimed, mark = figure.get("claimed", False), place + 0.06
-    low, high = (style.number(figure[key]) for key in ("low", "high"))
+    claimed, mark = one.get("claimed", False), place + 0.06
+    low, high = (style.number(one[key]) for key in ("low", "high"))
     if np.isfinite([low, high]).all():
         ax.plot([low, high], [mark, mark], color=BLUE, linewidth=2.2, solid_capstyle="butt", zorder=3)
     ax.plot(value, mark, "D" if claimed else "o", markersize=6, color=INK if claimed else BLUE, zorder=4,
             markerfacecolor="white" if claimed else BLUE, markeredgewidth=1.3, clip_on=False)
-    if len(figure["seeds"]) > 1:
-        ax.plot(figure["seeds"], [mark + 0.095] * len(figure["seeds"]), "o", markersize=2.6, color=SKY, zorder=4,
+    if len(one["seeds"]) > 1:
+        ax.plot(one["seeds"], [mark + 0.095] * len(one["seeds"]), "o", markersize=2.6, color=SKY, zorder=4,
                 markeredgewidth=0, clip_on=False)
-    text, (left, right) = _told(value, low, high, metric, claimed), ax.get_xlim()
+    text, (left, right) = _numbers(value, low, high, metric, claimed), ax.get_xlim()
     half = 0.5 * len(text) * 7.5 * _LETTER / wide * (right - left)
     ax.text(np.clip(value, left + half, max(left + half, right - half)), place - 0.09, text, fontsize=7.5, color=INK,
             ha="center", va="center", bbox=dict(facecolor="white", edgecolor="none", pad=0.6), zorder=2)
 
 
-def _told(value, low, high, metric, claimed):
+def _numbers(value, low, high, metric, claimed):
     form, unit = ("{:.2f}", "") if metric == "auc" else ("{:.2f}" if claimed else "{:.1f}", " %")
     value, low, high = (number if metric == "auc" else 100 * number for number in (value, low, high))
     if claimed:
@@ -219,7 +210,6 @@ def _told(value, low, high, metric, claimed):
     return form.format(value) + unit + bounds
 
 
-def _cut(text, inches, size):
-    """Return a text that fits, about, into a width."""
-    text, most = printable(text), int(inches / (size * _LETTER))
-    return text if len(text) <= most else text[:most - 1] + "…"
+def _fitted(text, inches, size):
+    """Return a text shortened to about a width."""
+    return shortened(text, int(inches / (size * _LETTER)))

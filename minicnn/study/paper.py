@@ -1,8 +1,7 @@
-"""What the paper prints, as facts, and whether it can be true: Tables I to III, and their checks.
+"""Tables I to III of the paper, and whether their values are consistent (table_check.py).
 
 Asif & Amjad, "Automatic COVID-19 Detection from chest radiographic images using Convolutional Neural Network", medRxiv
-2020.11.08.20228080 (2020). Its numbers are facts and stand here; its sentences are its authors' and do not. The checks
-are those that any printed table can be put to (table_check.py).
+2020.11.08.20228080 (2020). Its numbers are reproduced here as facts, its text is not.
 """
 
 from fractions import Fraction
@@ -15,11 +14,11 @@ __all__ = ["CITATION", "TABLE_I", "TABLE_II", "TABLE_III", "CONTRADICTIONS", "ta
 CITATION = ("Asif, Amjad: Automatic COVID-19 Detection from chest radiographic images using Convolutional Neural "
             "Network, medRxiv 2020.11.08.20228080 (2020)")
 
-# Table I: what each layer puts out, and its parameters; an activation is part of the layer before it.
+# Table I: output shape and number of parameters of each layer; an activation is part of the layer before it.
 TABLE_I = (((62, 62, 32), 896), ((31, 31, 32), 0), ((29, 29, 32), 9_248), ((14, 14, 32), 0), ((12, 12, 32), 9_248),
            ((4608,), 0), ((128,), 589_952), ((1,), 129))
 
-# Table II. Percentages with two decimals, but for "100 %" without any.
+# Table II: percentages with two decimals, except for "100 %" without decimals.
 TABLE_II = {
     "training": {"accuracy": 0.9970, "specificity": 0.9968, "precision": 0.9989, "recall": 0.9991, "f1": 0.9970,
                  "loss": 0.0035},
@@ -27,30 +26,30 @@ TABLE_II = {
                    "loss": 0.0018},
 }
 IMAGES, TRAINED_ON = 2 * 7 * 410, 0.70          # seven versions of 410 radiographs of each class; the first 70 %
-SHARE = (0.45, 0.55)        # classes of one size; a part of 1,722 at random is outside about once in a million times
+SHARE = (0.45, 0.55)        # equal classes; a random set of 1,722 is outside about once in a million times
 
-# Table III, the best accuracies as the paper gives them.
+# Table III: the best accuracies, as the paper gives them.
 TABLE_III = (
     {"study": "Narin et al.", "year": 2020, "what": "ResNet50", "accuracy": 0.985, "source": "Table III",
      "remark": "The text gives Narin et al. a mean of 98 %, Table III 98.5 %."},
     {"study": "Bukhari et al.", "year": 2020, "what": "ResNet50", "accuracy": 0.9818, "source": "Table III",
-     "remark": "That Bukhari et al. used ResNet50 is inferred, not said in the paper."},
+     "remark": "That Bukhari et al. used ResNet50 is inferred, not stated in the paper."},
     {"study": "Apostolopoulos et al.", "year": 2020, "what": "VGG-19", "accuracy": 0.9678, "source": "Table III",
      "remark": ""},
     {"study": "Wang et al.", "year": 2020, "what": "COVID-Net", "accuracy": 0.924, "source": "Table III", "remark": ""},
     {"study": "Asif, Amjad", "year": 2020, "what": "COV-19Net", "accuracy": 0.9945, "source": "Tables II and III",
-     "remark": "Its own figure is of validation images whose other versions were trained on."},
+     "remark": "The validation images have other versions in the training set."},
 )
 
 CONTRADICTIONS = (
     "Narin et al. reach a mean of 98 % in the text and 98.5 % in Table III.",
     "An epoch has 100 steps in section 3.3 and 200 in section 4.",
-    "The words for false positives and false negatives in section 4 are swapped; the formulas are the usual ones.",
+    "False positives and false negatives are swapped in the text of section 4; the formulas are the usual ones.",
 )
 
 
 def table_i(model=None):
-    """Return Table I of a network, made from the network itself: a row for each layer with its activation, and a total.
+    """Return Table I of a network: a row for each layer with its activation, and a total.
 
     Parameters
     ----------
@@ -77,7 +76,7 @@ def table_i(model=None):
 def checks():
     """Return the checks of Tables I and II, list of dict.
 
-    Keys: part ("Table I", "training" or "validation"), and those of `consistency.check_table`.
+    Keys: part ("Table I", "training" or "validation"), and those of `table_check.check_table`.
 
     >>> sum(not check["holds"] for check in checks()), len(checks())
     (10, 15)
@@ -85,35 +84,35 @@ def checks():
     sizes = {"training": round(TRAINED_ON * IMAGES)}
     sizes["validation"] = IMAGES - sizes["training"]
     found = [_architecture()]
-    for part, printed in TABLE_II.items():
-        for check in check_table(**printed, n=sizes[part], share=SHARE):
-            if part == "validation":
-                check["why"] += _with_whole_percent(check["name"], printed, sizes[part])
-            found.append({"part": part} | check | {"claim": f"Table II, {part}: {check['claim']}"})
+    for name, printed in TABLE_II.items():
+        for check in check_table(**printed, n=sizes[name], share=SHARE):
+            if name == "validation":
+                check["why"] += _with_whole_percent(check["name"], printed, sizes[name])
+            found.append({"part": name} | check | {"claim": f"Table II, {name}: {check['claim']}"})
     return found
 
 
 def facts():
-    """Return what a report needs of the paper: citation, table_i, table_ii, table_iii, contradictions, checks."""
+    """Return the paper in a report: citation, table_i, table_ii, table_iii, contradictions, checks."""
     return {"citation": CITATION, "table_i": [{"output": list(output), "parameters": n} for output, n in TABLE_I],
-            "table_ii": {part: dict(printed) for part, printed in TABLE_II.items()},
+            "table_ii": {name: dict(printed) for name, printed in TABLE_II.items()},
             "table_iii": [dict(row) for row in TABLE_III], "contradictions": list(CONTRADICTIONS), "checks": checks()}
 
 
 def _architecture():
-    """Compare Table I with a network that is built."""
+    """Compare Table I with the network as built."""
     *layers, total = table_i()
     ours = [(tuple(row["output"]), row["parameters"]) for row in layers]
     return {"part": "Table I", "name": "architecture",
-            "claim": "Table I: layers of these shapes have these parameters.",
+            "claim": "Table I: layers of these shapes have these numbers of parameters.",
             "printed": f"{len(TABLE_I)} layers, {sum(n for _, n in TABLE_I):,} parameters",
             "computed": f"{len(ours)} layers, {total['parameters']:,} parameters",
-            "why": "The network is built here from its description; shapes and parameters are those of the arrays.",
+            "why": "The network is built from its description; shapes and parameters are those of its arrays.",
             "holds": ours == list(TABLE_I)}
 
 
 def _with_whole_percent(name, printed, n):
-    """Say what becomes of a check if the precision, printed as "100 %", was rounded to a whole percent."""
+    """Return how a check turns out if the precision, printed as "100 %", was rounded to a whole percent."""
     half, precision = Fraction(1, 20_000), Range(Fraction(995, 1000), Fraction(1))
     rates = {rate: Range(Fraction(str(value)) - half, Fraction(str(value)) + half) for rate, value in printed.items()
              if rate not in ("loss", "precision")}
@@ -121,8 +120,8 @@ def _with_whole_percent(name, printed, n):
         least = least_images(precision, rates["specificity"])
         holds, said = least <= n, f"both need {least:,} images"
     elif name == "one matrix":
-        holds, said = find_matrix(rates | {"precision": precision}, n) is not None, "all were tried again"
+        holds, said = find_matrix(rates | {"precision": precision}, n) is not None, "all matrices were tried again"
     else:
         return ""
-    return (" Had the precision been rounded to a whole percent (99.5 to 100 %), this check "
-            f"{'would hold' if holds else 'would fail as well'}: {said}.")
+    return (" If the precision was rounded to a whole percent (99.5 to 100 %), this check "
+            f"{'holds' if holds else 'fails as well'}: {said}.")

@@ -1,7 +1,7 @@
-"""Pictures of the report of `minicnn reproduce`: samples, curves of seeds, ROC and PR, confusions, worst errors.
+"""Plots of the report: sample images, learning curves of seeds, ROC and precision-recall, confusion matrices, errors.
 
-Those of a single run are in plotting/run.py, those of the network itself in plotting/network.py, the main one in
-forest_plots.py. All are 16 cm wide; what is undefined leaves a gap with a word in it.
+Those of a single run are in plotting/run.py, those of the network in plotting/network.py, the main one in
+forest_plots.py. All are 16 cm wide; an undefined value leaves a gap with a word in it.
 """
 
 import textwrap
@@ -9,21 +9,20 @@ import textwrap
 import numpy as np
 
 from minicnn import metrics
+from minicnn.core.text import percent, shortened, span
 from minicnn.errors import InputError, ShapeError, printable
-from minicnn.evaluation import calibration, intervals
-from minicnn.plotting import run, style
-from minicnn.plotting.explanation import _checked, _method, _overlay, _percent
+from minicnn.evaluation import intervals
+from minicnn.plotting import style
+from minicnn.plotting.explanation import _checked, _method, _overlay
 from minicnn.plotting.style import BLUE, INK, ORANGE, QUIET
 
-__all__ = ["samples_of_both", "curves_of_seeds", "roc_and_precision", "precision_recall", "reliability", "confusions",
-           "worst_errors"]
+__all__ = ["samples_of_both", "curves_of_seeds", "roc_and_precision", "precision_recall", "confusions", "worst_errors"]
 
 _DPI, _WIDTH, _SIZE = 160, 6.4, 9
-_SAME_LABEL = "all samples have the same label"
 
 
 def samples_of_both(images, classes, path):
-    """Draw images of each class in a row of its own (Fig 2 of the paper).
+    """Draw the images of each class in a row (Fig 2 of the paper).
 
     Parameters
     ----------
@@ -46,7 +45,7 @@ def samples_of_both(images, classes, path):
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.04)
     for axes, pictures, name in zip(figure.subplots(len(classes), across, squeeze=False), images, classes):
         shown = style.as_pictures(pictures) if len(pictures) else ()
-        axes[0].set_title(_cut(name, 60) + ("" if len(shown) else ": no image"), loc="left", fontsize=_SIZE + 1,
+        axes[0].set_title(shortened(name, 60) + ("" if len(shown) else ": no image"), loc="left", fontsize=_SIZE + 1,
                           color=INK, parse_math=False)
         for ax, picture in zip(axes, shown):
             style.show(ax, picture, None)
@@ -56,40 +55,36 @@ def samples_of_both(images, classes, path):
 
 
 def curves_of_seeds(histories, path):
-    """Draw loss and accuracy by epoch (Figs 7 and 8): a row for each name, seeds as thin lines, their mean thick.
+    """Draw loss and accuracy by epoch (Figs 7 and 8): each seed as a thin line, their mean as a thick one.
 
     Parameters
     ----------
-    histories : {name: [the history of each seed, see plotting.run.curves]}
+    histories : list of histories, one for each seed; see plotting.run.curves
     path : str or Path; a PNG file
 
     Raises
     ------
-    InputError : no name, or a name without an epoch
+    InputError : no epoch
     """
-    if not histories or not all(any(len(history) for history in seeds) for seeds in histories.values()):
-        raise InputError("histories: expected at least one epoch of each name.")
-    figure = style.new_figure(_WIDTH, 2.5 * len(histories) + 0.35, _DPI)
-    panels = figure.subplots(len(histories), 2, squeeze=False)
-    for axes, (name, seeds) in zip(panels, histories.items()):
-        head = f"{_cut(name, 24)}: " if len(histories) > 1 or name else ""
-        for ax, key in zip(axes, ("loss", "accuracy")):
-            style.quiet(ax, head + key)
-            _seeds(ax, [history for history in seeds if len(history)], key)
-    handles = {label: handle for ax in panels.flat for handle, label in zip(*ax.get_legend_handles_labels())}
-    if handles:
-        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=2, **style.LEGEND)
+    histories = [history for history in histories if len(history)]
+    if not histories:
+        raise InputError("histories: expected at least one epoch, got none.")
+    figure = style.new_figure(_WIDTH, 2.85, _DPI)
+    panels = figure.subplots(1, 2)
+    for ax, key in zip(panels, ("loss", "accuracy")):
+        style.quiet(ax, key)
+        _seeds(ax, histories, key)
+    style.legend_below(figure, max(panels, key=lambda ax: len(ax.get_legend_handles_labels()[1])), ncols=2)
     style.save(figure, path)
 
 
 def roc_and_precision(curves, path):
-    """Draw ROC and precision-recall curves side by side, with their areas (AUC, and AP, the average precision) and, pale,
-    what chance gives.
+    """Draw ROC and precision-recall curves side by side, with their areas (AUC, AP: average precision) and chance.
 
     Parameters
     ----------
-    curves : {name: [(labels, probabilities) of each seed]}, one to six names; as for `metrics.binary_metrics`. Where
-        one label is missing, there is no curve and the legend says so
+    curves : {name: [(labels, probabilities) of each seed]}, one to six names; as for `metrics.binary_metrics`. Without
+        both labels there is no curve, and the legend says so
     path : str or Path; a PNG file
     """
     style.check_count(curves, "names")
@@ -116,15 +111,15 @@ def roc_and_precision(curves, path):
                 recall, precision = precision_recall(labels, p)
                 right.step(recall, precision, where="pre", **line)
                 right.axhline(np.mean(np.asarray(labels) == 1), color=colour, linewidth=0.9, alpha=0.3, zorder=1)
-        told = (f"AUC {_span(areas)}, AP {_span(precisions)}" if areas
-                else f"undefined, {_SAME_LABEL}" if seeds else "undefined, not measured")
-        left.plot([], [], **line | {"clip_on": True}, label=f"{_cut(name, 30)}: {told}")
+        text = (f"AUC {_mean(areas)}, AP {_mean(precisions)}" if areas
+                else "undefined, all samples have the same label" if seeds else "undefined, not measured")
+        left.plot([], [], **line | {"clip_on": True}, label=f"{shortened(name, 30)}: {text}")
     style.legend_below(figure, left)
     style.save(figure, path)
 
 
 def precision_recall(labels, probabilities):
-    """Return (recall, precision) at each threshold, from the highest down; the first point is (0, precision there).
+    """Return (recall, precision) at each threshold, from the highest; the first point has recall 0 and its precision.
 
     Between two points the curve is a step: the area below it is the average precision.
 
@@ -141,17 +136,6 @@ def precision_recall(labels, probabilities):
     hits, wrong = true[1:] * positives, false[1:] * (np.size(labels) - positives)
     precision = hits / (hits + wrong)
     return true, np.concatenate([precision[:1], precision])
-
-
-def reliability(curves, path):
-    """Draw reliability curves with intervals that know patients, and below them how many images each point rests on.
-
-    Parameters
-    ----------
-    curves : {name: (labels, probabilities) or (labels, probabilities, clusters)}, see `calibration.reliability_curve`
-    path : str or Path; a PNG file
-    """
-    run.reliability({name: calibration.reliability_curve(*given) for name, given in curves.items()}, path)
 
 
 def confusions(matrices, classes, path):
@@ -180,7 +164,7 @@ def confusions(matrices, classes, path):
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, (name, matrix) in zip(axes, matrices.items()):
         style.draw_matrix(ax, np.asarray(matrix), classes)
-        ax.set_title("\n".join(textwrap.wrap(_cut(name, 44), 22)) + "\n" + ax.get_title(loc="left"), loc="left",
+        ax.set_title("\n".join(textwrap.wrap(shortened(name, 44), 22)) + "\n" + ax.get_title(loc="left"), loc="left",
                      fontsize=_SIZE, color=INK, parse_math=False)
         ax.set_xlabel("predicted", fontsize=_SIZE, color=QUIET)
         ax.tick_params(labelsize=_SIZE - 1)
@@ -190,41 +174,42 @@ def confusions(matrices, classes, path):
     style.save(figure, path)
 
 
-def worst_errors(pictures, explained, rows, path):
-    """Draw the surest mistakes, each beside itself with its explanation over it.
+def worst_errors(images, explained, rows, path):
+    """Draw the errors with the highest probability, each beside itself with its explanation as an overlay.
 
     Parameters
     ----------
-    pictures : ndarray, shape (N, H, W, C), as the network sees them
-    explained : Explanation of the N answers; None where there is no mistake
+    images : ndarray, shape (N, H, W, C), as input to the network
+    explained : Explanation of the N predictions; None where there is no error
     rows : list of N dict: label, prediction, probability (of the prediction); part, seed, source where known
     path : str or Path; a PNG file
 
     Raises
     ------
-    ShapeError, InputError : other numbers of pictures, maps and rows
+    ShapeError, InputError : the numbers of images, maps and rows differ
     """
     n = len(rows)
     if not n:
         figure = style.new_figure(_WIDTH, 0.9, _DPI)
         ax = figure.subplots()
         ax.set_axis_off()
-        style.say(ax, "There is no mistake to show.")
+        style.say(ax, "No errors.")
         return style.save(figure, path)
-    pictures = _checked(pictures, explained)
-    if len(pictures) != n:
-        raise InputError(f"rows: expected {len(pictures)}, one for each picture, got {n}.")
+    images = _checked(images, explained)
+    if len(images) != n:
+        raise InputError(f"rows: expected {len(images)}, one for each image, got {n}.")
     across = 3
     down = -(-n // across)
     figure = style.new_figure(_WIDTH, 1.72 * down + 0.45, _DPI)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.0)
-    told = (f"Each mistake as the network sees it, and with {_method(explained)} of its answer over it. The dashed "
-            "line marks the border; below: how much of the map lies there.")
-    figure.suptitle("\n".join(textwrap.wrap(told, 90)), x=0.012, ha="left", fontsize=_SIZE, color=INK, parse_math=False)
+    title = (f"Each error as input to the network, and with {_method(explained)} of the prediction as an overlay. The "
+             "dashed line marks the border; below: the share of the map that lies there.")
+    figure.suptitle("\n".join(textwrap.wrap(title, 90)), x=0.012, ha="left", fontsize=_SIZE, color=INK,
+                    parse_math=False)
     axes = figure.subplots(down, 2 * across, squeeze=False).ravel()
     for k, row in enumerate(rows):
-        style.show(axes[2 * k], pictures[k], None)
-        _overlay(axes[2 * k + 1], pictures[k], explained.maps[k])
+        style.show(axes[2 * k], images[k], None)
+        _overlay(axes[2 * k + 1], images[k], explained.maps[k])
         _write(axes[2 * k], row, explained.border_shares[k])
     for ax in axes[2 * n:]:
         ax.set_axis_off()
@@ -234,7 +219,7 @@ def worst_errors(pictures, explained, rows, path):
 # ---- Panels ----------------------------------------------------------------------------------------------------------
 
 def _seeds(ax, histories, key):
-    """Draw one figure by epoch: of each seed thin, and the mean of the epochs that all seeds have thick."""
+    """Draw one metric by epoch: each seed thin, and the mean over the epochs that all seeds have thick."""
     drawn, last = [], max(row["epoch"] for history in histories for row in history)
     for name, column, colour, dashes in (("training", key, BLUE, "-"), ("validation", "val_" + key, ORANGE, "--")):
         lines = [([row["epoch"] for row in history], [style.number(row.get(column)) for row in history])
@@ -262,21 +247,17 @@ def _seeds(ax, histories, key):
 
 
 def _write(ax, row, share):
-    """Write above a mistake what it is and was called, and below it where it is from."""
-    ax.set_title(f"true: {_cut(row['label'], 24)}\nanswer: {_cut(row['prediction'], 16)} {row['probability']:.3f}",
-                 loc="left", fontsize=_SIZE - 2, color=INK, parse_math=False)
-    where = [_cut(row[key], 16) for key in ("part", "source") if row.get(key)]
+    """Write label and prediction above an error, and its origin below."""
+    ax.set_title(f"true: {shortened(row['label'], 24)}\n"
+                 f"predicted: {shortened(row['prediction'], 16)} {row['probability']:.3f}", loc="left",
+                 fontsize=_SIZE - 2, color=INK, parse_math=False)
+    where = [shortened(row[key], 16) for key in ("part", "source") if row.get(key)]
     where += [f"seed {row['seed']}"] if row.get("seed") is not None else []
-    border = "no map" if share is None else f"border {_percent(share)}"
+    border = "no map" if share is None else f"border {percent(share, 0)}"
     ax.set_xlabel(", ".join(where) + "\n" + border, loc="left", fontsize=_SIZE - 2.5, color=QUIET, parse_math=False)
 
 
-def _span(values):
-    """Return a mean, and where there are several values from what to what they go."""
+def _mean(values):
+    """Return a mean as text, with the range of several values."""
     mean = f"{np.mean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
-
-
-def _cut(text, most):
-    text = printable(text)
-    return text if len(text) <= most else text[:most - 1] + "…"
+    return mean if len(values) == 1 else f"{mean} ({span((min(values), max(values)), '{:.3f}')})"

@@ -1,7 +1,6 @@
-"""Everything that the report says, as plain values: what `results.json` holds, and the page is made of.
+"""The results of a study as plain values: what results.json holds, and what the report and the checklists read.
 
-No time, host or path of the machine is among it, so equal studies are equal bytes. What is undefined is None, with the
-reason beside it.
+They hold no time, host or path, so equal studies give equal bytes. An undefined value is None, with a reason beside it.
 """
 
 import os
@@ -10,6 +9,7 @@ from collections import Counter
 
 import numpy as np
 
+from minicnn.core.text import join, number
 from minicnn.errors import printable
 from minicnn.evaluation.auditing.auditor import audit
 from minicnn.evaluation.explanation.gradcam import explain
@@ -19,26 +19,33 @@ from minicnn.evaluation.shortcut_test import check_shortcuts
 from minicnn.evaluation.summary import patient_clusters, subgroup_columns
 from minicnn.experiment.config import PROTOCOLS
 from minicnn.experiment.run_folder import environment
+from minicnn.reporting.document import Image, Text
 from minicnn.study import paper
 from minicnn.study.aggregate import over_seeds
 
-__all__ = ["FORMAT", "gather", "shortcut_checks", "sources_of", "surest_mistakes", "command_of"]
+__all__ = ["FORMAT", "PROTOCOL_NAMES", "gather", "command_of", "trainings_of", "shortcut_checks", "test_datasets",
+           "worst_errors", "summary_of", "reported", "layers_of", "fold_summary", "counts_text", "image_of"]
 
 FORMAT = "minicnn reproduction 1"
-_MOST_EXPLAINED = 32        # pictures whose maps say where a network looks
-_MOST_MISTAKES = 8
-_TOLD = {name: f"{told[0].upper()}{told[1:]}." for name, told in PROTOCOLS.items()}
-_TOLD["robust"] = "The honest protocol, with the recipe that did best on sources unseen instead of the paper's; one training."
+PROTOCOL_NAMES = {"paper": "the paper's protocol", "honest": "the honest protocol", "robust": "recipe robust"}
+_MOST_EXPLAINED = 32        # images whose maps show where a network looks
+_MOST_ERRORS = 8
+_PROTOCOLS = {name: f"{text[0].upper()}{text[1:]}." for name, text in PROTOCOLS.items()}
+_PROTOCOLS["robust"] = ("The honest protocol, with the recipe that did best in leave-one-source-out validation instead "
+                        "of the paper's; one training.")
+
+
+# ---- What a study found ----------------------------------------------------------------------------------------------
 
 
 def gather(study, collection, trainings, checks, synthetic=False, progress=True):
-    """Return what a study found, as a dict of plain values; the form is that of the report.
+    """Return the results of a study as a dict of plain values.
 
     Parameters
     ----------
-    study, collection, trainings : Study, Collection and {name: Training} of reproduction.py
-    checks : {part: ShortcutCheck}, of `shortcut_checks`
-    synthetic : bool; the radiographs are made by minicnn itself
+    study, collection, trainings : Study, Collection and {name: Training} of trainings.py
+    checks : {set: ShortcutCheck}, of `shortcut_checks`
+    synthetic : bool; the radiographs are synthetic ones of minicnn
     """
     first = trainings["honest-0"]
     return {
@@ -51,20 +58,21 @@ def gather(study, collection, trainings, checks, synthetic=False, progress=True)
         "audit": audit(collection.manifest, workers=study.workers, progress=progress,
                        source=os.path.basename(study.data)).to_dict(),
         "layers": paper.table_i(first.model),
-        "protocols": {name: {"what": told, "parts": _parts(trainings, name, collection.manifest.classes)}
-                      for name, told in _TOLD.items()},
-        "unseen": [_unseen(number, fold, trainings) for number, fold in enumerate(collection.folds)],
-        "stress": [{"name": f"honest, {part}", **check.to_dict()} for part, check in checks.items()], **_where_it_looks(first),
-        "worst": surest_mistakes(first),
+        "protocols": {name: {"what": text, "parts": _sets(trainings_of(trainings, name), collection.manifest.classes)}
+                      for name, text in _PROTOCOLS.items()},
+        "unseen": [_fold(number, fold, trainings) for number, fold in enumerate(collection.folds)],
+        "stress": [{"name": f"honest, {name}", **check.to_dict()} for name, check in checks.items()],
+        "sanity": _explained(first),
+        "worst": worst_errors(first),
         "paper": paper.facts(),
         "remarks": collection.remarks,
     }
 
 
 def command_of(study, synthetic=False):
-    """Return the command that repeats a study: what differs from the defaults, and of paths the last part.
+    """Return the command that repeats a study: options that differ from the defaults, and names instead of paths.
 
-    >>> from minicnn.study.reproduction import Study
+    >>> from minicnn.study.trainings import Study
     >>> command_of(Study("x/index.csv", "other/index.csv", seeds=2))
     'minicnn reproduce --data index.csv --external index.csv --seeds 2'
     """
@@ -89,95 +97,131 @@ def _of_manifest(manifest, path, collection):
     return {"name": printable(os.path.basename(os.path.normpath(path))), "images": len(manifest),
             "patients": len({collection.patients[path] for path in manifest.paths}),
             "classes": [printable(name) for name in manifest.classes], "counts": manifest.counts(), "sources": sources,
-            "remark": _given_away(manifest)}
+            "remark": _confounded(manifest)}
 
 
-def _given_away(manifest):
-    """Return a sentence about the column that tells the labels best, where it tells them at all; or None.
+def _confounded(manifest):
+    """Return a sentence about the column that predicts the labels best, if it predicts them at all, or None.
 
-    Whoever answers each word of the column with the label that is more frequent there is right in some share of the
-    images: it is pointed out where its interval lies above the share of the more frequent label.
+    The majority label of each word of the column is right for a proportion of the images: the column is reported where
+    the interval of this proportion lies above the proportion of the more frequent label.
     """
-    told, labels = [], manifest.labels
+    found, labels = [], manifest.labels
     for name, words in subgroup_columns(manifest).items():
         _, word = np.unique(words, return_inverse=True)
         counts = np.stack([np.bincount(word[labels == label], minlength=word.max() + 1) for label in (0, 1)])
         right = counts.argmax(axis=0)[word] == labels
         value, interval = proportion_interval(right, right | True, patient_clusters(manifest))
         if interval.low is not None and interval.low > max(np.mean(labels), 1 - np.mean(labels)):
-            told.append((value, f"The {name} nearly gives the label away: to answer by it alone would be right for "
-                                f"{int(right.sum()):,} of {len(right):,} images."))
-    return max(told)[1] if told else None
+            found.append((value, f"The {name} is a confounder: the majority label of each {name} is right for "
+                                 f"{int(right.sum()):,} of {len(right):,} images."))
+    return max(found)[1] if found else None
 
 
-def _parts(trainings, protocol, classes):
-    """Return {part: {"seeds": descriptions, "mean": description over the seeds}} of a protocol."""
-    of_seeds = [training for name, training in trainings.items() if name.rpartition("-")[0] == protocol]
-    parts = {}
-    for part in of_seeds[0].metrics:
-        described = [training.metrics[part] for training in of_seeds]
-        answers = [training.answers[part] for training in of_seeds]
+def trainings_of(trainings, protocol):
+    """Return the trainings of a protocol, one for each seed."""
+    return [training for name, training in trainings.items() if name.rpartition("-")[0] == protocol]
+
+
+def _sets(of_seeds, classes):
+    """Return {set: {"seeds": summaries, "mean": summary over the seeds}} of the trainings of a protocol."""
+    sets = {}
+    for name in of_seeds[0].metrics:
+        summaries = [training.metrics[name] for training in of_seeds]
+        answers = [training.answers[name] for training in of_seeds]
         counts = np.mean([np.bincount(one.labels, minlength=len(classes)) for one in answers], axis=0)
-        mean = over_seeds(answers, described, known=part == "training")
-        mean["counts"] = {printable(name): round(count) for name, count in zip(classes, counts)}
-        parts[part] = {"seeds": described, "mean": mean}
-    return parts
+        mean = over_seeds(answers, summaries, trained_on=name == "training")
+        mean["counts"] = {printable(word): round(count) for word, count in zip(classes, counts)}
+        sets[name] = {"seeds": summaries, "mean": mean}
+    return sets
 
 
-def _unseen(number, fold, trainings):
-    told = {"name": fold.name, "source": printable(fold.source), "shows": list(fold.shows),
-            "training": len(fold.training), "test": len(fold.test), "left_out": fold.left_out, "reason": fold.reason}
+def _fold(number, fold, trainings):
     training = trainings.get(f"unseen-{number}")
-    return told | {"recipes": {"paper": None if training is None else training.metrics["test"]}}
+    return {"name": fold.name, "source": printable(fold.source), "shows": list(fold.shows),
+            "training": len(fold.training), "test": len(fold.test), "left_out": fold.left_out, "reason": fold.reason,
+            "recipes": {"paper": None if training is None else training.metrics["test"]}}
 
 
 def shortcut_checks(training):
-    """Return {part: ShortcutCheck}: the shortcut check of a network on its test part and on the external set."""
-    return {part: check_shortcuts(training.model, source, patients=training.answers[part].patients.astype(str))
-            for part, source in sources_of(training).items()}
+    """Return {set: ShortcutCheck}: the shortcut check of a network on its test set and on the external set."""
+    return {name: check_shortcuts(training.model, dataset, patients=training.answers[name].patients.astype(str))
+            for name, dataset in test_datasets(training).items()}
 
 
-def sources_of(training):
-    """Return {part: source} of the images that a network was not trained on and not chosen by."""
-    sources = {"test": training.result.sources["test"]}
-    if training.external is not None:
-        sources["external"] = training.external
-    return sources
+def test_datasets(training):
+    """Return {set: dataset} of the images that a network was neither trained nor selected on."""
+    external = {} if training.external is None else {"external": training.external}
+    return {"test": training.result.datasets["test"]} | external
 
 
-def _where_it_looks(training):
-    """Return where Grad-CAM says that a network looks, and whether its maps depend on what it has learnt."""
-    source = training.result.sources["test"]
-    chosen = np.linspace(0, len(source) - 1, min(_MOST_EXPLAINED, len(source))).astype(int)
-    pictures = source.batch(chosen)
-    explained = explain(training.model, pictures)
+def _explained(training):
+    """Return where Grad-CAM shows that a network looks, and whether its maps depend on what it has learned."""
+    dataset = training.result.datasets["test"]
+    chosen = np.linspace(0, len(dataset) - 1, min(_MOST_EXPLAINED, len(dataset))).astype(int)
+    images = dataset.batch(chosen)
+    explained = explain(training.model, images)
     known = [share for share in explained.border_shares if share is not None]
-    return {"sanity": {"layer": explained.layer, "pictures": len(chosen), "maps": len(known),
-                       "border_share": float(np.mean(known)) if known else None, "even_share": explained.even_share,
-                       "border_check": border_check(training.model, source)._asdict(),
-                       "rows": [{"layer": row.layer, "correlation": row.correlation, "strength": row.strength}
-                                for row in parameter_randomization(training.model, pictures[:16],
-                                                                   layer=explained.layer)]}}
+    return {"layer": explained.layer, "pictures": len(chosen), "maps": len(known),
+            "border_share": float(np.mean(known)) if known else None, "even_share": explained.even_share,
+            "border_check": border_check(training.model, dataset)._asdict(),
+            "rows": [{"layer": row.layer, "correlation": row.correlation, "strength": row.strength}
+                     for row in parameter_randomization(training.model, images[:16], layer=explained.layer)]}
 
 
-def surest_mistakes(training):
-    """Return the mistakes that a network was surest of, on images it was neither trained on nor chosen by."""
+def worst_errors(training):
+    """Return the errors with the highest probability, on images that a network was neither trained nor selected on."""
     found = []
-    for part, source in sources_of(training).items():
-        answers = training.answers[part]
+    for name in test_datasets(training):
+        answers = training.answers[name]
         wrong = np.flatnonzero((answers.probabilities > 0.5) != (answers.labels == 1))
-        found += [(abs(answers.probabilities[i] - 0.5), part, int(i)) for i in wrong]
-    found = sorted(found, key=lambda one: (-one[0], one[1:]))[:_MOST_MISTAKES]
-    return [_mistake(training, part, number) for _, part, number in found]
+        found += [(-abs(answers.probabilities[i] - 0.5), name, int(i)) for i in wrong]
+    return [_error(training, name, row) for _, name, row in sorted(found)[:_MOST_ERRORS]]
 
 
-def _mistake(training, part, number):
-    answers, source = training.answers[part], sources_of(training)[part]
-    sources = source.manifest.sources
-    p = float(answers.probabilities[number])
-    explained = explain(training.model, source.batch(np.array([number])))
-    classes = [printable(name) for name in source.classes]
-    return {"path": printable(source.names[number]), "number": number, "label": classes[answers.labels[number]],
-            "prediction": classes[int(p > 0.5)], "probability": max(p, 1 - p), "part": part, "seed": 0,
-            "source": "" if sources is None else printable(sources[number]),
-            "border_share": explained.border_shares[0]}
+def _error(training, name, row):
+    answers, dataset = training.answers[name], test_datasets(training)[name]
+    sources = dataset.manifest.sources
+    p = float(answers.probabilities[row])
+    classes = [printable(word) for word in dataset.classes]
+    return {"path": printable(dataset.names[row]), "number": row, "label": classes[answers.labels[row]],
+            "prediction": classes[int(p > 0.5)], "probability": max(p, 1 - p), "part": name, "seed": 0,
+            "source": "" if sources is None else printable(sources[row]),
+            "border_share": explain(training.model, dataset.batch(np.array([row]))).border_shares[0]}
+
+
+# ---- What the report reads -------------------------------------------------------------------------------------------
+
+def summary_of(results, protocol, name):
+    """Return the summary of a set under a protocol, as mean over the seeds; None where there is none."""
+    return (((results["protocols"].get(protocol) or {}).get("parts") or {}).get(name) or {}).get("mean")
+
+
+def reported(results, name="validation"):
+    """Return {metric: value} of what the paper reports for a set in Table II."""
+    return (results["paper"].get("table_ii") or {}).get(name) or {}
+
+
+def layers_of(results):
+    """Return the rows of the network's layers, without their total."""
+    return [layer for layer in results["layers"] if layer["name"] != "total"]
+
+
+def fold_summary(fold, recipe="paper"):
+    """Return the summary of a held-out source under a recipe; None where there is none."""
+    return (fold.get("recipes") or {}).get(recipe)
+
+
+def counts_text(counts):
+    """Return {class: number of images} as words.
+
+    >>> counts_text({"normal": 1410, "covid": 3})
+    '1,410 normal and 3 covid'
+    """
+    return join(f"{number(n)} {printable(name)}" for name, n in counts.items())
+
+
+def image_of(results, key, caption, alt):
+    """Return the Image of a key of results["figures"]; where it was not drawn, a Text that says so."""
+    path = results["figures"].get(key)
+    return Text(f"Not drawn: {caption}") if path is None else Image(path, caption, alt)

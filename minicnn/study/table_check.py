@@ -1,9 +1,9 @@
-"""Can a printed table of metrics be true? Arithmetic decides, and rounding has every benefit of the doubt.
+"""Check whether the metrics in a printed table are consistent with each other, within their rounding.
 
-99.45 % printed with two decimals stands for anything from 99.445 to 99.455 %. The shares of one set of predictions come
-from four whole numbers, TP, FP, TN and FN, and are tied to each other by them. A check holds where some numbers within
-rounding satisfy it; a table made from real predictions passes every check. Where one fails, at least one of the printed
-numbers is wrong: which one, arithmetic cannot tell. All of it is exact (whole numbers and fractions) but for ln 2.
+99.45 % printed with two decimals stands for any value from 99.445 to 99.455 %. The proportions of one set of
+predictions come from four whole numbers, TP, FP, TN and FN, which tie them to each other. A check holds if some values
+within rounding satisfy it; a table of real predictions passes every check. If a check fails, at least one printed value
+is wrong; which one remains open. The arithmetic is exact (whole numbers and fractions), except for ln 2.
 """
 
 import math
@@ -12,29 +12,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.core.shapes import positive_int
+from minicnn.core.arguments import Real, Whole, check
+from minicnn.core.text import percent
 from minicnn.errors import InputError
 from minicnn.metrics import HEADS
-from minicnn.reporting.tables import percent
 
 __all__ = ["RATES", "check_table", "MOST_IMAGES", "Range", "least_images", "share_by_accuracy", "share_by_precision",
            "find_matrix"]
 
 
-# ---- What printed shares leave possible --------------------------------------------------------------------------------
+# ---- What printed proportions allow ----------------------------------------------------------------------------------
 
-MOST_IMAGES = 200_000               # so many hide anything that rounding allows
+MOST_IMAGES = 200_000               # with more images, anything that rounding allows is possible
 
 
 class Range(NamedTuple):
-    """What a printed number may have been, ends included: Fractions."""
+    """The values that a printed number may stand for, ends included: Fractions."""
 
     low: Fraction
     high: Fraction
 
 
 def least_images(precision, specificity):
-    """Return the smallest number of images whose precision and specificity lie in these Ranges, or None if it is large.
+    """Return the smallest number of images whose precision and specificity lie in these Ranges; None if too large.
 
     With FP false positives, TP + FP = FP / (1 - precision) and TN + FP = FP / (1 - specificity) must be whole numbers.
 
@@ -86,7 +86,7 @@ def share_by_precision(precision, recall, specificity):
 
 
 def find_matrix(rates, n):
-    """Return (TP, FP, TN, FN) of n images whose shares lie in these Ranges, or None where there is none.
+    """Return (TP, FP, TN, FN) of n images whose proportions lie in these Ranges, or None where there is none.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def find_matrix(rates, n):
 
     Notes
     -----
-    For every number of positives, recall leaves a few TP; given those, each other share leaves an interval of FP.
+    For every number of positives, recall allows a few TP; given those, each other proportion allows an interval of FP.
 
     >>> half = Range(Fraction(1, 2), Fraction(1, 2))
     >>> find_matrix({"recall": half, "precision": half}, 4)
@@ -118,7 +118,7 @@ def find_matrix(rates, n):
 
 
 def _false(name, bounds, tp, fn, negatives, n):
-    """Return the fewest and the most false positives that a share allows, given TP, FN and the number of negatives."""
+    """Return the fewest and the most false positives that a proportion allows, given TP, FN and the negatives."""
     if name == "recall":
         return 0, n
     if name == "accuracy":
@@ -141,7 +141,7 @@ def _floor(fraction, counts):
     return fraction.numerator * counts // fraction.denominator
 
 
-# ---- Whether a table can be true ---------------------------------------------------------------------------------------
+# ---- Checking a table ------------------------------------------------------------------------------------------------
 
 RATES = ("accuracy", "specificity", "precision", "recall", "f1")
 _TRIED = (*range(1, 2001), 20_000, MOST_IMAGES)     # where the number of images is not known
@@ -149,20 +149,19 @@ _TRIED = (*range(1, 2001), 20_000, MOST_IMAGES)     # where the number of images
 
 def check_table(accuracy=None, specificity=None, precision=None, recall=None, f1=None, loss=None, n=None, share=None,
                 decimals=2, loss_decimals=4):
-    """Check the printed metrics of one set of predictions against each other; return the checks that they allow.
+    """Check the printed metrics of one set of predictions against each other; return the checks that are possible.
 
     Parameters
     ----------
     accuracy, specificity, precision, recall, f1 : float in [0, 1], as printed: 0.9945 for 99.45 %; None: not printed
     loss : float; the mean binary cross-entropy in nats, judged at p > 0.5
-    n : int; the number of images, where it is known
-    share : (float, float); the share of positives that the text gives, from and to
-    decimals : int; how many decimals the percentages are printed with
-    loss_decimals : int; the same of the loss
+    n : int; the number of images, if known
+    share : (float, float); the range of the proportion of positives in the text
+    decimals, loss_decimals : int; the number of decimals of the percentages and of the loss
 
     Returns
     -------
-    list of dict: name, claim (what must be so), printed, computed, why (sentences), holds (bool)
+    list of dict: name, claim (what must hold), printed, computed, why (sentences), holds (bool)
 
     Raises
     ------
@@ -173,13 +172,15 @@ def check_table(accuracy=None, specificity=None, precision=None, recall=None, f1
     >>> check_table(precision=0.9, recall=0.8, f1=0.8471)[0]["holds"]
     True
     """
-    n = None if n is None else positive_int(n, "check_table", "n")
+    n = None if n is None else check("check_table", "n", n, Whole())
+    for name, value, low in (("decimals", decimals, 0), ("loss_decimals", loss_decimals, 2)):
+        check("check_table", name, value, Whole(low, low + 6))
     shares = {"accuracy": accuracy, "specificity": specificity, "precision": precision, "recall": recall, "f1": f1}
     box = {name: _range(name, value, decimals + 2, 1) for name, value in shares.items() if value is not None}
     told = {name: f"{HEADS[name]} {percent(float(shares[name]), decimals)} ({_between(box[name], decimals + 1)})"
             for name in box}
     if loss is not None:
-        box["loss"] = _range("loss", loss, loss_decimals, None)
+        box["loss"] = _range("loss", loss, loss_decimals, 10**6)
         told["loss"] = (f"loss {loss:.{loss_decimals}f} ({float(box['loss'].low):.{loss_decimals + 1}f} to "
                         f"{float(box['loss'].high):.{loss_decimals + 1}f})")
     if share is not None:
@@ -188,13 +189,13 @@ def check_table(accuracy=None, specificity=None, precision=None, recall=None, f1
     if n is not None:
         told["n"] = f"{n:,} images"
     found = []
-    for name, check, needed, wanted in _CHECKS:
+    for name, function, needed, wanted in _CHECKS:
         if needed <= told.keys():
-            claim, computed, why, holds = check(box, n, decimals + 1)
-            said = ", ".join(told[key] for key in wanted if key in told)
-            found.append({"name": name, "claim": claim, "printed": said, "computed": computed, "why": why,
+            claim, computed, why, holds = function(box, n, decimals + 1)
+            printed = ", ".join(told[key] for key in wanted if key in told)
+            found.append({"name": name, "claim": claim, "printed": printed, "computed": computed, "why": why,
                           "holds": bool(holds)})
-    return [check for check in found if check["computed"]]
+    return [one for one in found if one["computed"]]
 
 
 # ---- The checks: each returns (claim, computed, why, holds) ----------------------------------------------------------
@@ -205,10 +206,10 @@ def _whole_images(box, n, digits):
     holds = first <= last
     counts = sorted({first, last}) if holds else [last, first]
     computed = ", ".join(f"{k:,} of {n:,} are {percent(float(Fraction(k, n)), digits)}" for k in counts)
-    return (f"The accuracy is that of a whole number of right answers among {n:,}.", computed,
-            "An image is right or wrong, so the accuracy goes in steps of one image; "
-            + ("one of the steps rounds to the printed figure." if holds
-               else "the printed figure lies between two steps, and neither rounds to it."), holds)
+    return (f"The accuracy is that of a whole number of correct predictions among {n:,}.", computed,
+            "The accuracy has steps of one image; "
+            + ("one of the steps rounds to the printed value." if holds
+               else "the printed value lies between two steps, and neither rounds to it."), holds)
 
 
 def _false_positives(box, n, digits):
@@ -224,34 +225,35 @@ def _false_positives(box, n, digits):
         hidden = math.ceil(1 / (1 - box["specificity"].low))
         why += f"For one to vanish in the rounding of a specificity of 100 %, there must be {hidden:,} negatives."
     else:
-        why += "A whole number of them must fit both."
-    return "The false positives behind the precision are those behind the specificity.", computed, why, holds
+        why += "One whole number must fit both."
+    return "Precision and specificity have the same false positives.", computed, why, holds
 
 
 def _weighted_mean(box, n, digits):
     a, r, s = box["accuracy"], box["recall"], box["specificity"]
     low, high = min(r.low, s.low), max(r.high, s.high)
     return ("The accuracy lies between recall and specificity.", f"accuracy from {_between((low, high), digits)}",
-            "Accuracy is the mean of recall and specificity, weighted by the shares of positives and of negatives, so "
-            "it can be neither above both nor below both.", share_by_accuracy(a, r, s) is not None)
+            "Accuracy is the mean of recall and specificity, weighted by the proportions of positives and negatives, "
+            "so it lies between them.", share_by_accuracy(a, r, s) is not None)
 
 
 def _harmonic_mean(box, n, digits):
     p, r, f = box["precision"], box["recall"], box["f1"]
     computed = Range(_f1(p.low, r.low), _f1(p.high, r.high))
     return ("F1 is the harmonic mean of precision and recall.", f"F1 from {_between(computed, digits)}",
-            "F1 = 2 / (1/recall + 1/precision) has no freedom left once both are printed.",
+            "F1 = 2 / (1/recall + 1/precision) is determined by the two.",
             computed.low <= f.high and f.low <= computed.high)
 
 
 def _least_loss(box, n, digits):
     errors = 1 - box["accuracy"].high
     least = float(errors) * math.log(2)
-    return ("The loss is at least the share of mistakes times ln 2.",
+    return ("The loss is at least the error rate times ln 2.",
             f"loss at least {float(errors):.6f} x ln 2 = {least:.5f}",
-            "Where an answer at p > 0.5 is a mistake, the true class was given at most one half, which costs at least "
-            "ln 2 of cross-entropy; right answers cost something too. (For the binary cross-entropy of the same "
-            "predictions; a mean over the batches of an epoch is another figure.)", float(box["loss"].high) >= least)
+            "In an error at p > 0.5 the true class has a probability of at most one half, which contributes at least "
+            "ln 2 to the cross-entropy; no prediction contributes less than 0. (This holds for the binary "
+            "cross-entropy of the same predictions, not for a mean over the batches of an epoch.)",
+            float(box["loss"].high) >= least)
 
 
 def _class_shares(box, n, digits):
@@ -265,10 +267,10 @@ def _class_shares(box, n, digits):
     said = [f"{name} {_share(*found)}" for name, found in told.items()]
     bounds = [found for found, _ in told.values()]
     holds = bool(bounds) and None not in bounds and max(b.low for b in bounds) <= min(b.high for b in bounds)
-    return ("One share of positives explains accuracy, precision and the text.",
-            "" if len(told) < 2 else f"share of positives: {'; '.join(said)}",
-            "With recall and specificity known, the accuracy tells how many of the images are positive, and so does "
-            "the precision: it must be the same share, and the one that the text gives.", holds)
+    return ("One proportion of positives explains accuracy, precision and the text.",
+            "" if len(told) < 2 else f"proportion of positives: {'; '.join(said)}",
+            "Given recall and specificity, the accuracy determines the proportion of positives, and so does the "
+            "precision: both must give the same proportion, and the one in the text.", holds)
 
 
 def _one_matrix(box, n, digits):
@@ -283,12 +285,12 @@ def _one_matrix(box, n, digits):
         computed = f"none of up to 2,000 images, of 20,000 or of {MOST_IMAGES:,}"
     else:
         computed = f"none of the {math.comb(n + 3, 3):,} confusion matrices of {n:,} images"
-    return ("One confusion matrix gives all the shares.", computed,
-            "Four whole numbers that add up to the number of images decide every share; all of them were tried.",
+    return ("One confusion matrix gives all the metrics.", computed,
+            "Four whole numbers that add up to the number of images determine every metric; all were tried.",
             matrix is not None)
 
 
-# Each check with what must be printed for it, and what it shows of the table.
+# Each check, the metrics that it needs, and those that it shows.
 _CHECKS = (
     ("whole images", _whole_images, {"accuracy", "n"}, ("accuracy", "n")),
     ("false positives", _false_positives, {"precision", "specificity"}, ("precision", "specificity", "n")),
@@ -308,25 +310,19 @@ def _f1(precision, recall):
 
 
 def _range(name, value, places, most):
-    """Return the Range of a number printed with so many decimal places (of a share, not of a percentage)."""
-    if not isinstance(places, int) or not 2 <= places <= 8:
-        raise InputError(f"check_table: expected 0 to 6 decimals of percentages and 2 to 8 of the loss for {name}.")
-    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= (most or 1e6):
-        expected = "a share from 0 to 1" if most else "a number from 0 up"
-        raise InputError(f"check_table: {name}: expected {expected}, got {value!r}."
-                         f"{' Write 99.45 % as 0.9945.' if most else ''}")
-    printed = Fraction(round(float(value) * 10**places), 10**places)
-    if abs(float(printed) - float(value)) > 1e-12 * max(1.0, float(value)):
-        raise InputError(f"check_table: {name}: {value!r} has more decimals than the table is said to have. Say how "
-                         "many with decimals (of the percentages) or loss_decimals.")
+    """Return the Range of a number of at most `most`, printed with so many decimal places (0.9945 has four)."""
+    value = check("check_table", name, value, Real(0, most, "[]"))
+    printed = Fraction(round(value * 10**places), 10**places)
+    if abs(float(printed) - value) > 1e-12 * max(1.0, value):
+        raise InputError(f"check_table: {name}: {value!r} has more decimals than the table. Set decimals (of the "
+                         "percentages) or loss_decimals.")
     half = Fraction(1, 2 * 10**places)
-    return Range(max(printed - half, Fraction(0)), min(printed + half, Fraction(1)) if most else printed + half)
+    return Range(max(printed - half, Fraction(0)), min(printed + half, Fraction(most)))
 
 
 def _stated(share):
     if len(share) != 2 or not 0 <= share[0] <= share[1] <= 1:
-        raise InputError(f"check_table: share: expected two shares from 0 to 1, from and to, got {share!r}.")
+        raise InputError(f"check_table: share: expected two numbers from 0 to 1, in order, got {share!r}.")
     return Range(*(Fraction(str(end)) for end in share))
 
 
@@ -335,9 +331,9 @@ def _middle(bounds):
 
 
 def _share(bounds, point):
-    """Say which shares are possible, and which one the figures give as they are printed."""
+    """Return the possible proportions as text, after the one that the printed values give."""
     if bounds is None:
-        return "none fits"
+        return "none is possible"
     return _between(bounds, 1) if point is None else f"{percent(float(point.low), 1)} ({_between(bounds, 1)})"
 
 

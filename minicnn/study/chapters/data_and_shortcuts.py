@@ -1,178 +1,130 @@
-"""Chapters of the report on what the networks were shown and what they look at: data, shortcuts, augmentation."""
+"""Chapters of the report on the data and on what the networks rely on: audit, shortcut check, augmentation."""
 
-from minicnn.evaluation.auditing.auditor import WHAT as KINDS
-from minicnn.evaluation.auditing.confounders import BOUND, FOLDS
-from minicnn.reporting.audit_text import SUSPECTS
+from minicnn.core.text import number, percent
+from minicnn.reporting.audit_text import MEANING, METHOD, NO_PROBLEM, confounder_rows, findings_by_kind
 from minicnn.reporting.document import Bullets, Chapter, Heading, Table, Text
-from minicnn.reporting.shortcut_section import WHAT, shortcut_check
-from minicnn.reporting.tables import NONE, counted, number, percent
-from minicnn.study.reading_results import counts_of, drawn
+from minicnn.reporting.tables import counted, shortcut_table
+from minicnn.reporting.wording import SHORTCUT_CHECK
+from minicnn.study.results import counts_text, image_of
 
-__all__ = ["data", "lungs", "augmentation", "given_away", "border_verdict"]
-
-_MOST = 12      # findings of one kind that are written out
+__all__ = ["data", "shortcuts", "augmentation", "border_verdict"]
 
 
 def data(results):
     """Return the Chapter on the data: counts, sources, and the audit."""
-    told, audit = results["data"], results["audit"]
-    blocks = [Text(f"{told['name']}: {number(told['images'])} images of {number(told['patients'])} patients; "
-                   f"{counts_of(told['counts'])}. Positive is {told['classes'][-1]}.")]
-    if told["sources"]:
-        blocks.append(counted("Images by source and class", "source", told["sources"]))
-    else:
-        blocks.append(Text("Where the images come from is not known: there is no source column."))
-    blocks += [Heading("What gives the labels away"), *_suspects(audit)]
-    blocks += [Heading("Problems"), *_findings(audit.get("problems", []), "The audit found no problem. It sees what it "
-               "looks for, and no shortcut within the field of the lungs.")]
-    blocks += [Heading("Remarks"), *_findings(audit.get("remarks", []), "None.")]
-    unusual = audit.get("unusual", [])
-    blocks += [Heading("Unusual, look at these"),
-               Text(f"Unlike the rest: {number(len(unusual))}. That is no verdict." if unusual
-                    else "No picture is far from the rest."), *_findings(unusual, "")[:1 if unusual else 0]]
+    about, audit = results["data"], results["audit"]
+    blocks = [Text(f"{about['name']}: {number(about['images'])} images of {number(about['patients'])} patients; "
+                   f"{counts_text(about['counts'])}. The positive class is {about['classes'][-1]}.")]
+    blocks.append(counted("Images by source and class", "source", about["sources"]) if about["sources"]
+                  else Text("The sources of the images are unknown: there is no source column."))
+    blocks += [Heading("Confounders"), *_confounders(audit)]
+    for heading, key, none in (("Problems", "problems", NO_PROBLEM), ("Remarks", "remarks", "None."),
+                               ("Unusual images", "unusual", "No image is far from the rest.")):
+        items = [line for kind, sentences in findings_by_kind(audit.get(key, []), "minicnn data audit lists them")
+                 for line in [kind, *sentences] if line]
+        blocks += [Heading(heading), Bullets(items) if items else Text(none)]
     tables = [counted(f"Images by {name}", name, table, f"Labels by {name}")
               for name, table in audit.get("tables", {}).items() if name != "source"]
-    return Chapter("data", "The data, audited", blocks + tables)
+    return Chapter("data", "Data audit", blocks + tables)
 
 
-def lungs(results):
-    """Return the Chapter on whether a network looks at lungs: shortcut check, the maps' sanity, the worst errors."""
-    return Chapter("lungs", "Does it look at lungs?", [
-        Heading("The shortcut check"), *_stress(results),
-        Heading("Do the maps depend on what was learnt?"), *_sanity(results["sanity"]),
-        Heading("The surest mistakes"), *_worst(results)])
+def shortcuts(results):
+    """Return the Chapter on what the network relies on: shortcut check, sanity check of the maps, worst errors."""
+    return Chapter("lungs", "Does the network rely on the lungs?", [
+        Heading("Shortcut check"), *_shortcut_check(results),
+        Heading("Sanity check of the maps"), *_sanity(results["sanity"]),
+        Heading("Errors with the highest probability"), *_errors(results)])
 
 
 def augmentation(results):
     """Return the Chapter of the augmentation's contact sheet."""
-    return Chapter("augmentation", "What augmentation does to a radiograph", [
-        drawn(results, "augmentation", "The paper's seven techniques on the same pictures.",
-              "A sheet of pictures: one row for each technique, rescaling, vertical and horizontal flip, rotation, "
-              "zoom, shear and intensity shift."),
-        Text("A vertical flip puts the diaphragm above the lungs, a horizontal flip the heart on the right, and a "
-             "shear slants the spine: no patient looks like that but for the rare one with situs inversus. The paper "
-             "uses all three, so they are drawn and used under its protocol.", "Not anatomy.")])
+    return Chapter("augmentation", "Data augmentation", [
+        image_of(results, "augmentation", "The seven augmentation techniques of the paper, applied to the same images.",
+                 "A sheet of images: one row for each technique, rescaling, vertical and horizontal flip, rotation, "
+                 "zoom, shear and intensity shift."),
+        Text("A vertical flip puts the diaphragm above the lungs, a horizontal flip puts the heart on the right, and "
+             "shear slants the spine: no patient looks like that, except for rare cases of situs inversus. The paper "
+             "uses all three, so they are part of its protocol here.", "Not anatomical.")])
 
 
 # ---- The audit -------------------------------------------------------------------------------------------------------
 
-def given_away(suspect):
-    """Return what a suspect's AUC means, in a sentence's words.
-
-    >>> given_away({"auc": 0.99, "low": 0.98, "high": 1.0, "judged": True, "flagged": True})
-    'gives the label away'
-    >>> given_away({"auc": 0.62, "low": 0.57, "high": 0.67, "judged": True, "flagged": False})
-    'tells something of the label, less than is a problem'
-    >>> given_away({"auc": 0.55, "low": 0.48, "high": 0.62, "judged": True, "flagged": False})
-    'is not shown to tell the label'
-    >>> given_away({"auc": None, "low": None, "high": None, "judged": True, "flagged": False, "reason": "no column"})
-    'cannot be judged: no column'
-    """
-    if suspect["low"] is None:
-        return f"cannot be judged: {suspect.get('reason') or 'there is no interval'}"
-    if suspect.get("flagged"):
-        return "gives the label away"
-    if suspect["low"] <= 0.5:
-        return "is not shown to tell the label"
-    return "tells something of the label" + (", less than is a problem" if suspect["judged"] else "")
+def _confounders(audit):
+    confounders = audit.get("shortcuts", [])
+    if not confounders:
+        return [Text("Not examined.")]
+    return [Text(METHOD.format(number(audit["sampled"]))),
+            Table("How well the label is predicted without the lungs",
+                  ["confounder", "AUC", "95 % interval", "the confounder"], confounder_rows(confounders),
+                  numeric=False),
+            Text(MEANING if any(one.get("flagged") for one in confounders) else
+                 "No confounder is flagged. This does not prove that there is none: it may lie within the lungs.")]
 
 
-def _suspects(audit):
-    suspects = audit.get("shortcuts", [])
-    if not suspects:
-        return [Text("Not looked into.")]
-    several = len({suspect["against"] for suspect in suspects}) > 1
-    rows = [[SUSPECTS.get(s["name"], s["name"]) + (f", {s['against']} against the rest" if several else ""),
-             number(s["auc"], "{:.2f}"), NONE if s["low"] is None else f"{s['low']:.2f} to {s['high']:.2f}"
-             + ("~" if s.get("approximate") else ""), given_away(s)] for s in suspects]
-    flagged = [suspect for suspect in suspects if suspect.get("flagged")]
-    said = ("A flag means: the label can be told without looking at lungs, and the traces of a file's origin are in "
-            "its pixels. So a high figure on a held-out part of these data does not say that a network sees an "
-            "illness. Measure on another hospital that holds both classes, and hold out whole sources." if flagged else
-            "Nothing is flagged. That is no proof that nothing gives the labels away: it may lie between the lungs.")
-    return [Text(f"Logistic regression on each suspect alone, {FOLDS} folds by patient, {number(audit['sampled'])} "
-                 f"images. 0.50 is guessing; (a), (b) and (d) are flagged where the lower bound exceeds {BOUND:.2f}."),
-            Table("How well the label is predicted without looking at lungs", ["suspect", "AUC", "95 % interval", "it"],
-                  rows, figures=False), Text(said)]
+# ---- Shortcut check, maps, errors ------------------------------------------------------------------------------------
 
-
-def _findings(findings, none):
-    """Return a table of how many findings there are of each kind, and their sentences, folded."""
-    if not findings:
-        return [Text(none)]
-    items = []
-    for what in dict.fromkeys(finding["what"] for finding in findings):
-        of_kind = [finding["sentence"] for finding in findings if finding["what"] == what]
-        items += [f"{KINDS.get(what, what)}: {number(len(of_kind))}."] if what in KINDS and len(of_kind) > 1 else []
-        items += of_kind[:_MOST]
-        if len(of_kind) > _MOST:
-            items.append(f"... and {number(len(of_kind) - _MOST)} more (minicnn data audit lists them).")
-    return [Bullets(items)]
-
-
-# ---- Stress, maps, mistakes ------------------------------------------------------------------------------------------
-
-def _stress(results):
+def _shortcut_check(results):
     checks = results["stress"]
     if not checks:
-        return [Text("Not made.")]
-    none = ["Nothing here points at the border or the encoding. That is no proof that there is no shortcut."]
-    return [WHAT, drawn(results, "stress", "AUC under each disturbance.", "A chart of the AUC under each disturbance: "
-                        + "; ".join(f"{row['condition']} {number(row['auc'], '{:.2f}')}" for row in checks[0]["rows"])
-                        + "."),
-            *(block for one in checks for block in
-              shortcut_check(one["name"], one | {"sentences": one.get("sentences") or one["findings"] or none}))]
+        return [Text("Not done.")]
+    none = ["No reliance on the border or on the encoding is shown. This does not prove that there is no shortcut."]
+    aucs = "; ".join(f"{row['condition']} {number(row['auc'], '{:.2f}')}" for row in checks[0]["rows"])
+    blocks = [Text(SHORTCUT_CHECK), image_of(results, "stress", "AUC under each disturbance.",
+                                             f"A plot of the AUC under each disturbance: {aucs}.")]
+    for check in checks:
+        blocks += [shortcut_table(check["name"], check), Bullets(check.get("sentences") or check["findings"] or none)]
+    return blocks
 
 
 def _sanity(sanity):
-    rows = sanity.get("rows", [])
-    blocks = [Text("Grad-CAM shows where an answer comes from. Its maps are made again while the layers lose what "
-                   "they learnt, from the last to the first. Maps that stay the same show the picture, not the "
-                   "network. The strength is the mean size of the rank correlation with the trained network's maps; "
-                   "unrelated smooth maps have some tenths of it.")]
-    if rows:
-        blocks.append(Table("Maps after one more layer has lost what it learnt", ["layer", "correlation", "strength"],
+    blocks = [Text("Grad-CAM shows which pixels support a prediction. The maps are computed again while the layers are "
+                   "randomized, from the last to the first. Maps that stay the same depend on the image, not on the "
+                   "trained network. The strength is the mean absolute rank correlation with the maps of the trained "
+                   "network; unrelated smooth maps reach some tenths.")]
+    if sanity.get("rows"):
+        blocks.append(Table("Maps after one more layer is randomized", ["layer", "correlation", "strength"],
                             [[row["layer"], number(row["correlation"], "{:.2f}"), number(row["strength"], "{:.2f}")]
-                             for row in rows]))
+                             for row in sanity["rows"]]))
     check = sanity.get("border_check")
     if not check:
         return blocks + [Text(border_verdict(sanity))]
     return blocks + [Text(check["sentence"]), Text(
-        f"Plain Grad-CAM has {percent(sanity.get('border_share'), 0)} there. It weighs a map by a mean over all "
-        "places, so behind dense layers, which weigh each place on its own, it shows less well where the answer comes "
-        "from.")]
+        f"Plain Grad-CAM puts {percent(sanity.get('border_share'), 0)} there. It weighs each feature map by a mean "
+        "over all positions, so it localizes less well in front of dense layers, which weigh each position.")]
 
 
 def border_verdict(sanity):
-    """Return a sentence on how much of the maps lies on the border, beside what an even map has there.
+    """Return a sentence that compares the share of the maps on the border with that of a uniform map.
 
     >>> border_verdict({"border_share": 0.61, "even_share": 0.4375})
-    'Of what speaks for the answers 61 % lies on the border, more than of an even map (44 %): what stands there counts.'
+    '61 % of the evidence lies on the border, more than in a uniform map (44 %): the border influences the predictions.'
     >>> border_verdict({"border_share": 0.31, "even_share": 0.4375})
-    'Of what speaks for the answers 31 % lies on the border, less than of an even map (44 %).'
+    '31 % of the evidence lies on the border, less than in a uniform map (44 %).'
     >>> border_verdict({"border_share": 0.439, "even_share": 0.4375})
-    'Of what speaks for the answers 44 % lies on the border, as of an even map.'
+    '44 % of the evidence lies on the border, as in a uniform map.'
     >>> border_verdict({"border_share": None, "even_share": 0.4375})
-    'How much of the maps lies on the border is undefined: they are empty.'
+    'The share of the maps on the border is undefined: the maps are empty.'
     """
     share, even = sanity.get("border_share"), sanity.get("even_share")
     if share is None or even is None:
-        return "How much of the maps lies on the border is undefined: they are empty."
-    said = f"Of what speaks for the answers {percent(share, 0)} lies on the border, "
+        return "The share of the maps on the border is undefined: the maps are empty."
+    text = f"{percent(share, 0)} of the evidence lies on the border, "
     if percent(share, 0) == percent(even, 0):
-        return said + "as of an even map."
+        return text + "as in a uniform map."
     if share > even:
-        return said + f"more than of an even map ({percent(even, 0)}): what stands there counts."
-    return said + f"less than of an even map ({percent(even, 0)})."
+        return text + f"more than in a uniform map ({percent(even, 0)}): the border influences the predictions."
+    return text + f"less than in a uniform map ({percent(even, 0)})."
 
 
-def _worst(results):
+def _errors(results):
     if not results["worst"]:
-        return [Text("The network made no mistake on these parts.")]
+        return [Text("The network made no errors on these sets.")]
     rows = [[row["path"], row["label"], row["prediction"], number(row["probability"], "{:.3f}"), row["part"],
              row.get("source") or "unknown", str(row["seed"]), percent(row["border_share"], 0)]
             for row in results["worst"]]
-    return [drawn(results, "worst", "The surest mistakes, each with its Grad-CAM map. A map shows where an answer "
-                  "comes from, not why.", f"The {len(rows)} surest mistakes, each picture beside its map."),
-            Table("The surest mistakes", ["file", "labelled", "answer", "probability", "part", "source", "seed",
-                                          "map on the border"], rows, figures=False)]
+    return [image_of(results, "worst", "The errors with the highest probability, each with its Grad-CAM map. A map "
+                     "shows which pixels support a prediction, not why.",
+                     f"The {len(rows)} errors with the highest probability, each image beside its map."),
+            Table("The errors with the highest probability", ["file", "label", "prediction", "probability", "set",
+                                                              "source", "seed", "map on the border"], rows,
+                  numeric=False)]

@@ -1,153 +1,155 @@
-"""Chapters of the report on how well the networks do: curves, other places and other people, the robust recipe."""
+"""Chapters of the report on performance: curves and calibration, generalization, the robust recipe."""
 
+from minicnn.core.text import number, percent
 from minicnn.evaluation.summary import SHARES
 from minicnn.reporting.document import Bullets, Chapter, Heading, Table, Text
-from minicnn.reporting.tables import by_group, by_metric, lines, number, percent, reasons
-from minicnn.reporting.wording import against_guessing, bounds, carried_over, figure, points, why_none
-from minicnn.study.reading_results import PROTOCOLS, counts_of, drawn, of, recipe_of
+from minicnn.reporting.tables import NONE, by_group, by_metric, lines, reasons
+from minicnn.reporting.wording import against_chance, bounds, difference, generalizes, value_text, why_none
+from minicnn.study.results import PROTOCOL_NAMES, counts_text, fold_summary, image_of, summary_of
 
-__all__ = ["curves", "elsewhere", "robust", "calibrated"]
+__all__ = ["curves", "generalization", "robust", "calibrated"]
 
-_SURE = ("average_precision", "brier", "slope", "intercept")
+_RANKING = ("auc", "average_precision", "brier", "slope", "intercept", "loss")
 
 
 def curves(results):
-    """Return the Chapter of ROC, precision and recall, reliability, confusion matrices and the chosen threshold."""
-    parts = {"honest protocol, test": of(results, "honest", "test"),
-             "another hospital": of(results, "honest", "external")}
-    parts = {name: told for name, told in parts.items() if told}
-    return Chapter("curves", "How well it ranks, and how sure it is", [
-        drawn(results, "roc_pr", "ROC and precision against recall. The thin line is guessing.",
-              "Two charts of curves: true positive rate against false positive rate, and precision against recall. "
-              + _listed(parts, "auc", "AUC")),
-        drawn(results, "reliability", "Reliability: of the pictures given about this probability, the share that is "
-              "positive. On the diagonal a probability means what it says.",
-              "A chart of observed shares against given probabilities. " + _listed(parts, "slope", "slope")),
-        *(Text(f"{name}: {calibrated(told)}") for name, told in parts.items()),
-        by_metric("Ranking and calibration", parts, ("auc", *_SURE, "loss")), *reasons(parts, ("auc", *_SURE, "loss")),
-        drawn(results, "confusions", "Confusion matrices at a probability above 0.5, all seeds together.",
-              "Tables of counts, true class by answer. " + _listed(parts, "accuracy", "accuracy")),
+    """Return the Chapter of ROC, precision-recall and reliability curves, confusion matrices and the threshold."""
+    sets = {"honest protocol, test": summary_of(results, "honest", "test"),
+            "external validation": summary_of(results, "honest", "external")}
+    sets = {name: summary for name, summary in sets.items() if summary}
+    return Chapter("curves", "Discrimination and calibration", [
+        image_of(results, "roc_pr", "ROC and precision-recall curves. The thin line is chance.",
+                 "Two plots: true positive rate against false positive rate, and precision against recall. "
+                 + _listed(sets, "auc", "AUC")),
+        image_of(results, "reliability", "Reliability curves: the observed proportion of positives against the "
+                 "predicted probability. A calibrated network lies on the diagonal.",
+                 "A plot of observed proportions against predicted probabilities. " + _listed(sets, "slope", "slope")),
+        *(Text(f"{name}: {calibrated(summary)}") for name, summary in sets.items()),
+        by_metric("Discrimination and calibration", sets, _RANKING), *reasons(sets, _RANKING),
+        image_of(results, "confusions", "Confusion matrices at a threshold of 0.5, all seeds pooled.",
+                 "Tables of counts, true class by predicted class. " + _listed(sets, "accuracy", "accuracy")),
         *_thresholds(results)])
 
 
-def elsewhere(results):
-    """Return the Chapter on sources unseen, on groups of the honest test part, and on the external set."""
-    return Chapter("elsewhere", "Other sources, other people, another hospital", [
-        Heading("Sources that the network has never seen"), *_unseen(results),
-        Heading("By source, view, sex and age"), *_groups(results),
-        Heading("Another hospital"), *_external(results)])
+def generalization(results):
+    """Return the Chapter on leave-one-source-out validation, subgroups of the test set, and external validation."""
+    return Chapter("elsewhere", "Generalization", [
+        Heading("Leave-one-source-out validation"), *_held_out(results),
+        Heading("Subgroups: source, view, sex and age"), *_groups(results),
+        Heading("External validation"), *_external(results)])
 
 
 def robust(results):
-    """Return the Chapter on the recipe robust beside the paper's."""
-    pairs = {"test": (of(results, "honest", "test"), of(results, "robust", "test")),
-             "another hospital": (of(results, "honest", "external"), of(results, "robust", "external"))}
-    pairs |= {fold["name"]: (recipe_of(fold), recipe_of(fold, "robust")) for fold in results["unseen"]}
+    """Return the Chapter on the robust recipe beside the paper's."""
+    pairs = {name: (summary_of(results, "honest", key), summary_of(results, "robust", key))
+             for name, key in (("test", "test"), ("external validation", "external"))}
+    pairs |= {fold["name"]: (fold_summary(fold), fold_summary(fold, "robust")) for fold in results["unseen"]}
     pairs = {name: pair for name, pair in pairs.items() if None not in pair}
+    title = "The robust recipe"
     if not pairs:
-        return Chapter("robust", "Can it be done better?", [Text("The recipe robust was not run.")])
+        return Chapter("robust", title, [Text("The robust recipe was not run.")])
     rows = [[name, lines(paper, "accuracy"), lines(better, "accuracy"), lines(paper, "auc"), lines(better, "auc"),
-             points(paper, better, "auc")] for name, (paper, better) in pairs.items()]
-    columns = {f"{name}, {recipe}": told for name, pair in pairs.items()
-               for recipe, told in zip(("paper", "robust"), pair)}
-    return Chapter("robust", "Can it be done better?", [
-        Text((results["protocols"].get("robust") or {}).get("what", ""), "The recipe robust."),
-        Text("The network is the paper's; only what it is shown and how it is trained differ. The recipe was chosen "
-             "by what it does on unseen sources of public collections; where these are in the data, they flatter it. "
-             + ("Images of another hospital had no say in it." if results["external"] else "")),
-        Table("The paper's recipe and the recipe robust",
+             difference(paper, better, "auc")] for name, (paper, better) in pairs.items()]
+    columns = {f"{name}, {recipe}": summary for name, pair in pairs.items()
+               for recipe, summary in zip(("paper", "robust"), pair)}
+    return Chapter("robust", title, [
+        Text((results["protocols"].get("robust") or {}).get("what", ""), "Protocol."),
+        Text("The network is the paper's; input and training differ. The recipe was selected by leave-one-source-out "
+             "validation on public collections; where these are in the data, its results are optimistic. "
+             + ("The external images were not used for the selection." if results["external"] else "")),
+        Table("The paper's recipe and the robust recipe",
               ["", "accuracy, paper's recipe", "accuracy, robust", "AUC, paper's recipe", "AUC, robust",
-               "robust's AUC is"], rows),
+               "AUC of robust"], rows),
         *reasons(columns, ("accuracy", "auc"))])
 
 
-def calibrated(told):
-    """Return a sentence on the calibration slope, which is 1 where probabilities are as far apart as they should be.
+def calibrated(summary):
+    """Return a sentence on the calibration slope, which is 1 for calibrated probabilities.
 
     >>> calibrated({"slope": 0.5, "intervals": {"slope": [0.4, 0.7]}})
-    'its probabilities are too extreme (calibration slope 0.500 (0.400 to 0.700), 1 would be right).'
+    'the probabilities are too extreme (calibration slope 0.500 (0.400 to 0.700), ideal 1).'
     >>> calibrated({"slope": 1.1, "intervals": {"slope": [0.9, 1.3]}})
-    'no want of calibration is shown (calibration slope 1.100 (0.900 to 1.300), 1 would be right).'
+    'no miscalibration is shown (calibration slope 1.100 (0.900 to 1.300), ideal 1).'
     >>> calibrated({"slope": 0.2, "intervals": {"slope": [-0.5, 0.8]}}).split(" (")[0]
-    'its probabilities are not shown to rise with the share of positives'
+    'the probabilities are not shown to increase with the proportion of positives'
     >>> calibrated({"slope": None, "undefined": {"slope": "the classes do not overlap"}})
-    'calibration cannot be judged: the classes do not overlap.'
+    'the calibration cannot be judged: the classes do not overlap.'
     """
-    reason, pair = why_none(told, "slope"), bounds(told, "slope")
+    reason, pair = why_none(summary, "slope"), bounds(summary, "slope")
     if reason:
-        return f"calibration cannot be judged: {reason}."
+        return f"the calibration cannot be judged: {reason}."
     if pair[1] < 0:
-        word = "its probabilities point the wrong way"
+        word = "the probabilities decrease with the proportion of positives"
     elif pair[0] <= 0:
-        word = "its probabilities are not shown to rise with the share of positives"
+        word = "the probabilities are not shown to increase with the proportion of positives"
     elif pair[1] < 1:
-        word = "its probabilities are too extreme"
+        word = "the probabilities are too extreme"
     else:
-        word = "its probabilities are too timid" if pair[0] > 1 else "no want of calibration is shown"
-    return f"{word} (calibration slope {figure(told, 'slope')}, 1 would be right)."
+        word = "the probabilities are too moderate" if pair[0] > 1 else "no miscalibration is shown"
+    return f"{word} (calibration slope {value_text(summary, 'slope')}, ideal 1)."
 
 
-def _listed(parts, metric, word):
-    return "; ".join(f"{name}: {word} {figure(told, metric)}" for name, told in parts.items()) + "."
+def _listed(sets, metric, word):
+    return "; ".join(f"{name}: {word} {value_text(summary, metric)}" for name, summary in sets.items()) + "."
+
+
+def _honest_test(results):
+    """Return {"seeds": summaries, "mean": summary} of the honest test set; {} where there is none."""
+    return (results["protocols"].get("honest") or {}).get("parts", {}).get("test", {})
 
 
 def _thresholds(results):
-    """Return the shares at 0.5 and at the threshold that was fixed on validation, of each seed."""
-    part = (results["protocols"].get("honest") or {}).get("parts", {}).get("test", {})
-    seeds = list(zip(results["settings"]["seeds"], part.get("seeds") or []))
+    """Return the proportions at 0.5 and at the threshold that was fixed on validation, of each seed."""
+    seeds = zip(results["settings"]["seeds"], _honest_test(results).get("seeds") or [])
     rows = [[f"seed {seed}, {where}", (percent(at["threshold"]),), *(lines(at, name)[:2] for name in SHARES)]
-            for seed, told in seeds if told.get("at_threshold") for where, at in
-            (("at 0.5", told | {"threshold": 0.5}), ("fixed on validation", told["at_threshold"]))]
+            for seed, summary in seeds if summary.get("at_threshold") for where, at in
+            (("at 0.5", summary | {"threshold": 0.5}), ("fixed on validation", summary["at_threshold"]))]
     if not rows:
         return [Text("No threshold was fixed on validation.")]
-    return [Heading("The threshold"),
-            Text("The threshold is fixed on validation, never on test: what the test part gives at the best threshold "
-                 "of its own would be better than the truth."),
-            Table("Honest test at 0.5 and at the threshold fixed on validation",
-                  ["", "positive above", "accuracy", "specificity", "precision", "recall", "F1"], rows)]
+    return [Heading("Threshold"),
+            Text("The threshold is fixed on the validation set. A threshold chosen on the test set would give "
+                 "optimistic results."),
+            Table("Honest protocol, test set, at 0.5 and at the threshold fixed on validation",
+                  ["", "threshold", "accuracy", "specificity", "precision", "recall", "F1"], rows)]
 
 
-# ---- Elsewhere -------------------------------------------------------------------------------------------------------
+# ---- Generalization --------------------------------------------------------------------------------------------------
 
-def _unseen(results):
+def _held_out(results):
     folds = results["unseen"]
     if not folds:
-        return [Text("No source could be held out: where images come from is not known, or all come from one place.")]
-    blocks = [Text("Each source is held out in turn, with a part of the negatives' patients: the network is trained "
-                   "on all others and tested on people and a place that it does not know. A source with one class "
-                   "shows recall or specificity alone.")]
+        return [Text("No source could be held out: the sources are unknown, or there is only one.")]
+    metrics = ("accuracy", "recall", "specificity", "auc")
+    summaries = {fold["name"]: fold_summary(fold) for fold in folds if fold_summary(fold)}
     rows = [[fold["name"], number(fold["training"]), number(fold["test"]),
-             *(_of_fold(fold, name) for name in ("accuracy", "recall", "specificity", "auc"))] for fold in folds]
-    told = {fold["name"]: recipe_of(fold) for fold in folds if recipe_of(fold)}
-    blocks += [drawn(results, "sources", "Sources unseen, and the honest test part by source, with "
-                     "95 % intervals.",
-                     "Forest plot by source. " + _listed(told, "auc", "AUC")),
-               Table("Sources unseen, the paper's recipe", ["held out", "trained on", "tested on", "accuracy", "recall",
-                                                            "specificity", "AUC"], rows)]
-    said = [f"{fold['name']}: not trained, for {fold['reason']}." for fold in folds if fold["reason"]]
-    said += [f"{name}: by AUC {against_guessing(one, 'auc')}." for name, one in told.items()
-             if one.get("auc") is not None]
-    return [*blocks, *reasons(told, ("accuracy", "recall", "specificity")), *([Bullets(said)] if said else [])]
-
-
-def _of_fold(fold, metric):
-    told = recipe_of(fold)
-    return lines(told, metric) if told and (metric == "accuracy" or metric in fold["shows"]) else lines(None, metric)
+             *(lines(fold_summary(fold), metric) if metric in ("accuracy", *fold["shows"]) else (NONE,)
+               for metric in metrics)] for fold in folds]
+    notes = [f"{fold['name']}: not trained, because {fold['reason']}." for fold in folds if fold["reason"]]
+    notes += [f"{name}: by AUC {against_chance(summary, 'auc')}." for name, summary in summaries.items()
+              if summary.get("auc") is not None]
+    return [Text("Each source is held out in turn, together with some of the patients who have only negative images: "
+                 "the network is trained on all others and tested on these. A source with one class gives recall or "
+                 "specificity alone."),
+            image_of(results, "sources", "Held-out sources, and the honest test set by source, with 95 % intervals.",
+                     "Forest plot by source. " + _listed(summaries, "auc", "AUC")),
+            Table("Held-out sources, the paper's recipe", ["held out", "training images", "test images", "accuracy",
+                                                           "recall", "specificity", "AUC"], rows),
+            *reasons(summaries, metrics[:3]), *([Bullets(notes)] if notes else [])]
 
 
 def _groups(results):
-    part = (results["protocols"].get("honest") or {}).get("parts", {}).get("test", {})
-    of_mean = (part.get("mean") or {}).get("groups")
-    groups = of_mean or next((told["groups"] for told in part.get("seeds") or [] if told.get("groups")), {})
+    test = _honest_test(results)
+    of_mean = (test.get("mean") or {}).get("groups")
+    groups = of_mean or next((summary["groups"] for summary in test.get("seeds") or [] if summary.get("groups")), {})
     if not groups:
-        return [Text("The data have no column source, view, sex or age with more than one word in it, so groups "
-                     "cannot be compared. Name such columns with --columns.")]
-    whose = "all seeds" if of_mean else f"seed {results['settings']['seeds'][0]}"
-    blocks = [Text("Small groups have wide intervals; a group of one class has no AUC. Groups that differ in figures "
-                   "may differ in what else they are: these tables compare, they do not explain.")]
+        return [Text("There are no subgroups: the data have no column source, view, sex or age with more than one "
+                     "value. Name such columns with --columns.")]
+    seeds = "all seeds" if of_mean else f"seed {results['settings']['seeds'][0]}"
+    blocks = [Text("Small subgroups have wide intervals, and a subgroup of one class has no AUC. Subgroups may differ "
+                   "in other respects too, so a difference between them has no single cause.")]
     for column, words in groups.items():
-        blocks += [by_group(f"Honest test by {column}, {whose}", column, words),
-                   *reasons({f"{column} {word}": told for word, told in words.items()},
+        blocks += [by_group(f"Honest protocol, test set by {column}, {seeds}", column, words),
+                   *reasons({f"{column} {word}": summary for word, summary in words.items()},
                             ("accuracy", "specificity", "recall", "auc"))]
     return blocks
 
@@ -155,18 +157,18 @@ def _groups(results):
 def _external(results):
     external = results["external"]
     if not external:
-        return [Text("Not measured: no images of another hospital were given (--external takes a CSV). Without them "
-                     "nobody knows how the network does elsewhere.")]
-    rows = {name: of(results, protocol, "external") for protocol, name in PROTOCOLS.items()}
-    rows = {name: told for name, told in rows.items() if told}
-    home, away = of(results, "honest", "test"), of(results, "honest", "external")
+        return [Text("Not done: no external images were given (--external). Without them, how well the network "
+                     "generalizes is unknown.")]
+    rows = {name: summary for protocol, name in PROTOCOL_NAMES.items()
+            if (summary := summary_of(results, protocol, "external"))}
+    internal, away = summary_of(results, "honest", "test"), summary_of(results, "honest", "external")
     blocks = [Text(f"{number(external['images'])} images of {number(external['patients'])} patients "
-                   f"({counts_of(external['counts'])}), which no network was trained or chosen on."),
-              by_metric("Another hospital", rows), *reasons(rows),
-              Text(f"The honest protocol's accuracy there is {figure(away, 'accuracy')}: "
-                   f"{against_guessing(away, counts=external['counts'])}. Its AUC is {figure(away, 'auc')}: "
-                   f"{against_guessing(away, 'auc')}. {carried_over(home, away, external['counts'])}")]
+                   f"({counts_text(external['counts'])}), not used for training or selection."),
+              by_metric("External validation", rows), *reasons(rows),
+              Text(f"Under the honest protocol the accuracy is {value_text(away, 'accuracy')}: "
+                   f"{against_chance(away, counts=external['counts'])}. The AUC is {value_text(away, 'auc')}: "
+                   f"{against_chance(away, 'auc')}. {generalizes(internal, away, external['counts'])}")]
     if external.get("remark"):
-        blocks.append(Text(external["remark"], "Beware."))
+        blocks.append(Text(external["remark"], "Note."))
     groups = (away or {}).get("groups") or {}
-    return blocks + [by_group(f"Another hospital by {column}", column, words) for column, words in groups.items()]
+    return blocks + [by_group(f"External validation by {column}", column, words) for column, words in groups.items()]

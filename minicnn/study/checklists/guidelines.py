@@ -1,12 +1,12 @@
-"""The checklists of three reporting guidelines, filled in as far as the results go: CLAIM 2024, TRIPOD+AI and STARD-AI.
+"""The checklists of three reporting guidelines, filled in from the results: CLAIM 2024, TRIPOD+AI and STARD-AI.
 
-Every item of every list appears once, in order, and none is silently done:
+Every item of every list appears once, in order, with a status:
 
-    filled      the results say it: the text quotes their numbers
-    needs you   only the authors know it: the text says what to write, after what is known from the results
-    not done    it was not done or cannot be said here: the text says why
+    filled      the results answer it: the text quotes their numbers
+    needs you   only the authors can answer it: the text says what to write, and what the results know
+    not done    it was not done or is unknown: the text says why
 
-The items are in items.toml, what the results say of each subject in study_facts.py and outcome_facts.py.
+The items are in items.toml, the facts from the results in study_facts.py and outcome_facts.py.
 """
 
 import tomllib
@@ -22,7 +22,7 @@ FACTS = study_facts.FACTS | outcome_facts.FACTS
 
 
 class Item(NamedTuple):
-    """One item. `words` is what to write, or why it is not done; `of_people`: it has no meaning without patients."""
+    """One item. `words`: what to write, or why it is not done; `of_people`: it does not apply without patients."""
 
     number: str
     topic: str
@@ -41,7 +41,7 @@ class Guideline(NamedTuple):
 
 
 def _guidelines():
-    """Return the guidelines of items.toml; a name in braces stands for one of the shared sentences."""
+    """Return the guidelines of items.toml; a name in braces stands for a shared sentence."""
     told = tomllib.loads(Path(__file__).with_name("items.toml").read_text("utf-8"))
     shared = told["sentences"]
     return tuple(
@@ -52,11 +52,11 @@ def _guidelines():
 
 GUIDELINES = _guidelines()
 
-# What results hold at least.
+# The keys of results, empty.
 NOTHING = {"data": {}, "external": None, "audit": {}, "layers": [], "protocols": {}, "unseen": [], "stress": [],
            "sanity": {}, "worst": [], "paper": {}, "figures": {}, "remarks": [], "settings": {}, "environment": {},
            "command": ""}
-_NOBODY = "The pictures of this run are synthetic: there are no patients, and nothing to report."
+_NOBODY = "The images are synthetic: there are no patients, so the item does not apply."
 
 
 def checklists(results):
@@ -64,7 +64,7 @@ def checklists(results):
 
     Parameters
     ----------
-    results : dict, as in the results.json of `minicnn reproduce`; what is missing in it turns items to "not done"
+    results : dict, as in the results.json of `minicnn reproduce`; items without results are "not done"
 
     Returns
     -------
@@ -75,7 +75,7 @@ def checklists(results):
     ('CLAIM 2024', 44)
     >>> claim["items"][32]
     {'number': '33', 'topic': 'test on external data', 'status': 'not done',
-     'text': 'There were no images of another place: give them with --external.'}
+     'text': 'There was no external validation: give images with --external.'}
     """
     results = NOTHING | {name: value for name, value in results.items() if value is not None}
     synthetic = bool(results["data"].get("synthetic"))

@@ -1,18 +1,18 @@
-"""What the results say of a study, its data and its networks, in sentences with their numbers, for the checklists.
+"""Facts for the checklists on a study, its data and its networks, in sentences with their numbers.
 
-A fact is a function from the results to a text, or to None where the results do not have what it would quote; beside it
-stands what is said then. Names from strangers come out printable.
+A fact is a function from the results to a text, or to None where the results do not have what it needs; the table at
+the end holds the text for that case. Untrusted names are made printable.
 """
 
 from collections import Counter
 
+from minicnn.core.text import join, number, percent
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import printable
 from minicnn.evaluation.auditing.auditor import WHAT
-from minicnn.reporting.tables import join, number, percent
-from minicnn.reporting.wording import figure
-from minicnn.study.checklists.wording import LEARNT_AND_HELD, NOT_MEASURED, parts_of, seeds_of, sentence, size, what_of
-from minicnn.study.reading_results import PROTOCOLS, claimed, counts_of, layers_of, of
+from minicnn.reporting.wording import value_text
+from minicnn.study.checklists.wording import NOT_MEASURED, SPLIT, protocol_text, seeds_of, sentence, sets_of, size
+from minicnn.study.results import PROTOCOL_NAMES, counts_text, layers_of, reported, summary_of
 
 __all__ = ["FACTS"]
 
@@ -24,29 +24,29 @@ def _design(results):
     if not data.get("images"):
         return None
     if data.get("synthetic"):
-        return f"Neither: the {number(data['images'])} radiographs are synthetic, made by the program."
-    return (f"Retrospective: the {number(data['images'])} images of {number(data['patients'])} patients were there "
-            "before any network was trained.")
+        return f"Neither: the {number(data['images'])} radiographs are synthetic."
+    return (f"Retrospective: the {number(data['images'])} images of {number(data['patients'])} patients existed before "
+            "any network was trained.")
 
 
 def _goal(results):
-    claim, parts = claimed(results), parts_of(results, "honest", ("test", "external"))
-    if claim is None or not parts:
+    accuracy, sets = reported(results).get("accuracy"), sets_of(results, "honest", ("test", "external"))
+    if accuracy is None or not sets:
         return None
-    unseen = join(size(told) for told in parts.values())
-    return (f"To develop the network of a published study again and to evaluate it: does its accuracy of "
-            f"{percent(claim, 2)} come out under its own protocol, and on {unseen} that the network has not seen?")
+    return (f"To reproduce a published network and to evaluate it: is its accuracy of {percent(accuracy, 2)} reached "
+            f"under its own protocol, and on {join(map(size, sets.values()))} not used for training?")
 
 
 def _sources(results):
     sources = results["data"].get("sources")
-    return sources and sentence(f"from {printable(source)}: {counts_of(counts)}" for source, counts in sources.items())
+    return sources and sentence(f"from {printable(source)}: {counts_text(counts)}"
+                                for source, counts in sources.items())
 
 
 def _classes(results):
     data = results["data"]
-    return data.get("counts") and (f"The label is the manifest's word: {counts_of(data['counts'])}; positive is "
-                                   f"{printable(data['classes'][-1])}. Who gave it is not known to the program.")
+    return data.get("counts") and (f"The labels are those of the manifest: {counts_text(data['counts'])}; the positive "
+                                   f"class is {printable(data['classes'][-1])}. Who assigned them is unknown.")
 
 
 def _flow(results):
@@ -54,11 +54,11 @@ def _flow(results):
     if not data.get("counts"):
         return None
     said = [f"the collection: {number(data['images'])} images of {number(data['patients'])} patients, "
-            f"{counts_of(data['counts'])}"]
-    said += [f"{name} part: {size(told)}" for name, told in parts_of(results, "honest", LEARNT_AND_HELD).items()]
+            f"{counts_text(data['counts'])}"]
+    said += [f"{name} set: {size(summary)}" for name, summary in sets_of(results, "honest", SPLIT).items()]
     if external:
         said.append(f"external set: {number(external['images'])} images of {number(external['patients'])} patients, "
-                    f"{counts_of(external['counts'])}")
+                    f"{counts_text(external['counts'])}")
     return sentence(said)
 
 
@@ -66,7 +66,7 @@ def _balance(results):
     data, external = results["data"], results["external"]
     if not data.get("classes"):
         return None
-    return sentence(f"{name}: {counts_of(one['counts'])} ({percent(_share(one, data['classes'][-1]))} positive)"
+    return sentence(f"{name}: {counts_text(one['counts'])} ({percent(_share(one, data['classes'][-1]))} positive)"
                     for name, one in (("the collection", data), ("the external set", external))
                     if one and one.get("counts"))
 
@@ -77,13 +77,13 @@ def _share(one, positive):
 
 
 def _left_out(results):
-    parts, data = parts_of(results, "honest", LEARNT_AND_HELD), results["data"]
-    if not parts or not data.get("images"):
+    sets, data = sets_of(results, "honest", SPLIT), results["data"]
+    if not sets or not data.get("images"):
         return None
-    used = number(sum(told["n"] for told in parts.values()))
+    used = number(sum(summary["n"] for summary in sets.values()))
     held = [f"{number(fold['left_out'])} with {printable(fold['name'])}" for fold in results["unseen"]]
-    return sentence([f"the parts of the honest protocol hold {used} of the {number(data['images'])} images"]
-                    + ([f"neither trained on nor tested with a source held out: {', '.join(held)}"] if held else []))
+    return sentence([f"the honest protocol uses {used} of the {number(data['images'])} images"]
+                    + ([f"neither in training nor in test with a source held out: {', '.join(held)}"] if held else []))
 
 
 def _missing(results):
@@ -91,8 +91,8 @@ def _missing(results):
     if "readable" not in audit:
         return None
     return (f"{number(audit['images'] - audit['readable'])} of {number(audit['images'])} files could not be read; "
-            f"patients known by name: {number(audit['patients'])}. Nothing was imputed: an image of nobody known is "
-            "taken for a patient of its own.")
+            f"known patients: {number(audit['patients'])}. Nothing was imputed: an image without a patient counts as a "
+            "patient of its own.")
 
 
 def _quality(results):
@@ -100,38 +100,38 @@ def _quality(results):
     if "problems" not in audit:
         return None
     kinds = Counter(finding["what"] for finding in audit["problems"])
-    said = join(f"{number(n)} of {WHAT.get(kind, printable(kind))}" for kind, n in kinds.items()) or "none"
-    return (f"The audit of {number(audit['images'])} files: problems: {said}; remarks: "
-            f"{number(len(audit['remarks']))}; pictures unlike the rest: {number(len(audit['unusual']))}. It was not "
-            "divided by demographic group.")
+    said = join(f"{WHAT.get(kind, printable(kind))} ({number(n)})" for kind, n in kinds.items()) or "none"
+    return (f"Audit of {number(audit['images'])} files: problems: {said}; remarks: {number(len(audit['remarks']))}; "
+            f"unusual images: {number(len(audit['unusual']))}. It was not done by demographic group.")
 
 
 def _preprocessing(results):
     how, n = Preprocessing(), results["data"].get("images")
-    said = [f"each of the {number(n)} images is decoded to grey, stretched to {how.height} x {how.width}, rounded to "
-            f"8 bits, repeated to {how.channels} channels and divided by 255, in training and prediction alike"]
+    said = [f"each of the {number(n)} images is converted to greyscale, resized to {how.height} x {how.width}, rounded "
+            f"to 8 bits, repeated to {how.channels} channels and divided by 255, in training and in prediction"]
     if "robust" in results["protocols"]:
-        said.append(f"recipe robust may add to it ({what_of(results, 'robust')})")
+        said.append(f"the robust recipe may add steps ({protocol_text(results, 'robust')})")
     return n and sentence(said)
 
 
 def _pixels(results):
     how, layers = Preprocessing(), layers_of(results)
-    made = layers and " x ".join(map(str, layers[0]["output"] or []))
-    return layers and (f"The predictors are the {how.height * how.width * how.channels:,} numbers of a picture's "
-                       f"pixels, of which the first layer makes {made}; none was selected, and nobody interprets them.")
+    output = layers and " x ".join(map(str, layers[0]["output"] or []))
+    return layers and (f"The predictors are the {how.height * how.width * how.channels:,} pixel values of an image, "
+                       f"from which the first layer computes {output} values; none was selected or interpreted.")
 
 
 def _demography(results):
-    return sentence(f"{part} part, {column}: " + ", ".join(f"{printable(word)} {number(group['n'])} images"
-                                                           for word, group in words.items())
-                    for part, told in parts_of(results, "honest").items()
-                    for column, words in (told.get("groups") or {}).items() if column in ("sex", "age"))
+    return sentence(f"{name} set, {column}: " + ", ".join(f"{printable(word)} {number(group['n'])} images"
+                                                          for word, group in words.items())
+                    for name, summary in sets_of(results, "honest").items()
+                    for column, words in (summary.get("groups") or {}).items() if column in ("sex", "age"))
 
 
 def _events(results):
-    return sentence(f"{PROTOCOLS[protocol]}, {name}: {counts_of(told['counts'])}" for protocol in ("paper", "honest")
-                    for name, told in parts_of(results, protocol).items() if told.get("counts"))
+    return sentence(f"{PROTOCOL_NAMES[protocol]}, {name}: {counts_text(summary['counts'])}"
+                    for protocol in ("paper", "honest") for name, summary in sets_of(results, protocol).items()
+                    if summary.get("counts"))
 
 
 def _differs(results):
@@ -139,29 +139,29 @@ def _differs(results):
     if not external or not _balance(results):
         return None
     remark = f" {printable(external['remark'])}" if external.get("remark") else ""
-    return f"{_balance(results)} Sources: {len(data.get('sources') or {})} known at home.{remark}"
+    return f"{_balance(results)} Known sources of the collection: {len(data.get('sources') or {})}.{remark}"
 
 
 # ---- The network and its training ------------------------------------------------------------------------------------
 
 def _partitions(results):
-    return sentence(f"{PROTOCOLS[name]} ({what_of(results, name)}): "
-                    + ", ".join(f"{part} {size(told)}" for part, told in parts.items())
-                    for name in ("paper", "honest") if (parts := parts_of(results, name, LEARNT_AND_HELD)))
+    return sentence(f"{PROTOCOL_NAMES[protocol]} ({protocol_text(results, protocol)}): "
+                    + ", ".join(f"{name} {size(summary)}" for name, summary in sets.items())
+                    for protocol in ("paper", "honest") if (sets := sets_of(results, protocol, SPLIT)))
 
 
 def _disjoint(results):
-    parts = parts_of(results, "honest", LEARNT_AND_HELD)
-    if not parts or "paper" not in results["protocols"]:
+    sets = sets_of(results, "honest", SPLIT)
+    if not sets or "paper" not in results["protocols"]:
         return None
-    sizes = join(f"{name} {size(told)}" for name, told in parts.items())
-    return (f"Honest protocol: patients, joined where they share a picture ({sizes}). The paper's protocol: versions "
-            "of images, so one radiograph may be on both sides.")
+    sizes = join(f"{name} {size(summary)}" for name, summary in sets.items())
+    return (f"Honest protocol: patients, merged where they share an image ({sizes}). The paper's protocol: versions of "
+            "images, so one radiograph may be in both sets.")
 
 
 def _sample_size(results):
-    told = of(results, "honest", "test")
-    return told and f"The honest test part has {size(told)}, and with them: accuracy {figure(told, 'accuracy')}."
+    summary = summary_of(results, "honest", "test")
+    return summary and f"The honest test set has {size(summary)}; its accuracy is {value_text(summary, 'accuracy')}."
 
 
 def _architecture(results):
@@ -180,7 +180,7 @@ def _software(results):
 
 def _initial(results):
     seeds = seeds_of(results)
-    return seeds and f"At random (Glorot uniform, biases 0), {seeds}; no weights were taken from elsewhere."
+    return seeds and f"Random (Glorot uniform, biases 0), {seeds}; no pretrained weights."
 
 
 def _training(results):
@@ -190,18 +190,19 @@ def _training(results):
     return sentence([f"binary cross-entropy, Adam with a learning rate of {settings['learning_rate']:g}, "
                      f"{settings['epochs']} epochs of {number(settings['steps_per_epoch'])} steps of "
                      f"{settings['batch_size']} images, {seeds_of(results) or 'seeds unknown'}"]
-                    + [f"{PROTOCOLS.get(name, name)}: {what_of(results, name)}" for name in results["protocols"]])
+                    + [f"{PROTOCOL_NAMES.get(name, name)}: {protocol_text(results, name)}"
+                       for name in results["protocols"]])
 
 
 def _selection(results):
     epochs = results["settings"].get("epochs")
-    return epochs and (f"Paper's protocol: the weights after epoch {epochs}, the last. Honest protocol: those of the "
-                       f"epoch, of {epochs}, with the lowest loss on the validation part.")
+    return epochs and (f"Paper's protocol: the weights after the last epoch, {epochs}. Honest protocol: those of the "
+                       f"epoch, of {epochs}, with the lowest validation loss.")
 
 
 def _ensemble(results):
     seeds = seeds_of(results)
-    return seeds and (f"None: the networks of {seeds} are judged one by one; no answer is made of several networks'.")
+    return seeds and f"None: the networks of {seeds} are evaluated one by one; their predictions are not combined."
 
 
 def _development(results):
@@ -216,29 +217,29 @@ def _model(results):
 
 # Each fact, and what is said where the results do not have it.
 FACTS = {
-    "design": (_design, "The results do not say what data there were."),
-    "goal": (_goal, "There is no figure on images unseen to compare with the paper's."),
+    "design": (_design, "The results do not describe the data."),
+    "goal": (_goal, "There is no test set to compare with the paper's values."),
     "sources": (_sources, "The manifest has no column source."),
-    "classes": (_classes, "The results do not hold the classes."),
-    "flow": (_flow, "The results do not hold the numbers of images."),
-    "balance": (_balance, "The results do not hold the classes."),
-    "left_out": (_left_out, "The results do not hold the numbers of images."),
+    "classes": (_classes, "The classes are not in the results."),
+    "flow": (_flow, "The numbers of images are not in the results."),
+    "balance": (_balance, "The classes are not in the results."),
+    "left_out": (_left_out, "The numbers of images are not in the results."),
     "missing": (_missing, "The collection was not audited."),
     "quality": (_quality, "The collection was not audited."),
-    "preprocessing": (_preprocessing, "The results do not hold the numbers of images."),
-    "pixels": (_pixels, "The results do not hold the network."),
+    "preprocessing": (_preprocessing, "The numbers of images are not in the results."),
+    "pixels": (_pixels, "The network is not in the results."),
     "demography": (_demography, "The manifest has no columns sex or age."),
-    "events": (_events, "The results do not hold the classes of each part: see split.csv of the run folders."),
-    "differs": (_differs, "There were no images of another place to compare: give them with --external."),
+    "events": (_events, "The classes of each set are not in the results; see split.csv in the run folders."),
+    "differs": (_differs, "There was no external validation: give images with --external."),
     "partitions": (_partitions, NOT_MEASURED),
     "disjoint": (_disjoint, NOT_MEASURED),
     "size": (_sample_size, NOT_MEASURED),
-    "architecture": (_architecture, "The results do not hold the network."),
-    "software": (_software, "The results do not hold the versions."),
-    "initial": (_initial, "The results do not hold the seeds."),
-    "training": (_training, "The results do not hold the settings."),
-    "selection": (_selection, "The results do not hold the settings."),
-    "ensemble": (_ensemble, "The results do not hold the seeds."),
-    "development": (_development, "The results do not hold settings and parts."),
-    "model": (_model, "The results do not hold the network."),
+    "architecture": (_architecture, "The network is not in the results."),
+    "software": (_software, "The versions are not in the results."),
+    "initial": (_initial, "The seeds are not in the results."),
+    "training": (_training, "The options are not in the results."),
+    "selection": (_selection, "The options are not in the results."),
+    "ensemble": (_ensemble, "The seeds are not in the results."),
+    "development": (_development, "The options and sets are not in the results."),
+    "model": (_model, "The network is not in the results."),
 }

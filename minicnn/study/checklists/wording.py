@@ -1,56 +1,56 @@
-"""The words that facts about results share (study_facts.py, outcome_facts.py)."""
+"""Phrases that study_facts.py and outcome_facts.py share."""
 
+from minicnn.core.text import number
 from minicnn.errors import printable
 from minicnn.evaluation.summary import HEADS
-from minicnn.reporting.tables import number
-from minicnn.reporting.wording import figure
-from minicnn.study.reading_results import PROTOCOLS, of
+from minicnn.reporting.wording import value_text
+from minicnn.study.results import PROTOCOL_NAMES, summary_of
 
-__all__ = ["NOT_MEASURED", "MAIN", "LEARNT_AND_HELD", "figures", "size", "parts_of", "described", "sentence",
-           "what_of", "seeds_of"]
+__all__ = ["NOT_MEASURED", "MAIN", "SPLIT", "values_text", "size", "sets_of", "described", "sentence", "protocol_text",
+           "seeds_of"]
 
 MAIN = ("accuracy", "recall", "specificity", "auc")
-LEARNT_AND_HELD = ("training", "validation", "test")
-NOT_MEASURED = "It was not measured in this run."
+SPLIT = ("training", "validation", "test")
+NOT_MEASURED = "Not measured in this study."
 
 
-def figures(told, metrics=MAIN):
-    """Return figures of a description with their intervals, as words."""
-    return ", ".join(f"{HEADS[name]} {figure(told, name)}" for name in metrics)
+def values_text(summary, metrics=MAIN):
+    """Return metrics of a summary with their intervals, as text."""
+    return ", ".join(f"{HEADS[name]} {value_text(summary, name)}" for name in metrics)
 
 
-def size(told):
-    return f"{number(told['n'])} images of {number(told.get('patients'))} patients"
+def size(summary):
+    return f"{number(summary['n'])} images of {number(summary.get('patients'))} patients"
 
 
-def parts_of(results, protocol, names=("training", "validation", "test", "external")):
-    """Return {part: description}, mean over the seeds, of the parts that a protocol has."""
-    return {name: told for name in names if (told := of(results, protocol, name)) is not None}
+def sets_of(results, protocol, names=(*SPLIT, "external")):
+    """Return {set: summary}, mean over the seeds, of the sets that a protocol has."""
+    return {name: summary for name in names if (summary := summary_of(results, protocol, name)) is not None}
 
 
-def described(results, names, metrics=MAIN, protocols=PROTOCOLS):
-    """Return the figures of these parts under these protocols as a sentence; None where there are none."""
-    said = [f"{PROTOCOLS[protocol]}, {name} ({size(told)}): {figures(told, metrics)}" for protocol in protocols
-            for name, told in parts_of(results, protocol, names).items()]
-    return sentence(said)
+def described(results, names, metrics=MAIN, protocols=PROTOCOL_NAMES):
+    """Return the metrics of these sets under these protocols as a sentence; None where there are none."""
+    return sentence(f"{PROTOCOL_NAMES[protocol]}, {name} ({size(summary)}): {values_text(summary, metrics)}"
+                    for protocol in protocols for name, summary in sets_of(results, protocol, names).items())
 
 
 def sentence(parts):
     """Return texts as one sentence, or None where there are none.
 
-    >>> sentence(["the test part: 12 images", "no more."]), sentence([])
-    ('The test part: 12 images; no more.', None)
+    >>> sentence(["the test set: 12 images", "no more."]), sentence([])
+    ('The test set: 12 images; no more.', None)
     """
     text = "; ".join(part.rstrip(".") for part in parts)
     return f"{text[0].upper()}{text[1:]}." if text else None
 
 
-def what_of(results, protocol):
-    """Return what a protocol is, without the full stop."""
+def protocol_text(results, protocol):
+    """Return the description of a protocol, without the full stop."""
     return printable(results["protocols"][protocol]["what"]).rstrip(".")
 
 
 def seeds_of(results):
     seeds = results["settings"].get("seeds")
-    return None if not seeds else f"{len(seeds)} seeds ({', '.join(map(str, seeds))})" if len(seeds) > 1 else \
-        f"one seed ({seeds[0]})"
+    if not seeds:
+        return None
+    return f"{len(seeds)} seeds ({', '.join(map(str, seeds))})" if len(seeds) > 1 else f"one seed ({seeds[0]})"

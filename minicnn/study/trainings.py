@@ -1,0 +1,218 @@
+"""The trainings of a study, and how they are carried out.
+
+    paper-S                 the paper's protocol and recipe, with seed S: training and validation
+    honest-S                the honest protocol, the paper's recipe: training, validation, test
+    robust-0                the honest protocol, the robust recipe
+    unseen-K                the K-th source with positives held out (evaluation/source_folds.py), the paper's recipe
+
+Each is a run folder like that of `minicnn train`. A finished training is not repeated and an interrupted one is
+resumed, so a study can be stopped at any time and continued with the same command.
+"""
+
+import os
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from minicnn import checkpoint, experiment
+from minicnn.core.arguments import Whole, check
+from minicnn.data.manifest import Manifest
+from minicnn.data.near_duplicates import clusters
+from minicnn.data.split import groups
+from minicnn.errors import InputError, ManifestError, printable
+from minicnn.evaluation.source_folds import leave_one_source_out
+from minicnn.evaluation.summary import subgroup_columns
+from minicnn.experiment.run_folder import RunFolder
+from minicnn.study.aggregate import Answers
+
+__all__ = ["Study", "Collection", "Training", "carry_out", "say"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The options of a reproduction.
+
+    Parameters
+    ----------
+    data : folder of class folders or CSV
+    external : CSV or folder for external validation, optional; with the same two classes
+    seeds : int; trainings of each protocol, with the seeds 0, 1, ...
+    epochs, steps_per_epoch, batch_size, learning_rate, classes, columns, workers, allow_outside_root : as of Config
+    """
+
+    data: str
+    external: str | None = None
+    seeds: int = 3
+    epochs: int = 20
+    steps_per_epoch: int = 100
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    classes: list | None = None
+    columns: dict | None = None
+    workers: int | None = None
+    allow_outside_root: bool = False
+
+    def __post_init__(self):
+        check("reproduce", "seeds", self.seeds, Whole(1, 100))
+
+    def configs(self, folds):
+        """Return {name: Config} of the trainings, in order."""
+        common = {name: getattr(self, name) for name in ("data", "epochs", "steps_per_epoch", "batch_size",
+                                                         "learning_rate", "classes", "columns", "workers",
+                                                         "allow_outside_root")}
+        configs = {f"{protocol}-{seed}": experiment.Config(protocol=protocol, augmentation="paper", seed=seed, **common)
+                   for protocol in ("paper", "honest") for seed in range(self.seeds)}
+        configs["robust-0"] = experiment.Config(recipe="robust", **common)
+        for number, fold in enumerate(folds):
+            if not fold.reason:
+                configs[f"unseen-{number}"] = experiment.Config(hold_out=fold.source, augmentation="paper", **common)
+        return configs
+
+
+@dataclass
+class Collection:
+    """The images of a study.
+
+    Attributes
+    ----------
+    manifest, external : Manifest; external is None where there is none
+    patients : {path: number of the patient}; copies of an image under other names are of one patient
+    folds : list of SourceFold, for sources with positives; empty where sources are unknown
+    remarks : list of sentences
+    """
+
+    manifest: Manifest
+    external: Manifest | None
+    patients: dict
+    folds: list
+    remarks: list = field(default_factory=list)
+
+    @classmethod
+    def read(cls, study, progress=False):
+        """Read the images of a Study and check that it can be carried out.
+
+        Raises
+        ------
+        ManifestError, ImageError : data that cannot be read
+        InputError : not two classes; an external set with no image of its own
+        """
+        how = {"columns": study.columns, "allow_outside_root": study.allow_outside_root}
+        manifest = Manifest.read(study.data, classes=study.classes, **how)
+        if len(manifest.classes) != 2:
+            raise InputError(f"reproduce: expected two classes, as in the paper, got {len(manifest.classes)}: "
+                             f"{', '.join(map(printable, manifest.classes))}.")
+        manifest, remarks, external = manifest.prepared(None, study.workers, progress), [], None
+        if study.external is not None:
+            external = Manifest.read(study.external, classes=manifest.classes, **how)
+            external, said = _apart(manifest, external.prepared(None, study.workers, progress), study.external)
+            remarks += said
+        patients = {}
+        for images in (manifest, external):
+            if images is not None:
+                numbers = groups(images.patients, clusters(images.pixels)) + len(patients)
+                patients |= dict(zip(images.paths, numbers.tolist()))
+        folds = []
+        try:
+            own = np.array([patients[path] for path in manifest.paths])
+            folds = [fold for fold in leave_one_source_out(manifest, own) if "recall" in fold.shows]
+        except ManifestError as error:
+            remarks.append(f"No source was held out. {error}")
+        return cls(manifest, external, patients, folds, remarks)
+
+
+@dataclass
+class Training:
+    """A finished training of a study.
+
+    Attributes
+    ----------
+    result : experiment.Result
+    answers : {set: Answers}
+    metrics : {set: summary}; with "external" where there is an external set
+    model : Sequential; the selected network
+    external : dataset of the external set, or None
+    history : list of dict, one for each epoch
+    """
+
+    result: experiment.Result
+    answers: dict
+    metrics: dict
+    model: object
+    external: object
+    history: list
+
+
+def carry_out(study, collection, folder, progress=True):
+    """Train, resume, or load each training of a study; return {name: Training}."""
+    configs, trainings = study.configs(collection.folds), {}
+    for number, (name, config) in enumerate(configs.items(), 1):
+        say(f"training {number} of {len(configs)}: {name}", progress)
+        result = experiment.train_or_resume(config, folder / name, progress, plots=False)
+        external = None
+        if collection.external is not None:
+            external = experiment.evaluate(folder / name, collection.external, progress=False)
+        trainings[name] = _training(folder / name, result, external, collection.patients)
+    return trainings
+
+
+def say(line, enabled=True):
+    """Print a line on stderr, if it is still open."""
+    try:
+        if enabled:
+            print(line, file=sys.stderr, flush=True)
+    except OSError:
+        pass
+
+
+def _training(folder, result, external, patients):
+    datasets, outputs, metrics = dict(result.datasets), dict(result.outputs), dict(result.metrics)
+    if external is not None:
+        for held, found in ((datasets, external.datasets), (outputs, external.outputs), (metrics, external.metrics)):
+            held["external"] = found["evaluation"]
+    answers = {name: Answers(dataset.labels, outputs[name][:, 0].astype(np.float64),
+                             np.array([patients[path] for path in dataset.manifest.paths]),
+                             subgroup_columns(dataset.manifest),
+                             metrics[name].get("at_threshold", {}).get("threshold"), metrics[name]["loss"])
+               for name, dataset in datasets.items()}
+    return Training(result, answers, {name: metrics[name] for name in datasets}, experiment.load_model(folder),
+                    datasets.get("external"), checkpoint.read(RunFolder(folder).last).history)
+
+
+def _apart(manifest, external, name):
+    """Return the external images without copies, altered or mirrored, of images in the collection; and remarks."""
+    n, remarks = len(manifest), []
+    number = groups([""] * (n + len(external)), clusters(_Joined(manifest.pixels, external.pixels)))
+    seen = np.flatnonzero(np.isin(number[n:], number[:n]))
+    if len(seen) == len(external):
+        raise InputError(f"{printable(os.path.basename(name))}: all its images are in the collection too, so none is "
+                         "external. Give images from another hospital.")
+    if seen.size:
+        names = ", ".join(printable(external.names[i]) for i in seen[:5])
+        remarks.append(f"{len(seen):,} of {len(external):,} external images are in the collection too and were "
+                       f"excluded ({names}{', ...' if len(seen) > 5 else ''}).")
+        external = external.subset(np.setdiff1d(np.arange(len(external)), seen))
+    shared = (set(manifest.patients) & set(external.patients)) - {""}
+    if shared:
+        remarks.append(f"{len(shared):,} patient identifiers of the external set occur in the collection too, such as "
+                       f"{printable(min(shared))}: if these are the same patients, the set is not external.")
+    return external, remarks
+
+
+class _Joined:
+    """The images of two collections, one after the other, as `near_duplicates.clusters` reads them."""
+
+    def __init__(self, first, second):
+        self._first, self._second = first, second
+        self.pixel_digests = np.concatenate([first.pixel_digests, second.pixel_digests])
+
+    def __len__(self):
+        return len(self.pixel_digests)
+
+    def read(self, numbers):
+        """Return the images with these numbers, uint8."""
+        numbers, n = np.asarray(numbers), len(self._first)
+        out = np.empty((len(numbers), *self._first.preprocessing.stored_shape), np.uint8)
+        early = numbers < n
+        out[early], out[~early] = self._first.read(numbers[early]), self._second.read(numbers[~early] - n)
+        return out
