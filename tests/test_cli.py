@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,10 +14,10 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from runs_harness import ended
 
+from benchmarks.reliability.run_faults import ended
 from minicnn import ReLU, Sequential, cov19net
-from minicnn.cli.main import main
+from minicnn.cli.main import COMMANDS, main
 from minicnn.core.random import Stream, uniforms
 from minicnn.errors import RunLockedError
 from minicnn.experiment import run_folder
@@ -304,7 +305,7 @@ def test_three_classes_train_from_folders(tmp_path, capsys):
     (["train", "--protocol", "paper", "--augmentation", "honest", "--out", "{tmp}/r"], 3, "brings its own"),
     (["train", "--out", "/proc/nowhere/r", *QUICK], 4, "cannot be used as a run folder"),
     (["evaluate", "{tmp}"], 3, "not a run folder: it has no config.json"),
-    (["predict", "{tmp}/none.safetensors", "x.png"], 4, "cannot be opened"),
+    (["predict", "{tmp}/none.safetensors", "x.png"], 4, "cannot be read"),
     (["data", "phantom", "{full}", "--n", "2", "--quiet"], 3, "full"),
     ([], 2, "required"),
 ])
@@ -317,6 +318,29 @@ def test_errors_are_one_line_and_a_code(arguments, code, sentence, tmp_path, cap
     error = capsys.readouterr().err
     assert got == code and sentence in error and "Traceback" not in error
     assert code == 2 or error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [
+    "train --epochs 1.5", "train --steps-per-epoch 0", "train --batch-size many", "train --learning-rate 0",
+    "train --learning-rate inf", "train --seed -1", f"train --seed {2**64}", "train --workers 65", "train --threads 0",
+    "train --protocol none", "train --augmentation flip", "train --recipe secret", "train --classes a,a", "train --columns a",
+    "train --columns a=", "train --hold-out ''", "train --data ''", "train --out ''", "evaluate x --expect-sha256 12",
+    f"predict x y --expect-sha256 {'g' * 64}", "gradcheck x:Y --shape 2,0", "gradcheck --step 0", "gradcheck --step 1",
+    "gradcheck --directions 0", "gradcheck --engine slow", "exercise nothing", "explain x y --method lime", "warmup --dtype f2",
+    "reproduce --seeds 0", "reproduce --epochs 0", "data phantom x --n 1", "data phantom x --size 31",
+    "data audit x --seed no", "data split x --protocol none", "data import x x"])
+def test_a_wrong_value_is_a_usage_error(arguments, capsys):
+    assert ended(shlex.split(arguments)) == 2
+    error = capsys.readouterr().err
+    assert "error: argument" in error and repr(shlex.split(arguments)[-1])[:5] in error
+
+
+def test_every_command_has_one_form():
+    commands = {**COMMANDS, **COMMANDS["data"]}
+    del commands["data"]
+    for command in commands.values():
+        assert command.__all__[:2] == ["HELP", "EXAMPLES"] and {"add_options", "run"} <= set(command.__all__)
+        assert command.EXAMPLES.startswith(("example:", "examples:"))
 
 
 def test_all_problems_of_a_manifest_are_listed(collection, tmp_path, capsys):
