@@ -562,7 +562,7 @@ def looked_into(draw):
         got, refused = attempt(lambda: explain(model, given, method=way), good)
     assert np.array_equal(before, model.predict(x))
     if got is not None and way == "trace":
-        assert_near([got.answer], [model_of("paper", dtype, "reference").predict(x)], dtype)
+        assert_near([got.output], [model_of("paper", dtype, "reference").predict(x)], dtype)
     return refused
 
 

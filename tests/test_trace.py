@@ -1,4 +1,4 @@
-"""The network on real numbers: formulas with their sizes, fields of view by brute force, numbers by hand, the text."""
+"""The trace of a network: formulas with their sizes, receptive fields by brute force, numbers by hand, the text."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 def every_kind(engine="fast", dtype="float32", rate=0.3):
-    """Return a model with every kind of layer, padding and strides among them, its biases other than 0."""
+    """Return a model with every kind of layer, with padding, strides and biases other than 0."""
     model = Sequential([Conv2D(5, (3, 2), strides=(2, 1), padding="same"), ReLU(),
                         MaxPool2D(3, strides=2, padding="same"), Conv2D(4, 2), Tanh(),
                         AveragePool2D(2, strides=1, padding="same"), Dropout(rate), Flatten(), Dense(6), Sigmoid(),
@@ -31,12 +31,12 @@ def every_kind(engine="fast", dtype="float32", rate=0.3):
     return model
 
 
-def picture(model, n=1, seed=3):
+def image(model, n=1, seed=3):
     return separated(seed, (n, *model.input_shape), np.dtype(model.dtype))
 
 
 class Doubled:
-    """A layer of its author's own."""
+    """A custom layer."""
 
     def build(self, input_shape):
         self.parameters = [Parameter("factor", np.array([2.0], np.float32))]
@@ -57,7 +57,7 @@ class Doubled:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_number_of_every_kind_agrees_with_the_engine(engine, dtype):
     model = every_kind(engine, dtype)
-    traced = trace(model, picture(model))
+    traced = trace(model, image(model))
     kinds = set()
     for layer in traced.layers:
         kinds.add(layer.kind)
@@ -69,15 +69,15 @@ def test_every_number_of_every_kind_agrees_with_the_engine(engine, dtype):
     assert kinds == {"conv", "relu", "max", "average", "tanh", "same", "flatten", "dense", "sigmoid", "softmax"}
 
 
-def test_a_wrong_engine_is_noticed():
-    """The tester tested: one part in 100,000 is more than rounding explains, and the text says so."""
+def test_a_wrong_engine_is_detected():
+    """An error of one part in 100,000 is more than a rounding error, and the text says so."""
     model = every_kind()
-    layer = trace(model, picture(model))["conv2d_1"]
+    layer = trace(model, image(model))["conv2d_1"]
     weights = [value for value, _ in layer.parameters.values()]
     index = layer.start()
     hand = by_hand(layer.layer, weights, layer.x[0], layer.y[0] + np.float32(2e-4), index)
     assert not hand.agrees
-    assert hand_lines(layer, hand)[-1].endswith(f"more than rounding explains (at most {hand.bound:.1e})")
+    assert hand_lines(layer, hand)[-1].endswith(f"more than a rounding error (at most {hand.bound:.1e})")
 
 
 def test_twenty_seven_products_and_a_bias():
@@ -93,7 +93,7 @@ def test_twenty_seven_products_and_a_bias():
     assert "y[10, 20, 5] = 27 products and a bias:" in "\n".join(hand_lines(traced["conv2d_1"], hand))
 
 
-def test_numbers_on_padding_are_zero_and_take_no_part_in_pooling():
+def test_padding_is_zero_and_is_ignored_in_pooling():
     conv, pool = Conv2D(1, 3, padding="same"), AveragePool2D(2, strides=1, padding="same")
     for layer in (conv, pool):
         layer.build((2, 2, 1))
@@ -103,15 +103,15 @@ def test_numbers_on_padding_are_zero_and_take_no_part_in_pooling():
     assert by_hand(pool, [], x, np.full((2, 2, 1), 3.5), (1, 1, 0)).value == 4     # one number of four is inside
 
 
-# ---- What a layer sees -----------------------------------------------------------------------------------------------
+# ---- Receptive fields ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("layers", [
     [Conv2D(2, 3), ReLU(), MaxPool2D(2), Conv2D(2, 3)],
     [Conv2D(2, 3, strides=2, padding="same"), AveragePool2D(2), Tanh(), Conv2D(1, (2, 3), padding="same")],
     [Conv2D(1, (1, 4), strides=(1, 3)), Conv2D(1, 3, strides=2)],
 ])
-def test_the_field_is_what_changes_an_output(layers):
-    """Brute force: an output changes with a pixel exactly if the pixel is in its field; on padding, only if."""
+def test_an_output_depends_on_the_pixels_of_its_receptive_field(layers):
+    """Brute force: an output changes with a pixel if and only if the pixel is in its field; with padding, only if."""
     shape, field = (17, 19, 1), Field()
     for i, layer in enumerate(layers):
         layer.configure(np.float64, "reference", seed=0, index=i)
@@ -121,7 +121,7 @@ def test_the_field_is_what_changes_an_output(layers):
 
     def run(x):
         for layer in layers:
-            # Averages in place of maxima: those look at every number.
+            # Averages in place of maxima, because they depend on every number.
             x = AveragePool2D.forward(layer, x) if isinstance(layer, MaxPool2D) else layer.forward(x)
         return x.copy()
 
@@ -142,15 +142,15 @@ def test_the_field_is_what_changes_an_output(layers):
                 assert moved or not seen, (i, j, pixel)
 
 
-def test_what_cov19net_sees():
+def test_the_receptive_fields_of_cov19net():
     fields = {layer.name: layer.field for layer in trace(cov19net(), np.zeros((1, 64, 64, 3))).layers}
     assert [fields[f"conv2d_{k}"][:2] for k in (1, 2, 3)] == [((3, 3), (1, 1)), ((8, 8), (2, 2)), ((18, 18), (4, 4))]
-    assert fields["dense_1"] == Field((62, 62), (0, 0), (0, 0))     # the last two rows and columns are seen by nobody
+    assert fields["dense_1"] == Field((62, 62), (0, 0), (0, 0))     # the last two rows and columns are in no field
 
 
 # ---- Formulas, costs, ranges -----------------------------------------------------------------------------------------
 
-def test_formulas_carry_the_sizes():
+def test_formulas_with_the_sizes():
     model = every_kind()
     words = {layer.name: dict(explain(layer)) for layer in model.layers}
     first = words["conv2d_1"]
@@ -164,10 +164,11 @@ def test_formulas_carry_the_sizes():
     assert words["dense_1"]["GEMM"] == "y = x @ w + b: (1 x 32) @ (32 x 6) + (6)"
     assert words["softmax_1"]["formula"] == "y[k] = exp(x[k]) / sum over j < 3 of exp(x[j])"
     assert "0.3" in words["dropout_1"]["training"]
-    assert explain(Doubled()) == [("formula", "that of a layer of your own: see its forward")]
+    (word, text), = explain(Doubled())
+    assert word == "formula" and "custom layer" in text
 
 
-def test_the_place_in_a_flattened_row():
+def test_the_position_in_a_flattened_row():
     flatten = Flatten()
     flatten.build((2, 3, 4))
     formula = dict(explain(flatten))["formula"]
@@ -176,11 +177,11 @@ def test_the_place_in_a_flattened_row():
     assert np.arange(24).reshape(2, 3, 4)[1, 2, 3] == (1 * 3 + 2) * 4 + 3
 
 
-def test_rows_that_no_window_reaches():
+def test_rows_in_no_window():
     pool = MaxPool2D(2)
     pool.build((29, 30, 1))
-    assert dict(explain(pool))["size"].endswith("OW = (30 - 2) // 2 + 1 = 15; no window reaches the last rows (1) and "
-                                                "columns (0)")
+    assert dict(explain(pool))["size"].endswith("OW = (30 - 2) // 2 + 1 = 15; the last rows (1) and columns (0) "
+                                                "are in no window")
     pool.build((28, 30, 1))
     assert "no window" not in dict(explain(pool))["size"]
 
@@ -202,7 +203,7 @@ def test_dead_relus_are_counted_over_all_samples():
 def test_gradients_are_those_of_the_loss(engine):
     """dy of each layer against a central difference of the loss run on from there; parameters against the model's."""
     model = every_kind(engine, "float64", rate=0)
-    x, t = picture(model), np.array([2])
+    x, t = image(model), np.array([2])
     model.compile(Adam(), loss="categorical_crossentropy")
     loss, gradients = model.loss_and_gradients(x, t)
     traced = trace(model, x, t)
@@ -218,7 +219,7 @@ def test_gradients_are_those_of_the_loss(engine):
         return -np.log(y[0, 2])
 
     for layer in traced.layers[:-1]:
-        # Zeros stay: between those that ReLU left, pooling has ties, and a tie is a kink.
+        # Zeros stay zero: pooling has ties between the zeros of ReLU, and a tie is a kink.
         direction, h = normals(layer.number, layer.y.shape, np.float64) * (layer.y != 0), 1e-6
         up, down = (loss_from(layer.number, layer.y + step * direction) for step in (h, -h))
         assert (up - down) / (2 * h) == pytest.approx((layer.dy * direction).sum(), rel=1e-5, abs=1e-9), layer.name
@@ -226,7 +227,7 @@ def test_gradients_are_those_of_the_loss(engine):
 
 def test_without_a_target_the_gradient_is_that_of_the_largest_logit():
     model = every_kind()
-    traced = trace(model, picture(model, 2))
+    traced = trace(model, image(model, 2))
     assert traced.loss is None and "gradient of the largest logit" in str(traced)
     logits, dy = traced["dense_2"].y, traced["dense_2"].dy
     assert np.array_equal(dy.argmax(axis=1), logits.argmax(axis=1)) and dy.sum() == 2
@@ -237,12 +238,12 @@ def test_a_mean_squared_error_has_no_head_to_fold():
     traced = trace(model, np.ones((1, 2, 2, 1)), np.array([[0.0, 1.0]]))
     np.testing.assert_allclose(traced["dense_1"].dy, traced["dense_1"].y - [[0, 1]], rtol=1e-6)
     assert "Loss (mean_squared_error)" in str(traced) and "folded" not in str(traced)
-    assert traced["flatten_1"].dy is None and "nobody wants it: no layer up to here learns" in str(traced)
+    assert traced["flatten_1"].dy is None and "no layer up to this one has parameters" in str(traced)
 
 
-# ---- The text and the doors ------------------------------------------------------------------------------------------
+# ---- The text and the public functions -------------------------------------------------------------------------------
 
-def test_the_text_fits_a_terminal_and_tells_everything():
+def test_the_text_fits_a_terminal_and_is_complete():
     model = cov19net(seed=7, classes=["normal", "covid"], engine="fast")
     made = phantom.generate(n=2, seed=1)
     traced = trace(model, np.repeat(made.images[..., None], 3, axis=3)[:1], made.labels[:1])
@@ -251,42 +252,42 @@ def test_the_text_fits_a_terminal_and_tells_everything():
     assert text.startswith("13 layers, 609,473 parameters, on 1 sample of 64 x 64 x 3; float32, fast engine.")
     for layer in model.layers:
         assert f"  {layer.name}  {type(layer).__name__}" in text
-    assert text.count("The engine: ") == 13 and "more than rounding" not in text
+    assert text.count("Engine: ") == 13 and "more than a rounding error" not in text
     for part in ("(3,844 x 27) @ (27 x 32) + (32)", "6,642,432 FLOP; 492,032 bytes out; 896 parameters",
                  "27 products and a bias", "288 products and a bias", "4,608 products and a bias", "dead on this sample",
-                 "18 x 18 pixels of the picture, in steps of 4 x 4", "folded into the loss"):
+                 "18 x 18 pixels of the image, stride 4 x 4", "folded into the loss"):
         assert part in text
-    assert f"Answer: {model.predict(np.repeat(made.images[..., None], 3, axis=3)[:1])[0, 0]:.6g}" in text
+    assert f"Output: {model.predict(np.repeat(made.images[..., None], 3, axis=3)[:1])[0, 0]:.6g}" in text
 
 
-def test_what_goes_through_is_what_the_model_says_and_nothing_is_touched():
+def test_the_values_are_those_of_the_model_which_is_not_changed():
     model = every_kind()
-    x = picture(model, 3)
+    x = image(model, 3)
     before = digest(x), [digest(w) for w in model.get_weights()]
     traced = trace(model, x, [0, 1, 2])
     np.testing.assert_allclose(traced.layers[-1].y, model.predict(x), rtol=1e-5)
-    assert np.array_equal(traced.answer, model.predict(x))
+    assert np.array_equal(traced.output, model.predict(x))
     assert (digest(x), [digest(w) for w in model.get_weights()]) == before
     kept = traced["conv2d_1"].y.copy()
-    model.predict(picture(model, 3, seed=9))            # runs over the layers' buffers
+    model.predict(image(model, 3, seed=9))            # overwrites the buffers of the layers
     assert np.array_equal(traced["conv2d_1"].y, kept)
 
 
-def test_dropout_is_off_whatever_the_network_did_before():
+def test_dropout_is_off_also_after_training():
     model = every_kind()
     model.compile(Adam(), loss="categorical_crossentropy")
-    model.train_on_batch(picture(model, 2), [0, 1])
-    layer = trace(model, picture(model))["dropout_1"]
+    model.train_on_batch(image(model, 2), [0, 1])
+    layer = trace(model, image(model))["dropout_1"]
     assert np.array_equal(layer.x, layer.y)
 
 
-def test_layers_of_your_own_are_run_and_not_taken_apart():
+def test_custom_layers_have_values_but_no_numbers_by_hand():
     model = Sequential([Flatten(), Doubled(), Dense(1)], input_shape=(2, 2, 1))
     traced = trace(model, np.ones((1, 2, 2, 1)))
     assert np.array_equal(traced["doubled_1"].y, 2 * traced["doubled_1"].x) and traced["doubled_1"].field is None
     assert traced["dense_1"].field is None and traced["flatten_1"].field == Field((2, 2), (0, 0), (0, 0))
-    assert "unknown FLOP" in str(traced) and "that of a layer of your own" in str(traced)
-    with pytest.raises(InputError, match="trace: 'doubled_1' is a layer of your own; only layers of minicnn can be taken"):
+    assert "unknown FLOP" in str(traced) and "not known for a custom layer" in str(traced)
+    with pytest.raises(InputError, match="trace: 'doubled_1' is a custom layer"):
         traced.by_hand("doubled_1")
 
 
@@ -294,25 +295,25 @@ def test_a_row_in_and_a_map_out():
     row = trace(Sequential([Dense(3), ReLU()], input_shape=(4,), engine="reference"), np.ones((1, 4)))
     assert row["dense_1"].field is None and row["relu_1"].by_hand(1).agrees
     out = trace(Sequential([Conv2D(2, 1)], input_shape=(3, 3, 1), engine="reference"), np.ones((1, 3, 3, 1)))
-    assert "Answer: a map of 3 x 3 x 2." in str(out) and times(1234, 5) == "1,234 x 5"
+    assert "Output: a map of 3 x 3 x 2." in str(out) and times(1234, 5) == "1,234 x 5"
 
 
-@pytest.mark.parametrize("ask, sentence", [
+@pytest.mark.parametrize("index, sentence", [
     (lambda traced: traced["conv2d_9"], r"trace: there is no layer 'conv2d_9'; .* Did you mean 'conv2d_\d'\?"),
     (lambda traced: traced[0], r"trace: there is no layer 0; there are conv2d_1, relu_1"),
-    (lambda traced: traced.by_hand(1, (0, 0)), r"'conv2d_1' has outputs of shape \(6, 9, 5\): there is no number \(0, 0\)"),
-    (lambda traced: traced.by_hand(1, (0, 9, 0)), r"there is no number \(0, 9, 0\) in them"),
-    (lambda traced: traced.by_hand("dense_1", -1), r"there is no number \(-1,\) in them"),
+    (lambda traced: traced.by_hand(1, (0, 0)), r"'conv2d_1' has shape \(6, 9, 5\): there is no number \(0, 0\)"),
+    (lambda traced: traced.by_hand(1, (0, 9, 0)), r"there is no number \(0, 9, 0\)"),
+    (lambda traced: traced.by_hand("dense_1", -1), r"there is no number \(-1,\)"),
 ])
-def test_asking_for_what_is_not_there(ask, sentence):
+def test_layers_and_numbers_that_do_not_exist(index, sentence):
     model = every_kind()
     with pytest.raises(InputError, match=sentence):
-        ask(trace(model, picture(model)))
+        index(trace(model, image(model)))
 
 
-def test_bad_input_gets_a_sentence():
+def test_bad_input_is_a_typed_error():
     model = every_kind()
-    x = picture(model)
+    x = image(model)
     with pytest.raises(ShapeError, match=r"trace: expected x of shape \(N, 11, 9, 2\), got \(11, 9, 2\)\. .* batch axis"):
         trace(model, x[0])
     with pytest.raises(DTypeError, match="trace: x must hold real numbers"):

@@ -1,4 +1,4 @@
-"""The page of a trace: what it may do, what it carries, and, in a browser, that it multiplies and adds as NumPy does."""
+"""The page of a trace: its security policy, its data, and, in a browser, that its numbers are those of NumPy."""
 
 import base64
 import functools
@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import chromium, resize
-from hostile import PAYLOADS
 from strategies import normals, separated
 
+from benchmarks.reliability.hostile_files import PAYLOADS
 import minicnn
 from minicnn import cov19net
 from minicnn.cli import trace as trace_command
@@ -36,7 +36,7 @@ def cov19net_traced():
 
 
 def small_traced(name=None, dtype="float32"):
-    """Every kind of layer, with padding, strides and more channels than are shown at once."""
+    """Every kind of layer, with padding, strides and more channels than are shown together."""
     model = Sequential([Conv2D(5, (3, 2), strides=(2, 1), padding="same", name=name), ReLU(),
                         MaxPool2D(3, strides=2, padding="same"), Conv2D(4, 2), Tanh(),
                         AveragePool2D(2, strides=1, padding="same"), Dropout(0.3), Flatten(), Dense(6), Sigmoid(),
@@ -74,13 +74,13 @@ def read(path):
     return Reader(path.read_text("utf-8"))
 
 
-def carried(path):
+def page_data(path):
     return json.loads(read(path).texts["script"][0])
 
 
 # ---- The file --------------------------------------------------------------------------------------------------------
 
-def test_the_page_carries_its_style_and_script_by_their_digests_and_nothing_else(tmp_path):
+def test_the_policy_allows_the_style_and_script_by_their_digests_and_nothing_else(tmp_path):
     small_traced().page(tmp_path / "t.html", "T")
     page = read(tmp_path / "t.html")
     policy = next(value for tag, name, value in page.attributes if (tag, name) == ("meta", "content"))
@@ -106,7 +106,7 @@ def test_the_numbers_on_the_page_are_those_of_the_trace(tmp_path):
     for dtype, letter in (("float32", "<f4"), ("float64", "<f8")):
         traced = small_traced(dtype=dtype)
         traced.page(tmp_path / "t.html", "T")
-        data = carried(tmp_path / "t.html")
+        data = page_data(tmp_path / "t.html")
 
         def unpacked(text):
             return np.frombuffer(base64.b64decode(text), letter)
@@ -124,7 +124,7 @@ def test_the_numbers_on_the_page_are_those_of_the_trace(tmp_path):
                 assert np.array_equal(unpacked(entry["weights"]).reshape(w.shape[-1], -1).T, w.reshape(-1, w.shape[-1]))
 
 
-def test_the_text_is_there_for_readers_without_scripts(tmp_path):
+def test_the_page_has_the_text_for_browsers_without_scripts(tmp_path):
     traced = small_traced()
     traced.page(tmp_path / "t.html", "T")
     page = read(tmp_path / "t.html")
@@ -135,17 +135,17 @@ def test_the_text_is_there_for_readers_without_scripts(tmp_path):
 def test_cov19net_fits_into_two_megabytes(tmp_path):
     cov19net_traced().page(tmp_path / "t.html", "COV-19Net")
     assert (tmp_path / "t.html").stat().st_size < 2_000_000
-    data = carried(tmp_path / "t.html")
+    data = page_data(tmp_path / "t.html")
     assert [len(entry.get("filters", ())) for entry in data["layers"] if entry["kind"] in ("conv", "dense")] == [
         32, 32, 32, 16, 1]
     assert data["layers"][9]["start"][0] in data["layers"][9]["filters"]
 
 
-def test_an_engine_that_does_not_copy_is_shown_as_it_is(tmp_path, monkeypatch):
+def test_outputs_that_are_not_the_relu_of_the_input_are_included(tmp_path):
     traced = small_traced()
     traced["relu_1"].y[0, 0, 0, 0] += 1
     traced.page(tmp_path / "t.html", "T")
-    assert "packed" in carried(tmp_path / "t.html")["layers"][1]
+    assert "packed" in page_data(tmp_path / "t.html")["layers"][1]
 
 
 def test_names_stay_text(tmp_path):
@@ -154,7 +154,7 @@ def test_names_stay_text(tmp_path):
     harmless = read(tmp_path / "t.html")
     for payload in PAYLOADS:
         traced.classes, traced.layers[0].layer.name = (payload, "a", "b"), payload
-        traced.layers[-1].y[0], traced.answer[0] = [1, 0, 0], [1, 0, 0]
+        traced.layers[-1].y[0], traced.output[0] = [1, 0, 0], [1, 0, 0]
         traced.page(tmp_path / "t.html", payload)
         hostile = read(tmp_path / "t.html")
         assert hostile.tags == harmless.tags
@@ -164,28 +164,28 @@ def test_names_stay_text(tmp_path):
         assert all(character.isprintable() or character == "\n" for character in text)
 
 
-def test_equal_traces_are_equal_bytes_for_the_owner_alone(tmp_path):
+def test_equal_traces_give_equal_files_readable_by_the_owner_only(tmp_path):
     for name in ("a.html", "b.html"):
         small_traced().page(tmp_path / name)
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
     assert (tmp_path / "a.html").stat().st_mode & 0o077 == 0
 
 
-def test_what_cannot_be_written(tmp_path, monkeypatch):
-    with pytest.raises(CheckpointError, match=r"t\.html: not written, .* No such file or directory\. Make the folder"):
+def test_pages_that_cannot_be_written(tmp_path, monkeypatch):
+    with pytest.raises(CheckpointError, match=r"t\.html: .*No such file or directory"):
         small_traced().page(tmp_path / "nowhere" / "t.html")
-    monkeypatch.setattr(trace_page, "_MOST_NUMBERS", 100)
-    with pytest.raises(InputError, match=r"trace: the page would hold [\d,]+ numbers; 100 are the most\. Trace a smaller"):
+    monkeypatch.setattr(trace_page, "_MAX_NUMBERS", 100)
+    with pytest.raises(InputError, match=r"trace: a page may hold 100 numbers, this one needs [\d,]+\."):
         small_traced().page(tmp_path / "t.html")
     assert not list(tmp_path.iterdir())
 
 
-def test_style_and_script_are_installed_with_the_package():
-    """Whatever lies in the package beside its Python files is named in setup.cfg, or an installed one lacks it."""
+def test_template_style_and_scripts_are_installed_with_the_package():
+    """Every file of the package that is not Python must match a pattern in setup.cfg."""
     root = Path(minicnn.__file__).parents[1]
     patterns = (root / "setup.cfg").read_text("utf-8").split("minicnn.teaching =")[1].split("\n[")[0].split()
     files = [path for path in (root / "minicnn" / "teaching").glob("trace*") if path.suffix != ".py"]
-    assert len(files) == 3
+    assert len(files) == 4
     for path in files:
         assert any(path.match(pattern) for pattern in patterns), path
 
@@ -207,8 +207,8 @@ def test_the_command_traces_a_trained_network_on_a_picture(tmp_path, capsys):
     picture = manifest.parent / "images" / "000001.png"
     trace_command.run(options(str(tmp_path / "m.safetensors"), str(picture)))
     text = capsys.readouterr().out
-    assert "5 layers, 361 parameters, on 1 sample of 12 x 10 x 1" in text and "No target was given" in text
-    assert f"Answer: {model.predict(str(picture))[0, 0]:.6g}" in text
+    assert "5 layers, 361 parameters, on 1 sample of 12 x 10 x 1" in text and "No target: " in text
+    assert f"Output: {model.predict(str(picture))[0, 0]:.6g}" in text
     trace_command.run(options(str(tmp_path / "m.safetensors"), "--html", str(tmp_path / "t.html")))
     assert capsys.readouterr().out == f"The page: {tmp_path / 't.html'}\n"
     assert "".join(read(tmp_path / "t.html").texts["h1"]) == f"{tmp_path / 'm.safetensors'} on a synthetic radiograph"
@@ -220,16 +220,16 @@ def test_the_command_alone_explains_cov19net(capsys):
     assert "13 layers, 609,473 parameters, on 1 sample of 64 x 64 x 3" in capsys.readouterr().out
 
 
-def test_a_network_that_takes_no_pictures(tmp_path):
+def test_a_network_that_takes_no_images(tmp_path):
     Sequential([Flatten(), Dense(1)], input_shape=(4, 4, 7)).save(tmp_path / "m.safetensors")
-    with pytest.raises(InputError, match="channels must be 1 or 3, got 7"):
+    with pytest.raises(InputError, match="channels must be .* got 7"):
         trace_command.run(options(str(tmp_path / "m.safetensors")))
 
 
 # ---- In the browser --------------------------------------------------------------------------------------------------
 
 def number(text):
-    """Return the number that the page shows, typeset with a minus sign."""
+    """Return a number of the page, which has a typographic minus sign."""
     return float(text.replace("\u2212", "-"))
 
 
@@ -254,12 +254,12 @@ def choose_layer(browser, index):
 
 def check_against(hand, result, verdict):
     assert result["by hand"] == pytest.approx(hand.value, rel=1e-8, abs=1e-12)
-    assert result["the engine"] == pytest.approx(hand.engine, rel=1e-8, abs=1e-12)
-    assert verdict.startswith("The same number") if hand.difference == 0 else "which may come to" in verdict, verdict
+    assert result["engine"] == pytest.approx(hand.engine, rel=1e-8, abs=1e-12)
+    assert verdict.startswith("They are equal") if hand.difference == 0 else ", a rounding error in" in verdict, verdict
     if hand.products is not None:
-        assert result[f"{hand.products.size:,} products together"] == pytest.approx(
+        assert result[f"sum of {hand.products.size:,} products"] == pytest.approx(
             hand.products.sum(), rel=1e-7, abs=1e-9)
-        assert result["the bias"] == pytest.approx(hand.bias, rel=1e-8)
+        assert result["bias"] == pytest.approx(hand.bias, rel=1e-8)
 
 
 def check_every_kind(browser, tmp_path):
@@ -314,18 +314,18 @@ def check_cov19net(browser, tmp_path):
     field = browser.find_element("id", "pick-j")
     field.send_keys(Keys.ARROW_DOWN)
     check_against(traced["conv2d_2"].by_hand((3, 27, 7)), *shown(browser))
-    assert browser.execute_script("return document.activeElement.id") == "pick-j"       # still there after redrawing
+    assert browser.execute_script("return document.activeElement.id") == "pick-j"       # keeps the focus after redrawing
     check_dense(browser, traced["dense_1"])
 
 
 def check_dense(browser, layer):
-    """A layer of which the page carries the weights of some units alone."""
+    """A layer with the weights of only some units in the page."""
     choose_layer(browser, layer.number - 1)
     check_against(layer.by_hand(), *shown(browser))
     buttons = layer.y[0].argsort()[-16:].tolist()
     missing = next(unit for unit in range(128) if unit not in buttons)
     pick(browser, unit=missing)
-    assert browser.find_element("id", "sum-title").text == "Weights that this page does not carry"
+    assert browser.find_element("id", "sum-title").text == "Weights not included in this page"
     assert "by hand" not in shown(browser)[0]
     first = browser.find_element("css selector", "#missing button")
     unit = int(first.text)
@@ -334,7 +334,7 @@ def check_dense(browser, layer):
 
 
 def check_sizes(browser):
-    """On a phone as on a desk nothing sticks out, and what one clicks is there."""
+    """On a phone and on a desktop nothing overflows, and the output is visible."""
     for width in (390, 1280):
         resize(browser, width)
         for position in range(13):
@@ -354,12 +354,12 @@ def test_the_page_in_a_browser(tmp_path):
         assert set(browser.requests()) == {(tmp_path / name).as_uri() for name in ("small.html", "t.html")}
 
 
-def test_a_browser_runs_no_other_script_and_asks_for_nothing(tmp_path):
-    """The tester tested, and the policy: a smuggled script, style, picture or request is refused, and complained of."""
+def test_a_browser_blocks_other_scripts_and_requests(tmp_path):
+    """An injected script, style, image or request is blocked and reported."""
     small_traced().page(tmp_path / "t.html", "T")
-    smuggled = ("<script>document.title = 'smuggled'</script><img src='http://127.0.0.1:9/x.png' alt=''>"
+    injected = ("<script>document.title = 'injected'</script><img src='http://127.0.0.1:9/x.png' alt=''>"
                 "<b onclick='1' style='color: red'></b>")
-    text = (tmp_path / "t.html").read_text("utf-8").replace("<header>", "<header>" + smuggled, 1)
+    text = (tmp_path / "t.html").read_text("utf-8").replace("<header>", "<header>" + injected, 1)
     (tmp_path / "t.html").write_text(text, "utf-8")
     with chromium(tmp_path / "profile") as browser:
         browser.get((tmp_path / "t.html").as_uri())

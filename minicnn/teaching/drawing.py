@@ -1,6 +1,6 @@
-"""How the figures of the walkthroughs look: as those of a run do (run.py), with panels for matrices and pictures.
+"""The plots of the example chapters: the style of plotting/style.py, with panels for matrices and images.
 
-`save` returns what a notebook shows. matplotlib is the extra `app`.
+matplotlib is the extra `app`.
 """
 
 import io
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from minicnn.core.files import write_whole
+from minicnn.core.files import write_atomic
 from minicnn.plotting import style
 from minicnn.plotting.style import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, QUIET, SKY, YELLOW
 
@@ -23,7 +23,7 @@ _SMALL = 9
 
 
 class Saved(NamedTuple):
-    """A figure on the disk; a notebook shows it."""
+    """A saved plot, which a notebook displays."""
 
     path: Path
 
@@ -32,12 +32,12 @@ class Saved(NamedTuple):
 
 
 def figure(width, height):
-    """Return an empty figure of `width` x `height` inches; make its panels with `figure.subplots(...)`."""
+    """Return an empty figure of `width` x `height` inches; `figure.subplots(...)` adds its panels."""
     return style.new_figure(width, height)
 
 
 def plot(ax, title, x="", y=""):
-    """Give a panel its title and the names of its axes, and take everything else away but a faint grid."""
+    """Set the title and the axis labels of a panel, with a faint grid and nothing else."""
     style.quiet(ax, title)
     ax.tick_params(which="minor", length=0)
     ax.set_xlabel(x, fontsize=_SMALL, color=INK)
@@ -45,42 +45,45 @@ def plot(ax, title, x="", y=""):
 
 
 def legend(ax, **place):
-    """Name the lines of a panel."""
-    ax.legend(**{**style.LEGEND, "fontsize": _SMALL, **place})
+    """Add a legend to a panel. Labels may hold formulas, such as $h^2$."""
+    ax.legend(**style.LEGEND | place)
 
 
 def note(ax, text, xy, at, colour=INK):
-    """Write `text` at the place `at`, in data coordinates, with a thin line to the point `xy`."""
+    """Write `text` at the position `at`, in data coordinates, with a thin line to the point `xy`."""
     ax.annotate(text, xy, at, fontsize=_SMALL, color=colour, ha="center", va="center",
                 arrowprops=dict(arrowstyle="-", color=QUIET, linewidth=0.8, shrinkA=2, shrinkB=3))
 
 
 def matrix(ax, numbers, title="", marked=None, colour=SKY, size=10, room=None):
-    """Draw a matrix as a grid of its numbers; cells of the mask `marked` are filled with `colour`, 0 is pale.
+    """Draw a matrix as a grid of its numbers; cells of the mask `marked` are filled with `colour`, zeros are pale.
 
-    Where matrices stand side by side, `room` for as many rows in each keeps all cells of one size.
+    `room` is the number of rows to leave space for, so that matrices side by side have cells of the same size.
     """
+    from matplotlib.patches import Rectangle
+
     numbers = np.atleast_2d(numbers)
     rows, columns = numbers.shape
     free = 0 if room is None else (room - rows) / 2
     marked = np.zeros(numbers.shape, bool) if marked is None else np.broadcast_to(marked, numbers.shape)
     for (i, j), number in np.ndenumerate(numbers):
-        ax.add_patch(_cell(j, i, colour if marked[i, j] else None))
+        ax.add_patch(Rectangle((j, i), 1, 1, facecolor=(colour, 0.4) if marked[i, j] else "white", edgecolor="#CCCCCC",
+                               linewidth=0.8))
         ax.text(j + 0.5, i + 0.52, f"{number:g}", ha="center", va="center", fontsize=size,
                 color=INK if number or marked[i, j] else "#BBBBBB")
-    ax.set(xlim=(-0.05, columns + 0.05), ylim=(rows + free + 0.05, -free - 0.05), aspect="equal", xticks=[], yticks=[])
+    ax.set(xlim=(-0.05, columns + 0.05), ylim=(rows + free + 0.05, -free - 0.05), aspect="equal")
     ax.text(columns / 2, -0.25, title, ha="center", va="bottom", fontsize=_SMALL + 1, color=INK)
-    _no_frame(ax)
+    ax.set_axis_off()
 
 
 def picture(ax, image, title="", low=None, high=None):
-    """Show a grey picture, without axes."""
+    """Show a greyscale image, without axes."""
     ax.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
     _bare(ax, title)
 
 
 def heat(ax, numbers, title="", most=None, colours="RdBu_r"):
-    """Show numbers around 0 as colours, 0 in the middle; returns what a colour bar needs."""
+    """Show numbers as colours, 0 in the middle of the colour map; return the image, for a colour bar."""
     most = np.nanmax(np.abs(numbers)) if most is None else most
     shown = ax.imshow(numbers, cmap=colours, vmin=-most, vmax=most, interpolation="nearest")
     _bare(ax, title)
@@ -88,9 +91,9 @@ def heat(ax, numbers, title="", most=None, colours="RdBu_r"):
 
 
 def save(drawn, name):
-    """Write a figure as `name`.png, in at most 128 colours to keep it small, and return what a notebook shows.
+    """Write a figure as `name`.png, with at most 128 colours to keep it small, and return it for a notebook.
 
-    The folder is $MINICNN_FIGURES where that is set, else `figures` beside the script; in a notebook, in its folder.
+    The folder is $MINICNN_FIGURES if it is set, else `figures` next to the script or the notebook.
     """
     script = getattr(sys.modules["__main__"], "__file__", None)
     beside = Path(script).parent if script else Path()
@@ -100,24 +103,10 @@ def save(drawn, name):
     drawn.savefig(raw, format="png", dpi=110, metadata={"Software": None})
     Image.open(raw).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     path = folder / f"{name}.png"
-    write_whole(path, small.getvalue())
+    write_atomic(path, small.getvalue())
     return Saved(path)
 
 
-def _cell(x, y, colour):
-    from matplotlib.colors import to_rgba
-    from matplotlib.patches import Rectangle
-    return Rectangle((x, y), 1, 1, facecolor="white" if colour is None else to_rgba(colour, 0.4), edgecolor="#CCCCCC",
-                     linewidth=0.8)
-
-
 def _bare(ax, title):
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set_axis_off()
     ax.set_title(title, fontsize=_SMALL + 1, color=INK)
-    _no_frame(ax)
-
-
-def _no_frame(ax):
-    for spine in ax.spines.values():
-        spine.set_visible(False)

@@ -1,7 +1,7 @@
-"""What each layer computes, told with its own sizes: the formula, the matrices, the field of view, one number by hand.
+"""What each layer computes, with its own sizes: the formula, the matrix product, and one number by hand.
 
-By hand means: the terms are laid open, multiplied in float64, where a product of two float32 is exact, and summed with
-one rounding. What the engine's float32 sums may differ by is then known, and `ByHand.bound` says it.
+By hand means that the terms are multiplied in float64, where a product of two float32 is exact, and summed with one
+rounding. `ByHand.bound` is the rounding error that the engine may have.
 """
 
 import math
@@ -20,23 +20,23 @@ class ByHand(NamedTuple):
 
     Attributes
     ----------
-    index : tuple, which number of the output: (i, j, filter), or (unit,)
-    x : ndarray, the numbers of the input that it is made of; outside the image they are 0
-    w, products : ndarrays of x's shape, float64; None where nothing is multiplied
-    bias : float, 0 where there is none
+    index : tuple, the index of the number in the output: (i, j, filter), or (unit,)
+    x : ndarray, the inputs it depends on; outside the image they are 0
     value : float, the result, computed in float64
-    engine : float, what the engine computed
-    bound : float, what rounding in the engine's precision may make of it; 0 where the result must be the same
+    engine : float, the result of the engine
+    bound : float, the largest rounding error in the precision of the engine; 0 if the results must be equal
+    w, products : ndarrays of x's shape, float64; None for layers without weights
+    bias : float, 0 for layers without a bias
     """
 
     index: tuple
     x: np.ndarray
-    w: np.ndarray | None
-    products: np.ndarray | None
-    bias: float
     value: float
     engine: float
     bound: float
+    w: np.ndarray | None = None
+    products: np.ndarray | None = None
+    bias: float = 0.0
 
     @property
     def difference(self):
@@ -48,7 +48,7 @@ class ByHand(NamedTuple):
 
 
 def times(*sizes):
-    """Return sizes with x between them, as errors and tables write them.
+    """Return sizes as text, with x between them.
 
     >>> times(3844, 27)
     '3,844 x 27'
@@ -59,17 +59,16 @@ def times(*sizes):
 # ---- What a layer computes -------------------------------------------------------------------------------------------
 
 def explain(layer):
-    """Return [(word, sentence)]: the formula of a built layer with its sizes, and the matrices it comes down to.
+    """Return [(word, text)]: the formula of a built layer with its sizes, and its matrix products.
 
     >>> layer = Dense(2)
     >>> _ = layer.build((3,))
     >>> dict(explain(layer))["GEMM"]
     'y = x @ w + b: (1 x 3) @ (3 x 2) + (2)'
     """
-    known = _EXPLAINED.get(type(layer))
-    if known is None:
-        return [("formula", "that of a layer of your own: see its forward")]
-    return known(layer)
+    if type(layer) not in _LAYERS:
+        return [("formula", "not known for a custom layer: see its forward")]
+    return _LAYERS[type(layer)][1](layer)
 
 
 def _explain_conv(layer):
@@ -94,18 +93,10 @@ def _explain_dense(layer):
             ("backward", f"dw = x.T @ dy: ({times(D, 1)}) @ ({times(1, F)}); dx = dy @ w.T")]
 
 
-def _explain_max_pool(layer):
-    KH, KW = layer.pool_size
-    return [("formula", f"y[i, j, c] = max of x[{_places(layer)}, c] over {_ranges(KH, KW)}"),
-            ("size", _sizes(layer, layer.pool_size)),
-            ("backward", "dy goes to the number that was the largest, the others get 0")]
-
-
-def _explain_average_pool(layer):
-    KH, KW = layer.pool_size
-    return [("formula", f"y[i, j, c] = mean of x[{_places(layer)}, c] over {_ranges(KH, KW)}"),
-            ("size", _sizes(layer, layer.pool_size)),
-            ("backward", "each number of a window gets an equal share of dy")]
+def _explain_pool(operation, backward):
+    return lambda layer: [
+        ("formula", f"y[i, j, c] = {operation} of x[{_places(layer)}, c] over {_ranges(*layer.pool_size)}"),
+        ("size", _sizes(layer, layer.pool_size)), ("backward", backward)]
 
 
 def _explain_flatten(layer):
@@ -113,33 +104,35 @@ def _explain_flatten(layer):
     place = names[0]
     for k, (size, name) in enumerate(zip(layer.input_shape[1:], names[1:])):
         place = f"({place}) {size} + {name}" if k else f"{place} {size} + {name}"
-    return [("formula", f"y[{place}] = x[{', '.join(names)}]: the same numbers in one row"),
-            ("backward", "the same numbers in the shape of x")]
+    return [("formula", f"y[{place}] = x[{', '.join(names)}]: the same numbers as one row"),
+            ("backward", "dy in the shape of x")]
 
 
 def _explain_dropout(layer):
-    return [("formula", "y = x when predicting, as here"),
-            ("training", f"each number is dropped with probability {layer.rate:g}, the others are divided by "
+    return [("formula", "y = x at inference, as here"),
+            ("training", f"each number is set to 0 with probability {layer.rate:g}, the others are divided by "
                          f"{1 - layer.rate:g}")]
 
 
-_EXPLAINED = {
-    Conv2D: _explain_conv, Dense: _explain_dense, MaxPool2D: _explain_max_pool, AveragePool2D: _explain_average_pool,
-    Flatten: _explain_flatten, Dropout: _explain_dropout,
-    ReLU: lambda layer: [("formula", "y = max(x, 0), number by number"), ("backward", "dx = dy where y > 0, else 0")],
-    Sigmoid: lambda layer: [("formula", "y = 1 / (1 + exp(-x))"), ("backward", "dx = dy y (1 - y)")],
-    Tanh: lambda layer: [("formula", "y = tanh(x)"), ("backward", "dx = dy (1 - y^2)")],
-    Softmax: lambda layer: [("formula", f"y[k] = exp(x[k]) / sum over j < {layer.input_shape[-1]} of exp(x[j])"),
-                            ("backward", "dx[k] = y[k] (dy[k] - sum over j of dy[j] y[j])")],
+# {layer: (what its arithmetic is called here, function that explains it)}; custom layers are not in it.
+_LAYERS = {
+    Conv2D: ("conv", _explain_conv), Dense: ("dense", _explain_dense),
+    MaxPool2D: ("max", _explain_pool("max", "dy goes to the largest number of the window, the others get 0")),
+    AveragePool2D: ("average", _explain_pool("mean", "each number of a window gets an equal share of dy")),
+    Flatten: ("flatten", _explain_flatten), Dropout: ("same", _explain_dropout),
+    ReLU: ("relu", lambda layer: [("formula", "y = max(x, 0), elementwise"),
+                                  ("backward", "dx = dy where y > 0, else 0")]),
+    Sigmoid: ("sigmoid", lambda layer: [("formula", "y = 1 / (1 + exp(-x))"), ("backward", "dx = dy y (1 - y)")]),
+    Tanh: ("tanh", lambda layer: [("formula", "y = tanh(x)"), ("backward", "dx = dy (1 - y^2)")]),
+    Softmax: ("softmax", lambda layer: [
+        ("formula", f"y[k] = exp(x[k]) / sum over j < {layer.input_shape[-1]} of exp(x[j])"),
+        ("backward", "dx[k] = y[k] (dy[k] - sum over j of dy[j] y[j])")]),
 }
-
-# What each layer is called where only the arithmetic matters; a layer of your own is none of these.
-KINDS = {Conv2D: "conv", Dense: "dense", MaxPool2D: "max", AveragePool2D: "average", Flatten: "flatten",
-         Dropout: "same", ReLU: "relu", Sigmoid: "sigmoid", Tanh: "tanh", Softmax: "softmax"}
+KINDS = {layer: kind for layer, (kind, _) in _LAYERS.items()}
 
 
 def _places(layer):
-    """Return where a window's numbers lie: `2 i + kh - 1, j + kw`."""
+    """Return the row and column of a window's numbers: `2 i + kh - 1, j + kw`."""
     top, _, left, _ = layer.pads
     return ", ".join((f"{stride} " if stride > 1 else "") + f"{out} + {inner}" + (f" - {before}" if before else "")
                      for out, inner, stride, before in zip("ij", ("kh", "kw"), layer.strides, (top, left)))
@@ -150,7 +143,7 @@ def _ranges(KH, KW):
 
 
 def _sizes(layer, kernel_size):
-    """Return how the size of the output follows from that of the input."""
+    """Return the computation of the output's size from that of the input."""
     pieces = []
     for axis, size, kernel, stride, out in zip(("OH", "OW"), layer.input_shape, kernel_size, layer.strides,
                                                layer.output_shape):
@@ -162,20 +155,20 @@ def _sizes(layer, kernel_size):
     rows, columns = (size - (out - 1) * stride - kernel for size, kernel, stride, out in
                      zip(layer.input_shape, kernel_size, layer.strides, layer.output_shape))
     if layer.padding == "valid" and rows + columns:
-        text += f"; no window reaches the last rows ({rows}) and columns ({columns})"
+        text += f"; the last rows ({rows}) and columns ({columns}) are in no window"
     return text
 
 
 # ---- One number by hand ----------------------------------------------------------------------------------------------
 
 def by_hand(layer, weights, x, y, index):
-    """Return ByHand: number `index` of the output y of a layer for the input x, computed term by term.
+    """Return ByHand: the number `index` of the output y of a layer for the input x, computed term by term.
 
     Parameters
     ----------
-    layer : a built layer of ours
+    layer : a built layer of minicnn
     weights : list of ndarrays, its parameters
-    x, y : ndarrays without N, what went in and what the engine made of it
+    x, y : ndarrays without N, the input, and the output of the engine
     index : tuple of int
 
     >>> conv = Conv2D(1, 2)
@@ -191,28 +184,27 @@ def by_hand(layer, weights, x, y, index):
         terms = (window_of(layer, layer.kernel_size, x, index)[0] if kind == "conv" else x).astype(np.float64)
         products = terms * w
         bound = 8 * eps * math.fsum([*np.abs(products).ravel(), abs(bias)])
-        return ByHand(index, terms, w, products, bias, math.fsum([*products.ravel(), bias]), engine, bound)
+        return ByHand(index, terms, math.fsum([*products.ravel(), bias]), engine, bound, w, products, bias)
     if kind in ("max", "average"):
-        terms, inside = window_of(layer, layer.pool_size, x, index)
-        terms = terms[..., index[2]].astype(np.float64)
-        if kind == "max":
-            return ByHand(index, terms, None, None, 0.0, float(terms[inside].max()), engine, 0.0)
-        value = math.fsum(terms[inside]) / int(inside.sum())
-        return ByHand(index, terms, None, None, 0.0, value, engine, 8 * eps * float(np.abs(terms).max()))
-    if kind == "softmax":
-        row = x[index[:-1]].astype(np.float64)
-        shifted = row - row.max()
+        window, inside = window_of(layer, layer.pool_size, x, index)
+        terms = window[..., index[2]].astype(np.float64)
+        value = float(terms[inside].max()) if kind == "max" else math.fsum(terms[inside]) / int(inside.sum())
+        scale = 0.0 if kind == "max" else float(np.abs(terms).max())
+    elif kind == "softmax":
+        terms = x[index[:-1]].astype(np.float64)
+        shifted = terms - terms.max()
         value = math.exp(shifted[index[-1]]) / math.fsum(np.exp(shifted))
-        return ByHand(index, row, None, None, 0.0, value, engine, 8 * eps * value * (1 - float(shifted.min())))
-    z = float(x.reshape(-1)[index[0]] if kind == "flatten" else x[index])
-    functions = {"relu": lambda z: max(z, 0.0), "sigmoid": lambda z: float(sigmoid(np.float64(z))), "tanh": math.tanh}
-    value = functions[kind](z) if kind in functions else z
-    bound = 8 * eps * abs(value) if kind in ("sigmoid", "tanh") else 0.0
-    return ByHand(index, np.array(z), None, None, 0.0, value, engine, bound)
+        scale = value * (1 - float(shifted.min()))
+    else:
+        terms = np.array(float(x.reshape(-1)[index[0]] if kind == "flatten" else x[index]))
+        functions = {"relu": lambda z: max(z, 0.0), "sigmoid": lambda z: float(sigmoid(z)), "tanh": math.tanh}
+        value = functions[kind](terms[()]) if kind in functions else float(terms)
+        scale = abs(value) if kind in ("sigmoid", "tanh") else 0.0
+    return ByHand(index, terms, float(value), engine, 8 * eps * scale)
 
 
 def window_of(layer, size, x, index):
-    """Return (the window of x under output `index`, shape (KH, KW, C), 0 outside; which of it is inside, (KH, KW))."""
+    """Return (the window of x for output `index`, (KH, KW, C), 0 outside the image; whether it is inside, (KH, KW))."""
     (KH, KW), (SH, SW), (top, _, left, _), (H, W, _) = size, layer.strides, layer.pads, x.shape
     rows, columns = index[0] * SH - top + np.arange(KH), index[1] * SW - left + np.arange(KW)
     inside = ((rows >= 0) & (rows < H))[:, None] & ((columns >= 0) & (columns < W))

@@ -1,7 +1,7 @@
-"""A network explained on real numbers: what each layer computes, costs and sees, and one of its numbers by hand.
+"""Explain a network with real numbers: the formula, cost and receptive field of each layer, and one number by hand.
 
-`trace(model, x)` runs the layers one at a time, forward and backward, and keeps what went through them. The result
-prints as text, hands out any number of any layer term by term (`by_hand`), and writes itself as a page (`page`).
+`trace(model, x)` runs the layers one at a time, forward and backward, and keeps their inputs and outputs. The result
+prints as text, computes any number of any layer term by term (`by_hand`), and can be written as a page (`page`).
 """
 
 import textwrap
@@ -11,6 +11,7 @@ import numpy as np
 
 from minicnn.core.backend import get_engine
 from minicnn.core.receptive_field import Field
+from minicnn.core.text import grid
 from minicnn.core.validation import as_array
 from minicnn.data.labels import encode_targets
 from minicnn.data.loader import ArrayDataset
@@ -26,18 +27,18 @@ _WIDTH = 100        # of the text, in characters
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """One layer, and what went through it.
+    """One layer with its inputs, outputs and gradients.
 
     Attributes
     ----------
     number : int, from 1
     layer : the layer itself
-    x, y : ndarrays, shape (N, ...), what went in and came out
-    dy : ndarray of y's shape, the gradient with respect to y; None where it is `folded` away, and in front of the first
-        layer that learns
-    folded : bool, whether the loss computes this layer along with itself, from its input
+    x, y : ndarrays, shape (N, ...), its input and output
+    dy : ndarray of y's shape, the gradient with respect to y; None if the layer is `folded`, or if neither it nor a
+        layer before it has parameters
+    folded : bool, whether the loss computes this layer from its input
     parameters : dict from name to (value, gradient)
-    field : Field (core/receptive_field.py), the pixels of the picture that an output sees; None where it is not known
+    field : Field (core/receptive_field.py), the receptive field of an output in the image; None if it is not known
     """
 
     number: int
@@ -55,40 +56,40 @@ class LayerTrace:
 
     @property
     def kind(self):
-        """What formulas.py knows the layer as, or None."""
+        """The kind of the layer in formulas.py, or None for a custom layer."""
         return KINDS.get(type(self.layer))
 
     def dead(self):
-        """Return the filters (or units) whose output is 0 everywhere, in every sample: list of int."""
+        """Return the filters (or units) whose output is 0 at every position of every sample: list of int."""
         return np.flatnonzero(~self.y.reshape(-1, self.y.shape[-1]).any(axis=0)).tolist()
 
     def start(self):
-        """Return the index of a number to begin with: in the middle of a map, the filter that answers most there."""
+        """Return the index of a number to begin with: the largest output at the centre of the feature maps."""
         middle = tuple(size // 2 for size in self.y.shape[1:-1])
         return *middle, int(self.y[0][middle].argmax())
 
     def by_hand(self, index=None):
-        """Return ByHand (formulas.py) of one number of the first sample's output: of `start()` without an index."""
+        """Return ByHand (formulas.py) of one number of the first sample's output, of `start()` by default."""
         if self.kind is None:
-            raise InputError(f"trace: {self.name!r} is a layer of your own; only layers of minicnn can be taken apart.")
+            raise InputError(f"trace: {self.name!r} is a custom layer; by_hand needs a layer of minicnn.")
         index = self.start() if index is None else index
         index = tuple(index) if isinstance(index, (tuple, list)) else (index,)
         shape = self.y.shape[1:]
         if len(index) != len(shape) or not all(i in range(size) for i, size in zip(index, shape)):
-            raise InputError(f"trace: {self.name!r} has outputs of shape {shape}: there is no number {index} in them.")
+            raise InputError(f"trace: the output of {self.name!r} has shape {shape}: there is no number {index} in it.")
         weights = [value for value, _ in self.parameters.values()]
         return by_hand(self.layer, weights, self.x[0], self.y[0], tuple(int(i) for i in index))
 
     def facts(self):
-        """Return [(word, sentence)]: formula, matrices, costs, what an output sees, and the ranges of the numbers."""
-        rows = explain(self.layer) + [("cost", self._cost()), ("sees", _sees(self.field, self.kind)),
-                                      ("y", _range(self.y) + self._dead_sentence())]
-        rows.append(("dy", "folded into the loss: backward begins in front of this layer" if self.folded else
-                     "nobody wants it: no layer up to here learns" if self.dy is None else _range(self.dy)))
+        """Return [(word, text)]: formula, matrix products, cost, receptive field, and the ranges of the numbers."""
+        rows = explain(self.layer) + [("cost", self._cost()), ("field", _receptive_field(self.field, self.kind)),
+                                      ("y", _range(self.y) + self._dead_units())]
+        rows.append(("dy", "folded into the loss: backward starts at the input of this layer" if self.folded else
+                     "not computed: no layer up to this one has parameters" if self.dy is None else _range(self.dy)))
         for name, (value, gradient) in self.parameters.items():
             rows.append((name, f"({times(*value.shape)}) {_range(value)}"))
             rows.append((f"d{name}", _range(gradient)))
-        return [row for row in rows if row[1]]
+        return rows
 
     def _cost(self):
         count = sum(value.size for value, _ in self.parameters.values())
@@ -96,29 +97,28 @@ class LayerTrace:
         return (f"{'unknown' if flops is None else f'{flops:,}'} FLOP; {self.y[0].nbytes:,} bytes out; "
                 f"{count:,} parameters")
 
-    def _dead_sentence(self):
+    def _dead_units(self):
         if self.kind != "relu":
             return ""
-        dead, all_of_them = self.dead(), self.y.shape[-1]
-        what = "filters" if self.y.ndim == 4 else "units"
+        dead, what = self.dead(), "filters" if self.y.ndim == 4 else "units"
         where = "this sample" if len(self.y) == 1 else f"all {len(self.y)} samples"
         named = f": {', '.join(map(str, dead[:12]))}{', ...' if len(dead) > 12 else ''}" if dead else ""
-        return f"; dead on {where}: {len(dead)} of {all_of_them} {what}{named}"
+        return f"; dead on {where}: {len(dead)} of {self.y.shape[-1]} {what}{named}"
 
 
 class Trace:
-    """A network on real numbers. Print it; ask it for a layer by name or number (from 1); write it as a page.
+    """The values and gradients of a network, by layer: print it, index it by name or number (from 1), or write a page.
 
     Attributes
     ----------
     x : ndarray, shape (N, ...), the input
     layers : list of LayerTrace
-    answer : ndarray, shape (N, ...), what the engine says when it runs the network as it does in `predict`
+    output : ndarray, shape (N, ...), the output of the engine, as `predict` computes it
     loss : float, or None without a target
     """
 
-    def __init__(self, model, x, layers, answer, loss, about_gradients):
-        self.x, self.layers, self.answer, self.loss = x, layers, answer, loss
+    def __init__(self, model, x, layers, output, loss, about_gradients):
+        self.x, self.layers, self.output, self.loss = x, layers, output, loss
         self.classes, self.dtype, self.engine = model.classes, model.dtype, model.engine
         self._about_gradients = about_gradients
 
@@ -134,8 +134,8 @@ class Trace:
         """Return one number of a layer's output, computed term by term: see LayerTrace.by_hand."""
         return self[layer].by_hand(index)
 
-    def page(self, path, title="A network on real numbers"):
-        """Write a page on which one picks a layer, a filter and a pixel, and sees how the number is made."""
+    def page(self, path, title="Trace of a network"):
+        """Write a page that shows the products behind any selected number of any layer."""
         from minicnn.teaching.trace_page import write_page
         write_page(path, self, title)
 
@@ -145,12 +145,12 @@ class Trace:
     __repr__ = __str__
 
     def heading(self):
-        """Return the first lines of the text: the network, its answer, and what the gradients are of."""
+        """Return the first lines of the text: the network, its output, and the meaning of the gradients."""
         parameters = sum(value.size for layer in self.layers for value, _ in layer.parameters.values())
         samples = f"{len(self.x)} sample{'s' if len(self.x) > 1 else ''}"
         lines = [f"{len(self.layers)} layers, {parameters:,} parameters, on {samples} of {times(*self.x.shape[1:])}; "
                  f"{self.dtype}, {self.engine} engine.", f"Input: {_range(self.x)}.",
-                 f"Answer: {_answer(self.answer[0], self.classes)}" + (" (first sample)." if len(self.x) > 1 else "."),
+                 f"Output: {_output(self.output[0], self.classes)}" + (" (first sample)." if len(self.x) > 1 else "."),
                  self._about_gradients]
         return [line for sentence in lines for line in textwrap.wrap(sentence, _WIDTH)]
 
@@ -158,22 +158,22 @@ class Trace:
 def trace(model, x, t=None):
     """Return a Trace of a model on x.
 
-    The layers run one at a time, as they do not when the model predicts: there some run as one, and may round
-    differently in the last place. The gradients of the model's parameters are overwritten, as by any backward pass.
+    The layers run one at a time. In `predict` some are fused, and may round differently in the last place. The
+    gradients of the model's parameters are overwritten, as by any backward pass.
 
     Parameters
     ----------
-    model : Sequential; where it is not compiled, the loss is the one that goes with its last layer
+    model : Sequential; if it is not compiled, the loss is the one that fits its last layer
     x : array, shape (N, ...), one sample or a few (uint8 is divided by 255), or a dataset of data/loader.py. Ranges and
-        dead ReLUs are over all samples, numbers by hand of the first; everything that flows is kept
-    t : the targets of the samples, as for `fit`; without any, the gradients are those of the largest logit
+        dead ReLUs are over all samples, numbers by hand are of the first; all values are kept in memory
+    t : the targets of the samples, as for `fit`; by default the gradients are those of the largest logit
 
     Raises
     ------
     ShapeError, DTypeError, InputError
-        x or t is not what the network takes
+        if x or t does not fit the network
     NonFiniteError
-        a layer's output holds NaN or infinity; the sentence names the first one
+        if the output of a layer holds NaN or infinity, naming the first such layer
 
     >>> from minicnn import Dense, Flatten, Sequential
     >>> model = Sequential([Flatten(), Dense(1)], input_shape=(2, 2, 1), engine="reference")
@@ -187,36 +187,36 @@ def trace(model, x, t=None):
     network, loss = model.network, model.loss or _loss_of(model.layers[-1])
     depth = network.depth(loss.head)
     network.blame_forward(x)
-    answer = np.array(network.forward(x))
+    output = np.array(network.forward(x))
     z = np.array(network.forward(x, depth))
     dz, value, about = _output_gradient(network, loss, z, t)
-    network.backward(dz, depth)             # checks what layers of the user's own return
-    flow = [x]
+    network.backward(dz, depth)             # checks what custom layers return
+    values = [x]
     for layer in model.layers:
-        flow.append(np.array(layer.forward(flow[-1])))
+        values.append(np.array(layer.forward(values[-1])))
     gradients = _gradients(network, dz, depth)
     layers, field = [], Field() if len(model.input_shape) == 3 else None
     for i, layer in enumerate(model.layers):
         field = field_after(layer, field)
         parameters = {p.name: (p.value.copy(), p.grad.copy()) for p in getattr(layer, "parameters", ())}
-        layers.append(LayerTrace(i + 1, layer, flow[i], flow[i + 1], gradients[i + 1], i >= depth, parameters, field))
-    return Trace(model, x, layers, answer, value, about)
+        layers.append(LayerTrace(i + 1, layer, *values[i:i + 2], gradients[i + 1], i >= depth, parameters, field))
+    return Trace(model, x, layers, output, value, about)
 
 
 def _loss_of(last):
-    """Return the loss that goes with a network's last layer."""
+    """Return the loss that fits the last layer of a network."""
     return get_loss({"sigmoid": "binary_crossentropy", "softmax": "categorical_crossentropy"}.get(
         KINDS.get(type(last)), "mean_squared_error"))
 
 
 def _output_gradient(network, loss, z, t):
-    """Return (gradient with respect to z, loss or None, a sentence on what it is the gradient of)."""
+    """Return (the gradient with respect to z, the loss or None, a sentence that says of what it is the gradient)."""
     dz = np.zeros_like(z)
     if t is None:
         rows = dz.reshape(len(z), -1)
         rows[np.arange(len(z)), z.reshape(len(z), -1).argmax(axis=1)] = 1
         what = "logit" if loss.head else "output"
-        return dz, None, f"No target was given: dy is the gradient of the largest {what} with respect to y."
+        return dz, None, f"No target: dy is the gradient of the largest {what} with respect to y."
     t = encode_targets(np.atleast_1d(t), network.output_shape, loss, network.dtype)
     if len(t) != len(z):
         raise ShapeError(f"trace: {len(z)} samples, but {len(t)} targets.")
@@ -225,7 +225,7 @@ def _output_gradient(network, loss, z, t):
 
 
 def _gradients(network, dz, depth):
-    """Return the gradients with respect to the input and each layer's output, in order; None where there is none."""
+    """Return the gradients with respect to the input and the output of each layer, in order; None if not computed."""
     gradients = [None] * (len(network.layers) + 1)
     gradients[depth] = dz
     for i in range(depth, 0, -1):
@@ -237,20 +237,17 @@ def _gradients(network, dz, depth):
 # ---- As text ---------------------------------------------------------------------------------------------------------
 
 def layer_lines(traced):
-    """Return the lines of one layer: its name and shapes, the facts, and one number by hand."""
+    """Return the lines of one layer: its name and shapes, its facts, and one number by hand."""
     head = f"{traced.number:2d}  {traced.name}  {type(traced.layer).__name__}"
     shapes = f"{times(*traced.x.shape[1:])} -> {times(*traced.y.shape[1:])}"
     lines = [head + " " + shapes.rjust(_WIDTH - len(head) - 1), "-" * _WIDTH]
     for word, sentence in traced.facts():
         lines += textwrap.wrap(sentence, _WIDTH, initial_indent=f"    {word:10}", subsequent_indent=" " * 14)
-    if traced.kind is None:
-        return lines
-    hand = traced.by_hand()
-    return lines + hand_lines(traced, hand)
+    return lines if traced.kind is None else lines + hand_lines(traced, traced.by_hand())
 
 
 def hand_lines(traced, hand):
-    """Return the lines that compute one number by hand and compare it with the engine's."""
+    """Return the lines that compute one number by hand and compare it with that of the engine."""
     place = ", ".join(map(str, hand.index))
     if hand.products is None:
         terms = ", ".join(f"{x:.6g}" for x in hand.x.ravel()[:9]) + (", ..." if hand.x.size > 9 else "")
@@ -261,52 +258,49 @@ def hand_lines(traced, hand):
         positive, negative = hand.products[hand.products > 0].sum(), hand.products[hand.products < 0].sum()
         lines = [f"y[{place}] = {hand.products.size:,} products and a bias:"]
         if hand.products.ndim == 3 and hand.products.shape[1] * hand.products.shape[2] <= 9:
-            lines += _grid(hand)
-        lines.append(f"positive ones {positive:.7f}, negative ones {negative:.7f}, bias {hand.bias:.7f}: "
+            lines += _window_table(hand)
+        lines.append(f"positive products {positive:.7f}, negative {negative:.7f}, bias {hand.bias:.7f}: "
                      f"{hand.value:.8f}")
-    verdict = "the same number" if hand.difference == 0 else (
-        f"differs by {hand.difference:.1e}, " + ("which is rounding" if hand.agrees else "more than rounding explains")
+    verdict = "equal" if hand.difference == 0 else (
+        f"differs by {hand.difference:.1e}, " + ("a rounding error" if hand.agrees else "more than a rounding error")
         + f" (at most {hand.bound:.1e})")
-    lines.append(f"The engine: {hand.engine:.8g}, {verdict}")
+    lines.append(f"Engine: {hand.engine:.8g}, {verdict}")
     return [(f"    {'by hand':10}" if i == 0 else " " * 14) + line for i, line in enumerate(lines)]
 
 
-def _grid(hand):
-    """Return a table of a small window: its numbers, the weights, and their products; a row of the window a line."""
-    def numbers(row):
-        return " ".join(f"{number:6.3f}" for number in row.ravel())
-    width = 7 * hand.x[0].size - 1
-    lines = [f"{'window':^{width}}   {'weights':^{width}}   {'products':^{width}}".rstrip()] if width <= 27 else []
-    if width <= 27:
-        return lines + [f"{numbers(x)} * {numbers(w)} = {numbers(p)}" for x, w, p in zip(hand.x, hand.w, hand.products)]
-    for word, array in (("x", hand.x), ("w", hand.w), ("x w", hand.products)):
-        lines += [f"{word if k == 0 else '':4}{numbers(row)}" for k, row in enumerate(array)]
-    return lines
+def _window_table(hand):
+    """Return a table of a small window: its numbers, the weights and the products, side by side if they fit."""
+    tables = [[" ".join(f"{number:6.3f}" for number in row.ravel()) for row in array]
+              for array in (hand.x, hand.w, hand.products)]
+    if hand.x[0].size > 3:
+        return [f"{word if k == 0 else '':4}{row}" for word, table in zip(("x", "w", "x w"), tables)
+                for k, row in enumerate(table)]
+    return grid([("window", "", "weights", "", "products"), *((x, "*", w, "=", p) for x, w, p in zip(*tables))])
 
 
 def _range(array):
-    """Return the least, the largest and the mean number, and the share of zeros where there are any."""
+    """Return the minimum, maximum and mean, and the share of zeros if there are any."""
     if array.min() == array.max():
-        return f"{array.flat[0]:.6g}" + (" throughout" if array.size > 1 else "")
+        return f"{array.flat[0]:.6g}" + (" everywhere" if array.size > 1 else "")
     zeros = np.mean(array == 0)
     text = f"{array.min():.4g} .. {array.max():.4g}, mean {array.mean(dtype=np.float64):.4g}"
     return text + (f", {zeros:.1%} zeros" if zeros else "")
 
 
-def _sees(field, kind):
+def _receptive_field(field, kind):
     if field is None:
         return "not known"
-    size = f"{times(*field.size)} pixels of the picture"
+    size = f"{times(*field.size)} pixels of the image"
     if kind == "flatten":
-        return f"each number what it saw before; all of them together {size}"
+        return f"that of each input; all together {size}"
     if field.stride == (0, 0):
-        return f"{size}, all that the last map saw"
-    text = f"{size}, in steps of {times(*field.stride)}"
+        return f"{size}, the receptive field of the whole last feature map"
+    text = f"{size}, stride {times(*field.stride)}"
     return text + (f", the first from ({field.start[0]}, {field.start[1]})" if any(field.start) else "")
 
 
-def _answer(output, classes):
-    """Return what the network says of one sample, in words where it has classes."""
+def _output(output, classes):
+    """Return the network's output for one sample, with the class name if it has classes."""
     if output.shape == (1,):
         name = f": {printable(classes[int(output[0] > 0.5)])}" if classes and len(classes) == 2 else ""
         return f"{output[0]:.6g}{name}"

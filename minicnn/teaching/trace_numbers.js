@@ -1,5 +1,5 @@
 "use strict";
-// The numbers of a trace's page: what #data carries, how it is shown, and one number of a layer, term by term.
+// The numbers of the page of a trace: the data in #data, their format, and one number of a layer, term by term.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const Numbers = data.dtype === "float64" ? Float64Array : Float32Array;
@@ -13,7 +13,7 @@ function unpack(text) {
   return new Numbers(Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer);
 }
 
-// How an array is shown: maps as they are, anything else as its numbers row by row in a near square.
+// The layout of an array: maps as they are, anything else row by row in a near square.
 function viewOf(shape) {
   const size = shape.reduce((a, b) => a * b, 1);
   if (shape.length === 3) return { rows: shape[0], columns: shape[1], channels: shape[2], size, map: true };
@@ -58,7 +58,7 @@ const power = value => {
 const typeset = text => text.replace(/(\d) x (?=\d)/g, "$1 \u00d7 ").replace(/(^|[\s(])-(?=\d)/g, "$1\u2212");
 const times = shape => shape.map(size => size.toLocaleString("en")).join(" \u00d7 ");
 
-// Orange below 0, white at 0, blue above: told apart by any eye.
+// Orange below 0, white at 0, blue above: safe for colour-blind readers.
 function colour(value, most) {
   const share = Math.max(-1, Math.min(1, value / most)), end = share < 0 ? [213, 94, 0] : [0, 94, 160];
   return end.map(part => Math.round(255 + (part - 255) * Math.abs(share) ** 0.8));
@@ -66,7 +66,7 @@ function colour(value, most) {
 
 // ---- One number, term by term ---------------------------------------------------------------------------------------
 
-// The window of a layer under output (i, j), of one channel: rows of numbers; null lies outside the image.
+// The window of a layer for output (i, j), of one channel: rows of numbers; null is outside the image.
 function windowOf(layer, i, j, channel) {
   const [KH, KW] = layer.kernel_size || layer.pool_size, [SH, SW] = layer.strides, [top, , left] = layer.pads;
   const { rows, columns } = layer.input.view, result = [];

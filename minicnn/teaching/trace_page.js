@@ -1,7 +1,7 @@
 
-// What a trace's page shows and lets one choose. Text is only ever set as text, never as HTML.
+// The elements of the page of a trace, and their events. Text is always set as text, never as HTML.
 
-// ---- Pieces of the page ---------------------------------------------------------------------------------------------
+// ---- Elements -------------------------------------------------------------------------------------------------------
 
 function make(tag, text, attributes = {}) {
   const element = document.createElement(tag);
@@ -65,7 +65,7 @@ function paint(canvas, array, pixel, boxes) {
     }
   }
   small.getContext("2d").putImageData(image, 0, 0);
-  canvas.style.maxWidth = `${columns * 3}rem`;          // a single number need not be a poster
+  canvas.style.maxWidth = `${columns * 3}rem`;          // keeps single numbers small
   context.imageSmoothingEnabled = false;
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
   for (const [top, left, height, width] of boxes) {
@@ -83,7 +83,7 @@ function caption(canvas, title, text, range) {
   find(canvas).setAttribute("aria-label", `${title} ${text}`);
 }
 
-// What the colours of a map mean: its lowest number, 0, its highest.
+// The colour scale of a map: its lowest number, 0, its highest.
 function ramp({ low, high }) {
   const line = make("span", null, { class: "ramp" }), bar = make("i");
   const [from, to] = [colour(low, 1e-9 + Math.max(-low, high)), colour(high, 1e-9 + Math.max(-low, high))];
@@ -93,7 +93,7 @@ function ramp({ low, high }) {
   return line;
 }
 
-// Where in its input a number of the layer comes from: {i, j, channel, box}, box null where it comes from everywhere.
+// The part of the input that a number depends on: {i, j, channel, box}, where box is null for the whole input.
 function originOf(layer) {
   const { i, j, c } = state, view = layer.input.view;
   if (WINDOWED.includes(layer.kind)) {
@@ -117,19 +117,19 @@ function showMaps(layer, origin) {
   const origins = evidence(layer), shown = origins || input;
   paint(find("input"), shown, (i, j) => colour(at(shown, i, j, origin.channel), shown.extent.most),
         origin.box ? [origin.box] : []);
-  caption("input", origins ? "Where the products come from:" : "What comes in:", origins
-    ? `summed over the ${input.input.view.channels} channels of the map before ${input.name}.` : input.view.map
+  caption("input", origins ? "Contributions:" : "Input:", origins
+    ? `products summed over the ${input.input.view.channels} channels of the map before ${input.name}.` : input.view.map
       ? `channel ${origin.channel} of ${input.view.channels}.` : counted(input.view.size), shown.extent);
   paint(find("output"), layer, (i, j) => colour(at(layer, i, j, state.c), layer.extent.most),
         [[state.i, state.j, 1, 1]]);
-  caption("output", "What comes out:", layer.view.map ? `${channelWord(layer)} ${state.c} of ${layer.view.channels}.`
+  caption("output", "Output:", layer.view.map ? `${channelWord(layer)} ${state.c} of ${layer.view.channels}.`
     : counted(layer.view.size), layer.extent);
 }
 
 const channelWord = layer => layer.kind === "conv" ? "filter" : "channel";
-const counted = size => size === 1 ? "one number." : `${size.toLocaleString("en")} numbers in rows.`;
+const counted = size => size === 1 ? "one number." : `${size.toLocaleString("en")} numbers, row by row.`;
 
-// For a dense layer behind a flattened map: what the products of each of the map's pixels add up to.
+// For a dense layer after a flattened map: the sum of the products of each pixel of the map.
 function evidence(layer) {
   const unit = state.i * layer.view.columns + state.j, flat = layer.input;
   if (layer.kind !== "dense" || flat.kind !== "flatten" || !flat.input.view.map) return null;
@@ -149,8 +149,8 @@ function showPicture(layer, origin) {
     box = [seen.start[0] + i * seen.stride[0], seen.start[1] + j * seen.stride[1], ...seen.size];
   }
   paint(find("picture"), array, (i, j) => [0, 1, 2].map(c => level(i, j, grey ? 0 : c)), box ? [box] : []);
-  const size = box ? `this number sees ${times(box.slice(2))} of its ${times(array.shape.slice(0, 2))} pixels.` : "";
-  caption("picture", "The picture:", size);
+  const size = box ? `receptive field ${times(box.slice(2))} of ${times(array.shape.slice(0, 2))} pixels.` : "";
+  caption("picture", "Image:", size);
 }
 
 // ---- The sum --------------------------------------------------------------------------------------------------------
@@ -173,10 +173,10 @@ function showConv(layer, terms) {
   return { ...summed(layer, channels.flatMap(one => one.products.flat()), state.c), count };
 }
 
-// A bar for each channel: how much its products add up to. Click one to see them.
+// A bar for the sum of the products of each channel. A click selects the channel.
 function channelBars(channels) {
   const canvas = make("canvas", null, { id: "channels", role: "img",
-    "aria-label": "What the products of each channel add up to; the field below picks one." });
+    "aria-label": "The sum of the products of each channel; the field below selects one." });
   const context = canvas.getContext("2d"), width = Math.max(24, Math.floor(1440 / channels.length)), height = 220;
   [canvas.width, canvas.height] = [width * channels.length, height];
   const most = extent(channels.map(one => one.sum)).most;
@@ -195,7 +195,7 @@ function channelBars(channels) {
   });
   const line = make("div", null, { class: "channel" });
   line.append(...numberInput("Products of channel", "channel", channels.length));
-  return [make("p", "What the products of each channel add up to:", { class: "quiet" }), canvas, line];
+  return [make("p", "Sum of the products of each channel:", { class: "quiet" }), canvas, line];
 }
 
 function showDense(layer, terms) {
@@ -205,13 +205,13 @@ function showDense(layer, terms) {
   const from = before.kind === "flatten" && before.input.view.map ? before.input.view : null;
   const place = d => from ? `x[${d}] = map[${Math.floor(d / from.channels / from.columns)}, `
     + `${Math.floor(d / from.channels) % from.columns}, ${d % from.channels}]` : `x[${d}]`;
-  terms.append(list(["the largest", "x", "weight", "product"],
+  terms.append(list(["largest products", "x", "weight", "product"],
     largest.map(({ d, x, w, product }) => [place(d), brief(x), brief(w), brief(product)])));
   const zeros = rows.filter(row => row.x === 0).length, others = rows.length - largest.length;
   const rest = rows.reduce((a, row) => a + row.product, 0) - largest.reduce((a, row) => a + row.product, 0);
   if (others > 0) {
-    terms.append(make("p", `and ${others.toLocaleString("en")} others, ${long(Number(rest.toPrecision(7)))} together. `
-      + `Of all inputs ${zeros.toLocaleString("en")} are 0 and add nothing.`, { class: "equals" }));
+    terms.append(make("p", `The other ${others.toLocaleString("en")} add up to ${long(Number(rest.toPrecision(7)))}; `
+      + `${zeros.toLocaleString("en")} of all inputs are 0.`, { class: "equals" }));
   }
   return { ...summed(layer, rows.map(row => row.product), unit), count: rows.length };
 }
@@ -237,7 +237,7 @@ function showPointwise(layer, terms, origin) {
     relu: ["The larger of x and 0", `max(${long(x)}, 0)`, Math.max(x, 0)],
     sigmoid: ["A number between 0 and 1", `1 / (1 + exp(\u2212x)), x = ${long(x)}`, (x >= 0 ? 1 : e) / (1 + e)],
     tanh: ["A number between \u22121 and 1", `tanh(${long(x)})`, Math.tanh(x)],
-    flatten: ["The same number, in a row", `x[${origin.i}, ${origin.j}, ${origin.channel}] = ${long(x)}`, x],
+    flatten: ["The same number, flattened", `x[${origin.i}, ${origin.j}, ${origin.channel}] = ${long(x)}`, x],
     same: ["The same number", `x = ${long(x)}`, x],
   }[layer.kind];
   find("sum-title").textContent = title;
@@ -258,11 +258,11 @@ function showSoftmax(layer, terms) {
   return { value, bound: 8 * data.eps * value * (1 + highest - lowest) };
 }
 
-// What the page does not carry the weights of.
+// A filter or unit whose weights are not in the page.
 function showMissing(layer, terms, filter) {
-  find("sum-title").textContent = "Weights that this page does not carry";
+  find("sum-title").textContent = "Weights not included in this page";
   const what = layer.kind === "conv" ? "filter" : "unit", paragraph = make("p", null, { id: "missing" });
-  paragraph.append(`It holds those of the ${layer.filters.length} with the largest outputs. Pick ${what} `);
+  paragraph.append(`Included are the ${layer.filters.length} ${what}s with the largest outputs. Select ${what} `);
   for (const other of layer.filters) {
     const button = make("button", String(other), { type: "button" });
     button.addEventListener("click", () => {
@@ -285,18 +285,18 @@ function showSum(layer, origin) {
   if (layer.kind === "max" || layer.kind === "average") return showPool(layer, terms);
   if (layer.kind === "softmax") return showSoftmax(layer, terms);
   if (layer.kind !== null) return showPointwise(layer, terms, origin);
-  find("sum-title").textContent = "A layer of its author's own";
-  terms.append(make("p", "minicnn knows what went in and what came out, and not how one became the other."));
+  find("sum-title").textContent = "A custom layer";
+  terms.append(make("p", "Its input and output are known, but not its formula."));
   return null;
 }
 
 function showResult(layer, hand) {
   const rows = [], verdict = find("verdict"), engine = at(layer, state.i, state.j, state.c);
   if (hand && hand.count) {
-    rows.push([`${hand.count.toLocaleString("en")} products together`, hand.sum], ["the bias", hand.bias]);
+    rows.push([`sum of ${hand.count.toLocaleString("en")} products`, hand.sum], ["bias", hand.bias]);
   }
   if (hand) rows.push(["by hand", hand.value, "total"]);
-  rows.push(["the engine", engine]);
+  rows.push(["engine", engine]);
   find("result").tBodies[0].replaceChildren(...rows.map(([text, value, kind]) => {
     const row = make("tr", null, kind ? { class: kind } : {});
     row.append(make("th", text, { scope: "row" }), make("td", long(value)));
@@ -307,13 +307,13 @@ function showResult(layer, hand) {
   const difference = Math.abs(engine - hand.value), agrees = difference <= hand.bound;
   verdict.classList.toggle("wrong", !agrees);
   const differs = `They differ by ${power(difference)}`;
-  verdict.textContent = !agrees ? `${differs}, more than rounding explains.` : difference !== 0
-    ? `${differs}: rounding in ${data.dtype}, which may come to ${power(hand.bound)} here.`
-    : layer.packed ? "The same number." : `The same number, as in all ${layer.view.size.toLocaleString("en")} places: `
-      + "compared when this page was written.";
+  verdict.textContent = !agrees ? `${differs}, more than a rounding error.` : difference !== 0
+    ? `${differs}, a rounding error in ${data.dtype} (at most ${power(hand.bound)} here).`
+    : layer.packed ? "They are equal." : "They are equal, as are all "
+      + `${layer.view.size.toLocaleString("en")} numbers of this layer: compared when the page was written.`;
 }
 
-// ---- Choosing -------------------------------------------------------------------------------------------------------
+// ---- Selection ------------------------------------------------------------------------------------------------------
 
 function showPick(layer) {
   const { rows, columns, channels, size, map } = layer.view, pick = find("pick");
