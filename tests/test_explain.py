@@ -340,7 +340,7 @@ def test_pictures_are_whole_and_equal_for_equal_input(tmp_path):
         explanation.explanation(x[0, :12], explained, tmp_path / "c.png")
     with pytest.raises(InputError, match="titles: expected 3"):
         explanation.explanation_sheet(x, explained, tmp_path / "c.png", ["a"])
-    with pytest.raises(InputError, match="expected what explain"):
+    with pytest.raises(InputError, match="expected the result of explain"):
         explanation.explanation(x[0], "heat", tmp_path / "c.png")
 
 

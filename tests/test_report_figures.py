@@ -262,7 +262,7 @@ def test_worst_errors_show_each_picture_twice(tmp_path, small, caught):
     assert texts(caught[1].axes[0]) == ["No errors."]
     with pytest.raises(InputError, match="rows: expected 2.* got 1"):
         result_plots.worst_errors(x[:2], explained, rows[:1], tmp_path / "z.png")
-    with pytest.raises(InputError, match="explained: expected what explain"):
+    with pytest.raises(InputError, match="explained: expected the result of explain"):
         result_plots.worst_errors(x[:1], None, rows[:1], tmp_path / "z.png")
 
 

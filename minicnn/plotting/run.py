@@ -1,18 +1,14 @@
-"""The pictures of a run: learning curves, confusion matrix, ROC and reliability curves, sample images, augmentation.
-
-Drawn with matplotlib (extra `app`) on figures of their own: nothing here touches pyplot, the current figure or the
-global settings. Files hold no time, host or program name, so equal input gives equal bytes. Colours are those of Okabe
-and Ito ("Color universal design", 2008), which stay apart for colour-blind eyes; nothing is told by colour alone.
-"""
+"""The plots of a run: learning curves, confusion matrix, ROC and reliability curves, sample images, augmentation."""
 
 import numpy as np
 
+from minicnn.core.text import join, shortened
 from minicnn.errors import InputError, ShapeError, printable
 from minicnn.plotting import style
 
 __all__ = ["curves", "confusion_matrix", "roc", "reliability", "sample_grid", "augmentation_sheet"]
 
-_NO_ANATOMY = {"vertical_flip": "no anatomy:\nupside down", "shear": "no anatomy:\nnobody leans so"}
+_NO_ANATOMY = {"vertical_flip": "no anatomy:\nupside down", "shear": "no anatomy:\nsheared"}
 _RARE_ANATOMY = {"horizontal_flip": "mirrored: heart\non the right"}
 
 
@@ -22,7 +18,7 @@ def curves(history, path):
     Parameters
     ----------
     history : list of dict, one for each epoch: `epoch`, `loss`, and where known `accuracy`, `val_loss`, `val_accuracy`.
-        What is missing, None or not finite leaves a gap.
+        A value that is missing, None or not finite leaves a gap
     path : str or Path; a PNG file
 
     Raises
@@ -34,33 +30,17 @@ def curves(history, path):
     for i, row in enumerate(history):
         if "epoch" not in row:
             raise InputError(f"history: row {i} has no 'epoch'; it has {', '.join(map(printable, row)) or 'nothing'}.")
-    epochs = [row["epoch"] for row in history]
     figure = style.new_figure(9.0, 3.6)
     for ax, key, title in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("Loss", "Accuracy")):
         style.quiet(ax, title)
-        drawn = []
-        for name, column, colour, dashes in (("training", key, style.BLUE, "-"), ("validation", "val_" + key, style.ORANGE, "--")):
-            values = np.array([style.number(row.get(column)) for row in history])
-            if np.isfinite(values).any():
-                ax.plot(epochs, values, dashes, color=colour, label=name, linewidth=1.8,
-                        marker="o", markersize=3.5 if len(epochs) <= 30 else 0)
-                drawn.append(values[np.isfinite(values)])
-        ax.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
-        ax.set_xlabel("epoch", color=style.INK, fontsize=style.SIZE)
-        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        if not drawn:
-            style.say(ax, "not recorded")
-            continue
-        if key == "loss":
-            ax.set_ylim(0, 1.08 * max(max(values.max() for values in drawn), 1e-6))
-        else:
-            style.percent_axis(ax, min(values.min() for values in drawn))
-        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, **style.LEGEND)  # beside the title: hides no line
+        style.draw_epochs(ax, [history], key)
+        if ax.lines:
+            style.legend(ax, loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2)  # beside the title: hides no line
     style.save(figure, path)
 
 
 def confusion_matrix(matrix, classes, path):
-    """Draw how many samples of each true class were predicted as each class.
+    """Draw a confusion matrix.
 
     Parameters
     ----------
@@ -88,7 +68,7 @@ def roc(curves, path):
 
     Parameters
     ----------
-    curves : dict; from a name to (false_positive_rates, true_positive_rates, auc), the first two from `metrics.roc`
+    curves : {name: (false_positive_rates, true_positive_rates, auc)}, the first two from `metrics.roc`
     path : str or Path; a PNG file
 
     Raises
@@ -101,29 +81,27 @@ def roc(curves, path):
     style.quiet(ax, "ROC")
     ax.plot([0, 1], [0, 1], color=style.FAINT, linewidth=1.2, zorder=1)
     for (name, (x, y, area)), colour, dashes in zip(curves.items(), style.COLOURS, style.LINE_STYLES):
-        ax.plot(x, y, dashes, color=colour, linewidth=1.8, label=f"AUC {area:.3f}  {style.short_name(name)}", clip_on=False)
-    ax.set_xlim(-0.01, 1.01)
-    ax.set_ylim(-0.01, 1.01)
-    ax.set_aspect("equal")
-    ax.set_xlabel("false positive rate (1 - specificity)", fontsize=style.SIZE, color=style.INK)
-    ax.set_ylabel("true positive rate (recall)", fontsize=style.SIZE, color=style.INK)
+        ax.plot(x, y, dashes, color=colour, linewidth=1.8, clip_on=False,
+                label=f"AUC {area:.3f}  {style.short_name(name)}")
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    style.axis_labels(ax, "false positive rate (1 - specificity)", "true positive rate (recall)")
     style.legend(ax, loc="lower right")
     style.save(figure, path)
 
 
 def reliability(curves, path):
-    """Draw reliability curves: what share of the images that were given a probability is positive, and of how many.
+    """Draw reliability curves, and below them the number of images in each bin.
 
     Parameters
     ----------
-    curves : dict; from a name to the points of its curve (`evaluation.calibration.reliability_curve`): dicts with low, high,
-        n, predicted, observed, and an interval whose first two are its bounds, None where it has none. A name without
-        points is said to have none
+    curves : {name: points}, from `evaluation.calibration.reliability_curve`: dicts with low, high, n, predicted,
+        observed, and interval, whose first two items are the bounds, or None. A name without points is marked as
+        undefined
     path : str or Path; a PNG file
 
     Raises
     ------
-    InputError : no curve, or more than six; labels and probabilities in place of points
+    InputError : no curve, or more than six; labels and probabilities instead of points
     """
     style.check_count(curves, "reliability curves")
     figure = style.new_figure(4.8, 6.0)
@@ -131,33 +109,32 @@ def reliability(curves, path):
     for name, points in curves.items():
         if not all(isinstance(row, dict) and {"low", "high", "n", "predicted", "observed"} <= set(row)
                    for row in points):
-            raise InputError(f"curves: expected the points of {printable(name)!r} as calibration.reliability_curve(labels, "
-                             "probabilities) returns them.")
+            raise InputError(f"curves: expected the points of {printable(name)!r} as "
+                             "calibration.reliability_curve(labels, probabilities) returns them.")
     ax, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     style.quiet(ax, "Reliability, with 95 % intervals")
     style.quiet(below, "")
-    ax.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1.2, zorder=1, label="where probabilities mean what they say")
+    ax.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1.2, zorder=1, label="perfect calibration")
     for i, (name, points) in enumerate(curves.items()):
         total = f", {sum(row['n'] for row in points):,} images" if points else ": undefined"
-        style.draw_points(ax, points, f"{style.short_name(name, 44)}{total}", i)
+        style.draw_points(ax, points, f"{shortened(name, 44)}{total}", i)
         for row in points:
             width = (row["high"] - row["low"]) * 0.84 / len(curves)
             place = (row["low"] + row["high"]) / 2 + width * (i - (len(curves) - 1) / 2)
             below.bar(place, row["n"], width, color=style.COLOURS[i])
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    ax.set_ylabel("share of positives", fontsize=style.SIZE, color=style.INK)
-    below.set_ylabel("images", fontsize=style.SIZE, color=style.INK)
-    below.set_yscale("log")             # sets of 40 and of 4,000 images are seen beside each other
+    style.axis_labels(ax, "", "proportion of positives")
+    style.axis_labels(below, "predicted probability", "images")
+    below.set_yscale("log")             # sets of 40 and of 4,000 images are visible side by side
     below.set_ylim(0.7, None)
     below.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     below.yaxis.set_minor_locator(NullLocator())
-    below.set_xlabel("probability that the network gave", fontsize=style.SIZE, color=style.INK)
     style.legend_below(figure, ax)
     style.save(figure, path)
 
 
 def sample_grid(images, labels, predicted, probabilities, classes, path):
-    """Draw images with their true and predicted classes; mistakes stand in a thick orange frame.
+    """Draw images with their true and predicted classes; errors have a thick orange frame.
 
     Parameters
     ----------
@@ -183,29 +160,24 @@ def sample_grid(images, labels, predicted, probabilities, classes, path):
         if values.min() < 0 or values.max() >= min(len(classes), p.shape[1]):
             raise InputError(f"{name}: expected classes from 0 to {min(len(classes), p.shape[1]) - 1}, "
                              f"got {values.min()} to {values.max()}.")
-    columns = max(4, int(np.ceil(np.sqrt(1.5 * n))))  # four at least: room for the heading
-    rows = -(-n // columns)
-    figure = style.new_figure(1.35 * columns + 0.2, 1.66 * rows + 0.6)
-    mistakes = int((labels != predicted).sum())
-    verdict = f"{mistakes} predicted wrongly (framed)" if mistakes else "none predicted wrongly"
-    figure.suptitle(f"{n} image{'s' if n > 1 else ''}, {verdict}\n"
-                    "above: the true class; below: the predicted class and its probability",
-                    x=0.012, ha="left", fontsize=style.SIZE - 0.5, color=style.INK)
-    for k, ax in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):
-        if k >= n:
-            ax.set_axis_off()
-            continue
+    columns = max(4, int(np.ceil(np.sqrt(1.5 * n))))  # four at least: space for the heading
+    figure = style.new_figure(1.35 * columns + 0.2, 1.66 * -(-n // columns) + 0.6)
+    errors = int((labels != predicted).sum())
+    counted = f"{errors} error{'s' * (errors > 1)} (framed)" if errors else "no errors"
+    style.heading(figure, f"{n} image{'s' * (n > 1)}, {counted}\nabove: the true class; below: the predicted class and "
+                          "its probability", style.SIZE - 0.5)
+    small = dict(loc="left", fontsize=style.SIZE - 2, parse_math=False)
+    for k, ax in enumerate(style.panels(figure, n, columns)):
         wrong = labels[k] != predicted[k]
         style.show(ax, images[k], style.ORANGE if wrong else None)
-        ax.set_title(style.short_name(classes[labels[k]]), loc="left", fontsize=style.SIZE - 2, color=style.INK, pad=5, parse_math=False)
-        ax.set_xlabel(f"{style.short_name(classes[predicted[k]])} {p[k, predicted[k]]:.2f}", loc="left", fontsize=style.SIZE - 2,
-                      color=style.ORANGE if wrong else style.QUIET, labelpad=5, parse_math=False,
-                      fontweight="bold" if wrong else "normal")
+        ax.set_title(style.short_name(classes[labels[k]]), color=style.INK, pad=5, **small)
+        ax.set_xlabel(f"{style.short_name(classes[predicted[k]])} {p[k, predicted[k]]:.2f}", labelpad=5,
+                      color=style.ORANGE if wrong else style.QUIET, fontweight="bold" if wrong else "normal", **small)
     style.save(figure, path)
 
 
 def augmentation_sheet(pixels, path, augmentation, seed=0, epochs=4):
-    """Draw what an augmentation does to images: a row for each of its techniques, or for each of `epochs` epochs.
+    """Draw augmented images: a row for each technique, or for each of `epochs` epochs.
 
     Parameters
     ----------
@@ -230,11 +202,10 @@ def augmentation_sheet(pixels, path, augmentation, seed=0, epochs=4):
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
     for axes, (name, images) in zip(figure.subplots(len(rows), n, squeeze=False), rows.items()):
         for ax, image in zip(axes, style.as_pictures(images)):
-            style.show(ax, image, None)
-        axes[0].set_ylabel(name, fontsize=style.SIZE - 1, color=style.ORANGE if "no anatomy" in name else style.INK, rotation=0,
-                           ha="right", va="center")
-    strange = [f"a {name.replace('_', ' ')}" for name in _NO_ANATOMY if name in augmentation.techniques]
-    if strange and not augmentation.one_technique:
-        figure.supxlabel(f"No anatomy, but among these changes: {' and '.join(strange)}.", x=0.012, ha="left",
-                         fontsize=style.SIZE - 1, color=style.ORANGE)
+            style.show(ax, image)
+        axes[0].set_ylabel(name, fontsize=style.SIZE - 1, color=style.ORANGE if "no anatomy" in name else style.INK,
+                           rotation=0, ha="right", va="center")
+    unreal = [f"a {name.replace('_', ' ')}" for name in _NO_ANATOMY if name in augmentation.techniques]
+    if unreal and not augmentation.one_technique:
+        style.footnote(figure, f"These changes include {join(unreal)}, which no anatomy shows.", colour=style.ORANGE)
     style.save(figure, path)

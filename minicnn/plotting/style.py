@@ -1,7 +1,9 @@
-"""One style for all plots: colours, sizes, axes, and how a figure becomes a file.
+"""One style for all plots: colours, sizes, axes, headings, and the PNG file.
 
-Drawn with matplotlib (extra `app`) on figures of their own: nothing here touches pyplot, the current figure or the
-settings of whoever calls.
+Plots are drawn with matplotlib (extra `app`) on figures of their own: pyplot, the current figure and the global
+settings are not touched. Files hold no time, host or program name, so equal input gives equal bytes. The colours are
+those of Okabe and Ito ("Color universal design", 2008), which colour-blind people can tell apart; no information is in
+colour alone.
 """
 
 import io
@@ -9,14 +11,15 @@ import warnings
 
 import numpy as np
 
-from minicnn.core.files import write_whole
+from minicnn.core.files import write_atomic
 from minicnn.core.signals import postponed
-from minicnn.errors import InputError, MissingExtraError, ShapeError, printable
+from minicnn.core.text import percent, shortened
+from minicnn.errors import InputError, MissingExtraError, ShapeError
 
 __all__ = ["BLUE", "ORANGE", "GREEN", "PURPLE", "SKY", "YELLOW", "INK", "QUIET", "FAINT", "SIZE", "DPI", "LEGEND",
-           "COLOURS", "MARKERS", "LINE_STYLES", "LONGEST_NAME", "new_figure", "save", "quiet", "legend",
-           "legend_below", "check_count", "draw_points", "draw_matrix", "percent_axis", "say", "show", "as_pictures",
-           "number", "short_name"]
+           "COLOURS", "MARKERS", "LINE_STYLES", "LONGEST_NAME", "new_figure", "save", "heading", "footnote", "panels",
+           "quiet", "axis_labels", "bare", "legend", "legend_below", "check_count", "draw_points", "draw_epochs",
+           "draw_matrix", "percent_axis", "say", "show", "as_pictures", "number", "short_name"]
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 INK, QUIET, FAINT = "#222222", "#666666", "#DDDDDD"
@@ -25,11 +28,10 @@ LEGEND = dict(frameon=False, fontsize=SIZE - 1, labelcolor=INK, handlelength=2.4
 COLOURS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW), "osD^vP"
 LINE_STYLES = "-", "--", "-.", ":", "-", "--"
 LONGEST_NAME = 15
-# What a technique makes of a chest that no chest can be; and what few are.
 
 
 def new_figure(width, height, dpi=DPI):
-    """Return an empty figure, in inches, that belongs to nobody else."""
+    """Return an empty figure of its own; width and height in inches."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -40,14 +42,34 @@ def new_figure(width, height, dpi=DPI):
 
 
 def save(figure, path):
+    """Write a figure as a PNG file, whole or not at all."""
     content = io.BytesIO()
     with postponed(), warnings.catch_warnings():      # a signal inside matplotlib's C code would become another error
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a class name in an unusual script
         figure.savefig(content, format="png", dpi=figure.dpi, metadata={"Software": None})
-    write_whole(path, content.getvalue())
+    write_atomic(path, content.getvalue())
+
+
+def heading(figure, text, size=SIZE):
+    """Write text above all panels."""
+    figure.suptitle(text, x=0.012, ha="left", fontsize=size, color=INK, parse_math=False)
+
+
+def footnote(figure, text, size=SIZE - 1, colour=QUIET):
+    """Write text below all panels."""
+    figure.supxlabel(text, x=0.012, ha="left", fontsize=size, color=colour, parse_math=False)
+
+
+def panels(figure, n, columns):
+    """Return the axes of n panels in rows of so many."""
+    axes = np.ravel(figure.subplots(-(-n // columns), columns, squeeze=False))
+    for ax in axes[n:]:
+        ax.set_axis_off()
+    return axes[:n]
 
 
 def quiet(ax, title):
+    """Set the title of a panel, and remove all but the x axis and a faint grid."""
     ax.set_title(title, loc="left", fontsize=SIZE + 1, color=INK, parse_math=False)
     ax.grid(axis="y", color=FAINT, linewidth=0.7)
     ax.set_axisbelow(True)
@@ -57,14 +79,28 @@ def quiet(ax, title):
         spine.set_color(QUIET)
 
 
+def axis_labels(ax, x="", y="", size=SIZE):
+    """Write the names of the axes."""
+    ax.set_xlabel(x, fontsize=size, color=INK)
+    ax.set_ylabel(y, fontsize=size, color=INK)
+
+
+def bare(ax, title="", size=SIZE - 1.5):
+    """Set the title of a panel, and remove its axes and frame."""
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize=size, color=INK, parse_math=False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
 def legend(ax, **place):
-    """Name the lines of a panel; a stranger's name is no formula."""
+    """Draw the legend of a panel; names are not parsed as formulas."""
     for text in ax.legend(**LEGEND | place).get_texts():
         text.set_parse_math(False)
 
 
 def legend_below(figure, ax, ncols=1):
-    """Name the lines of a panel below the whole picture, where it hides nothing."""
+    """Draw the legend of a panel below all panels, where it hides nothing."""
     handles, labels = ax.get_legend_handles_labels()
     for text in figure.legend(handles, labels, loc="outside lower left", ncols=ncols, **LEGEND).get_texts():
         text.set_parse_math(False)
@@ -87,6 +123,42 @@ def draw_points(ax, points, label, i):
             ax.plot([row["predicted"]] * 2, [low, high], linewidth=1.6, alpha=0.5, **style)
 
 
+def draw_epochs(ax, histories, key):
+    """Draw a metric by epoch on the training and validation set: a line for each seed, and a thick one for their mean.
+
+    Parameters
+    ----------
+    histories : list, one for each seed, of lists of dict with `epoch`, `key` and "val_" + `key`; a value that is
+        missing, None or not finite leaves a gap
+    key : "loss" or "accuracy"
+    """
+    drawn, numbers = [], [row["epoch"] for history in histories for row in history]
+    for name, column, colour, dashes in (("training", key, BLUE, "-"), ("validation", "val_" + key, ORANGE, "--")):
+        lines = [([row["epoch"] for row in history], [number(row.get(column)) for row in history])
+                 for history in histories]
+        lines = [line for line in lines if np.isfinite(line[1]).any()]
+        drawn += [value for _, values in lines for value in values if np.isfinite(value)]
+        several = len(lines) > 1
+        for epochs, values in lines:
+            ax.plot(epochs, values, dashes, color=colour, linewidth=0.8 if several else 1.8, marker="o",
+                    markersize=3.5 if len(values) == 1 or len(values) <= 30 and not several else 0,
+                    alpha=0.55 if several else 1, label=f"{name}, one seed" if several else name)
+        if several:
+            shared = sorted(set.intersection(*(set(epochs) for epochs, _ in lines)))
+            means = [np.mean([dict(zip(*line))[epoch] for line in lines]) for epoch in shared]
+            ax.plot(shared, means, dashes, color=colour, linewidth=2, label=f"{name}, mean", marker="o",
+                    markersize=4 if len(shared) == 1 else 0)
+    ax.set_xlim(min(numbers) - 0.5, max(numbers) + 0.5)
+    axis_labels(ax, "epoch")
+    ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    if not drawn:
+        say(ax, "not recorded")
+    elif key == "loss":
+        ax.set_ylim(0, 1.08 * max(max(drawn), 1e-6))
+    else:
+        percent_axis(ax, min(drawn))
+
+
 def draw_matrix(ax, matrix, classes):
     """Draw a confusion matrix, ndarray (k, k): counts and percent of each true class."""
     totals, k = matrix.sum(axis=1, keepdims=True), len(matrix)
@@ -96,21 +168,21 @@ def draw_matrix(ax, matrix, classes):
         for j in range(k):
             colour = "white" if shares[i, j] > 0.6 else INK
             ax.text(j, i - 0.07, f"{matrix[i, j]:,}", ha="center", va="center", fontsize=SIZE + 5, color=colour)
-            ax.text(j, i + 0.17, f"{100 * shares[i, j]:.1f} %" if totals[i, 0] else "-",
-                    ha="center", va="center", fontsize=SIZE - 1, color=colour)
+            ax.text(j, i + 0.17, percent(shares[i, j]) if totals[i, 0] else "-", ha="center", va="center",
+                    fontsize=SIZE - 1, color=colour)
     names = [short_name(name) for name in classes]
     ax.set_xticks(range(k), names, parse_math=False)
     ax.set_yticks(range(k), names, rotation=90, va="center", parse_math=False)
     ax.tick_params(length=0, labelsize=SIZE, labelcolor=INK)
     ax.set_xlabel("predicted (percent of each true class)", fontsize=SIZE - 1, color=QUIET)
     ax.set_ylabel("true", fontsize=SIZE - 1, color=QUIET)
-    ax.set_title(f"{int(matrix.trace()):,} of {int(matrix.sum()):,} right", loc="left", fontsize=SIZE + 1, color=INK)
+    ax.set_title(f"{int(matrix.trace()):,} of {int(matrix.sum()):,} correct", loc="left", fontsize=SIZE + 1, color=INK)
     for spine in ax.spines.values():
         spine.set_visible(False)
 
 
 def percent_axis(ax, lowest):
-    """Show from a round percentage below `lowest` to 100 %."""
+    """Set the limits of a y axis from a round percentage below `lowest` to 100 %."""
     step = 0.1 if lowest < 0.8 else 0.05 if lowest < 0.9 else 0.02
     bottom = max(0.0, np.floor((lowest - 0.01) / step) * step)
     ax.set_ylim(bottom, 1 + 0.03 * (1 - bottom))
@@ -118,11 +190,13 @@ def percent_axis(ax, lowest):
 
 
 def say(ax, text):
+    """Write text in the middle of an empty panel."""
     ax.set_yticks([])
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=SIZE, color=QUIET)
 
 
-def show(ax, image, frame):
+def show(ax, image, frame=None):
+    """Draw an image, in a frame of a colour or without."""
     ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
     ax.set_xticks([])
     ax.set_yticks([])
@@ -132,7 +206,7 @@ def show(ax, image, frame):
 
 
 def as_pictures(images):
-    """Return images as (n, H, W) or (n, H, W, 3) floats in [0, 1], or raise."""
+    """Return images as (n, H, W) or (n, H, W, 3) floats in [0, 1], or raise ShapeError."""
     images = np.asarray(images)
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
@@ -142,10 +216,10 @@ def as_pictures(images):
 
 
 def number(value):
+    """Return a value as a float, NaN for None and infinity: a gap in a line."""
     return np.nan if value is None or not np.isfinite(value) else float(value)
 
 
-def short_name(name, most=LONGEST_NAME):
-    """Return a name from a stranger as a short printable text."""
-    text = printable(name)
-    return text if len(text) <= most else text[:most - 1] + "…"
+def short_name(name):
+    """Return a name of unknown origin as a short printable text."""
+    return shortened(name, LONGEST_NAME)

@@ -13,8 +13,8 @@ from minicnn.core.text import percent, shortened, span
 from minicnn.errors import InputError, ShapeError, printable
 from minicnn.evaluation import intervals
 from minicnn.plotting import style
-from minicnn.plotting.explanation import _checked, _method, _overlay
-from minicnn.plotting.style import BLUE, INK, ORANGE, QUIET
+from minicnn.plotting.explanation import images_of, method_name, overlay
+from minicnn.plotting.style import INK, QUIET
 
 __all__ = ["samples_of_both", "curves_of_seeds", "roc_and_precision", "precision_recall", "confusions", "worst_errors"]
 
@@ -73,7 +73,7 @@ def curves_of_seeds(histories, path):
     panels = figure.subplots(1, 2)
     for ax, key in zip(panels, ("loss", "accuracy")):
         style.quiet(ax, key)
-        _seeds(ax, histories, key)
+        style.draw_epochs(ax, histories, key)
     style.legend_below(figure, max(panels, key=lambda ax: len(ax.get_legend_handles_labels()[1])), ncols=2)
     style.save(figure, path)
 
@@ -195,21 +195,20 @@ def worst_errors(images, explained, rows, path):
         ax.set_axis_off()
         style.say(ax, "No errors.")
         return style.save(figure, path)
-    images = _checked(images, explained)
+    images = images_of(images, explained)
     if len(images) != n:
         raise InputError(f"rows: expected {len(images)}, one for each image, got {n}.")
     across = 3
     down = -(-n // across)
     figure = style.new_figure(_WIDTH, 1.72 * down + 0.45, _DPI)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.0)
-    title = (f"Each error as input to the network, and with {_method(explained)} of the prediction as an overlay. The "
-             "dashed line marks the border; below: the share of the map that lies there.")
-    figure.suptitle("\n".join(textwrap.wrap(title, 90)), x=0.012, ha="left", fontsize=_SIZE, color=INK,
-                    parse_math=False)
+    title = (f"Each error as input to the network, and with {method_name(explained)} of the prediction as an overlay. "
+             "The dashed line marks the border; below: the share of the map that lies there.")
+    style.heading(figure, "\n".join(textwrap.wrap(title, 90)), _SIZE)
     axes = figure.subplots(down, 2 * across, squeeze=False).ravel()
     for k, row in enumerate(rows):
         style.show(axes[2 * k], images[k], None)
-        _overlay(axes[2 * k + 1], images[k], explained.maps[k])
+        overlay(axes[2 * k + 1], images[k], explained.maps[k])
         _write(axes[2 * k], row, explained.border_shares[k])
     for ax in axes[2 * n:]:
         ax.set_axis_off()
@@ -217,34 +216,6 @@ def worst_errors(images, explained, rows, path):
 
 
 # ---- Panels ----------------------------------------------------------------------------------------------------------
-
-def _seeds(ax, histories, key):
-    """Draw one metric by epoch: each seed thin, and the mean over the epochs that all seeds have thick."""
-    drawn, last = [], max(row["epoch"] for history in histories for row in history)
-    for name, column, colour, dashes in (("training", key, BLUE, "-"), ("validation", "val_" + key, ORANGE, "--")):
-        lines = [([row["epoch"] for row in history], [style.number(row.get(column)) for row in history])
-                 for history in histories]
-        lines = [line for line in lines if np.isfinite(line[1]).any()]
-        drawn += [value for _, values in lines for value in values if np.isfinite(value)]
-        for epochs, values in lines:
-            ax.plot(epochs, values, dashes, color=colour, linewidth=0.8 if len(lines) > 1 else 1.7,
-                    alpha=0.55 if len(lines) > 1 else 1, marker="o" if len(values) == 1 else "", markersize=4,
-                    label=f"{name}, one seed" if len(lines) > 1 else name)
-        if len(lines) > 1:
-            shared = sorted(set.intersection(*(set(epochs) for epochs, _ in lines)))
-            means = [np.mean([dict(zip(*line))[epoch] for line in lines]) for epoch in shared]
-            ax.plot(shared, means, dashes, color=colour, linewidth=2, label=f"{name}, mean",
-                    marker="o" if len(shared) == 1 else "", markersize=4)
-    ax.set_xlim(0.5, last + 0.5)
-    ax.set_xlabel("epoch", color=INK, fontsize=_SIZE)
-    ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    if not drawn:
-        style.say(ax, "not recorded")
-    elif key == "loss":
-        ax.set_ylim(0, 1.08 * max(max(drawn), 1e-6))
-    else:
-        style.percent_axis(ax, min(drawn))
-
 
 def _write(ax, row, share):
     """Write label and prediction above an error, and its origin below."""
