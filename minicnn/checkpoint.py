@@ -1,26 +1,27 @@
-"""What a model file holds, and how it is checked: it may come from a stranger, and nothing in it is believed.
+"""Checkpoints: the content of a model file, how it is written, and how it is checked, for it is untrusted when read.
 
     arrays                                              strings, each JSON
     conv2d_1/kernel, ...  the parameters                architecture   layers from a closed table, with their numbers
     optimizer/t, optimizer/m/conv2d_1/kernel, ...       optimizer, loss
     training_images  (n, 32), SHA-256 of each file      classes, preprocessing, history
-      and of what it shows
+      and of its pixels
     callbacks/0/weights/0, ...                          position       in the middle of an epoch only
-                                                        callbacks      what they remember, in checkpoints of a run only
+                                                        callbacks      their state, in checkpoints of a run only
 
-weights.py says how that becomes bytes. There is no time, host or path among it: equal training is equal bytes.
+weights.py turns these into bytes. They hold no time, host or path: equal training gives equal bytes.
 """
 
 import json
 import math
 import re
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from minicnn import weights
-from minicnn.core.shapes import positive_int
+from minicnn.core.arguments import Flag, OrNone, Real, Whole, check, check_all
+from minicnn.core.untrusted import check_fields, parse_json
 from minicnn.data.labels import check_classes
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import InputError, MiniCNNError, NonFiniteError, WeightsError, printable
@@ -31,17 +32,19 @@ __all__ = ["Content", "Position", "save", "read", "refusing", "architecture_of"]
 
 _FORMAT = "minicnn model 1"
 _MOST_LAYERS = 1000
+_POSITION = {"samples": Whole(), "batch_size": Whole(), "steps_per_epoch": OrNone(Whole()), "shuffle": Flag(),
+             "batch": Whole(), "loss": Real(-math.inf, math.inf, "()"), "right": Real(0), "seen": Whole()}
 
 
 @dataclass
 class Position:
-    """Where training stands in the middle of an epoch: what the epoch is made of, and the sums over its batches so far.
+    """The position of training within an epoch: the settings of the epoch, and the sums over its batches so far.
 
     Attributes
     ----------
-    samples, batch_size, steps_per_epoch, shuffle : of the epoch; it can only go on with the same
-    batch : batches done
-    loss, right, seen : sums over the samples of these batches: losses, right decisions, ones
+    samples, batch_size, steps_per_epoch, shuffle : of the epoch; training resumes only with the same
+    batch : number of batches done
+    loss, right, seen : sums over the samples of these batches: of losses, of correct predictions, of samples
     """
 
     samples: int
@@ -59,54 +62,48 @@ class Position:
         return self.steps_per_epoch or -(-self.samples // self.batch_size)
 
     def add(self, n, loss, right):
-        """Count a batch of n samples with its mean loss and its share of right decisions."""
+        """Add a batch of n samples with its mean loss and its accuracy."""
         self.batch, self.seen = self.batch + 1, self.seen + n
         self.loss, self.right = self.loss + loss * n, self.right + right * n
 
     def check_same_epoch(self, other):
-        """Raise InputError unless `other` is a position in an epoch that is made of the same."""
+        """Raise InputError unless `other` is a position in an epoch with the same settings."""
         for name in ("samples", "batch_size", "steps_per_epoch", "shuffle"):
             mine, given = getattr(self, name), getattr(other, name)
             if mine != given:
-                raise InputError(f"fit: the model stands in the middle of an epoch (batch {self.batch} of {self.steps}) "
-                                 f"with {name} = {mine}, now it is {given}. Go on with {mine}; or set model.position = "
-                                 "None to leave that epoch and begin it anew with the weights as they are.")
+                raise InputError(f"fit: the model is in the middle of an epoch (batch {self.batch} of {self.steps}) "
+                                 f"with {name} = {mine}, now it is {given}. Continue with {mine}; or set "
+                                 "model.position = None to restart that epoch with the present weights.")
 
     @classmethod
     def from_dict(cls, values):
-        """Return the Position whose fields these are, or raise InputError: they may come from a stranger."""
-        if not isinstance(values, dict) or set(values) != {item.name for item in fields(cls)}:
-            raise InputError(f"position: expected the fields {', '.join(item.name for item in fields(cls))}.")
-        position = cls(**values)
-        for name in ("samples", "batch_size", "batch") + (("steps_per_epoch",) if position.steps_per_epoch is not None
-                                                          else ()):
-            positive_int(getattr(position, name), "position", name)
+        """Return the Position with these fields, or raise InputError."""
+        check_fields("position", values, list(_POSITION))
+        position = cls(**check_all("position", _POSITION, values))
         seen = position.batch * position.batch_size
         if position.steps_per_epoch is None:
             seen = min(seen, position.samples)
-        if not (type(position.shuffle) is bool and position.batch <= position.steps
-                and type(position.seen) is int and position.seen == seen
-                and _is_finite(position.loss) and _is_finite(position.right) and 0 <= position.right <= seen):
-            raise InputError("position: these are not the sums over some batches of an epoch.")
+        if position.batch > position.steps or position.seen != seen or position.right > seen:
+            raise InputError("position: these are not the sums over the batches of an epoch.")
         return position
 
 
 @dataclass
 class Content:
-    """What a model file says, checked as far as that goes without a network: see `check_arrays`.
+    """The content of a model file, checked as far as possible without a network; see `check_arrays`.
 
     Attributes
     ----------
-    name : str, of the file, fit for an error
+    name : str, of the file, for errors
     tensors : dict of str to ndarray
     architecture : dict
     history : list of dict
     classes : tuple of str, or None
     preprocessing : Preprocessing or None
-    optimizer, loss : a new optimizer without its arrays, and the loss's name; or both None
+    optimizer, loss : a new optimizer without its arrays, and the name of the loss; or both None
     position : Position or None
-    stop, states : whether a callback has ended training, and what each remembers (callbacks.py)
-    split : str or None; the SHA-256 of which image was in which part
+    stop, states : whether a callback has ended training, and the state of each (callbacks.py)
+    split : str or None; the SHA-256 of the split of the images
     """
 
     name: str
@@ -123,7 +120,7 @@ class Content:
     split: str | None = None
 
     def layers(self):
-        """Return new layers, after checking that the file holds arrays of the shapes they imply."""
+        """Return new layers, after checking that the file holds arrays of their shapes."""
         layers = []
         for config in self.architecture["layers"]:
             config = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
@@ -132,7 +129,7 @@ class Content:
                 raise InputError(f"the layer {printable(config.get('name'))!r} is not one of minicnn's. Build the model "
                                  "in code and use model.load_weights(path).")
             layers.append(LAYERS[kind](**config))
-        shape = tuple(positive_int(size, "architecture", "input_shape") for size in self.architecture["input_shape"])
+        shape = tuple(check("architecture", "input_shape", size, Whole()) for size in self.architecture["input_shape"])
         for layer in layers:
             shape, laws = layer.infer(shape)
             for name, parameter_shape, _ in laws:
@@ -155,29 +152,29 @@ class Content:
             expected["training_images"] = ((len(images) if images.ndim else 0, 32), np.dtype(np.uint8))
         for key, (shape, dtype) in expected.items():
             _check_array(self.tensors, key, shape, dtype, self.name)
-        strange = [key for key in self.tensors if key not in expected and not key.startswith("callbacks/")]
-        if strange:
-            raise WeightsError(f"{self.name}: the array {printable(strange[0])!r} belongs to nothing in this model.")
+        unknown = [key for key in self.tensors if key not in expected and not key.startswith("callbacks/")]
+        if unknown:
+            raise WeightsError(f"{self.name}: the array {printable(unknown[0])!r} does not belong to this model.")
         negative = [key for key, array in self.tensors.items() if key.startswith("optimizer/v/") and (array < 0).any()]
         if negative:
-            raise WeightsError(f"{self.name}: {printable(negative[0])} holds means of squares; they cannot be negative.")
+            raise WeightsError(f"{self.name}: {printable(negative[0])} holds mean squares; they cannot be negative.")
         if self.optimizer is not None and not 0 <= self.tensors["optimizer/t"] < 2**53:
-            raise WeightsError(f"{self.name}: optimizer/t counts steps; it cannot be {self.tensors['optimizer/t']}.")
+            raise WeightsError(f"{self.name}: optimizer/t counts steps and cannot be {self.tensors['optimizer/t']}.")
 
     def check_goes_on(self, model, digests):
-        """Raise InputError unless this is saved training of a model like `model`, on images of these digests."""
+        """Raise InputError unless this is a checkpoint of such a model, trained on images with these digests."""
         here = json.loads(json.dumps(architecture_of(model)))
         parts = {name: (self.architecture[name], here[name]) for name in here}
         parts |= {"loss": (self.loss, model.loss.name), "optimizer": (_rule(self.optimizer), _rule(model.optimizer)),
                   "classes": (self.classes, model.classes), "preprocessing": (self.preprocessing, model.preprocessing),
-                  "division into parts": (self.split, model.split_digest)}
+                  "split": (self.split, model.split_digest)}
         trained = self.tensors.get("training_images")
         parts["training images"] = (trained if trained is None else trained.tobytes(),
                                     digests if digests is None else digests.tobytes())
         different = [name for name, (saved, given) in parts.items() if saved != given]
         if different:
-            raise InputError(f"{self.name}: this run was begun with other {', '.join(different)}. Give the same to go on "
-                             "with it, or another folder to begin anew.")
+            raise InputError(f"{self.name}: this run was begun with other {', '.join(different)}. Give the same to "
+                             "resume it, or another folder for a new run.")
 
     def optimizer_arrays(self, network):
         """Return (t, {slot: [array for each parameter]})."""
@@ -187,14 +184,14 @@ class Content:
 
 
 def architecture_of(model):
-    """Return the description of a model's layers: what they are called and their numbers, nothing that names code."""
+    """Return the description of a model's layers: their types, names and numbers, nothing that names code."""
     layers = [layer.config() if isinstance(layer, Layer) else {"type": "your own", "name": layer.name}
               for layer in model.layers]
     return {"input_shape": list(model.input_shape), "dtype": str(model.dtype), "seed": model.seed, "layers": layers}
 
 
 def save(path, model, stop=False, states=()):
-    """Write a model to `path`, all or nothing; with what training needs besides to go on, where that is given.
+    """Write a model to `path` atomically, with the state of callbacks where it is given.
 
     Raises
     ------
@@ -229,7 +226,7 @@ def save(path, model, stop=False, states=()):
 
 
 def read(path, expect=None):
-    """Return the Content of a file that `save` wrote; WeightsError where it is damaged, or cannot be one.
+    """Return the Content of a file written by `save`; WeightsError where it is damaged or of another format.
 
     `expect` is the SHA-256 of the file, or None (weights.load).
     """
@@ -239,9 +236,8 @@ def read(path, expect=None):
         raise WeightsError(f"{name}: expected the format {_FORMAT!r}, "
                            f"got {printable(metadata.get('format'))!r}. Was it written by another version?")
     with refusing(name):
-        content = {key: json.loads(text, parse_constant=_no_constant)
-                   for key, text in metadata.items() if key != "format"}
-        _check_names("the file", content, ["architecture", "history", "classes", "preprocessing"],
+        content = {key: parse_json(text) for key, text in metadata.items() if key != "format"}
+        check_fields("the file", content, ["architecture", "history", "classes", "preprocessing"],
                      ["loss", "optimizer", "position", "callbacks", "split"])
         stop, states = _states(content.get("callbacks", {"stop": False, "states": []}), tensors)
         preprocessing, position = content["preprocessing"], content.get("position")
@@ -255,7 +251,7 @@ def read(path, expect=None):
 
 @contextmanager
 def refusing(name):
-    """Turn whatever is wrong with a description into a WeightsError that names the file."""
+    """Turn any error in the description of a model into a WeightsError that names the file."""
     try:
         yield
     except WeightsError:
@@ -270,14 +266,14 @@ def check_parameters(tensors, network, name):
         _check_array(tensors, key, parameter.value.shape, parameter.value.dtype, name)
 
 
-# ---- Nothing is believed ---------------------------------------------------------------------------------------------
+# ---- Checks ----------------------------------------------------------------------------------------------------------
 
 def _check_array(tensors, key, shape, dtype, name):
     array = tensors.get(key)
     if array is None or array.shape != shape or array.dtype != dtype:
         found = "nothing" if array is None else f"{array.shape} {array.dtype}"
         raise WeightsError(f"{name}: expected {key} of shape {shape} {dtype}, found {found}. "
-                           "Is it a file of another network?")
+                           "Is it the file of another network?")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise WeightsError(f"{name}: {key} holds NaN or infinity.")
 
@@ -288,13 +284,8 @@ def _split(digest):
     return digest
 
 
-def _check_names(owner, values, needed, allowed=()):
-    if not isinstance(values, dict) or not set(needed) <= set(values) <= {*needed, *allowed}:
-        raise InputError(f"{owner}: expected {', '.join([*needed, *allowed])}.")
-
-
 def _architecture(values):
-    _check_names("architecture", values, ["input_shape", "dtype", "seed", "layers"])
+    check_fields("architecture", values, ["input_shape", "dtype", "seed", "layers"])
     if not isinstance(values["layers"], list) or not isinstance(values["input_shape"], list) \
             or not all(isinstance(layer, dict) and isinstance(layer.get("type"), str) for layer in values["layers"]):
         raise InputError("architecture: expected an input_shape and a list of layers.")
@@ -308,10 +299,10 @@ def _history(rows):
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError("history: expected a list of epochs.")
     for number, row in enumerate(rows, 1):
-        figures = [value for value in row.values() if value is not None]
+        values = [value for value in row.values() if value is not None]
         if type(row.get("epoch")) is not int or row["epoch"] != number or not all(map(str.isidentifier, row)) \
-                or not all(_is_finite(value) or type(value) is int and abs(value) < 2**53 for value in figures):
-            raise InputError(f"history: expected the finite figures of epoch {number}.")
+                or not all(_is_finite(value) or type(value) is int and abs(value) < 2**53 for value in values):
+            raise InputError(f"history: expected the finite metrics of epoch {number}.")
     return rows
 
 
@@ -324,7 +315,7 @@ def _classes(names):
 
 
 def _training(config, loss):
-    """Return (a new optimizer, the name of the loss), or (None, None) where the model was not compiled."""
+    """Return (a new optimizer, the name of the loss), or (None, None) for a model that was not compiled."""
     if config is None and loss is None:
         return None, None
     if not isinstance(config, dict) or config.get("type") not in OPTIMIZERS or not isinstance(loss, str):
@@ -333,13 +324,13 @@ def _training(config, loss):
 
 
 def _states(values, tensors):
-    """Return (stop, [(type name, state)]) with the arrays of each state in their places."""
-    _check_names("callbacks", values, ["stop", "states"])
+    """Return (stop, [(type name, state)]), each state with its arrays."""
+    check_fields("callbacks", values, ["stop", "states"])
     if type(values["stop"]) is not bool or not isinstance(values["states"], list):
         raise InputError("callbacks: expected whether to stop, and a list of states.")
     states = []
     for i, entry in enumerate(values["states"]):
-        _check_names("callbacks", entry, ["type", "state"])
+        check_fields("callbacks", entry, ["type", "state"])
         prefix = f"callbacks/{i}/"
         arrays = {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
         if not isinstance(entry["type"], str) or not isinstance(entry["state"], dict) \
@@ -348,12 +339,12 @@ def _states(values, tensors):
         states.append((entry["type"], entry["state"] | arrays))
     if sum(key.startswith("callbacks/") for key in tensors) != sum(isinstance(value, np.ndarray) for _, state in states
                                                                     for value in state.values()):
-        raise InputError("callbacks: there are arrays that belong to none of them.")
+        raise InputError("callbacks: some arrays belong to none of them.")
     return values["stop"], states
 
 
 def _rule(optimizer):
-    """Return the settings of an optimizer but for the learning rate, which a schedule changes."""
+    """Return the settings of an optimizer without the learning rate, which a schedule changes."""
     return None if optimizer is None else {key: value for key, value in optimizer.config().items()
                                            if key != "learning_rate"}
 
@@ -362,14 +353,10 @@ def _is_finite(value):
     return type(value) is float and math.isfinite(value)
 
 
-def _no_constant(word):
-    raise ValueError(f"{word} is not a number")
-
-
 def _as_json(key, value):
     try:
         return json.dumps(value, allow_nan=False)
     except ValueError:
         raise NonFiniteError(f"save: {key} holds NaN or infinity; such numbers are never saved.") from None
     except TypeError as error:
-        raise InputError(f"save: {key} must hold plain numbers, strings, lists and tables: {error}.") from None
+        raise InputError(f"save: {key} must hold plain numbers, strings, lists and dicts: {error}.") from None

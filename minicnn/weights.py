@@ -1,11 +1,11 @@
-"""The weights file: arrays by name and strings by name, in safetensors layout, written all or nothing.
+"""The weights file: named arrays and named strings in safetensors layout, written atomically.
 
     8 bytes    length of the header, little-endian
     header     JSON: {"__metadata__": {str: str}, tensor name: {"dtype", "shape", "data_offsets"}, ...}, padded by spaces
-    data       the arrays, C order, little-endian, without holes
+    data       the arrays, C order, little-endian, without gaps
 
-`__metadata__["sha256"]` is the SHA-256 of the file itself with these 64 digits as zeros: it notices accidents, not
-forgery. Files hold no time, host or path, so equal content is equal bytes. Nothing in a file names code.
+`__metadata__["sha256"]` is the SHA-256 of the file itself with these 64 digits as zeros: it detects damage, not
+forgery. Files hold no time, host or path, so equal content gives equal bytes. Nothing in a file names code.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from minicnn.core.files import open_regular, write_atomic
+from minicnn.core.untrusted import parse_json, raising
 from minicnn.core.validation import all_finite
 from minicnn.errors import InputError, NonFiniteError, WeightsError, printable
 
@@ -33,9 +34,7 @@ _NO_DIGEST = "0" * 64
 
 
 def save(path, tensors, metadata):
-    """Write arrays and strings to `path`, so that at any moment the old file or the new one is there, whole.
-
-    Equal content is equal bytes. See files.write_atomic for how it reaches the disk.
+    """Write arrays and strings to `path` atomically (files.write_atomic); equal content gives equal bytes.
 
     Parameters
     ----------
@@ -46,26 +45,26 @@ def save(path, tensors, metadata):
     Raises
     ------
     CheckpointError
-        if it could not be written: the disk is full, the folder is missing or read-only; the old file is intact
+        if it cannot be written: the disk is full, the folder is missing or read-only; the old file is intact
     WeightsError
         if `load` would refuse the file: too many arrays, other dtypes, more than eight axes, too long a header
     NonFiniteError
-        if an array holds NaN or infinity: nobody could go on from such a file
+        if an array holds NaN or infinity: training could not continue from such a file
     """
     write_atomic(path, _encode(tensors, metadata))
 
 
 def load(path, expect=None):
-    """Read a file that `save` wrote (or any safetensors file with our digest).
+    """Read a file written by `save` (or any safetensors file with such a digest).
 
-    Every length is checked against the file's size and a cap before memory is asked for; the digest is checked before
-    any array is handed out. The memory taken is the arrays' own and a few times the header's.
+    Every length is checked against the file's size and a limit before memory is allocated; the digest is checked before
+    any array is returned. It needs the memory of the arrays and a few times that of the header.
 
     Parameters
     ----------
     path : str or Path
-    expect : str, the SHA-256 of the file as `sha256sum` prints it, or None. The digest within the file notices
-        accidents; this one, known from elsewhere, notices forgery
+    expect : str, the SHA-256 of the file as `sha256sum` prints it, or None. The digest within the file detects damage;
+        this one, known from elsewhere, detects forgery
 
     Returns
     -------
@@ -75,22 +74,17 @@ def load(path, expect=None):
     Raises
     ------
     WeightsError
-        if the file is missing, damaged, not ours, or not the expected one; the sentence says which
+        if the file is missing, damaged, of another format, or not the expected one
     """
     name = printable(path)
     expect = None if expect is None else str(expect).lower()
     if expect is not None and not _is_digest(expect):
         raise InputError(f"{name}: its expected SHA-256 must be 64 hexadecimal digits, as sha256sum prints them, "
                          f"got {printable(expect)!r}.")
-    try:
+    with raising(WeightsError, path):
         file, size = open_regular(path)
-    except OSError as error:
-        raise WeightsError(f"{name}: cannot be opened: {error.strerror}.") from None
-    try:
         with file:
             return _read(file, size, name, expect)
-    except OSError as error:
-        raise WeightsError(f"{name}: cannot be read: {error.strerror}.") from None
 
 
 # ---- Writing ---------------------------------------------------------------------------------------------------------
@@ -98,7 +92,7 @@ def load(path, expect=None):
 def _encode(tensors, metadata):
     """Return the file's bytes as a list of parts: length and header, then each array."""
     if len(tensors) > _MOST_TENSORS:
-        raise WeightsError(f"{len(tensors):,} arrays are too many: one file holds at most {_MOST_TENSORS:,}.")
+        raise WeightsError(f"{len(tensors):,} arrays are too many: a file holds at most {_MOST_TENSORS:,}.")
     if "sha256" in metadata or not all(isinstance(value, str) for value in metadata.values()):
         raise WeightsError(f"metadata must be strings under any name but sha256, got {metadata!r}.")
     header = {"__metadata__": {"sha256": _NO_DIGEST} | dict(sorted(metadata.items()))}
@@ -168,7 +162,7 @@ def _read(file, size, name, expect):
 def _has_too_many_marks(text):
     """Return whether a JSON text has more quotes, or commas and brackets outside of strings, than any header needs.
 
-    That bounds the objects that parsing makes: a million bytes of "[],[],[],..." would be 30 million in memory.
+    This limits the objects that parsing creates: a million bytes of "[],[],..." would take 30 million in memory.
     """
     text = text.replace(rb"\\", b"").replace(rb'\"', b"")        # now every quote begins or ends a string
     if text.count(b'"') > _MOST_MARKS:
@@ -178,29 +172,20 @@ def _has_too_many_marks(text):
 
 
 def _parse_header(text, name):
-    def no_duplicates(pairs):
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            raise ValueError("the same name twice")
-        return result
-
-    def no_constants(word):
-        raise ValueError(f"{word} is not a number")
-
     try:
         if _has_too_many_marks(text):
             raise ValueError("too many parts")
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=no_constants)
-    except (ValueError, RecursionError) as error:
+        header = parse_json(text)
+    except ValueError as error:
         raise WeightsError(f"{name}: not a weights file: its header cannot be read ({printable(error)}).") from None
     if not isinstance(header, dict) or len(header) > _MOST_TENSORS + 1:
-        raise WeightsError(f"{name}: not a weights file: its header is not a table of at most {_MOST_TENSORS} arrays.")
+        raise WeightsError(f"{name}: not a weights file: its header is no object of at most {_MOST_TENSORS} arrays.")
     return header
 
 
 def _check_metadata(metadata, name):
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise WeightsError(f"{name}: not a minicnn file: it has no table of strings.")
+        raise WeightsError(f"{name}: not a minicnn file: it has no metadata of strings.")
     if not _is_digest(metadata.get("sha256", "")):
         raise WeightsError(f"{name}: not a minicnn file: it has no SHA-256 of itself.")
     return dict(metadata)
@@ -211,7 +196,7 @@ def _is_digest(text):
 
 
 def _check_layout(header, size, name):
-    """Return {tensor: (dtype, shape)} in the data's order: known dtypes, sizes that agree, no holes, no overlaps."""
+    """Return {tensor: (dtype, shape)} in the data's order: known dtypes, consistent sizes, no gaps, no overlaps."""
     layout, at = {}, 0
     for key, entry in header.items():
         try:
@@ -221,7 +206,7 @@ def _check_layout(header, size, name):
             fits = (len(entry) == 3 and len(shape) <= _MOST_RANK and isinstance(shape, list)
                     and all(type(n) is int and n >= 0 for n in numbers) and all(n <= _MOST_SIZE for n in shape)
                     and end - begin == math.prod(shape) * dtype.itemsize
-                    # NumPy multiplies in 64 bits, and leaves the zeros of an empty array out.
+                    # NumPy multiplies in 64 bits, and leaves out the zeros of an empty array.
                     and math.prod(max(n, 1) for n in shape) * dtype.itemsize < 2**63)
         except (KeyError, TypeError, ValueError):
             fits = False

@@ -1,7 +1,7 @@
 """Environments: little memory, unusual locales, no home folder, threads of other libraries; and exit codes (E4 to E6, C9,
 C10).
 
-The caches of compiled code are test_jit.py's, the threads that compute test_board.py's.
+The caches of compiled code are test_jit.py's, the threads that compute test_work_queue.py's.
 """
 
 import json
@@ -11,10 +11,10 @@ import sys
 
 import numpy as np
 import pytest
-from runs_harness import ended, measure
 from test_jit import obey_modes
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from benchmarks.reliability.run_faults import ended, measure
 from minicnn import Adam, set_thread_count, cov19net
 from minicnn.cli.main import main
 from minicnn.experiment import run_folder
@@ -200,7 +200,7 @@ def raises(error):
      ["train", "--data", "{data}", "--out", "{new}", *CLASSES, *QUICK, "--learning-rate", "1e30"]),
     (3, "no such run folder", ["train", "--resume", "{new}"]),
     (3, "nowhere.csv", ["data", "split", "nowhere.csv"]),
-    (4, "cannot be opened", ["predict", "{new}.safetensors", "x.png"]),
+    (4, "cannot be read", ["predict", "{new}.safetensors", "x.png"]),
     (4, "damaged", ["predict", "{damaged}", "x.png"]),
     (5, "another run is using this folder", ["train", "--resume", "{locked}"]),
 ])

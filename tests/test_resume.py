@@ -10,8 +10,8 @@ import sys
 
 import numpy as np
 import pytest
-from runs_harness import measure
 
+from benchmarks.reliability.run_faults import measure
 from minicnn import (Adam, Callback, Conv2D, Dense, Dropout, EarlyStopping, Flatten, InputError, LearningRateSchedule,
                      MaxPool2D, NonFiniteError, ReLU, Sequential, ShapeError, Sigmoid, WeightAverage, WeightsError,
                      callbacks as callbacks_module, cov19net, set_thread_count, weights)
@@ -395,7 +395,7 @@ def test_callbacks_of_your_own_remember(tmp_path):
 
 
 @pytest.mark.parametrize("n, error, sentence", [
-    (object(), InputError, "save: callbacks must hold plain numbers, strings, lists and tables"),
+    (object(), InputError, "save: callbacks must hold plain numbers, strings, lists and dicts"),
     (np.nan, NonFiniteError, "save: callbacks holds NaN or infinity"),
 ])
 def test_what_a_callback_cannot_have_remembered_is_not_saved(n, error, sentence, tmp_path):
