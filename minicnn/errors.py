@@ -65,7 +65,7 @@ class MissingExtraError(MiniCNNError, ImportError):
 def printable(text):
     r"""Return `text` with control and direction characters escaped, fit for a terminal line.
 
-    File names and labels come from strangers: an escape sequence or a right-to-left mark must not reach the terminal.
+    File names and labels are untrusted: an escape sequence or a right-to-left mark must not reach the terminal.
 
     >>> printable("scan\n\x1b[2J.png")
     'scan\\n\\x1b[2J.png'

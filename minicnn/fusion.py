@@ -64,7 +64,7 @@ class _Fused:
         return dy, *cache
 
     def _lent(self, array):
-        """Return an array as it is inside a network; a copy where somebody calls by hand, who may change it."""
+        """Return an array as it is inside a network; a copy where a user calls the step, who may change it."""
         return array if here.lending or array is None else array.copy()
 
     def _output(self, x):
@@ -167,7 +167,7 @@ class _GreyInput:
             self._backward(dy[images], [y[images] for y in outputs], x_part, w, None, dw, db)
             self._dw += dw              # that of the sum over channels is that of each
             self._db += db
-        return None                     # of a first layer nobody wants dx
+        return None                     # a first layer needs no dx
 
     def _split(self, x):
         """Return [(which images, those images, the filters to convolve them with)]; None where no image is grey."""
@@ -228,7 +228,7 @@ class PackedParameters(Parameters):
     """The parameters of a network of which those that are `ours` move into one array, their gradients into another.
 
     An optimizer then passes over all of them at once, and one look tells whether every gradient is finite. Each begins
-    on a cache line; the gaps between hold zeros. A parameter of a layer of the user's own stays where it is, because its
+    on a cache line; the gaps between hold zeros. A parameter of a custom layer stays where it is, because its
     layer may compute with the array that it made the parameter of.
 
     Parameters

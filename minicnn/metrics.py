@@ -219,8 +219,8 @@ def _classes(name, values, k):
     """Return whole numbers from 0 to k - 1 as an (n,) int64 array, or raise."""
     values = _column(name, as_array(values, "metrics", name, np.float64))
     if not ((values >= 0) & (values < k) & (values == np.floor(values))).all():
-        stranger = values[~((values >= 0) & (values < k) & (values == np.floor(values)))][0]
-        raise InputError(f"{name}: expected classes from 0 to {k - 1}, got {stranger:g}.")
+        first = values[~((values >= 0) & (values < k) & (values == np.floor(values)))][0]
+        raise InputError(f"{name}: expected classes from 0 to {k - 1}, got {first:g}.")
     return values.astype(np.int64)
 
 

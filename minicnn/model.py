@@ -1,4 +1,4 @@
-"""Sequential: the face of the library. Thin: it turns what users hand in into what the rooms below work on."""
+"""Sequential, the public API of the library: it checks what users pass in and connects the other modules."""
 
 import math
 import re
@@ -354,7 +354,7 @@ class Sequential:
         checkpoint.check_parameters(tensors, self.network, printable(path))
         self._take_parameters(tensors)
 
-    # -- behind the doors --
+    # -- private --
 
     def _compiled(self, verb):
         if self._trainer is None:
@@ -363,7 +363,7 @@ class Sequential:
         return self._trainer
 
     def _on_batch(self, x, t, sample_weight, verb, function):
-        # The door of fit and predict: uint8 means pixels, in 255th parts, here as there.
+        # As in fit and predict, uint8 means pixels from 0 to 255.
         data = ArrayDataset(x, shape=self.input_shape, owner=verb)
         data.keep_pixels = self.network.takes_pixels
         x = data.batch(np.arange(len(data)))

@@ -564,7 +564,7 @@ def test_the_number_of_threads_does_not_decide_a_bit(name, case, dtype):
     for count in (1, 2, 3, 4):
         threads.set_thread_count(count)
         results.append([digest(a) for a in run(name, inputs, tuple(a.copy() for a in outputs))])
-        divided = threads._pool is not None and threads._pool.board[TICKET] > 0
+        divided = threads._pool is not None and threads._pool.queue[TICKET] > 0
         assert divided == (count > 1 and name not in NOT_DIVIDED)
     assert results.count(results[0]) == 4
 

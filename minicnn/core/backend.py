@@ -15,7 +15,7 @@ from minicnn.errors import InputError
 __all__ = ["ENGINES", "get_engine", "default_engine", "kernels_in_use", "fusion_of"]
 
 ENGINES = ("fast", "reference")
-_kernels = None         # the fast engine, once somebody has asked for it
+_kernels = None         # the fast engine, once it is in use
 
 
 def default_engine():
@@ -42,7 +42,7 @@ def get_engine(name):
 
 
 def kernels_in_use():
-    """Return the fast engine where somebody has asked for it already, else None."""
+    """Return the fast engine if it is in use already, else None."""
     return _kernels
 
 

@@ -48,7 +48,7 @@ class Parameter:
         if np.may_share_memory(self._value, self._grad):
             raise InputError(f"Parameter: {name!r} has one piece of memory as value and as gradient. Give it two.")
 
-    # A view is handed out: whoever gives it another shape changes the view, and not what kernels are given.
+    # A view is handed out: giving it another shape changes the view, and not what kernels are given.
     @property
     def value(self):
         return self._value[...]
@@ -77,7 +77,7 @@ class Parameter:
         return array
 
     def hold(self, value, grad):
-        """Hold these two arrays from now on, without a copy. Only for whoever sees to it that nobody misses the old."""
+        """Hold these two arrays from now on, without a copy. The caller makes sure that the old ones are not used."""
         assert value.shape == grad.shape == self._value.shape and value.flags.carray and grad.flags.carray
         self._value, self._grad = value, grad
 

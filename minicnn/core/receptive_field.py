@@ -6,12 +6,12 @@ __all__ = ["Field"]
 
 
 class Field(NamedTuple):
-    """The pixels of the picture that an output sees: output (i, j) sees `size` pixels from start + stride (i, j) on.
+    """The pixels of the image that an output depends on: output (i, j) sees `size` pixels from start + stride (i, j) on.
 
     Each is a pair, along the height and the width. A window of K in steps of S, over maps of which each number sees
     `size` pixels in steps of `stride`, sees size + (K - 1) stride pixels, in steps of S stride; P numbers of padding in
     front move its start by -P stride. At the border of a padded map it is the most that can be seen: what lies on
-    padding is 0 there, whatever the picture's pixels.
+    padding is 0 there, whatever the pixels.
 
     >>> Field().through((3, 3), (1, 1), (0, 0)).through((2, 2), (2, 2), (0, 0))
     Field(size=(4, 4), stride=(2, 2), start=(0, 0))

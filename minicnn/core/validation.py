@@ -1,4 +1,4 @@
-"""The door for arrays: whatever a user hands in becomes a plain C-contiguous array, or a sentence that says why not."""
+"""Validation of arrays: what a user passes in becomes a plain C-contiguous array, or an error that says why not."""
 
 import math
 

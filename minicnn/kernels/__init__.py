@@ -1,4 +1,4 @@
-"""The numba room: every operation of `reference`, under the same name, fast.
+"""The fast engine: every operation of `reference`, under the same name, fast.
 
 `reference.op(*inputs) -> outputs` returns new arrays; `kernels.op(*inputs, *outputs) -> None` fills the ones given.
 Arrays are C-contiguous and of one dtype, float32 or float64; outputs are fully overwritten. Kernels check nothing.

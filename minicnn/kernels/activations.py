@@ -26,16 +26,16 @@ def relu(x, y):
 
 
 @kernel
-def _relu(x, y, scratch, board, lane):
+def _relu(x, y, scratch, queue, lane):
     size = len(x)
     x_at, y_at = pointer(x, 0), pointer(y, 0)
     zero = x.dtype.type(0)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
             # `x <= 0` is false for NaN, which therefore passes.
             y_at[i] = zero if x_at[i] <= zero else x_at[i]
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 def relu_gradient(dy, y, dx):
@@ -44,15 +44,15 @@ def relu_gradient(dy, y, dx):
 
 
 @kernel
-def _relu_gradient(dy, y, dx, scratch, board, lane):
+def _relu_gradient(dy, y, dx, scratch, queue, lane):
     size = len(dy)
     dy_at, y_at, dx_at = pointer(dy, 0), pointer(y, 0), pointer(dx, 0)
     zero = dy.dtype.type(0)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
             dx_at[i] = dy_at[i] if y_at[i] > zero else zero
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 def sigmoid(x, y):
@@ -61,16 +61,16 @@ def sigmoid(x, y):
 
 
 @kernel
-def _sigmoid(x, y, scratch, board, lane):
+def _sigmoid(x, y, scratch, queue, lane):
     size = len(x)
     x_at, y_at = pointer(x, 0), pointer(y, 0)
     one = x.dtype.type(1)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
             e = math.exp(-abs(x_at[i]))
             y_at[i] = (one if x_at[i] >= 0 else e) / (one + e)
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 def sigmoid_gradient(dy, y, dx):
@@ -79,15 +79,15 @@ def sigmoid_gradient(dy, y, dx):
 
 
 @kernel
-def _sigmoid_gradient(dy, y, dx, scratch, board, lane):
+def _sigmoid_gradient(dy, y, dx, scratch, queue, lane):
     size = len(dy)
     dy_at, y_at, dx_at = pointer(dy, 0), pointer(y, 0), pointer(dx, 0)
     one = y.dtype.type(1)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
             dx_at[i] = dy_at[i] * (y_at[i] * (one - y_at[i]))
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 def tanh(x, y):
@@ -101,15 +101,15 @@ def tanh_gradient(dy, y, dx):
 
 
 @kernel
-def _tanh_gradient(dy, y, dx, scratch, board, lane):
+def _tanh_gradient(dy, y, dx, scratch, queue, lane):
     size = len(dy)
     dy_at, y_at, dx_at = pointer(dy, 0), pointer(y, 0), pointer(dx, 0)
     one = y.dtype.type(1)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
             dx_at[i] = dy_at[i] * (one - y_at[i] * y_at[i])
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 def softmax(x, y):
@@ -119,9 +119,9 @@ def softmax(x, y):
 
 
 @kernel
-def _softmax(x, y, scratch, board, lane):
+def _softmax(x, y, scratch, queue, lane):
     K = x.shape[1]
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         for n in range(unit * _ROWS, min((unit + 1) * _ROWS, x.shape[0])):
             top = x[n, 0]
@@ -134,7 +134,7 @@ def _softmax(x, y, scratch, board, lane):
                 total += y[n, k]
             for k in range(K):
                 y[n, k] = y[n, k] / total
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 def softmax_gradient(dy, y, dx):
@@ -144,9 +144,9 @@ def softmax_gradient(dy, y, dx):
 
 
 @kernel
-def _softmax_gradient(dy, y, dx, scratch, board, lane):
+def _softmax_gradient(dy, y, dx, scratch, queue, lane):
     K = y.shape[1]
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         for n in range(unit * _ROWS, min((unit + 1) * _ROWS, dy.shape[0])):
             total = 0.0
@@ -154,4 +154,4 @@ def _softmax_gradient(dy, y, dx, scratch, board, lane):
                 total += np.float64(dy[n, k]) * y[n, k]
             for k in range(K):
                 dx[n, k] = y[n, k] * (dy[n, k] - total)
-        unit = claim(board, lane)
+        unit = claim(queue, lane)

@@ -36,13 +36,13 @@ def affine_warp(pixels, matrices, gains, offsets, out):
 
 
 @kernel
-def _warp_images(pixels, matrices, gains, offsets, out, corners, scratch, board, lane):
+def _warp_images(pixels, matrices, gains, offsets, out, corners, scratch, queue, lane):
     """Do an image a unit."""
     _, H, W, C = pixels.shape
     F, stride, plane = out.shape[3], W + 1, (H + 1) * (W + 1)
     planes, corner = pointer(scratch, lane * scratch.shape[1]), pointer(corners, lane * corners.shape[1])
     down, along, row = pointer(planes, C * plane), pointer(planes, C * plane + W), pointer(planes, C * plane + 2 * W)
-    n = claim(board, lane)
+    n = claim(queue, lane)
     while n >= 0:
         for c in range(C):
             _fill_plane(pixels, n, c, pointer(planes, c * plane))
@@ -51,7 +51,7 @@ def _warp_images(pixels, matrices, gains, offsets, out, corners, scratch, board,
             for c in range(C):
                 _interpolate(pointer(planes, c * plane), stride, corner, down, along, gains[n], offsets[n], W, row)
                 _spread(row, W, pointer(out, ((n * H + i) * W) * F + c), F, F if C == 1 else 1)
-        n = claim(board, lane)
+        n = claim(queue, lane)
 
 
 @device

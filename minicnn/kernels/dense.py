@@ -46,10 +46,10 @@ def _dense(x, w, b, rectified, y):
 
 
 @kernel
-def _dense_parts(x, w, wide, terms, N, D, parts, scratch, board, lane):
-    panel, at, samples, rows, offsets, sums = (panel_of(x), places(board, lane), pointer(x, 0), pointer(w, 0),
+def _dense_parts(x, w, wide, terms, N, D, parts, scratch, queue, lane):
+    panel, at, samples, rows, offsets, sums = (panel_of(x), places(queue, lane), pointer(x, 0), pointer(w, 0),
                                                pointer(terms, 0), pointer(parts, 0))
-    k = claim(board, lane)
+    k = claim(queue, lane)
     while k >= 0:
         first = k * _TERMS
         for n in range(0, N, ROWS):
@@ -62,15 +62,15 @@ def _dense_parts(x, w, wide, terms, N, D, parts, scratch, board, lane):
             for j in range(0, wide, panel):
                 product_tile(samples, at, offsets, min(_TERMS, D - first), rows, first * wide + j, wide, sums,
                              k * parts.shape[1] + n * wide + j, wide)
-        k = claim(board, lane)
+        k = claim(queue, lane)
 
 
 @kernel
-def _add_parts(parts, wide, b, rectified, y, scratch, board, lane):
+def _add_parts(parts, wide, b, rectified, y, scratch, queue, lane):
     """Write each sample's sum over the parts, in order, plus the bias; eight samples a unit."""
     (N, F), lanes, total = y.shape, width(parts), pointer(scratch, lane * scratch.shape[1])
     sums, zero = pointer(parts, 0), y.dtype.type(0)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         for n in range(unit * ROWS, min((unit + 1) * ROWS, N)):
             for f in range(wide):
@@ -81,7 +81,7 @@ def _add_parts(parts, wide, b, rectified, y, scratch, board, lane):
             for f in range(F):
                 value = y.dtype.type(total[f])
                 y[n, f] = zero if rectified and value <= zero else value        # NaN passes
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 def dense_input_gradient(dy, w, dx):
@@ -96,10 +96,10 @@ def dense_input_gradient(dy, w, dx):
 
 
 @kernel
-def _dense_input_gradient_rows(dy, wide, w, terms, N, D, dx, scratch, board, lane):
-    F, panel, at, out = len(terms), panel_of(w), places(board, lane), pointer(scratch, lane * scratch.shape[1])
+def _dense_input_gradient_rows(dy, wide, w, terms, N, D, dx, scratch, queue, lane):
+    F, panel, at, out = len(terms), panel_of(w), places(queue, lane), pointer(scratch, lane * scratch.shape[1])
     rows, offsets, across, dx_at = pointer(w, 0), pointer(terms, 0), pointer(dy, 0), pointer(dx, 0)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         first, last = unit * _BLOCK, min((unit + 1) * _BLOCK, D)
         for j in range(0, wide, panel):
@@ -111,7 +111,7 @@ def _dense_input_gradient_rows(dy, wide, w, terms, N, D, dx, scratch, board, lan
             for n in range(min(panel, N - j)):
                 for d in range(last - first):
                     dx_at[(j + n) * D + first + d] = out[d * panel + n]
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 def dense_weight_gradient(dy, x, dw, db):
@@ -124,10 +124,10 @@ def dense_weight_gradient(dy, x, dw, db):
 
 
 @kernel
-def _dense_weight_gradient_rows(dy, wide, x, terms, D, F, dw, scratch, board, lane):
-    panel, at, out = panel_of(x), places(board, lane), pointer(scratch, lane * scratch.shape[1])
+def _dense_weight_gradient_rows(dy, wide, x, terms, D, F, dw, scratch, queue, lane):
+    panel, at, out = panel_of(x), places(queue, lane), pointer(scratch, lane * scratch.shape[1])
     samples, offsets, gradient, dw_at, N = pointer(x, 0), pointer(terms, 0), pointer(dy, 0), pointer(dw, 0), len(terms)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         for d in range(unit * _BLOCK, min((unit + 1) * _BLOCK, D), ROWS):
             for r in range(ROWS):
@@ -140,7 +140,7 @@ def _dense_weight_gradient_rows(dy, wide, x, terms, D, F, dw, scratch, board, la
                 for r in range(min(ROWS, D - d)):
                     for f in range(min(panel, F - j)):
                         dw[(d + r) * F + j + f] = out[r * panel + f]
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 @kernel

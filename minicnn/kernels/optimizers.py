@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from minicnn.core.validation import check_alike      # they are handed to optimizers of the user's own
+from minicnn.core.validation import check_alike      # custom optimizers call these kernels directly
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.simd import add, divide, load, multiply, root, splat, store, subtract, width
 from minicnn.kernels.runtime.threads import run
@@ -32,11 +32,11 @@ def adam(w, m, v, dw, rate, beta_1, beta_2, epsilon, w_new, m_new, v_new):
 
 
 @kernel
-def _adam(w, m, v, dw, rates, w_new, m_new, v_new, scratch, board, lane):
+def _adam(w, m, v, dw, rates, w_new, m_new, v_new, scratch, queue, lane):
     as_dtype = w.dtype.type
     rate, one_minus_1 = as_dtype(rates.rate), as_dtype(rates.one_minus_1)
     one_minus_2, epsilon = as_dtype(rates.one_minus_2), as_dtype(rates.epsilon)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         first, last = unit * _BLOCK, min((unit + 1) * _BLOCK, w.size)
         whole = last - (last - first) % width(w)
@@ -48,7 +48,7 @@ def _adam(w, m, v, dw, rates, w_new, m_new, v_new, scratch, board, lane):
             w_new[i] = w[i] - rate * mi / (math.sqrt(vi) + epsilon)
             m_new[i] = mi
             v_new[i] = vi
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 @device
@@ -72,8 +72,8 @@ def sgd(w, velocity, dw, learning_rate, momentum, nesterov, w_new, velocity_new)
 
 
 @kernel
-def _sgd(w, velocity, dw, learning_rate, momentum, nesterov, w_new, velocity_new, scratch, board, lane):
-    unit = claim(board, lane)
+def _sgd(w, velocity, dw, learning_rate, momentum, nesterov, w_new, velocity_new, scratch, queue, lane):
+    unit = claim(queue, lane)
     while unit >= 0:
         first, last = unit * _BLOCK, min((unit + 1) * _BLOCK, w.size)
         whole = last - (last - first) % width(w)
@@ -88,4 +88,4 @@ def _sgd(w, velocity, dw, learning_rate, momentum, nesterov, w_new, velocity_new
             vi = momentum * velocity[i] - step
             w_new[i] = w[i] + (momentum * vi - step if nesterov else vi)
             velocity_new[i] = vi
-        unit = claim(board, lane)
+        unit = claim(queue, lane)

@@ -22,9 +22,9 @@ def max_pool2d(x, pool_size, strides, pads, y, switches):
 
 
 @kernel
-def _max_pool2d_images(x, pool_size, strides, pads, y, switches, scratch, board, lane):
+def _max_pool2d_images(x, pool_size, strides, pads, y, switches, scratch, queue, lane):
     _, OH, OW, C = y.shape
-    n = claim(board, lane)
+    n = claim(queue, lane)
     while n >= 0:
         for oh in range(OH):
             h0, h1, top = _clip(oh, strides[0], pads[0], pool_size[0], x.shape[1])
@@ -42,7 +42,7 @@ def _max_pool2d_images(x, pool_size, strides, pads, y, switches, scratch, board,
                             wins = value > best or value != value     # the second: value is NaN
                             y[n, oh, ow, c] = value if wins else best
                             switches[n, oh, ow, c] = k if wins else switches[n, oh, ow, c]
-        n = claim(board, lane)
+        n = claim(queue, lane)
 
 
 def max_pool2d_gradient(dy, switches, image_size, pool_size, strides, pads, dx):
@@ -52,13 +52,13 @@ def max_pool2d_gradient(dy, switches, image_size, pool_size, strides, pads, dx):
 
 
 @kernel
-def _max_pool2d_gradient_images(dy, switches, pool_size, strides, pads, dx, scratch, board, lane):
+def _max_pool2d_gradient_images(dy, switches, pool_size, strides, pads, dx, scratch, queue, lane):
     _, OH, OW, C = dy.shape
     _, H, W, _ = dx.shape
     # Where windows overlap one pixel may win thousands of them: in float32 that sum was off by 4e-5 (64 x 64, stride 1).
     overlap = strides[0] < pool_size[0] or strides[1] < pool_size[1]
     total = scratch[lane, :H * W * C].reshape(H, W, C)
-    n = claim(board, lane)
+    n = claim(queue, lane)
     while n >= 0:
         dx[n] = 0
         if overlap:
@@ -78,7 +78,7 @@ def _max_pool2d_gradient_images(dy, switches, pool_size, strides, pads, dx, scra
                 for w in range(W):
                     for c in range(C):
                         dx[n, h, w, c] = total[h, w, c]
-        n = claim(board, lane)
+        n = claim(queue, lane)
 
 
 def average_pool2d(x, pool_size, strides, pads, y):
@@ -87,10 +87,10 @@ def average_pool2d(x, pool_size, strides, pads, y):
 
 
 @kernel
-def _average_pool2d_images(x, pool_size, strides, pads, y, scratch, board, lane):
+def _average_pool2d_images(x, pool_size, strides, pads, y, scratch, queue, lane):
     _, OH, OW, C = y.shape
     total = scratch[lane, :C]
-    n = claim(board, lane)
+    n = claim(queue, lane)
     while n >= 0:
         for oh in range(OH):
             h0, h1, top = _clip(oh, strides[0], pads[0], pool_size[0], x.shape[1])
@@ -104,7 +104,7 @@ def _average_pool2d_images(x, pool_size, strides, pads, y, scratch, board, lane)
                 count = (h1 - h0) * (w1 - w0)
                 for c in range(C):
                     y[n, oh, ow, c] = total[c] / count
-        n = claim(board, lane)
+        n = claim(queue, lane)
 
 
 def average_pool2d_gradient(dy, image_size, pool_size, strides, pads, dx):
@@ -114,11 +114,11 @@ def average_pool2d_gradient(dy, image_size, pool_size, strides, pads, dx):
 
 
 @kernel
-def _average_pool2d_gradient_images(dy, pool_size, strides, pads, dx, scratch, board, lane):
+def _average_pool2d_gradient_images(dy, pool_size, strides, pads, dx, scratch, queue, lane):
     _, OH, OW, C = dy.shape
     _, H, W, _ = dx.shape
     total = scratch[lane, :H * W * C].reshape(H, W, C)
-    n = claim(board, lane)
+    n = claim(queue, lane)
     while n >= 0:
         total[:] = 0
         for oh in range(OH):
@@ -134,4 +134,4 @@ def _average_pool2d_gradient_images(dy, pool_size, strides, pads, dx, scratch, b
             for w in range(W):
                 for c in range(C):
                     dx[n, h, w, c] = total[h, w, c]
-        n = claim(board, lane)
+        n = claim(queue, lane)

@@ -19,12 +19,12 @@ def dropout(x, keep, rate, y):
 
 
 @kernel
-def _dropout(x, keep, scale, y, scratch, board, lane):
+def _dropout(x, keep, scale, y, scratch, queue, lane):
     size = len(x)
     x_at, keep_at, y_at = pointer(x, 0), pointer(keep, 0), pointer(y, 0)
     zero = x.dtype.type(0)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
             y_at[i] = x_at[i] * scale if keep_at[i] != 0 else zero
-        unit = claim(board, lane)
+        unit = claim(queue, lane)

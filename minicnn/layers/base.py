@@ -5,8 +5,7 @@ The idiom. `infer` computes the output shape and the parameters' shapes, in whol
 call raises. Gradients are overwritten, not accumulated. A layer never writes to its input.
 
 Inside a network what a layer returns is a buffer of its own, valid until its next call, and what it remembers is not
-copied: the network sees to it that nobody changes either. A layer called by hand returns nothing that it will write to
-again, and remembers copies.
+copied: the network makes sure that neither changes. A layer that a user calls returns new arrays, and remembers copies.
 
 A layer of your own needs no base class: `build(input_shape) -> output_shape` (shapes without N), `forward(x) -> y`,
 `backward(dy) -> dx`, and where it learns, `parameters`, a list of Parameter. Layers of ours that it builds in its `build`
@@ -72,7 +71,7 @@ class Layer:
     parameters : tuple of Parameter; empty before `build`
     input_shape, output_shape : tuples of int without N; None before `build`
     training : bool; only Dropout behaves differently
-    needs_input_gradient : bool; a network clears it on its first layer, whose dx nobody wants
+    needs_input_gradient : bool; a network clears it on its first layer, whose dx is not needed
     """
 
     fields = {}         # {argument of the constructor: what it may be}; a model file keeps them
@@ -211,7 +210,7 @@ class Layer:
                                  f"{parameter.value.dtype}. Call its build in the build of the layer that holds it.")
 
     def remember(self, *cache):
-        """Keep what backward needs; copies of it where whoever called may still change it."""
+        """Keep what backward needs; copies of it where the caller may still change it."""
         self._cache = cache if here.lending else tuple(np.array(kept) if isinstance(kept, np.ndarray) else kept
                                                        for kept in cache)
 

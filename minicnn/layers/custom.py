@@ -1,4 +1,4 @@
-"""Custom layers: layers of the user's own, with any layers of ours that they build inside, as steps of a network.
+"""Custom layers, written by users, and the built-in layers inside them, as steps of a network.
 
 Nothing is known of what they do, so a custom layer is given copies, and what it returns is checked before a kernel reads
 it. Network (network.py) runs the result like any other step.
@@ -60,7 +60,7 @@ class CustomStep:
     ----------
     layers : list of the one layer
     output_shape : tuple of int without N
-    needs_input_gradient : bool; whether somebody wants what backward returns
+    needs_input_gradient : bool; whether what backward returns is needed
 
     Raises
     ------

@@ -40,12 +40,12 @@ def conv2d_input_gradient(dy, w, image_size, strides, pads, dx):
 
 
 @kernel
-def _gather_images(dy, w, wide, terms, spread, pads, size, dx, scratch, board, lane):
+def _gather_images(dy, w, wide, terms, spread, pads, size, dx, scratch, queue, lane):
     """Write dx of an image a unit: a convolution of stride 1 over dy in its frame."""
     (_, H, W, C), F, (HP, WP), K = dx.shape, dy.shape[3], size, len(terms)
-    out, at, panel = pointer(scratch, lane * scratch.shape[1]), places(board, lane), panel_of(w)
+    out, at, panel = pointer(scratch, lane * scratch.shape[1]), places(queue, lane), panel_of(w)
     frame, filters, offsets, dx_at = pointer(out, ROWS * panel), pointer(w, 0), pointer(terms, 0), pointer(dx, 0)
-    n = claim(board, lane)
+    n = claim(queue, lane)
     while n >= 0:
         fill_frame(dy, n, spread, pads, WP, HP * WP * F, frame)
         i, j = 0, 0                         # row and column of the next pixel
@@ -60,7 +60,7 @@ def _gather_images(dy, w, wide, terms, spread, pads, size, dx, scratch, board, l
                     pixel = (n * H * W + p + r) * C
                     for v in range(0, min(panel, C - c), width(w)):
                         store_first(dx_at, pixel + c + v, load(out, r * panel + v), C - c - v)
-        n = claim(board, lane)
+        n = claim(queue, lane)
 
 
 def conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dw, db):
@@ -91,16 +91,16 @@ def conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dw, db):
 
 
 @kernel
-def _conv2d_weight_gradient_chunks(dy, x, flat, rows, elements, geometry, dw_parts, db_parts, scratch, board, lane):
+def _conv2d_weight_gradient_chunks(dy, x, flat, rows, elements, geometry, dw_parts, db_parts, scratch, queue, lane):
     """Add up the gradients of one chunk of images a unit."""
     N, OH, OW, F = dy.shape
     H, W, wide, chunk = geometry.H, geometry.W, geometry.wide, geometry.per_unit
     C, P, panel = x.shape[3], OH * OW, panel_of(dy)
     pixels = H * W * C if geometry.framed else 0
-    out, at, windows = pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(rows, 0)
+    out, at, windows = pointer(scratch, lane * scratch.shape[1]), places(queue, lane), pointer(rows, 0)
     frame, padded = pointer(out, ROWS * panel), pointer(out, ROWS * panel + pixels)
     flat_x, flat_dy = pointer(flat, 0), pointer(dy, 0)
-    s = claim(board, lane)
+    s = claim(queue, lane)
     while s >= 0:
         dw = pointer(dw_parts, s * dw_parts.shape[1])
         for i in range(dw_parts.shape[1]):
@@ -127,7 +127,7 @@ def _conv2d_weight_gradient_chunks(dy, x, flat, rows, elements, geometry, dw_par
                     for r in range(ROWS):
                         for v in range(0, panel, width(dy)):
                             add_to_float64(dw, (k + r) * wide + j + v, load(out, r * panel + v))
-        s = claim(board, lane)
+        s = claim(queue, lane)
 
 
 @device

@@ -1,4 +1,4 @@
-"""The weight gradient of a first block: a small window, 2x2 pooling, and nobody who wants dx.
+"""The weight gradient of a first block: a small window, 2x2 pooling, and no dx.
 
 Each cell and filter has one gradient g, at one of four windows: the switch says which. For one tap of the window (one of
 its K numbers), the four windows hold four neighbouring pixels. So a vector of filters picks, by its switches, from the two
@@ -7,10 +7,10 @@ rows of pixels that hold them, and the tap's gradient is a dense sum over cells:
     dw[tap, filters]  +=  g[cell, filters] * pick(upper row, lower row; switch[cell, filters], tap)
 
 Nine taps are summed in registers at a time: three from each of three rows of the window where these fit (KW C <= 3, a grey
-picture), else nine of one row (COV-19Net in colour). In the lists of backward_sparse.py they would fill half a vector each, and
+image), else nine of one row (COV-19Net in colour). In the lists of backward_sparse.py they would fill half a vector each, and
 cross a cache line nearly always.
 
-Measured (one core, AVX-512, an image): COV-19Net's first block 41 us, by lists 90; of grey pictures 16, a row at a time 40. Picking from two vectors is one
+Measured (one core, AVX-512, an image): COV-19Net's first block 41 us, by lists 90; of grey images 16, a row at a time 40. Picking from two vectors is one
 instruction with AVX-512 alone; elsewhere the lists stay.
 """
 
@@ -60,18 +60,18 @@ def weight_gradient(dy, y, switches, x, w, strides, pads, dw, db):
 
 
 @kernel
-def _chunks(dy, y, switches, x, geometry, rows, dw_parts, db_parts, scratch, board, lane):
+def _chunks(dy, y, switches, x, geometry, rows, dw_parts, db_parts, scratch, queue, lane):
     """Add up the gradients of one chunk of images a unit; nine taps come from so many `rows` of the window."""
     KH, F, P, wide, chunk = geometry.KH, geometry.F, geometry.OH * geometry.OW, geometry.wide, geometry.per_unit
     N, C, run_length, columns = x.shape[0], x.shape[3], geometry.KW * x.shape[3], _TAPS // rows
     groups, row, count = (run_length + columns - 1) // columns, geometry.W * C, dw_parts.shape[1]
     below, beside = geometry.SH * row, geometry.SW * C
-    marked, at = pointer(scratch, lane * scratch.shape[1]), places(board, lane)
+    marked, at = pointer(scratch, lane * scratch.shape[1]), places(queue, lane)
     chosen = pointer(marked, _CELLS * wide)
     sums = pointer(chosen, _CELLS * wide)
     frame = pointer(sums, count)
     dy_at, y_at, switches_at = pointer(dy, 0), pointer(y, 0), pointer(switches, 0)
-    s = claim(board, lane)
+    s = claim(queue, lane)
     while s >= 0:
         dw, db = pointer(dw_parts, s * count), pointer(db_parts, s * wide)
         for i in range(count):
@@ -94,7 +94,7 @@ def _chunks(dy, y, switches, x, geometry, rows, dw_parts, db_parts, scratch, boa
                                       pointer(chosen, f), sums, (band * groups + group) * _TAPS * wide + f)
                 for i in range(0, count, width(marked)):
                     add_to_float64(dw, i, load(sums, i))
-        s = claim(board, lane)
+        s = claim(queue, lane)
 
 
 @device

@@ -15,7 +15,7 @@ The list of p is a whole number with a bit for each filter; the lists of f are m
 rows of x fit into the first cache. The sums of 16 blocks are added up in float32, then in float64.
 
 Without pooling there is less to leave out. There a 3x3 convolution over many channels goes by `winograd.gradients`, and a
-layer that nobody wants dx of by `conv2d_weight_gradient`; the lists keep the rest, such as 5x5 windows.
+layer that needs no dx by `conv2d_weight_gradient`; the lists keep the rest, such as 5x5 windows.
 
 Measured (one core, AVX-512, an image, 89 % of ReLUs on): COV-19Net's second block 104 us, its third 39; the multiply-adds of
 a dense backward of the second alone take 264 us at peak. Tried before: dx[window] += g w[:, f] for each entry of the
@@ -61,7 +61,7 @@ class _Gradients(NamedTuple):
 
     dw_parts: np.ndarray        # (chunks, F size), float64
     db_parts: np.ndarray        # (chunks, F), float64
-    dx: np.ndarray              # flat; empty where nobody wants it
+    dx: np.ndarray              # flat; empty where it is not needed
 
 
 def conv2d_relu_gradient(dy, y, x, w, strides, pads, dx, dw, db):
@@ -106,7 +106,7 @@ def _gradients(dy, y, switches, pool, x, w, strides, pads, dx, dw, db):
     np.add.outer(np.arange(KH) * (WP * C), np.arange(vectors) * lanes,
                  out=window_at[:KH * vectors].reshape(KH, vectors))
     window_at[KH * vectors:] = window_at[KH * vectors - 1]
-    # A vector may reach beyond its run, so beyond the image: then the image is read from a frame with room after it.
+    # A vector may reach beyond its run, so beyond the image: then the image is read from a padded copy with space after it.
     framed = any(pads) or (KW * C) % lanes > 0 or x.dtype != w.dtype
     pixels = HP * WP * C + lanes
     rows = max(1, _CACHE // (WP * C * w.itemsize) // (strides[0] * pool))
@@ -139,10 +139,10 @@ def _pack_filters(w, KH, run_length, F, vectors, size, filters):
 
 
 @kernel
-def _sum_parts(parts, db_parts, run_length, vectors, size, dw, db, scratch, board, lane):
+def _sum_parts(parts, db_parts, run_length, vectors, size, dw, db, scratch, queue, lane):
     """Write to dw (K, F) and db (F,) the sums over chunks, in order; a filter a unit."""
     F, lanes, total = len(db), width(dw), pointer(scratch, lane * scratch.shape[1])
-    f = claim(board, lane)
+    f = claim(queue, lane)
     while f >= 0:
         for i in range(size):
             total[i] = 0
@@ -155,11 +155,11 @@ def _sum_parts(parts, db_parts, run_length, vectors, size, dw, db, scratch, boar
         db[f] = bias
         for k in range(len(dw) // F):
             dw[k * F + f] = total[k // run_length * vectors * lanes + k % run_length]
-        f = claim(board, lane)
+        f = claim(queue, lane)
 
 
 @kernel
-def _chunks(output, x, flat_x, filters, window_vectors, geometry, block, gradients, lists, scratch, board, lane):
+def _chunks(output, x, flat_x, filters, window_vectors, geometry, block, gradients, lists, scratch, queue, lane):
     """Add up the gradients of one chunk of images a unit, `block` places at a time; write dx of its images."""
     H, W, OW, F, pool, framed = geometry.H, geometry.W, geometry.OW, geometry.F, geometry.pool, geometry.framed
     N, C, P, chunk, wanted = x.shape[0], x.shape[3], geometry.OH * OW, geometry.per_unit, len(gradients.dx) > 0
@@ -172,12 +172,12 @@ def _chunks(output, x, flat_x, filters, window_vectors, geometry, block, gradien
     frame = pointer(sums, of_filters)
     dx_frame = pointer(frame, H * row + width(filters))
     places_of = pointer(lists, lane * lists.shape[1])
-    lengths, corners, at = pointer(places_of, F * _LIST), pointer(places_of, F * (_LIST + 1)), places(board, lane)
+    lengths, corners, at = pointer(places_of, F * _LIST), pointer(places_of, F * (_LIST + 1)), places(queue, lane)
     bits = pointer(corners, _LIST)
     dy_at, y_at, switches_at = pointer(output.dy, 0), pointer(output.y, 0), pointer(output.switches, 0)
     filters_at, pixels, dx_at = pointer(filters, 0), pointer(flat_x, 0), pointer(gradients.dx, 0)
     below, beside = geometry.SH * row, geometry.SW * C
-    s = claim(board, lane)
+    s = claim(queue, lane)
     at[0], at[1], at[2], at[3] = 0, beside, below, below + beside
     while s >= 0:
         dw, db = pointer(dw_parts, s * of_filters), pointer(db_parts, s * F)
@@ -221,7 +221,7 @@ def _chunks(output, x, flat_x, filters, window_vectors, geometry, block, gradien
                         store(sums, i, zeros(sums))
             if wanted and framed:
                 _crop(target, n, x.shape, geometry, dx_at)
-        s = claim(board, lane)
+        s = claim(queue, lane)
 
 
 @device

@@ -82,18 +82,18 @@ def _direct(x, w, b, strides, pads, pool, rectified, y, switches):
 
 
 @kernel
-def _bands(x, flat, w, b, terms, geometry, y, switches, scratch, board, lane):
+def _bands(x, flat, w, b, terms, geometry, y, switches, scratch, queue, lane):
     """Do a band of rows of y a unit."""
     W, SH, SW, OH, OW = geometry.W, geometry.SH, geometry.SW, geometry.OH, geometry.OW
     F, wide, pool, band = geometry.F, geometry.wide, geometry.pool, geometry.per_unit
     C, K, bands, row, panel = x.shape[3], len(terms), -(-OH // band), W * x.shape[3], panel_of(w)
-    out, at, filters, offsets = (pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(w, 0),
+    out, at, filters, offsets = (pointer(scratch, lane * scratch.shape[1]), places(queue, lane), pointer(w, 0),
                                  pointer(terms, 0))
     frame, pixels, bias, y_at, switches_at = (pointer(out, ROWS * panel), pointer(flat, 0), pointer(b, 0), pointer(y, 0),
                                               pointer(switches, 0))
     windows = pool * pool                       # windows to a cell of y: 1 or 4
     cells = ROWS // windows                     # cells to a tile
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         n, first, last = unit // bands, unit % bands * band, min((unit % bands + 1) * band, OH)
         # Row `top` of the padded image is where `image` begins at `base`.
@@ -119,7 +119,7 @@ def _bands(x, flat, w, b, terms, geometry, y, switches, scratch, board, lane):
                         o = (n * OH * OW + cell + q) * F + j + v
                         _finish(out, q * windows * panel + v, panel, pool, geometry.rectified, bias, j + v, F - j - v,
                                 y_at, switches_at, o)
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 @device

@@ -92,10 +92,10 @@ def block(x, w, b, pads, size, pool, rectified, y, switches):
 
 
 @kernel
-def _transform_filters(w, wide, C, U, scratch, board, lane):
+def _transform_filters(w, wide, C, U, scratch, queue, lane):
     """Write U[p] = G g G^T of each filter and channel; some channels are a unit, a vector holds filters."""
     filters, step, place, half = pointer(w, 0), C * wide, C * wide + _LINE, splat(w, 0.5)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         for i in range(unit * _CHANNELS * wide, min((unit + 1) * _CHANNELS, C) * wide, width(w)):
             g = pointer(filters, i)
@@ -108,7 +108,7 @@ def _transform_filters(w, wide, C, U, scratch, board, lane):
                 store(u, 4 * place, add(even, odd))
                 store(u, 8 * place, subtract(even, odd))
                 store(u, 12 * place, g2)
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 @device
@@ -124,17 +124,17 @@ def _along(g, first, place, step):
 
 
 @kernel
-def _blocks_of_tiles(x, flat, U, b, channels, geometry, y, switches, scratch, board, lane):
+def _blocks_of_tiles(x, flat, U, b, channels, geometry, y, switches, scratch, queue, lane):
     """Do a block of tiles of an image a unit."""
     W, OH, OW, F, wide, tiles = geometry.W, geometry.OH, geometry.OW, geometry.F, geometry.wide, geometry.per_unit
     TH, TW = (OH, OW) if geometry.pool == 2 else ((OH + 1) // 2, (OW + 1) // 2)
     C, panel, T, row = x.shape[3], panel_of(U), TH * TW, W * x.shape[3]
     blocks, CV = -(-T // tiles), -(-C // width(U)) * width(U)
-    V, at, terms = pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(channels, 0)
+    V, at, terms = pointer(scratch, lane * scratch.shape[1]), places(queue, lane), pointer(channels, 0)
     M, frame = pointer(V, 16 * tiles * CV), pointer(V, 16 * tiles * (CV + wide))
     pixels, filters, bias = pointer(flat, 0), pointer(U, 0), pointer(b, 0)
     y_at, switches_at = pointer(y, 0), pointer(switches, 0)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         n, first = unit // blocks, unit % blocks * tiles
         last = min(first + tiles, T)
@@ -159,7 +159,7 @@ def _blocks_of_tiles(x, flat, U, b, channels, geometry, y, switches, scratch, bo
             for f in range(0, F, width(U)):
                 _finish_tile(M, t * wide + f, tiles * wide, bias, f, n, i, j, geometry, y_at, switches_at)
             i, j = (i + 1, 0) if j + 1 == TW else (i, j + 1)
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 @device
@@ -275,18 +275,18 @@ def gradients(dy, y, x, w, pads, dx, dw, db):
 
 
 @kernel
-def _gradient_chunks(dy, y, masked, x, flat, terms, geometry, parts, db_parts, scratch, board, lane):
+def _gradient_chunks(dy, y, masked, x, flat, terms, geometry, parts, db_parts, scratch, queue, lane):
     """Add up the 16 products of one chunk of images a unit; write `masked` for its images."""
     H, W, OH, OW, F, wide = geometry.H, geometry.W, geometry.OH, geometry.OW, geometry.F, geometry.wide
     (N, _, _, C), chunk, panel, tiles, TW = x.shape, geometry.per_unit, panel_of(masked), len(terms), (OW + 1) // 2
     row, CV, T = W * C, -(-C // width(masked)) * width(masked), (OH + 1) // 2 * TW
-    V, at, offsets = pointer(scratch, lane * scratch.shape[1]), places(board, lane), pointer(terms, 0)
+    V, at, offsets = pointer(scratch, lane * scratch.shape[1]), places(queue, lane), pointer(terms, 0)
     V_step, Z_step = tiles * CV + _LINE, tiles * wide + _LINE
     Z = pointer(V, 16 * V_step)
     out = pointer(Z, 16 * Z_step)
     frame, pixels, g = pointer(out, ROWS * panel), pointer(flat, 0), pointer(masked, 0)
     dy_at, y_at = pointer(dy, 0), pointer(y, 0)
-    s = claim(board, lane)
+    s = claim(queue, lane)
     while s >= 0:
         sums, db = pointer(parts, s * parts.shape[1]), pointer(db_parts, s * F)
         for i in range(parts.shape[1]):
@@ -318,7 +318,7 @@ def _gradient_chunks(dy, y, masked, x, flat, terms, geometry, parts, db_parts, s
                             for r in range(min(ROWS, C - c)):
                                 for v in range(0, panel, width(masked)):
                                     add_to_float64(sums, (p * C + c + r) * wide + f + v, load(out, r * panel + v))
-        s = claim(board, lane)
+        s = claim(queue, lane)
 
 
 @device
@@ -342,11 +342,11 @@ def _store_spread(Z, o, step, g0, g1):
 
 
 @kernel
-def _sum_transformed(parts, wide, dw, scratch, board, lane):
+def _sum_transformed(parts, wide, dw, scratch, queue, lane):
     """Write dw (9, C, F) = G^T P G, P the sum over chunks, in order, of parts (chunks, 16 C wide); a channel a unit."""
     _, C, F = dw.shape
     P = pointer(scratch, lane * scratch.shape[1])
-    c = claim(board, lane)
+    c = claim(queue, lane)
     while c >= 0:
         for i in range(16 * wide):
             P[i] = 0
@@ -367,4 +367,4 @@ def _sum_transformed(parts, wide, dw, scratch, board, lane):
                 dw[3 * kh, c, f] = p0 + (p1 + p2) / 2
                 dw[3 * kh + 1, c, f] = (p1 - p2) / 2
                 dw[3 * kh + 2, c, f] = (p1 + p2) / 2 + p3
-        c = claim(board, lane)
+        c = claim(queue, lane)

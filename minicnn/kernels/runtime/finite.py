@@ -19,10 +19,10 @@ def all_finite(array):
 
 
 @kernel
-def _all_finite(x, answers, scratch, board, lane):
+def _all_finite(x, answers, scratch, queue, lane):
     """Write 0 for each block that is finite and NaN for each that is not: 0 x is 0 for a finite x, else NaN."""
     x_at, z = pointer(x, 0), zeros(x)
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         first, last = unit * _BLOCK, min((unit + 1) * _BLOCK, len(x))
         whole = last - (last - first) % (4 * width(x))
@@ -33,4 +33,4 @@ def _all_finite(x, answers, scratch, board, lane):
         answers[unit] = total(add(add(a, b), add(c, d)))
         for i in range(whole, last):
             answers[unit] += x_at[i] * 0
-        unit = claim(board, lane)
+        unit = claim(queue, lane)

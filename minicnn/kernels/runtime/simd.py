@@ -3,7 +3,7 @@
 A vector fills one register of this CPU: 64 bytes with AVX-512, 32 with AVX, 16 elsewhere (SSE, NEON). It holds
 `width(a)` numbers of a's type. `a` is a one-dimensional C-contiguous array or, in inner loops, a pointer: numba counts
 the references to each array that a function is given, atomically, at more than the cost of a tile's products. Indices
-count elements and are not checked: kernels trust, the public doors check. No load or store needs alignment beyond that
+count elements and are not checked: kernels trust, the public API checks. No load or store needs alignment beyond that
 of one element, but one that crosses a line of 64 bytes costs two; so workspaces begin on such a line (memory.py).
 
     p = pointer(a, i)              the address of a.flat[i]; p[j] is a.flat[i + j], also p[j] = s

@@ -1,6 +1,6 @@
 """Threads: a fixed amount of work in units, claimed by a small pool that lives as long as the process.
 
-A kernel takes `scratch`, `board` and `lane` last. It asks `claim(board, lane)` for one unit after another (work_queue.py) and
+A kernel takes `scratch`, `queue` and `lane` last. It asks `claim(queue, lane)` for one unit after another (work_queue.py) and
 has `scratch[lane]` for itself. Units never share an output, and sums over images are kept apart in fixed chunks and
 added in a fixed order, so the number of threads decides how fast a result comes and never what it is.
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from minicnn.core.memory import Buffers
 from minicnn.errors import InputError
-from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, board_size, leave, watch
+from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, queue_size, leave, watch
 
 __all__ = ["run", "work_alone", "workspace", "thread_count", "set_thread_count", "available_cores"]
 
@@ -72,7 +72,7 @@ def set_thread_count(count):
 
 
 def run(kernel, units, *arguments, scratch=0, dtype=np.float32, integers=0):
-    """Call kernel(*arguments, scratch, board, lane) on every thread until `units` units are done.
+    """Call kernel(*arguments, scratch, queue, lane) on every thread until `units` units are done.
 
     Parameters
     ----------
@@ -91,9 +91,9 @@ def run(kernel, units, *arguments, scratch=0, dtype=np.float32, integers=0):
         finally:
             _turn.release()
         return
-    board = _own.board
-    board[NEXT], board[COUNT] = 0, units
-    kernel(*arguments, *_scratch(1, scratch, dtype, integers), board, 0)
+    queue = _own.queue
+    queue[NEXT], queue[COUNT] = 0, units
+    kernel(*arguments, *_scratch(1, scratch, dtype, integers), queue, 0)
 
 
 def work_alone():
@@ -102,13 +102,13 @@ def work_alone():
 
 
 class _Own(threading.local):
-    """What belongs to each thread that calls kernels: its workspaces, and a board for work that it does alone."""
+    """What belongs to each thread that calls kernels: its workspaces, and a queue for work that it does alone."""
 
     alone = False
 
     def __init__(self):
         self.buffers = Buffers()
-        self.board = np.zeros(board_size(1), np.int64)
+        self.queue = np.zeros(queue_size(1), np.int64)
 
 
 def workspace(name, shape, dtype):
@@ -123,13 +123,13 @@ def _scratch(lanes, size, dtype, integers):
 
 
 class _Pool:
-    """Helpers that sleep until there is work, and a board on which they find it."""
+    """Helpers that sleep until there is work, and a queue on which they find it."""
 
     def __init__(self, lanes):
-        self.board = np.zeros(board_size(lanes), np.int64)
+        self.queue = np.zeros(queue_size(lanes), np.int64)
         # Helpers look for new work about a quarter of a millisecond, more than the Python between two kernels of a step, before they sleep;
         # where there are more threads than cores they would only be in the way.
-        self.board[LOOKS] = 10000 if lanes <= available_cores() else 0
+        self.queue[LOOKS] = 10000 if lanes <= available_cores() else 0
         self.job, self.ended, self.failure = (0, None, ()), False, None
         self.asleep = []                    # lanes of helpers that sleep, or are about to
         self.bells = [threading.Semaphore(0) for _ in range(lanes)]
@@ -140,17 +140,17 @@ class _Pool:
 
     def work(self, kernel, units, arguments):
         """Do the units, together with the helpers; an exception of any of them is raised here."""
-        board = self.board
-        board[NEXT], board[COUNT] = 0, units
+        queue = self.queue
+        queue[NEXT], queue[COUNT] = 0, units
         self.failure = None
-        self.job = (int(board[TICKET]) + 1, kernel, arguments)
+        self.job = (int(queue[TICKET]) + 1, kernel, arguments)
         self._ring()
         try:
-            kernel(*arguments, board, 0)
+            kernel(*arguments, queue, 0)
         finally:
-            board[COUNT] = 0                 # if our own part failed: no new units
-            leave(board, 0)                  # the helpers write into the caller's arrays until they have left
-            self.job = (0, None, ())         # keep nobody's arrays alive
+            queue[COUNT] = 0                 # if our own part failed: no new units
+            leave(queue, 0)                  # the helpers write into the caller's arrays until they have left
+            self.job = (0, None, ())         # keep no arrays alive
         if self.failure is not None:
             raise self.failure
 
@@ -159,30 +159,30 @@ class _Pool:
             self.bells[self.asleep.pop()].release()
 
     def _help(self, lane):
-        board, seen = self.board, 0
+        queue, seen = self.queue, 0
         while not self.ended:
-            if not watch(board, seen):
+            if not watch(queue, seen):
                 self.asleep.append(lane)
                 self.bells[lane].acquire()
                 continue
-            seen = int(board[TICKET])
+            seen = int(queue[TICKET])
             ticket, kernel, arguments = self.job
             if ticket != seen:
                 continue
-            board[LANES + LANE * lane] = ticket
+            queue[LANES + LANE * lane] = ticket
             try:
-                kernel(*arguments, board, lane)
+                kernel(*arguments, queue, lane)
             except BaseException as failure:
-                if board[LANES + LANE * lane + 1]:          # still inside: nobody else's work has begun
+                if queue[LANES + LANE * lane + 1]:          # still inside: no other work has begun
                     self.failure = failure
-                    board[COUNT] = 0
-                    leave(board, lane)
+                    queue[COUNT] = 0
+                    leave(queue, lane)
             del kernel, arguments
 
     def end(self):
         """Let the helpers end; they do so soon, not at once."""
         self.ended = True
-        self.board[TICKET] += 1
+        self.queue[TICKET] += 1
         for bell in self.bells:
             bell.release()
 
@@ -208,7 +208,7 @@ def _dissolve():
 
 
 def _start_anew():
-    """In a forked child the pool's threads do not exist, and nobody is left to release its lock."""
+    """In a forked child the pool's threads do not exist, and no thread is left to release its lock."""
     global _pool, _turn
     _pool, _turn = None, threading.Lock()
 

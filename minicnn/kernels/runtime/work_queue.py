@@ -1,18 +1,18 @@
-"""The board on which threads find their work, in shared memory and without Python's lock.
+"""The queue on which threads find their work, in shared memory and without Python's lock.
 
 A piece of work is a number of units (images, rows of an image, blocks of elements). Whoever is free claims the next unit
-that nobody has taken, so a core that is disturbed takes fewer. Which thread computes a unit never changes a bit: units
+that no thread has taken, so a core that is disturbed takes fewer. Which thread computes a unit never changes a bit: units
 share no output.
 
     lane 0    the thread that called; it opens the work, claims units, and leaves when all helpers have left
-    lane 1..  helpers; each claims units while the work is open, then watches the board for the next piece
+    lane 1..  helpers; each claims units while the work is open, then watches the queue for the next piece
 
-A helper's last `claim` returns only when there is new work, or after board[LOOKS] looks. So it needs Python's lock (the
+A helper's last `claim` returns only when there is new work, or after queue[LOOKS] looks. So it needs Python's lock (the
 GIL) in one moment alone: after lane 0 has opened the next piece *from inside its kernel*, when it does not hold that
-lock. That is why handing work over takes 3 microseconds here and 50 through a queue, where the two fight for the lock
+lock. That is why handing work over takes 3 microseconds here and 50 through Python's `queue.Queue`, where the two fight for the lock
 and sleep.
 
-Every entry of the board is written and read atomically and has a cache line of its own.
+Every entry of the queue is written and read atomically and has a cache line of its own.
 """
 
 import os
@@ -25,7 +25,7 @@ from numba.extending import intrinsic
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.simd import pointer
 
-__all__ = ["claim", "places", "leave", "watch", "board_size", "TICKET", "NEXT", "COUNT", "LOOKS", "LANES", "LANE"]
+__all__ = ["claim", "places", "leave", "watch", "queue_size", "TICKET", "NEXT", "COUNT", "LOOKS", "LANES", "LANE"]
 
 _LINE = 8                                                   # one cache line of int64
 TICKET, _OPEN, NEXT, COUNT, _INSIDE, LOOKS, LANES = (_LINE * i for i in range(7))      # then three lines for each lane:
@@ -34,8 +34,8 @@ _JOINED, _PLACES = 1, _LINE                                 # [sixteen numbers f
 _PATIENCE = 200                                             # looks before a waiting thread lets others have the core
 
 
-def board_size(lanes):
-    """Return how many int64 a board for so many lanes needs."""
+def queue_size(lanes):
+    """Return how many int64 a queue for so many lanes needs."""
     return LANES + LANE * lanes
 
 
@@ -44,27 +44,27 @@ def _address(context, builder, array_type, array, index):
 
 
 @intrinsic
-def _read(typing, board, index):
+def _read(typing, queue, index):
     def build(context, builder, signature, arguments):
         return builder.load_atomic(_address(context, builder, signature.args[0], *arguments), "seq_cst", 8)
-    return types.int64(board, types.intp), build
+    return types.int64(queue, types.intp), build
 
 
 @intrinsic
-def _write(typing, board, index, value):
+def _write(typing, queue, index, value):
     def build(context, builder, signature, arguments):
         builder.store_atomic(arguments[2], _address(context, builder, signature.args[0], *arguments[:2]), "seq_cst", 8)
         return context.get_dummy_value()
-    return types.void(board, types.intp, types.int64), build
+    return types.void(queue, types.intp, types.int64), build
 
 
 @intrinsic
-def _add(typing, board, index, value):
+def _add(typing, queue, index, value):
     """Add to an entry; return what it was before."""
     def build(context, builder, signature, arguments):
         address = _address(context, builder, signature.args[0], *arguments[:2])
         return builder.atomic_rmw("add", address, arguments[2], "seq_cst")
-    return types.int64(board, types.intp, types.int64), build
+    return types.int64(queue, types.intp, types.int64), build
 
 
 @intrinsic
@@ -90,48 +90,48 @@ def _yield(typing):
 
 
 @device
-def claim(board, lane):
+def claim(queue, lane):
     """Return the number of a unit that is ours now, or -1 when all are taken (see above for what else happens then)."""
     mine = LANES + LANE * lane
-    if board[mine + _JOINED] == 0:
+    if queue[mine + _JOINED] == 0:
         if lane == 0:
-            _write(board, _OPEN, 1)
-            _add(board, TICKET, 1)
+            _write(queue, _OPEN, 1)
+            _add(queue, TICKET, 1)
         else:
-            # Say that we are inside before looking whether the door is open: lane 0 closes it, then looks inside.
-            _add(board, _INSIDE, 1)
-            if _read(board, _OPEN) == 0 or _read(board, TICKET) != board[mine]:
-                _add(board, _INSIDE, -1)
+            # Enter before reading whether the work is open: lane 0 closes it, then reads how many are inside.
+            _add(queue, _INSIDE, 1)
+            if _read(queue, _OPEN) == 0 or _read(queue, TICKET) != queue[mine]:
+                _add(queue, _INSIDE, -1)
                 return -1
-        board[mine + _JOINED] = 1
-    unit = _add(board, NEXT, 1)
-    if unit < board[COUNT]:
+        queue[mine + _JOINED] = 1
+    unit = _add(queue, NEXT, 1)
+    if unit < queue[COUNT]:
         return unit
-    leave(board, lane)
+    leave(queue, lane)
     if lane > 0:
-        watch(board, board[mine])
+        watch(queue, queue[mine])
     return -1
 
 
 @device
-def places(board, lane):
+def places(queue, lane):
     """Return a pointer to sixteen int64 for the use of this lane's kernel: nothing is allocated inside kernels."""
-    return pointer(board, LANES + LANE * lane + _PLACES)
+    return pointer(queue, LANES + LANE * lane + _PLACES)
 
 
 @kernel
-def leave(board, lane):
-    """Leave the work. Lane 0 shuts the door and waits until no helper is inside."""
+def leave(queue, lane):
+    """Leave the work. Lane 0 closes it and waits until no helper is inside."""
     mine = LANES + LANE * lane
-    if board[mine + _JOINED] == 0:
+    if queue[mine + _JOINED] == 0:
         return
-    board[mine + _JOINED] = 0
+    queue[mine + _JOINED] = 0
     if lane > 0:
-        _add(board, _INSIDE, -1)
+        _add(queue, _INSIDE, -1)
         return
-    _write(board, _OPEN, 0)
+    _write(queue, _OPEN, 0)
     looks = 0
-    while _read(board, _INSIDE) > 0:
+    while _read(queue, _INSIDE) > 0:
         looks += 1
         if looks < _PATIENCE:
             _pause()
@@ -140,10 +140,10 @@ def leave(board, lane):
 
 
 @kernel
-def watch(board, ticket):
-    """Wait until the board shows another ticket than this one, at most board[LOOKS] looks; return whether it does."""
-    for _ in range(max(1, board[LOOKS])):
-        if _read(board, TICKET) != ticket:
+def watch(queue, ticket):
+    """Wait until the queue shows another ticket than this one, at most queue[LOOKS] looks; return whether it does."""
+    for _ in range(max(1, queue[LOOKS])):
+        if _read(queue, TICKET) != ticket:
             return True
         _pause()
     return False

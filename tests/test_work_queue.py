@@ -1,4 +1,4 @@
-"""The board and the pool: every unit done once, by whoever is free; exceptions, late helpers, forks and spawns.
+"""The queue and the pool: every unit done once, by whoever is free; exceptions, late helpers, forks and spawns.
 
 A kernel may be a Python function. Here it often is one, because it can wait: then nothing is left to luck.
 """
@@ -20,22 +20,22 @@ from minicnn import Sequential, kernels
 from minicnn.errors import InputError
 from minicnn.kernels.runtime import threads
 from minicnn.kernels.runtime.jit import kernel
-from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, board_size, claim, leave, watch
+from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, queue_size, claim, leave, watch
 from minicnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sigmoid
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 
 
-def units_of(board, lane):
+def units_of(queue, lane):
     """Claim units until there are none."""
-    unit = claim(board, lane)
+    unit = claim(queue, lane)
     while unit >= 0:
         yield int(unit)
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
-def note(seen, scratch, board, lane):
-    for unit in units_of(board, lane):
+def note(seen, scratch, queue, lane):
+    for unit in units_of(queue, lane):
         seen.append((unit, lane))
 
 
@@ -77,11 +77,11 @@ def meet(barrier):
 # ---- Units -----------------------------------------------------------------------------------------------------------
 
 @kernel
-def count_units(counts, scratch, board, lane):
-    unit = claim(board, lane)
+def count_units(counts, scratch, queue, lane):
+    unit = claim(queue, lane)
     while unit >= 0:
         counts[unit] += 1
-        unit = claim(board, lane)
+        unit = claim(queue, lane)
 
 
 @settings(max_examples=200)
@@ -99,8 +99,8 @@ def test_each_lane_is_one_thread_and_lane_0_the_caller():
     threads.set_thread_count(3)
     seen = set()
 
-    def work(scratch, board, lane):
-        for _ in units_of(board, lane):
+    def work(scratch, queue, lane):
+        for _ in units_of(queue, lane):
             seen.add((lane, threading.get_ident()))
     for _ in range(50):
         threads.run(work, 9)
@@ -115,8 +115,8 @@ def test_all_threads_take_part(count):
     def together():
         barrier, lanes = threading.Barrier(count), set()
 
-        def work(scratch, board, lane):
-            for _ in units_of(board, lane):
+        def work(scratch, queue, lane):
+            for _ in units_of(queue, lane):
                 lanes.add(lane)
                 meet(barrier)           # who has a unit waits until everybody has one
         threads.run(work, count)
@@ -141,8 +141,8 @@ def test_an_exception_of_any_lane_is_raised_and_the_pool_works_afterwards(failin
     def together():
         barrier = threading.Barrier(2)
 
-        def work(scratch, board, lane):
-            for i, _ in enumerate(units_of(board, lane)):
+        def work(scratch, queue, lane):
+            for i, _ in enumerate(units_of(queue, lane)):
                 if i == 0:
                     meet(barrier)
                 if lane in failing:
@@ -158,7 +158,7 @@ def test_an_exception_of_any_lane_is_raised_and_the_pool_works_afterwards(failin
 def test_an_exception_before_the_first_unit_is_raised(count):
     threads.set_thread_count(count)
 
-    def work(scratch, board, lane):
+    def work(scratch, queue, lane):
         if lane == 0:
             raise KeyboardInterrupt
     for _ in range(5):
@@ -171,8 +171,8 @@ def test_no_units_are_begun_after_an_exception():
     threads.set_thread_count(2)
     seen = []
 
-    def work(scratch, board, lane):
-        for unit in units_of(board, lane):
+    def work(scratch, queue, lane):
+        for unit in units_of(queue, lane):
             if lane == 0:
                 raise ValueError
             seen.append(unit)
@@ -184,45 +184,45 @@ def test_no_units_are_begun_after_an_exception():
 
 # ---- Late helpers ----------------------------------------------------------------------------------------------------
 
-def board_of(units, lanes=2):
-    board = np.zeros(board_size(lanes), np.int64)
-    board[COUNT] = units
-    return board
+def queue_of(units, lanes=2):
+    queue = np.zeros(queue_size(lanes), np.int64)
+    queue[COUNT] = units
+    return queue
 
 
 def test_a_helper_too_late_for_its_work_gets_nothing():
-    board = board_of(3)
+    queue = queue_of(3)
     mine = LANES + LANE
-    assert [claim(board, 0) for _ in range(4)] == [0, 1, 2, -1]        # the work is over
-    board[mine], board[NEXT] = board[TICKET], 0
-    assert claim(board, 1) == -1 and board[NEXT] == 0
-    board[COUNT] = 5
-    assert claim(board, 0) == 0                                         # other work has begun
-    assert claim(board, 1) == -1 and board[NEXT] == 1
-    board[mine] = board[TICKET]                                         # called for this one
-    assert claim(board, 1) == 1 and claim(board, 0) == 2
+    assert [claim(queue, 0) for _ in range(4)] == [0, 1, 2, -1]        # the work is over
+    queue[mine], queue[NEXT] = queue[TICKET], 0
+    assert claim(queue, 1) == -1 and queue[NEXT] == 0
+    queue[COUNT] = 5
+    assert claim(queue, 0) == 0                                         # other work has begun
+    assert claim(queue, 1) == -1 and queue[NEXT] == 1
+    queue[mine] = queue[TICKET]                                         # called for this one
+    assert claim(queue, 1) == 1 and claim(queue, 0) == 2
 
 
 def test_lane_0_leaves_last():
-    board = board_of(9)
-    claim(board, 0)
-    board[LANES + LANE] = board[TICKET]
-    claim(board, 1)
-    leaver = threading.Thread(target=leave, args=(board, 0))
+    queue = queue_of(9)
+    claim(queue, 0)
+    queue[LANES + LANE] = queue[TICKET]
+    claim(queue, 1)
+    leaver = threading.Thread(target=leave, args=(queue, 0))
     leaver.start()
     leaver.join(0.05)
     assert leaver.is_alive()
-    leave(board, 1)
+    leave(queue, 1)
     leaver.join(20)
     assert not leaver.is_alive()
-    leave(board, 0)                                                     # who is outside may leave again
+    leave(queue, 0)                                                     # who is outside may leave again
 
 
 @pytest.mark.parametrize("looks", [0, 1, 1000])
 def test_watching_ends_with_new_work_or_with_patience(looks):
-    board = board_of(0)
-    board[TICKET], board[LOOKS] = 7, looks
-    assert watch(board, 6) and not watch(board, 7)
+    queue = queue_of(0)
+    queue[TICKET], queue[LOOKS] = 7, looks
+    assert watch(queue, 6) and not watch(queue, 7)
 
 
 @pytest.mark.parametrize("other_work_runs", [False, True])
@@ -232,11 +232,11 @@ def test_a_helper_that_wakes_after_the_work_writes_nothing(other_work_runs):
     def together():
         entered, go, done, out = threading.Event(), threading.Event(), threading.Event(), np.full(5, -1)
 
-        def work(scratch, board, lane):
+        def work(scratch, queue, lane):
             if lane == 1:
                 entered.set()
                 go.wait(20)
-            for unit in units_of(board, lane):
+            for unit in units_of(queue, lane):
                 if lane == 0 and not entered.wait(0.25):
                     raise Absent
                 out[unit] = lane
@@ -248,8 +248,8 @@ def test_a_helper_that_wakes_after_the_work_writes_nothing(other_work_runs):
         if other_work_runs:
             seen = []
 
-            def other(scratch, board, lane):
-                for unit in units_of(board, lane):
+            def other(scratch, queue, lane):
+                for unit in units_of(queue, lane):
                     seen.append(unit)
                     go.set()
                     assert done.wait(20)        # the late one looks for units while there are some, of other work
@@ -304,8 +304,8 @@ def test_the_number_of_threads_changes_only_between_two_pieces_of_work():
     threads.set_thread_count(2)
     seen, others = [], []
 
-    def work(scratch, board, lane):
-        for unit in units_of(board, lane):
+    def work(scratch, queue, lane):
+        for unit in units_of(queue, lane):
             seen.append(unit)
             if unit == 0:
                 others.append(threading.Thread(target=threads.set_thread_count, args=(3,)))
@@ -396,8 +396,8 @@ def test_a_child_forked_while_work_runs_is_not_locked_out(tmp_path):
     threads.set_thread_count(2)
     results = []
 
-    def work(scratch, board, lane):
-        for unit in units_of(board, lane):
+    def work(scratch, queue, lane):
+        for unit in units_of(queue, lane):
             if lane == 0 and not results:
                 results.append(survives(lambda say: assert_works(), tmp_path / "log"))
     threads.run(work, 2)
@@ -407,7 +407,7 @@ def test_a_child_forked_while_work_runs_is_not_locked_out(tmp_path):
 SPAWN = """
 import multiprocessing, sys
 sys.path.insert(0, {tests!r})
-from test_board import convolution, threads
+from test_work_queue import convolution, threads
 
 if __name__ == "__main__":
     threads.set_thread_count(2)
@@ -446,11 +446,11 @@ def test_scratch_has_room_and_begins_on_a_line_for_every_lane(count, dtype):
     for size in (0, 1, 15, 16, 17, 1000):
         shapes = []
 
-        def work(integers, scratch, board, lane):
+        def work(integers, scratch, queue, lane):
             shapes.append((integers.shape, scratch.shape, integers.dtype, scratch.dtype))
             for row in (*integers, *scratch):
                 assert row.ctypes.data % 64 == 0
-            for _ in units_of(board, lane):
+            for _ in units_of(queue, lane):
                 pass
         threads.run(work, 4, scratch=size, dtype=dtype, integers=size + 1)
         integers, scratch, *dtypes = shapes[0]
