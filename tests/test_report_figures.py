@@ -224,7 +224,7 @@ def test_roc_and_precision_say_their_areas_and_what_chance_gives(tmp_path, caugh
 def test_confusions_stand_side_by_side(tmp_path, caught):
     result_plots.confusions({str(i): [[i, 1], [0, 4]] for i in range(5)}, ["normal", "covid"], tmp_path / "x.png")
     drawn = [ax for ax in caught[0].axes if ax.axison]
-    assert [ax.get_title(loc="left") for ax in drawn] == [f"{i}\n{i + 4} of {i + 5} right" for i in range(5)]
+    assert [ax.get_title(loc="left") for ax in drawn] == [f"{i}\n{i + 4} of {i + 5} correct" for i in range(5)]
     assert texts(drawn[1]) == ["1", "50.0 %", "1", "50.0 %", "0", "0.0 %", "4", "100.0 %"]
     with pytest.raises(ShapeError, match=r"matrices: expected shape \(2, 2\) of 'a', got \(3, 3\)\."):
         result_plots.confusions({"a": np.eye(3)}, ["normal", "covid"], tmp_path / "y.png")
@@ -291,8 +291,8 @@ def test_convolution_shows_the_networks_own_numbers(tmp_path, small, caught):
     assert near.min() < 0.0051                                  # what is framed is in the picture
     engine = model.network.forward(x[:1], 1)[0, row + 1, column + 1, k]
     told = caught[0].subfigs[0].get_supxlabel().replace("\n", " ")
-    assert f"The engine gives {engine:.3f}; behind relu_1 it is {max(engine, 0):.3f}." in told
-    assert f"plus bias {b:.3f}: {engine:.3f}." in told and "grey in all its channels" in told
+    assert f"The engine gives {engine:.3f}; after relu_1 it is {max(engine, 0):.3f}." in told
+    assert f"plus bias {b:.3f}: {engine:.3f}." in told and "All channels of the image are equal" in told
     after = model.network.forward(x[:1], 2)[0]
     assert len(rest) == 12                                      # filters, and below them their maps
     for filters, shown in zip(rest[:6], rest[6:]):
@@ -314,7 +314,7 @@ def test_convolution_of_a_colour_picture_adds_up(tmp_path, caught):
     sums = [float(word.strip(",;.:")) for word in told.split() if word.strip(",;.:-").replace(".", "").isdigit()]
     count, shown, others, bias, total, engine = sums[:6]
     assert count == 15 and shown + others + bias == pytest.approx(total, abs=0.002) and total == engine
-    assert "Shown: channel" in told and "behind tanh_1" in told
+    assert "Shown: channel" in told and "after tanh_1" in told
 
 
 def test_a_black_picture_and_a_tiny_one_are_drawn(tmp_path, caught):
@@ -367,11 +367,11 @@ def test_the_architecture_is_that_of_the_network(tmp_path, caught):
     (network.pooling, [Conv2D(1, 1)], 1, InputError,
      r"pooling: this network has no pooling layer to draw; its layers are conv2d_1\."),
     (network.convolution, [Conv2D(1, 8)], 1, InputError,
-     r"convolution: the window of conv2d_1, 8 x 8, has too many numbers to be drawn; at most 7 x 7\."),
+     r"convolution: the window of conv2d_1, 8 x 8, is too large to be drawn; at most 7 x 7\."),
     (network.pooling, [MaxPool2D(4)], 1, InputError,
-     r"pooling: the windows of max_pool2d_1, 4 x 4, have too many numbers to be drawn; at most 3 x 3\."),
+     r"pooling: the windows of max_pool2d_1, 4 x 4, are too large to be drawn; at most 3 x 3\."),
     (network.convolution, [Conv2D(1, 1)], 3, ShapeError,
-     r"picture: expected shape \(9, 9, 1\), as the network takes it, got \(9, 9, 3\)\."),
+     r"image: expected shape \(9, 9, 1\), the network's input shape, got \(9, 9, 3\)\."),
 ])
 def test_what_cannot_be_drawn_is_said(tmp_path, draw, layers, channels, error, message):
     with pytest.raises(error, match=message):

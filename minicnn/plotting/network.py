@@ -1,7 +1,7 @@
-"""What a network does, drawn from the network itself: convolution, pooling, architecture (Figs 3 to 6 of the paper).
+"""Plots of the computation of a network: convolution, pooling, architecture (Figs 3 to 6 of the paper).
 
-The numbers are those of the trained network on one picture. What is computed by hand is computed in float64 and shown
-rounded; the result beside it is the engine's.
+The numbers are those of the network on one image. Sums are computed in float64 and shown rounded; the result beside
+them is the engine's.
 """
 
 import textwrap
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.core.text import percent
 from minicnn.errors import InputError, ShapeError, printable
 from minicnn.layers import AveragePool2D, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh
 from minicnn.plotting import style
@@ -17,60 +18,64 @@ from minicnn.reference import im2col
 
 __all__ = ["convolution", "pooling", "architecture"]
 
-_DPI, _SIZE, _FILTERS, _MOST = 160, 9, 6, 7     # filters drawn; the widest window whose numbers can be read
+_DPI, _SIZE, _FILTERS, _MOST = 160, 9, 6, 7     # filters drawn; the widest window whose numbers are readable
 _ACTIVATIONS = (ReLU, Tanh, Sigmoid, Softmax)
 
 
-def convolution(model, picture, path):
-    """Draw what the first convolution does to a picture: one number by hand, and the maps of some filters (Fig 3).
+def convolution(model, image, path):
+    """Draw the first convolution of an image: the computation of one number, and the maps of some filters (Fig 3).
 
-    Of the filters, that whose map of this picture varies most, then always that which varies most beyond those before;
-    by hand, the first of them, at the place, not on the border, around which the picture varies most.
+    The filters are chosen one by one, each with the map of the largest variance beyond those before. The number is of
+    the first filter, at the position away from the border around which the image varies most.
 
     Parameters
     ----------
     model : Sequential over images
-    picture : ndarray, shape (H, W, C), as the network sees it; uint8, or floats in [0, 1]
+    image : ndarray, shape (H, W, C), as input to the network; uint8, or floats in [0, 1]
     path : str or Path; a PNG file
 
     Raises
     ------
-    ShapeError, InputError : another picture than the network takes; no convolution, or a window wider than 7
+    ShapeError, InputError : another shape than the network's input; no convolution, or a window wider than 7
     """
     index = _first(model, Conv2D, "convolution")
-    conv, x = model.layers[index], _picture(model, picture)
+    conv, x = model.layers[index], _input(model, image)
     if max(conv.kernel_size) > _MOST:
-        raise InputError(f"convolution: the window of {conv.name}, {_by(conv.kernel_size)}, has too many numbers to be "
-                         f"drawn; at most {_by((_MOST, _MOST))}.")
+        raise InputError(f"convolution: the window of {conv.name}, {_by(conv.kernel_size)}, is too large to be drawn; "
+                         f"at most {_by((_MOST, _MOST))}.")
     follows = index + 1 < len(model.layers) and isinstance(model.layers[index + 1], _ACTIVATIONS)
     before, y = _output(model, x, index), _output(model, x, index + 1)
     after = _output(model, x, index + 2) if follows else y
     best = _different(after, min(_FILTERS, after.shape[2]))
-    hand = _one_number(conv, before, y, (*_liveliest_window(conv, before, y.shape[:2]), best[0]))
+    (KH, KW), (SH, SW), (top, _, left, _), (OH, OW) = conv.kernel_size, conv.strides, conv.pads, y.shape[:2]
+    at = _most_varied({(i, j): before[max(0, i * SH - top):i * SH - top + KH, max(0, j * SW - left):j * SW - left + KW]
+                       for i in range(OH // 4, OH - OH // 4) for j in range(OW // 4, OW - OW // 4)})
+    number = _number(conv, before, y, (*at, best[0]))
 
     figure = style.new_figure(6.4, 4.9, _DPI)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.05])
-    behind = f" behind {model.layers[index + 1].name}" if follows else ""
-    _by_hand(top, conv, before, hand, behind and f";{behind} it is {after[hand.index]:.3f}")
-    _maps(bottom, conv, behind, after, best)
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1, 1.05])
+    behind = f" after {model.layers[index + 1].name}" if follows else ""
+    _computation(upper, conv, before, number, behind and f";{behind} it is {after[number.index]:.3f}")
+    _maps(lower, conv, behind, after, best)
     style.save(figure, path)
 
 
-def pooling(model, picture, path):
-    """Draw what the first pooling does to a map: four windows with their numbers, and the whole (Fig 4).
+def pooling(model, image, path):
+    """Draw the first pooling of an image: four windows with their numbers, and the whole map (Fig 4).
 
-    The map is the one that varies most on this picture, the windows are where its numbers do. Arguments and errors as
+    The map is the one of the largest variance, the windows are where its output varies most. Arguments and errors as
     for `convolution`.
     """
     index = _first(model, (MaxPool2D, AveragePool2D), "pooling")
-    pool, x = model.layers[index], _picture(model, picture)
+    pool, x = model.layers[index], _input(model, image)
     if max(pool.pool_size) > 3:
-        raise InputError(f"pooling: the windows of {pool.name}, {_by(pool.pool_size)}, have too many numbers to be "
-                         f"drawn; at most {_by((3, 3))}.")
+        raise InputError(f"pooling: the windows of {pool.name}, {_by(pool.pool_size)}, are too large to be drawn; "
+                         f"at most {_by((3, 3))}.")
     before, after = _output(model, x, index), _output(model, x, index + 1)
     k = int(before.std(axis=(0, 1)).argmax())
     before, after = before[..., k], after[..., k]
-    row, column = _liveliest_windows(after)
+    row, column = _most_varied({(i, j): after[i:i + 2, j:j + 2] for i in range(max(1, after.shape[0] - 1))
+                                for j in range(max(1, after.shape[1] - 1))})
     windows = after[row:row + 2, column:column + 2]
     rows, columns = (slice(max(0, at * S - P), min(side, (at + n - 1) * S - P + K)) for at, n, S, P, K, side in zip(
         (row, column), windows.shape, pool.strides, (pool.pads[0], pool.pads[2]), pool.pool_size, before.shape))
@@ -81,19 +86,19 @@ def pooling(model, picture, path):
     a, b, c, d = figure.subplots(1, 4, width_ratios=[1.15, 1.3, 0.7, 1.15])
     _grey(a, before, f"before (map {k} of {model.layers[index].input_shape[2]})")
     _frame(a, rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
-    _numbers(b, before[rows, columns], "in the frame", _taken(before, pool, (row, column), windows.shape, rows, columns)
+    _numbers(b, before[rows, columns], "in the frame", _taken(before, pool, (row, column), windows.shape)[rows, columns]
              if largest else None, window=pool.pool_size if pool.pool_size == pool.strides else None)
-    _numbers(c, windows, "what is kept", np.full(windows.shape, largest))
+    _numbers(c, windows, "output", np.full(windows.shape, largest))
     _grey(d, after, "after")
     _frame(d, row, column, *windows.shape)
     style.save(figure, path)
 
 
 def architecture(model, path):
-    """Draw the layers of a network in order, with what comes out of them and their parameters (Figs 5 and 6).
+    """Draw the layers of a network in order, with their output shapes and parameters (Figs 5 and 6).
 
-    A block's sides are those of its maps, its depth grows with the logarithm of their number; a row of numbers is a
-    bar. An activation is written with the layer before it.
+    The height of a block is that of its maps, its depth grows with the logarithm of their number; a vector is a bar. An
+    activation is written with the layer before it.
 
     Parameters
     ----------
@@ -104,7 +109,7 @@ def architecture(model, path):
     columns = min(len(blocks), 9)
     rows = -(-len(blocks) // columns)
     figure = style.new_figure(6.4, 2.25 * rows + 0.5, _DPI)
-    _title(figure, _total(blocks), "below each layer: the shape of what comes out of it, and its parameters")
+    _title(figure, _total(blocks), "below each layer: its output shape, and its number of parameters")
     for r, ax in enumerate(np.ravel(figure.subplots(rows, 1, squeeze=False))):
         ax.set(xlim=(-0.55, max(columns, 5) - 0.45), ylim=(-0.75, 1.5))
         ax.set_axis_off()
@@ -117,7 +122,7 @@ def architecture(model, path):
     style.save(figure, path)
 
 
-# ---- Looking into a network ------------------------------------------------------------------------------------------
+# ---- Values ----------------------------------------------------------------------------------------------------------
 
 def _first(model, kind, what):
     for index, layer in enumerate(model.layers):
@@ -127,21 +132,21 @@ def _first(model, kind, what):
                      f"{', '.join(layer.name for layer in model.layers)}.")
 
 
-def _picture(model, picture):
-    """Return a picture as the network takes it: (H, W, C) of its dtype."""
-    x = np.asarray(picture)
+def _input(model, image):
+    """Return an image as the network's input: (H, W, C) of its dtype."""
+    x = np.asarray(image)
     if x.shape != model.input_shape or len(x.shape) != 3:
-        raise ShapeError(f"picture: expected shape {model.input_shape}, as the network takes it, got {x.shape}.")
+        raise ShapeError(f"image: expected shape {model.input_shape}, the network's input shape, got {x.shape}.")
     return x.astype(model.dtype) / 255 if x.dtype == np.uint8 else x.astype(model.dtype)
 
 
 def _output(model, x, depth):
-    """Return what comes out of the first `depth` layers for one picture, without N."""
+    """Return the output of the first `depth` layers for one image, without N."""
     return x if depth == 0 else np.array(model.network.forward(x[np.newaxis], depth)[0])
 
 
 def _different(maps, n):
-    """Return the numbers of n of the maps (OH, OW, F): the one that varies most, then what varies most beyond those."""
+    """Return the numbers of n maps of (OH, OW, F), each of the largest variance beyond those before."""
     left, chosen = maps.reshape(-1, maps.shape[2]).astype(np.float64), []
     left = left - left.mean(axis=0)
     for _ in range(n):
@@ -154,23 +159,13 @@ def _different(maps, n):
     return chosen
 
 
-def _liveliest_window(conv, x, sizes):
-    """Return (row, column) of the output under whose window x varies most, in the middle half of the map."""
-    (KH, KW), (SH, SW), (top, _, left, _), (OH, OW) = conv.kernel_size, conv.strides, conv.pads, sizes
-    spreads = {(i, j): x[max(0, i * SH - top):i * SH - top + KH, max(0, j * SW - left):j * SW - left + KW].std()
-               for i in range(OH // 4, OH - OH // 4) for j in range(OW // 4, OW - OW // 4)}
-    return max(spreads, key=spreads.get)
+def _most_varied(windows):
+    """Return the key of the window with the largest standard deviation, the first of equal ones."""
+    return max(windows, key=lambda at: windows[at].std())
 
 
-def _liveliest_windows(after):
-    """Return (row, column) of the first of 2 x 2 neighbouring numbers that differ most."""
-    spreads = {(i, j): after[i:i + 2, j:j + 2].std() for i in range(max(1, after.shape[0] - 1))
-               for j in range(max(1, after.shape[1] - 1))}
-    return max(spreads, key=spreads.get)
-
-
-def _taken(before, pool, at, sizes, rows, columns):
-    """Return which numbers of before[rows, columns] pooling keeps: the first largest of each window, bool."""
+def _taken(before, pool, at, sizes):
+    """Return which numbers max pooling keeps in windows of `before`: the first largest of each, bool."""
     taken = np.zeros(before.shape, bool)
     for i, j in np.ndindex(*sizes):
         top, left = (max(0, (place + step) * S - P) for place, step, S, P in zip(
@@ -179,11 +174,11 @@ def _taken(before, pool, at, sizes, rows, columns):
                         left:(at[1] + j) * pool.strides[1] - pool.pads[2] + pool.pool_size[1]]
         down, across = np.unravel_index(window.argmax(), window.shape)
         taken[top + down, left + across] = True
-    return taken[rows, columns]
+    return taken
 
 
-class _Hand(NamedTuple):
-    """One number of a convolution: its index, the window x and the filter w, their products, the bias, the sum; the engine's."""
+class _Number(NamedTuple):
+    """One number of a convolution: index, window x, filter w, their products, bias, the sum, and the engine's."""
 
     index: tuple
     x: np.ndarray
@@ -194,65 +189,63 @@ class _Hand(NamedTuple):
     engine: float
 
 
-def _one_number(conv, x, y, index):
-    """Return the _Hand of number `index` of y, in float64."""
+def _number(conv, x, y, index):
+    """Return the _Number at `index` of y, in float64."""
     (row, column, f), (w, b) = index, (parameter.value for parameter in conv.parameters)
     windows = im2col(x[np.newaxis].astype(np.float64), conv.kernel_size, conv.strides, conv.pads)
     window = windows[row * y.shape[1] + column].reshape(w.shape[:3])
     products = window * w[..., f]
-    return _Hand(index, window, w[..., f], products, float(b[f]), float(products.sum() + b[f]), float(y[index]))
+    return _Number(index, window, w[..., f], products, float(b[f]), float(products.sum() + b[f]), float(y[index]))
 
 
-# ---- Convolution by hand ---------------------------------------------------------------------------------------------
+# ---- Convolution -----------------------------------------------------------------------------------------------------
 
-def _by_hand(figure, conv, before, hand, then):
-    """Draw the picture, the numbers around the window, the filter, the products, and below them their sum."""
-    (KH, KW), (row, column, k) = conv.kernel_size, hand.index
+def _computation(figure, conv, before, number, then):
+    """Draw the image, the numbers around the window, the filter, the products, and below them their sum."""
+    (KH, KW), (row, column, k) = conv.kernel_size, number.index
     top, left = row * conv.strides[0] - conv.pads[0], column * conv.strides[1] - conv.pads[2]
     grey = bool((before == before[..., :1]).all())
-    x, w, products = (hand.x[..., 0], hand.w.sum(axis=-1), hand.products.sum(axis=-1)) if grey else \
-        (part[..., np.abs(hand.products).sum(axis=(0, 1)).argmax()] for part in (hand.x, hand.w, hand.products))
-    channel = 0 if grey else int(np.abs(hand.products).sum(axis=(0, 1)).argmax())
+    channel = 0 if grey else int(np.abs(number.products).sum(axis=(0, 1)).argmax())
+    w, products = (part.sum(axis=-1) if grey else part[..., channel] for part in (number.w, number.products))
     rows, columns = (np.arange(at - 1, at + K + 1) for at, K in ((top, KH), (left, KW)))
-    padded = np.pad(before[..., channel], KH + KW + 2)      # outside the picture there are zeros
+    padded = np.pad(before[..., channel], KH + KW + 2)      # outside the image there are zeros
     patch = padded[np.ix_(rows + KH + KW + 2, columns + KH + KW + 2)]
     inside = np.zeros(patch.shape, bool)
     inside[1:-1, 1:-1] = True
 
-    _title(figure, f"{conv.name}: one number by hand")
+    _title(figure, f"{conv.name}: the computation of one number")
     axes = figure.subplots(1, 4, width_ratios=[5, KW + 2, KW, KW])
-    _grey(axes[0], before if before.shape[2] == 3 else before[..., 0], "the picture")
+    _grey(axes[0], before if before.shape[2] == 3 else before[..., 0], "the image")
     _frame(axes[0], *(max(0, at[0]) for at in (rows, columns)),
            *(min(at[-1] + 1, side) - max(0, at[0]) for at, side in zip((rows, columns), before.shape)))
     _numbers(axes[1], patch, "in the frame", inside)
     _numbers(axes[2], w, f"filter {k}")
     _numbers(axes[3], products, "products")
-    others = hand.products.sum() - products.sum()
+    others = number.products.sum() - products.sum()
     told = (f"Sum of the {products.size} products {products.sum():.3f}"
             + ("" if grey else f", of the other channels {others:.3f}")
-            + f", plus bias {hand.bias:.3f}: {hand.value:.3f}. The engine gives {hand.engine:.3f}{then}."
-            + (" The picture is grey in all its channels, so the weights of a filter are added over them."
+            + f", plus bias {number.bias:.3f}: {number.value:.3f}. The engine gives {number.engine:.3f}{then}."
+            + (" All channels of the image are equal, so the weights of a filter are added over them."
                if grey and before.shape[2] > 1 else "" if grey else f" Shown: channel {channel}."))
-    figure.supxlabel("\n".join(textwrap.wrap(told, 105)), x=0.012, ha="left", fontsize=_SIZE - 1, color=QUIET)
+    style.footnote(figure, "\n".join(textwrap.wrap(told, 105)), _SIZE - 1)
 
 
 def _maps(figure, conv, behind, after, best):
-    """Draw filters, and below each its map of the picture."""
+    """Draw filters, and below each its map of the image."""
     w = conv.parameters[0].value.sum(axis=2)
     _title(figure, f"{len(best)} of its {after.shape[-1]} filters (orange: above 0, purple: below)",
-           f"and their maps of {_by(after.shape[:2])}{behind} (black: least, white: most)")
+           f"and their maps of {_by(after.shape[:2])}{behind} (black: minimum, white: maximum)")
     most = np.abs(w[..., best]).max() or 1.0
     for column, k in zip(figure.subplots(2, len(best), height_ratios=[0.55, 1], squeeze=False).T, best):
         column[0].imshow(w[..., k], cmap="PuOr_r", vmin=-most, vmax=most, interpolation="nearest")
-        _bare(column[0], f"filter {k}")
+        style.bare(column[0], f"filter {k}")
         _grey(column[1], after[..., k], "")
 
 
 # ---- Panels ----------------------------------------------------------------------------------------------------------
 
 def _title(figure, *lines):
-    wrapped = [part for line in lines for part in textwrap.wrap(printable(line), 80)]
-    figure.suptitle("\n".join(wrapped), x=0.012, ha="left", fontsize=_SIZE + 1, color=INK, parse_math=False)
+    style.heading(figure, "\n".join(part for line in lines for part in textwrap.wrap(printable(line), 80)))
 
 
 def _numbers(ax, numbers, title, marked=None, window=None):
@@ -270,22 +263,14 @@ def _numbers(ax, numbers, title, marked=None, window=None):
         ax.add_patch(Rectangle((j * window[1], i * window[0]), window[1], window[0], fill=False, edgecolor=QUIET,
                                linewidth=1.3))
     ax.set(xlim=(-0.05, columns + 0.05), ylim=(rows + 0.05, -0.05), aspect="equal")
-    _bare(ax, title)
+    style.bare(ax, title)
 
 
 def _grey(ax, image, title):
     low, high = float(image.min()), float(image.max())
     shown = image if image.ndim == 3 else (image - low) / ((high - low) or 1.0)
     ax.imshow(np.clip(shown, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    _bare(ax, title)
-
-
-def _bare(ax, title):
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_title(title, fontsize=_SIZE - 0.5, color=INK, parse_math=False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    style.bare(ax, title)
 
 
 def _frame(ax, row, column, rows, columns):
@@ -297,7 +282,7 @@ def _frame(ax, row, column, rows, columns):
 # ---- Architecture ----------------------------------------------------------------------------------------------------
 
 def _blocks(model):
-    """Return a dict for the input and each layer that is no activation: lines, shape, parameters, kind."""
+    """Return a dict for the input and each layer but activations: lines, shape, parameters, kind."""
     blocks = [{"lines": ["input"], "shape": model.input_shape, "parameters": None, "kind": None, "name": "input"}]
     for layer, row in zip(model.layers, model.summary_rows()):
         if isinstance(layer, _ACTIVATIONS) and len(blocks) > 1 and len(blocks[-1]["lines"]) < 3:
@@ -311,16 +296,16 @@ def _blocks(model):
 
 
 def _total(blocks):
-    """Return how many parameters there are, and where most of them lie."""
+    """Return the number of parameters, and the layer with most of them."""
     total = sum(block["parameters"] or 0 for block in blocks)
     most = max(blocks, key=lambda block: block["parameters"] or 0)
     if not total:
         return "no parameters"
-    return f"{total:,} parameters, {100 * most['parameters'] / total:.0f} % of them in {most['name']}"
+    return f"{total:,} parameters, {percent(most['parameters'] / total, 0)} of them in {most['name']}"
 
 
 def _block(ax, place, block, input_shape):
-    """Draw one block around x = place between y = 0 and 1, what it is above it, and its sizes below."""
+    """Draw one block around x = place between y = 0 and 1, its name above, and its sizes below."""
     from matplotlib.patches import Polygon
 
     colours = {Conv2D: BLUE, MaxPool2D: YELLOW, AveragePool2D: YELLOW, Dense: GREEN, Flatten: SKY}
@@ -345,7 +330,7 @@ def _block(ax, place, block, input_shape):
 
 
 def _mixed(colour, share):
-    """Return a colour mixed with white: `share` of it."""
+    """Return a colour mixed with white, in the proportion `share`."""
     parts = np.array([int(colour[i:i + 2], 16) for i in (1, 3, 5)]) / 255
     return tuple(1 - share + share * parts)
 
