@@ -46,7 +46,7 @@ def assert_works(n=23):
     assert sorted(unit for unit, _ in seen) == list(range(n))
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.001)
