@@ -9,10 +9,11 @@ import subprocess
 import sys
 
 import pytest
-from crash import (LAST, PREVIOUS, Disk, checkpoint, content_of, fail_every_operation, kill_while_saving,
-                   mount_small_disk, number_of, power_loss_states, rotate, save)
 from fence import survives
 
+from benchmarks.reliability.disk_faults import (LAST, PREVIOUS, Disk, checkpoint, content_of, fail_every_operation,
+                                                kill_while_saving, mount_small_disk, number_of, power_loss_states,
+                                                rotate, save)
 from minicnn import weights
 from minicnn.core import files
 from minicnn.core.files import keep_as, remove_leftovers, write_atomic

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs_harness import EPOCH, handles, measure, wait
 
+from benchmarks.reliability.run_faults import EPOCH, handles, measure, wait
 from minicnn import Adam, Callback, Dense, Flatten, Sequential, Sigmoid
 from minicnn.core import signals
 from minicnn.core.signals import Interrupted

@@ -1,23 +1,20 @@
 """The tables of reliability are what was measured, and the accidents happen to those they should happen to."""
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT))      # benchmarks is no part of the package
-
 from benchmarks.measure import OURS
-from benchmarks.reliability import tested as running
 from benchmarks.reliability.children import outcomes
-from benchmarks.reliability.promises import PROMISES
-from benchmarks.reliability.saving import LIBRARIES, Library, flips, full_disk, kills, truncations
+from benchmarks.reliability.file_accidents import LIBRARIES, Library, flips, full_disk, kills, truncations
+from benchmarks.reliability.promise_tests import run_tests
+from benchmarks.reliability.promises import PROMISES, Promise, measured
 from benchmarks.reliability.tables import ACCIDENTS, compose, kept_in_words, read, readme_table
 from benchmarks.report import readme_section, write_readme
 
+ROOT = Path(__file__).parents[1]
 STORED = read(ROOT / "benchmarks")
 
 
@@ -55,9 +52,25 @@ def test_a_table_needs_its_place(tmp_path):
     assert (tmp_path / "a.md").read_text() == "before <!-- a: begin -->\nx\n<!-- a: end --> after"
 
 
-def test_a_test_that_fails_or_is_no_more_is_no_promise_kept():
-    assert running.tested("test_reliability.py::test_a_table_needs_its_place")[0]
-    assert not running.tested("test_reliability.py::test_that_nobody_wrote")[0]
+def test_a_test_that_fails_or_does_not_exist_keeps_no_promise():
+    assert run_tests(["test_reliability.py::test_a_table_needs_its_place"], quick=True)[0]
+    assert not run_tests(["test_reliability.py::test_that_nobody_wrote"], quick=True)[0]
+
+
+def test_the_tests_of_each_promise_exist():
+    for number, promise in PROMISES.items():
+        assert promise.measure or promise.tests, number
+        for test in promise.tests:
+            file, _, name = test.partition("::")
+            text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            assert f"\ndef {name}(" in text if name else text, f"{number}: {test}"
+
+
+def test_a_promise_is_kept_where_its_measurement_and_its_tests_keep_it(tmp_path):
+    good, bad = ["test_reliability.py::test_a_table_needs_its_place"], ["test_reliability.py::test_that_nobody_wrote"]
+    for result, tests, kept in ((True, good, True), (False, good, False), (True, bad, False), (True, [], True)):
+        found = measured(Promise("", "", lambda quick, folder: (result, "1 of 1", {"n": 1}), tests), True, tmp_path)
+        assert found["kept"] is kept and found["measured"].startswith("1 of 1") and found["figures"]["n"] == 1
 
 
 # ---- The accidents ---------------------------------------------------------------------------------------------------

@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT))      # benchmarks is no part of the package
-
 from benchmarks import robust
 from benchmarks.robust_report import page
 from minicnn.data.synthetic import phantom
 from minicnn.experiment.recipes import RECIPES
 
+ROOT = Path(__file__).parents[1]
 STORED = json.loads((ROOT / "benchmarks" / "robust.json").read_text(encoding="utf-8"))
 
 

@@ -1,11 +1,11 @@
-"""The table of promises with what was measured, and the same accidents for minicnn and its peers.
+"""Measure the promises of minicnn, and the same accidents for minicnn and its peers.
 
     python -m benchmarks.reliability                    everything: RELIABILITY.md and reliability.json
-    python -m benchmarks.reliability C3 full-disk       these; what is known of the others is kept
+    python -m benchmarks.reliability C3 full-disk       only these; the stored results of the others stay
     python -m benchmarks.reliability --quick            fewer accidents; prints, and writes only to --out
-    python -m benchmarks.reliability --write            measures nothing: puts the stored table into README.md
+    python -m benchmarks.reliability --write            measures nothing: writes the stored table into README.md
 
-Each promise and each library is measured in a process of its own: one that crashes is a line of the table.
+Each promise and each library is measured in a process of its own: a crash is one line of the table.
 """
 
 import argparse
@@ -28,20 +28,20 @@ from benchmarks.report import write_readme
 
 def main():
     parser = argparse.ArgumentParser("python -m benchmarks.reliability", description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="name", help="promises (B1) and accidents (kill) to measure; all "
-                        "where none is named: " + ", ".join([*PROMISES, *ACCIDENTS]))
+    parser.add_argument("names", nargs="*", metavar="name", help="promises (B1) and accidents (kill) to measure; "
+                        "default: all of " + ", ".join([*PROMISES, *ACCIDENTS]))
     parser.add_argument("--quick", action="store_true", help="fewer accidents: a few minutes")
     parser.add_argument("--out", type=Path, help="folder of RELIABILITY.md and reliability.json (benchmarks/)")
-    parser.add_argument("--write", action="store_true", help="measure nothing: put the stored table into README.md")
+    parser.add_argument("--write", action="store_true", help="measure nothing: write the stored table into README.md")
     chosen = parser.parse_args()
     for name in chosen.names:
         if name not in PROMISES and name not in ACCIDENTS:
-            parser.error(f"there is no {name!r}; there are {', '.join([*PROMISES, *ACCIDENTS])}")
+            parser.error(f"there is no {name!r}; choose from {', '.join([*PROMISES, *ACCIDENTS])}")
     if chosen.write:
         return write(read(chosen.out or ROOT / "benchmarks"))
     out = chosen.out or (None if chosen.quick else ROOT / "benchmarks")
     stored = read(out) if out else read(Path("nowhere"))
-    with tempfile.TemporaryDirectory() as cache:        # kernels are compiled once for all that is measured
+    with tempfile.TemporaryDirectory() as cache:        # kernels are compiled once for all measurements
         os.environ["MINICNN_CACHE_DIR"] = os.environ.get("MINICNN_CACHE_DIR") or cache
         measure_process("-c", "from minicnn.cli.main import main\nprint(main(['warmup']))")
         measure(chosen.names or [*PROMISES, *ACCIDENTS], chosen.quick, out, stored)
@@ -50,16 +50,16 @@ def main():
 
 
 def write(stored):
-    """Put the table of what is stored into README.md; return the exit code."""
+    """Write the table of the stored results into README.md; return the exit code."""
     if not stored["accidents"]:
-        print("nothing measured yet. Run python -m benchmarks.reliability first.", file=sys.stderr)
+        print("nothing is measured yet. Run python -m benchmarks.reliability first.", file=sys.stderr)
         return 1
     write_readme("reliability", readme_table(stored))
     return 0
 
 
 def measure(names, quick, out, stored):
-    """Measure these promises and accidents into `stored`, print each, and keep all in the folder `out`, if any."""
+    """Measure promises and accidents into `stored`, print each, and write all to the folder `out`, if any."""
     disturbance, before = Disturbance(), stored["disturbance"] if len(names) < len(PROMISES) else None
     for name in names:
         if name in PROMISES:
@@ -77,18 +77,18 @@ def measure(names, quick, out, stored):
 
 
 def measure_promise(number, quick):
-    """Return {"kept", "measured", "figures", "seconds", "quick"}; what cannot be measured is not kept."""
+    """Return {"kept", "measured", "figures", "seconds", "quick"}; a promise that cannot be measured is not kept."""
     print(f"{number}: {PROMISES[number].says} ...", file=sys.stderr, flush=True)
     try:
         found = measure_process("-m", "benchmarks.reliability.promises", number, *["--quick"] * quick)
     except RuntimeError as error:
         return {"kept": False, "measured": f"could not be measured: {_without_paths(error)}", "figures": {},
                 "seconds": 0.0, "quick": quick}
-    return found["said"] | {"seconds": round(found["wall"], 1), "quick": quick}
+    return found["output"] | {"seconds": round(found["wall"], 1), "quick": quick}
 
 
 def measure_accident(fault, quick):
-    """Return {"quick", "found": {name: figures, or {"absent": why}}}."""
+    """Return {"quick", "found": {name: values, or {"absent": why}}}."""
     accident, found = ACCIDENTS[fault], {}
     for name in accident.names:
         print(f"{fault}: {name} ...", file=sys.stderr, flush=True)
@@ -97,19 +97,19 @@ def measure_accident(fault, quick):
             continue
         n = max(2, accident.n // 10) if quick else accident.n
         try:
-            found[name] = measure_process("-m", "benchmarks.reliability.peers", fault, name, "--n", n)["said"]
+            found[name] = measure_process("-m", "benchmarks.reliability.peers", fault, name, "--n", n)["output"]
         except RuntimeError as error:
             found[name] = {"absent": _without_paths(error)}
     return {"quick": quick, "found": found}
 
 
 def _without_paths(error):
-    """Return an error without the paths of this machine: what is stored is for others to read."""
+    """Return an error without the paths of this machine, to be stored."""
     return re.sub(rf"{re.escape(str(ROOT))}/|{re.escape(tempfile.gettempdir())}/[^/\s]*/?", "", str(error))
 
 
 def surroundings():
-    """Return `measure.machine`, with the versions of peers that only this table has."""
+    """Return `measure.machine`, with the versions of the peers of this table."""
     where = machine()
     for name in ("safetensors", "h5py"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

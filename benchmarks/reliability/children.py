@@ -1,4 +1,4 @@
-"""Forked children that may crash, hang or be killed, so that an accident is a count and not an end."""
+"""Forked children that may crash, hang or be killed, so that an accident is counted and the program goes on."""
 
 import faulthandler
 import os
@@ -8,7 +8,7 @@ import warnings
 
 __all__ = ["HUNG", "fork", "outcomes", "counted"]
 
-HUNG = 60           # seconds that one accident may take
+HUNG = 60           # seconds until an accident counts as hung
 
 
 def fork():
@@ -17,9 +17,12 @@ def fork():
         return os.fork()
 
 
-def outcomes(judge, count):
-    """Return [judge(i) for i in range(count)], words, computed in forked children: "crashed" or "hung" for one that
-    ends its child."""
+def outcomes(judge, count, seconds=None):
+    """Return [judge(i) for i in range(count)], each a line of text, computed in forked children.
+
+    A judge that crashes its child, or runs longer than `seconds` (default: HUNG), counts as "crashed" or "hung"; one
+    that raises is a RuntimeError here.
+    """
     found = []
     while len(found) < count:
         reading, writing = os.pipe()
@@ -28,11 +31,11 @@ def outcomes(judge, count):
             code = 1
             try:
                 warnings.simplefilter("ignore")
-                faulthandler.disable()          # a crash is counted, not told
+                faulthandler.disable()          # a crash is counted, not printed
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 for i in range(len(found), count):
-                    signal.alarm(HUNG)
+                    signal.alarm(seconds or HUNG)
                     os.write(writing, judge(i).encode() + b"\n")
                 code = 0
             except BaseException:
@@ -44,12 +47,12 @@ def outcomes(judge, count):
             found += pipe.read().split("\n")[:-1]
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code > 0:
-            raise RuntimeError("the judge failed; what it said is on stderr")
+            raise RuntimeError("the judge failed; its error is on stderr")
         if code < 0:
             found.append("hung" if code == -signal.SIGALRM else "crashed")
     return found
 
 
 def counted(found, *words):
-    """Return {"n", and how often each of the words was found}."""
+    """Return {"n", and the number of times that each word was found}."""
     return {"n": len(found)} | {word: found.count(word) for word in words}

@@ -1,8 +1,8 @@
-"""The same accident for minicnn and for what its users would take instead: what is left afterwards?
+"""The same accident for minicnn and for its peers: what is left afterwards?
 
     python -m benchmarks.reliability.peers full-disk "NumPy savez" --n 5
 
-lets one kind of accident happen n times to one library, and prints the counts as JSON.
+causes one kind of accident n times for one library, and prints the counts as JSON.
 """
 
 import argparse
@@ -10,8 +10,8 @@ import importlib.util
 import json
 
 from benchmarks.measure import settle
-from benchmarks.reliability.saving import LIBRARIES, flips, full_disk, kills, truncations
-from benchmarks.reliability.training import killed_in_epoch, steps, stopped_at_batch, threads
+from benchmarks.reliability.file_accidents import LIBRARIES, flips, full_disk, kills, truncations
+from benchmarks.reliability.training_accidents import killed_in_epoch, steps, stopped_at_batch, threads
 
 __all__ = ["FAULTS", "missing"]
 
@@ -39,7 +39,7 @@ def main():
         return print(json.dumps(steps(chosen.name, chosen.n, chosen.threads)))
     if missing(chosen.name):
         raise SystemExit(f"{' and '.join(missing(chosen.name))} not installed")
-    if chosen.fault != "threads":      # whose children settle for themselves
+    if chosen.fault != "threads":      # its children settle for themselves
         settle(1)
     subject = chosen.name if chosen.fault in TRAINING else LIBRARIES[chosen.name]
     print(json.dumps(FAULTS[chosen.fault](subject, chosen.n)))

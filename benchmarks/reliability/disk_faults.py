@@ -19,12 +19,12 @@ import subprocess
 import sys
 import time
 import traceback
-import warnings
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 
+from benchmarks.reliability.children import fork
 from minicnn import weights
 from minicnn.core import files
 from minicnn.errors import CheckpointError, WeightsError
@@ -354,7 +354,7 @@ def kill_while_saving(folder, n, seed=0):
 def _saved_until_killed(folder, first, seconds):
     """Save first + 1, first + 2, ... in a child, kill it so long after the first; return the last acknowledged."""
     reading, writing = os.pipe()
-    child = _fork()
+    child = fork()
     if child == 0:
         try:
             os.close(reading)
@@ -378,12 +378,6 @@ def _saved_until_killed(folder, first, seconds):
             acknowledgements += more
     assert os.WIFSIGNALED(status), "the child ended by itself; what it said is on stderr"
     return int.from_bytes(acknowledgements[-8:], "little")
-
-
-def _fork():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)        # Python 3.12 warns of forking beside threads
-        return os.fork()
 
 
 # ---- Disks that are full ---------------------------------------------------------------------------------------------
@@ -567,6 +561,7 @@ def bombs():
 
 _MEASURE = """
 import os, resource, sys
+from benchmarks.reliability.children import fork
 from minicnn import weights
 from minicnn.errors import WeightsError
 unit = 1 if sys.platform == "darwin" else 1024

@@ -1,6 +1,6 @@
-"""How promises B (the same bytes) and C (nothing lost) are measured.
+"""How the promises on reproducibility (B), crashes (C) and threads (E4) are measured.
 
-Each function takes (quick, folder) and returns (kept, what was measured in a sentence, figures).
+Each function takes (quick, folder) and returns (kept, the result as a sentence, values).
 """
 
 import contextlib
@@ -14,10 +14,10 @@ import time
 from unittest import mock
 
 import numpy as np
-from crash import CODES, change_every_bit, fail_every_operation, kill_while_saving, power_loss_states
-from runs_harness import contents, measure, prepare, start, wait
 
-from benchmarks.reliability.tested import also, tested
+from benchmarks.reliability.disk_faults import (CODES, change_every_bit, fail_every_operation, kill_while_saving,
+                                                power_loss_states)
+from benchmarks.reliability.run_faults import contents, measure, prepare, start, wait
 from minicnn import Adam, Dense, Flatten, Sequential, Sigmoid, cov19net, set_thread_count
 from minicnn.cli.main import main
 from minicnn.core import signals
@@ -35,13 +35,13 @@ def same_seed(quick, folder):
         subprocess.run([sys.executable, "-m", "minicnn", *arguments, "--out", folder / str(i), "--quiet"], check=True,
                        env=os.environ | environment, stdout=subprocess.DEVNULL)
         same += contents(folder / str(i)) == first
-    return (same == n, f"{same} of {n} processes wrote the {len(first)} files of another, whatever Python's hash seed "
-            "and the threads of BLAS", {"n": n, "same": same})
+    return (same == n, f"{same} of {n} processes wrote the same {len(first)} files, for any hash seed of Python and "
+            "number of BLAS threads", {"n": n, "same": same})
 
 
 def any_threads(quick, folder):
     arguments, first = prepare(folder, epochs=3)
-    del first["config.json"]        # which notes how many workers were asked for
+    del first["config.json"]        # it holds the number of workers
     ways, same = list(itertools.product((1, 2, 3, 4), (0, 1, 2, 4)))[::3 if quick else 1], 0
     for threads, workers in ways:
         run = folder / f"{threads} {workers}"
@@ -56,7 +56,7 @@ def any_threads(quick, folder):
 
 
 def any_interruption(quick, folder):
-    """COV-19Net, stopped after every batch and epoch and gone on with, other threads and workers each time."""
+    """Stop COV-19Net after every batch and epoch, and resume with other numbers of threads and workers."""
     made = phantom.generate(n=20, seed=2)
     images, count = made.images[..., None].repeat(3, axis=3), itertools.count(1)
 
@@ -83,15 +83,8 @@ def any_interruption(quick, folder):
         for path in (folder / "run").iterdir():
             path.unlink()
     n = len(stops)
-    return also((same == n and n > 5, f"COV-19Net stopped after each of {n} batches and ends of epochs, and gone on "
-                 f"with: {same} ended with the same files", {"n": n, "same": same}),
-                "test_resume.py::test_a_signal_at_any_check_changes_no_bit",
-                "test_resume.py::test_dying_between_any_two_files_changes_no_bit",
-                "test_resume.py::test_early_stopping_stops_where_it_would_have")
-
-
-def fitting(quick, folder):
-    return tested("test_resume.py::test_fit_is_idempotent_and_a_failed_fit_leaves_no_trace")
+    return (same == n and n > 5, f"COV-19Net stopped after each of {n} batches and ends of epochs, and resumed: {same} "
+            "ended with the same files", {"n": n, "same": same})
 
 
 # ---- C: crashes ------------------------------------------------------------------------------------------------------
@@ -108,8 +101,8 @@ def power(quick, folder):
     mutants = {kind: power_loss_states(folder, kind) for kind in ("file", "folder")}
     caught = {kind: len(mutant["bad"]) for kind, mutant in mutants.items()}
     return (not found["bad"] and all(caught.values()),
-            f"{found['states']:,} states of the disk, {len(found['bad'])} bad; without fsync of the file "
-            f"{caught['file']:,} would be bad, without that of the folder {caught['folder']:,}",
+            f"{found['states']:,} states of the disk, {len(found['bad'])} bad; {caught['file']:,} bad "
+            f"without fsync of the file, {caught['folder']:,} without fsync of the folder",
             found | {"mutants": caught})
 
 
@@ -124,26 +117,18 @@ def killed_while_saving(quick, folder):
 def killed_while_training(quick, folder):
     found = measure("killed", folder=str(folder), count=5 if quick else 200)
     return (found["lost"] == found["litter"] == 0 and found["identical"] == found["runs"] > 0,
-            f"{found['kills']} kills, {found['in_epochs']} of them in epochs, in {found['runs']} runs of 60 epochs: "
-            f"{found['lost']} reported epochs lost, {found['identical']} of {found['runs']} runs ended with the same "
+            f"{found['kills']} kills, {found['in_epochs']} of them within epochs, in {found['runs']} runs of 60 epochs"
+            f": {found['lost']} reported epochs lost, {found['identical']} of {found['runs']} runs ended with the same "
             f"files, {found['litter']} leftovers", found)
-
-
-def full_disk(quick, folder):
-    return tested("test_crash.py::test_a_full_disk_keeps_the_old_files_and_says_what_it_lacks",
-                  "test_crash.py::test_a_file_larger_than_the_limit_is_an_error_in_words",
-                  "test_environment.py::test_a_checkpoint_that_finds_no_room_is_said_and_leaves_nothing",
-                  "test_environment.py::test_a_read_only_run_folder_is_said")
 
 
 def interruptions(quick, folder):
     found = measure("signalled", folder=str(folder), count=6 if quick else 100)
     n = found["signals"] + found["ended_first"]
-    told = also((found["codes_right"] == found["identical"] == n and found["litter"] == 0 and found["seconds"] <= 2,
-                 f"{n} signals at random times ({found['signals']} found the run going, {found['twice']} came twice): "
-                 f"{found['codes_right']} right exit codes, {found['identical']} runs gone on with to the same files; "
-                 f"at most {found['seconds']:.2f} s to the end", found), "test_interrupts.py")
-    return told if quick else also(told, "test_interrupts.py::test_signals_while_kernels_are_compiled", quick=False)
+    return (found["codes_right"] == found["identical"] == n and found["litter"] == 0 and found["seconds"] <= 2,
+            f"{n} signals at random times ({found['signals']} reached a running process, {found['twice']} came twice): "
+            f"{found['codes_right']} correct exit codes, {found['identical']} runs resumed to the same files; at most "
+            f"{found['seconds']:.2f} s to the end", found)
 
 
 def small_checkpoint(folder):
@@ -159,9 +144,8 @@ def small_checkpoint(folder):
 def corruption(quick, folder):
     content = small_checkpoint(folder)
     found = change_every_bit(content)
-    return also((not found["bad"], f"all {found['flips']:,} single bits flipped and all {found['truncations']:,} "
-                 f"lengths of a checkpoint of {len(content):,} bytes: {len(found['bad'])} accepted", found),
-                "test_resume.py::test_a_damaged_last_gives_way_to_previous_with_a_warning")
+    return (not found["bad"], f"all {found['flips']:,} single bits flipped and all {found['truncations']:,} lengths of "
+            f"a checkpoint of {len(content):,} bytes: {len(found['bad'])} accepted", found)
 
 
 def one_run_a_folder(quick, folder):
@@ -178,11 +162,10 @@ def one_run_a_folder(quick, folder):
         named += second.returncode == 5 and f"process {holder.pid}" in second.stderr
         holder.kill(), holder.communicate()
         free += not RunFolder(folder / str(i)).is_locked
-    return also((named == free == n and worst < 2, f"{named} of {n} second runs ended with 5 and named the first, the "
-                 f"slowest in {worst:.2f} s with Python's start; {free} of {n} locks went with a killed holder",
-                 {"named": named, "free": free, "worst seconds": worst}),
-                "test_cli.py::test_a_folder_serves_one_run_at_a_time",
-                "test_cli.py::test_a_lock_goes_with_its_process_however_that_ends")
+    return (named == free == n and worst < 2, f"{named} of {n} second runs ended with 5 and named the first, the "
+            f"slowest in {worst:.2f} s including Python's start; {free} of {n} locks were free after their holder was "
+            "killed",
+            {"named": named, "free": free, "worst seconds": worst})
 
 
 def little_memory(quick, folder):
@@ -191,7 +174,7 @@ def little_memory(quick, folder):
     return (found["starved"] > 2 and codes == [3] and found["sentences"] == found["starved"] and found["lost"] == 0
             and found["identical"] == 1,
             f"{found['starved']} runs that ran out of memory: exit codes {', '.join(map(str, codes))}, "
-            f"{found['sentences']} said what they lack, {found['lost']} checkpoints lost; with enough memory "
+            f"{found['sentences']} printed what is missing, {found['lost']} checkpoints lost; with enough memory "
             f"{'the same files' if found['identical'] else 'OTHER files'} in the end", found)
 
 
@@ -214,3 +197,15 @@ def memory(quick, folder):
         kept, figures["by images"] = kept and peaks[1] - peaks[0] <= 32, peaks
         sentence += f"; {peaks[1] - peaks[0]:.0f} more with 10,000 images than with 1,000"
     return kept, sentence, figures
+
+
+# ---- E4: threads -----------------------------------------------------------------------------------------------------
+
+def live_threads(quick, folder):
+    over, sentences = 0, []
+    for count, workers in ((2, 1),) if quick else ((1, 0), (2, 1), (4, 2), (4, 4)):
+        found = measure("threads", count=count, workers=workers)
+        more = found["during"] - found["before"]
+        over += more > count - 1 + workers or found["after"] - found["before"] > count - 1
+        sentences.append(f"{more} of at most {count - 1 + workers}")
+    return over == 0, f"threads besides the main thread while training: {', '.join(sentences)}", {"threads": sentences}

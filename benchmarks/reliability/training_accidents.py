@@ -25,7 +25,7 @@ def threads(name, n, seed=0, steps=20):
     (all of both), difference (the largest between predictions of one thread and of two)
     """
     found = {count: [measure_process("-m", "benchmarks.reliability.peers", "steps", name, "--n", steps, "--threads",
-                                     count)["said"] for _ in range(n)] for count in (1, 2)}
+                                     count)["output"] for _ in range(n)] for count in (1, 2)}
     predictions = {count: np.array([float.fromhex(number) for number in each[0]["predictions"]])
                    for count, each in found.items()}
     same = {count: all(one == each[0] for one in each) for count, each in found.items()}

@@ -152,8 +152,8 @@ def signalled(folder, count, seed=0, epochs=4):
     Returns
     -------
     signals (that found it running), ended_first (runs that were through when it came), twice (second signals that found
-    it running); of all these runs: codes_right, identical (to the run that nobody interrupted), seconds (the longest from
-    the signal to the end), litter
+    it running); of all these runs: codes_right, identical (to the run that nobody interrupted), seconds (the longest
+    from the signal to the end), litter
     """
     arguments, whole = prepare(folder, epochs)
     chance = random.Random(seed)

@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.measure import OURS
 from benchmarks.reliability.children import counted, fork, outcomes
+from benchmarks.reliability.disk_faults import mount_small_disk
 
 __all__ = ["Library", "LIBRARIES", "full_disk", "kills", "flips", "truncations"]
 
@@ -118,7 +119,6 @@ def full_disk(library, n, seed=0):
     -------
     dict: n, old (the file of before is there and loads), new, lost (neither), silent (nobody was told), said
     """
-    from crash import mount_small_disk
     save, load = library.open()
     sizes = random.Random(seed)
     draws = [1000 * sizes.randint(1000, 2000) for _ in range(n)]
