@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 from browser import chromium, resize
-from hostile import PAYLOADS
 from reproduction_example import FIGURES, example, pictures, renamed
 
+from benchmarks.reliability.hostile_files import PAYLOADS
 from minicnn.errors import CheckpointError, ImageError, MissingExtraError, printable
 from minicnn.reporting.markdown import escaped, markdown
 from minicnn.study.page import write
