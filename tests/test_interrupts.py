@@ -53,7 +53,7 @@ def test_where_it_is_postponed_it_waits_for_the_next_check(capfd):
                 signals.check()
                 done.append("another step")
     assert done == ["the step"]
-    assert capfd.readouterr().err == "minicnn: ending after the step under way; a second signal ends at once.\n"
+    assert capfd.readouterr().err == "minicnn: ending after the current step; a second signal ends at once.\n"
 
 
 def test_at_the_latest_it_is_raised_where_the_outermost_block_ends():
@@ -150,7 +150,7 @@ def test_where_nothing_comes_after_it_a_signal_still_ends_the_process_at_once(nu
     """A second Ctrl-C while Python goes to sleep is no traceback."""
     done = subprocess.run([sys.executable, "-c", LAST, str(number), before], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (128 + number, "done\n")
-    assert done.stderr == "minicnn: ended at once; the last checkpoint is whole.\n"
+    assert done.stderr == "minicnn: ended at once; the last checkpoint is intact.\n"
 
 
 def test_within_each_other_the_outer_one_counts():
@@ -214,7 +214,7 @@ os._exit(1)
 def test_the_second_signal_ends_the_process_at_once(first, second):
     done = subprocess.run([sys.executable, "-c", TWICE, str(first), str(second)], capture_output=True, text=True)
     assert done.returncode == 128 + second and done.stdout == "went on\n"
-    assert done.stderr.splitlines()[-1] == "minicnn: ended at once; the last checkpoint is whole."
+    assert done.stderr.splitlines()[-1] == "minicnn: ended at once; the last checkpoint is intact."
 
 
 # ---- Training --------------------------------------------------------------------------------------------------------

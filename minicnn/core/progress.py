@@ -1,4 +1,4 @@
-"""What a waiting person sees, on stderr: a bar with rate and time left on a terminal, plain lines otherwise."""
+"""Progress on stderr: a bar with rate and remaining time on a terminal, plain lines otherwise."""
 
 import sys
 
@@ -6,9 +6,9 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Count from `done` up to `total`; `say` prints a line that stays.
+    """A bar that counts from `done` to `total`; `say` prints a permanent line.
 
-    A bar needs a terminal and tqdm (extra `app`); without either only the lines of `say` appear. With enabled=False
+    A bar needs a terminal and tqdm (extra `app`); without them only the lines of `say` appear. With enabled=False
     nothing does.
 
     >>> with Progress(2, "epoch 1/1", enabled=False) as progress:
@@ -19,11 +19,11 @@ class Progress:
         self._bar = _bar(total, label, unit, done) if enabled and sys.stderr.isatty() else None
         self._enabled = enabled
 
-    def advance(self, n=1, **figures):
-        """Move the bar on by n, showing figures such as loss=0.31 behind it."""
+    def advance(self, n=1, **metrics):
+        """Advance the bar by n, and show metrics such as loss=0.31 after it."""
         if self._bar is not None:
-            if figures:
-                self._bar.set_postfix({name: f"{value:.4f}" for name, value in figures.items()}, refresh=False)
+            if metrics:
+                self._bar.set_postfix({name: f"{value:.4f}" for name, value in metrics.items()}, refresh=False)
             self._bar.update(n)
 
     def say(self, line):
@@ -34,7 +34,7 @@ class Progress:
             try:
                 print(line, file=sys.stderr, flush=True)
             except OSError:
-                self._enabled = False       # nobody reads on; the work goes on
+                self._enabled = False       # stderr is closed; the work continues
 
     def __enter__(self):
         return self

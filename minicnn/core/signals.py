@@ -1,14 +1,14 @@
-"""Signals that end a run: Ctrl-C (SIGINT), and SIGTERM, with which systems ask a process to end.
+"""Signals that end a run: Ctrl-C (SIGINT) and SIGTERM.
 
     with handled():
         ...                         the first signal raises Interrupted here,
         with postponed():
             step()                  is only noted here,
-            check()                 and raised here, where nothing is half done
+            check()                 and raised here, where no work is half done
 
-A second signal ends the process at once: files are written whole (files.py), so whatever it cuts off, the last checkpoint
-is intact. Python runs a handler in the main thread, between two of its instructions: while a kernel is being compiled or
-runs, as soon as that is done.
+A second signal ends the process at once. Files are written atomically (files.py), so the last checkpoint stays intact.
+Python runs a handler in the main thread, between two of its instructions: if a kernel is being compiled or runs, after
+it has finished.
 """
 
 import os
@@ -18,16 +18,16 @@ from contextlib import contextmanager
 
 __all__ = ["Interrupted", "handled", "postponed", "check"]
 
-# Whoever has installed a handler of their own, or ignores a signal, keeps it so.
+# Only these defaults are replaced: a handler of the user's own stays, and an ignored signal stays ignored.
 _DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
-_noted = None               # number of the first signal, from its coming to the end of `handled`
-_raised = False             # whether the handler raised it
+_noted = None               # number of the first signal, until the end of `handled`
+_raised = False             # whether the handler has raised it
 _postponements = 0
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked this process to end; its text says what was reached.
+    """A signal interrupted this process; the text says where.
 
     Attributes
     ----------
@@ -41,14 +41,14 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def handled(last=False):
-    """Turn signals that end a process into Interrupted; afterwards they do what they did before.
+    """Turn signals that end a process into Interrupted inside the block, and restore their handlers afterwards.
 
-    Outside the main thread, where Python handles no signals, and inside another `handled` nothing changes. Libraries in C
-    may catch what the handler raised, and raise an error of their own for it: here it is Interrupted again.
+    Outside the main thread, where Python handles no signals, and inside another `handled` it does nothing. A C library
+    may catch the Interrupted of the handler and raise its own error instead, which becomes Interrupted again here.
 
     Parameters
     ----------
-    last : bool; nothing is left to be done afterwards: a signal then ends the process at once, as a second one does
+    last : bool; no work follows the block: from its end on, a signal ends the process at once, as a second one does
     """
     global _noted, _raised, _postponements
     before, level, seen, late = {}, _postponements, None, None
@@ -61,13 +61,13 @@ def handled(last=False):
             if before and _raised:
                 raise Interrupted(_noted) from error
             raise
-        finally:                # the handler raises once at most: if here, what is below is done all the same
+        finally:                # the handler raises at most once: if it does so here, the code below still runs
             if before:
                 seen, _postponements = _noted, level + 1
     finally:
         if before:
             try:
-                for number in () if last else reversed(before):     # Ctrl-C, which Python itself raises, comes last
+                for number in () if last else reversed(before):     # SIGINT last: Python raises it itself
                     signal.signal(number, before[number])
             finally:
                 late, _noted, _raised, _postponements = _noted, _noted or 0 if last else None, False, level
@@ -76,7 +76,7 @@ def handled(last=False):
 
 
 def _take_over(before):
-    """Put our handler in the place of Python's own; {number: what was there} goes into `before`."""
+    """Install our handler in place of Python's own; `before` receives {number: previous handler}."""
     global _noted, _raised
     for number, default in _DEFAULTS.items() if _in_main_thread() else ():
         if signal.getsignal(number) == default:
@@ -87,7 +87,7 @@ def _take_over(before):
 
 @contextmanager
 def postponed():
-    """Let a signal wait for the next `check`, at the latest for the end of this block."""
+    """Postpone a signal to the next `check`, at the latest to the end of the block."""
     global _postponements
     if not _in_main_thread():
         yield
@@ -102,7 +102,7 @@ def postponed():
 
 
 def check():
-    """Raise Interrupted if a signal has come. To be called where nothing is half done."""
+    """Raise Interrupted if a signal has arrived; called where no work is half done."""
     if _noted is not None and _in_main_thread():
         raise Interrupted(_noted)
 
@@ -110,19 +110,19 @@ def check():
 def _on_signal(number, frame):
     global _noted, _raised
     if _noted is not None:
-        _say(b"minicnn: ended at once; the last checkpoint is whole.\n")
+        _say(b"minicnn: ended at once; the last checkpoint is intact.\n")
         os._exit(128 + number)
     _noted, _raised = number, not _postponements
     if _raised:
         raise Interrupted(number)
-    _say(b"minicnn: ending after the step under way; a second signal ends at once.\n")
+    _say(b"minicnn: ending after the current step; a second signal ends at once.\n")
 
 
 def _say(line):
     try:
-        os.write(2, line)           # a handler may run while Python is in the middle of its own writing
+        os.write(2, line)           # not print: a handler may interrupt another write to stderr
     except OSError:
-        pass                        # nobody listens
+        pass                        # stderr is closed
 
 
 def _in_main_thread():
