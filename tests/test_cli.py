@@ -323,11 +323,13 @@ def test_errors_are_one_line_and_a_code(arguments, code, sentence, tmp_path, cap
 @pytest.mark.parametrize("arguments", [
     "train --epochs 1.5", "train --steps-per-epoch 0", "train --batch-size many", "train --learning-rate 0",
     "train --learning-rate inf", "train --seed -1", f"train --seed {2**64}", "train --workers 65", "train --threads 0",
-    "train --protocol none", "train --augmentation flip", "train --recipe secret", "train --classes a,a", "train --columns a",
-    "train --columns a=", "train --hold-out ''", "train --data ''", "train --out ''", "evaluate x --expect-sha256 12",
+    "train --protocol none", "train --augmentation flip", "train --recipe secret", "train --classes a,a",
+    "train --columns a", "train --columns a=", "train --hold-out ''", "train --data ''", "train --out ''",
+    "evaluate x --expect-sha256 12",
     f"predict x y --expect-sha256 {'g' * 64}", "gradcheck x:Y --shape 2,0", "gradcheck --step 0", "gradcheck --step 1",
-    "gradcheck --directions 0", "gradcheck --engine slow", "exercise nothing", "explain x y --method lime", "warmup --dtype f2",
-    "reproduce --seeds 0", "reproduce --epochs 0", "data phantom x --n 1", "data phantom x --size 31",
+    "gradcheck --directions 0", "gradcheck --engine slow", "exercise nothing", "explain x y --method lime",
+    "warmup --dtype f2", "reproduce --seeds 0", "reproduce --epochs 0", "data phantom x --n 1",
+    "data phantom x --size 31",
     "data audit x --seed no", "data split x --protocol none", "data import x x"])
 def test_a_wrong_value_is_a_usage_error(arguments, capsys):
     assert ended(shlex.split(arguments)) == 2

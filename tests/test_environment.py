@@ -1,5 +1,5 @@
-"""Environments: little memory, unusual locales, no home folder, threads of other libraries; and exit codes (E4 to E6, C9,
-C10).
+"""Environments: little memory, unusual locales, no home folder, threads of other libraries; and exit codes (E4 to
+E6, C9, C10).
 
 The caches of compiled code are test_jit.py's, the threads that compute test_work_queue.py's.
 """
@@ -80,8 +80,8 @@ def test_an_empty_variable_is_an_unset_one(tmp_path):
     unset = {name: value for name, value in os.environ.items() if not name.startswith("MINICNN_")}
     unset["XDG_CACHE_HOME"] = str(tmp_path)
     empty = unset | {f"MINICNN_{name}": "" for name in ("CACHE_DIR", "ENGINE", "THREADS", "VECTOR_BYTES", "FIGURES")}
-    first, second = (subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True).stdout
-                     for environment in (unset, empty))
+    first, second = (subprocess.run([sys.executable, "-c", code], env=variables, check=True, capture_output=True).stdout
+                     for variables in (unset, empty))
     assert first == second and str(tmp_path).encode() in first
 
 

@@ -1,4 +1,4 @@
-"""The page of a run: self-contained, passive, and deaf to hostile names."""
+"""The page of a run: self-contained and passive, with hostile names escaped."""
 
 import base64
 import io
@@ -8,14 +8,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from browser import chromium, resize
-from hostile import PAYLOADS
 from PIL import Image
 
+from benchmarks.reliability.hostile_files import PAYLOADS
 from minicnn.errors import CheckpointError, ImageError, MissingExtraError, printable
 from minicnn.evaluation.summary import summarize
 from minicnn.experiment.run_page import page
 from minicnn.metrics import binary_metrics
-
 
 
 def png():
@@ -78,19 +77,19 @@ def told(n=60, **more):
     return summarize(labels, p, clusters=np.arange(n) // 2, loss=0.5, samples=50, **more)
 
 
-def test_page_shows_metrics_pictures_settings_and_the_warning(tmp_path):
+def test_page_shows_metrics_images_options_and_the_warning(tmp_path):
     for name in ("curves", "reliability"):
         (tmp_path / f"{name}.png").write_bytes(PNG)
     page(tmp_path / "r.html", "Run 7", PARTS,
          {"Loss by epoch": tmp_path / "curves.png", "Reliability": tmp_path / "reliability.png"},
-         {"epochs": 20, "augmentation": {"zoom": 0.1, "one_technique": False}, "data": None}, ["normal", "covid"],
+         {"epochs": 20, "columns": {"label": "finding"}, "data": None}, ["normal", "covid"],
          ["Seen once."])
     walker = walk(tmp_path / "r.html")
     text = " ".join(" ".join(walker.text).split())
     assert "not a medical device" in text and "Positive is covid" in text and "Seen once." in text
     assert "accuracy 100.0 % 100.0 %" in text and "recall 100.0 % undefined" in text and "loss 0.250 0.500" in text
     assert "test: undefined AUC, because all samples have the same label." in text
-    assert "epochs 20 augmentation.zoom 0.1 augmentation.one_technique false data null" in text
+    assert 'epochs 20 columns {"label": "finding"} data null' in text
     assert [value for _, name, value in walker.attributes if name == "src"] == [
         "data:image/png;base64," + base64.b64encode(PNG).decode()] * 2
     assert walker.tags.count("h1") == 1 and text.startswith("Run 7 ")
@@ -122,7 +121,7 @@ def test_page_shows_intervals_thresholds_groups_and_shortcuts(tmp_path):
     assert "b: undefined AUC, because all samples have the same label." in text
 
 
-def test_a_browser_shows_the_page_without_a_word(tmp_path):
+def test_a_browser_shows_the_page_without_errors(tmp_path):
     (tmp_path / "curves.png").write_bytes(PNG)
     page(tmp_path / "r.html", "Run 7", {"test": told(threshold=0.45, columns={"source": ["a long name", "b"] * 30})},
          {"Loss": tmp_path / "curves.png"}, {"data": "x" * 200}, ["normal", "covid"])
@@ -167,7 +166,7 @@ def test_equal_input_gives_equal_bytes_for_the_owner_alone(tmp_path):
     assert (tmp_path / "a.html").stat().st_mode & 0o077 == 0
 
 
-def test_bad_pictures_folders_and_extras(tmp_path, monkeypatch):
+def test_bad_images_folders_and_extras(tmp_path, monkeypatch):
     with pytest.raises(ImageError, match=r"none\.png: cannot be read \(No such file or directory\)\. Check the path"):
         page(tmp_path / "r.html", "t", PARTS, {"c": tmp_path / "none.png"})
     (tmp_path / "x.png").write_bytes(b"<svg>")

@@ -78,7 +78,7 @@ def test_what_was_not_fixed_is_said(run, tmp_path):
     assert "It never abstains: on the validation set p > 1 separates the labels well enough." in predictions.table()
     os.remove(one / "decision.json")
     predictions = predict(one, files[:2], tmp_path / "old.csv")
-    assert "this run has no decision.json: it is not finished, or an earlier version of minicnn made it" in predictions.table()
+    assert "this run has no decision.json: it is not finished, or an earlier" in predictions.table()
     assert predictions.to_dict()["abstain"] is None and rows_of(tmp_path / "old.csv")[0]["decision"] == ""
     predictions = predict(folder / "best.safetensors", files[:2])
     assert "a weights file alone has none; give the folder of its run" in predictions.table()
@@ -95,7 +95,8 @@ def test_the_files_are_decoded_once_and_keep_their_order(run, tmp_path, monkeypa
     predictions = predict(folder, paths, tmp_path / "out.csv")
     assert sorted(decoded) == sorted(paths)
     assert [row["path"] for row in predictions.rows] == paths and predictions.rows[0] == predictions.rows[3]
-    assert "its width is 3.12 of its height" in predictions.rows[1]["warning"] and f"WARNING: {odd}: " in predictions.table()
+    assert "its width is 3.12 of its height" in predictions.rows[1]["warning"]
+    assert f"WARNING: {odd}: " in predictions.table()
     assert [row["path"] for row in rows_of(tmp_path / "out.csv")] == [safe_cell(path) for path in paths]
 
 

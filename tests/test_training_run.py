@@ -70,7 +70,8 @@ def test_a_held_out_source_is_in_the_test_set_alone(collection, finished):
     assert {label for row in rows if row["split"] == "test" for label in [row["label"]]} == {"normal", "covid"}
     assert "source a held out: the test set is all of this source" in result.table()
     assert [len(result.datasets[name]) for name in result.metrics] == [one["n"] for one in result.metrics.values()]
-    np.testing.assert_array_equal(result.outputs["test"], experiment.load_model(folder).predict(result.datasets["test"]))
+    outputs = experiment.load_model(folder).predict(result.datasets["test"])
+    np.testing.assert_array_equal(result.outputs["test"], outputs)
 
 
 def test_data_split_shows_a_source_held_out(collection, tmp_path, capsys):
@@ -100,7 +101,7 @@ def test_an_interrupted_run_with_a_source_held_out_goes_on_to_the_same_bytes(rec
             experiment.train_or_resume(config, tmp_path / "cut", progress=False)
     experiment.train_or_resume(config, tmp_path / "cut", progress=False)
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
-    again = experiment.train_or_resume(config, tmp_path / "cut", progress=False)                # nothing is left to be done
+    again = experiment.train_or_resume(config, tmp_path / "cut", progress=False)        # nothing is left to be done
     assert again.metrics == whole.metrics and files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
     averaged = "average.safetensors" in files_of(tmp_path / "whole")
     assert averaged == (recipe == "robust")
@@ -116,7 +117,8 @@ def test_an_interrupted_run_with_a_source_held_out_goes_on_to_the_same_bytes(rec
     ({"hold_out": "a", "protocol": "paper"}, "splits images, not sources: hold_out 'a' needs the protocol honest"),
     ({"hold_out": ""}, "hold_out must be the name of a source, or be None, got ''"),
     ({"recipe": "robust", "protocol": "paper"}, "by the paper's recipe: recipe 'robust' needs the protocol honest"),
-    ({"recipe": "secret"}, "recipe must be one of paper, robust"), ({"recipe": ["paper"]}, "recipe must be one of paper")])
+    ({"recipe": "secret"}, "recipe must be one of paper, robust"),
+    ({"recipe": ["paper"]}, "recipe must be one of paper")])
 def test_what_does_not_go_together_is_refused(options, sentence, collection, monkeypatch):
     monkeypatch.setitem(RECIPES, "robust", ANOTHER)
     with pytest.raises(InputError, match=sentence):

@@ -51,10 +51,10 @@ def _text(told, where, options):
     verdict = f"p = {test['p_value']:.3g}" if test["p_value"] is not None else f"no p: {test['undefined']}"
     few = [f"Approximate: fewer than {FEW} patients."] if told["patients"] < FEW else []
     return "\n".join([
-        f"A is {printable(options.a)}, B is {printable(options.b)}; on {told['n']} images of {told['patients']} patients, "
-        f"{where}.", "", *grid(rows), "",
-        f"Images that only A predicts correctly: {test['only_a']}; only B: {test['only_b']}; {verdict} (McNemar's exact "
-        "test, by patient).", *few])
+        f"A is {printable(options.a)}, B is {printable(options.b)}; on {told['n']} images of {told['patients']} "
+        f"patients, {where}.", "", *grid(rows), "",
+        f"Images that only A predicts correctly: {test['only_a']}; only B: {test['only_b']}; {verdict} (McNemar's "
+        "exact test, by patient).", *few])
 
 
 def _on_other_images(options):
@@ -109,7 +109,7 @@ def _check_classes(classes):
 
 
 def _held_out(folder):
-    """Return {(path, technique): row} of the set that a run held out: test, or validation under the paper's protocol."""
+    """Return {(path, technique): row} of the set that a run held out: test, or the paper's protocol's validation."""
     split, predictions = (_rows(Path(folder) / name) for name in ("split.csv", "predictions.csv"))
     if [(row["path"], row["split"]) for row in split] != [(row["path"], row["part"]) for row in predictions]:
         raise InputError(f"{printable(folder)}: split.csv and predictions.csv do not hold the same images in the same "

@@ -20,9 +20,9 @@ def add_options(parser):
     parser.add_argument("--calibrated", action="store_true", help="evaluate the probabilities at the temperature that "
                         "the run fixed on its validation set (with --data)")
     parser.add_argument("--shortcuts", action="store_true",
-                        help="also check whether the network looks at the lungs: the same images without border, without "
-                             "middle, re-encoded, inverted and blurred (with --data); exits with 1 if it finds a "
-                             "shortcut")
+                        help="also check whether the network looks at the lungs: the same images without border, "
+                             "without middle, re-encoded, inverted and blurred (with --data); exits with 1 if it finds "
+                             "a shortcut")
     parser.add_argument("--report", type=path, metavar="FILE.html", help="write a self-contained page")
 
 

@@ -25,8 +25,8 @@ def add_options(parser):
     parser.add_argument("--target", metavar="CLASS", help="the class to explain (default: the predicted class)")
     parser.add_argument("--out", type=path, default="explanations", metavar="DIR",
                         help="the folder of the plots, a PNG for each file (default: %(default)s)")
-    parser.add_argument("--sanity", action="store_true", help="also randomize the layers one after another, and print how "
-                        "much of the maps is left")
+    parser.add_argument("--sanity", action="store_true", help="also randomize the layers one after another, and print "
+                        "how much of the maps is left")
 
 
 def run(options):
@@ -84,8 +84,8 @@ def _text(report):
         lines += ["", report["border"]["sentence"]]
     if "sanity" in report:
         rows = [("randomized from here to the end", "correlation", "strength", "maps")]
-        rows += [(row["layer"], *(number(row[key], "{:.2f}") for key in ("correlation", "strength")), str(row["defined"]))
-                 for row in report["sanity"]]
+        rows += [(row["layer"], number(row["correlation"], "{:.2f}"), number(row["strength"], "{:.2f}"),
+                  str(row["defined"])) for row in report["sanity"]]
         lines += ["", "Sanity: rank correlation of the maps with those of the same network with randomized layers. It "
                       "should come near 0;", "a map that stays the same (1) shows the image, not the network."]
         lines += grid(rows, numbers=(1, 2, 3))

@@ -1,7 +1,9 @@
 """`minicnn gradcheck`: check the gradients of COV-19Net, a layer of your own, or a model with an injected bug."""
 
+import importlib
 import os
 import sys
+from contextlib import contextmanager
 
 from minicnn.cli.options import add_shared, checked, number, show, whole
 from minicnn.core.arguments import Real, Whole
@@ -71,38 +73,35 @@ def _report(options):
 def _layer(name):
     """Return a layer from "module:Layer", which is code of the user's."""
     module_name, colon, attribute = name.partition(":")
-    if not colon or not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
+    if not colon or not all(word.isidentifier() for word in (*module_name.split("."), *attribute.split("."))):
         raise InputError("gradcheck: expected cov19net or MODULE:LAYER, such as mylayers:Scale, "
                          f"got {printable(name)!r}.")
-    found = _module(module_name)
-    for part in attribute.split("."):
-        if not hasattr(found, part):
+    sys.path.insert(0, os.getcwd())
+    try:
+        with _code_of_the_user(f"module {module_name} could not be imported from {printable(os.getcwd())} or the "
+                               "installed packages"):
+            found = importlib.import_module(module_name)
+    finally:
+        sys.path.remove(os.getcwd())
+    for word in attribute.split("."):
+        if not hasattr(found, word):
             raise InputError(f"gradcheck: module {module_name} has no {attribute}.")
-        found = getattr(found, part)
+        found = getattr(found, word)
     if callable(found) and (isinstance(found, type) or not hasattr(found, "forward")):
-        try:
+        with _code_of_the_user(f"{name}() failed (it is called without arguments; name a function that makes a layer)"):
             return found()
-        except MiniCNNError:
-            raise
-        except Exception as error:          # code of the user's may raise anything
-            raise InputError(f"gradcheck: {name}() raised {type(error).__name__}: {printable(error)}. It is called "
-                             "without arguments; name a function that makes the layer.") from error
     return found
 
 
-def _module(name):
-    import importlib
-
-    sys.path.insert(0, os.getcwd())
+@contextmanager
+def _code_of_the_user(failure):
+    """Turn whatever the block raises, beside our own errors, into an InputError."""
     try:
-        return importlib.import_module(name)
+        yield
     except MiniCNNError:
         raise
-    except Exception as error:              # a missing module, or anything that it raises
-        raise InputError(f"gradcheck: module {name} could not be imported from {printable(os.getcwd())} or the "
-                         f"installed packages: {type(error).__name__}: {printable(error)}") from error
-    finally:
-        sys.path.remove(os.getcwd())
+    except Exception as error:
+        raise InputError(f"gradcheck: {failure}: {type(error).__name__}: {printable(error)}") from error
 
 
 def _list_bugs(options):

@@ -24,8 +24,8 @@ def add_options(parser):
                         help="cohen, radiography, covidx, nih or cxnet")
     parser.add_argument("folder_in", type=path, metavar="DIR", help="the folder of the unpacked collection")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--out", type=path, metavar="FILE.csv", help="the manifest to write (default: minicnn.csv in DIR)")
-    where.add_argument("--add", type=path, metavar="FILE.csv", help="add the rows to a manifest that this command wrote")
+    where.add_argument("--out", type=path, metavar="FILE.csv", help="the manifest (default: minicnn.csv in DIR)")
+    where.add_argument("--add", type=path, metavar="FILE.csv", help="add the rows to a manifest of this command")
     parser.add_argument("--pneumonia", action="store_true", help="keep other pneumonias too, as a third class")
     add_shared(parser, "--json")
 
@@ -37,8 +37,8 @@ def run(options):
     kept = [label for label in LABELS if label != "pneumonia" or options.pneumonia]
     target = options.add or options.out or os.path.join(options.folder_in, "minicnn.csv")
     if options.add is None and os.path.lexists(target):
-        raise InputError(f"{printable(target)}: exists already, and is not replaced. Name another file with --out, or add "
-                         "to it with --add.")
+        raise InputError(f"{printable(target)}: exists already, and is not replaced. Name another file with --out, or "
+                         "add to it with --add.")
     result = import_collection(options.kind, options.folder_in, kept)
     earlier = _earlier(target) if options.add else []
     rows, outside = _placed(result, options.folder_in, target, {row["path"] for row in earlier})

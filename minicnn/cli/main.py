@@ -32,12 +32,13 @@ EXAMPLES = """examples:
   minicnn COMMAND --help                         all options of a command"""
 
 DONE, USAGE, BAD_DATA, BAD_CHECKPOINT, LOCKED, SIGNALLED = 0, 2, 3, 4, 5, 128
-_CODES = {RunLockedError: LOCKED, CheckpointError: BAD_CHECKPOINT, WeightsError: BAD_CHECKPOINT, MissingExtraError: USAGE}
+_CODES = {RunLockedError: LOCKED, CheckpointError: BAD_CHECKPOINT, WeightsError: BAD_CHECKPOINT,
+          MissingExtraError: USAGE}
 
 
 def main(arguments=None):
-    """Run one command; return its exit code: 0 done, 1 a check failed, 2 usage, 3 bad data, numbers or memory, 4 checkpoint
-    or weights file, 5 run folder locked, 130 interrupted, 143 terminated.
+    """Run one command; return its exit code: 0 done, 1 a check failed, 2 usage, 3 bad data, numbers or memory,
+    4 checkpoint or weights file, 5 run folder locked, 130 interrupted, 143 terminated.
 
     Without arguments it is the process, which is to end with it: signals then do not get their old handlers back.
     """

@@ -1,7 +1,7 @@
 """The options that commands share, and the types of their values: a wrong value is a usage error (exit code 2).
 
-A command is a file with `HELP` (a line), `EXAMPLES`, `add_options(parser)` and `run(options)`, which returns its exit code
-or None for 0. Everything else is imported in `run`, so that --help answers at once.
+A command is a file with `HELP` (a line), `EXAMPLES`, `add_options(parser)` and `run(options)`, which returns its exit
+code or None for 0. Everything else is imported in `run`, so that --help answers at once.
 """
 
 import argparse
@@ -19,7 +19,7 @@ NOT_A_DEVICE = ("minicnn is a tool for teaching and research, not a medical devi
 # ---- Types of values -------------------------------------------------------------------------------------------------
 
 def checked(convert, expected):
-    """Return the type of an option: `convert` returns the value of a text, or raises an error if it is not `expected`."""
+    """Return the type of an option: `convert` returns the value of a text, or raises if it is not `expected`."""
     def parse(text):
         try:
             return convert(text)
@@ -68,8 +68,8 @@ path = checked(Text("a path"), Text("a path"))
 
 # ---- Options ---------------------------------------------------------------------------------------------------------
 
-_DATA = dict(type=path, metavar="DATA", help="a folder with one folder per class, or a CSV file with the columns path,label "
-             "and, where known, patient_id,source,view,modality,split")
+_DATA = dict(type=path, metavar="DATA", help="a folder with one folder per class, or a CSV file with the columns "
+             "path,label and, where known, patient_id,source,view,modality,split")
 _SHARED = {
     "data": _DATA, "--data": _DATA,
     "--columns": dict(type=checked(_columns, "be NAME=HEADER[,NAME=HEADER...]"), metavar="NAME=HEADER[,...]",
@@ -81,18 +81,18 @@ _SHARED = {
                       metavar="NEGATIVE,POSITIVE[,...]", help="labels in the order of the outputs; needed where the "
                       "labels do not tell which of two is the positive one"),
     "--protocol": dict(choices=["honest", "paper"], default="honest",
-                       help="honest: 70/15/15 by patient, augmentation in training only; paper: augment, then split 70/30 "
-                            "by image, as published: copies of one radiograph are in both sets, so its validation metrics "
-                            "are too good (default: %(default)s)"),
+                       help="honest: 70/15/15 by patient, augmentation in training only; paper: augment, then split "
+                            "70/30 by image, as published: copies of one radiograph are in both sets, so its "
+                            "validation metrics are too good (default: %(default)s)"),
     "--hold-out": dict(type=checked(Text(""), "be the name of a source"), metavar="SOURCE",
-                       help="test on a source that is not in training: all of it and, where it has positives, a share of "
-                            "the patients who have only negatives (honest protocol, two classes, a source column; a split "
-                            "column is ignored)"),
+                       help="test on a source that is not in training: all of it and, where it has positives, a share "
+                            "of the patients who have only negatives (honest protocol, two classes, a source column; "
+                            "a split column is ignored)"),
     "--seed": dict(type=whole(0, 2**64 - 1), default=0, metavar="N",
                    help="decides all random numbers; the same seed repeats a result to the bit (default: %(default)s)"),
     "--epochs": dict(type=whole(), default=20, metavar="N", help="default: %(default)s, as in the paper"),
-    "--steps-per-epoch": dict(type=whole(), default=100, metavar="N", help="batches an epoch (default: %(default)s; the "
-                              "paper says 100 in one place, 200 in another)"),
+    "--steps-per-epoch": dict(type=whole(), default=100, metavar="N", help="batches an epoch (default: %(default)s; "
+                              "the paper says 100 in one place, 200 in another)"),
     "network": dict(nargs="?", type=path, default="cov19net", metavar="cov19net | RUN",
                     help="the network: a run folder, or a .safetensors file (default: cov19net)"),
     "run_folder": dict(type=path, metavar="RUN", help="a run folder, or a .safetensors file"),

@@ -15,8 +15,8 @@ EXAMPLES = """examples:
   minicnn reproduce --data index.csv --seeds 5 --out studies/mine
 
 It trains the paper's network under the paper's protocol, under an honest one, and with each source of positives held
-out, evaluates all of them on the external validation set too, and writes one page with the results. After an interruption
-the same command goes on. About 20 s a training on two cores."""
+out, evaluates all of them on the external validation set too, and writes one page with the results. After an
+interruption the same command goes on. About 20 s a training on two cores."""
 
 
 def add_options(parser):

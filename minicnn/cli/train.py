@@ -28,7 +28,7 @@ def add_options(parser):
                         help="robust: what did best on held-out sources (default: %(default)s)")
     parser.add_argument("--out", type=path, metavar="RUN", help="the run folder (default: the next free runs/NNN)")
     parser.set_defaults(of_the_run={action.dest: action.default for action in parser._actions[before:]})
-    parser.add_argument("--resume", type=path, metavar="RUN", help="go on with the run in this folder, with its options")
+    parser.add_argument("--resume", type=path, metavar="RUN", help="go on with this run, with its options")
     add_shared(parser, "--threads", "--quiet", "--json")
 
 
@@ -53,14 +53,14 @@ def run(options):
 
 
 def _new_folder(options, config):
-    """Return the folder of a new run; say so if the newest run has the same options and was interrupted."""
-    from minicnn.experiment.run_folder import newest_folder, next_folder
+    """Return the folder of a new run; say so if the run before it has the same options and was interrupted."""
+    from minicnn.experiment.run_folder import next_folder
     from minicnn.experiment.training_run import unfinished
 
     if options.out is not None:
         return Path(options.out)
-    folder, before = next_folder(), newest_folder()
-    sentence = None if before is None else unfinished(config, before)
+    folder = next_folder()
+    sentence = unfinished(config, folder.with_name(f"{int(folder.name) - 1:03d}"))
     if sentence is not None and not options.quiet:
         print(f"minicnn: {sentence}\nminicnn: beginning anew in {printable(folder)}.", file=sys.stderr)
     return folder

@@ -113,8 +113,8 @@ class Config:
             object.__setattr__(self, name, value)
         for name, (allowed, reason) in _FIXED_BY_THE_PAPER.items():
             if self.protocol == "paper" and getattr(self, name) not in allowed:
-                raise InputError(f"Config: the paper's protocol {reason}: {name} {printable(repr(getattr(self, name)))} "
-                                 "needs the protocol honest.")
+                raise InputError(f"Config: the paper's protocol {reason}: {name} "
+                                 f"{printable(repr(getattr(self, name)))} needs the protocol honest.")
 
     @classmethod
     def read(cls, run):
@@ -148,5 +148,5 @@ class Config:
         if self.hold_out is None:
             return f"Protocol {self.protocol}: {PROTOCOLS[self.protocol]}.{recipe}"
         return (f"Protocol honest, source {printable(self.hold_out)} held out: the test set is all of this source and "
-                "the patients held out with it; no patient of it is in training or validation; augmentation in training "
-                f"only; the test set is evaluated once, after training.{recipe}")
+                "the patients held out with it; no patient of it is in training or validation; augmentation in "
+                f"training only; the test set is evaluated once, after training.{recipe}")

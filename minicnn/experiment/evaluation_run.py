@@ -198,7 +198,7 @@ def _write_page(path, result, run, model):
 
 
 def note_access(folder, name="test"):
-    """Count one more access to a set of the run in `folder`; return how many there are, or None where none can be noted."""
+    """Count one more access to a set of the run in `folder`; return their number, or None if it cannot be written."""
     try:
         with RunFolder(folder) as locked:
             return count_access(locked, name)

@@ -7,8 +7,7 @@ from minicnn.core.text import grid
 from minicnn.core.untrusted import write_csv
 from minicnn.data.loader import open_dataset
 from minicnn.errors import InputError, printable
-from minicnn.evaluation import operating_point
-from minicnn.evaluation.operating_point import OperatingPoint
+from minicnn.evaluation.operating_point import FILE, OperatingPoint
 from minicnn.evaluation.out_of_distribution import of_run
 from minicnn.experiment.evaluation_run import load_model, preprocessing_of
 from minicnn.experiment.run_folder import RunFolder
@@ -76,10 +75,15 @@ def predict(run, files, csv=None, expect=None):
     warnings = [[]] * len(files) if known is None else known.warnings(model, dataset)
     rows = [{"path": path, **row, "warning": "; ".join(warned)}
             for path, row, warned in zip(files, prediction_rows(model.predict(dataset), classes, point), warnings)]
-    remarks = _why_not_fixed(run) if point is None else point.sentences()
+    if point is not None:
+        remarks = point.sentences()
+    else:
+        reason = (f"this run has no {FILE}: it is not finished, or an earlier version of minicnn made it"
+                  if run.is_dir() else f"a weights file alone has none; give the folder of its run, which has {FILE}")
+        remarks = [f"No calibrated probabilities and no interval of abstention: {reason}."]
     if known is None:
-        remarks = remarks + ["The images were not checked for being out-of-distribution: the training distribution is in "
-                             "the folder of a finished run."]
+        remarks.append("The images were not checked for being out-of-distribution: the training distribution is in the "
+                       "folder of a finished run.")
     if csv is not None:
         write_csv(csv, rows)
     return Predictions(rows, point, remarks)
@@ -96,13 +100,5 @@ def prediction_rows(outputs, classes, point=None):
         calibrated = [round(float(row[0] if two else row[k]), 6) for row, k in zip(tempered, predicted)]
     if point is not None and two:
         decisions = point.decisions(p, classes)
-    return [{"prediction": classes[k], "probability": round(float(value), 6), "calibrated": better, "decision": decision}
-            for k, value, better, decision in zip(predicted, p, calibrated, decisions)]
-
-
-def _why_not_fixed(run):
-    if run.is_dir():
-        reason = f"this run has no {operating_point.FILE}: it is not finished, or an earlier version of minicnn made it"
-    else:
-        reason = f"a weights file alone has none; give the folder of its run, which has {operating_point.FILE}"
-    return [f"No calibrated probabilities and no interval of abstention: {reason}."]
+    return [{"prediction": classes[k], "probability": round(float(value), 6), "calibrated": better, "decision": word}
+            for k, value, better, word in zip(predicted, p, calibrated, decisions)]

@@ -21,8 +21,8 @@ class Recipe:
     dropout : float in [0, 1); rate before each dense layer (networks/cov19.py)
     weight_decay : float in [0, 1); decoupled (AdamW)
     smoothing : float in [0, 1); of labels, in training alone (losses.py)
-    average : float in [0, 1); decay of the average of the weights after each epoch (callbacks.WeightAverage). If it is above
-        0, the honest protocol evaluates this average, not the epoch with the lowest validation loss
+    average : float in [0, 1); decay of the average of the weights after each epoch (callbacks.WeightAverage). If it is
+        above 0, the honest protocol evaluates this average, not the epoch with the lowest validation loss
     """
 
     preprocessing: Preprocessing = Preprocessing()

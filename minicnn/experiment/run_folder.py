@@ -27,14 +27,14 @@ from minicnn.core import untrusted
 from minicnn.core.files import open_regular, remove_leftovers, write_atomic
 from minicnn.errors import CheckpointError, InputError, RunLockedError, printable
 
-__all__ = ["RunFolder", "next_folder", "newest_folder", "environment"]
+__all__ = ["RunFolder", "next_folder", "environment"]
 
 
 class RunFolder:
     """A folder of one run, locked while the `with` block lasts.
 
-    The lock is the operating system's: it ends with the process that holds it, even if that is killed. Files that such a
-    process left half written are removed when the next one has the lock.
+    The lock is the operating system's: it ends with the process that holds it, even if that is killed. Files that such
+    a process left half written are removed when the next one has the lock.
 
     Raises
     ------
@@ -156,12 +156,6 @@ def next_folder(parent="runs"):
     while (Path(parent) / f"{number:03d}").exists():
         number += 1
     return Path(parent) / f"{number:03d}"
-
-
-def newest_folder(parent="runs"):
-    """Return the one before `next_folder`, or None."""
-    number = int(next_folder(parent).name) - 1
-    return Path(parent) / f"{number:03d}" if number else None
 
 
 def environment():

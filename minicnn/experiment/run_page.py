@@ -26,7 +26,7 @@ def page(path, title, summaries, plots=None, config=None, classes=(), notes=(), 
     title : str
     summaries : {set: summary} (evaluation/summary.py); a summary may lack what it does not know
     plots : dict, optional; from a caption to the path of a PNG file, which becomes part of the page
-    config : dict, optional; options, shown as a table; those of inner dicts by dotted names
+    config : dict, optional; options, shown as a table
     classes : sequence of names in order; of two, the second is the positive one
     notes : sequence of sentences
     shortcuts : dict, optional; `ShortcutCheck.to_dict`
@@ -48,16 +48,23 @@ def page(path, title, summaries, plots=None, config=None, classes=(), notes=(), 
                         [Text(SHORTCUT_CHECK), *check, shortcut_table(name, shortcuts),
                          Bullets(shortcuts["sentences"])] if shortcuts else []),
                 Chapter("plots", "Plots", list(drawn.values())),
-                Chapter("options", "Options", [Table("The options of the run", ["option", "value"], list(map(
-                    list, _flat(config))), numeric=False)] if config else [])]
+                Chapter("options", "Options", _options(config) if config else [])]
     html = render(title, _about(summaries, classes), [one for one in chapters if one.blocks], Path(),
                   running="COV-19Net: evaluation")       # it stands in the style sheet: no text of unknown origin
     write_atomic(path, html.encode("utf-8"))
 
 
+def _options(config):
+    texts = {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+             for name, value in config.items()}
+    return [Table("The options of the run", ["option", "value"], [[printable(name), printable(text)]
+                                                                  for name, text in texts.items()], numeric=False)]
+
+
 def _about(summaries, classes):
     sizes = [f"{name}: {number(one['n'])} images"
-             + (f" of {number(one['patients'])} patients" if "patients" in one else "") for name, one in summaries.items()]
+             + (f" of {number(one['patients'])} patients" if "patients" in one else "")
+             for name, one in summaries.items()]
     positive = f" Positive is {classes[1]}." if len(classes) == 2 else ""
     return "; ".join(sizes) + "." + (f" Classes: {', '.join(classes)}.{positive}" if len(classes) else "")
 
@@ -88,16 +95,6 @@ def _reliability(name, summary, curve):
              (percent(row["observed"]), *([] if row["interval"] is None else
                                           ["{:.1f} to {:.1f}".format(*(100 * bound for bound in row["interval"]))]))]
             for row in summary["reliability"]]
-    return [Text("Of the images with a probability of 0.8, eight in ten should be positive. A calibration slope of 1 and an "
-                 "intercept of 0 are ideal; a slope below 1 means that the probabilities are too extreme."), *curve,
-            Table(f"Reliability: {name}", ["probability", "images", "mean probability", "proportion of positives"], rows)]
-
-
-def _flat(config, prefix=""):
-    """Yield (dotted name, text) for each option."""
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-            yield printable(f"{prefix}{key}"), printable(text)
+    return [Text("Of the images with a probability of 0.8, eight in ten should be positive. A calibration slope of 1 "
+                 "and an intercept of 0 are ideal; a slope below 1 means that the probabilities are too extreme."), *curve,
+            Table(f"Reliability: {name}", ["probability", "images", "mean probability", "share of positives"], rows)]

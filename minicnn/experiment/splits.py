@@ -39,8 +39,8 @@ def split(config, progress=False):
                         else _without_source(manifest, config.hold_out, **how)))
     lacking = [name for name, count in sets["training"].counts().items() if not count]
     if lacking:         # the other sets may lack a class: their metrics then say that they are undefined
-        raise ManifestError(f"the training set has no image of {' and of '.join(map(printable, lacking))}. Add some, or "
-                            "name the classes that there are with --classes.")
+        raise ManifestError(f"the training set has no image of {' and of '.join(map(printable, lacking))}. Add some, "
+                            "or name the classes that there are with --classes.")
     if config.protocol != "paper":
         augmentation = config.augmentation or RECIPES[config.recipe].augmentation or "honest"
         sets["training"] = sets["training"].augment(getattr(Augmentation, augmentation)())
@@ -66,7 +66,7 @@ def open_split(config, progress):
 
 
 def split_rows(sets):
-    """Return the rows of all sets, dicts of path, label, patient_id, split (and technique under the paper's protocol)."""
+    """Return the rows of all sets: dicts of path, label, patient_id, split (and technique under the paper's)."""
     return [row | {"split": name} for name, manifest in sets.items() for row in manifest.rows()]
 
 
