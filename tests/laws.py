@@ -1,4 +1,4 @@
-"""The laws that operations and layers are held to. Each is itself tested: some wrong operation must break it."""
+"""The numerical properties that operations and layers must have. Each is itself tested with a wrong operation."""
 
 import hashlib
 
@@ -13,7 +13,7 @@ def as_tuple(result):
 
 
 def assert_adjoint(forward, backward, v, dy):
-    """<A v, dy> = <v, A^T dy> for the linear map `forward` and what claims to be its transpose (numerics A1)."""
+    """<A v, dy> = <v, A^T dy> for the linear map `forward` and its adjoint `backward` (numerics A1)."""
     image, back = forward(v), backward(dy)
     assert image.shape == dy.shape and back.shape == v.shape
     scale = np.linalg.norm(image) * np.linalg.norm(dy) + np.linalg.norm(v) * np.linalg.norm(back)
@@ -51,5 +51,5 @@ def assert_same_bits(got, expected):
 
 
 def digest(array):
-    """Return what changes when any byte, the shape or the dtype of an array changes."""
+    """Return a value that changes with any byte, the shape or the dtype of an array."""
     return array.shape, str(array.dtype), hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Collections of synthetic radiographs in which flaws were planted, and what was planted: for tests of the audit."""
+"""Datasets of synthetic radiographs with planted flaws, and the list of these flaws: for tests of the audit."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 from minicnn.data.split import groups, split_groups
 from minicnn.data.synthetic import phantom
 
-PARTS = ("training", "validation", "test")
+SPLITS = ("training", "validation", "test")
 
 
 @dataclass
@@ -23,21 +23,21 @@ class Planted:
     deep: str = ""
     lateral: str = ""
     slice: str = ""
-    torn: str = ""                                  # a patient in two parts
+    torn: str = ""                                  # a patient in two splits
     torn_copy: str = ""
 
 
 @dataclass
 class Tag:
-    """What a hospital may do with its patients: a bright square in a corner."""
+    """A confounder: a bright square in a corner, as a hospital may mark its images."""
 
     corner: tuple = (0, 1)      # down, right
-    share: float = 1 / 12       # of the side
+    share: float = 1 / 12       # of the side of the image
     shade: int = 250
 
 
 def clean(folder, n=200, seed=5, size=96, form="png"):
-    """Write a collection without a flaw, as PNG or as JPEG files; return the path of its manifest."""
+    """Write a dataset without flaws, as PNG or JPEG files; return the path of its manifest."""
     manifest = phantom.write(folder, n=n, seed=seed, size=size)
     if form == "jpeg":
         for path in sorted((folder / "images").iterdir()):
@@ -47,58 +47,58 @@ def clean(folder, n=200, seed=5, size=96, form="png"):
     return manifest
 
 
-def saved_as_jpeg(picture, quality=40):
+def saved_as_jpeg(image, quality=40):
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality)
+    image.save(file, "JPEG", quality=quality)
     return Image.open(file)
 
 
-def halved(picture):
-    return picture.resize((picture.width // 2, picture.height // 2))
+def halved(image):
+    return image.resize((image.width // 2, image.height // 2))
 
 
 def with_gamma(gamma):
-    return lambda picture: picture.point([round(255 * (v / 255) ** gamma) for v in range(256)])
+    return lambda image: image.point([round(255 * (v / 255) ** gamma) for v in range(256)])
 
 
 def cropped(left, upper, right, lower):
-    """Return what cuts these shares of the side away."""
-    def cut(picture):
-        width, height = picture.size
-        return picture.crop((round(left * width), round(upper * height), width - round(right * width),
+    """Return a function that crops an image by these shares of its sides."""
+    def cut(image):
+        width, height = image.size
+        return image.crop((round(left * width), round(upper * height), width - round(right * width),
                              height - round(lower * height)))
     return cut
 
 
-def paler(picture):
-    return picture.point([round(90 + 0.5 * v) for v in range(256)])
+def paler(image):
+    return image.point([round(90 + 0.5 * v) for v in range(256)])
 
 
-def turned(picture):
-    return picture.rotate(-3, Image.Resampling.BILINEAR)
+def turned(image):
+    return image.rotate(-3, Image.Resampling.BILINEAR)
 
 
-def mirrored(picture):
-    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+def mirrored(image):
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
-# Each time six ways in which a copy comes about, by name; and how the mirrored one does.
+# Two sets of six transformations that make a near-duplicate, by name. Every set is used with a mirrored copy.
 ALTERED = [{"jpeg": saved_as_jpeg, "half": halved, "brighter": with_gamma(0.7),
-            "blurred": lambda picture: picture.filter(ImageFilter.GaussianBlur(0.8)),
-            "cropped": cropped(0.01, 0.01, 0.01, 0.01), "darker": lambda picture: picture.point([round(0.7 * v) for v in range(256)])},
-           {"jpeg": lambda picture: saved_as_jpeg(cropped(0.02, 0.02, 0.02, 0.02)(picture), 75), "half": halved,
+            "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(0.8)),
+            "cropped": cropped(0.01, 0.01, 0.01, 0.01), "darker": lambda image: image.point([round(0.7 * v) for v in range(256)])},
+           {"jpeg": lambda image: saved_as_jpeg(cropped(0.02, 0.02, 0.02, 0.02)(image), 75), "half": halved,
             "turned": turned, "cropped": cropped(0.04, 0.04, 0.04, 0.04), "uneven": cropped(0.03, 0, 0.01, 0.03),
             "paler": paler}]
 
 
 def flawed(folder, n=200, seed=5, size=96, form="png", tag=Tag(), altered=0):
-    """Write a collection with every flaw that the audit must find; return a Planted.
+    """Write a dataset with every flaw that the audit must find; return a Planted.
 
     Parameters
     ----------
     folder, n, seed, size, form : as for `clean`
     tag : Tag
-    altered : int; which of ALTERED
+    altered : int, the index in ALTERED
     """
     manifest = clean(folder, n, seed, size, form)
     with open(manifest, newline="") as file:
@@ -114,7 +114,7 @@ def flawed(folder, n=200, seed=5, size=96, form="png", tag=Tag(), altered=0):
     _damage(folder / lone[7]["path"])
     _deepen(folder, lone[8])
     lone[9]["view"], lone[10]["modality"] = "L", "CT"
-    several[0]["split"] = PARTS[(PARTS.index(several[0]["split"]) + 1) % 3]
+    several[0]["split"] = SPLITS[(SPLITS.index(several[0]["split"]) + 1) % 3]
     planted.corrupt, planted.deep, planted.lateral, planted.slice = (row["path"] for row in lone[7:11])
     planted.torn = several[0]["patient_id"]
     with open(manifest, "w", newline="") as file:
@@ -132,27 +132,27 @@ def _tag(path, tag):
     _save(Image.fromarray(pixels), path)
 
 
-def _save(picture, path):
-    """Save a picture as those around it are."""
-    picture.save(path, **({"quality": 90} if path.suffix == ".jpg" else {"compress_level": 0}))
+def _save(image, path):
+    """Save an image in the format of the others."""
+    image.save(path, **({"quality": 90} if path.suffix == ".jpg" else {"compress_level": 0}))
 
 
 def _split(rows):
     group = groups([row["patient_id"] for row in rows])
-    part = split_groups(group, np.array([row["label"] == "covid" for row in rows], int), (0.6, 0.2, 0.2), seed=1)
-    for row, number in zip(rows, part):
-        row["split"] = PARTS[number]
+    split = split_groups(group, np.array([row["label"] == "covid" for row in rows], int), (0.6, 0.2, 0.2), seed=1)
+    for row, number in zip(rows, split):
+        row["split"] = SPLITS[number]
 
 
 def _copies(folder, rows, originals, planted, altered):
-    """Add a copy of each original under another patient's name: six altered, one mirrored; one lies in another part."""
+    """Add a copy of each original with another patient ID: six altered, one mirrored; one is in another split."""
     for (how, change), row in zip({**altered, "mirrored": mirrored}.items(), originals, strict=True):
         name = f"images/copy-{how}.jpg" if how == "jpeg" else f"images/copy-{how}{row['path'][-4:]}"
-        picture = change(Image.open(folder / row["path"]))
-        picture.save(folder / name, quality=75) if how == "jpeg" else _save(picture, folder / name)
+        image = change(Image.open(folder / row["path"]))
+        image.save(folder / name, quality=75) if how == "jpeg" else _save(image, folder / name)
         copy = row | {"path": name, "patient_id": f"another-{how}"}
         if how == "half":
-            copy["split"], planted.torn_copy = PARTS[(PARTS.index(row["split"]) + 1) % 3], name
+            copy["split"], planted.torn_copy = SPLITS[(SPLITS.index(row["split"]) + 1) % 3], name
         rows.append(copy)
         planted.copies[name] = row["path"], "mirrored" if how == "mirrored" else "near"
 
@@ -163,7 +163,7 @@ def _damage(path):
 
 
 def _deepen(folder, row):
-    """Make a file a PNG of 16 bits."""
+    """Replace a file by a 16-bit PNG."""
     path = folder / row["path"]
     pixels = np.array(Image.open(path)).astype(np.uint16) * 257
     path.unlink()

@@ -1,5 +1,5 @@
-"""Random networks that are right: 2 to 6 layers of all kinds, on either engine; every third on images full of ties. And a
-layer of the user's own that holds layers of ours.
+"""Random correct networks of 2 to 6 layers of all kinds, on both engines, every third with many ties in its images; and a
+custom layer that contains layers of minicnn.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ __all__ = ["random_case", "flat_images", "Block"]
 
 
 def random_case(number):
-    """Return (model in float64, x): the same for the same number."""
+    """Return (model in float64, x), determined by the number."""
     rng = np.random.default_rng([5, number])
     while True:
         layers, shape = _layers(rng), (int(rng.integers(3, 8)), int(rng.integers(3, 8)), int(rng.integers(1, 4)))
@@ -25,14 +25,14 @@ def random_case(number):
     x = rng.random((int(rng.integers(2, 4)), *shape))
     if number % 3 == 0:
         x = flat_images(rng, x)
-        # Weights in sixteenths: sums come out equal, or exactly 0.
+        # Weights are multiples of 1/16, so that sums are equal, or exactly 0.
         model.set_weights([np.round(16 * (w + (w == 0) * rng.normal(0, 0.3, w.shape))) / 16
                            for w in model.get_weights()])
     return model, x
 
 
 def flat_images(rng, x):
-    """Return images with black borders, constant patches, and numbers in quarters that tie."""
+    """Return images with black borders, constant patches, and multiples of 1/4, which tie."""
     x = np.round(4 * x) / 4
     x[:, :1], x[:, :, -1:] = 0, 0
     row, column = (int(rng.integers(0, size)) for size in x.shape[1:3])
@@ -41,7 +41,7 @@ def flat_images(rng, x):
 
 
 def _layers(rng):
-    """Return layers of which the last may be a loss's head."""
+    """Return random layers; the last may be the head of a loss."""
     count = int(rng.integers(2, 7))
     layers = []
     while len(layers) < count:
@@ -79,14 +79,14 @@ def _activation(rng):
 
 
 class Block:
-    """Two convolutions and dropout inside a layer of the user's own.
+    """A custom layer of two convolutions and dropout.
 
     Parameters
     ----------
-    shape : tuple, of its input and its output, without N
-    where : "build", or "init" to build them too early
-    names : bool, whether each parameter is given a name of its own
-    rate : float, of the dropout
+    shape : tuple, the shape of its input and output, without N
+    where : "build", or "init" to build the layers too early
+    names : bool, whether each parameter gets a unique name
+    rate : float, the rate of the dropout
     """
 
     def __init__(self, shape, where="build", names=True, rate=0.5):

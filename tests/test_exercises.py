@@ -195,9 +195,9 @@ def test_the_reference_is_the_solution(name):
 
 @pytest.mark.parametrize("name, mistake, sentence", MISTAKES, ids=lambda value: getattr(value, "__name__", None))
 def test_common_mistakes_fail_at_their_smallest_case(name, mistake, sentence):
-    told = find_mistake(name, mistake)
-    assert sentence in told, told
-    assert told.startswith(f'{name}, level "') and "the smallest that fails" in told
+    message = find_mistake(name, mistake)
+    assert sentence in message, message
+    assert message.startswith(f'{name}, level "') and "the smallest that fails" in message
 
 
 @each_exercise
@@ -211,15 +211,15 @@ def test_the_smallest_case_is_the_smallest():
         y = ref.conv2d(x, w, b, strides, pads)
         return y + 1 if x.shape[1] >= 3 and w.shape[0] == 2 else y
 
-    told = find_mistake("conv-forward", wrong_at)
-    assert "x, shape (1, 3, 1, 1):   2 | 3 | 4\n" in told and "w, shape (2, 1, 1, 1):" in told
-    assert "    10.5" not in told and told.count("yours is") == 1
+    message = find_mistake("conv-forward", wrong_at)
+    assert "x, shape (1, 3, 1, 1):   2 | 3 | 4\n" in message and "w, shape (2, 1, 1, 1):" in message
+    assert "    10.5" not in message and message.count("yours is") == 1
 
 
 def test_a_common_factor_is_named():
-    told = find_mistake("dense-backward", lambda dy, x, w: (2 * dy @ w.T, x.T @ dy, dy.sum(axis=0)),
+    message = find_mistake("dense-backward", lambda dy, x, w: (2 * dy @ w.T, x.T @ dy, dy.sum(axis=0)),
                         "several samples")
-    assert "All of your dx is 2 times what it should be." in told
+    assert "All of your dx is 2 times what it should be." in message
 
 
 @each_exercise
@@ -274,8 +274,8 @@ def test_other_mistakes_are_reported(function):
 def test_the_stub_is_reported_as_not_written(name):
     function = getattr(import_module(f"minicnn.teaching.stubs.{name.replace('-', '_')}"), name.replace("-", "_"))
     for level in levels(name):
-        told = find_mistake(name, function, level)
-        assert told.endswith("is not written yet: put your code in place of `raise NotImplementedError`.")
+        message = find_mistake(name, function, level)
+        assert message.endswith("is not written yet: put your code in place of `raise NotImplementedError`.")
 
 
 def test_names_are_checked():

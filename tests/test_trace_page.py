@@ -199,16 +199,16 @@ def options(*arguments):
     return parser.parse_args(arguments)
 
 
-def test_the_command_traces_a_trained_network_on_a_picture(tmp_path, capsys):
+def test_the_command_traces_a_trained_network_on_an_image(tmp_path, capsys):
     model = Sequential([Conv2D(4, 3), ReLU(), Flatten(), Dense(1), Sigmoid()], input_shape=(12, 10, 1), seed=1,
                        classes=["normal", "covid"])
     model.save(tmp_path / "m.safetensors")
     manifest = phantom.write(tmp_path / "p", n=2, size=32)
-    picture = manifest.parent / "images" / "000001.png"
-    trace_command.run(options(str(tmp_path / "m.safetensors"), str(picture)))
+    image = manifest.parent / "images" / "000001.png"
+    trace_command.run(options(str(tmp_path / "m.safetensors"), str(image)))
     text = capsys.readouterr().out
     assert "5 layers, 361 parameters, on 1 sample of 12 x 10 x 1" in text and "No target: " in text
-    assert f"Output: {model.predict(str(picture))[0, 0]:.6g}" in text
+    assert f"Output: {model.predict(str(image))[0, 0]:.6g}" in text
     trace_command.run(options(str(tmp_path / "m.safetensors"), "--html", str(tmp_path / "t.html")))
     assert capsys.readouterr().out == f"The page: {tmp_path / 't.html'}\n"
     assert "".join(read(tmp_path / "t.html").texts["h1"]) == f"{tmp_path / 'm.safetensors'} on a synthetic radiograph"

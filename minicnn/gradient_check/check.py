@@ -6,13 +6,14 @@ two evaluations each. If a network is wrong, each of its steps is checked alone 
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from minicnn.core.arguments import OneOf, OrNone, Real, check
 from minicnn.core.random import normals
 from minicnn.gradient_check.elementwise import along_directions, check_row, row_findings, tie_findings
-from minicnn.gradient_check.finite_differences import PRECISIONS
+from minicnn.gradient_check.finite_differences import PRECISIONS, Precision
 from minicnn.gradient_check.layer_contract import float32_fault, repeat_faults, step_faults
 from minicnn.gradient_check.problems import StepProblem, draw, loss_gradient
 from minicnn.gradient_check.report import Report
@@ -62,15 +63,18 @@ def gradcheck(subject, shape=None, *, x=None, t=None, loss=None, engine=None, dt
     >>> print(gradcheck((np.square, lambda x, dy: x * dy), shape=(3,)).bugs[0].cause)
     each is 1/2 of what it should be: a factor 2 is missing; 2 more of this array are wrong
     """
-    options = _Options(dtype, step, limit, seed)
+    dtype = np.dtype(dtype)
+    check("gradcheck", "dtype", dtype.name, OneOf(PRECISIONS))
+    step = check("gradcheck", "step", step, OrNone(Real(0, 1, "()")))
+    options = _Options(dtype, PRECISIONS[dtype.name], step, limit, seed)
     network = as_network(subject)
     if network is not None:
-        with network_problem(subject, network, shape, x, t, loss, seed, options.dtype) as problem:
+        with network_problem(subject, network, shape, x, t, loss, seed, dtype) as problem:
             return _check_network(problem, options, directions)
     if hasattr(subject, "head") and hasattr(subject, "terms_per_sample"):
-        problem = loss_problem(subject, shape, x, t, engine, seed, options.dtype)
+        problem = loss_problem(subject, shape, x, t, engine, seed, dtype)
         return _finished(Report(f"loss {problem.name}"), [_examine(problem, options)])
-    with layer_problem(subject, shape, x, engine, seed, options.dtype) as problem:
+    with layer_problem(subject, shape, x, engine, seed, dtype) as problem:
         return _check_layer(problem, options, ties=x is None)
 
 
@@ -85,13 +89,14 @@ def assert_gradients(subject, shape=None, **options):
         raise AssertionError(str(report))
 
 
-class _Options:
-    """The options of a check: dtype, precision (finite_differences.py), first step, limit, seed."""
+class _Options(NamedTuple):
+    """The options of a check: see gradcheck, and Precision in finite_differences.py."""
 
-    def __init__(self, dtype, step, limit, seed):
-        self.dtype = np.dtype(dtype)
-        self.precision = PRECISIONS[check("gradcheck", "dtype", self.dtype.name, OneOf(PRECISIONS))]
-        self.step, self.limit, self.seed = check("gradcheck", "step", step, OrNone(Real(0, 1, "()"))), limit, seed
+    dtype: np.dtype
+    precision: Precision
+    step: float | None
+    limit: int
+    seed: int
 
 
 def _check_layer(problem, options, ties):
@@ -195,7 +200,7 @@ def _check_steps(problem, options):
     yield _examine(loss_problem(problem.loss, z.shape, z, problem.t, problem.network.engine, options.seed, z.dtype),
                    options)[1]
     size = sum(array.size for array in problem.arrays.values())
-    alone = _Options(options.dtype, options.step, options.limit if size <= options.limit else 24, options.seed)
+    alone = options if size <= options.limit else options._replace(limit=24)
     steps, first = _steps_and_first(problem)
     inputs = _step_inputs(steps, problem.x)
     for i in reversed(range(first, len(steps))):

@@ -49,12 +49,12 @@ def check_determinism(make_model, *, x=None, t=None, threads=(1, 2, 3), seed=0):
                          f"got {len(x)} and {len(t)}.")
     network = model.network
     report = Report(f"determinism of a network of {len(network.layers)} layers")
-    once = _Results(model, x, t)
-    _compare(report, once, _Results(model, x, t), "a second call of the same model gives another result: it is random, "
+    once = _results(model, x, t)
+    _compare(report, once, _results(model, x, t), "a second call of the same model gives another result: it is random, "
              "or keeps something between calls")
-    _compare(report, once, _Results(_new(make_model), x, t), "a new model of the same seed gives another result")
-    _Results(model, np.concatenate([x, x])[::-1] * 0.9, np.concatenate([t, t])[::-1])
-    _compare(report, once, _Results(model, x, t), "the result changes after a larger batch: some of its data is reused")
+    _compare(report, once, _results(_new(make_model), x, t), "a new model of the same seed gives another result")
+    _results(model, np.concatenate([x, x])[::-1] * 0.9, np.concatenate([t, t])[::-1])
+    _compare(report, once, _results(model, x, t), "the result changes after a larger batch: some of its data is reused")
     if network.engine == "fast":
         _check_threads(report, model, x, t, once, threads)
     if any(isinstance(layer, Dropout) and layer.rate for layer in network.layers):
@@ -73,17 +73,11 @@ def _new(make_model):
     return model
 
 
-class _Results:
-    """The results of a model on one batch: {(layer, name): array}, in the order of the forward pass.
-
-    outputs : the output of each step; gradients : the loss, and the gradient of each parameter
-    """
-
-    def __init__(self, model, x, t):
-        self.outputs = _outputs(model, x, True)
-        places = [(layer.name, p.name) for layer in model.network.layers for p in getattr(layer, "parameters", ())]
-        loss, gradients = model.loss_and_gradients(x, t)
-        self.gradients = {("network", "loss"): np.array(loss)} | dict(zip(places, gradients, strict=True))
+def _results(model, x, t):
+    """Return (outputs of the steps, loss and gradients) on one batch, each {(layer, name): array}."""
+    places = [(layer.name, p.name) for layer in model.network.layers for p in getattr(layer, "parameters", ())]
+    outputs, (loss, gradients) = _outputs(model, x, True), model.loss_and_gradients(x, t)
+    return outputs, {("network", "loss"): np.array(loss)} | dict(zip(places, gradients, strict=True))
 
 
 def _outputs(model, x, training):
@@ -101,17 +95,11 @@ def _outputs(model, x, training):
 
 def _compare(report, expected, got, cause, rtol=0.0):
     """Add a Finding for the first step whose output differs; if none does, for each gradient that differs."""
-    if not _compare_outputs(report, expected.outputs, got.outputs, cause, rtol):
-        report.findings += filter(None, (_difference(place, one, got.gradients[place], cause, rtol)
-                                         for place, one in expected.gradients.items()))
-
-
-def _compare_outputs(report, expected, got, cause, rtol):
-    """Add a Finding for the first step whose output differs; return whether there is one."""
-    found = (_difference(place, one, got[place], cause, rtol) for place, one in expected.items())
-    first = [finding for finding in found if finding][:1]
-    report.findings += first
-    return bool(first)
+    for one, other in zip(expected, got, strict=True):
+        found = [finding for place in one if (finding := _difference(place, one[place], other[place], cause, rtol))]
+        if found:
+            report.findings += found[:1] if one is expected[0] else found
+            return
 
 
 def _difference(place, one, other, cause, rtol):
@@ -130,7 +118,7 @@ def _check_threads(report, model, x, t, once, threads):
     try:
         for number in threads:
             set_thread_count(number)
-            _compare(report, once, _Results(model, x, t), f"{number} threads give another result: the order of a sum "
+            _compare(report, once, _results(model, x, t), f"{number} threads give another result: the order of a sum "
                      "depends on the threads")
     finally:
         set_thread_count(before)
@@ -139,12 +127,13 @@ def _check_threads(report, model, x, t, once, threads):
 def _check_shards(report, model, x, t, once):
     """Compare the gradients of two uneven shards, weighted by their numbers of samples, with those of the batch."""
     cut = 2 * len(x) // 3
-    first, second = _Results(model, x[:cut], t[:cut]), _Results(model, x[cut:], t[cut:])
-    first.gradients = {place: array * (cut / len(x)) + second.gradients[place] * (1 - cut / len(x))
-                       for place, array in first.gradients.items()}
-    first.outputs = {place: np.concatenate([array, second.outputs[place]]) for place, array in first.outputs.items()}
-    _compare(report, once, first, f"shards of {cut} and {len(x) - cut} samples do not add up to the batch: a mean is "
-             "taken over shards of unequal size, or samples are lost, or depend on each other",
+    (outputs, gradients), (more_outputs, more_gradients) = (_results(model, x[rows], t[rows])
+                                                            for rows in (slice(cut), slice(cut, None)))
+    outputs = {place: np.concatenate([array, more_outputs[place]]) for place, array in outputs.items()}
+    gradients = {place: array * (cut / len(x)) + more_gradients[place] * (1 - cut / len(x))
+                 for place, array in gradients.items()}
+    _compare(report, once, (outputs, gradients), f"shards of {cut} and {len(x) - cut} samples do not add up to the "
+             "batch: a mean is taken over shards of unequal size, or samples are lost, or depend on each other",
              1e-9 if model.network.dtype == np.float64 else 1e-4)
 
 
@@ -154,5 +143,5 @@ def _check_samples_alone(report, model, x):
     joined = {place: np.concatenate([outputs[place] for outputs in alone]) for place in alone[0]}
     # NumPy's matrix products add the terms of a batch of one in another order.
     rtol = 0.0 if model.network.engine == "fast" else 1e-5
-    _compare_outputs(report, _outputs(model, x, False), joined, "the output depends on the other samples of the batch",
-                     rtol)
+    _compare(report, [_outputs(model, x, False)], [joined], "the output depends on the other samples of the batch",
+             rtol)

@@ -20,7 +20,7 @@ from minicnn.layers.custom import CustomStep, Host, parameters_of
 from minicnn.losses import get_loss
 from minicnn.network import LayerStep, Network
 
-__all__ = ["as_network", "layer_problem", "loss_problem", "network_problem"]
+__all__ = ["as_network", "layer_problem", "loss_problem", "network_problem", "default_loss"]
 
 
 def as_network(subject):
@@ -96,7 +96,7 @@ def network_problem(subject, network, shape, x, t, loss, seed, dtype):
     if network.dtype != dtype:
         network = _copy(network, dtype)
     head = type(network.layers[-1]).__name__
-    loss = get_loss(loss or getattr(subject, "loss", None) or _loss_for(head, network.output_shape))
+    loss = get_loss(loss or getattr(subject, "loss", None) or default_loss(head, len(network.output_shape)))
     if loss.head not in (None, head):
         raise InputError(f"gradcheck: loss {loss.name!r} needs {loss.head}() as the last layer, got {head}.")
     shape = (2, *network.input_shape) if shape is None and x is None else shape
@@ -108,10 +108,10 @@ def network_problem(subject, network, shape, x, t, loss, seed, dtype):
         yield NetworkProblem(network, loss, x, t)
 
 
-def _loss_for(head, output_shape):
-    if head == "Softmax" and len(output_shape) == 1:
-        return "categorical_crossentropy"
-    return "binary_crossentropy" if head == "Sigmoid" else "mean_squared_error"
+def default_loss(head, dimensions=1):
+    """Return the loss that fits a last layer of this type, the name of a class, and dimensions of its output."""
+    return get_loss({("Sigmoid", dimensions): "binary_crossentropy", ("Softmax", 1): "categorical_crossentropy"}.get(
+        (head, dimensions), "mean_squared_error"))
 
 
 class _Functions:

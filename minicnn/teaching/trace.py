@@ -17,7 +17,7 @@ from minicnn.data.labels import encode_targets
 from minicnn.data.loader import ArrayDataset
 from minicnn.errors import InputError, ShapeError, nearest, printable
 from minicnn.evaluation.explanation.gradcam import field_after
-from minicnn.losses import get_loss
+from minicnn.gradient_check.subjects import default_loss
 from minicnn.teaching.formulas import KINDS, by_hand, explain, times
 
 __all__ = ["Trace", "LayerTrace", "trace"]
@@ -184,7 +184,7 @@ def trace(model, x, t=None):
     """
     source = x if hasattr(x, "batch") else ArrayDataset(x, shape=model.input_shape, owner="trace")
     x = as_array(source.batch(np.arange(len(source))), "trace", "x", model.dtype)
-    network, loss = model.network, model.loss or _loss_of(model.layers[-1])
+    network, loss = model.network, model.loss or default_loss(type(model.layers[-1]).__name__)
     depth = network.depth(loss.head)
     network.blame_forward(x)
     output = np.array(network.forward(x))
@@ -203,14 +203,8 @@ def trace(model, x, t=None):
     return Trace(model, x, layers, output, value, about)
 
 
-def _loss_of(last):
-    """Return the loss that fits the last layer of a network."""
-    return get_loss({"sigmoid": "binary_crossentropy", "softmax": "categorical_crossentropy"}.get(
-        KINDS.get(type(last)), "mean_squared_error"))
-
-
 def _output_gradient(network, loss, z, t):
-    """Return (the gradient with respect to z, the loss or None, a sentence that says of what it is the gradient)."""
+    """Return (the gradient with respect to z, the loss or None, a sentence that explains the gradient)."""
     dz = np.zeros_like(z)
     if t is None:
         rows = dz.reshape(len(z), -1)

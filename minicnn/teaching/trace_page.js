@@ -111,9 +111,9 @@ function originOf(layer) {
 
 function showMaps(layer, origin) {
   const input = layer.input, map = data.input.view.map;
-  find("picture-figure").hidden = !map;
+  find("image-figure").hidden = !map;
   find("maps").classList.toggle("vector", !map);
-  if (map) showPicture(layer, origin);
+  if (map) showImage(layer, origin);
   const origins = evidence(layer), shown = origins || input;
   paint(find("input"), shown, (i, j) => colour(at(shown, i, j, origin.channel), shown.extent.most),
         origin.box ? [origin.box] : []);
@@ -139,18 +139,18 @@ function evidence(layer) {
   return { values, extent: extent(values), view: viewOf([rows, columns, 1]) };
 }
 
-function showPicture(layer, origin) {
+function showImage(layer, origin) {
   const array = data.input, grey = array.view.channels !== 3;
   const { low, high } = array.extent, scale = low >= 0 && high <= 1 ? 255 : 255 / (high - low || 1);
   const level = (i, j, c) => Math.round((at(array, i, j, c) - (low < 0 ? low : 0)) * scale);
-  let box = null, seen = layer.kind === "flatten" ? layer.input.field : layer.field;
-  if (seen) {
+  let box = null, field = layer.kind === "flatten" ? layer.input.field : layer.field;
+  if (field) {
     const [i, j] = layer.kind === "flatten" ? [origin.i, origin.j] : [state.i, state.j];
-    box = [seen.start[0] + i * seen.stride[0], seen.start[1] + j * seen.stride[1], ...seen.size];
+    box = [field.start[0] + i * field.stride[0], field.start[1] + j * field.stride[1], ...field.size];
   }
-  paint(find("picture"), array, (i, j) => [0, 1, 2].map(c => level(i, j, grey ? 0 : c)), box ? [box] : []);
+  paint(find("image"), array, (i, j) => [0, 1, 2].map(c => level(i, j, grey ? 0 : c)), box ? [box] : []);
   const size = box ? `receptive field ${times(box.slice(2))} of ${times(array.shape.slice(0, 2))} pixels.` : "";
-  caption("picture", "Image:", size);
+  caption("image", "Image:", size);
 }
 
 // ---- The sum --------------------------------------------------------------------------------------------------------
