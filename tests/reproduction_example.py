@@ -94,15 +94,16 @@ def audit(flagged, sources):
     """Return what an audit found, as Audit.to_dict has it."""
     none = {"auc": None, "low": None, "high": None, "reason": "there is no source column", "flagged": False}
     found = {"auc": 0.99, "low": 0.98, "high": 1.0, "reason": "", "flagged": flagged}
-    suspects = [{"name": name, "against": "covid", "judged": name != "thumbnail", "approximate": False, **told}
-                for name, told in (("header", found), ("border", found | {"auc": 0.7, "low": 0.55, "flagged": False}),
-                                   ("thumbnail", found | {"auc": 0.9, "flagged": False}),
-                                   ("source", found if sources else none))]
-    finding = {"what": "duplicate", "files": ["a.png", "b.png"], "sentence": "a.png and b.png are the same picture."}
+    confounders = [{"name": name, "against": "covid", "judged": name != "thumbnail", "approximate": False, **of_name}
+                   for name, of_name in (("header", found),
+                                         ("border", found | {"auc": 0.7, "low": 0.55, "flagged": False}),
+                                         ("thumbnail", found | {"auc": 0.9, "flagged": False}),
+                                         ("source", found if sources else none))]
+    finding = {"what": "duplicate", "files": ["a.png", "b.png"], "sentence": "a.png and b.png are the same image."}
     return {"source": "manifest.csv", "images": 820, "readable": 820, "patients": 536, "sampled": 820,
             "counts": {"normal": 410, "covid": 410}, "problems": [finding] * 15, "unusual": [],
-            "remarks": [{"what": "odd file", "files": ["c.png"], "sentence": "c.png is a palette picture."}],
-            "shortcuts": suspects, "tables": {"format": {"JPEG, 8-bit grey": {"normal": 410, "covid": 410}}}}
+            "remarks": [{"what": "odd file", "files": ["c.png"], "sentence": "c.png is a palette image."}],
+            "shortcuts": confounders, "tables": {"format": {"JPEG, 8-bit grey": {"normal": 410, "covid": 410}}}}
 
 
 def unseen(good):
@@ -148,7 +149,7 @@ def pictures(folder, size=(160, 90)):
 
 
 def renamed(results, word):
-    """Return results in which everything that a stranger names is called `word`."""
+    """Return results in which every untrusted name is `word`."""
     results = copy.deepcopy(results)
     classes = [f"{word}0", f"{word}1"]
     results["data"] |= {"name": word, "classes": classes, "counts": dict.fromkeys(classes, 410),
@@ -156,12 +157,12 @@ def renamed(results, word):
     results["external"] |= {"name": word, "counts": dict.fromkeys(classes, 19), "remark": word}
     results["audit"] |= {"tables": {"format": {word: dict.fromkeys(classes, 1)}}, "problems": [
         {"what": "duplicate", "files": [word], "sentence": word}]}
-    for suspect in results["audit"]["shortcuts"]:
-        suspect["against"] = word
+    for confounder in results["audit"]["shortcuts"]:
+        confounder["against"] = word
     for fold in results["unseen"]:
         fold |= {"name": f"positive source held out: {word}", "source": word}
-    for mistake in results["worst"]:
-        mistake |= {"path": word, "label": word, "prediction": word, "source": word}
+    for error in results["worst"]:
+        error |= {"path": word, "label": word, "prediction": word, "source": word}
     results["stress"][0]["findings"] = [word]
     for told in (results["protocols"]["honest"]["parts"]["test"]["mean"],
                  *results["protocols"]["honest"]["parts"]["test"]["seeds"]):

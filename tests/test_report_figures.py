@@ -1,4 +1,4 @@
-"""Pictures of the report: true to the network and to the results, whole for one row and for ten, gaps in words."""
+"""Plots of the report: they show the values of the network and the results, and say what is undefined."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def answers(seed, n=40):
 
 
 def draw_all(folder, small, name="plain"):
-    """Draw every picture, with `name` where names come from strangers."""
+    """Draw every plot, with `name` as the untrusted names."""
     folder.mkdir()
     model, x, labels = small
     explained = explain(model, x[:2])
@@ -72,7 +72,7 @@ def test_equal_input_gives_equal_bytes_at_16_cm(tmp_path, small):
             assert np.asarray(picture.convert("L")).std() > 5
 
 
-def test_names_cannot_break_a_picture(tmp_path, small, caught):
+def test_names_cannot_break_a_plot(tmp_path, small, caught):
     draw_all(tmp_path / "a", small, HOSTILE)
     texts = [text for figure in caught for text in figure.findobj(lambda artist: hasattr(artist, "get_parse_math"))]
     told = [text for text in texts if "script" in text.get_text() or "x_1" in text.get_text()]
@@ -80,7 +80,7 @@ def test_names_cannot_break_a_picture(tmp_path, small, caught):
     assert not any(text.get_parse_math() or "\x1b" in text.get_text() or "\u202e" in text.get_text() for text in told)
 
 
-# ---- The main picture ------------------------------------------------------------------------------------------------
+# ---- The main plot ------------------------------------------------------------------------------------------------
 
 def texts(ax):
     return [text.get_text() for text in ax.texts]
@@ -246,7 +246,7 @@ def test_samples_stand_in_rows_by_class(tmp_path, small, caught):
         result_plots.samples_of_both([x[:0], x[:0]], ["normal", "covid"], tmp_path / "y.png")
 
 
-def test_worst_errors_show_each_picture_twice(tmp_path, small, caught):
+def test_worst_errors_show_each_image_twice(tmp_path, small, caught):
     model, x, _ = small
     rows = [{"label": "normal", "prediction": "covid", "probability": 0.987, "part": "test", "source": None, "seed": 0},
             {"label": "covid", "prediction": "normal", "probability": 0.9, "path": "a.png"}]
@@ -307,7 +307,7 @@ def odd_network():
                        Flatten(), Dense(4), Dense(2), Softmax()], (20, 24, 3), seed=1)
 
 
-def test_convolution_of_a_colour_picture_adds_up(tmp_path, caught):
+def test_convolution_of_a_colour_image_adds_up(tmp_path, caught):
     picture = np.random.default_rng(0).integers(0, 256, (20, 24, 3)).astype(np.uint8)
     network.convolution(odd_network(), picture, tmp_path / "x.png")
     told = caught[0].subfigs[0].get_supxlabel().replace("\n", " ")
@@ -317,7 +317,7 @@ def test_convolution_of_a_colour_picture_adds_up(tmp_path, caught):
     assert "Shown: channel" in told and "after tanh_1" in told
 
 
-def test_a_black_picture_and_a_tiny_one_are_drawn(tmp_path, caught):
+def test_a_black_image_and_a_tiny_one_are_drawn(tmp_path, caught):
     tiny = Sequential([Conv2D(1, 2), Flatten(), Dense(1), Sigmoid()], (2, 2, 1))
     network.convolution(tiny, np.zeros((2, 2, 1)), tmp_path / "x.png")
     pool = Sequential([MaxPool2D(2), Flatten(), Dense(1), Sigmoid()], (3, 3, 1))

@@ -149,7 +149,7 @@ def test_without_sources_nothing_is_held_out_and_that_is_said(tmp_path):
     assert read.folds == [] and "No source was held out." in read.remarks[0] and "source" in read.remarks[0]
 
 
-def test_external_pictures_that_are_in_the_collection_are_left_out(tmp_path):
+def test_external_images_in_the_collection_are_excluded(tmp_path):
     own = collection(tmp_path, "own")
     other = collection(tmp_path, "other", n=12, seed=8, patients="x")
     with open(other, newline="") as file:
@@ -263,7 +263,7 @@ def test_a_study_that_is_interrupted_goes_on(studied, tmp_path, monkeypatch, cap
             raise Interrupted(2, "interrupted in epoch 1, batch 1 of 2: saved.")
         return train_or_resume(plan, *others, **options)
 
-    def copied(found, collection, trainings, checks, out):      # the pictures are drawn, and compared, in the test above
+    def copied(found, collection, trainings, checks, out):      # the plots are drawn, and compared, in the test above
         shutil.copytree(folder / "out" / "figures", out / "figures")
         return json.loads((folder / "out" / "results.json").read_text())["figures"]
 

@@ -102,7 +102,7 @@ def test_the_page_needs_nothing_and_runs_nothing(folder):
     assert "url(" not in style and "@import" not in style
 
 
-def test_headings_tables_and_pictures_are_marked_for_those_who_hear_the_page(folder):
+def test_headings_tables_and_images_are_accessible(folder):
     page = read(folder)
     levels = [level for level, _ in page.headings]
     assert levels.count(1) == 1 and levels[0] == 1 and levels.count(2) == 12
@@ -142,15 +142,15 @@ def test_the_colours_of_text_stand_out(folder):
 def test_the_markdown_has_the_same_content_in_the_same_order(tmp_path, given):
     pictures(tmp_path)
     write(example(**given), tmp_path)
-    page, twin = read(tmp_path), (tmp_path / "report.md").read_text("utf-8")
-    headings = [(len(marks), plain(text)) for marks, text in re.findall(r"(?m)^(#+) (.*)$", twin)]
+    page, markdown_text = read(tmp_path), (tmp_path / "report.md").read_text("utf-8")
+    headings = [(len(marks), plain(text)) for marks, text in re.findall(r"(?m)^(#+) (.*)$", markdown_text)]
     assert headings == page.headings
-    assert words(plain(twin)) == words(" ".join(page.text))
-    assert re.findall(r"\]\((figures/[^)]*)\)", twin) == [f"figures/{key}.png" for key in ordered(page)]
+    assert words(plain(markdown_text)) == words(" ".join(page.text))
+    assert re.findall(r"\]\((figures/[^)]*)\)", markdown_text) == [f"figures/{key}.png" for key in ordered(page)]
 
 
 def ordered(page):
-    """Return the keys of the pictures in the order of the report."""
+    """Return the keys of the images in the order of the report."""
     order = ["headline", "samples", "convolution", "pooling", "architecture", "curves_paper", "curves_honest", "roc_pr",
              "reliability", "confusions", "sources", "stress", "worst", "augmentation"]
     return order if page.tags.count("img") == len(order) else [key for key in order if key != "sources"]
@@ -243,14 +243,14 @@ def harmless(tmp_path_factory, results):
 # All at once, and some alone: of what they have in common one word is as good as another, and each takes a whole page.
 @pytest.mark.parametrize("payload", [" ".join(PAYLOADS), *PAYLOADS[::16], "1. one", "- two", "# three", "> four"])
 def test_hostile_names_stay_text(harmless, results, payload):
-    folder, expected, twin = harmless
+    folder, expected, markdown_text = harmless
     write(renamed(results, payload), folder)
     page, hostile = read(folder), (folder / "report.md").read_text("utf-8").split("\n")
     assert page.tags == expected.tags                       # a name added nothing
     assert [pair[:2] for pair in page.attributes] == [pair[:2] for pair in expected.attributes]
     assert "".join(words(printable(payload))) in "".join(words("".join(page.text)))
-    assert len(hostile) == len(twin)
-    for line, other in zip(hostile, twin):
+    assert len(hostile) == len(markdown_text)
+    for line, other in zip(hostile, markdown_text):
         if not other.startswith("    "):                    # a line of code shows all as it is
             assert_escaped(line, other)
 
@@ -283,7 +283,7 @@ def test_equal_results_give_equal_bytes_for_the_owner_alone(tmp_path, folder, re
         assert path.stat().st_mode & 0o077 == 0
 
 
-def test_bad_pictures_folders_and_extras(tmp_path, results, monkeypatch):
+def test_bad_images_folders_and_extras(tmp_path, results, monkeypatch):
     with pytest.raises(ImageError, match=r"headline\.png: cannot be read \(No such file or directory\)"):
         write(results, tmp_path)
     pictures(tmp_path)

@@ -1,1 +1,1 @@
-"""How results become text, tables and pages; nothing here knows a study."""
+"""Results as text, tables and pages, for one run or for a study."""

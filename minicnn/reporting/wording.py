@@ -5,7 +5,7 @@ values are called different where their intervals do not overlap, which is stric
 Without a value or an interval there is no conclusion, but the reason why.
 """
 
-from minicnn.evaluation.summary import HEADS, SHARES
+from minicnn.evaluation.summary import SHARES
 
 __all__ = ["APPROXIMATE", "SHORTCUT_CHECK", "bounds", "value_and_interval", "is_approximate", "cell", "value_text",
            "why_none", "against_chance", "against_reported", "between", "generalizes", "difference"]
@@ -198,7 +198,7 @@ def difference(first, second, metric="accuracy"):
     change = second[metric] - first[metric]
     size = f"{abs(100 * change):.1f} percentage points" if metric in SHARES else f"{abs(change):.3f}"
     if float(size.split()[0]) == 0:
-        return f"the same {HEADS[metric]}"
+        return "the same"
     overlap = {"unknown": "an interval is missing", "alike": "the intervals overlap"}
     return (f"{size} {'higher' if change > 0 else 'lower'} "
             f"({overlap.get(between(first, second, metric), 'the intervals do not overlap')})")

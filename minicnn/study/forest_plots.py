@@ -1,4 +1,4 @@
-"""Forest plots of the report: a row for each measurement, a panel for each metric, beside what the paper reports.
+"""Forest plots of the report: a row for each measurement, a panel for each metric, with the values of the paper.
 
 `headline_rows` and `source_rows` make the rows from the results of a study. An undefined value is a row with a word in
 it.
@@ -12,7 +12,7 @@ from minicnn.core.text import shortened
 from minicnn.errors import InputError, printable
 from minicnn.plotting import style
 from minicnn.plotting.style import BLUE, FAINT, INK, QUIET, SKY
-from minicnn.study.results import PROTOCOL_NAMES, fold_summary, reported
+from minicnn.study.results import PROTOCOL_NAMES, fold_summary, reported, honest_test_groups
 
 __all__ = ["forest_plot", "estimate", "headline_rows", "source_rows", "SOURCE_METRICS"]
 
@@ -54,7 +54,7 @@ def headline_rows(results):
     rows[0]["accuracy"] |= {"value": reported(results).get("accuracy"), "claimed": True}
     rows[0]["auc"]["reason"] = "not reported"
     sets = {key: (results["protocols"].get(key) or {}).get("parts") or {} for key in PROTOCOL_NAMES}
-    for key, name, note in (("paper", "validation", "versions of images in both sets"),
+    for key, name, note in (("paper", "validation", "split by image"),
                             ("honest", "test", "split by patient"), ("robust", "test", "split by patient")):
         if name in sets[key]:
             rows.append(_row("the same network on these data", PROTOCOL_NAMES[key], sets[key][name], note))
@@ -82,11 +82,8 @@ def source_rows(results):
                 elif metric not in fold["shows"]:
                     row[metric] |= {"value": None, "reason": "one class only"}
             rows.append(row)
-    test = results["protocols"].get("honest", {}).get("parts", {}).get("test") or {}
-    mean = test.get("mean", {})
-    by_source = (mean if "groups" in mean else (test.get("seeds") or [{}])[0]).get("groups", {}).get("source", {})
     return rows + [_row("the honest test set, by source", word, group, f"{group['n']:,} images", SOURCE_METRICS)
-                   for word, group in by_source.items()]
+                   for word, group in honest_test_groups(results)[0].get("source", {}).items()]
 
 
 def _row(group, name, summaries, note="", metrics=("accuracy", "auc")):

@@ -9,7 +9,7 @@ from minicnn.evaluation.explanation.gradcam import explain
 from minicnn.evaluation.shortcut_test import examples
 from minicnn.plotting import explanation, network, run
 from minicnn.study import forest_plots, result_plots
-from minicnn.study.results import test_datasets, trainings_of
+from minicnn.study.results import held_out_datasets, trainings_of
 
 __all__ = ["draw"]
 
@@ -83,7 +83,7 @@ def _reliability(answers):
 
 def _errors(found, training):
     """Return (images, explanation, rows) of the worst errors."""
-    rows, datasets = found["worst"], test_datasets(training)
+    rows, datasets = found["worst"], held_out_datasets(training)
     if not rows:
         return None, None, []
     images = np.concatenate([datasets[row["part"]].batch(np.array([row["number"]])) for row in rows])

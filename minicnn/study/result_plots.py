@@ -43,12 +43,12 @@ def samples_of_both(images, classes, path):
     across = max(columns, 4)
     figure = style.new_figure(_WIDTH, (_WIDTH / across + 0.32) * len(classes), _DPI)
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.04)
-    for axes, pictures, name in zip(figure.subplots(len(classes), across, squeeze=False), images, classes):
-        shown = style.as_pictures(pictures) if len(pictures) else ()
+    for axes, of_class, name in zip(figure.subplots(len(classes), across, squeeze=False), images, classes):
+        shown = style.as_pictures(of_class) if len(of_class) else ()
         axes[0].set_title(shortened(name, 60) + ("" if len(shown) else ": no image"), loc="left", fontsize=_SIZE + 1,
                           color=INK, parse_math=False)
-        for ax, picture in zip(axes, shown):
-            style.show(ax, picture, None)
+        for ax, image in zip(axes, shown):
+            style.show(ax, image)
         for ax in axes[len(shown):]:
             ax.set(xticks=[], yticks=[], frame_on=False)
     style.save(figure, path)
@@ -95,8 +95,7 @@ def roc_and_precision(curves, path):
         style.quiet(ax, title)
         ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=np.arange(0, 1.1, 0.25),
                yticks=np.arange(0, 1.1, 0.25))
-        ax.set_xlabel(x, fontsize=_SIZE, color=INK)
-        ax.set_ylabel(y, fontsize=_SIZE, color=INK)
+        style.axis_labels(ax, x, y, _SIZE)
     left.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1, label="chance", zorder=1)
     for (name, seeds), colour, dashes in zip(curves.items(), style.COLOURS, style.LINE_STYLES):
         areas, precisions = [], []
@@ -175,7 +174,7 @@ def confusions(matrices, classes, path):
 
 
 def worst_errors(images, explained, rows, path):
-    """Draw the errors with the highest probability, each beside itself with its explanation as an overlay.
+    """Draw the errors with the highest probability, each with its explanation as an overlay.
 
     Parameters
     ----------
@@ -198,20 +197,16 @@ def worst_errors(images, explained, rows, path):
     images = images_of(images, explained)
     if len(images) != n:
         raise InputError(f"rows: expected {len(images)}, one for each image, got {n}.")
-    across = 3
-    down = -(-n // across)
-    figure = style.new_figure(_WIDTH, 1.72 * down + 0.45, _DPI)
+    figure = style.new_figure(_WIDTH, 1.72 * -(-n // 3) + 0.45, _DPI)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.0)
     title = (f"Each error as input to the network, and with {method_name(explained)} of the prediction as an overlay. "
              "The dashed line marks the border; below: the share of the map that lies there.")
     style.heading(figure, "\n".join(textwrap.wrap(title, 90)), _SIZE)
-    axes = figure.subplots(down, 2 * across, squeeze=False).ravel()
+    axes = style.panels(figure, 2 * n, 6)
     for k, row in enumerate(rows):
-        style.show(axes[2 * k], images[k], None)
+        style.show(axes[2 * k], images[k])
         overlay(axes[2 * k + 1], images[k], explained.maps[k])
         _write(axes[2 * k], row, explained.border_shares[k])
-    for ax in axes[2 * n:]:
-        ax.set_axis_off()
     style.save(figure, path)
 
 

@@ -23,8 +23,9 @@ from minicnn.reporting.document import Image, Text
 from minicnn.study import paper
 from minicnn.study.aggregate import over_seeds
 
-__all__ = ["FORMAT", "PROTOCOL_NAMES", "gather", "command_of", "trainings_of", "shortcut_checks", "test_datasets",
-           "worst_errors", "summary_of", "reported", "layers_of", "fold_summary", "counts_text", "image_of"]
+__all__ = ["FORMAT", "PROTOCOL_NAMES", "gather", "command_of", "trainings_of", "shortcut_checks", "held_out_datasets",
+           "worst_errors", "summary_of", "honest_test_seeds", "honest_test_groups", "reported", "layers_of",
+           "fold_summary", "counts_text", "image_of"]
 
 FORMAT = "minicnn reproduction 1"
 PROTOCOL_NAMES = {"paper": "the paper's protocol", "honest": "the honest protocol", "robust": "recipe robust"}
@@ -146,10 +147,10 @@ def _fold(number, fold, trainings):
 def shortcut_checks(training):
     """Return {set: ShortcutCheck}: the shortcut check of a network on its test set and on the external set."""
     return {name: check_shortcuts(training.model, dataset, patients=training.answers[name].patients.astype(str))
-            for name, dataset in test_datasets(training).items()}
+            for name, dataset in held_out_datasets(training).items()}
 
 
-def test_datasets(training):
+def held_out_datasets(training):
     """Return {set: dataset} of the images that a network was neither trained nor selected on."""
     external = {} if training.external is None else {"external": training.external}
     return {"test": training.result.datasets["test"]} | external
@@ -172,7 +173,7 @@ def _explained(training):
 def worst_errors(training):
     """Return the errors with the highest probability, on images that a network was neither trained nor selected on."""
     found = []
-    for name in test_datasets(training):
+    for name in held_out_datasets(training):
         answers = training.answers[name]
         wrong = np.flatnonzero((answers.probabilities > 0.5) != (answers.labels == 1))
         found += [(-abs(answers.probabilities[i] - 0.5), name, int(i)) for i in wrong]
@@ -180,7 +181,7 @@ def worst_errors(training):
 
 
 def _error(training, name, row):
-    answers, dataset = training.answers[name], test_datasets(training)[name]
+    answers, dataset = training.answers[name], held_out_datasets(training)[name]
     sources = dataset.manifest.sources
     p = float(answers.probabilities[row])
     classes = [printable(word) for word in dataset.classes]
@@ -195,6 +196,20 @@ def _error(training, name, row):
 def summary_of(results, protocol, name):
     """Return the summary of a set under a protocol, as mean over the seeds; None where there is none."""
     return (((results["protocols"].get(protocol) or {}).get("parts") or {}).get(name) or {}).get("mean")
+
+
+def honest_test_seeds(results):
+    """Return the summaries of the honest test set, one for each seed."""
+    return ((results["protocols"].get("honest") or {}).get("parts") or {}).get("test", {}).get("seeds") or []
+
+
+def honest_test_groups(results):
+    """Return {column: {word: summary}} of the honest test set, and which seeds it is of."""
+    pooled = (summary_of(results, "honest", "test") or {}).get("groups")
+    if pooled:
+        return pooled, "all seeds"
+    groups = next((summary["groups"] for summary in honest_test_seeds(results) if summary.get("groups")), {})
+    return groups, f"seed {results['settings']['seeds'][0]}"
 
 
 def reported(results, name="validation"):

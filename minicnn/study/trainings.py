@@ -58,9 +58,7 @@ class Study:
 
     def configs(self, folds):
         """Return {name: Config} of the trainings, in order."""
-        common = {name: getattr(self, name) for name in ("data", "epochs", "steps_per_epoch", "batch_size",
-                                                         "learning_rate", "classes", "columns", "workers",
-                                                         "allow_outside_root")}
+        common = {name: value for name, value in vars(self).items() if name not in ("external", "seeds")}
         configs = {f"{protocol}-{seed}": experiment.Config(protocol=protocol, augmentation="paper", seed=seed, **common)
                    for protocol in ("paper", "honest") for seed in range(self.seeds)}
         configs["robust-0"] = experiment.Config(recipe="robust", **common)

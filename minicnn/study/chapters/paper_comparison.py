@@ -96,7 +96,7 @@ def _conclusion(results):
 
 
 def _checks(paper):
-    checks, besides = paper.get("checks"), paper.get("contradictions") or []
+    checks, contradictions = paper.get("checks"), paper.get("contradictions") or []
     if not checks:
         return [Text("The paper's table was not checked.")]
     failed = sum(not check["holds"] for check in checks)
@@ -105,7 +105,8 @@ def _checks(paper):
             Table("The paper's values checked against each other", ["claim", "reported", "computed", "verdict", "why"],
                   [[check["claim"], check["printed"], check["computed"], "holds" if check["holds"] else "fails",
                     check["why"]] for check in checks], numeric=False),
-            *([Text("The text of the paper has further contradictions:"), Bullets(besides)] if besides else [])]
+            *([Text("The text of the paper has further contradictions:"), Bullets(contradictions)]
+              if contradictions else [])]
 
 
 def _table_three(results):

@@ -5,7 +5,8 @@ from minicnn.evaluation.summary import SHARES
 from minicnn.reporting.document import Bullets, Chapter, Heading, Table, Text
 from minicnn.reporting.tables import NONE, by_group, by_metric, lines, reasons
 from minicnn.reporting.wording import against_chance, bounds, difference, generalizes, value_text, why_none
-from minicnn.study.results import PROTOCOL_NAMES, counts_text, fold_summary, image_of, summary_of
+from minicnn.study.results import (PROTOCOL_NAMES, counts_text, fold_summary, image_of, summary_of, honest_test_groups,
+                                   honest_test_seeds)
 
 __all__ = ["curves", "generalization", "robust", "calibrated"]
 
@@ -40,7 +41,7 @@ def generalization(results):
 
 
 def robust(results):
-    """Return the Chapter on the robust recipe beside the paper's."""
+    """Return the Chapter that compares the robust recipe with the paper's."""
     pairs = {name: (summary_of(results, "honest", key), summary_of(results, "robust", key))
              for name, key in (("test", "test"), ("external validation", "external"))}
     pairs |= {fold["name"]: (fold_summary(fold), fold_summary(fold, "robust")) for fold in results["unseen"]}
@@ -93,14 +94,9 @@ def _listed(sets, metric, word):
     return "; ".join(f"{name}: {word} {value_text(summary, metric)}" for name, summary in sets.items()) + "."
 
 
-def _honest_test(results):
-    """Return {"seeds": summaries, "mean": summary} of the honest test set; {} where there is none."""
-    return (results["protocols"].get("honest") or {}).get("parts", {}).get("test", {})
-
-
 def _thresholds(results):
     """Return the proportions at 0.5 and at the threshold that was fixed on validation, of each seed."""
-    seeds = zip(results["settings"]["seeds"], _honest_test(results).get("seeds") or [])
+    seeds = zip(results["settings"]["seeds"], honest_test_seeds(results))
     rows = [[f"seed {seed}, {where}", (percent(at["threshold"]),), *(lines(at, name)[:2] for name in SHARES)]
             for seed, summary in seeds if summary.get("at_threshold") for where, at in
             (("at 0.5", summary | {"threshold": 0.5}), ("fixed on validation", summary["at_threshold"]))]
@@ -138,13 +134,10 @@ def _held_out(results):
 
 
 def _groups(results):
-    test = _honest_test(results)
-    of_mean = (test.get("mean") or {}).get("groups")
-    groups = of_mean or next((summary["groups"] for summary in test.get("seeds") or [] if summary.get("groups")), {})
+    groups, seeds = honest_test_groups(results)
     if not groups:
         return [Text("There are no subgroups: the data have no column source, view, sex or age with more than one "
                      "value. Name such columns with --columns.")]
-    seeds = "all seeds" if of_mean else f"seed {results['settings']['seeds'][0]}"
     blocks = [Text("Small subgroups have wide intervals, and a subgroup of one class has no AUC. Subgroups may differ "
                    "in other respects too, so a difference between them has no single cause.")]
     for column, words in groups.items():

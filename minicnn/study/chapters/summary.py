@@ -3,8 +3,8 @@
 from minicnn.core.text import join, number, percent
 from minicnn.reporting.document import Bullets, Card, Cards, Chapter, Heading, Notice, Text
 from minicnn.reporting.tables import by_row, reasons
-from minicnn.reporting.wording import (against_chance, against_reported, difference, generalizes, value_and_interval,
-                                       value_text, why_none)
+from minicnn.reporting.wording import (against_chance, against_reported, difference, generalizes, is_approximate,
+                                       value_and_interval, value_text, why_none)
 from minicnn.study.results import PROTOCOL_NAMES, fold_summary, image_of, reported, summary_of
 
 __all__ = ["answer", "claimed", "summary", "explanations", "weakest_source", "measured"]
@@ -43,9 +43,9 @@ def summary(results):
     paper, honest, away = (summary_of(results, *place) for place in
                            (("paper", "validation"), ("honest", "test"), ("honest", "external")))
     n = len(results["settings"]["seeds"])
-    runs = f"mean of {n} runs" if n > 1 else "one run"
-    said = [f"The paper reports an accuracy of {percent(claimed(results), 2)}. On these data, its recipe under its own "
-            f"protocol gives {value_text(paper, 'accuracy')} ({runs}), and "
+    runs = f"over {n} seeds" if n > 1 else "with one seed"
+    said = [f"The paper reports an accuracy of {percent(claimed(results), 2)}. On these data, {runs}, its recipe gives "
+            f"{value_text(paper, 'accuracy')} under the paper's protocol, and "
             + (f"{value_text(honest, 'accuracy')} on a test set of other patients." if honest
                else "there is no test set of other patients.")]
     if away:
@@ -136,5 +136,5 @@ def _card(label, one, remark):
     if not one or one.get("accuracy") is None:
         return Card(label, "undefined", why_none(one, "accuracy"), remark)
     value, interval = value_and_interval(one, "accuracy")
-    approximate = ", approximate" if "accuracy" in (one.get("approximate") or ()) else ""
+    approximate = ", approximate" * is_approximate(one, "accuracy")
     return Card(label, value, interval + approximate if interval else why_none(one, "accuracy"), remark)
