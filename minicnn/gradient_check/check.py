@@ -107,7 +107,7 @@ def _check_layer(problem, options, ties):
         return report
     results = [_examine(problem, options)]
     if ties and not _bugs(found + results[0][1]):
-        tied = StepProblem(problem.step, np.round(problem.x), problem.dy, name=problem.name)
+        tied = StepProblem(problem.step, np.round(problem.x), problem.dy)
         with np.errstate(all="ignore"):
             finite = np.isfinite(tied.terms()[0]).all()         # a logarithm is not defined at 0
         if finite:

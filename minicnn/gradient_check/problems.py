@@ -13,7 +13,8 @@ from minicnn.errors import InputError, MiniCNNError, NonFiniteError
 from minicnn.layers import LAYERS, MaxPool2D, ReLU
 from minicnn.reference.windows import pad, windows_of
 
-__all__ = ["StepProblem", "NetworkProblem", "LossProblem", "draw", "call", "loss_gradient", "step_name", "targets_for"]
+__all__ = ["StepProblem", "NetworkProblem", "LossProblem", "draw", "call", "loss_gradient", "layer_name", "step_name",
+           "targets_for"]
 
 
 def draw(distribution, seed, purpose, shape):
@@ -32,15 +33,20 @@ def call(name, verb, function, *arguments):
         raise InputError(f"{name}: {verb} raised {type(error).__name__}: {error}") from error
 
 
+def layer_name(layer):
+    """Return the name of a layer or a loss, or its type if it has none."""
+    return getattr(layer, "name", None) or type(layer).__name__
+
+
 def step_name(step):
-    """Return the names of a step's layers, or their types if they have none.
+    """Return the names of a step's layers.
 
     >>> from minicnn.layers import ReLU
     >>> from minicnn.network import LayerStep
     >>> step_name(LayerStep(ReLU()))
     'ReLU'
     """
-    return "+".join(getattr(layer, "name", None) or type(layer).__name__ for layer in step.layers)
+    return "+".join(map(layer_name, step.layers))
 
 
 def loss_gradient(loss, ops, z, t):
@@ -87,16 +93,14 @@ class StepProblem(_Problem):
     moves_x : bool; whether dx is checked
     """
 
-    def __init__(self, step, x, dy, moves_x=True, name=None):
+    def __init__(self, step, x, dy, moves_x=True):
         self.step, self.x, self.dy = step, x, dy
-        self.name = name or step_name(step)
-        self.dtype = x.dtype
+        self.name, self.dtype = step_name(step), x.dtype
         self.kinks_visible = _kinks_visible(step.layers)
         self.parameters = {}
         for layer in step.layers:
-            owner = self.name if len(step.layers) == 1 else getattr(layer, "name", None) or type(layer).__name__
             for parameter in getattr(layer, "parameters", ()):
-                self.parameters[_unused((owner, parameter.name), self.parameters)] = parameter
+                self.parameters[_unused((layer_name(layer), parameter.name), self.parameters)] = parameter
         self.arrays = {(self.name, "x"): x} if moves_x else {}
         self.arrays |= {place: parameter.value for place, parameter in self.parameters.items()}
 
@@ -181,7 +185,7 @@ class LossProblem(_Problem):
 
     def __init__(self, loss, ops, z, t):
         self.loss, self.ops, self.z, self.t = loss, ops, z, t
-        self.name, self.dtype = getattr(loss, "name", None) or type(loss).__name__, z.dtype
+        self.name, self.dtype = layer_name(loss), z.dtype
         self.arrays = {(self.name, "z"): z}
 
     def _compute(self):

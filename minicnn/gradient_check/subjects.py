@@ -14,7 +14,8 @@ from minicnn.core.parameter import check_apart
 from minicnn.core.random import normals, uniforms
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
-from minicnn.gradient_check.problems import LossProblem, NetworkProblem, StepProblem, call, draw, targets_for
+from minicnn.gradient_check.problems import (LossProblem, NetworkProblem, StepProblem, call, draw, layer_name,
+                                             targets_for)
 from minicnn.layers.base import LAYERS, Layer
 from minicnn.layers.custom import CustomStep, Host, parameters_of
 from minicnn.losses import get_loss
@@ -33,7 +34,7 @@ def as_network(subject):
 def layer_problem(subject, shape, x, engine, seed, dtype):
     """Yield the StepProblem of a layer or of a pair of functions; the layer's parameters are restored afterwards."""
     layer = _checked_layer(subject)
-    name = getattr(layer, "name", None) or type(layer).__name__
+    name = layer_name(layer)
     x, shape = _inputs(name, shape, x, seed, dtype, normals)
     built, layer = layer, _copied(layer) if type(layer) in LAYERS.values() else layer
     host = Host(dtype, engine or default_engine(), seed)
@@ -56,7 +57,7 @@ def layer_problem(subject, shape, x, engine, seed, dtype):
             y_shape = (shape[0], *output_shape) if output_shape is not None else \
                 np.shape(call(name, "forward", layer.forward, x.copy()))
             dy = draw(normals, seed, 2, y_shape).astype(dtype)
-            yield StepProblem(LayerStep(layer), x, dy, name=name)
+            yield StepProblem(LayerStep(layer), x, dy)
         finally:
             host.tell(False, 0)
 
@@ -79,7 +80,7 @@ def _perturbed(parameters, dtype, scale, seed):
 
 def loss_problem(loss, shape, z, t, engine, seed, dtype):
     """Return the LossProblem of a loss on logits of `shape`."""
-    name = getattr(loss, "name", type(loss).__name__)
+    name = layer_name(loss)
     z, shape = _inputs(name, shape, z, seed, dtype, normals, "z")
     t = as_array(targets_for(loss, shape, seed) if t is None else t, name, "t", dtype)
     if hasattr(loss, "check_targets"):
@@ -144,9 +145,9 @@ def _checked_layer(subject):
                          f"gradcheck({subject.__name__}(...), shape=...).")
     missing = [verb for verb in ("build", "forward", "backward") if not callable(getattr(subject, verb, None))]
     if missing:
-        name = getattr(subject, "name", None) or type(subject).__name__
-        raise InputError(f"{name}: it has no {', no '.join(missing)}. A layer needs build(input_shape), forward(x) and "
-                         "backward(dy). To check a function, pass it with its gradient: gradcheck((f, df), shape=...).")
+        raise InputError(f"{layer_name(subject)}: it has no {', no '.join(missing)}. A layer needs build(input_shape), "
+                         "forward(x) and backward(dy). To check a function, pass it with its gradient: "
+                         "gradcheck((f, df), shape=...).")
     return subject
 
 
