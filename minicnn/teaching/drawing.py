@@ -15,6 +15,7 @@ from PIL import Image
 from minicnn.core.files import write_atomic
 from minicnn.plotting import style
 from minicnn.plotting.style import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, QUIET, SKY, YELLOW
+from minicnn.plotting.style import new_figure as figure
 
 __all__ = ["BLUE", "ORANGE", "GREEN", "PURPLE", "SKY", "YELLOW", "INK", "QUIET", "FAINT", "figure", "plot", "matrix",
            "picture", "heat", "legend", "note", "save"]
@@ -31,17 +32,11 @@ class Saved(NamedTuple):
         return self.path.read_bytes()
 
 
-def figure(width, height):
-    """Return an empty figure of `width` x `height` inches; `figure.subplots(...)` adds its panels."""
-    return style.new_figure(width, height)
-
-
 def plot(ax, title, x="", y=""):
     """Set the title and the axis labels of a panel, with a faint grid and nothing else."""
     style.quiet(ax, title)
+    style.axis_labels(ax, x, y, _SMALL)
     ax.tick_params(which="minor", length=0)
-    ax.set_xlabel(x, fontsize=_SMALL, color=INK)
-    ax.set_ylabel(y, fontsize=_SMALL, color=INK)
 
 
 def legend(ax, **place):
@@ -79,14 +74,14 @@ def matrix(ax, numbers, title="", marked=None, colour=SKY, size=10, room=None):
 def picture(ax, image, title="", low=None, high=None):
     """Show a greyscale image, without axes."""
     ax.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-    _bare(ax, title)
+    style.bare(ax, title, _SMALL + 1)
 
 
 def heat(ax, numbers, title="", most=None, colours="RdBu_r"):
     """Show numbers as colours, 0 in the middle of the colour map; return the image, for a colour bar."""
     most = np.nanmax(np.abs(numbers)) if most is None else most
     shown = ax.imshow(numbers, cmap=colours, vmin=-most, vmax=most, interpolation="nearest")
-    _bare(ax, title)
+    style.bare(ax, title, _SMALL + 1)
     return shown
 
 
@@ -105,8 +100,3 @@ def save(drawn, name):
     path = folder / f"{name}.png"
     write_atomic(path, small.getvalue())
     return Saved(path)
-
-
-def _bare(ax, title):
-    ax.set_axis_off()
-    ax.set_title(title, fontsize=_SMALL + 1, color=INK)
