@@ -1,43 +1,44 @@
-"""ROBUST.md, made from robust.json and from nothing else."""
+"""ROBUST.md, written from robust.json."""
 
 from benchmarks.report import table
 
 __all__ = ["page"]
 
-_HEAD = """# Sources that it has never seen
+_HEAD = """# Training recipes in leave-one-source-out validation
 
-Written by `python -m benchmarks.robust`; figures are in robust.json, and nothing here is typed by hand.
+Written by `python -m benchmarks.robust` from robust.json.
 
-COV-19Net is trained again and again, each time with one source of positives left out altogether, together with a part of
-the negatives' patients, and then asked about these. The **AUC on positive sources unseen** is what the recipe that ships
-as `--recipe robust` was chosen by. Each training is the honest protocol's: a validation part by patient, augmentation in
-training alone, the weights of the epoch with the lowest validation loss unless said otherwise.
+COV-19Net is trained repeatedly, each time without one source of positives and without some patients who have only
+negatives, and evaluated on these images. The recipe `--recipe robust` was chosen by the **AUC on held-out positive
+sources**. Each training follows the honest protocol: a validation set by patient, augmentation in training only, and
+the weights of the epoch with the lowest validation loss unless stated otherwise.
 """
 
-_CAUTION = """**Read these figures with two cautions.** {n} recipes were tried on the same images held out, and the best of
-{n} is partly the luckiest: the figure of the chosen one, and its lead, are somewhat too good. And the negatives held out
-are of *known* sources: a network that recognises the source of the negatives, and calls all else positive, does well here
-for the wrong reason. What takes a source's look away, such as a black border or evened grey levels (`border`,
-`equalize`), can lower these figures for the right one. The external set below has neither fault, but it is small.
+_CAUTION = """**Two limitations.** First, {n} recipes were compared on the same held-out images, and the best of {n} is
+partly the luckiest: the value of the chosen recipe, and its lead, are somewhat optimistic. Second, the held-out
+negatives come from *known* sources: a network that recognizes the source of the negatives and calls everything else
+positive has a high AUC here for the wrong reason. Preprocessing that removes the look of a source, such as a black border or equalized grey
+levels (`border`, `equalize`), can lower these values for the right reason. The external set below has neither
+limitation, but it is small.
 """
 
 
-def _figure(value):
-    return "" if value is None else f"{value:.3f}"
+def _number(value, form="{:.3f}"):
+    return "" if value is None else form.format(value)
 
 
-def _interval(told):
-    low, high = told["interval"]
-    return f"{_figure(told['mean'])} ({_figure(low)} to {_figure(high)})" if low is not None else _figure(told["mean"])
+def _interval(result, form="{:.3f}"):
+    """Return a mean with its interval, where there is one."""
+    low, high = result["interval"]
+    return _number(result["mean"], form) + (f" ({form.format(low)} to {form.format(high)})" if low is not None else "")
+
+
+def _signed(result):
+    return _interval(result, "{:+.3f}")
 
 
 def _range(values):
-    return _figure(values[0]) if len(values) == 1 else f"{min(values):.3f} to {max(values):.3f}"
-
-
-def _signed(told):
-    low, high = told["interval"]
-    return f"{told['mean']:+.3f} ({low:+.3f} to {high:+.3f})" if low is not None else f"{told['mean']:+.3f}"
+    return _number(values[0]) if len(values) == 1 else f"{min(values):.3f} to {max(values):.3f}"
 
 
 def _best_first(candidates):
@@ -49,100 +50,97 @@ def _collection(data):
     for source, fold in data["folds"].items():
         negatives = ", ".join(f"{n} {name}" for name, n in fold["negatives"].items())
         rows.append([source, fold["training"], fold["training positives"], fold["positives"], negatives])
-    people = f" of {data['people']} people, as far as names and copies of one picture tell" if "people" in data else ""
+    people = f" of {data['people']} patients, as far as names and duplicates tell" if "people" in data else ""
     return (f"`{data['name']}`: {data['images']} images{people}, {' and '.join(data['classes'])}.\n\n"
-            + table(["source unseen", "images to train and validate on", "of them positive", "positives held out",
-                     "negatives held out, by source"], rows))
+            + table(["held-out source", "training and validation images", "positives among them", "held-out positives",
+                     "held-out negatives, by source"], rows))
 
 
 def _candidates(candidates, sources):
-    """Return the table: a row a candidate, those of most seeds first, the best of them first."""
+    """Return the table of the candidates, those with most seeds first, the best of them first."""
     rows = []
-    for name, told in _best_first(candidates):
-        cells = [_interval(told["folds"][source]) for source in sources]
-        everywhere = told["folds"]["all"]
-        against = _signed(told["against paper"]["all"]) if told["against paper"] else ""
-        what = told["what"] or "COV-19Net as published, augmentation `honest`"
+    for name, result in _best_first(candidates):
+        cells = [_interval(result["folds"][source]) for source in sources]
+        everywhere = result["folds"]["all"]
+        against = _signed(result["against paper"]["all"]) if result["against paper"] else ""
+        what = result["what"] or "COV-19Net as published, augmentation `honest`"
         head = f"**{name}**: {what}" if name == "robust" else name if name == what else f"{name}: {what}"
         rows.append([head, *cells, f"**{_interval(everywhere)}**", _range(everywhere["seeds"]), against,
-                     len(told["seeds"])])
-    return table(["recipe: in what it differs from `paper`", *[f"{source} unseen" for source in sources], "mean of the sources",
-                  "seeds, lowest to highest", "minus paper, in pairs", "seeds"], rows)
+                     len(result["seeds"])])
+    return table(["recipe: differences from `paper`", *[f"{source} held out" for source in sources],
+                  "mean of the sources", "seeds, lowest to highest", "paired difference from paper", "seeds"], rows)
 
 
 def _readings(candidates, words):
-    """Return the table of what became of the same trainings, judged by other weights, and of seeds together."""
+    """Return the table of the same trainings with other weights, and of ensembles over the seeds."""
     rows = []
-    for name, told in _best_first(candidates):
-        everywhere = told["folds"]["all"]
-        rows.append([name, *[_figure(everywhere["readings"][reading]) for reading in words],
-                     _figure(everywhere["ensemble"]) if len(told["seeds"]) > 1 else ""])
-    return table(["recipe", *words.values(), "probabilities of all seeds, averaged"], rows)
+    for name, result in _best_first(candidates):
+        everywhere = result["folds"]["all"]
+        rows.append([name, *[_number(everywhere["readings"][reading]) for reading in words],
+                     _number(everywhere["ensemble"]) if len(result["seeds"]) > 1 else ""])
+    return table(["recipe", *words.values(), "ensemble of all seeds"], rows)
 
 
-def _verdict(told):
+def _verdict(difference):
     """Return the sentence about the difference of two recipes."""
-    low, high = told["interval"]
+    low, high = difference["interval"]
     if low is None:
-        return "No interval could be computed, so nothing is said of which is better."
+        return "There is no interval, so which recipe is better is undecided."
     if low > 0:
-        return f"**Robust is better**: by {_signed(told)}."
+        return f"**Robust is better**: by {_signed(difference)}."
     if high < 0:
-        return f"**Robust is worse**: by {_signed(told)}."
-    return (f"**Which is better cannot be told**: robust minus paper is {_signed(told)}, and the interval holds 0."
-            + (" On these images robust was not better." if told["mean"] <= 0 else ""))
+        return f"**Robust is worse**: by {_signed(difference)}."
+    return (f"**Not significant**: robust minus paper is {_signed(difference)}, and the interval contains 0."
+            + (" On these images robust was not better." if difference["mean"] <= 0 else ""))
 
 
-def _guessing(told):
-    """Return the sentence about the recipes whose interval holds 0.5."""
-    names = [name for name in ("paper", "robust")
-             if told[name]["external"]["interval"][0] is None
-             or told[name]["external"]["interval"][0] <= 0.5 <= told[name]["external"]["interval"][1]]
+def _chance(final):
+    """Return the sentence about the recipes whose interval contains 0.5."""
+    bounds = {name: final[name]["external"]["interval"] for name in ("paper", "robust")}
+    names = [name for name, (low, high) in bounds.items() if low is None or low <= 0.5 <= high]
     if not names:
         return ""
-    return (f" An AUC of 0.5 is guessing: on these images {' and '.join(names)} cannot be told from it, whatever the "
-            "figures on the sources above.")
+    return (f" An AUC of 0.5 is chance: on these images {' and '.join(names)} cannot be distinguished from chance, "
+            "whatever the values on the held-out sources.")
 
 
-def _final(told):
+def _final(final):
     rows = []
     for name in ("paper", "robust"):
-        outside = told[name]["external"]
-        rows.append([name, _range(told[name]["test"]), _interval(outside), _range(outside["seeds"]),
-                     _figure(outside["ensemble"]), _range(outside["accuracy"])])
-    counts = " and ".join(f"{n} {name}" for name, n in told["counts"].items())
-    seeds = len(told["seeds"])
-    return (f"The whole collection, split by patient, {seeds} seeds each; {told['images']} images of {told['patients']} "
-            f"patients of another hospital, {counts}, that nothing was chosen by. They were looked at for these two recipes, "
-            "when the choice was made.\n\n"
-            + table(["recipe", "AUC, own test part", "AUC, external", "seeds", "averaged probabilities",
-                     "accuracy, external"], rows) + "\n" + _verdict(told["difference"]) + _guessing(told) + "\n")
+        outside = final[name]["external"]
+        rows.append([name, _range(final[name]["test"]), _interval(outside), _range(outside["seeds"]),
+                     _number(outside["ensemble"]), _range(outside["accuracy"])])
+    counts = " and ".join(f"{n} {name}" for name, n in final["counts"].items())
+    return (f"The whole collection, split by patient, {len(final['seeds'])} seeds; {final['images']} images of "
+            f"{final['patients']} patients of another hospital, {counts}, which played no part in any choice. Only "
+            "these two recipes were evaluated on them, after the choice.\n\n"
+            + table(["recipe", "AUC, own test set", "AUC, external", "seeds", "ensemble", "accuracy, external"], rows)
+            + "\n" + _verdict(final["difference"]) + _chance(final) + "\n")
 
 
-def page(told):
+def page(results):
     """Return the text of ROBUST.md.
 
     Parameters
     ----------
-    told : dict, the content of robust.json (benchmarks/robust.py)
+    results : dict, the content of robust.json (benchmarks/robust.py)
     """
     from benchmarks.robust import READINGS
 
-    candidates, parts = told["candidates"], [_HEAD]
-    if "data" in told:
-        sources, settings = list(told["data"]["folds"]), told["settings"]
-        parts += ["## The images\n", _collection(told["data"]), "## What was tried\n",
-                  f"{settings['epochs']} epochs of {settings['steps_per_epoch']} batches of {settings['batch_size']}, learning "
-                  f"rate {settings['learning_rate']:g}. AUC, the mean over the seeds, with its 95 % interval (patients drawn "
-                  "with replacement, 1,000 times). Those of one seed were looked through first; the best of them, and "
-                  "`paper`, which is what `--recipe paper` trains under the honest protocol, were trained with more.\n",
-                  _candidates(candidates, sources),
-                  _CAUTION.format(n=len(candidates))]
+    candidates, texts = results["candidates"], [_HEAD]
+    if "data" in results:
+        sources, settings = list(results["data"]["folds"]), results["settings"]
+        texts += ["## The images\n", _collection(results["data"]), "## The recipes\n",
+                  f"{settings['epochs']} epochs of {settings['steps_per_epoch']} batches of {settings['batch_size']}, "
+                  f"learning rate {settings['learning_rate']:g}. AUC, the mean over the seeds, with its "
+                  "patient-clustered 95 % interval (1,000 bootstrap samples). All were tried with one seed first; the best, and `paper`, "
+                  "which is `--recipe paper` under the honest protocol, were then trained with more.\n",
+                  _candidates(candidates, sources), _CAUTION.format(n=len(candidates))]
         if "robust" in candidates:
-            parts += ["`robust` against `paper`, the mean of the sources, the same images: "
+            texts += ["`robust` against `paper`, mean of the sources, on the same images: "
                       + _verdict(candidates["robust"]["against paper"]["all"]) + "\n"]
-        parts += ["## Other weights, and several seeds together\n",
-                  "The same trainings, mean of the sources. The mean of the epochs is `WeightAverage`; an ensemble of seeds "
-                  "does not fit into one run folder and is shown for comparison.\n", _readings(candidates, READINGS)]
-    parts += ["## The external set\n", _final(told["final"]) if "final" in told else "Not looked at yet.\n"]
-    return "\n".join(parts)
+        texts += ["## Other weights, and ensembles\n",
+                  "The same trainings, mean of the sources. The mean of the epochs is `WeightAverage`; an ensemble of "
+                  "seeds does not fit into one run folder and is shown for comparison.\n", _readings(candidates, READINGS)]
+    texts += ["## External validation\n", _final(results["final"]) if "final" in results else "Not done yet.\n"]
+    return "\n".join(texts)

@@ -1,4 +1,4 @@
-"""The table of recipes: it is what was measured, its figures are what they say, and no training is done twice."""
+"""The table of recipes is what was measured, its values are right, and no training is done twice."""
 
 import csv
 import json
@@ -57,16 +57,17 @@ def test_the_shipped_recipe_is_the_best_that_was_tried_and_stands_beside_the_pap
 
 # ---- How it is measured ----------------------------------------------------------------------------------------------
 
-def test_figures_are_those_of_scikit_learn():
+def test_aucs_are_those_of_scikit_learn():
     draw = np.random.default_rng(5)
     positive, p = draw.random(80) < 0.5, draw.random((3, 80)).round(1)
     places = {"a": slice(0, 50), "b": slice(50, 80)}
-    told = robust.figures(p, (positive, np.arange(80), places))
+    images = robust.HeldOut(positive, np.arange(80), places)
+    told = robust.with_intervals(p, images)
     each = {source: np.mean([roc_auc_score(positive[place], row[place]) for row in p]) for source, place in places.items()}
     for source, expected in (each | {"all": np.mean(list(each.values()))}).items():
         low, high = told[source]["interval"]
         assert told[source]["mean"] == pytest.approx(expected, rel=1e-12) and low < expected < high
-    difference = robust.figures(p, (positive, np.arange(80), places), 1 - p)
+    difference = robust.with_intervals(p, images, 1 - p)
     assert difference["all"]["mean"] == pytest.approx(2 * told["all"]["mean"] - 1)
 
 
@@ -78,7 +79,7 @@ def test_the_whole_of_it_on_phantoms(collection, tmp_path, capsys, monkeypatch):
     told, text = (json.loads((tmp_path / "robust.json").read_text(encoding="utf-8")),
                   (tmp_path / "ROBUST.md").read_text(encoding="utf-8"))
     assert list(told["candidates"]) == ["paper", "border"] and list(told["data"]["folds"]) == ["a", "b"]
-    assert text == page(told) and "| border: border 0.125 |" in text and "Not looked at yet." in text
+    assert text == page(told) and "| border: border 0.125 |" in text and "Not done yet." in text
     assert len(list((tmp_path / "runs").iterdir())) == 4
     monkeypatch.setattr(robust, "answers", lambda *arguments: pytest.fail("trained again"))
     assert robust.main([*arguments, "--only", "border", "--screen"]) == 0
@@ -105,8 +106,8 @@ def test_the_seed_and_what_is_trained_name_the_file_and_what_is_judged_does_not(
 
 @pytest.mark.parametrize("low, high, mean, words", [
     (0.01, 0.1, 0.05, "Robust is better"), (-0.1, -0.01, -0.05, "Robust is worse"),
-    (-0.1, 0.05, -0.02, "cannot be told.*On these images robust was not better"), (None, None, 0.3, "nothing is said")])
+    (-0.1, 0.05, -0.02, "Not significant.*On these images robust was not better"), (None, None, 0.3, "undecided")])
 def test_the_sentence_says_what_the_interval_says(low, high, mean, words):
     told = json.loads(json.dumps(STORED))
     told["final"]["difference"] = {"mean": mean, "interval": [low, high]}
-    assert re.search(words, page(told).split("## The external set")[1], re.DOTALL)
+    assert re.search(words, page(told).split("## External validation")[1], re.DOTALL)
