@@ -39,7 +39,7 @@ def flawed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(flawed):
-    """What the command line's audit finds in the flawed collection."""
+    """The audit of the flawed collection."""
     return audit(Manifest.read(flawed.manifest), source="flawed")
 
 
@@ -82,7 +82,7 @@ CASES = [(120, 64, "png", (0, 0), 40), (110, 160, "jpeg", (1, 1), 16)]
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
-def test_whatever_the_seed_the_files_the_copies_and_the_tag(case, tmp_path):
+def test_other_seeds_formats_copies_and_tags(case, tmp_path):
     n, size, form, corner, side = CASES[case]
     whole = planted.clean(tmp_path / "clean", n, 30 + case, size, form)
     assert audit(Manifest.read(whole)).problems == []
@@ -102,7 +102,7 @@ def test_many_collections(seed, tmp_path):
     check_all_found(made, audit(Manifest.read(made.manifest)))
 
 
-def test_the_sentences_say_what_is_the_matter(flawed, found):
+def test_sentences_name_the_problem(flawed, found):
     said = {finding.files[-1]: finding.sentence for finding in found.problems if finding.files}
     assert "is a lateral view according to the manifest (L X-ray)" in said[flawed.lateral]
     assert "is a slice of a CT according to the manifest" in said[flawed.slice]
@@ -162,7 +162,7 @@ def test_a_folder_of_class_folders_is_audited(tmp_path, capsys):
     assert "\x1b" not in out
 
 
-def test_a_collection_of_which_nothing_can_be_read_is_an_error(tmp_path):
+def test_a_collection_without_readable_files_is_an_error(tmp_path):
     for label in ("normal", "covid"):
         (tmp_path / label).mkdir()
         (tmp_path / label / "a.png").write_bytes(b"no picture")
@@ -170,14 +170,14 @@ def test_a_collection_of_which_nothing_can_be_read_is_an_error(tmp_path):
         audit(Manifest.read(tmp_path))
 
 
-def test_too_few_patients_are_undefined_and_say_so(tmp_path):
+def test_too_few_patients_are_undefined_with_a_reason(tmp_path):
     result = audit(Manifest.read(planted.clean(tmp_path / "few", n=6)))
     border = next(confounder for confounder in result.confounders if confounder.name == "border")
     assert border.auc is None and not border.is_flagged
     assert "too few patients for 5 folds" in border.reason and border.reason in text(result)
 
 
-def test_three_classes_are_each_told_from_the_rest(tmp_path):
+def test_three_classes_are_each_compared_with_the_rest(tmp_path):
     made = phantom.generate(n=60, seed=4, size=64)
     lines = ["path,label,source"]
     for i, picture in enumerate(made.images):
@@ -185,12 +185,12 @@ def test_three_classes_are_each_told_from_the_rest(tmp_path):
         lines.append(f"{i}.png,{'abc'[i % 3]},{'other' if i % 3 else 'hospital'}")
     (tmp_path / "index.csv").write_text("\n".join(lines))
     result = audit(Manifest.read(tmp_path / "index.csv"))
-    flagged = [confounder.against for confounder in result.confounders if confounder.name == "source" and confounder.is_flagged]
+    flagged = [one.against for one in result.confounders if one.name == "source" and one.is_flagged]
     assert "a" in flagged and len(result.confounders) == 12
     assert "a against the rest" in text(result)
 
 
-def test_pictures_unlike_the_rest_are_listed_without_a_verdict(tmp_path):
+def test_outlying_images_are_listed_without_a_verdict(tmp_path):
     manifest = planted.clean(tmp_path / "files", n=60)
     path = tmp_path / "files" / "images" / "000010.png"
     Image.fromarray(255 - np.array(Image.open(path))).save(path, compress_level=0)
@@ -199,7 +199,7 @@ def test_pictures_unlike_the_rest_are_listed_without_a_verdict(tmp_path):
     assert result and "Unusual images" in text(result)
 
 
-# ---- Shortcuts -------------------------------------------------------------------------------------------------------
+# ---- Confounders -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("penalty", [0.5, 10.0])
 def test_logistic_regression_is_scikit_learns(penalty):
@@ -217,13 +217,13 @@ def test_more_features_than_images_have_the_same_optimum():
     np.testing.assert_allclose(ours, np.r_[theirs.intercept_, theirs.coef_[0]], rtol=1e-4, atol=1e-6)
 
 
-def test_logistic_regression_survives_what_separates():
+def test_logistic_regression_of_separable_data_is_finite():
     x = np.r_[np.full((20, 1), -1e4), np.full((20, 1), 1e4)]
     weights, = logistic_regression(x, np.arange(40) >= 20, penalty=1.0)
     assert np.isfinite(weights).all() and weights[1] > 0
 
 
-def test_no_image_is_judged_by_a_regression_that_saw_its_patient():
+def test_cross_validation_is_by_patient():
     # Each patient has a feature of their own: on images of known patients it would tell the label without fail.
     group, n = np.repeat(np.arange(60), 3), 180
     positive = (uniforms(8, Stream.CHECK, 0, 0, 60) < 0.5)[group]
@@ -240,7 +240,7 @@ def test_what_is_flagged(low, judged, flagged):
     assert confounders.Confounder("border", "covid", 0.8, low, 0.9, "", judged).is_flagged is flagged
 
 
-def test_the_length_of_a_file_is_no_part_of_its_header(clean):
+def test_the_length_of_a_file_is_not_a_feature(clean):
     manifest = Manifest.read(clean)
     scan = FileScan(manifest)
     assert confounders.header_features(scan.headers) is None
@@ -249,7 +249,7 @@ def test_the_length_of_a_file_is_no_part_of_its_header(clean):
     scan.close()
 
 
-# ---- The same picture twice ------------------------------------------------------------------------------------------
+# ---- Duplicates ------------------------------------------------------------------------------------------------------
 
 def test_different_radiographs_are_never_duplicates():
     made = phantom.generate(n=300, seed=0)
@@ -359,7 +359,7 @@ def test_memory_grows_by_little_for_each_image(tmp_path):
     assert (peaks[1000] - peaks[200]) / 800 < 2000
 
 
-def test_the_real_collection_gives_its_labels_away(shared):
+def test_the_confounders_of_the_real_collection(shared):
     result = audit(Manifest.read(shared / "data/chestxray/manifest.csv"))
     by_name = {confounder.name: confounder for confounder in result.confounders}
     assert by_name["source"].is_flagged and by_name["source"].auc > 0.9

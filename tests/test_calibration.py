@@ -1,4 +1,4 @@
-"""Calibration and decisions: scikit-learn's numbers where it has them, and a reason where there is no number."""
+"""Calibration and operating points: the values of scikit-learn where it has them, and reasons where undefined."""
 
 import json
 
@@ -46,7 +46,7 @@ def test_slope_and_brier_score_are_those_of_scikit_learn(pairs):
 
 
 @pytest.mark.parametrize("extreme, slope", [(1.0, 1.0), (3.0, 1 / 3), (0.5, 2.0)])
-def test_the_line_finds_what_was_put_in(extreme, slope):
+def test_slope_and_intercept_of_known_miscalibration(extreme, slope):
     labels, p = predictions(1, 20_000, extreme)
     values, _ = calibration_line(labels, p)
     assert values["slope"] == pytest.approx(slope, rel=0.05) and abs(values["intercept"]) < 0.1
@@ -57,7 +57,7 @@ def test_the_line_finds_what_was_put_in(extreme, slope):
     assert reason is None and T == pytest.approx(1 / slope, rel=0.05)
 
 
-def test_there_is_no_line_and_it_says_why():
+def test_undefined_slope_and_intercept_have_reasons():
     both = {"slope", "intercept"}
     assert calibration_line([1, 1], [0.2, 0.3])[1] == dict.fromkeys(both, "all samples have the same label")
     for p in ([0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1], [0.1, 0.5, 0.5, 0.9], [0.0, 0.0, 1.0, 1.0]):
@@ -67,7 +67,7 @@ def test_there_is_no_line_and_it_says_why():
     assert calibration_line([0, 1, 1], [0.5, 0.5, 0.5])[1] == {"slope": "all samples have the same probability"}
 
 
-def test_lines_of_weights_are_those_of_repeated_images():
+def test_weights_are_equivalent_to_repeated_images():
     labels, p = predictions(3, 60)
     weights = np.random.default_rng(0).integers(0, 3, (20, 60))
     found = calibration_lines(labels == 1, logits(p), weights.astype(float))
@@ -96,7 +96,7 @@ def test_the_reliability_curve_is_that_of_scikit_learn(pairs, bins):
 
 
 @given(BINARY)
-def test_the_temperature_has_the_smallest_loss(pairs):
+def test_the_temperature_minimises_the_loss(pairs):
     labels, p = pairs
     T, reason = fit_temperature(labels, p)
     if T is None:
@@ -133,16 +133,16 @@ def test_temperature_with_three_classes():
     assert brier_score(labels, np.eye(3)[labels]) == 0 and brier_score([0], [[0.0, 1.0, 0.0]]) == 2
 
 
-def test_there_is_no_temperature_and_it_says_why():
+def test_an_undefined_temperature_has_a_reason():
     assert fit_temperature([0, 1], [0.2, 0.9])[1].startswith("every prediction on the validation set is correct")
     assert fit_temperature([0, 1], [0.9, 0.2])[1].endswith("no better than chance")
     assert fit_temperature([0, 0, 0], [0.9, 0.8, 0.7])[1].endswith("no better than chance")
 
 
-# ---- What is fixed on validation -------------------------------------------------------------------------------------
+# ---- Operating point -------------------------------------------------------------------------------------------------
 
 @given(BINARY)
-def test_no_threshold_does_better_on_validation(pairs):
+def test_the_threshold_is_optimal_on_validation(pairs):
     labels, p = pairs
     fixed = fit_operating_point(labels, p)
     if len(set(labels.tolist())) < 2:
@@ -171,7 +171,7 @@ def test_no_threshold_does_better_on_validation(pairs):
         assert low == fixed.threshold and not fixed.abstains(p).any()
 
 
-def test_a_decision_is_kept_in_the_run_folder(tmp_path):
+def test_the_operating_point_is_saved_in_the_run_folder(tmp_path):
     fixed = fit_operating_point(*predictions(4))
     assert fixed.abstain[0] < fixed.threshold < fixed.abstain[1] and fixed.undefined == {}
     with RunFolder(tmp_path) as run:
@@ -191,7 +191,7 @@ def test_a_decision_is_kept_in_the_run_folder(tmp_path):
                                      {"abstain": [None, 1]},
                                      {"temperature": 0}, {"temperature": "x"}, {"undefined": []},
                                      {"undefined": {"threshold": "\x1b[2J"}}, {"undefined": {"more": "x"}}])
-def test_a_strange_decision_is_refused(content, tmp_path):
+def test_an_invalid_operating_point_is_refused(content, tmp_path):
     (tmp_path / operating_point.FILE).write_text(json.dumps(content))
     with pytest.raises(InputError, match="decision"):
         OperatingPoint.read(RunFolder(tmp_path))

@@ -15,7 +15,7 @@ from minicnn.evaluation.summary import summarize
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 5))
-def test_with_one_image_a_patient_it_is_mcnemars_exact_test(only_a, only_b, both):
+def test_with_one_image_per_patient_it_is_mcnemars_exact_test(only_a, only_b, both):
     a = [1] * only_a + [0] * only_b + [1] * both
     b = [0] * only_a + [1] * only_b + [1] * both
     told = mcnemar(np.array(a, bool), np.array(b, bool))
@@ -27,8 +27,8 @@ def test_with_one_image_a_patient_it_is_mcnemars_exact_test(only_a, only_b, both
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 5)), min_size=1, max_size=25))
-def test_by_patient_it_counts_every_exchange_of_answers(images):
-    """Against all 2^k ways to exchange the two networks' answers patient by patient."""
+def test_by_patient_it_equals_the_enumeration_of_all_exchanges(images):
+    """Against all 2^k exchanges of the two networks' predictions, patient by patient."""
     a, b, clusters = (np.array(column) for column in zip(*images))
     told, people = mcnemar(a, b, clusters), sorted(set(clusters.tolist()))
     d = [int((a[clusters == i].astype(int) - b[clusters == i]).sum()) for i in people]
@@ -40,8 +40,8 @@ def test_by_patient_it_counts_every_exchange_of_answers(images):
     assert told["p_value"] == mcnemar(b, a, clusters)["p_value"]
 
 
-def test_images_of_one_patient_are_no_proof():
-    """Twelve images that only A gets right: proof if of twelve patients, none if of one."""
+def test_images_of_one_patient_are_not_independent():
+    """Twelve images that only A classifies correctly are significant if of twelve patients, and not if of one."""
     assert mcnemar([1] * 12, [0] * 12)["p_value"] < 0.001
     assert mcnemar([1] * 12, [0] * 12, [0] * 12)["p_value"] == 1.0
     with pytest.raises(ShapeError, match=r"mcnemar: .* got shapes \(1,\) and \(2,\)"):
@@ -57,7 +57,7 @@ def predictions(seed, patients=120):
     return labels, better, worse, clusters
 
 
-def test_differences_are_those_of_the_descriptions_and_turn_with_the_order():
+def test_differences_agree_with_summaries_and_change_sign_with_the_order():
     labels, better, worse, clusters = predictions(1)
     told, turned = compare(labels, better, worse, clusters, 300), compare(labels, worse, better, clusters, 300)
     of = [summarize(labels, p, clusters, samples=20) for p in (better, worse)]
@@ -91,7 +91,7 @@ def test_the_same_network_twice_and_a_single_label():
 
 
 def test_a_paired_bootstrap_is_narrower_than_two_separate_ones():
-    """Two networks that mostly err on the same images: what they share does not blur their difference."""
+    """Two networks that mostly err on the same images: shared errors do not widen the interval of the difference."""
     labels, p, _, clusters = predictions(3)
     near = np.clip(p + 0.02 * np.random.default_rng(0).normal(size=len(p)), 0, 1)
     low, high = compare(labels, p, near, clusters, 300)["intervals"]["auc"]

@@ -1,4 +1,4 @@
-"""What evaluate reports: every figure agrees with scikit-learn's, has an interval or a reason, and knows its groups."""
+"""Summaries: every metric agrees with scikit-learn, and has an interval or a reason; subgroups."""
 
 import json
 
@@ -18,7 +18,7 @@ def predictions(seed=0, n=150):
     return labels, 1 / (1 + np.exp(-(3 * (labels - 0.5) + 1.5 * rng.normal(size=n))))
 
 
-def test_a_description_holds_the_metrics_and_more():
+def test_a_summary_has_the_metrics_and_their_intervals():
     labels, p = predictions()
     told = summarize(labels, p, loss=0.25, threshold=0.3, samples=100)
     assert {name: told[name] for name in (*binary_metrics(labels, p),) if name != "undefined"} == {
@@ -50,7 +50,7 @@ def test_several_images_of_a_patient_widen_the_intervals():
         assert width(unknown[name]) < 0.65 * width(once[name]), name
 
 
-def test_everything_undefined_has_its_reason():
+def test_undefined_metrics_have_reasons():
     told = summarize([1, 1, 1], [0.9, 0.8, 0.7], samples=50, threshold=0.75)
     assert told["auc"] is told["average_precision"] is told["slope"] is told["specificity"] is None
     assert told["undefined"]["slope"] == told["undefined"]["intercept"] == "all samples have the same label"
@@ -73,7 +73,7 @@ def test_everything_undefined_has_its_reason():
         assert "undefined: test calibration slope, because" in table({"test": told}) or told["slope"] is not None
 
 
-def test_three_classes_are_described():
+def test_three_classes():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 90)
     raw = np.exp(rng.normal(size=(90, 3)) + 2 * np.eye(3)[labels])
@@ -93,7 +93,7 @@ def test_three_classes_are_described():
     assert missing["average_precision"] is None and missing["undefined"]["average_precision"]
 
 
-def test_groups_are_those_of_the_columns():
+def test_subgroups_are_those_of_the_columns():
     labels, p = predictions(1, 90)
     view = ["PA", "AP", "AP"] * 30
     told = summarize(labels, p, columns={"view": view}, samples=20)
@@ -128,11 +128,11 @@ def test_the_columns_and_patients_of_a_manifest():
 @pytest.mark.parametrize("text, band", [("17", "under 18"), ("18", "18 to 39"), ("79.9", "60 to 79"),
                                         ("80+", "80 and over"), ("67+", "60 to 79"), ("Y45", "40 to 59"),
                                         ("003D", "under 18"), ("1958", ""), ("200", ""), ("", ""), ("elderly", "")])
-def test_ages_have_bands(text, band):
+def test_age_bands(text, band):
     assert age_band(text) == band
 
 
-def test_the_table_prints_reasons_groups_and_what_is_approximate():
+def test_the_table_has_reasons_subgroups_and_approximate_intervals():
     labels, p = predictions(2, 120)
     view = {"view": ["PA", "AP", "AP"] * 40}
     told = {"validation": summarize(labels, p, threshold=0.4, samples=50),
@@ -154,7 +154,7 @@ def test_the_table_prints_reasons_groups_and_what_is_approximate():
     {"groups": {"view": {"PA": {"more": 1}}}}, {"groups": {"view": {"\x1b[2J": {}}}}, {"groups": {"view": 1}},
     {"at_threshold": {"auc": 1}}, {"at_threshold": 7}, {"brier": 10**400}, {"slope": "1"}, {"more": 1},
     {"groups": {"view": {"PA": {}}}}, {"groups": {}}, {"at_threshold": {}}])
-def test_a_strange_description_is_refused(change):
+def test_an_invalid_summary_is_refused(change):
     told = summarize(*predictions(3, 20), samples=20)
     assert is_summary(told) is True
     refused = not is_summary(told | change)
@@ -162,7 +162,7 @@ def test_a_strange_description_is_refused(change):
 
 
 def test_on_the_real_collection(shared):
-    """820 images of 536 patients: what the phantom set has not, such as patients with both labels and ages in words."""
+    """820 images of 536 patients: what phantoms do not have, such as patients with both labels and ages in words."""
     manifest = Manifest.read(shared / "data" / "chestxray" / "manifest.csv")
     clusters, columns = patient_clusters(manifest), subgroup_columns(manifest)
     assert set(columns) == {"source", "view", "sex", "age"} and clusters.max() + 1 == 536

@@ -1,4 +1,4 @@
-"""Explanations: Grad-CAM against finite differences, occlusion against loops, sanity tests, pictures, the command."""
+"""Explanations: Grad-CAM against finite differences, occlusion against loops, sanity checks, plots, the command."""
 
 import argparse
 import json
@@ -53,7 +53,7 @@ def score(model, a, index, wanted):
 @each_engine
 @pytest.mark.parametrize("k, wanted", [(1, 0), (1, 1), (3, 2)])
 @pytest.mark.parametrize("name, index", [("conv2d_1", 1), ("conv2d_2", 4), ("conv2d_3", 6)])   # or of its activation
-def test_grad_cam_is_what_finite_differences_say(engine, k, wanted, name, index):
+def test_grad_cam_agrees_with_finite_differences(engine, k, wanted, name, index):
     model, h = network(engine, k), 1e-6
     x = pictures(model, 1)
     model.predict(x)                        # Dropout off
@@ -83,8 +83,8 @@ def test_a_map_by_hand(engine):
     np.testing.assert_allclose(explain(model, x, target=0).maps[0], np.maximum(-x[0, ..., 0], 0), atol=1e-12)
 
 
-def test_a_map_lies_where_its_layer_looks():
-    """A single bright pixel, and a filter that answers to it: the map is highest at that pixel, not beside it."""
+def test_a_map_lies_at_the_receptive_field():
+    """A single bright pixel, and a filter that responds to it: the map is highest at that pixel, not beside it."""
     model = Sequential([Conv2D(1, 3), MaxPool2D(2), Conv2D(1, 3), Flatten(), Dense(1), Sigmoid()], (32, 32, 1))
     model.set_weights([np.ones(w.shape) for w in model.get_weights()])
     for row, column in ((11, 20), (16, 16), (20, 12)):
@@ -95,7 +95,7 @@ def test_a_map_lies_where_its_layer_looks():
         np.testing.assert_allclose(centre, (row, column), atol=1.01)
 
 
-def test_maps_of_a_layer_behind_one_of_the_users_own_are_spread_evenly():
+def test_maps_after_a_custom_layer_are_spaced_evenly():
     class Halved:
         def build(self, shape):
             self.parameters = [Parameter("factor", np.array([0.5], np.float32))]
@@ -117,7 +117,7 @@ def test_maps_of_a_layer_behind_one_of_the_users_own_are_spread_evenly():
 
 @each_engine
 @pytest.mark.parametrize("k, wanted", [(1, 0), (1, 1), (3, 1)])
-def test_occlusion_is_what_a_loop_says(engine, k, wanted):
+def test_occlusion_agrees_with_a_loop(engine, k, wanted):
     model = network(engine, k, input_shape=(17, 16, 3))
     x = pictures(model, 2)
     explained = explain(model, x, "occlusion", target=wanted)
@@ -143,7 +143,7 @@ def test_occlusion_is_what_a_loop_says(engine, k, wanted):
 @each_engine
 @pytest.mark.parametrize("method", ["gradcam", "hirescam", "occlusion"])
 @pytest.mark.parametrize("k", [1, 3])
-def test_a_map_does_not_depend_on_its_company(engine, method, k):
+def test_a_map_does_not_depend_on_the_batch(engine, method, k):
     model = network(engine, k, "float32")
     x = pictures(model, 35 if engine == "fast" else 3)                      # more than one batch
     together = explain(model, x, method)
@@ -158,7 +158,7 @@ def test_engines_agree():
     np.testing.assert_allclose(fast.maps, reference.maps, atol=1e-12)
 
 
-def test_the_class_explained_is_the_answer_unless_another_is_asked_for():
+def test_the_class_explained_is_the_predicted_one_by_default():
     model = network(k=3)
     model.classes = ("a", "b", "c")
     x = pictures(model, 6)
@@ -175,7 +175,7 @@ def test_the_class_explained_is_the_answer_unless_another_is_asked_for():
     np.testing.assert_array_equal(explained.probabilities, np.where(p > 0.5, p, 1 - p))
 
 
-def test_explaining_changes_no_weight_and_no_answer():
+def test_explaining_changes_no_weight_and_no_prediction():
     model = network()
     before, p = model.get_weights(), model.predict(pictures(model))
     for method in ("gradcam", "occlusion"):
@@ -215,7 +215,7 @@ def test_what_cannot_be_explained():
             explain(Sequential(layers, shape), np.zeros((1, *shape)))
 
 
-def test_numbers_that_are_not_finite_are_blamed_on_their_layer():
+def test_non_finite_values_name_their_layer():
     model = network()
     model.layers[3].parameters[0].value[0, 0, 0, 0] = np.nan
     with pytest.raises(NonFiniteError, match="layer 'conv2d_2': its kernel holds NaN"):
@@ -246,7 +246,7 @@ def test_rank_correlation_is_scipys():
         rank_correlation([1, 2], [1, 2, 3])
 
 
-# ---- What was learnt -------------------------------------------------------------------------------------------------
+# ---- Sanity checks ---------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("method", ["gradcam", "occlusion"])
 def test_the_tag_is_seen_by_its_border_share(method):
@@ -263,13 +263,14 @@ def test_the_tag_is_seen_by_its_border_share(method):
 
 
 @pytest.mark.parametrize("layer", [None, "conv2d_2"])
-def test_hirescam_tells_a_tag_from_lungs(layer):
-    """Each place with its own gradient: the mean over places, which Grad-CAM takes, loses a corner behind dense layers."""
+def test_hirescam_separates_a_tag_from_lungs(layer):
+    """HiResCAM has a gradient for each position: the mean of Grad-CAM loses a corner before dense layers."""
     model, images, labels, *_ = tagged.trained(True)
     check = border_check(model, images, layer)
     assert check.exposed and check.share > 0.75 and check.low < check.share < check.high
     assert check.pictures == (model.predict(images)[:, 0] > 0.5).sum() and check.layer == (layer or "conv2d_3")
-    assert f"{100 * check.share:.0f} % of the support" in check.sentence and "44 %" in check.sentence and "EXPOSED" in check.sentence
+    assert f"{100 * check.share:.0f} % of the support" in check.sentence
+    assert "44 %" in check.sentence and "EXPOSED" in check.sentence
     honest = tagged.trained(False)
     check = border_check(honest.model, honest.images, layer)
     assert not check.exposed and check.high < check.even and "no evidence of a shortcut" in check.sentence
@@ -283,19 +284,20 @@ def test_hirescam_tells_a_tag_from_lungs(layer):
 def test_tags_of_all_kinds_are_exposed_by_both_checks(seed, tag):
     """A tag: its row, its column, its side and its shade."""
     made = tagged.train(seed, tag)
-    check, found = border_check(made.model, made.images), check_shortcuts(made.model, made.images, made.labels, made.patients)
+    check = border_check(made.model, made.images)
+    found = check_shortcuts(made.model, made.images, made.labels, made.patients)
     assert check.exposed is (tag is not None)
     assert [sentence[:8] for sentence in found.findings[:1]] == ["SHORTCUT"] * (tag is not None)
 
 
-def test_hirescam_is_grad_cam_where_all_places_have_one_gradient():
+def test_hirescam_equals_grad_cam_for_uniform_gradients():
     model = Sequential([Conv2D(3, 3), ReLU(), AveragePool2D(14), Flatten(), Dense(1), Sigmoid()], (16, 16, 1))
     x = pictures(model)
     a, b = (explain(model, x, method, target=1) for method in ("gradcam", "hirescam"))
     np.testing.assert_allclose(a.maps, b.maps, rtol=1e-5, atol=1e-6)
 
 
-def test_maps_go_when_layers_forget_what_they_learnt():
+def test_maps_change_when_layers_are_randomised():
     model, images, labels, *_ = tagged.trained(False)
     before = model.get_weights()
     rows = parameter_randomization(model, images[labels == 1][:16])
@@ -306,7 +308,7 @@ def test_maps_go_when_layers_forget_what_they_learnt():
     assert rows == parameter_randomization(model, images[labels == 1][:16])
 
 
-def test_weights_come_back_when_a_sanity_test_is_broken_off(monkeypatch):
+def test_weights_are_restored_after_an_interruption(monkeypatch):
     from minicnn.evaluation.explanation import sanity
     model, calls = network(), []
     before, real = model.get_weights(), sanity.explain
@@ -323,9 +325,9 @@ def test_weights_come_back_when_a_sanity_test_is_broken_off(monkeypatch):
     assert all((a == b).all() for a, b in zip(before, model.get_weights()))
 
 
-# ---- Pictures --------------------------------------------------------------------------------------------------------
+# ---- Plots -----------------------------------------------------------------------------------------------------------
 
-def test_pictures_are_whole_and_equal_for_equal_input(tmp_path):
+def test_plots_are_equal_for_equal_input(tmp_path):
     model = network(input_shape=(24, 24, 3))
     x = np.clip(pictures(model, 3), 0, 1)
     explained = explain(model, x)
@@ -367,7 +369,7 @@ def run(tmp_path, capsys):
     return tmp_path, command
 
 
-def test_the_command_writes_a_picture_of_each_file_and_says_where(run):
+def test_the_command_writes_a_plot_of_each_file(run):
     folder, command = run
     text = command("--layer", "conv2d_2", "--sanity")
     assert "Grad-CAM of conv2d_2. Of a map that is the same everywhere, 44 % would lie on the border" in text
@@ -382,7 +384,7 @@ def test_the_command_writes_a_picture_of_each_file_and_says_where(run):
             assert picture.format == "PNG"
 
 
-def test_the_command_says_what_it_cannot_do(run):
+def test_errors_of_the_command(run):
     folder, command = run
     (folder / "file").write_text("")
     with pytest.raises(CheckpointError, match="the folder cannot be made .* Choose another with --out"):

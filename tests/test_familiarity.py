@@ -1,4 +1,4 @@
-"""What is kept of the training images, and that it tells strangers from radiographs."""
+"""Out-of-distribution detection: the description of the training images, and the images it warns of."""
 
 import numpy as np
 import pytest
@@ -35,9 +35,9 @@ def warned(known, x):
     return np.mean([bool(sentences) for sentences in familiarity.warnings(model, x)])
 
 
-# ---- Strangers -------------------------------------------------------------------------------------------------------
+# ---- Warnings --------------------------------------------------------------------------------------------------------
 
-def test_few_radiographs_are_warned_about(known):
+def test_few_radiographs_cause_a_warning(known):
     assert warned(known, known[2]) <= 0.07
 
 
@@ -47,11 +47,11 @@ def test_few_radiographs_are_warned_about(known):
     ("noise", lambda x: (normals(0, x.shape) * 50 + 128).clip(0, 255).astype(np.uint8), 0.95),
     ("black", lambda x: x * 0, 1.0), ("flat grey", lambda x: x * 0 + 128, 1.0),
     ("stripes", lambda x: x * 0 + (np.arange(64) // 8 % 2 * 200).astype(np.uint8)[:, np.newaxis], 1.0)])
-def test_strangers_are_warned_about(known, name, change, at_least):
+def test_out_of_distribution_images_cause_a_warning(known, name, change, at_least):
     assert warned(known, change(known[2])) >= at_least
 
 
-def test_sentences_say_what_is_unlike(known):
+def test_sentences_name_the_difference(known):
     model, familiarity, images = known
     sentences = familiarity.warnings(model, np.concatenate([255 - images[:1], images[:1] * 0 + 128, images[1:2]]))
     assert any(s.startswith("it does not look like the training images (distance") for s in sentences[0])
@@ -59,7 +59,7 @@ def test_sentences_say_what_is_unlike(known):
     assert sentences[2] == familiarity.warnings(model, images[1:2])[0]          # whatever is asked about with it
 
 
-def test_what_is_beyond_the_limit_is_warned_about_and_nothing_else(known):
+def test_warnings_are_for_distances_beyond_the_limit(known):
     model, familiarity, images = known
     x = np.concatenate([images, *((image + (255.0 - 2 * image) * np.linspace(0.1, 0.5, 9).reshape(-1, 1, 1, 1))
                                   for image in images[:6])]) / np.float32(255)
@@ -70,7 +70,7 @@ def test_what_is_beyond_the_limit_is_warned_about_and_nothing_else(known):
     assert ((near > 1) & (near < 1.3)).any() and ((near > 0.8) & (near < 1)).any()
 
 
-def test_the_limit_is_what_99_in_100_keep_to():
+def test_the_limit_is_the_99_percent_quantile():
     x, y = normals(0, (500, 6)) @ np.diag([1, 5, 1, 0.1, 2, 1]) + 3, normals(1, (100, 6)) + 3
     cloud = Gaussian.fit(x, y)
     assert (cloud.distance(x) <= cloud.limit).mean() >= 0.99 and (cloud.distance(y) <= cloud.limit).mean() >= 0.99
@@ -81,7 +81,7 @@ def test_the_limit_is_what_99_in_100_keep_to():
     assert Gaussian.fit(np.ones((9, 3)), np.ones((2, 3))) is None                  # nothing varies: nothing to measure by
 
 
-def test_the_look_is_8_x_8_means_without_light_and_contrast():
+def test_thumbnails_are_standardised_8_x_8_means():
     x = normals(0, (2, 24, 16, 3)) * 0.2
     means = x.mean(axis=3).reshape(2, 8, 3, 8, 2).mean(axis=(2, 4)).reshape(2, 64)
     means -= means.mean(axis=1, keepdims=True)
@@ -165,7 +165,7 @@ def test_files_are_decoded_once(files, tmp_path, monkeypatch):
 
 # ---- The file --------------------------------------------------------------------------------------------------------
 
-def test_what_is_saved_says_the_same_when_loaded(known, tmp_path):
+def test_a_loaded_description_gives_the_same_warnings(known, tmp_path):
     model, familiarity, images = known
     familiarity.save(tmp_path / FILE)
     loaded = of_run(tmp_path)
@@ -188,7 +188,7 @@ def test_other_weights_and_other_networks_are_refused(known):
         TrainingDistribution.fit(other, images[:1], images[:2])
 
 
-def test_a_network_with_very_many_features_is_judged_by_the_look_alone(known):
+def test_very_many_features_are_not_used(known):
     _, _, images = known
     other = Sequential([Conv2D(2, 3), Flatten(), Dense(1), Sigmoid()], (64, 64, 1))
     familiarity = TrainingDistribution.fit(other, images[:40], images[40:])
@@ -196,7 +196,7 @@ def test_a_network_with_very_many_features_is_judged_by_the_look_alone(known):
     assert any(familiarity.warnings(other, 255 - images[:1])[0])
 
 
-def test_files_of_strangers_are_refused(known, tmp_path):
+def test_invalid_files_are_refused(known, tmp_path):
     path = tmp_path / FILE
     known[1].save(path)
     tensors, metadata = weights.load(path)
@@ -223,8 +223,8 @@ def test_files_of_strangers_are_refused(known, tmp_path):
 
 
 @pytest.mark.soak
-def test_real_radiographs_and_strangers(shared):
-    """Untrained features, real looks: other hospitals' radiographs pass, turned and inverted ones do not."""
+def test_real_radiographs(shared):
+    """Untrained features, real thumbnails: radiographs of other hospitals pass, rotated and inverted ones do not."""
     data = shared / "data" / "chestxray"
     manifest = Manifest.read(data / "manifest.csv")
     training, validation, test = (part.open(Preprocessing(64, 64, 1)) for part in manifest.split(seed=1))

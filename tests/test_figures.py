@@ -1,4 +1,4 @@
-"""Figures: what they show, that they leave no trace of time or place, and that no name can break them."""
+"""Plots of a run: their content, reproducible bytes, and names of unknown origin."""
 
 import subprocess
 import sys
@@ -57,7 +57,7 @@ def test_nothing_global_is_touched(tmp_path):
     subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path / "x.png"], check=True)
 
 
-def test_names_cannot_break_a_picture(tmp_path, caught):
+def test_names_cannot_break_a_plot(tmp_path, caught):
     run.confusion_matrix(np.eye(6, dtype=int), HOSTILE, tmp_path / "confusion.png")
     run.roc({name: ([0, 1], [0, 1], 0.5) for name in HOSTILE}, tmp_path / "roc.png")
     run.reliability(dict.fromkeys(HOSTILE, POINTS), tmp_path / "reliability.png")
@@ -92,7 +92,7 @@ def test_epoch_ticks_are_whole_numbers(tmp_path, caught, n):
         assert ticks and all(tick == int(tick) for tick in ticks)
 
 
-def test_gaps_where_nothing_was_measured(tmp_path, caught):
+def test_missing_values_are_gaps(tmp_path, caught):
     run.curves([{"epoch": 1, "loss": 0.5, "val_loss": None}, {"epoch": 2, "loss": float("nan"), "val_loss": 0.4},
                     {"epoch": 3, "loss": float("inf")}], tmp_path / "curves.png")
     loss, accuracy = caught[0].axes
@@ -153,7 +153,7 @@ def test_reliability_shows_points_intervals_and_counts(tmp_path, caught):
 
 # ---- Images ----------------------------------------------------------------------------------------------------------
 
-def test_sample_grid_frames_mistakes_and_tells_labels(tmp_path, caught):
+def test_sample_grid_frames_errors_and_names_classes(tmp_path, caught):
     run.sample_grid(IMAGES, LABELS, PREDICTED, PROBABILITIES, ["normal", "covid"], tmp_path / "x.png")
     axes = [ax for ax in caught[0].axes if ax.axison]
     framed = [all(spine.get_visible() for spine in ax.spines.values()) for ax in axes]
@@ -202,7 +202,7 @@ def test_augmentation_sheet_has_a_row_for_each_technique_or_epoch(tmp_path, caug
 
 # ---- Disk and extras -------------------------------------------------------------------------------------------------
 
-def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_plot_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     target = tmp_path / "curves.png"
     target.write_bytes(b"old")
 
@@ -225,7 +225,7 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
     assert (tmp_path / "elsewhere").read_bytes() == b"mine" and not (tmp_path / "x.png").is_symlink()
 
 
-def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch):
+def test_without_matplotlib_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r'drawing pictures needs matplotlib, .* pip install "minicnn\[app\]"'):
         run.curves(HISTORY, tmp_path / "x.png")

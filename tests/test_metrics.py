@@ -1,4 +1,4 @@
-"""Metrics: scikit-learn's where it defines them, None and a reason where nobody can."""
+"""Metrics: those of scikit-learn where it defines them, None and a reason where undefined."""
 
 import json
 
@@ -110,7 +110,7 @@ def test_half_is_not_positive():
     assert binary_metrics([1, 0], [0.3, 0.2], threshold=0.25)["accuracy"] == 1.0
 
 
-def test_each_undefined_metric_says_why():
+def test_each_undefined_metric_has_a_reason():
     assert binary_metrics([0, 0], [0.1, 0.2])["undefined"] == {
         "precision": "no sample was predicted positive", "recall": "no sample is positive",
         "f1": "no sample is positive or was predicted so", "auc": "all samples have the same label"}
@@ -130,7 +130,7 @@ def test_losses_from_probabilities():
     assert categorical_metrics([0, 1], np.eye(3)[:2], loss=np.float32(0.5))["loss"] == 0.5
 
 
-def test_shapes_and_types_that_models_return_are_welcome():
+def test_shapes_and_types_that_models_return_are_accepted():
     labels, p = [0, 1, 1], np.array([0.2, 0.8, 0.4], np.float32)
     expected = binary_metrics(labels, p)
     assert binary_metrics(np.array(labels, np.float32)[:, None], p[:, None]) == expected

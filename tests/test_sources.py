@@ -10,7 +10,7 @@ from PIL import Image
 from minicnn.data.manifest import Manifest
 from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError
-from minicnn.evaluation.source_folds import leave_one_source_out, patient_groups
+from minicnn.evaluation.source_folds import leave_one_source_out
 from minicnn.evaluation.test_access import access_counts, access_sentence, check_unseen, count_access, split_digest
 from minicnn.experiment.evaluation_run import note_access
 from minicnn.experiment.run_folder import RunFolder
@@ -32,7 +32,7 @@ def mixed():
     return collection(*rows)
 
 
-def test_each_positive_source_is_held_out_with_a_part_of_the_negatives(mixed):
+def test_each_positive_source_is_held_out_with_some_negatives(mixed):
     manifest, group = mixed
     folds = leave_one_source_out(manifest, group, seed=3)
     assert [fold.name for fold in folds] == ["positive source held out: a", "positive source held out: b",
@@ -49,7 +49,7 @@ def test_each_positive_source_is_held_out_with_a_part_of_the_negatives(mixed):
     assert n.shows == ("specificity",) and len(n.test) == 40
 
 
-def test_no_patient_is_on_two_sides_and_nobody_of_unknown_source_on_any(mixed):
+def test_no_patient_is_in_both_sets_and_no_unknown_source_in_any(mixed):
     manifest, group = mixed
     for fold in leave_one_source_out(manifest, group, seed=3):
         assert not set(group[fold.training]) & set(group[fold.test])
@@ -67,7 +67,7 @@ def test_the_seed_decides_and_repeats(mixed):
     assert tests(1) == tests(1) != tests(2)
 
 
-def test_a_fold_without_anything_to_train_on_says_so():
+def test_a_fold_without_training_images_has_a_reason():
     manifest, group = collection(*[(1, f"p{i}", "a") for i in range(5)], *[(0, f"n{i}", "b") for i in range(5)])
     a, b = leave_one_source_out(manifest, group)
     assert a.reason == "without it there is no image of normal and of covid to train on"
@@ -76,7 +76,7 @@ def test_a_fold_without_anything_to_train_on_says_so():
         a.parts(manifest)
 
 
-def test_parts_of_a_fold_are_manifests_by_patient(mixed):
+def test_sets_of_a_fold_are_split_by_patient(mixed):
     manifest, group = mixed
     fold = leave_one_source_out(manifest, group, seed=3)[1]
     training, validation, test = fold.parts(manifest, seed=1)
@@ -85,7 +85,7 @@ def test_parts_of_a_fold_are_manifests_by_patient(mixed):
     assert training.counts()["covid"] and validation.counts()["covid"]
 
 
-def test_what_cannot_be_held_out():
+def test_sources_that_cannot_be_held_out():
     manifest, group = collection((0, "a", "x"), (1, "b", "x"))
     with pytest.raises(ManifestError, match="there are fewer than two known sources"):
         leave_one_source_out(manifest, group)
@@ -95,12 +95,12 @@ def test_what_cannot_be_held_out():
         leave_one_source_out(Manifest("/", ["a", "b"], [0, 1], ("x", "y", "z"), sources=["a", "b"]), np.arange(2))
 
 
-def test_patients_with_the_same_picture_are_one_group():
+def test_patients_with_the_same_image_are_one_group():
     made = phantom.generate(n=8, seed=1)
     pictures = np.concatenate([made.images, made.images[3:4, :, ::-1]])
     manifest = Manifest.from_arrays(pictures, [*made.labels, made.labels[3]], made.classes,
                                     patients=[f"p{i}" for i in range(9)])
-    group = patient_groups(manifest)
+    group = manifest.patient_groups()
     assert group[8] == group[3] and len(set(group.tolist())) == 8
 
 
@@ -116,13 +116,13 @@ def test_the_real_sources(shared):
     assert twin not in folds["cohen"].training and twin not in folds["cohen"].test
 
 
-# ---- Leaks -----------------------------------------------------------------------------------------------------------
+# ---- Leakage ---------------------------------------------------------------------------------------------------------
 
 def digests(*numbers):
     return np.array([[number] * 32 for number in numbers], np.uint8)
 
 
-def test_the_digest_of_a_split_knows_images_and_parts():
+def test_the_digest_of_a_split():
     parts = {"training": SimpleNamespace(digests=digests(1, 2)), "test": SimpleNamespace(digests=digests(3))}
     assert split_digest(parts) == split_digest(dict(reversed(parts.items())))
     moved = {"training": SimpleNamespace(digests=digests(1)), "test": SimpleNamespace(digests=digests(3, 2))}
@@ -161,7 +161,7 @@ def test_a_copy_under_another_name_is_known_by_its_bytes_and_by_its_pixels(tmp_p
             check_unseen(SimpleNamespace(training_digests=trained), theirs)
 
 
-def test_looks_are_counted(tmp_path):
+def test_evaluations_are_counted(tmp_path):
     assert access_counts(RunFolder(tmp_path)) == {}
     assert [note_access(tmp_path) for _ in range(3)] == [1, 2, 3]
     with RunFolder(tmp_path) as run:
@@ -171,13 +171,13 @@ def test_looks_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["[]", '{"test": -1}', '{"test": "many"}', '{"test": true}', '{"te\\u001bst": 1}'])
-def test_a_strange_count_is_refused(content, tmp_path):
+def test_an_invalid_count_is_refused(content, tmp_path):
     (tmp_path / "looks.json").write_text(content)
     with pytest.raises(InputError, match="looks.json: expected the number of evaluations"):
         access_counts(RunFolder(tmp_path))
 
 
-def test_looking_is_allowed_where_nothing_can_be_written(tmp_path, monkeypatch):
+def test_evaluation_works_in_a_folder_that_is_not_writable(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 

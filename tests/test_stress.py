@@ -1,4 +1,4 @@
-"""The shortcut check: what is done to pictures, what is measured, and that it finds a tag where there is one."""
+"""The shortcut check: its conditions, its metrics, and its findings with and without a tag."""
 
 import io
 
@@ -31,10 +31,10 @@ def images(n, seed=0, shape=(16, 16, 1)):
     return (normals(seed, (n, *shape)) * 40 + 128).clip(0, 255).astype(np.uint8)
 
 
-# ---- What is done to a picture ---------------------------------------------------------------------------------------
+# ---- Conditions ------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("shape", [(40, 48, 1), (64, 40, 3)])
-def test_what_is_done_to_pictures(shape):
+def test_conditions(shape):
     x = images(3, shape=shape) / np.float32(255)
     before = x.copy()
     done = {name: disturb(x, name) for name in CONDITIONS}
@@ -56,7 +56,7 @@ def test_what_is_done_to_pictures(shape):
     assert (x == before).all()
 
 
-def test_pictures_are_written_as_jpeg_and_read_again():
+def test_images_are_written_as_jpeg_and_read_again():
     grey = np.repeat(images(2, shape=(32, 32, 1)), 3, axis=3)
     colour = images(1, 7, (32, 32, 3))
     for x, as_written in ((grey, grey[..., 0]), (colour, colour)):
@@ -68,20 +68,20 @@ def test_pictures_are_written_as_jpeg_and_read_again():
         assert np.abs(y - x / 255).max() > 0.02
 
 
-def test_pictures_that_cannot_be_disturbed():
+def test_invalid_images_are_refused():
     for x in (np.zeros((8, 8, 1)), np.zeros((1, 8, 8, 2)), np.full((1, 8, 8, 1), 1.5), np.full((1, 8, 8, 1), -0.5),
               np.full((1, 8, 8, 1), np.nan)):
         with pytest.raises(InputError, match="expected images .* between 0 .* and 1"):
             disturb(x, "inverted")
     with pytest.raises(InputError, match="must be one of untouched, border black, .* got 'sepia'"):
         disturb(np.zeros((1, 8, 8, 1)), "sepia")
-    with pytest.raises(ShapeError, match="must be 8 x 8 at least"):
+    with pytest.raises(ShapeError, match="at least 8 x 8, got 7 x 8"):
         disturb(np.zeros((1, 7, 8, 1)), "border black")
 
 
-# ---- What is measured ------------------------------------------------------------------------------------------------
+# ---- Metrics ---------------------------------------------------------------------------------------------------------
 
-def test_figures_are_those_of_the_disturbed_pictures():
+def test_metrics_are_those_of_the_disturbed_images():
     for k in (1, 3):
         model, x = small(k), images(70)
         t = np.arange(70) % max(k, 2)
@@ -100,7 +100,7 @@ def test_figures_are_those_of_the_disturbed_pictures():
         assert check == check_shortcuts(model, x, t) and check.table() == check_shortcuts(model, x, t).table()
 
 
-def test_images_of_a_patient_count_as_one():
+def test_images_of_a_patient_are_a_cluster():
     model, x = small(), np.repeat(images(20), 4, axis=0)
     t = np.repeat(np.arange(20) % 2, 4)
     alone, together = check_shortcuts(model, x, t), check_shortcuts(model, x, t, [f"p{i // 4}" for i in range(80)])
@@ -113,7 +113,7 @@ def test_images_of_a_patient_count_as_one():
         check_shortcuts(model, x, t, ["a", "b", "c"])
 
 
-def test_one_class_alone_is_undefined_and_no_verdict():
+def test_a_single_class_has_no_verdict():
     check = check_shortcuts(small(), images(12), np.ones(12))
     assert check["untouched"].metrics["auc"] is None and not check.findings
     text = check.table()
@@ -122,7 +122,7 @@ def test_one_class_alone_is_undefined_and_no_verdict():
     assert "0.000" not in text and "1.000" not in text
 
 
-def test_what_cannot_be_checked():
+def test_invalid_arguments_are_refused():
     model, x = small(), images(4)
     with pytest.raises(InputError, match="expected images with labels"):
         check_shortcuts(model, x)
@@ -136,14 +136,14 @@ def test_what_cannot_be_checked():
         check_shortcuts(model, x / 100.0, [0, 1, 0, 1])
 
 
-def test_a_manifest_brings_labels_and_patients():
+def test_a_manifest_has_labels_and_patients():
     model, x = small(), images(12)
     model.preprocessing = Preprocessing(16, 16, 1)
     manifest = Manifest.from_arrays(x[..., 0], np.arange(12) % 2, ("normal", "covid"), patients=list("aabbccddeeff"))
     assert check_shortcuts(model, manifest).patients == 6
 
 
-# ---- What is found ---------------------------------------------------------------------------------------------------
+# ---- Findings --------------------------------------------------------------------------------------------------------
 
 def test_a_tag_is_exposed_and_an_honest_network_is_not():
     honest, tag = tagged.trained(False), tagged.trained(True)
@@ -158,7 +158,7 @@ def test_a_tag_is_exposed_and_an_honest_network_is_not():
     assert check.table().endswith("one may lie between the lungs.")
 
 
-def test_a_network_that_tells_nothing_apart_gets_no_verdict():
+def test_a_network_at_chance_has_no_verdict():
     check = check_shortcuts(tagged.trained(True).model, images(60, shape=(64, 64, 1)), np.arange(60) % 2)
     assert check["untouched"].interval.low < 0.5 and check.findings == []
     assert "No verdict" in check.table() and "not above chance" in check.table()
@@ -169,7 +169,7 @@ def test_a_network_that_tells_nothing_apart_gets_no_verdict():
     ((0.8, 0.9), (0.6, 0.8), (-0.3, -0.11), ["SUSPECT"]), ((0.8, 0.9), (0.4, 0.6), (-0.3, -0.09), []),
     ((0.5, 0.7), (0.4, 0.6), (-0.3, -0.2), []),         # what is not there cannot be lost
     ((0.4, 0.7), (0.7, 0.8), (-0.3, -0.2), ["SHORTCUT"]), ((None, None), (None, None), (None, None), [])])
-def test_when_something_is_found(whole, middle, fall, words):
+def test_when_there_is_a_finding(whole, middle, fall, words):
     def condition(name, bounds, change):
         return shortcut_test.Condition(name, {"auc": None if bounds[0] is None else sum(bounds) / 2}, Interval(*bounds, 90),
                               None if change[0] is None else sum(change) / 2, Interval(*change, 90))
@@ -182,7 +182,7 @@ def test_when_something_is_found(whole, middle, fall, words):
         words[-1:] == ["SUSPECT"])
 
 
-def test_the_picture(tmp_path):
+def test_the_plot(tmp_path):
     tag = tagged.trained(True)
     check = check_shortcuts(tag.model, tag.images[:40], tag.labels[:40])
     undefined = check_shortcuts(tag.model, tag.images[:4], np.zeros(4))
@@ -196,8 +196,8 @@ def test_the_picture(tmp_path):
 
 
 @pytest.mark.soak
-def test_real_radiographs_where_the_source_gives_the_label_away(shared, tmp_path):
-    """COV-19Net on the shared collection: it tells the classes apart by the border alone, and nothing elsewhere."""
+def test_real_radiographs_with_confounded_sources(shared, tmp_path):
+    """COV-19Net on the shared collection: it separates the classes by the border alone, and fails elsewhere."""
     data = shared / "data" / "chestxray"
     config = experiment.Config(data=str(data / "manifest.csv"), epochs=8, seed=1)
     experiment.train(config, tmp_path / "run", progress=False)

@@ -15,7 +15,7 @@ import numpy as np
 
 from minicnn import metrics
 from minicnn.core.arguments import Whole, check
-from minicnn.evaluation.intervals import as_clusters, proportion_interval
+from minicnn.evaluation.intervals import as_clusters, bisect, proportion_interval
 from minicnn.evaluation.regression import logistic_regression
 
 __all__ = ["brier_score", "squared_errors", "cross_entropies", "logits", "calibration_line", "calibration_lines",
@@ -171,10 +171,7 @@ def fit_temperature(labels, probabilities):
         low, high = high, 2 * high
         if high > 1e6:
             return None, "on the validation set the best temperature is below 1e-6"
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if rises(middle) else (middle, high)
-    return 1 / high, None
+    return 1 / bisect(rises, low, high), None
 
 
 def apply_temperature(probabilities, temperature):

@@ -29,7 +29,7 @@ from minicnn.reference import sigmoid
 
 __all__ = ["Interval", "FEW", "SHARES", "as_clusters", "proportion_interval", "f1_interval", "threshold_intervals",
            "auc_interval", "auc_variance", "bootstrap", "resamples", "interval_fields", "ratios", "aucs",
-           "average_precisions", "average_precision", "mean_rank"]
+           "average_precisions", "average_precision", "bisect", "mean_rank"]
 
 # Below this number of patients an interval is called approximate.
 FEW = 50
@@ -301,14 +301,22 @@ def _edge(positives, negatives):
     """
     other = (positives + negatives) / 2 - 1
 
-    def contradicted(q):
+    def compatible(q):
         factor = 1 + other * ((1 - q) / (2 - q) + q / (1 + q))
-        return (1 - q) ** 2 > Z**2 * q * (1 - q) * factor / (positives * negatives)
+        return (1 - q) ** 2 <= Z**2 * q * (1 - q) * factor / (positives * negatives)
 
-    low, high = 0.0, 1.0
+    return bisect(compatible, 0.0, 1.0)
+
+
+def bisect(holds, low, high):
+    """Return the number between `low` and `high` from which on a condition holds.
+
+    >>> round(bisect(lambda x: x * x > 2, 0, 2), 6)
+    1.414214
+    """
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if contradicted(middle) else (low, middle)
+        low, high = (low, middle) if holds(middle) else (middle, high)
     return high
 
 

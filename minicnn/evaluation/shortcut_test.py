@@ -133,7 +133,10 @@ def check_shortcuts(model, x, t=None, patients=None, seed=0):
     x = x if t is None else ArrayDataset(x, t, model.classes, shape=model.input_shape, owner="check_shortcuts")
     data = open_dataset(x, model.preprocessing, model.classes, "check_shortcuts")
     _check(model, data)
-    clusters = _clusters(patients, len(data))
+    patients = [""] * len(data) if patients is None else list(patients)
+    if len(patients) != len(data):
+        raise InputError(f"check_shortcuts: expected {len(data)} patients, one for each image, got {len(patients)}.")
+    clusters = groups(patients)
     outputs = {name: [] for name in CONDITIONS}
     for start in range(0, len(data), _BATCH):
         batch = data.batch(np.arange(start, min(start + _BATCH, len(data))))
@@ -218,15 +221,6 @@ def _check(model, data):
     if None not in (model.classes, data.classes) and tuple(data.classes) != tuple(model.classes):
         raise InputError(f"check_shortcuts: the images' classes are {', '.join(map(printable, data.classes))}, the "
                          f"network's {', '.join(map(printable, model.classes))}.")
-
-
-def _clusters(patients, n):
-    """Return a number for each image, the same for those of one patient: ndarray, shape (n,), int64."""
-    if patients is None:
-        return np.arange(n)
-    if len(patients) != n:
-        raise InputError(f"check_shortcuts: expected {n} patients, one for each image, got {len(patients)}.")
-    return groups(list(patients))
 
 
 def _measured(labels, outputs, clusters, classes, seed):

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from minicnn.core.random import Stream, check_seed, permutation
-from minicnn.data.near_duplicates import clusters
-from minicnn.data.split import groups, split_groups
+from minicnn.data.split import split_groups
 from minicnn.errors import InputError, ManifestError, printable
 
-__all__ = ["SourceFold", "leave_one_source_out", "patient_groups"]
+__all__ = ["SourceFold", "leave_one_source_out"]
 
 _ROUND = 1      # the `epoch` word of our random numbers; the split by patient has 0
 
@@ -63,12 +62,6 @@ class SourceFold:
                 manifest.subset(self.test))
 
 
-def patient_groups(manifest, preprocessing=None, workers=None, progress=False):
-    """Return the group of each image: patients, joined where they share an image, exact, altered or mirrored."""
-    whole = manifest.prepared(preprocessing, workers, progress)
-    return groups(whole.patients, clusters(whole.pixels))
-
-
 def leave_one_source_out(manifest, group=None, seed=0):
     """Return a SourceFold for each source: first those with positives, then those with negatives only, by name.
 
@@ -79,7 +72,7 @@ def leave_one_source_out(manifest, group=None, seed=0):
     Parameters
     ----------
     manifest : Manifest of two classes, with sources
-    group : ndarray, shape (n,), int64, optional; by default `patient_groups(manifest)`
+    group : ndarray, shape (n,), int64, optional; by default `manifest.patient_groups()`
     seed : int
 
     Raises
@@ -93,7 +86,7 @@ def leave_one_source_out(manifest, group=None, seed=0):
         held = "is no source column" if manifest.sources is None else "are fewer than two known sources"
         raise ManifestError(f"leave one source out: there {held}. Give the source of each image in a column source "
                             "(--columns source=...).")
-    group = patient_groups(manifest) if group is None else np.unique(group, return_inverse=True)[1]
+    group = manifest.patient_groups() if group is None else np.unique(group, return_inverse=True)[1]
     positive = manifest.labels == 1
     with_positives = sorted(set(manifest.sources[positive]) - {""})
     share = _shares(group, positive, len(with_positives), check_seed(seed))

@@ -151,7 +151,7 @@ def statistic(labels, p, names, predicted=None):
 def _of_two(labels, p, clusters, samples):
     """Return ({metric: value}, {metric: reason}, {metric: Interval}) of a two-class prediction."""
     values, reasons = calibration_line(labels, p)
-    values |= {"average_precision": intervals.average_precision(labels, p), "brier": brier_score(labels, p)}
+    values = {"average_precision": intervals.average_precision(labels, p), "brier": brier_score(labels, p), **values}
     if values["average_precision"] is None:
         reasons["average_precision"] = "all samples have the same label"
     bounds = {name: interval for name, (_, interval) in threshold_intervals(labels == 1, p > 0.5, clusters).items()}
