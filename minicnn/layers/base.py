@@ -46,11 +46,9 @@ here = _Here()
 
 
 class Settled:
-    """An attribute of a layer that kernels trust: set once, when a layer of ours is made or built.
+    """Set once, when the layer is made or built: kernels trust it."""
 
-    There is no `__get__`: Python then finds the value in the object itself, as fast as any other.
-    """
-
+    # There is no __get__: Python finds the value in the object itself, as fast as any other.
     def __set_name__(self, owner, name):
         self.name = name
 

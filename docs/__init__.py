@@ -1,0 +1,1 @@
+"""The API reference: `python -m docs` builds it from the docstrings."""
