@@ -30,11 +30,11 @@ from minicnn.cli.main import main
 from minicnn.core.untrusted import csv_text
 from minicnn.data import Manifest, Preprocessing
 from minicnn.data.decoding import read_bytes
+from minicnn.data.manifest import split_rows
 from minicnn.data.preprocessing import decode
 from minicnn.errors import ImageError, ManifestError, MiniCNNError, WeightsError, printable
 from minicnn.experiment import Config, load_model
 from minicnn.experiment.run_folder import RunFolder
-from minicnn.experiment.splits import split_rows
 from minicnn.reporting.console import paper_table
 
 ALARM = 10      # seconds; what is measured takes hundredths of one

@@ -17,7 +17,7 @@ from PIL import Image
 from minicnn.data import decoding
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.decoding import ImageWarning, quiet, read_bytes
-from minicnn.data.preprocessing import Preprocessing, decode, equalized, load, resize, to_input
+from minicnn.data.preprocessing import Preprocessing, decode, equalized, resize, to_input
 from minicnn.errors import ImageError, InputError, ShapeError
 from minicnn.evaluation.explanation.border import border_mask
 
@@ -196,7 +196,7 @@ def test_content_decides_and_not_the_name(tmp_path):
 def test_thin_pictures(height, width):
     data = saved(np.full((height, width), 9, np.uint8), "PNG")
     assert decode(data).shape == (height, width)
-    assert (load(data, Preprocessing()) == 9).all()
+    assert (resize(decode(data), Preprocessing()) == 9).all()
 
 
 # The sizes and modes of ../shared/data/raw/README.md; the mean of each was read off once, from Pillow's own conversion.
@@ -213,7 +213,7 @@ def test_real_files_of_every_kind(shared, number):
     assert pixels.shape == RAW[number]
     with Image.open(path) as image:
         np.testing.assert_allclose(pixels, np.asarray(image.convert("RGB")) @ [0.299, 0.587, 0.114], atol=1e-3)
-    small = load(path, Preprocessing())
+    small = resize(pixels, Preprocessing())
     assert small.shape == (64, 64) and small.dtype == np.uint8 and 20 < small.mean() < 220 and small.std() > 15
 
 
@@ -270,7 +270,7 @@ def test_files_that_cannot_be_opened(tmp_path):
     with pytest.raises(ImageError, match=r"/dev/zero: cannot be read \(not a regular file\)"):
         read_bytes("/dev/zero")
     with pytest.raises(ImageError, match="empty.png: is empty"):
-        load(tmp_path / "empty.png", Preprocessing())
+        decode(tmp_path / "empty.png")
 
 
 def test_a_file_too_large_is_not_read(tmp_path):
@@ -355,13 +355,11 @@ def test_resize_is_the_antialiased_triangle(height, width, seed):
     assert small.shape == (16, 12) and np.abs(small - expected).max() <= 0.5 + 1e-3
 
 
-def test_load_is_resize_of_decode():
+def test_resize_makes_the_stored_shape():
     noise = np.random.default_rng(4).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     for color, stored in ("grey", (20, 30)), ("rgb", (20, 30, 3)):
         how = Preprocessing(20, 30, 3, color)
-        small = load(saved(noise, "PNG"), how)
-        assert small.shape == stored == how.stored_shape
-        np.testing.assert_array_equal(small, resize(decode(saved(noise, "PNG"), color), how))
+        assert resize(decode(saved(noise, "PNG"), color), how).shape == stored == how.stored_shape
 
 
 def test_resize_keeps_black_white_and_its_argument():

@@ -15,7 +15,7 @@ from minicnn.data import ArrayDataset, Augmentation, ImageDataset, Manifest, Pre
 from minicnn.data.decoding import ImageWarning
 from minicnn.data.loader import load, open_dataset, schedule
 from minicnn.data.pixel_cache import PixelCache
-from minicnn.data.preprocessing import load as load_picture, resize
+from minicnn.data.preprocessing import decode, resize
 from minicnn.errors import CheckpointError, DTypeError, ImageError, InputError, ManifestError, ShapeError
 
 
@@ -39,12 +39,12 @@ def files(tmp_path):
 # ---- The cache -------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("color", ["grey", "rgb"])
-def test_the_cache_holds_what_load_returns(files, color):
+def test_the_cache_holds_decoded_and_resized_images(files, color):
     how = Preprocessing(10, 12, color=color)
     cache = PixelCache.prepare(files, how)
     assert len(cache) == 30 and cache.decoded == 30
     indices = np.array([29, 0, 0, 13])
-    expected = np.stack([load_picture(files[i], how) for i in indices])
+    expected = np.stack([resize(decode(files[i], color), how) for i in indices])
     read = cache.read(indices)
     assert read.dtype == np.uint8 and read.shape == (4,) + how.stored_shape
     np.testing.assert_array_equal(read, expected)
@@ -144,7 +144,7 @@ def test_a_cache_folder_of_no_use_means_decoding_without_keeping(files, tmp_path
     monkeypatch.setenv("MINICNN_CACHE_DIR", str(blocked))
     with pytest.warns(RuntimeWarning, match="pixel cache .* cannot be used .*; decoding without keeping it"):
         cache = PixelCache.prepare(files, Preprocessing())
-    np.testing.assert_array_equal(cache.read(np.array([5]))[0], load_picture(files[5], Preprocessing()))
+    np.testing.assert_array_equal(cache.read(np.array([5]))[0], resize(decode(files[5]), Preprocessing()))
     monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path / "open"))
     (tmp_path / "open" / "pixels").mkdir(parents=True)
     os.chmod(tmp_path / "open" / "pixels", 0o777)
@@ -305,7 +305,7 @@ def test_augmentation_is_drawn_by_pass_and_sample(files):
     plain, augmented = manifest.open(), manifest.augment(Augmentation.honest()).open()
     samples, passes = np.array([7, 2, 7]), np.array([0, 0, 1])
     x = augmented.batch(samples, passes, seed=5)
-    stored = np.stack([load_picture(files[i], Preprocessing()) for i in samples])
+    stored = np.stack([resize(decode(files[i]), Preprocessing()) for i in samples])
     np.testing.assert_array_equal(x, Augmentation.honest().apply(stored, 5, passes, samples))
     np.testing.assert_array_equal(x[1:2], augmented.batch(samples[1:2], passes[1:2], seed=5))   # whatever the batch
     assert (x[0] != x[2]).any()

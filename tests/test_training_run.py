@@ -11,14 +11,13 @@ import pytest
 from minicnn.cli.main import main
 from minicnn.core.signals import Interrupted
 from minicnn.core.untrusted import csv_text
-from minicnn.data.manifest import Manifest
+from minicnn.data.manifest import Manifest, split_rows
 from minicnn.errors import InputError, ManifestError
 from minicnn.evaluation.source_folds import leave_one_source_out
 from minicnn import experiment
 from minicnn.experiment import RECIPES, Config, Recipe, split, training_run
 from minicnn.experiment.evaluation_run import evaluated_weights
 from minicnn.experiment.run_folder import RunFolder
-from minicnn.experiment.splits import split_rows
 from minicnn.training import Trainer
 
 SHORT = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 8, "classes": ["normal", "covid"]}

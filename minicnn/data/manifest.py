@@ -1,4 +1,4 @@
-"""The manifest: a table of images and what is known of each, checked as a whole; it opens as a dataset.
+"""The manifest: a table of images, their labels and metadata, checked as a whole; it opens as a dataset.
 
 A CSV has a header with `path` and `label` and, where known, `patient_id, source, view, modality, split, sex, age`;
 paths are relative to the CSV's folder. Alternatively, a folder has one folder for each class. Reading raises one error
@@ -24,7 +24,7 @@ from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.split import groups, split_groups, split_images
 from minicnn.errors import InputError, ManifestError, ShapeError, printable
 
-__all__ = ["Manifest", "ManifestWarning"]
+__all__ = ["Manifest", "ManifestWarning", "split_rows"]
 
 
 class ManifestWarning(UserWarning):
@@ -185,8 +185,8 @@ class Manifest:
         """Split by patient, stratified by label; return the manifests (training, validation, test).
 
         A `split` column takes precedence. Without one, images of one patient stay together, and so do images that show
-        the same picture, saved again, altered or mirrored (near_duplicates.py); that is why they are decoded here (see
-        `prepared`). An image without a patient id is on its own.
+        the same radiograph, saved again, altered or mirrored; therefore they are decoded here (see `prepared`). An
+        image without a patient id is on its own.
 
         Raises
         ------
@@ -195,9 +195,14 @@ class Manifest:
         sets, whole = self._given_split(), self
         if sets is None:
             whole = self.prepared(preprocessing, workers, progress)
-            group = groups(whole.patients, clusters(whole.pixels))
-            sets = split_groups(group, whole.labels, (train, validation, test), seed, whole.classes)
+            sets = split_groups(whole.patient_groups(preprocessing), whole.labels, (train, validation, test), seed,
+                                whole.classes)
         return tuple(whole.subset(sets == number) for number in range(3))
+
+    def patient_groups(self, preprocessing=None, workers=None, progress=False):
+        """Return the group of each image, (n,) int64: its patient, joined with those who share a radiograph."""
+        whole = self.prepared(preprocessing, workers, progress)
+        return groups(whole.patients, clusters(whole.pixels))
 
     def paper_split(self, seed=0, fraction=0.70, preprocessing=None, workers=None, progress=False):
         """Make the paper's seven versions of every image, then split the versions; return (training, validation).
@@ -256,11 +261,7 @@ class Manifest:
         path : path; the file is written atomically, readable by its owner alone
         sets : dict from the name of a set to its manifest, optional; the name becomes the `split` column
         """
-        if sets is None:
-            rows = list(self.rows())
-        else:
-            rows = [row | {"split": name} for name, manifest in sets.items() for row in manifest.rows()]
-        write_csv(path, rows)
+        write_csv(path, list(self.rows()) if sets is None else split_rows(sets))
 
     def _known(self, *more):
         """Return the names of the optional columns that this manifest has, and of `more` attributes that it has."""
@@ -283,6 +284,11 @@ class Manifest:
             warnings.warn(f"the split column assigns {torn:,} patients to more than one set: validation and test "
                           "metrics will be too good.", ManifestWarning, stacklevel=3)
         return sets
+
+
+def split_rows(sets):
+    """Return the rows of the manifests in `sets`, a dict by name of the set, with the name as the `split` column."""
+    return [row | {"split": name} for name, manifest in sets.items() for row in manifest.rows()]
 
 
 def _words(column):

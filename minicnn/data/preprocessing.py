@@ -17,7 +17,7 @@ from minicnn.core.untrusted import check_fields
 from minicnn.data.decoding import DECODER_VERSION, ImageWarning, Remark, open_planes, quiet, read_bytes
 from minicnn.errors import InputError, ShapeError, printable
 
-__all__ = ["Preprocessing", "decode", "equalized", "load", "resize", "stretch", "to_input"]
+__all__ = ["Preprocessing", "decode", "equalized", "resize", "stretch", "to_input"]
 
 _COLOR = OneOf(("grey", "rgb"))
 _CONSTRAINTS = {"height": Whole(1, 4096), "width": Whole(1, 4096), "channels": Whole(1, 3), "color": _COLOR,
@@ -118,18 +118,15 @@ def decode(file, color="grey"):
     -----
     ImageWarning : transparent pixels, or more than one frame
     """
-    planes = _planes_of(file, color)
+    check("decode", "color", color, _COLOR)
+    is_bytes = isinstance(file, (bytes, bytearray, memoryview))
+    name = "the image" if is_bytes else printable(os.fspath(file))
+    data = bytes(file) if is_bytes else read_bytes(file)
+    with quiet():
+        planes, remarks = open_planes(data, name, color)
+    for remark in remarks & ~Remark.COLOURED:
+        warnings.warn(f"{name} {remark.sentence}.", ImageWarning, stacklevel=2)
     return np.stack([np.asarray(plane) for plane in planes], axis=-1) if color == "rgb" else np.array(planes[0])
-
-
-def load(file, preprocessing):
-    """Decode an image at the size of `preprocessing`: the same as `resize` of `decode`.
-
-    Returns
-    -------
-    ndarray, shape (height, width), or (height, width, 3) for color "rgb", uint8
-    """
-    return stretch(_planes_of(file, preprocessing.color), preprocessing)
 
 
 def resize(pixels, preprocessing):
@@ -213,15 +210,3 @@ def _inside(pixels, preprocessing):
     framed = np.zeros_like(pixels)
     framed[height:len(pixels) - height, width:pixels.shape[1] - width] = inside
     return framed
-
-
-def _planes_of(file, color):
-    check("decode", "color", color, _COLOR)
-    is_bytes = isinstance(file, (bytes, bytearray, memoryview))
-    name = "the image" if is_bytes else printable(os.fspath(file))
-    data = bytes(file) if is_bytes else read_bytes(file)
-    with quiet():
-        planes, remarks = open_planes(data, name, color)
-    for remark in remarks & ~Remark.COLOURED:
-        warnings.warn(f"{name} {remark.sentence}.", ImageWarning, stacklevel=3)
-    return planes

@@ -5,14 +5,14 @@ import numpy as np
 from minicnn.core.text import grid
 from minicnn.core.untrusted import write_csv
 from minicnn.data.augmentation import Augmentation
-from minicnn.data.manifest import Manifest
+from minicnn.data.manifest import Manifest, split_rows
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError, printable
-from minicnn.evaluation.source_folds import leave_one_source_out, patient_groups
+from minicnn.evaluation.source_folds import leave_one_source_out
 from minicnn.experiment.recipes import RECIPES
 
-__all__ = ["split", "open_split", "split_rows", "split_table"]
+__all__ = ["split", "open_split", "split_table"]
 
 
 def split(config, progress=False):
@@ -50,7 +50,7 @@ def split(config, progress=False):
 def _without_source(manifest, source, seed, workers, progress):
     """Return (training, validation, test) with a source held out (evaluation/source_folds.py)."""
     whole = manifest.prepared(Preprocessing(), workers, progress)
-    folds = {fold.source: fold for fold in leave_one_source_out(whole, patient_groups(whole), seed)}
+    folds = {fold.source: fold for fold in leave_one_source_out(whole, whole.patient_groups(), seed)}
     if source not in folds:
         raise InputError(f"hold_out: there is no source {printable(source)[:60]!r}. The sources are "
                          f"{', '.join(sorted(printable(name)[:60] for name in list(folds)[:20]))}"
@@ -63,11 +63,6 @@ def open_split(config, progress):
     sets, preprocessing = split(config, progress), RECIPES[config.recipe].preprocessing
     return {name: manifest.open(preprocessing, workers=config.workers, progress=progress)
             for name, manifest in sets.items()}, split_rows(sets)
-
-
-def split_rows(sets):
-    """Return the rows of all sets: dicts of path, label, patient_id, split (and technique under the paper's)."""
-    return [row | {"split": name} for name, manifest in sets.items() for row in manifest.rows()]
 
 
 def split_table(config, out=None, progress=True):
