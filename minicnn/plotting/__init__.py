@@ -1,1 +1,1 @@
-"""Plots: `style`, and a file for each subject. They take numbers."""
+"""Plots: `style`, and a module for each subject. They take numbers, and write PNG files."""

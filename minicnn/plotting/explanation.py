@@ -13,7 +13,7 @@ from minicnn.errors import InputError, ShapeError, printable
 from minicnn.plotting import style
 from minicnn.plotting.style import BLUE, FAINT, GREEN, INK, ORANGE, QUIET, SIZE
 
-__all__ = ["explanation", "explanation_sheet", "shortcut_check", "images_of", "method_name", "overlay"]
+__all__ = ["explanation", "shortcut_check", "images_of", "method_name", "overlay"]
 
 _NOT_A_DEVICE = "minicnn is a tool for teaching and research, not a medical device."
 
@@ -40,43 +40,9 @@ def explanation(image, explained, path, title="", index=0):
                           f"{explained.probabilities[index]:.3f}", SIZE + 2)
     style.show(left, images[0])
     _scale(right, overlay(right, images[0], explained.maps[index]))
-    for ax, text in ((left, _ending(title or "the image", 40)), (right, method_name(explained))):
+    for ax, text in ((left, _ending(title or "the image")), (right, method_name(explained))):
         ax.set_title(text, loc="left", fontsize=SIZE - 1, color=QUIET, parse_math=False)
     style.footnote(figure, "\n".join([*textwrap.wrap(_sentence(explained, index), 98), _NOT_A_DEVICE]), SIZE - 1.5)
-    style.save(figure, path)
-
-
-def explanation_sheet(images, explained, path, titles=None, columns=6):
-    """Draw images with their maps as overlays, their class and its probability above, and the border share below.
-
-    Parameters
-    ----------
-    images : ndarray, shape (N, H, W, C), one for each map
-    explained : Explanation
-    path : str or Path; a PNG file
-    titles : sequence of N str, the names of the images, optional
-
-    Raises
-    ------
-    ShapeError, InputError : other images than those explained; other than N titles
-    """
-    images = images_of(images, explained)
-    if titles is not None and len(titles) != len(images):
-        raise InputError(f"titles: expected {len(images)}, one for each image, got {len(titles)}.")
-    height = (1.95 if titles is not None else 1.8) * -(-len(images) // columns) + 0.75
-    figure = style.new_figure(1.5 * columns + 0.2, height)
-    shares = [share for share in explained.border_shares if share is not None]
-    mean = percent(np.mean(shares) if shares else None, 0)
-    style.heading(figure, f"{method_name(explained)}; mean border share {mean}, of a uniform map "
-                          f"{percent(explained.even_share, 0)}\nabove: the class explained and its probability; below: "
-                          "the share of the map on the border", SIZE - 0.5)
-    for k, (ax, share) in enumerate(zip(style.panels(figure, len(images), columns), explained.border_shares)):
-        overlay(ax, images[k], explained.maps[k])
-        head = f"{style.short_name(explained.names[k])} {explained.probabilities[k]:.2f}"
-        name = "" if titles is None else _ending(titles[k], 20) + "\n"
-        ax.set_title(name + head, loc="left", fontsize=SIZE - 2, color=INK, parse_math=False)
-        ax.set_xlabel("no map" if share is None else f"border {percent(share, 0)}", loc="left", fontsize=SIZE - 2,
-                      color=QUIET)
     style.save(figure, path)
 
 
@@ -192,7 +158,7 @@ def _sentence(explained, index):
             f"{even}. The map shows where the score of the class comes from, not why.")
 
 
-def _ending(text, most):
+def _ending(text, most=40):
     """Return the end of a text of unknown origin, such as the name of a file at the end of a path."""
     text = printable(text)
     return text if len(text) <= most else "…" + text[1 - most:]

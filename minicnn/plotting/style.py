@@ -19,7 +19,7 @@ from minicnn.errors import InputError, MissingExtraError, ShapeError
 __all__ = ["BLUE", "ORANGE", "GREEN", "PURPLE", "SKY", "YELLOW", "INK", "QUIET", "FAINT", "SIZE", "DPI", "LEGEND",
            "COLOURS", "MARKERS", "LINE_STYLES", "LONGEST_NAME", "new_figure", "save", "heading", "footnote", "panels",
            "quiet", "axis_labels", "bare", "legend", "legend_below", "check_count", "draw_points", "draw_epochs",
-           "draw_matrix", "percent_axis", "say", "show", "as_pictures", "number", "short_name"]
+           "draw_matrix", "say", "show", "as_pictures", "number", "short_name"]
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 INK, QUIET, FAINT = "#222222", "#666666", "#DDDDDD"
@@ -101,8 +101,8 @@ def legend(ax, **place):
 
 def legend_below(figure, ax, ncols=1):
     """Draw the legend of a panel below all panels, where it hides nothing."""
-    handles, labels = ax.get_legend_handles_labels()
-    for text in figure.legend(handles, labels, loc="outside lower left", ncols=ncols, **LEGEND).get_texts():
+    handles = {label: handle for handle, label in zip(*ax.get_legend_handles_labels())}     # seeds share a label
+    for text in figure.legend(handles.values(), handles, loc="outside lower left", ncols=ncols, **LEGEND).get_texts():
         text.set_parse_math(False)
 
 
@@ -155,8 +155,11 @@ def draw_epochs(ax, histories, key):
         say(ax, "not recorded")
     elif key == "loss":
         ax.set_ylim(0, 1.08 * max(max(drawn), 1e-6))
-    else:
-        percent_axis(ax, min(drawn))
+    else:       # from a round percentage below the lowest value
+        step = 0.1 if min(drawn) < 0.8 else 0.05 if min(drawn) < 0.9 else 0.02
+        bottom = max(0.0, np.floor((min(drawn) - 0.01) / step) * step)
+        ax.set_ylim(bottom, 1 + 0.03 * (1 - bottom))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 
 def draw_matrix(ax, matrix, classes):
@@ -179,14 +182,6 @@ def draw_matrix(ax, matrix, classes):
     ax.set_title(f"{int(matrix.trace()):,} of {int(matrix.sum()):,} correct", loc="left", fontsize=SIZE + 1, color=INK)
     for spine in ax.spines.values():
         spine.set_visible(False)
-
-
-def percent_axis(ax, lowest):
-    """Set the limits of a y axis from a round percentage below `lowest` to 100 %."""
-    step = 0.1 if lowest < 0.8 else 0.05 if lowest < 0.9 else 0.02
-    bottom = max(0.0, np.floor((lowest - 0.01) / step) * step)
-    ax.set_ylim(bottom, 1 + 0.03 * (1 - bottom))
-    ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 
 def say(ax, text):

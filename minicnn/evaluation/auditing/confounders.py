@@ -140,8 +140,8 @@ def source_features(sources):
 
 def _indicators(words, least=1, most=50):
     """Return a column of 0 and 1 for each of the commonest words, (n, p)."""
-    common = [word for word, count in Counter(words).most_common(most) if count >= least]
-    return np.array([[word == one for one in sorted(common)] for word in words], np.float64)
+    common = sorted(word for word, count in Counter(words).most_common(most) if count >= least)
+    return np.array([[word == one for one in common] for word in words], np.float64)
 
 
 def _shrunk(images, side):

@@ -110,18 +110,18 @@ def explain(model, x, method="gradcam", layer=None, target=None):
         raise InputError("explain: occlusion explains the whole network; leave the layer out, or use gradcam or "
                          "hirescam.")
     index = None if method == "occlusion" else _layer_index(model, layer)
-    source = x if hasattr(x, "batch") else ArrayDataset(x, shape=model.input_shape, owner="explain")
-    targets = _targets(model, target, len(source))
+    data = x if hasattr(x, "batch") else ArrayDataset(x, shape=model.input_shape, owner="explain")
+    targets = _targets(model, target, len(data))
     parts = []
-    for start in range(0, len(source), _BATCH):
-        samples = np.arange(start, min(start + _BATCH, len(source)))
-        batch = as_array(source.batch(samples), "explain", "x", model.dtype)
+    for start in range(0, len(data), _BATCH):
+        samples = np.arange(start, min(start + _BATCH, len(data)))
+        batch = as_array(data.batch(samples), "explain", "x", model.dtype)
         p = _probabilities(model, batch)
         wanted = p.argmax(axis=1) if targets is None else targets[samples]
         made = _occlusion(model, batch, wanted) if index is None else _grad_cam(model, batch, wanted, index, method)
         parts.append((wanted, p[np.arange(len(p)), wanted], *made))
     wanted, p, coarse, maps = (np.concatenate(columns) for columns in zip(*parts))
-    names = _class_names(model)
+    names = model.classes or [f"class {number}" for number in range(max(2, model.output_shape[0]))]
     return Explanation(method, None if index is None else model.layers[index].name, wanted, [names[k] for k in wanted],
                        p, coarse, maps)
 
@@ -149,11 +149,6 @@ def _layer_index(model, name):
         raise InputError("explain: this network has no convolution, which Grad-CAM needs. Use the method occlusion.")
     name = names[-1] if name is None else check("explain", "layer", name, OneOf(names))
     return next(i for i, layer in enumerate(model.layers) if layer.name == name)
-
-
-def _class_names(model):
-    k = max(2, model.output_shape[0])
-    return list(model.classes) if model.classes else [f"class {number}" for number in range(k)]
 
 
 def _targets(model, target, n):
