@@ -140,7 +140,6 @@ class Content:
 
     def check_arrays(self, network):
         """Raise WeightsError unless the file holds the arrays of this network and this optimizer, and no others."""
-        check_parameters(self.tensors, network, self.name)
         expected = {key: (parameter.value.shape, parameter.value.dtype)
                     for key, parameter in network.named_parameters().items()}
         if self.optimizer is not None:

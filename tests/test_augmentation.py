@@ -18,13 +18,13 @@ STRONG = Augmentation(gamma=0.5, blur=1, noise=0.1)
 SCALED = (PIXELS / np.float32(255)).astype(np.float32)[..., np.newaxis]
 
 
-def picture(text):
+def pixel_art(text):
     """Return an image of 255 where `text` has an x; shape (1, H, W)."""
     return np.array([[[255 * (c == "x") for c in line] for line in text.split()]], np.uint8)
 
 
 def drawn(pixels, **map_):
-    """Return `pixels` through one affine map, as the text of `picture`: x where half lit or more."""
+    """Return `pixels` through one affine map, as the text of `pixel_art`: x where half lit or more."""
     matrices = affine_matrices(*pixels.shape[1:], **({"rotation": np.zeros(1)} | map_))
     out = reference_augmentation.affine_warp(pixels[..., np.newaxis], matrices, np.ones(1, np.float32), np.zeros(1, np.float32), 1)
     return ["".join("x" if value >= 0.5 else "." for value in line) for line in out[0, ..., 0]]
@@ -32,31 +32,31 @@ def drawn(pixels, **map_):
 
 # ---- Directions ------------------------------------------------------------------------------------------------------
 
-FLAG = picture("..... .x... .xxx. .x... .x... .....")  # a pole with a flag to the right, 6 x 5: centre between rows
+FLAG = pixel_art("..... .x... .xxx. .x... .x... .....")  # a pole with a flag to the right, 6 x 5: centre between rows
 
 
 def test_rotation_is_counter_clockwise():
-    pole = picture("..... ..x.. ..xxx ..... .....")       # up from the centre, and to the right of it
+    pole = pixel_art("..... ..x.. ..xxx ..... .....")       # up from the centre, and to the right of it
     assert drawn(pole, rotation=np.full(1, 90.0)) == "..x.. ..x.. .xx.. ..... .....".split()   # left, and up
-    clock = picture("...x... ....... ....... ....... ....... ....... .......")             # twelve o'clock
+    clock = pixel_art("...x... ....... ....... ....... ....... ....... .......")             # twelve o'clock
     assert drawn(clock, rotation=np.full(1, 90.0))[3] == "x......"                            # nine o'clock
     assert drawn(clock, rotation=np.full(1, -90.0))[3] == "......x"                           # three o'clock
 
 
 def test_shear_leans_vertical_lines_counter_clockwise_and_leaves_horizontal_ones():
-    cross = picture("..x.. ..x.. xxxxx ..x.. ..x..")
+    cross = pixel_art("..x.. ..x.. xxxxx ..x.. ..x..")
     assert drawn(cross, shear=45.0) == "x.... .x... xxxxx ...x. ....x".split()
     assert drawn(cross, shear=-45.0) == "....x ...x. xxxxx .x... x....".split()
 
 
 def test_zoom_above_one_magnifies():
-    square = picture("....... ....... ..xxx.. ..xxx.. ..xxx.. ....... .......")
+    square = pixel_art("....... ....... ..xxx.. ..xxx.. ..xxx.. ....... .......")
     assert sum(line.count("x") for line in drawn(square, zoom=5 / 3)) == 25
     assert sum(line.count("x") for line in drawn(square, zoom=1 / 3)) == 1
 
 
 def test_shift_moves_right_and_up():
-    dot = picture("..... ..... ..x.. ..... .....")
+    dot = pixel_art("..... ..... ..x.. ..... .....")
     assert drawn(dot, right=2.0, up=1.0) == "..... ....x ..... ..... .....".split()
 
 
@@ -66,7 +66,7 @@ def test_flips():
 
 
 def test_composed_order_is_flip_zoom_shear_rotate_shift():
-    """The picture's point p arrives at R S z F p + t: checked on the matrix's inverse, in centred coordinates."""
+    """The image's point p arrives at R S z F p + t: checked on the matrix's inverse, in centred coordinates."""
     H, W, a, b, z = 9, 7, np.radians(25), np.radians(10), 1.25
     matrix = affine_matrices(H, W, rotation=np.full(1, 25.0), zoom=z, shear=10.0, right=1.5, up=-0.5,
                              horizontal_flip=True)[0]
@@ -299,7 +299,7 @@ def test_draws_reach_their_ranges_and_not_beyond():
     for values, low, high in ((rotation, -20, 20), (zoom, 0.8, 1.2), (shear, -15, 15)):
         assert low <= values.min() < low + 0.03 * (high - low) and high - 0.03 * (high - low) < values.max() <= high
     together = matrices(honest, None)
-    moved = together @ [50, 50, 1] - 50       # how far the centre's source is from the centre
+    moved = together @ [50, 50, 1] - 50       # how far the centre's input position is from the centre
     assert np.abs(moved).max() <= 5.05 * np.sqrt(2) / 0.9 and np.abs(moved).max() > 4.5
     assert not (np.linalg.det(together[:, :, :2]) < 0).any()                    # no flips
     only_rotated = honest._draw(u, np.full(N, TECHNIQUES.index("rotation")), 101, 101)

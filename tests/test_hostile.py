@@ -1,4 +1,4 @@
-"""Nothing let in: what strangers hand in ends in a typed sentence, costs little, shows nothing raw and runs nothing."""
+"""Hostile input: it ends in a typed error, costs little, is escaped where it is shown, and runs no code."""
 
 import ast
 import csv
@@ -63,7 +63,7 @@ def picture(path, value=9):
 
 
 def collection(root):
-    """Write a folder with a manifest of two pictures; return the path of the manifest."""
+    """Write a folder with a manifest of two images; return the path of the manifest."""
     picture(root / "images" / "a.png", 1), picture(root / "images" / "b.png", 2)
     (root / "index.csv").write_text("path,label\nimages/a.png,normal\nimages/b.png,covid\n")
     return root / "index.csv"

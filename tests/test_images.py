@@ -1,4 +1,4 @@
-"""Pictures: every kind of file against pixels computed by hand, and a typed sentence for whatever is no picture."""
+"""Decoding: every kind of file against pixels computed by hand, and a typed error for what is not an image."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Manifests: what is read means what it says, all that is wrong is said at once, and nothing outside is touched."""
+"""Manifests: columns and labels are read as written, all problems are reported, and paths stay inside the root."""
 
 import csv
 import io
@@ -36,8 +36,8 @@ def table(root, text, **options):
     return Manifest.read(root / "index.csv", **options)
 
 
-def pictures(root, names, seed=0):
-    """Write pictures of noise, all different."""
+def noise_images(root, names, seed=0):
+    """Write images of noise, all different."""
     noise = np.random.default_rng(seed)
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -313,7 +313,7 @@ def test_a_folder_with_problems_lists_them(tmp_path):
                      "normal/out.png lies outside of", "normal/pipe.png is no regular file",
                      r"normal/\xff.png: its name is not UTF-8. Rename it", "a<b/c.png: the label 'a<b' cannot be used"):
         assert sentence in str(error.value)
-    assert "link/a.png" not in str(error.value)     # nobody has looked inside
+    assert "link/a.png" not in str(error.value)     # links are not followed
 
 
 def test_a_folder_of_nothing_but_links_says_so(tmp_path):
@@ -409,7 +409,7 @@ def test_augment_makes_a_new_manifest():
 
 
 def test_what_is_written_can_be_read(tmp_path):
-    pictures(tmp_path, ["a.png", "sub/b.png", "=c.png"])
+    noise_images(tmp_path, ["a.png", "sub/b.png", "=c.png"])
     manifest = Manifest(tmp_path, ["a.png", "sub/b.png", "=c.png"], [0, 1, 1], ["normal", "covid"],
                         patients=["1", "", "-2"], sources=["@x", "y", "\tz"])
     manifest.write_csv(tmp_path / "out.csv")
@@ -431,30 +431,30 @@ def test_no_cell_is_a_formula(cell):
 
 # ---- Opening ---------------------------------------------------------------------------------------------------------
 
-def test_open_reads_pictures_in_order(tmp_path):
-    pictures(tmp_path, [f"{i}.png" for i in range(6)])
+def test_open_reads_images_in_order(tmp_path):
+    noise_images(tmp_path, [f"{i}.png" for i in range(6)])
     manifest = Manifest(tmp_path, [f"{i}.png" for i in range(6)], np.arange(6) % 2, ["normal", "covid"])
-    source = manifest.open(Preprocessing(20, 16, 1))        # the size they have
-    assert source.shape == (20, 16, 1) and len(source) == 6 and source.classes == ("normal", "covid")
+    data = manifest.open(Preprocessing(20, 16, 1))        # their own size
+    assert data.shape == (20, 16, 1) and len(data) == 6 and data.classes == ("normal", "covid")
     stored = np.asarray(Image.open(tmp_path / "4.png"))
-    np.testing.assert_array_equal(source.batch(np.array([4]))[0, :, :, 0], stored / np.float32(255))
-    assert manifest.subset([4]).open(Preprocessing(20, 16, 1)).digests.tolist() == source.digests[[4]].tolist()
+    np.testing.assert_array_equal(data.batch(np.array([4]))[0, :, :, 0], stored / np.float32(255))
+    assert manifest.subset([4]).open(Preprocessing(20, 16, 1)).digests.tolist() == data.digests[[4]].tolist()
 
 
-def test_pictures_that_cannot_be_read_are_listed_together(tmp_path):
-    pictures(tmp_path, ["a.png", "b.png"])
+def test_images_that_cannot_be_read_are_listed_together(tmp_path):
+    noise_images(tmp_path, ["a.png", "b.png"])
     touch(tmp_path, "c.png", "d.png")
     manifest = Manifest(tmp_path, ["c.png", "a.png", "d.png", "b.png"], [0, 1, 0, 1], ["normal", "covid"])
     with pytest.raises(ManifestError, match="images that cannot be read: 2 problems\n  .*c.png: PNG, JPEG.*\n  .*d.png: PNG"):
         manifest.open()
 
 
-def test_pictures_in_memory():
+def test_images_in_memory():
     images = np.random.default_rng(1).integers(0, 256, (4, 64, 64), dtype=np.uint8)
     manifest = Manifest.from_arrays(images, [0, 1, 0, 1], ("normal", "covid"), patients=list("abab"))
     assert manifest.names == ["000000", "000001", "000002", "000003"] and manifest.patients.tolist() == list("abab")
-    source = manifest.subset([3, 0]).open()
-    np.testing.assert_array_equal(source.batch(np.array([0, 1]))[..., 0], images[[3, 0]] / np.float32(255))
+    data = manifest.subset([3, 0]).open()
+    np.testing.assert_array_equal(data.batch(np.array([0, 1]))[..., 0], images[[3, 0]] / np.float32(255))
     assert manifest.subset([3, 0]).open(Preprocessing(32, 16)).shape == (32, 16, 3)
     with pytest.raises(InputError, match="color='rgb'"):
         manifest.open(Preprocessing(color="rgb"))

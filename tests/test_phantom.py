@@ -24,7 +24,7 @@ def collection():
     return phantom.generate(n=460, seed=5)
 
 
-# ---- One picture -----------------------------------------------------------------------------------------------------
+# ---- One image -------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("size", [32, 64, 100, 256])
 def test_a_picture_has_the_size_asked_for_and_uses_the_greys(size):

@@ -1,4 +1,4 @@
-"""Splits: nobody on two sides, parts as large as asked, each class everywhere, and the same seed the same split."""
+"""Splits: no patient in two sets, sets of the given sizes, each class in each set, and repeatable from the seed."""
 
 import numpy as np
 import pytest
@@ -66,20 +66,20 @@ def test_groups_are_the_connected_parts(rows):
     assert [g for i, g in enumerate(found) if g not in found[:i]] == list(range(found.max() + 1))
 
 
-# ---- Parts -----------------------------------------------------------------------------------------------------------
+# ---- Sets ------------------------------------------------------------------------------------------------------------
 
 @given(n_groups=st.integers(120, 300), n_classes=st.integers(2, 3), seed=st.integers(0, 2**32))
 def test_parts_are_whole_groups_of_the_right_size_with_every_class(n_groups, n_classes, seed):
     group, labels = deal(n_groups, n_classes, seed)
-    parts = split_groups(group, labels, THREE, seed)
-    assert parts.dtype == np.int8 and all(len(set(parts[group == g])) == 1 for g in range(n_groups))
+    sets = split_groups(group, labels, THREE, seed)
+    assert sets.dtype == np.int8 and all(len(set(sets[group == g])) == 1 for g in range(n_groups))
     stratum = np.array([labels[group == g].max() for g in range(n_groups)])[group]
     for label in range(n_classes):
         for number, share in enumerate(THREE):
-            inside = np.count_nonzero((stratum == label) & (parts == number))
+            inside = np.count_nonzero((stratum == label) & (sets == number))
             # There are single images in plenty: no stratum need be off by two.
             assert abs(inside - share * np.count_nonzero(stratum == label)) < 2
-            assert (labels[parts == number] == label).any()
+            assert (labels[sets == number] == label).any()
 
 
 def test_the_same_seed_is_the_same_split_and_another_is_another():
@@ -89,7 +89,7 @@ def test_the_same_seed_is_the_same_split_and_another_is_another():
 
 
 def test_large_groups_are_dealt_fairly():
-    """Whoever has many images is as likely to test as anybody: sorting by size would always train on them."""
+    """A patient with many images is as likely to be tested as any other: sorting by size would always train on them."""
     size = np.array([12] * 4 + [1] * 200)
     group = np.repeat(np.arange(len(size)), size)
     labels = np.zeros(len(group), np.int64)
@@ -102,15 +102,15 @@ def test_scarce_classes_reach_every_part():
     group = np.arange(203)
     labels = np.where(group < 3, 1, 0)
     for seed in range(10):
-        parts = split_groups(group, labels, THREE, seed)
-        assert sorted(parts[:3].tolist()) == [0, 1, 2]
+        sets = split_groups(group, labels, THREE, seed)
+        assert sorted(sets[:3].tolist()) == [0, 1, 2]
 
 
 def test_a_group_is_positive_if_any_of_its_images_is():
     group = np.repeat(np.arange(20), 2)
     labels = np.tile([0, 1], 20)        # every patient has both
-    parts = split_groups(group, labels, (0.5, 0.5), 3)
-    assert np.bincount(parts).tolist() == [20, 20]
+    sets = split_groups(group, labels, (0.5, 0.5), 3)
+    assert np.bincount(sets).tolist() == [20, 20]
 
 
 def test_too_few_groups_are_said():
@@ -131,9 +131,9 @@ def test_fractions_are_checked(fractions):
 def test_images_are_split_one_by_one_near_70_to_30(n, seed):
     labels = np.random.default_rng(seed).integers(0, 2, n)
     labels[:4] = [0, 0, 1, 1]
-    parts = split_images(labels, (0.7, 0.3), seed)
+    sets = split_images(labels, (0.7, 0.3), seed)
     for label in 0, 1:
-        share = np.count_nonzero((parts == 0) & (labels == label)) - 0.7 * np.count_nonzero(labels == label)
+        share = np.count_nonzero((sets == 0) & (labels == label)) - 0.7 * np.count_nonzero(labels == label)
         assert abs(share) <= 1
 
 
@@ -147,15 +147,15 @@ def memory(n=60, **columns):
 
 def test_the_real_split_keeps_patients_together(shared):
     manifest = Manifest.read(shared / "data" / "chestxray" / "manifest.csv")
-    parts = manifest.split(0.70, 0.15, 0.15, seed=7)
-    patients = [set(part.patients) for part in parts]
+    sets = manifest.split(0.70, 0.15, 0.15, seed=7)
+    patients = [set(part.patients) for part in sets]
     assert not (patients[0] & patients[1] or patients[0] & patients[2] or patients[1] & patients[2])
-    assert sorted(sum((part.names for part in parts), [])) == sorted(manifest.names)
-    for part, share in zip(parts, THREE):
+    assert sorted(sum((part.names for part in sets), [])) == sorted(manifest.names)
+    for part, share in zip(sets, THREE):
         assert abs(len(part) - share * 820) <= 3 and abs(part.counts()["covid"] - share * 410) <= 3
-        assert part.pixels.decoded == 820        # once, for all parts
+        assert part.pixels.decoded == 820        # once, for all sets
     again = manifest.split(0.70, 0.15, 0.15, seed=7)
-    assert [part.names for part in again] == [part.names for part in parts] and again[0].pixels.decoded == 0
+    assert [part.names for part in again] == [part.names for part in sets] and again[0].pixels.decoded == 0
 
 
 def test_the_same_picture_in_two_files_stays_on_one_side(tmp_path):

@@ -1,4 +1,4 @@
-"""Sources: the same batches whatever prepares them; arrays of any form; and the cache that pictures come from."""
+"""Datasets and loading: the same batches for any number of workers, arrays of any layout, and the pixel cache."""
 
 import os
 import threading
@@ -28,7 +28,7 @@ def cache_folder(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def files(tmp_path):
-    """Return the paths of 30 pictures of noise."""
+    """Return the paths of 30 images of noise."""
     noise = np.random.default_rng(1)
     paths = [str(tmp_path / f"{i:02d}.png") for i in range(30)]
     for path in paths:
@@ -101,7 +101,7 @@ def test_a_damaged_cache_is_made_anew(files, cache_folder, damage, tmp_path):
     np.testing.assert_array_equal(again.read(np.arange(30)), whole)
 
 
-def test_pixel_digests_know_the_same_picture_in_another_file(tmp_path):
+def test_pixel_digests_are_equal_for_the_same_image_in_another_file(tmp_path):
     pixels = np.random.default_rng(3).integers(0, 256, (90, 80), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     Image.fromarray(pixels).save(tmp_path / "b.bmp")
@@ -116,14 +116,14 @@ def test_pixel_digests_know_the_same_picture_in_another_file(tmp_path):
 
 def test_all_unreadable_files_are_reported_and_nothing_is_left(tmp_path, files, cache_folder):
     for i in range(0, 25):
-        (tmp_path / f"{i:02d}.png").write_bytes(b"no picture" if i % 2 else b"")
+        (tmp_path / f"{i:02d}.png").write_bytes(b"no image" if i % 2 else b"")
     for workers in 0, 2:
         with pytest.raises(ManifestError) as error:
             PixelCache.prepare(files, Preprocessing(), workers=workers)
         lines = str(error.value).splitlines()       # the empty ones are found first, while the files are read
         assert lines[0] == "images that cannot be read: 13 problems" and "00.png: is empty" in lines[1]
     for i in range(0, 25, 2):
-        (tmp_path / f"{i:02d}.png").write_bytes(b"no picture either %d" % i)
+        (tmp_path / f"{i:02d}.png").write_bytes(b"no image either %d" % i)
     with pytest.raises(ManifestError, match="images that cannot be read: 25 problems\n.*00.png: PNG, JPEG") as error:
         PixelCache.prepare(files, Preprocessing())
     assert len(str(error.value).splitlines()) == 22 and str(error.value).endswith("  ... and 5 more")
@@ -138,7 +138,7 @@ def test_remarks_are_counted_not_repeated(tmp_path):
     assert len(caught) == 1
 
 
-def test_a_cache_folder_of_no_use_means_decoding_without_keeping(files, tmp_path, monkeypatch):
+def test_an_unusable_cache_folder_means_decoding_without_keeping(files, tmp_path, monkeypatch):
     blocked = tmp_path / "a file"
     blocked.touch()
     monkeypatch.setenv("MINICNN_CACHE_DIR", str(blocked))
@@ -153,7 +153,7 @@ def test_a_cache_folder_of_no_use_means_decoding_without_keeping(files, tmp_path
     assert list((tmp_path / "open" / "pixels").iterdir()) == []
 
 
-def test_a_full_disk_is_said(files, cache_folder, monkeypatch):
+def test_a_full_disk_is_a_typed_error(files, cache_folder, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
     monkeypatch.setattr(pixel_cache.os, "replace", full)
@@ -174,7 +174,7 @@ def test_a_file_that_changes_is_noticed(files, monkeypatch):
         PixelCache.prepare(files, Preprocessing())
 
 
-def test_a_cache_cut_off_while_in_use_is_said(files, cache_folder):
+def test_a_cache_cut_off_while_in_use_is_a_typed_error(files, cache_folder):
     cache = PixelCache.prepare(files, Preprocessing())
     os.truncate(next(cache_folder.iterdir()), 5000)
     with pytest.raises(ManifestError, match="the pixel cache was cut off while it was in use. Start again"):
@@ -201,7 +201,7 @@ def test_old_caches_make_room(files, cache_folder, monkeypatch):
     names = {path.name for path in cache_folder.iterdir()}
     assert oldest.name in names and older.name not in names and left.name not in names and going_on.name in names
     oldest.unlink()
-    assert held.read(np.array([9])).shape == (1, 64, 64)        # whoever has it open keeps it
+    assert held.read(np.array([9])).shape == (1, 64, 64)        # an open cache stays readable
     assert all(path.stat().st_mode & 0o077 == 0 for path in cache_folder.iterdir() if path.suffix != ".tmp")
 
 
@@ -221,7 +221,7 @@ def forms():
 
 
 @pytest.mark.parametrize("name", forms())
-def test_any_memory_form_gives_the_same_batch(name):
+def test_any_memory_layout_gives_the_same_batch(name):
     x = forms()[name]
     before = np.array(x, copy=True)
     batch = ArrayDataset(x).batch(np.array([5, 0]))
@@ -269,9 +269,9 @@ def test_samples_of_another_shape(shape, sentence):
 
 @pytest.mark.parametrize("t", [[0, 1, 0, 1, 1, 0], np.array([[0.0], [1], [0], [1], [1], [0]]), np.array([0, 1] * 3) == 1])
 def test_labels(t):
-    source = ArrayDataset(X, t, classes=["no", "yes"])
-    assert source.labels.dtype == np.int64 and source.labels.tolist() == np.ravel(t).astype(int).tolist()
-    assert source.classes == ("no", "yes") and len(source) == 6 and source.shape == (4, 5, 3)
+    data = ArrayDataset(X, t, classes=["no", "yes"])
+    assert data.labels.dtype == np.int64 and data.labels.tolist() == np.ravel(t).astype(int).tolist()
+    assert data.classes == ("no", "yes") and len(data) == 6 and data.shape == (4, 5, 3)
 
 
 @pytest.mark.parametrize("t, error, sentence", [
@@ -291,14 +291,14 @@ def test_labels_that_cannot_be_used(t, error, sentence):
 
 
 def test_arrays_can_be_augmented():
-    source = ArrayDataset(X, augmentation=Augmentation.honest())
+    data = ArrayDataset(X, augmentation=Augmentation.honest())
     samples, passes = np.array([3, 1]), np.array([0, 4])
-    np.testing.assert_array_equal(source.batch(samples, passes, seed=9),
+    np.testing.assert_array_equal(data.batch(samples, passes, seed=9),
                                   Augmentation.honest().apply(X[[3, 1]], 9, passes, samples))
-    np.testing.assert_array_equal(source.batch(samples), X[[3, 1]])
+    np.testing.assert_array_equal(data.batch(samples), X[[3, 1]])
 
 
-# ---- Pictures --------------------------------------------------------------------------------------------------------
+# ---- Images ----------------------------------------------------------------------------------------------------------
 
 def test_augmentation_is_drawn_by_pass_and_sample(files):
     manifest = Manifest("/", files, np.arange(30) % 2, ["normal", "covid"])
@@ -312,12 +312,12 @@ def test_augmentation_is_drawn_by_pass_and_sample(files):
     np.testing.assert_array_equal(augmented.batch(samples), plain.batch(samples, passes, seed=5))
 
 
-def test_open_dataset_takes_what_users_have(files):
+def test_open_dataset_accepts_arrays_files_and_manifests(files):
     how = Preprocessing()
-    source = open_dataset(files, how)
-    assert isinstance(source, ImageDataset) and source.names == files and source.labels is None and source.classes is None
-    assert open_dataset(source) is source
-    np.testing.assert_array_equal(open_dataset(files[4], how).batch(np.array([0])), source.batch(np.array([4])))
+    data = open_dataset(files, how)
+    assert isinstance(data, ImageDataset) and data.names == files and data.labels is None and data.classes is None
+    assert open_dataset(data) is data
+    np.testing.assert_array_equal(open_dataset(files[4], how).batch(np.array([0])), data.batch(np.array([4])))
     manifest = Manifest("/", files, np.arange(30) % 2, ["normal", "covid"])
     assert open_dataset(manifest, how).labels.tolist() == [0, 1] * 15
     array = open_dataset(X, how, ["a", "b"])
@@ -367,7 +367,7 @@ def test_without_shuffling_the_order_is_that_of_the_numbers():
 # ---- Loading ---------------------------------------------------------------------------------------------------------
 
 class Slow:
-    """A source whose batches take unequal times, and which may fail."""
+    """A dataset whose batches take unequal times, and which may fail."""
 
     def __init__(self, fail_at=None):
         self.fail_at, self.lock, self.threads, self.started = fail_at, threading.Lock(), set(), 0
@@ -384,44 +384,44 @@ class Slow:
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
 def test_batches_come_in_order_from_any_number_of_workers(workers):
-    source = Slow()
-    loaded = list(load(source, schedule(9, 4, 0, 20, 7), 0.5, workers))
+    data = Slow()
+    loaded = list(load(data, schedule(9, 4, 0, 20, 7), 0.5, workers))
     expected = list(schedule(9, 4, 0, 20, 7))
     assert len(loaded) == 20
     for (samples, x), (wanted, passes) in zip(loaded, expected):
         np.testing.assert_array_equal(samples, wanted)
         np.testing.assert_array_equal(x, wanted * 10.0 + passes + 0.5)
-    assert (threading.current_thread() in source.threads) == (workers == 0)
-    assert not any(thread.is_alive() for thread in source.threads - {threading.current_thread()})
+    assert (threading.current_thread() in data.threads) == (workers == 0)
+    assert not any(thread.is_alive() for thread in data.threads - {threading.current_thread()})
 
 
 @pytest.mark.parametrize("workers", [0, 3])
 def test_an_error_arrives_in_its_step(workers):
-    source, seen = Slow(fail_at=40), []
+    data, seen = Slow(fail_at=40), []
     with pytest.raises(ImageError, match="the disk is gone"):
-        for samples, _ in load(source, schedule(100, 4, 0, None, 1, shuffle=False), 0, workers):
+        for samples, _ in load(data, schedule(100, 4, 0, None, 1, shuffle=False), 0, workers):
             seen.append(samples[0])
     assert seen == list(range(0, 40, 4))
 
 
 def test_only_so_much_is_prepared_ahead_and_closing_ends_it():
-    source = Slow()
-    batches = load(source, schedule(1000, 1, 0, None, 1), 0, 2)
-    assert source.started == 0
+    data = Slow()
+    batches = load(data, schedule(1000, 1, 0, None, 1), 0, 2)
+    assert data.started == 0
     next(batches)
     time.sleep(0.05)
-    assert source.started <= 2 * 2 + 1
+    assert data.started <= 2 * 2 + 1
     batches.close()
-    assert not any(thread.is_alive() for thread in source.threads)
+    assert not any(thread.is_alive() for thread in data.threads)
 
 
-def test_pictures_in_memory_are_prepared_from_what_was_given():
+def test_images_in_memory_are_prepared_from_the_originals():
     given = np.arange(3 * 16 * 16, dtype=np.uint32).astype(np.uint8).reshape(3, 16, 16)
     how = Preprocessing(16, 16, border=1 / 8, equalize=True)
     manifest = Manifest.from_arrays(given, [0, 1, 0], ("normal", "covid")).subset([2, 0])
     for before in (Preprocessing(16, 16), Preprocessing(8, 8), how):
-        source = manifest.prepared(before).open(how)
-        np.testing.assert_array_equal(source.batch(np.arange(2))[..., 0] * 255,
+        data = manifest.prepared(before).open(how)
+        np.testing.assert_array_equal(data.batch(np.arange(2))[..., 0] * 255,
                                       np.stack([resize(given[i], how) for i in (2, 0)]))
     plain = manifest.prepared(how).open(Preprocessing(16, 16)).batch(np.arange(2))
     np.testing.assert_array_equal(plain[..., 0] * 255, given[[2, 0]])
