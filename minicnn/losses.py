@@ -13,10 +13,10 @@ from minicnn.core.arguments import Real, check
 from minicnn.core.validation import as_array, check_output
 from minicnn.errors import InputError, ShapeError, nearest
 
-__all__ = ["BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", "get_loss"]
+__all__ = ["Loss", "BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", "get_loss"]
 
 
-class _Loss:
+class Loss:
     """Base of the losses: `operation` names the engine's function, `head` the activation folded into the loss.
 
     Label smoothing (Szegedy et al., CVPR 2016, section 7): in training, and there alone, a share of each target is
@@ -104,7 +104,7 @@ class _Loss:
             raise InputError(f"{self.name}: targets hold NaN or infinity.")
 
 
-class BinaryCrossentropy(_Loss):
+class BinaryCrossentropy(Loss):
     """Mean binary cross-entropy; folds a final Sigmoid (paper, section 3.3)."""
 
     operation = "binary_crossentropy"
@@ -117,7 +117,7 @@ class BinaryCrossentropy(_Loss):
                              "For whole-number classes use loss='categorical_crossentropy' and a Softmax.")
 
 
-class CategoricalCrossentropy(_Loss):
+class CategoricalCrossentropy(Loss):
     """Mean cross-entropy over classes; folds a final Softmax. Targets are one row of probabilities a sample."""
 
     operation = "categorical_crossentropy"
@@ -138,7 +138,7 @@ class CategoricalCrossentropy(_Loss):
                              f"whole-number classes as a vector), got sums from {sums.min()} to {sums.max()}.")
 
 
-class MeanSquaredError(_Loss):
+class MeanSquaredError(Loss):
     """Mean squared error of the outputs as they are: no head is folded, and nothing is smoothed."""
 
     operation = "mean_squared_error"
@@ -153,7 +153,7 @@ def get_loss(loss):
     >>> get_loss("binary_crossentropy").head, get_loss("binary_crossentropy(smoothing=0.1)").smoothing
     ('Sigmoid', 0.1)
     """
-    if isinstance(loss, _Loss):
+    if isinstance(loss, Loss):
         return loss
     parts = re.fullmatch(r"(\w+)(?:\(smoothing=(\d(?:\.\d+)?(?:e-\d+)?)\))?", loss) if isinstance(loss, str) else None
     if not parts or parts[1] not in _LOSSES:

@@ -13,7 +13,7 @@ from minicnn.core.parameter import Parameter, Parameters, check_apart
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError
 
-__all__ = ["Adam", "AdamW", "SGD", "OPTIMIZERS"]
+__all__ = ["Optimizer", "Adam", "AdamW", "SGD", "OPTIMIZERS"]
 
 
 def _as_parameters(owner, parameters):
@@ -28,7 +28,7 @@ def _as_parameters(owner, parameters):
     return Parameters(parameters)
 
 
-class _Optimizer:
+class Optimizer:
     """Base of the optimizers: the step count and one array of each kind in `slots` for each parameter."""
 
     slots = ()
@@ -82,7 +82,7 @@ class _Optimizer:
         return f"{type(self).__name__}({', '.join(f'{field}={getattr(self, field)!r}' for field in self.fields)})"
 
 
-class Adam(_Optimizer):
+class Adam(Optimizer):
     """Adam (Kingma & Ba, ICLR 2015).
 
     m <- m + (1 - beta_1)(g - m), v <- v + (1 - beta_2)(g^2 - v), and with epsilon_mode="keras"
@@ -107,7 +107,7 @@ class Adam(_Optimizer):
     """
 
     slots = ("m", "v")
-    fields = _Optimizer.fields | {"beta_1": Real(0, 1), "beta_2": Real(0, 1), "epsilon": Real(1e-30, 1),
+    fields = Optimizer.fields | {"beta_1": Real(0, 1), "beta_2": Real(0, 1), "epsilon": Real(1e-30, 1),
                                   "epsilon_mode": OneOf(("keras", "paper"))}
 
     def __init__(self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-7, epsilon_mode="keras"):
@@ -146,7 +146,7 @@ class AdamW(Adam):
         super().update(ops, w, dw, slots)
 
 
-class SGD(_Optimizer):
+class SGD(Optimizer):
     """Gradient descent, with momentum and Nesterov's look-ahead as options, in Keras' form (see reference.sgd).
 
     >>> SGD(0.1, momentum=0.9)
@@ -154,7 +154,7 @@ class SGD(_Optimizer):
     """
 
     slots = ("velocity",)
-    fields = _Optimizer.fields | {"momentum": Real(0, 1), "nesterov": Flag()}
+    fields = Optimizer.fields | {"momentum": Real(0, 1), "nesterov": Flag()}
 
     def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False):
         super().__init__(learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
