@@ -45,6 +45,17 @@ def test_sections_are_lists(pages):
     assert "<li><strong>seed</strong>: int" in pages["minicnn"]
 
 
+def test_links_lead_somewhere(pages):
+    for module, page in pages.items():
+        shown = re.sub(r"<script.*?</script>|<pre.*?</pre>", "", page, flags=re.S)
+        for path, place in re.findall(r'href="((?!https?:|data:)[^"#]*)#?([^"]*)"', shown):
+            parts = module.split(".")[:-1] + path.removesuffix(".html").split("/") if path else [module]
+            while ".." in parts:
+                parts[parts.index("..") - 1:parts.index("..") + 1] = []
+            other = pages.get(".".join(part for part in parts if part != "."))
+            assert other and (not place or f'id="{place}"' in other), f"{module}: {path}#{place}"
+
+
 def test_a_docstring_in_markdown():
     from docs import __main__ as docs
     text = ("Add.\n\nParameters\n----------\nx : int: one\ny : int,\n    optional\n\n"
