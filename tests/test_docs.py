@@ -1,6 +1,7 @@
 """The API reference is built from the docstrings without a warning, and documents what is public."""
 
 import importlib
+import posixpath
 import re
 import subprocess
 import sys
@@ -49,10 +50,8 @@ def test_links_lead_somewhere(pages):
     for module, page in pages.items():
         shown = re.sub(r"<script.*?</script>|<pre.*?</pre>", "", page, flags=re.S)
         for path, place in re.findall(r'href="((?!https?:|data:)[^"#]*)#?([^"]*)"', shown):
-            parts = module.split(".")[:-1] + path.removesuffix(".html").split("/") if path else [module]
-            while ".." in parts:
-                parts[parts.index("..") - 1:parts.index("..") + 1] = []
-            other = pages.get(".".join(part for part in parts if part != "."))
+            file = posixpath.normpath(posixpath.join(posixpath.dirname(module.replace(".", "/")), path))
+            other = pages.get(file.removesuffix(".html").replace("/", ".") if path else module)
             assert other and (not place or f'id="{place}"' in other), f"{module}: {path}#{place}"
 
 
