@@ -270,7 +270,7 @@ def test_hirescam_separates_a_tag_from_lungs(layer):
     assert check.exposed and check.share > 0.75 and check.low < check.share < check.high
     assert check.pictures == (model.predict(images)[:, 0] > 0.5).sum() and check.layer == (layer or "conv2d_3")
     assert f"{100 * check.share:.0f} % of the support" in check.sentence
-    assert "44 %" in check.sentence and "EXPOSED" in check.sentence
+    assert "44 %" in check.sentence and "SHORTCUT" in check.sentence
     honest = tagged.trained(False)
     check = border_check(honest.model, honest.images, layer)
     assert not check.exposed and check.high < check.even and "no evidence of a shortcut" in check.sentence

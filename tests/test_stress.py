@@ -150,7 +150,7 @@ def test_a_tag_is_exposed_and_an_honest_network_is_not():
     check = check_shortcuts(tag.model, tag.images, tag.labels, tag.patients)
     assert check["untouched"].metrics["auc"] > 0.95 and check["middle black"].metrics["auc"] > 0.95
     assert check["border black"].metrics["auc"] < 0.75 and check["border black"].change_interval.high < -0.2
-    assert [sentence.split(":")[0] for sentence in check.findings] == ["SHORTCUT", "SUSPECT"]
+    assert [sentence.split(":")[0] for sentence in check.findings] == ["SHORTCUT", "POSSIBLE SHORTCUT"]
     assert "it uses the border" in check.table() and "99.45 %" in check.table()
     check = check_shortcuts(honest.model, honest.images, honest.labels, honest.patients)
     assert check["untouched"].metrics["auc"] > 0.75 and check["middle black"].metrics["auc"] < 0.65
@@ -166,20 +166,20 @@ def test_a_network_at_chance_has_no_verdict():
 
 @pytest.mark.parametrize("whole, middle, fall, words", [
     ((0.8, 0.9), (0.4, 0.6), (-0.05, 0.0), []), ((0.8, 0.9), (0.61, 0.8), (-0.05, 0.0), ["SHORTCUT"]),
-    ((0.8, 0.9), (0.6, 0.8), (-0.3, -0.11), ["SUSPECT"]), ((0.8, 0.9), (0.4, 0.6), (-0.3, -0.09), []),
+    ((0.8, 0.9), (0.6, 0.8), (-0.3, -0.11), ["POSSIBLE SHORTCUT"]), ((0.8, 0.9), (0.4, 0.6), (-0.3, -0.09), []),
     ((0.5, 0.7), (0.4, 0.6), (-0.3, -0.2), []),         # what is not there cannot be lost
     ((0.4, 0.7), (0.7, 0.8), (-0.3, -0.2), ["SHORTCUT"]), ((None, None), (None, None), (None, None), [])])
 def test_when_there_is_a_finding(whole, middle, fall, words):
     def condition(name, bounds, change):
-        return shortcut_test.Condition(name, {"auc": None if bounds[0] is None else sum(bounds) / 2}, Interval(*bounds, 90),
-                              None if change[0] is None else sum(change) / 2, Interval(*change, 90))
+        auc, difference = (None if pair[0] is None else sum(pair) / 2 for pair in (bounds, change))
+        return shortcut_test.Condition(name, {"auc": auc}, Interval(*bounds, 90), difference, Interval(*change, 90))
 
     by_name = {"untouched": condition("untouched", whole, (None, None)), "middle black": condition("", middle, (0, 0)),
                "border black": condition("", whole, fall), "re-encoded": condition("", whole, (-0.01, 0.01))}
     assert [sentence.split(":")[0] for sentence in shortcut_test._findings(by_name)] == words
     by_name["re-encoded"] = condition("", whole, fall)
     assert [sentence.split(":")[0] for sentence in shortcut_test._findings(by_name)] == words + words[-1:] * (
-        words[-1:] == ["SUSPECT"])
+        words[-1:] == ["POSSIBLE SHORTCUT"])
 
 
 def test_the_plot(tmp_path):

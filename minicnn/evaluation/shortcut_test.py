@@ -265,7 +265,7 @@ def _findings(by_name):
                               ("re-encoded", "the images re-encoded as JPEG", "the encoding of the files")):
         one = by_name[name]
         if _is_above_chance(whole) and one.change_interval.low is not None and one.change_interval.high < -_LOSES:
-            said.append(f"SUSPECT: with {what}, the AUC drops by {-one.change:.2f} "
+            said.append(f"POSSIBLE SHORTCUT: with {what}, the AUC drops by {-one.change:.2f} "
                         f"({span(one.change_interval, '{:+.2f}')}): the network partly uses {where}.")
     return said
 

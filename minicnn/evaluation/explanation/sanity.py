@@ -136,7 +136,7 @@ def border_check(model, x, layer=None):
                            "predicted positive and have a map; two are needed.")
     share, error = float(shares.mean()), 1.96 * float(shares.std(ddof=1)) / len(shares)**0.5
     exposed = share - error > _MOST_ON_BORDER
-    ending = "EXPOSED: the prediction depends on the border, not on the lungs." if exposed else \
+    ending = "SHORTCUT: the prediction depends on the border, not on the lungs." if exposed else \
         "This is no evidence of a shortcut on the border, and no proof that there is no shortcut."
     return BorderCheck(explained.layer, share, max(0.0, share - error), min(1.0, share + error), even, len(shares),
                        exposed, f"{what}: {percent(share, 0)} of the support of {len(shares)} positive predictions "
