@@ -484,7 +484,7 @@ def test_files_of_before_have_neither_border_nor_equalisation():
 def test_fields_must_be_complete():
     with pytest.raises(InputError, match="Preprocessing: missing field color, decoder"):
         Preprocessing.from_dict({"height": 64, "width": 64, "channels": 3, "resample": "bilinear"})
-    with pytest.raises(InputError, match="Preprocessing: expected an object with the fields height.*got list"):
+    with pytest.raises(InputError, match="Preprocessing: expected a dict with the fields height.*got list"):
         Preprocessing.from_dict([])
 
 

@@ -152,7 +152,7 @@ def csv_text(rows):
 
 
 def write_csv(path, rows):
-    """Write rows as a CSV file, whole or not at all; the bytes of a name that is not UTF-8 are kept."""
+    """Write rows as a CSV file, atomically; the bytes of a name that is not UTF-8 are kept."""
     write_atomic(path, csv_text(rows).encode("utf-8", "surrogateescape"))
 
 
@@ -162,7 +162,8 @@ def safe_cell(value):
     >>> safe_cell("=1+1"), safe_cell(0.5)
     ('./=1+1', 0.5)
     """
-    return "./" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    return "./" + value if is_formula else value
 
 
 # ---- JSON ------------------------------------------------------------------------------------------------------------
@@ -206,10 +207,10 @@ def check_fields(owner, values, needed, optional=()):
     """
     known = [*needed, *optional]
     if not isinstance(values, dict):
-        raise InputError(f"{owner}: expected an object with the fields {', '.join(known)}, got {type(values).__name__}.")
-    for name in values:
+        raise InputError(f"{owner}: expected a dict with the fields {', '.join(known)}, got {type(values).__name__}.")
+    for name in map(str, values):
         if name not in known:
-            raise InputError(f"{owner}: unknown field {printable(name)[:80]!r}.{nearest(str(name)[:80], known)}")
+            raise InputError(f"{owner}: unknown field {printable(name)[:80]!r}.{nearest(name[:80], known)}")
     missing = [name for name in needed if name not in values]
     if missing:
         raise InputError(f"{owner}: missing field {', '.join(missing)}.")

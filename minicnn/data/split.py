@@ -1,7 +1,7 @@
 """Splitting into training, validation and test set: which images must stay together, and a stratified assignment.
 
 Pure functions over arrays, deterministic from a seed. Images of one patient form a group; images that show the same
-picture join the groups they belong to; an image of an unknown patient is a group of its own.
+radiograph join their groups; an image of an unknown patient is a group of its own.
 """
 
 import numpy as np
@@ -32,14 +32,14 @@ def components(n, pairs):
     return np.array([root(i) for i in range(n)], np.int64)
 
 
-def groups(patients, pictures=None):
+def groups(patients, radiographs=None):
     """Return the group number of each image.
 
     Parameters
     ----------
     patients : sequence of n str, "" (or None) where unknown
-    pictures : ndarray, shape (n, bytes), uint8, optional; images with equal rows show the same picture, and join: digests
-        of the pixels, or `near_duplicates.clusters`
+    radiographs : ndarray, shape (n, bytes), uint8, optional; images with equal rows show the same radiograph, and join:
+        digests of the pixels, or `near_duplicates.clusters`
 
     Returns
     -------
@@ -49,7 +49,7 @@ def groups(patients, pictures=None):
     [0, 1, 2, 0, 3]
     """
     pairs = []
-    for column in (patients, () if pictures is None else map(bytes, pictures)):
+    for column in (patients, () if radiographs is None else map(bytes, radiographs)):
         first = {}
         pairs += [(first.setdefault(key, i), i) for i, key in enumerate(column) if key]
     # A component is numbered by its first image, so the order of these numbers is the order of appearance.

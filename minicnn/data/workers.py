@@ -7,13 +7,13 @@ __all__ = ["in_order"]
 
 
 def in_order(function, items, workers, ahead, name, initializer=None):
-    """Yield function(item) for each item, in order, computed by threads; without workers each when it is asked for.
+    """Yield function(item) for each item, in order, computed by threads, or on demand without workers.
 
     An error is raised at the position of its item. Closing the generator ends the threads.
 
     Parameters
     ----------
-    ahead : int; items that may be computed, or wait for a thread, beyond the one that is asked for
+    ahead : int; the number of items computed, or waiting for a thread, beyond the current one
     name : str, of the threads
     initializer : function that each thread calls first, optional
 

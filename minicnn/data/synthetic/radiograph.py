@@ -88,14 +88,14 @@ def _thickness(exam, body, findings, rays):
     _girdle(body, rays, total)
     _midline(body, rays, total)
     _breasts(body, rays, total)
-    _belongings(exam, rays, total)
+    _devices(exam, rays, total)
     return total + 0.03 * _field(exam.veil, rays)
 
 
 # ---- Random numbers, curves, shapes ----------------------------------------------------------------------------------
 
 class _Draws:
-    """Hand out the uniforms of one address, one after the other."""
+    """The uniforms of one address, one after the other."""
 
     def __init__(self, seed, purpose, index, n):
         self._values = random.uniforms(seed, random.Stream.PHANTOM, purpose, index, n)
@@ -216,14 +216,14 @@ def _aim(exam, body, u, v):
     return _Rays(u, v, x, y, ax, _places(x), _places(ax), _places(y), (x > 0).astype(np.int32))
 
 
-# ---- What differs ----------------------------------------------------------------------------------------------------
+# ---- Exam, body and findings -----------------------------------------------------------------------------------------
 
 class _Exam:
-    """How one image is taken: pose, breath, exposure, haze, and what does not belong to the patient."""
+    """One exam: pose, inspiration, exposure, haze, markers and devices."""
 
     def __init__(self, seed, image):
         d = _Draws(seed, _EXAM, image, 200)
-        self.ap = d.chance(_AP)     # less breath, a larger heart
+        self.ap = d.chance(_AP)     # less inspiration, a larger heart
         self.breath = d.between(-0.05, 0.07) - 0.04 * self.ap
         self.zoom, self.aspect = d.between(0.98, 1.24), d.between(0.88, 1.04)
         self.angle = 0.16 * d.between(-1, 1)**3
@@ -232,12 +232,12 @@ class _Exam:
         self.veil, self.fog = d.knots(8, 8), d.knots(5, 5)
         self.shutter = [1.02 - 0.12 * d.between(0, 1) * d.chance(0.25) for _ in range(4)]
         self.marks = self._marks(d)
-        self.discs, self.wires = self._belongings(d)
+        self.discs, self.wires = self._devices(d)
         self.grain = d.between(0.00003, 0.00012)
         self.curve = self._curve(d)
 
     def _marks(self, d):
-        """The letters of lead: (bits, left edge or None, right edge or None, top, size of a bit)."""
+        """The lead markers: list of (bits, left edge, top, size of a bit)."""
         left, gap, top, bit = d.chance(0.5), d.between(0.06, 0.24), d.between(-0.94, -0.76), d.between(0.014, 0.022)
         words = ["L" if left else "R"] * d.chance(0.85) + [("AP" if self.ap else "PA")] * d.chance(0.5)
         marks = []
@@ -249,7 +249,7 @@ class _Exam:
             top, bit = top + 10 * bit, bit / 2
         return marks
 
-    def _belongings(self, d):
+    def _devices(self, d):
         """Electrodes (x, y), and the wires and lines (table of x over y, top, bottom, half-width, thickness)."""
         discs, paths, rest = [], [], []
         if d.chance(0.3 + 0.15 * self.ap):
@@ -267,7 +267,7 @@ class _Exam:
         return discs, [(table, *more) for table, more in zip(tables, rest)]
 
     def _curve(self, d):
-        """The grey (0 to 255) of a thickness t, a table over t = -0.5 to 2.5 in steps of 0.001."""
+        """The grey level (0 to 255) of a thickness t, a table over t = -0.5 to 2.5 in steps of 0.001."""
         centre, width, bend = d.between(0.6, 0.8), d.between(0.2, 0.34), d.between(0.8, 1.25)
         black, span = d.between(0, 0.08), d.between(0.82, 0.92)
         s = 1 / (1 + np.exp((centre - np.linspace(-0.5, 2.5, 3001)) / width))
@@ -275,7 +275,7 @@ class _Exam:
         return (255 * (black + span * np.clip((s - none) / (1 - none), 0, 1)**bend)).astype(np.float32)
 
     def develop(self, rays, thickness):
-        """Return the grey of each ray (float32, 0 to 255), letters and shutters included."""
+        """Return the grey level of each ray (float32, 0 to 255), with markers and shutters."""
         for bits, x, y, bit in self.marks:
             pixel = 2 / max(rays.x.shape[1], 1)
             bit = max(round(bit / pixel), 1) * pixel
@@ -293,7 +293,7 @@ _LETTERS = {"L": (16, 16, 16, 16, 16, 16, 31), "R": (30, 17, 17, 30, 20, 18, 17)
 
 
 class _Body:
-    """The anatomy of one patient, as deep in breath as in this exam."""
+    """The anatomy of one patient at the inspiration of an exam."""
 
     def __init__(self, seed, patient, exam):
         d = _Draws(seed, _BODY, patient, 1000)
@@ -338,9 +338,9 @@ class _Body:
 
 
 class _Findings:
-    """Hazy patches in the outer parts of both lungs, as the share of the air that is lost.
+    """Hazy opacities in the periphery of both lungs, as the fraction of the air that is lost.
 
-    The rest of the outer lung wins back a third of it, and exams differ in haze: mean brightness must tell little.
+    The rest of the outer lung gains a third of it, and exams differ in haze, so that mean brightness predicts little.
     """
 
     def __init__(self, seed, image, body):
@@ -353,7 +353,7 @@ class _Findings:
             x = side * d.between(0.55, 0.95) * float(_at(body.wall, _places(np.float32(y))))
             rx, ry, share = d.between(0.08, 0.17), d.between(0.08, 0.2), strength * d.between(0.5, 1.2)
             self.patches.append((x, y, 1 / rx, 1 / ry, share))
-            self.gain += 3 * rx * ry * share        # measured: a third of what the patch takes
+            self.gain += 3 * rx * ry * share        # measured: a third of what the patch loses
         self.texture = d.knots(21, 21)
 
     def __call__(self, rays, a2):
@@ -388,7 +388,7 @@ def _soft_tissue(body, rays):
 
 
 def _chest(exam, body, findings, rays, total):
-    """Take away the air of the lungs; add heart, liver and ribs."""
+    """Subtract the air of the lungs; add heart, liver and ribs."""
     part, rays = rays.within(top=-0.9, width=0.78)
     if not rays.x.size:
         return
@@ -416,7 +416,7 @@ def _chest(exam, body, findings, rays, total):
 
 
 def _vessels(body, rays):
-    """Return the share of the air that vessels take: trees that start at the hila, branch, wander and thin out."""
+    """Return the fraction of the air taken by vessels: trees that start at the hila, branch, wander and thin out."""
     hx, hy = rays.ax - 0.13, rays.y + 0.1 - 0.05 * rays.left.astype(np.float32)
     r = np.sqrt(hx * hx + hy * hy)
     angle, wander = np.arctan2(hy, hx), _field(body.wander, rays) * r
@@ -434,7 +434,7 @@ def _vessels(body, rays):
 
 
 def _ribs(body, rays, a2, hoop, wall):
-    """Return the thickness of tilted hoops: the backs fall towards the chest wall, the fronts from there inwards."""
+    """Return the thickness of tilted hoops: posterior ribs fall towards the chest wall, anterior ones from there."""
     y = 0.88 * rays.y - body.first_rib                          # they spread towards the base
     steep = a2 / (1.02 - a2) / (wall * wall)
     bones = 0
@@ -466,7 +466,7 @@ def _girdle(body, rays, total):
 
 
 def _midline(body, rays, total):
-    """Add the spine; take away the air of windpipe and main bronchi."""
+    """Add the spine; subtract the air of trachea and main bronchi."""
     part, at = rays.within(width=0.12)
     q2 = np.square(at.x * (1 / 0.095))
     level = (at.y + 0.9) * (1 / 0.12)
@@ -488,8 +488,8 @@ def _breasts(body, rays, total):
         total[part] += 0.24 * much * _ball(x * x + y * y) * _step(y + 0.1, 0.8)
 
 
-def _belongings(exam, rays, total):
-    """Add what lies on the skin or in a vein: wires, electrodes, lines."""
+def _devices(exam, rays, total):
+    """Add devices: electrodes and wires on the skin, venous lines."""
     for table, top, bottom, half_width, thick in exam.wires:
         part, at = rays.within(top, bottom)
         wire = _ball(np.square((at.x - _at(table, at.row)) * (1 / half_width)))
