@@ -185,6 +185,8 @@ def test_seeds_are_thin_and_their_mean_is_thick(tmp_path, caught):
     np.testing.assert_allclose(mean, [row["loss"] + 0.5 for row in HISTORY[:3]])
     assert not [line for line in accuracy.get_lines() if "validation" in line.get_label()]     # recorded as None
     result_plots.curves_of_seeds([HISTORY[:1]], tmp_path / "w.png")
+    assert [text.get_text() for text in caught[0].legends[0].get_texts()] == [
+        "training, one seed", "training, mean", "validation, one seed", "validation, mean"]
     assert [line.get_marker() for line in caught[1].axes[0].get_lines()] == ["o", "o"]
     result_plots.curves_of_seeds([[{"epoch": 1, "loss": float("nan")}]], tmp_path / "y.png")
     assert [texts(ax) for ax in caught[2].axes] == [["not recorded"]] * 2

@@ -1,4 +1,4 @@
-"""An audit as text for a terminal, and what reports share with it: confounders and findings in words."""
+"""An audit as text for a terminal; reports use the same words for confounders and findings."""
 
 import textwrap
 
@@ -13,8 +13,8 @@ _NAMES = {"header": "(a) file header", "border": "(b) image border", "thumbnail"
           "source": "(d) source"}
 METHOD = (f"Logistic regression on each confounder alone, {FOLDS}-fold cross-validation by patient, {{}} images. An "
           "AUC of 0.50 is chance. (a), (b) and (d) are flagged where the lower bound of the 95 % interval exceeds "
-          f"{BOUND:.2f}; (c) shows the lungs and is for comparison.")
-MEANING = ("The labels can be predicted without the lungs. A network can learn any such shortcut, for the traces of a "
+          f"{BOUND:.2f}; (c) shows the lungs and is for comparison. ~ marks intervals from fewer than 50 patients.")
+MEANING = ("The labels can be predicted without the lungs. A network can learn any such shortcut, because traces of a "
            "file's origin (aspect ratio, noise, text, borders) are in its pixels. A high accuracy on a test set from "
            "this collection therefore does not show that the network recognizes a disease. Evaluate on images from one "
            "other hospital that has both labels, hold out whole sources, and check where the network looks.")

@@ -110,7 +110,7 @@ def explanations(results):
 
 def _range_of_seeds(one):
     low, high = ((one.get(end) or {}).get("accuracy") for end in ("lowest", "highest"))
-    return "" if None in (low, high) else f", {percent(low)} to {percent(high)} over seeds"
+    return "" if None in (low, high) or low == high else f", {percent(low)} to {percent(high)} over seeds"
 
 
 def _cards(results):
