@@ -58,6 +58,23 @@ def caught(monkeypatch):
     return seen
 
 
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory):
+    """The manifest of 24 small radiographs as files."""
+    from minicnn.cli.main import main
+    folder = tmp_path_factory.mktemp("collection") / "files"
+    assert main(["data", "phantom", str(folder), "--n", "24", "--seed", "3", "--size", "64", "--quiet"]) == 0
+    return folder / "manifest.csv"
+
+
+@pytest.fixture(scope="session")
+def finished(collection, tmp_path_factory):
+    """The folder of a finished short run on the collection, under the honest protocol."""
+    from minicnn import experiment
+    config = experiment.Config(str(collection), epochs=2, steps_per_epoch=3, batch_size=8, classes=["normal", "covid"])
+    return experiment.train(config, tmp_path_factory.mktemp("runs") / "a", progress=False).folder
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out what is marked `soak` unless -m asks for it."""
     if not config.getoption("-m"):

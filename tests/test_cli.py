@@ -31,34 +31,17 @@ def rows_of(path):
 QUICK = ["--epochs", "2", "--steps-per-epoch", "3", "--batch-size", "8", "--quiet"]
 
 
-@pytest.fixture(scope="module")
-def collection(tmp_path_factory):
-    """24 small radiographs as files with a manifest."""
-    folder = tmp_path_factory.mktemp("collection") / "files"
-    assert main(["data", "phantom", str(folder), "--n", "24", "--seed", "3", "--size", "64", "--quiet"]) == 0
-    return folder / "manifest.csv"
-
-
-@pytest.fixture(scope="module")
-def finished(collection, tmp_path_factory):
-    """A finished short run under the honest protocol."""
-    folder = tmp_path_factory.mktemp("runs") / "a"
-    assert main(["train", "--data", str(collection), "--out", str(folder), "--classes", "normal,covid", *QUICK]) == 0
-    return folder
-
-
 def test_train_leaves_a_whole_run_folder(finished):
     assert sorted(os.listdir(finished)) == sorted([
-        "config.json", "familiarity.safetensors", "split.csv", "history.csv", "last.safetensors", "previous.safetensors", "best.safetensors",
-        "predictions.csv", "metrics.json", "curves.png", "roc.png", "reliability.png", "confusion.png", "samples.png",
-        "environment.json",
-        "looks.json", "decision.json"])
+        "config.json", "environment.json", "split.csv", "history.csv", "last.safetensors", "previous.safetensors",
+        "best.safetensors", "familiarity.safetensors", "looks.json", "decision.json", "predictions.csv", "metrics.json",
+        "curves.png", "roc.png", "reliability.png", "confusion.png", "samples.png"])
     metrics = json.loads((finished / "metrics.json").read_text())
     assert list(metrics) == ["training", "validation", "test"]
     for summary in metrics.values():
         assert set(summary) >= {"n", "accuracy", "specificity", "precision", "recall", "f1", "auc", "loss", "undefined",
-                             "brier", "slope", "intercept", "average_precision", "intervals", "patients", "at_threshold",
-                             "reliability"}
+                                "brier", "slope", "intercept", "average_precision", "intervals", "patients",
+                                "at_threshold", "reliability"}
     split = rows_of(finished / "split.csv")
     assert len(split) == 24 and {row["split"] for row in split} == {"training", "validation", "test"}
     sets = {}

@@ -18,16 +18,11 @@ from minicnn.experiment import predict
 from minicnn.experiment.prediction_run import prediction_rows
 from minicnn.experiment.run_folder import RunFolder
 
-QUICK = ["--epochs", "2", "--steps-per-epoch", "3", "--batch-size", "8", "--quiet"]
-
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(collection, finished):
     """(folder of a finished run, paths of its images)."""
-    folder = tmp_path_factory.mktemp("predict")
-    main(["data", "phantom", str(folder / "files"), "--n", "24", "--seed", "3", "--size", "64", "--quiet"])
-    assert main(["train", "--data", str(folder / "files" / "manifest.csv"), "--out", str(folder / "run"), *QUICK]) == 0
-    return folder / "run", sorted(str(path) for path in (folder / "files" / "images").iterdir())
+    return finished, sorted(str(path) for path in (collection.parent / "images").iterdir())
 
 
 def rows_of(path):
