@@ -1,13 +1,13 @@
-"""How hard the synthetic radiographs are, and whether anything but the lungs tells the label.
+"""How hard the synthetic radiographs are, and whether they have confounders.
 
-For each seed: learn from the training part (70/15/15 by patient) of the 820 images of that seed, then measure the AUC
-on 2,000 fresh images of another seed. A task that logistic regression solves would not need a network; one that a
-picture's border or a file's header solves would teach a network the wrong thing.
+For each seed: train on the training set (70/15/15 by patient) of the 820 images of that seed, then measure the AUC on
+2,000 new images of another seed. A task that logistic regression solves would not need a network; one that the image
+border or the file header solves would teach a network a shortcut.
 
     python benchmarks/phantom_difficulty.py --seeds 1 2 3
 
-needs scikit-learn (`pip install "minicnn[test]"`) and takes about five minutes for each seed. Leaves with 1 where a
-figure is out of its bounds.
+needs scikit-learn (`pip install "minicnn[test]"`) and takes about five minutes for each seed. Exits with 1
+where a value is out of its bounds.
 """
 
 import argparse
@@ -38,32 +38,32 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--fresh", type=int, default=2000)
-    parser.add_argument("--skip-network", action="store_true", help="only what needs no network: a minute")
+    parser.add_argument("--skip-network", action="store_true", help="skip what needs a network: a minute")
     options = parser.parse_args()
     print("seed  AUC    within          seconds  what")
     good = True
     for seed in options.seeds:
         start = time.perf_counter()
-        for what, figure in measure(seed, options.fresh, options.skip_network):
+        for what, auc in measure(seed, options.fresh, options.skip_network):
             low, high = BOUNDS[what]
-            within = low <= figure <= high
+            within = low <= auc <= high
             good &= within
             seconds, start = time.perf_counter() - start, time.perf_counter()
-            print(f"{seed:4}  {figure:.3f}  {low:.3f} - {high:.3f} {'  ' if within else '!!'}  {seconds:6.0f}  {what}",
+            print(f"{seed:4}  {auc:.3f}  {low:.3f} - {high:.3f} {'  ' if within else '!!'}  {seconds:6.0f}  {what}",
                   flush=True)
     return 0 if good else 1
 
 
 def measure(seed, fresh, skip_network):
-    """Yield (what, AUC on fresh images)."""
+    """Yield (what, AUC on new images)."""
     made, new = phantom.generate(seed=seed), phantom.generate(n=fresh, seed=seed + 1000)
     manifest = Manifest.from_arrays(made.images, made.labels, made.classes, patients=made.patients, names=made.names)
     train, validation, _ = manifest.split(0.70, 0.15, 0.15, seed=seed)
-    parts = [(made.images[rows], made.labels[rows]) for rows in map(_rows, (train, validation))]
+    sets = [(made.images[rows], made.labels[rows]) for rows in map(_rows, (train, validation))]
 
     for what, features in (("64x64", _flat), ("8x8", lambda images: _flat(_shrunk(images)))):
-        yield f"logistic regression, {what} pixels", _regression(features, *parts, new)
-    yield "border, logistic regression", _regression(_border, *parts, new)
+        yield f"logistic regression, {what} pixels", _regression(features, *sets, new)
+    yield "border, logistic regression", _regression(_border, *sets, new)
     yield "border, gradient boosting", _boosting(_border(made.images), made.labels, _border(new.images), new.labels)
     with tempfile.TemporaryDirectory() as folder:
         a = _headers(phantom.write(Path(folder) / "a", seed=seed).parent, made)
@@ -72,22 +72,22 @@ def measure(seed, fresh, skip_network):
     if skip_network:
         return
     augmented = train.augment(Augmentation.honest())
-    for what, source in (("COV-19Net", train), ("COV-19Net, honest augmentation", augmented)):
+    for what, data in (("COV-19Net", train), ("COV-19Net, honest augmentation", augmented)):
         model = cov19net(seed=seed)
         model.compile(Adam(learning_rate=1e-3), loss="binary_crossentropy")
-        model.fit(source, epochs=20, batch_size=32, steps_per_epoch=100, progress=False)
+        model.fit(data, epochs=20, batch_size=32, steps_per_epoch=100, progress=False)
         yield what, roc_auc_score(new.labels, model.predict(new.images).ravel())
 
 
 def _regression(features, train, validation, new):
-    """L2 logistic regression, its strength chosen on the validation part."""
+    """L2 logistic regression, its strength chosen on the validation set."""
     x, checked = features(train[0]), features(validation[0])
     best = (-1, None)
     for strength in 10.0 ** np.arange(-6, 2):
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
         model.fit(x, train[1])
-        figure = roc_auc_score(validation[1], model.decision_function(checked))
-        best = max(best, (figure, model), key=lambda pair: pair[0])
+        auc = roc_auc_score(validation[1], model.decision_function(checked))
+        best = max(best, (auc, model), key=lambda pair: pair[0])
     return roc_auc_score(new.labels, best[1].decision_function(features(new.images)))
 
 
@@ -96,8 +96,8 @@ def _boosting(x, t, new_x, new_t):
     return roc_auc_score(new_t, model.predict_proba(new_x)[:, 1])
 
 
-def _rows(part):
-    return [int(Path(path).stem) for path in part.paths]
+def _rows(manifest):
+    return [int(Path(path).stem) for path in manifest.paths]
 
 
 def _flat(images):
@@ -117,7 +117,7 @@ def _border(images):
 
 
 def _headers(folder, made):
-    """What a program sees of each file without decoding it: size, dimensions, mode, first bytes, place in the list."""
+    """Features of each file without decoding it: size, dimensions, mode, first bytes, place in the list."""
     rows = []
     for place, name in enumerate(made.names):
         path = folder / "images" / name

@@ -1,7 +1,7 @@
-"""Accidents that happen to files: a disk that fails, power that goes, a process that is killed, bytes that change.
+"""Faults of files: a failing disk, a power failure, a killed process, changed bytes.
 
-Each function lets one kind of accident happen many times and returns what came of it: counts, and under "bad" a list of
-what should not have come of it. Tests want that list empty; benchmarks print the counts.
+Each function causes one kind of fault many times and returns counts, and under "bad" the list of wrong outcomes. Tests
+require that list to be empty; benchmarks print the counts.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ CODES = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS)
 # ---- What is saved ---------------------------------------------------------------------------------------------------
 
 def checkpoint(number, size=200):
-    """Return (tensors, metadata) of a small checkpoint that bears a number."""
+    """Return (tensors, metadata) of a small checkpoint with a number."""
     return {"number": np.array(number), "weights": np.full(size, number % 251, np.uint8)}, {"format": "crash 1"}
 
 
@@ -60,12 +60,12 @@ def save(folder):
 
 
 def rotate(folder):
-    """Save as training does: the file that was the last becomes the previous."""
+    """Save as training does: the last file becomes the previous one."""
     files.keep_as(folder / LAST, folder / PREVIOUS)
     save(folder)
 
 
-# What is done, and the numbers that the files bear before it, in between (where the accident happens), and after it.
+# The operation, and the numbers of the files before it, during it (where the fault happens), and after it.
 SAVES = {
     "first": (save, {}, {LAST: {"none", 2}}, {LAST: {2}}),
     "over the old one": (save, {LAST: 1}, {LAST: {1, 2}}, {LAST: {2}}),
@@ -92,18 +92,18 @@ def content_of(number):
     return b"".join(weights._encode(*checkpoint(number)))
 
 
-# ---- Disks that fail -------------------------------------------------------------------------------------------------
+# ---- Failing disks ---------------------------------------------------------------------------------------------------
 
 class Disk:
-    """Stands in for the module `os` in files.py: lists the operations on files, and fails when told to. Its fsync does
-    nothing: here no power goes.
+    """Replace the module `os` in files.py: record the operations on files, and fail at one of them. Its fsync does
+    nothing, because there is no power failure here.
 
     Parameters
     ----------
     at : int, the number of the operation that fails, from 1; 0 for none
-    code : int, with which errno
+    code : int, the errno
     lasting : bool, whether all operations after that one fail as well
-    short : bool, whether a write takes 100 bytes at most, and one that fails 50
+    short : bool, whether a write takes at most 100 bytes, and a failing one 50
     links : bool, whether the disk has hard links
     watch : callable without arguments, called after each operation
     """
@@ -140,17 +140,17 @@ class Disk:
             real(arguments[0], arguments[1][:50])
 
     def done(self, name, arguments, result):
-        """Return the result of an operation that went well."""
+        """Return the result of an operation that succeeded."""
         return result
 
     def mounted(self):
-        """Return a context in which files.py works on this disk."""
+        """Return a context in which files.py uses this disk."""
         return mock.patch.object(files, "os", self)
 
 
 def fail_every_operation(folder, codes=CODES):
-    """Let each operation of each way of saving fail, in turn and in all manners: at any moment, and after it, what was
-    there before or what was to come is there, whole; the error is typed; nothing else is left.
+    """Let each operation of each way of saving fail, in turn and in each manner: at any moment, the old or the new
+    content is there, complete; the error is typed; nothing else is left.
 
     Returns
     -------
@@ -197,20 +197,20 @@ def _save_with(disk, folder, way):
         if found not in allowed:
             wrong.append(f"{name} is {found} at the end, with {error}")
     if error and LAST in str(error) and "not written" in str(error) and number_of(folder / LAST) == 2:
-        wrong.append(f"it was written, against its word: {error}")
+        wrong.append(f"it was written, although the error denies it: {error}")
     if "unlink" in disk.failed:
-        files.remove_leftovers(folder)      # nobody could have cleaned up before
+        files.remove_leftovers(folder)      # the failed unlink could not clean up
     left = set(os.listdir(folder)) - set(between)
     return error, wrong + ([f"left behind: {left}"] if left else [])
 
 
-# ---- Power that goes -------------------------------------------------------------------------------------------------
+# ---- Power failures --------------------------------------------------------------------------------------------------
 
 class RecordingDisk(Disk):
-    """Notes what the operations do to files and names: ("write", file, bytes), ("names", {name: file or None}),
+    """Record what the operations do to files and names: ("write", file, bytes), ("names", {name: file or None}),
     ("sync", file), where a file is a number and a folder None. Files in `names` were there before.
 
-    `forget` names a kind of fsync that this disk does not do though it says so: "file" or "folder".
+    `forget` names a kind of fsync that this disk reports but does not do: "file" or "folder".
     """
 
     def __init__(self, names, links=True, short=False, forget=None):
@@ -247,11 +247,11 @@ class RecordingDisk(Disk):
 
 
 def power_loss_states(folder, forget=None):
-    """Save in each way and let the power go after each operation: whatever the disk may then hold, the old or the new
-    file is there, and once the save has returned, the new one.
+    """Save in each way and cut the power after each operation: in every possible state of the disk the old or the new
+    file is there, and after the save has returned, the new one.
 
-    What was not synced may be lost, cut off, or zeros; of the changes of names since the folder was synced any may be
-    lost. With `forget` ("file" or "folder") the disk leaves out one kind of fsync, and some states must be bad.
+    Unsynced data may be lost, truncated, or zeros; any change of names since the folder was synced may be lost. With
+    `forget` ("file" or "folder") the disk skips one kind of fsync, and some states must be bad.
 
     Returns
     -------
@@ -277,7 +277,7 @@ def power_loss_states(folder, forget=None):
 
 
 def _states(names, log):
-    """Yield {name: content} for all that a disk may hold after this log and a power failure."""
+    """Yield {name: content} of every possible state of a disk after this log and a power failure."""
     durable_names, pending = dict(names), []
     synced = {file: content_of(file) for file in names.values()}
     written = dict(synced)
@@ -303,7 +303,7 @@ def _states(names, log):
 
 
 def _after_loss(synced, written):
-    """Return what may be left of a file: all, what was synced, a part of the rest, or zeros in its place."""
+    """Return the possible contents of a file: all of it, the synced part, some of the rest, or zeros instead."""
     rest = written[len(synced):]
     at = len(rest) // 2
     return {synced + part for part in (rest, b"", rest[:at], bytes(len(rest)), rest[:at] + bytes(len(rest) - at),
@@ -312,7 +312,7 @@ def _after_loss(synced, written):
 
 @functools.cache
 def _number_in(content):
-    """Return what `number_of` says of a file with this content; None is no file."""
+    """Return `number_of` for a file with this content; None is no file."""
     if content is None:
         return "none"
     try:
@@ -321,10 +321,10 @@ def _number_in(content):
         return "damaged"
 
 
-# ---- Processes that are killed ---------------------------------------------------------------------------------------
+# ---- Killed processes ------------------------------------------------------------------------------------------------
 
 def kill_while_saving(folder, n, seed=0):
-    """Kill (-9) a process that saves checkpoint after checkpoint, n times at random moments; it goes on from the last.
+    """Kill (-9) a process that saves checkpoint after checkpoint, n times at random moments; it resumes from the last.
 
     Each checkpoint is acknowledged once its save has returned. After each kill the last file loads and is no older than
     the last acknowledged, the previous one loads, and `remove_leftovers` leaves nothing else. The disk takes 100 bytes
@@ -376,19 +376,19 @@ def _saved_until_killed(folder, first, seconds):
         status = os.waitpid(child, 0)[1]
         while more := pipe.read(2**16):
             acknowledgements += more
-    assert os.WIFSIGNALED(status), "the child ended by itself; what it said is on stderr"
+    assert os.WIFSIGNALED(status), "the child ended by itself; its error is on stderr"
     return int.from_bytes(acknowledgements[-8:], "little")
 
 
-# ---- Disks that are full ---------------------------------------------------------------------------------------------
+# ---- Full disks ------------------------------------------------------------------------------------------------------
 
 _NEW_USER, _NEW_MOUNTS = 0x10000000, 0x00020000        # CLONE_NEWUSER, CLONE_NEWNS
 
 
 def mount_small_disk(folder, megabytes):
-    """Make `folder` a disk of its own with so much room, for this process alone; return whether that is allowed here.
+    """Mount a disk of this size at `folder`, for this process only; return whether that is allowed here.
 
-    For forked children only: the process gets a user namespace of its own, which lasts as long as it.
+    For forked children only: the process gets a user namespace of its own.
     """
     libc, user, group = ctypes.CDLL(None, use_errno=True), os.geteuid(), os.getegid()
     if not hasattr(libc, "unshare") or libc.unshare(_NEW_USER | _NEW_MOUNTS):
@@ -403,16 +403,16 @@ def mount_small_disk(folder, megabytes):
     return libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, options) == 0
 
 
-# ---- Bytes that change -----------------------------------------------------------------------------------------------
+# ---- Changed bytes ---------------------------------------------------------------------------------------------------
 
 def loaded_from_memory(content, name="w.safetensors"):
-    """Return what `weights.load` makes of a file with this content, without the trip to the disk."""
+    """Return `weights.load` of a file with this content, without a disk."""
     with mock.patch.object(weights, "open_regular", lambda path: (io.BytesIO(content), len(content))):
         return weights.load(name)
 
 
 def mutated(content, rng):
-    """Return a file with one to three faults: bits, bytes, slices moved, numbers of the header replaced."""
+    """Return a file with one to three faults: bytes, moved slices, replaced numbers of the header."""
     content = bytearray(content)
     for _ in range(rng.randint(1, 3)):
         kind, i, j = rng.randrange(5), rng.randrange(len(content)), rng.randrange(len(content))
@@ -433,7 +433,7 @@ def mutated(content, rng):
 
 
 def forged(content, rng):
-    """Return a file whose header says something else in one place, its digest right: its forger knew how."""
+    """Return a file whose header is changed in one place, with a valid digest."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8:8 + length])
     header["__metadata__"]["sha256"] = "0" * 64
@@ -457,7 +457,7 @@ def forged(content, rng):
 
 
 def sealed(header, data=b""):
-    """Return a file with this header (a dict, or JSON text with 64 zeros where its digest goes), its digest right."""
+    """Return a file with this header, a dict or JSON text (with 64 zeros for its digest), and a valid digest."""
     if isinstance(header, dict):
         header = json.dumps({"__metadata__": {"sha256": "0" * 64}} | header)
     text = header.encode() if isinstance(header, str) else header
@@ -466,8 +466,8 @@ def sealed(header, data=b""):
 
 
 def load_mutants(content, n, seed=0):
-    """Load n mutants of a file: none is accepted. Load n // 10 forgeries: what is accepted is what its header says.
-    All else is refused by a WeightsError.
+    """Load n mutants of a file: none is accepted. Load n // 10 forgeries: an accepted one holds what its header says.
+    All others are refused with a WeightsError.
 
     Returns
     -------
@@ -494,7 +494,7 @@ def load_mutants(content, n, seed=0):
 
 
 def _loaded_or_refused(content, what, result):
-    """Return the arrays of a file, or None where a WeightsError refuses it; note the time, and any other error."""
+    """Return the arrays of a file, or None for a WeightsError; record the time, and any other error."""
     start = time.perf_counter()
     try:
         return loaded_from_memory(content)[0]
@@ -508,7 +508,7 @@ def _loaded_or_refused(content, what, result):
 
 
 def change_every_bit(content):
-    """Load a file with each of its bits flipped in turn, then cut off at each length: none is accepted.
+    """Load a file with each of its bits flipped in turn, then truncated at each length: none is accepted.
 
     Returns
     -------
@@ -522,13 +522,13 @@ def change_every_bit(content):
             result["bad"].append(f"bit {bit} of byte {i}: accepted")
         changed[i] ^= 1 << bit
     for length in range(len(content)):
-        if _loaded_or_refused(content[:length], f"cut off at {length}", result) is not None:
-            result["bad"].append(f"cut off at {length}: accepted")
+        if _loaded_or_refused(content[:length], f"truncated at {length}", result) is not None:
+            result["bad"].append(f"truncated at {length}: accepted")
     return result
 
 
 def bombs():
-    """Return {name: content} of files that ask for much time or memory, as large as headers may be."""
+    """Return {name: content} of files that would take much time or memory, with headers of the largest size."""
     def repeated(item, opening="[", closing="]"):
         return opening + ",".join([item] * ((2**20 - 200) // (len(item.encode()) + 1))) + closing
 
@@ -580,14 +580,14 @@ for path in sys.argv[1:]:
 
 
 def memory_of_loading(paths):
-    """Return by how many bytes the memory of a fresh process grows when it loads each of these files; a list of int."""
+    """Return by how many bytes the memory of a new process grows when it loads each of these files; a list of int."""
     command = [sys.executable, "-c", _MEASURE, *map(str, paths)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return [int(line) for line in done.stdout.split()]
 
 
 def measure_bombs(folder):
-    """Load each of `bombs()`; return {name: (seconds, bytes the process grew by, the bytes it may)}."""
+    """Load each of `bombs()`; return {name: (seconds, growth in bytes, its limit)}."""
     files, seconds = [], []
     for name, content in bombs().items():
         files.append(folder / name)

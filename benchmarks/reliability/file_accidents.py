@@ -1,6 +1,6 @@
-"""Accidents that happen to files: a full disk, kill -9, a flipped bit, a file cut off, for each way to save.
+"""Accidents of files: a full disk, kill -9, a flipped bit, a truncated file, for each way to save.
 
-Everything happens in forked children; the parent never lets TensorFlow compute, whose threads a child would miss.
+Everything runs in forked children; the parent never computes with TensorFlow, whose threads a child would lack.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from benchmarks.reliability.disk_faults import mount_small_disk
 
 __all__ = ["Library", "LIBRARIES", "full_disk", "kills", "flips", "truncations"]
 
-OLD, DISK = 250_000, 3          # numbers of float32 in the file that was there: 1 MB; megabytes of the disk
+OLD, DISK = 250_000, 3          # float32 numbers in the old file: 1 MB; size of the disk in megabytes
 
 
 class Library(NamedTuple):
@@ -117,7 +117,7 @@ def full_disk(library, n, seed=0):
 
     Returns
     -------
-    dict: n, old (the file of before is there and loads), new, lost (neither), silent (nobody was told), said
+    dict: n, old (the old file loads), new (the new one), lost (neither), silent (without an error), said
     """
     save, load = library.open()
     sizes = random.Random(seed)
@@ -134,12 +134,12 @@ def full_disk(library, n, seed=0):
             save(path, 2, draws[i])
         except Exception as error:
             said = f"{type(error).__name__}: {error}".replace(f"{disk}/", "").splitlines()[0]
-            said = said.partition(" (file write failed: ")[0]       # HDF5 says more, with the time
+            said = said.partition(" (file write failed: ")[0]       # HDF5 adds details, with the time
         fate = {1: "old", 2: "new", None: "lost"}[held(load, path, {1: OLD, 2: draws[i]})]
         return f"{fate} {said}"
 
     found = []
-    for i in range(n):      # each in a child of its own, with which the disk goes
+    for i in range(n):      # each in a child of its own, which takes the disk with it
         with tempfile.TemporaryDirectory() as disk:
             found += outcomes(lambda _: judge(i, Path(disk)), 1)
     if "not allowed" in found:
@@ -190,7 +190,7 @@ def _killed(save, path, size, moments):
         while numbers[1] < 2:
             time.sleep(0.0005)
             if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                raise RuntimeError("saving failed; what it said is on stderr")
+                raise RuntimeError("saving failed; its error is on stderr")
         time.sleep(moments.uniform(0, 1.5e-9 * numbers[2]))        # within the third save, or the next
     finally:
         os.kill(child, signal.SIGKILL)
@@ -199,7 +199,7 @@ def _killed(save, path, size, moments):
 
 
 def _damaged(library, n, change, seed, size):
-    """Load n damaged copies of a file: which are noticed, load as before, or load with other numbers?"""
+    """Load n damaged copies of a file: how many are detected, load unchanged, or load with wrong numbers?"""
     save, load = library.open()
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -222,7 +222,7 @@ def flips(library, n, seed=0, size=10_000):
 
     Returns
     -------
-    dict: n, noticed (an error), same (loaded as before), changed (loaded with other numbers), crashed, hung, bytes
+    dict: n, noticed (an error), same (loaded unchanged), changed (loaded with wrong numbers), crashed, hung, bytes
     """
     def change(content, draw):
         content = bytearray(content)
@@ -232,5 +232,5 @@ def flips(library, n, seed=0, size=10_000):
 
 
 def truncations(library, n, seed=0, size=10_000):
-    """Cut a file of 40 KB off and load it; returns the same as `flips`."""
+    """Truncate a file of 40 KB and load it; returns the same as `flips`."""
     return _damaged(library, n, lambda content, draw: content[:draw.randrange(len(content))], seed, size)

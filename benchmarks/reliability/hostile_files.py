@@ -1,9 +1,9 @@
-"""What strangers may hand in, and what became of it: damaged images, bombs, drawn manifests, forged models, odd names.
+"""Untrusted input, and what minicnn does with it: damaged images, bombs, drawn manifests, forged models, odd names.
 
-The generators are deterministic. Each `measure_...` feeds one kind to minicnn and returns figures: tests ask for few
-files and look at the figures, benchmarks/reliability.py asks for many and prints them. Figures that ought to be 0 are
-called `untyped` (an error that is no MiniCNNError, or one that holds raw control characters) and `wrong` (what came out
-breaks a promise). Crashes and hangs raise: the work runs in a child that an alarm ends.
+The generators are deterministic. Each `measure_...` feeds one kind to minicnn and returns values: tests use few files,
+the promises of benchmarks/reliability many. Counts that must be 0 are `untyped` (an error that is no MiniCNNError, or
+one with raw control characters) and `wrong` (a result that breaks a promise). Crashes and hangs raise: the work runs in
+a child that an alarm ends.
 """
 
 import csv
@@ -17,6 +17,7 @@ import sys
 import time
 import warnings
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ _EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80
 
 
 def in_child(work, seconds=120):
-    """Return the figures that work() returns, computed in a forked child that ends after `seconds` whatever it does.
+    """Return the JSON value that work() returns, computed in a forked child that is killed after `seconds`.
 
     Raises AssertionError if the child crashed or hung, RuntimeError if it ended by an exception.
     """
@@ -47,13 +48,37 @@ def in_child(work, seconds=120):
 
 
 def is_plain(text):
-    """Whether a terminal may see this text: lines of printable characters."""
+    """Return whether a text is safe for a terminal: lines of printable characters."""
     return all(line.isprintable() for line in text.split("\n"))
 
 
 def _peak():
-    """The most memory this process has had, in bytes."""
+    """Return the peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _silent():
+    """Silence warnings, and stderr: libtiff, in C, writes there by itself."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    warnings.simplefilter("ignore")
+
+
+def _tally(cases, handle, refusal, plain=str.isprintable):
+    """Return {"refused", "untyped", "worst_seconds"} and how often handle(case) returned each other word.
+
+    An error of type `refusal` whose text is `plain` counts as refused, any other error as untyped.
+    """
+    counts, worst = Counter(refused=0, untyped=0), 0.0
+    for case in cases:
+        began = time.perf_counter()
+        try:
+            counts[handle(case)] += 1
+        except refusal as error:
+            counts["refused" if plain(str(error)) else "untyped"] += 1
+        except Exception:
+            counts["untyped"] += 1
+        worst = max(worst, time.perf_counter() - began)
+    return counts | {"worst_seconds": worst}
 
 
 # ---- Images ----------------------------------------------------------------------------------------------------------
@@ -230,23 +255,15 @@ def measure_images(n, seed=0):
     -------
     dict : files, decoded, refused, untyped, wrong (pixels that are not in 0 .. 255), worst_seconds
     """
+    def handle(case):
+        kind, data = case
+        pixels = decode(data)
+        good = np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 255 and kind != "GIF"
+        return "decoded" if good else "wrong"
+
     def work():
-        # libtiff, in C, complains on stderr by itself.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        warnings.simplefilter("ignore")
-        counts, worst = dict.fromkeys(("decoded", "refused", "untyped", "wrong"), 0), 0.0
-        for kind, data in damaged(n, seed):
-            began = time.perf_counter()
-            try:
-                pixels = decode(data)
-                good = np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 255 and kind != "GIF"
-                counts["decoded" if good else "wrong"] += 1
-            except ImageError as error:
-                counts["refused" if str(error).isprintable() else "untyped"] += 1
-            except Exception:
-                counts["untyped"] += 1
-            worst = max(worst, time.perf_counter() - began)
-        return {"files": n, **counts, "worst_seconds": worst}
+        _silent()
+        return {"files": n, "decoded": 0, "wrong": 0} | _tally(damaged(n, seed), handle, ImageError)
     return in_child(work, 60 + n // 100)
 
 
@@ -260,20 +277,16 @@ def measure_bombs():
     files = bombs() | {f"{kind} of 20,000 x 20,000": sized(kind, 20_000, 20_000) for kind in IMAGES}
 
     def work():
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        figures, before = {"files": len(files), "refused": 0, "untyped": 0, "wrong": []}, _peak()
-        worst = 0.0
-        for name, data in files.items():
-            began = time.perf_counter()
-            try:
-                decode(data)
-                figures["wrong"].append(name)
-            except ImageError:
-                figures["refused"] += 1
-            except Exception:
-                figures["untyped"] += 1
-            worst = max(worst, time.perf_counter() - began)
-        return figures | {"worst_seconds": worst, "grown_bytes": _peak() - before}
+        _silent()
+        before, decoded = _peak(), []
+
+        def handle(name):
+            decode(files[name])
+            decoded.append(name)
+            return "decoded"
+
+        counts = _tally(files, handle, ImageError)
+        return counts | {"files": len(files), "wrong": decoded, "grown_bytes": _peak() - before}
     return in_child(work)
 
 
@@ -287,7 +300,7 @@ _HEADS = [*["path,label"] * 8, "path,label,split", "label,path,patient_id", "pat
 
 
 def hostile_folder(root):
-    """Make the files that drawn manifests name: two pictures, a FIFO, links that lead out and around."""
+    """Make the files that drawn manifests name: two images, a FIFO, links that lead outside and in circles."""
     (root / "sub").mkdir(parents=True)
     for name in ("a.png", "b.png"):
         (root / name).write_bytes(b"x")
@@ -327,27 +340,25 @@ def measure_manifests(n, folder, seed=0):
     root = Path(folder) / "root"
     hostile_folder(root)
 
-    def work():
-        draw, worst = random.Random(seed), 0.0
-        counts = dict.fromkeys(("read", "refused", "untyped", "wrong"), 0)
-        warnings.simplefilter("ignore")
+    draw = random.Random(seed)
+
+    def cases():
         for _ in range(n):
             (root / "index.csv").write_bytes(drawn_manifest(draw))
-            began = time.perf_counter()
-            try:
-                manifest = Manifest.read(root / "index.csv", classes=draw.choice((None, None, ["normal", "covid"])))
-                counts["read" if set(manifest.names) <= {"a.png", "b.png", "index.csv"} else "wrong"] += 1
-            except ManifestError as error:
-                counts["refused" if is_plain(str(error)) else "untyped"] += 1
-            except Exception:
-                counts["untyped"] += 1
-            worst = max(worst, time.perf_counter() - began)
-        return {"files": n, **counts, "worst_seconds": worst}
+            yield draw.choice((None, None, ["normal", "covid"]))
+
+    def handle(classes):
+        manifest = Manifest.read(root / "index.csv", classes=classes)
+        return "read" if set(manifest.names) <= {"a.png", "b.png", "index.csv"} else "wrong"
+
+    def work():
+        warnings.simplefilter("ignore")
+        return {"files": n, "read": 0, "wrong": 0} | _tally(cases(), handle, ManifestError, is_plain)
     return in_child(work, 60 + n // 50)
 
 
 def measure_rows(n, folder):
-    """Read a manifest of n rows, each with a file of its own, in this process: give it one of its own.
+    """Read a manifest of n rows, each with a file of its own, in this process, whose peak memory is measured.
 
     Returns
     -------
@@ -371,7 +382,7 @@ def measure_rows(n, folder):
 
 
 def measure_rows_alone(n, folder):
-    """Return the figures of `measure_rows`, measured in a new process."""
+    """Return what `measure_rows` returns in a new process."""
     return measure_process("-c", "import json, sys; from benchmarks.reliability.hostile_files import measure_rows; "
                            "print(json.dumps(measure_rows(int(sys.argv[1]), sys.argv[2])))", n, folder)["output"]
 
@@ -379,7 +390,7 @@ def measure_rows_alone(n, folder):
 # ---- Names -----------------------------------------------------------------------------------------------------------
 
 def _payloads():
-    """Return 200 names that mean something to a browser, a spreadsheet, a template, a terminal or a shell."""
+    """Return 200 names with a meaning for a browser, a spreadsheet, a template, a terminal or a shell."""
     seeds = ['"><img src=x onerror=alert(1)>', "</script><script>alert(1)</script>", "</title></style><svg onload=x>",
              "' onmouseover='x", "javascript:alert(1)", "<iframe src=//x.test>", "<!--", "]]>", "&lt;b&gt;",
              "<base href=//x>",

@@ -1,8 +1,8 @@
-"""Runs that are killed, interrupted and out of memory: functions that do it as often as given, and return counts.
+"""Faults of runs: kills, interruptions and too little memory, and what they do to the files of a run.
 
-`measure(name, ...)` calls one of them in a process of its own, where the kernels are warmed up once and every run is
-then a forked child: a tenth of a second to start, not one or two. The tests take a few cases, `-m soak` and
-`python -m benchmarks.reliability` for many.
+`measure(name, ...)` calls a function in a process of its own, where the kernels are compiled once and every run is then
+a forked child: a tenth of a second to start, not one or two. The tests use few cases, `-m soak` and
+`python -m benchmarks.reliability` many.
 """
 
 import gc
@@ -88,19 +88,19 @@ def wait(child, seconds=120):
 
 
 def contents(folder):
-    """Return {name: bytes} of what a run leaves behind, but for the plots and the number of threads it ran on."""
+    """Return {name: bytes} of the files of a run, except for the plots and the number of threads."""
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()
             if path.suffix != ".png" and path.name != "environment.json"}
 
 
 def acknowledged(log):
-    """Return the last epoch that a run said was done, by all the lines in its log; 0 if none."""
+    """Return the last epoch that a run reported in its log; 0 if none."""
     lines = Path(log).read_text().splitlines() if Path(log).exists() else []
     return max((int(line.split()[1].split("/")[0]) for line in lines if line.startswith("epoch ")), default=0)
 
 
 def prepare(folder, epochs, epoch=EPOCH):
-    """Make a small collection and an undisturbed run over it; return the arguments of `train`, and what it left."""
+    """Make a small collection and an uninterrupted run on it; return the arguments of `train`, and its files."""
     from minicnn.cli.main import main
     folder = Path(folder)
     assert main(["data", "phantom", str(folder / "data"), "--n", "24", "--seed", "3", "--size", "64", "--quiet"]) == 0
@@ -110,15 +110,15 @@ def prepare(folder, epochs, epoch=EPOCH):
     return arguments, contents(folder / "whole")
 
 
-# ---- What is measured ------------------------------------------------------------------------------------------------
+# ---- Measurements ----------------------------------------------------------------------------------------------------
 
 def killed(folder, count, seed=0, epochs=60):
-    """Kill runs (SIGKILL) at random times and go on with them, until `count` kills are done, and then let it end.
+    """Kill runs (SIGKILL) at random times and resume them, until `count` kills are done; the last run ends.
 
     Returns
     -------
-    kills, in_epochs (while it was training), lost (acknowledged epochs that were not there afterwards), runs, identical
-    (of these, to the run that nobody killed), litter (files left half written)
+    kills, in_epochs (while it was training), lost (reported epochs that were not there afterwards), runs, identical (of
+    these, to an uninterrupted run), litter (incomplete files)
     """
     from minicnn import Sequential
     arguments, whole = prepare(folder, epochs)
@@ -147,7 +147,7 @@ def killed(folder, count, seed=0, epochs=60):
 
 
 def signalled(folder, count, seed=0, epochs=4):
-    """Send SIGINT or SIGTERM at a random time of a run, and to every third a second one; then go on with it.
+    """Send SIGINT or SIGTERM at a random time of a run, to every third run twice; then resume it.
 
     Returns
     -------
@@ -191,9 +191,9 @@ def signalled(folder, count, seed=0, epochs=4):
 
 
 def starved(folder, step=8, epochs=3):
-    """Go on with a run in processes that may grow by 0, `step`, 2 `step` ... MiB, until one has enough.
+    """Resume a run in processes that may grow by 0, `step`, 2 `step` ... MiB, until one has enough.
 
-    Without loader threads: Python's own `Thread.start` waits for ever where a new thread finds no memory.
+    Without loader threads: Python's own `Thread.start` waits forever when a new thread gets no memory.
 
     Returns
     -------
@@ -227,7 +227,7 @@ def starved(folder, step=8, epochs=3):
 
 
 def handles(process):
-    """Whether a process, or a dead one's remains, has come so far as to handle SIGTERM."""
+    """Return whether a process handles SIGTERM by now, or has ended."""
     status = Path(f"/proc/{process}/status").read_text()
     caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), None)
     return "State:\tZ" in status or int(caught, 16) >> (signal.SIGTERM - 1) & 1
@@ -240,7 +240,7 @@ def resident(key="VmRSS"):
 
 
 def grown(epochs=50, predictions=1000):
-    """Train COV-19Net for some epochs, then predict some times; return by how many MiB the process grew in each."""
+    """Train COV-19Net for some epochs, then predict; return by how many MiB the process grew in each."""
     from minicnn import Adam, Callback, cov19net
     from minicnn.data.synthetic import phantom
     made = phantom.generate(n=64, seed=1)
@@ -262,7 +262,7 @@ def grown(epochs=50, predictions=1000):
 
 
 def threads(count, workers):
-    """Return the live threads of this process before training with so many, at most during it, and those after it.
+    """Return the number of threads of this process before, at most during, and after training with `count` threads.
 
     Libraries have threads of their own (numba loads SciPy's OpenBLAS): training on one thread comes first.
     """
@@ -294,7 +294,7 @@ def threads(count, workers):
 
 
 def peak(arguments):
-    """Run the command line; return the most MiB that the process held."""
+    """Run the command line; return the peak memory of the process in MiB."""
     from minicnn.cli.main import main
     assert main(arguments) == 0
     return round(resident("VmHWM"), 1)

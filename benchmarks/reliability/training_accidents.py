@@ -1,4 +1,4 @@
-"""Accidents that happen to training: another number of threads, kill -9 or a stop in the middle of an epoch."""
+"""Accidents of training: another number of threads, kill -9 or a stop in the middle of an epoch."""
 
 import itertools
 import os
@@ -34,7 +34,7 @@ def threads(name, n, seed=0, steps=20):
 
 
 def steps(name, n, count):
-    """Return the losses of n steps with so many threads, and the predictions after them, exactly."""
+    """Return the losses of n steps with `count` threads, and the predictions after them, exactly."""
     settle(count)
     from benchmarks.networks import COV19NET, noise
     from benchmarks.peers import build
@@ -49,18 +49,18 @@ BATCHES, EPOCHS = 8, 3
 
 
 def killed_in_epoch(name, n, seed=0):
-    """Kill (-9) training after a batch of the second epoch of three, and go on from the file of the first epoch.
+    """Kill (-9) training after a batch of the second epoch of three, and resume from the file of the first epoch.
 
     Returns
     -------
-    dict: n, identical (the weights at the end are, to the bit, those of training that nobody disturbed), difference
-    (the largest of any weight), repeats_same (training twice without disturbance ends alike)
+    dict: n, identical (the final weights equal, to the bit, those of uninterrupted training), difference (the largest
+    of any weight), repeats_same (two uninterrupted trainings are the same)
     """
     return _disturbed(name, n, at_batch=False)
 
 
 def stopped_at_batch(name, n, seed=0):
-    """Let training save its state after a batch of the second epoch and end, and go on; returns the same."""
+    """Stop training after a batch of the second epoch, which saves its state, and resume; returns the same."""
     return _disturbed(name, n, at_batch=True)
 
 
@@ -104,7 +104,7 @@ def _train_minicnn(folder, last_batch, at_batch):
 
     def counting(self, *batch):
         loss = step(self, *batch)
-        if next(done) == last_batch:        # Ctrl-C is noted, and saves after this batch
+        if next(done) == last_batch:        # Ctrl-C takes effect, and saves, after this batch
             os.kill(os.getpid(), signal.SIGINT if at_batch else signal.SIGKILL)
         return loss
 
