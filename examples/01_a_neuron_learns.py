@@ -2,7 +2,7 @@
 # # 1. A neuron learns
 #
 # Everything in this library, up to a network of 609,473 parameters, learns the way that the one neuron of this chapter
-# does. It has two parameters, `w` and `b`, so its whole life fits on one picture.
+# does. It has two parameters, `w` and `b`, so all of its training fits on one plot.
 
 # %%
 import numpy as np
@@ -11,16 +11,16 @@ from minicnn import SGD, Dense, Sequential, Sigmoid
 from minicnn.teaching.drawing import BLUE, ORANGE, QUIET, SKY, figure, legend, note, plot, save
 
 # %% [markdown]
-# Six samples, each a number `x` with the answer `t` that we want: 0 on the left, 1 on the right. The two in the middle
-# stand the wrong way round, as happens in real data, so no neuron can get all of them right.
+# Six samples, each a number `x` with its target `t`: 0 on the left, 1 on the right. The two in the middle are the wrong
+# way round, as happens in real data, so no neuron can classify all of them correctly.
 
 # %%
 x, t = np.array([[-3.0, -2.0, -0.5, 0.5, 2.0, 3.0],
                  [0.0, 0.0, 1.0, 0.0, 1.0, 1.0]])
 
 # %% [markdown]
-# The neuron weighs its input and adds a bias: `z = w x + b`. The sigmoid turns `z`, which may be any number, into a
-# probability `p` between 0 and 1. Where `z` is 0 the neuron does not know: `p` is a half.
+# The neuron multiplies its input by a weight and adds a bias: `z = w x + b`. The sigmoid turns `z`, which may be any
+# number, into a probability `p` between 0 and 1. For `z` = 0 the neuron is undecided: `p` is a half.
 
 # %%
 def sigmoid(z):
@@ -31,7 +31,7 @@ def neuron(w, b):
     return sigmoid(w * x + b)
 
 
-assert (neuron(0.0, 0.0) == 0.5).all()              # it knows nothing yet
+assert (neuron(0.0, 0.0) == 0.5).all()              # it has learned nothing yet
 
 # %% [markdown]
 # How wrong is it? A sample that should be 1 costs `-log p`, one that should be 0 costs `-log (1 - p)`: nothing where
@@ -43,16 +43,16 @@ def loss(w, b):
     return -np.mean(t * np.log(p) + (1 - t) * np.log(1 - p))
 
 
-assert np.isclose(loss(0.0, 0.0), np.log(2))        # not knowing costs log 2 = 0.693 a sample
+assert np.isclose(loss(0.0, 0.0), np.log(2))        # undecided costs log 2 = 0.693 a sample
 
 # %% [markdown]
-# Which way should `w` and `b` go? The derivative says. For one sample the chain rule goes from the loss L to p to z:
+# In which direction should `w` and `b` change? For one sample the chain rule goes from the loss L to p to z:
 #
 #     dL/dp = -t/p + (1 - t)/(1 - p) = (p - t) / (p (1 - p))
 #     dp/dz = p (1 - p)
 #     dL/dz = dL/dp dp/dz = p - t
 #
-# The ugly part cancels. What remains reads well: *the error is how far the answer was off*. And since z = w x + b, we
+# The factor p (1 - p) cancels: *the gradient is the difference of prediction and target*. And since z = w x + b, we
 # have dz/dw = x and dz/db = 1.
 
 # %%
@@ -66,7 +66,7 @@ dw, db = gradient(0.0, 0.0)
 assert dw == -0.75 and db == 0.0
 
 # %% [markdown]
-# Never believe a derivative: nudge the parameter and see. Chapter 5 is about doing this well.
+# Check every derivative numerically: change the parameter a little and compare. Chapter 5 does this well.
 
 # %%
 assert np.isclose((loss(1e-5, 0.0) - loss(-1e-5, 0.0)) / 2e-5, dw)
@@ -76,20 +76,20 @@ assert np.isclose((loss(1e-5, 0.0) - loss(-1e-5, 0.0)) / 2e-5, dw)
 # little at a time. That is all of gradient descent.
 
 # %%
-w, b, path = 0.0, 2.0, [(0.0, 2.0)]                 # it begins prejudiced: b = 2 says "1" of everything
+w, b, path = 0.0, 2.0, [(0.0, 2.0)]                 # it starts biased: with b = 2 it predicts 1 everywhere
 for step in range(200):
     dw, db = gradient(w, b)
     w, b = w - 0.5 * dw, b - 0.5 * db
     path.append((w, b))
 path, losses = np.array(path), np.array([loss(*point) for point in path])
-assert (np.diff(losses) < 0).all()                  # every single step made it better
-assert np.abs(gradient(w, b)).max() < 1e-4          # and at the end there is nothing left to gain
-assert abs(b) < 1e-3                                # the prejudice is gone: the data is the same on both sides
-assert ((neuron(w, b) > 0.5) == t).sum() == 4       # right but for the two that stand the wrong way round
+assert (np.diff(losses) < 0).all()                  # every step lowers the loss
+assert np.abs(gradient(w, b)).max() < 1e-4          # and at the end the gradient is 0
+assert abs(b) < 1e-3                                # the initial bias is gone: the data is symmetric
+assert ((neuron(w, b) > 0.5) == t).sum() == 4       # all but the two that are the wrong way round
 
 # %% [markdown]
-# The library does the same, number for number. `Dense(1)` is `w x + b`, and the loss takes `z` itself: the cancelling
-# above is done on paper, so that no logarithm ever sees a 0.
+# The library does the same, number for number. `Dense(1)` is `w x + b`, and the loss takes `z` itself: with the factor
+# cancelled on paper, no logarithm of 0 is ever computed.
 
 # %%
 model = Sequential([Dense(1), Sigmoid()], input_shape=(1,), dtype="float64")
@@ -102,13 +102,13 @@ assert np.allclose(model.get_weights()[0], w) and np.allclose(model.get_weights(
 # %%
 fig = figure(9.0, 3.9)
 left, right = fig.subplots(1, 2)
-plot(left, "What the neuron says", "x", "p")
+plot(left, "The neuron's output", "x", "p")
 line = np.linspace(-4, 4, 200)
 for step, colour, style in ((0, SKY, ":"), (3, SKY, "--"), (200, BLUE, "-")):
     left.plot(line, sigmoid(path[step, 0] * line + path[step, 1]), style, color=colour, label=f"after {step} steps")
 left.plot(x, t, "o", color=ORANGE, markersize=8, label="the samples", clip_on=False, zorder=3)
 legend(left, loc="lower right", bbox_to_anchor=(1.0, 0.08))
-plot(right, "Its way downhill", "w", "b")
+plot(right, "The path of gradient descent", "w", "b")
 ws, bs = np.meshgrid(np.linspace(-0.4, 2.6, 90), np.linspace(-1.4, 2.4, 90))
 levels = losses[-1] + np.geomspace(0.005, 2, 12)
 right.contour(ws, bs, np.vectorize(loss)(ws, bs), levels=levels, colors=QUIET, linewidths=0.6, alpha=0.6)

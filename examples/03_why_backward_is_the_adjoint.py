@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 3. Why backward is the adjoint
 #
-# Forward, a layer sends numbers through its weights. Backward, gradients come the other way *through the same weights*.
-# Why is that? And why does the backward pass of im2col *add*? Both answers are the same small fact about matrices.
+# Forward, a layer multiplies its input by its weights. Backward, gradients pass through *the same weights*. Why? And
+# why does the backward pass of im2col *add*? Both answers are the same fact about matrices.
 
 # %%
 import numpy as np
@@ -24,8 +24,8 @@ y = A @ x
 assert y.tolist() == [7, 4, 5]                      # 1 + 0 + 6; 0 + 4 + 0; 2 + 0 + 3
 
 # %% [markdown]
-# Further on, the loss L is computed from y. Suppose we know how L changes with each y: `dy`. How does it change with,
-# say, x[2]? This number goes into y[0] times 3, into y[1] times 2, into y[2] times 1. By the chain rule
+# The loss L is computed from y. Suppose we know its derivatives with respect to y: `dy`. How does it change with, say,
+# x[2]? This number goes into y[0] times 3, into y[1] times 2, into y[2] times 1. By the chain rule
 #
 #     dx[2] = 3 dy[0] + 2 dy[1] + 1 dy[2]
 #
@@ -41,8 +41,8 @@ assert dx[2] == 3 * 1 + 2 * 10 + 1 * 100 == 123
 assert dx.tolist() == [1, 12, 123, 230, 300]
 
 # %% [markdown]
-# Without writing the matrix down: each dy[i] hands `w dy[i]` back to the three numbers that its window saw, and what
-# arrives at one place from several windows is *added*. Forward gathers, backward scatters.
+# Without writing the matrix down: each dy[i] sends `w dy[i]` back to the three numbers of its window, and the
+# contributions of several windows to one place are *added*. Forward gathers, backward scatters.
 
 # %%
 scattered = np.zeros(5)
@@ -63,7 +63,7 @@ assert (scattered == dx).all()
 def overwriting(dy):
     dx = np.zeros(5)
     for i in range(3):
-        dx[i:i + 3] = w * dy[i]                     # a real bug, in many a first col2im
+        dx[i:i + 3] = w * dy[i]                     # a common bug of col2im
     return dx
 
 
@@ -73,27 +73,27 @@ assert np.isclose(u @ (A @ v), (A.T @ u) @ v)
 assert not np.isclose(u @ (A @ v), overwriting(u) @ v)
 
 # %% [markdown]
-# In two dimensions: im2col copies each pixel into every window that sees it, so its adjoint, col2im, adds up what comes
-# back from all of them. Give 1 to every place of every window, and each pixel counts the windows it is in.
+# In two dimensions: im2col copies each pixel into every window that contains it, so its adjoint, col2im, adds up the
+# gradients from all of them. With 1 at every place of every window, each pixel counts the windows that contain it.
 
 # %%
 windows_seen = col2im(np.ones((1, 3, 3, 2, 2, 1)), (4, 4), (2, 2), (1, 1), (0, 0, 0, 0))[0, :, :, 0]
 assert windows_seen.tolist() == [[1, 2, 2, 1], [2, 4, 4, 2], [2, 4, 4, 2], [1, 2, 2, 1]]
 
-picture, back = rng.normal(size=(1, 4, 4, 1)), rng.normal(size=(9, 4))
-forward = im2col(picture, (2, 2), (1, 1), (0, 0, 0, 0))
+image, back = rng.normal(size=(1, 4, 4, 1)), rng.normal(size=(9, 4))
+forward = im2col(image, (2, 2), (1, 1), (0, 0, 0, 0))
 backward = col2im(back.reshape(1, 3, 3, 2, 2, 1), (4, 4), (2, 2), (1, 1), (0, 0, 0, 0))
-assert np.isclose((back * forward).sum(), (backward * picture).sum())
+assert np.isclose((back * forward).sum(), (backward * image).sum())
 
 # %% [markdown]
 # And the weights? y = cols @ w is linear in `w` as well, with the matrix `cols`; so dw = cols^T @ dy. A layer that is
-# not linear, such as a ReLU, is linear *near* the point where we are; backward is the adjoint of that (chapter 4).
+# not linear, such as a ReLU, is linear *near* the current point; backward is the adjoint of that (chapter 4).
 
 # %%
 cols = np.array([x[i:i + 3] for i in range(3)])
 dw = cols.T @ dy
 assert dw[0] == 1 * 1 + 0 * 10 + 2 * 100 == 201     # w[0] met x[0], x[1] and x[2]
-for k in range(3):                                  # a nudge says the same, and exactly: the map is linear
+for k in range(3):                                  # a difference gives the same, exactly: the map is linear
     nudge = np.eye(3)[k]
     assert np.isclose((cols @ (w + nudge) - cols @ w) @ dy, dw[k])
 

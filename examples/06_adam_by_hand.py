@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 6. Adam by hand
 #
-# Gradient descent takes steps as long as the gradient: timid on gentle slopes, wild on steep ones. Adam, the optimizer
-# that COV-19Net is trained with, takes steps of about one length everywhere. We do two of them with a pencil.
+# The steps of gradient descent are proportional to the gradient: short on gentle slopes, long on steep ones. Adam, the
+# optimizer of COV-19Net, takes steps of about one length everywhere. Here are two of them by hand.
 
 # %%
 import numpy as np
@@ -12,8 +12,8 @@ from minicnn.core.backend import get_engine
 from minicnn.teaching.drawing import BLUE, GREEN, ORANGE, QUIET, figure, legend, plot, save
 
 # %% [markdown]
-# Adam keeps two running means for each weight: `m` of the gradients g, and `v` of their squares. Each forgets a little
-# at every step: of m a tenth is new, of v a thousandth.
+# Adam keeps two running means for each weight: `m` of the gradients g, and `v` of their squares. At every step a tenth
+# of m is replaced, and a thousandth of v.
 #
 #     m <- m + (1 - 0.9) (g - m)            v <- v + (1 - 0.999) (g^2 - v)
 #
@@ -26,17 +26,16 @@ v = 0 + 0.001 * (g**2 - 0)
 assert np.isclose(m, 0.05) and np.isclose(v, 0.00025)
 
 # %% [markdown]
-# Both began at 0, so both are far too small: m should be near 0.5 and is a tenth of it, v a thousandth. Adam knows by
-# how much, since after t steps a mean that began at 0 has taken in only the part 1 - 0.9^t, or 1 - 0.999^t. Divide by
-# it:
+# Both began at 0, so both are far too small: m should be near 0.5 and is a tenth of it, v a thousandth. The bias is
+# known: after t steps a mean that began at 0 holds only the fraction 1 - 0.9^t, or 1 - 0.999^t. Divide by it:
 
 # %%
 m_hat, v_hat = m / (1 - 0.9**1), v / (1 - 0.999**1)
 assert np.isclose(m_hat, 0.5) and np.isclose(v_hat, 0.25)
 
 # %% [markdown]
-# The step is the mean over the root of the mean square: w <- w - rate m_hat / sqrt(v_hat). After one step that is
-# 0.5 / 0.5 = 1, *whatever the gradient was*; only its sign counts.
+# The step is the mean over the root of the mean square: w <- w - rate m_hat / sqrt(v_hat). After one step that is 0.5 /
+# 0.5 = 1, *whatever the gradient was*; only its sign counts.
 
 # %%
 rate = 0.1
@@ -45,7 +44,7 @@ assert np.isclose(w, 0.9)
 
 # %% [markdown]
 # The second gradient is -0.5: it points the other way. m nearly cancels, v does not, and the step becomes small. That
-# is the idea of Adam: where gradients agree it goes at full speed, where they contradict each other it is careful.
+# is the idea of Adam: where gradients agree the steps are long, where they contradict each other they are short.
 
 # %%
 g = -0.5
@@ -57,8 +56,8 @@ w2 = w - rate * m_hat / np.sqrt(v_hat)
 assert np.isclose(w2, 0.90526, atol=1e-5)           # a twentieth of the first step
 
 # %% [markdown]
-# The library says the same. It adds a tiny `epsilon` to the root, for a weight whose gradients were all 0, and it does
-# both divisions at once on the rate: rate sqrt(1 - 0.999^t) / (1 - 0.9^t).
+# The library computes the same. It adds a tiny `epsilon` to the root, for a weight whose gradients were all 0, and it
+# does both divisions at once on the rate: rate sqrt(1 - 0.999^t) / (1 - 0.9^t).
 
 # %%
 def take(optimizer, start, gradient, steps):
@@ -76,8 +75,8 @@ signs = iter([0.5, -0.5])
 assert np.allclose(take(Adam(0.1), [1.0], lambda w: next(signs), 2).ravel(), [1, w, w2], atol=1e-5)
 
 # %% [markdown]
-# Scale all gradients by 1000 and Adam's path stays the same; that of gradient descent explodes. It is why one learning
-# rate, 0.001, serves for the first convolution and for the last dense layer.
+# Scale all gradients by 1000 and Adam's path stays the same; that of gradient descent explodes. This is why one
+# learning rate, 0.001, serves for the first convolution and for the last dense layer.
 
 # %%
 def bowl(w):

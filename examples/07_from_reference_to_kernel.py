@@ -1,9 +1,8 @@
 # %% [markdown]
 # # 7. From reference to kernel
 #
-# The same sum at four speeds. A convolution is products and additions and nothing else; what makes one program
-# thousands of times as fast as another is how it gets to them. A price to watch: sums of rounded numbers depend on
-# their order.
+# The same sum at four speeds. A convolution is products and additions only; one program is thousands of times as fast
+# as another because of how it carries them out. One caution: sums of rounded numbers depend on their order.
 
 # %%
 import timeit
@@ -27,7 +26,7 @@ strides, pads = (1, 1), (0, 0, 0, 0)
 products = 2 * 62 * 62 * 32 * 27                    # 6,642,432
 
 # %% [markdown]
-# **Loops in Python**, as one would say it. Every product makes and throws away a dozen objects. One row will do.
+# **Loops in Python**, the definition. Every product creates and deletes a dozen objects. One row is enough here.
 
 # %%
 def loops(x, w, b, y, rows):
@@ -45,11 +44,11 @@ def loops(x, w, b, y, rows):
 # %% [markdown]
 # **The same loops, compiled.** numba turns exactly this function into machine code: no objects, numbers in registers.
 #
-# **NumPy.** `reference.conv2d` lays out the windows (chapter 2) and leaves the product to a library that has been tuned
-# for decades. It adds up in float64, since it is here to be right.
+# **NumPy.** `reference.conv2d` arranges the windows as rows (chapter 2) and calls a matrix product that has been tuned
+# for decades. It sums in float64, because it is the specification.
 #
 # **The kernel.** `kernels.conv2d` does eight or sixteen products with one instruction, keeps the sums of many pixels
-# and filters in registers, and shares the rows among the cores. It fills an array that it is given.
+# and filters in registers, and shares the rows among the cores. It writes to a given array.
 
 # %%
 compiled = numba.njit(loops)
@@ -60,8 +59,8 @@ compiled(x, w, b, by_numba, 62)
 kernels.conv2d(x, w, b, strides, pads, by_kernel)
 
 # %% [markdown]
-# Are they the same? Not to the last bit: each addition in float32 rounds, and they add in different orders. This
-# library allows itself eight units in the last place (2^-23) of all that is added up, |x| times |w|.
+# Are they equal? Not to the last bit: each addition in float32 rounds, and the orders differ. This library allows eight
+# units in the last place (2^-23) of all that is added up, |x| times |w|.
 
 # %%
 bound = 8 * 2.0**-23 * reference.conv2d(np.abs(x), np.abs(w), np.abs(b), strides, pads)
@@ -69,8 +68,8 @@ assert (np.abs(by_kernel - by_numpy) <= bound).all()
 assert np.allclose(by_numba[0], by_numpy[0], atol=1e-5) and np.allclose(by_loops[0, 0], by_numpy[0, 0], atol=1e-5)
 
 # %% [markdown]
-# Measure: the best of several, because everything else on the computer can only make it slower. What comes out is
-# printed and drawn; nothing is asserted, for it is another number on every computer.
+# Measure: the best of several, because everything else on the computer can only make it slower. The result is printed
+# and plotted but not asserted, because it differs between computers.
 
 # %%
 def nanoseconds(run, count, repeats=9):

@@ -2,8 +2,8 @@
 # # 8. What COV-19Net sees
 #
 # A trained network is 609,473 numbers. Here are three ways to look inside: its filters, its feature maps, and what
-# happens when a part of the picture is covered. The radiographs are synthetic, which has one great advantage: the same
-# patient can be drawn with and without the disease, so we know where it is.
+# happens when a part of the image is covered. The radiographs are synthetic, which has an advantage: the same patient
+# can be drawn with and without the disease, so its place is known.
 
 # %%
 import numpy as np
@@ -24,7 +24,7 @@ def answers(images):
 
 # %% [markdown]
 # ## The same patient, well and ill
-# The fairest question one can ask a classifier: nothing differs but the disease. Does the answer?
+# A counterfactual test of a classifier: only the disease differs. Does the output?
 
 # %%
 well, ill = (np.stack([phantom.render(seed=2, patient=k, image=k, positive=sick) for k in range(10)])
@@ -37,7 +37,7 @@ patient = int(np.argmax(after - before))            # the clearest case: we look
 # %% [markdown]
 # ## Filters
 # The first layer has 32 filters of 3 x 3, for red, green and blue. A radiograph is grey, so the three always see the
-# same, and what counts is their sum. A filter whose sum is red on one side and blue on the other answers to edges.
+# same, and what counts is their sum. A filter whose sum is red on one side and blue on the other responds to edges.
 
 # %%
 w, b = model.get_weights()[:2]
@@ -46,8 +46,8 @@ assert w.shape == (3, 3, 3, 32) and filters.shape == (3, 3, 32)
 
 # %% [markdown]
 # ## Feature maps
-# Let a picture pass through the layers one at a time. Each convolution of 3 x 3 takes off a border of one pixel, each
-# pooling halves the size; at the end each number has seen a region, not a point.
+# An image passes through the layers one at a time. Each convolution of 3 x 3 removes a border of one pixel, each
+# pooling halves the size; at the end each number depends on a region, its receptive field.
 
 # %%
 maps = [np.repeat(ill[[patient], :, :, None], 3, axis=3).astype(np.float32) / 255]
@@ -61,8 +61,8 @@ assert (maps[2] == np.maximum(maps[1], 0)).all()
 
 # %% [markdown]
 # ## Occlusion
-# The usual way to ask where: cover a square with the mean grey, and write down by how much p falls; move on by four
-# pixels. We can do better than cover: we can *heal* the square, by putting the healthy picture there.
+# The usual occlusion map: cover a square with the mean grey, record by how much p falls, and move on by four pixels.
+# Here we can do better than cover: we can *heal* the square, by inserting the healthy image there.
 
 # %%
 corners = [(i, j) for i in range(0, 53, 4) for j in range(0, 53, 4)]            # of squares of 12 x 12: 14 x 14 of them
@@ -83,9 +83,9 @@ changes = np.array([[p[i:i + 12, j:j + 12].mean() for i, j in corners] for p in 
 much, none = changes > 20, changes == 0                                         # how much disease a square holds
 
 # %% [markdown]
-# Healing says what it should: p falls, on average, where there was disease; where there was none nothing changes.
-# Covering is another matter. It moves p everywhere, also where there is *no* disease: to this network a grey square is
-# itself something new to see, and it may look like a finding, or hide what spoke against one.
+# Healing behaves as expected: p falls, on average, where there was disease; elsewhere nothing changes. Covering changes
+# p everywhere, also where there is *no* disease: to this network a grey square is out-of-distribution, and it may look
+# like a finding, or hide evidence against one.
 
 # %%
 print(f"p falls by {healing[much].mean():.3f} where disease is healed; covering moves it by "
@@ -94,12 +94,12 @@ assert healing[much].mean() > 0.01 and (healing[none] == 0).all()
 assert (covering[none] != 0).mean() > 0.99
 
 # %% [markdown]
-# With real radiographs nobody can heal, so maps by covering are what there is. Read them with care: one can raise the
-# suspicion that a network looks at the letters in a corner. It cannot prove that it does not.
+# With real radiographs healing is impossible, so only occlusion maps remain. Read them with care: such a map can raise
+# the suspicion that a network uses the letters in a corner. It cannot prove that it does not.
 
 # %%
 def tiles(images):
-    """Lay 32 images (H, W, 32), each divided by its largest number, out in 4 rows of 8."""
+    """Arrange 32 images (H, W, 32), each divided by its largest number, in 4 rows of 8."""
     scaled = images / np.maximum(np.abs(images).max(axis=(0, 1)), 1e-6)
     padded = np.pad(scaled, ((0, 1), (0, 1), (0, 0)), constant_values=np.nan)
     H, W, _ = padded.shape

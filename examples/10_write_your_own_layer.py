@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 10. Write your own layer, check it, train it
 #
-# A layer is any object with three methods: `build` says which shape comes out, `forward` computes, `backward` hands the
-# gradient on. It needs no base class and no registration. We write one that learns: *Swish*, a ReLU with round corners
-# of which every unit chooses its own roundness.
+# A layer is any object with three methods: `build` returns the output shape, `forward` computes, `backward` returns the
+# gradient. It needs no base class and no registration. We write one that learns: *Swish*, a smooth ReLU of which every
+# unit learns its own curvature.
 
 # %%
 import numpy as np
@@ -20,7 +20,7 @@ from minicnn.teaching.drawing import BLUE, ORANGE, QUIET, figure, legend, plot, 
 #     dy/dx    = s + x beta s (1 - s)
 #     dy/dbeta = x^2 s (1 - s)
 #
-# Each unit has one beta and meets every sample, so its gradient is a sum over the samples.
+# Each unit has one beta for all samples, so its gradient is a sum over the samples.
 
 # %%
 class Swish:
@@ -41,7 +41,7 @@ class Swish:
 
 # %% [markdown]
 # ## Check it
-# `gradcheck` builds the layer for an input of the shape we give it, 4 samples of 3 units, and looks at every number.
+# `gradcheck` builds the layer for the given input shape, 4 samples of 3 units, and checks every number.
 
 # %%
 report = gradcheck(Swish(), shape=(4, 3))
@@ -50,8 +50,8 @@ assert report and report.counts["OK"] >= 4 * 3 + 3              # each x and eac
 
 # %% [markdown]
 # ## Break it
-# The commonest mistake with a product is to forget half of its rule. The report names the layer, the place and both
-# numbers; beta is not accused, for its gradient is right.
+# The most common mistake with a product is to forget half of its rule. The report names the layer, the place and both
+# numbers; beta is not flagged, because its gradient is correct.
 
 # %%
 class HalfSwish(Swish):
@@ -66,7 +66,7 @@ assert not report and {bug.parameter for bug in report.bugs} == {"x"}
 
 # %% [markdown]
 # ## Train it
-# Two moons, one inside the other's arms: no straight line parts them. 300 points to learn from, 300 others to judge by.
+# Two interleaved moons: no straight line separates them. 300 points for training, 300 for testing.
 
 # %%
 rng = np.random.default_rng(0)
@@ -87,11 +87,11 @@ def train(*activations):
 
 line, relu, swish = train(), train(ReLU(), ReLU()), train(Swish(), Swish())
 scores = [model.evaluate(points[fresh], moon[fresh])["accuracy"] for model in (line, relu, swish)]
-print("accuracy on fresh points: no hidden layer {:.1%}, ReLU {:.1%}, Swish {:.1%}".format(*scores))
+print("accuracy on test points: no hidden layer {:.1%}, ReLU {:.1%}, Swish {:.1%}".format(*scores))
 assert scores[0] < 0.95 < 0.97 < scores[2]
 
 # %% [markdown]
-# It learned its betas as it learned its weights. Some units sharpened into a ReLU, others went the other way.
+# The betas were learned like the weights. Some units became sharper, closer to a ReLU, others smoother.
 
 # %%
 betas = np.concatenate([layer.parameters[0].value for layer in swish.layers if isinstance(layer, Swish)])
@@ -100,7 +100,7 @@ assert betas.min() < 1 < betas.max() and betas.std() > 0.1
 # %%
 fig = figure(9.6, 3.5)
 curves, left, right = fig.subplots(1, 3, width_ratios=[1.15, 1, 1])
-plot(curves, "What the 16 units became", "x", "y")
+plot(curves, "The 16 learned units", "x", "y")
 x = np.linspace(-4, 4, 161)
 for k, beta in enumerate(np.sort(betas)):
     curves.plot(x, x / (1 + np.exp(-beta * x)), color=BLUE, linewidth=0.8, label="learned" if k == 0 else None)
@@ -109,7 +109,7 @@ curves.set_ylim(-1, 4)
 legend(curves, loc="upper left")
 grid = np.stack(np.meshgrid(np.linspace(-2, 2, 90), np.linspace(-1.6, 1.6, 80)), axis=-1)
 for ax, model, title in ((left, relu, "ReLU"), (right, swish, "Swish")):
-    plot(ax, f"The answer with {title}")
+    plot(ax, f"Output with {title}")
     p = model.predict(grid.reshape(-1, 2)).reshape(grid.shape[:2])
     ax.contourf(*grid.transpose(2, 0, 1), p, levels=np.linspace(0, 1, 11), cmap="RdBu", alpha=0.3)
     ax.contour(*grid.transpose(2, 0, 1), p, levels=[0.5], colors=QUIET, linewidths=1)

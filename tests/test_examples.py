@@ -1,4 +1,4 @@
-"""The chapters of examples/: each runs, says what it claims, draws its figure, and keeps to what a chapter is."""
+"""The chapters of examples/: each runs, asserts its claims, draws its plot, and has the form of a chapter."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: pat
 
 
 @each_chapter
-def test_it_runs_and_draws_its_figure(chapter, tmp_path, monkeypatch, capsys):
+def test_it_runs_and_draws_its_plot(chapter, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MINICNN_FIGURES", str(tmp_path / "figures"))
     monkeypatch.chdir(tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in (EXAMPLES / "figures").iterdir()}
@@ -25,14 +25,14 @@ def test_it_runs_and_draws_its_figure(chapter, tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
     drawn, = (tmp_path / "figures").iterdir()
     assert drawn.name == f"{chapter.stem}.png" and drawn.stat().st_size < 60_000
-    with Image.open(drawn) as picture:
-        assert picture.width >= 900 and np.asarray(picture.convert("L")).std() > 5
+    with Image.open(drawn) as image:
+        assert image.width >= 900 and np.asarray(image.convert("L")).std() > 5
     assert before == {path.name: path.stat().st_mtime_ns for path in (EXAMPLES / "figures").iterdir()}
 
 
 @each_chapter
 def test_it_is_a_chapter(chapter):
-    """Cells of text and code in turn, short, with claims that are checked, and nothing random that has no seed."""
+    """Cells of text and code in turn, short, with asserted claims and seeded random numbers."""
     text = chapter.read_text(encoding="utf-8")
     lines = text.splitlines()
     assert len(lines) <= 120 and max(map(len, lines)) <= 120
@@ -59,7 +59,7 @@ def test_text_cells_hold_text_alone(chapter):
             ast.parse(cell)
 
 
-def test_figures_stand_beside_the_script_and_a_notebook_shows_them(tmp_path, monkeypatch):
+def test_plots_are_saved_beside_the_script_and_a_notebook_shows_them(tmp_path, monkeypatch):
     from minicnn.teaching import drawing
 
     def draw():
@@ -82,12 +82,12 @@ def test_there_are_ten():
     assert [int(path.stem[:2]) for path in CHAPTERS] == list(range(1, 11))
 
 
-def test_the_contents_name_each_chapter_and_picture_once():
+def test_the_contents_name_each_chapter_and_plot_once():
     assert re.findall(r"\]\((\d\d_\w+\.py)\)", README) == [path.name for path in CHAPTERS]
-    pictures = re.findall(r"!\[[^\]]{20,}\]\(figures/(\w+\.png)\)", README)
-    assert pictures == [f"{path.stem}.png" for path in CHAPTERS]
+    plots = re.findall(r"!\[[^\]]{20,}\]\(figures/(\w+\.png)\)", README)
+    assert plots == [f"{path.stem}.png" for path in CHAPTERS]
     kept = sorted((EXAMPLES / "figures").iterdir())
-    assert [path.name for path in kept] == pictures
+    assert [path.name for path in kept] == plots
     assert all(path.stat().st_size < 60_000 for path in kept) and sum(path.stat().st_size for path in kept) < 600_000
 
 
@@ -96,12 +96,12 @@ def test_the_contents_name_each_exercise():
     assert sorted(re.findall(r"^\| `([\w-]+)` \|", README, re.M)) == sorted(EXERCISES)
 
 
-def test_the_answer_that_is_shown_is_what_is_printed():
+def test_the_message_shown_is_what_is_printed():
     from minicnn import reference
     from minicnn.teaching.exercises import find_mistake
 
     def flipped(x, w, b, strides, pads):
         return reference.conv2d(x, w[::-1, ::-1], b, strides, pads)
 
-    told = find_mistake("conv-forward", flipped)
-    assert f"\n{told}\n```" in README
+    message = find_mistake("conv-forward", flipped)
+    assert f"\n{message}\n```" in README
