@@ -48,7 +48,7 @@ class Callback:
         return {}
 
     def restore(self, state):
-        """Remember again what `state` returned. It comes from a file: say no to what cannot be."""
+        """Remember again what `state` returned. It comes from a file: raise InputError for what cannot be."""
 
 
 class Callbacks:

@@ -16,6 +16,7 @@ from minicnn.core.arguments import OneOf, OrNone, Whole, check
 from minicnn.core.backend import ENGINES, default_engine
 from minicnn.core.files import keep_as
 from minicnn.core.random import check_seed
+from minicnn.core.text import grid
 from minicnn.core.validation import as_array, check_batch, check_finite
 from minicnn.data.labels import check_classes, encode_targets
 from minicnn.data.loader import ArrayDataset, load, open_dataset, schedule
@@ -45,7 +46,7 @@ class Sequential:
     Attributes
     ----------
     history : list of dict, one an epoch
-    split_digest : str, the SHA-256 of which image was in which part, or None (evaluation/test_access.py)
+    split_digest : str, the SHA-256 of which image was in which split, or None (evaluation/test_access.py)
     position : Position (checkpoint.py) in the middle of an epoch whose training was interrupted, else None
 
     Raises
@@ -283,9 +284,7 @@ class Sequential:
                          "?" if row["flops"] is None else f"{row['flops']:,}", f"{row['bytes']:,}"))
         total = sum(p.value.size for p in self.network.parameters)
         flops = [row["flops"] or 0 for row in self.summary_rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(6)]
-        lines = ["  ".join(cell.ljust(width) if i < 3 else cell.rjust(width)
-                           for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
+        lines = grid(rows, numbers=(3, 4, 5))
         rule = "-" * max(map(len, lines))
         lines[1:1] = [rule]
         lines += [rule, f"Total parameters: {total:,} (all trainable; {total * self.dtype.itemsize:,} bytes as "
@@ -308,7 +307,7 @@ class Sequential:
     def save(self, path):
         """Write the model to `path`, all or nothing: weights, architecture, classes, preprocessing, optimizer, history.
 
-        The file is safetensors (weights.py); equal models are equal bytes. Layers of your own are named in it, but
+        The file is safetensors (weights.py); equal models are equal bytes. Custom layers are named in it, but
         `load` cannot make them: build the model in code and use `load_weights`.
 
         Raises
@@ -330,7 +329,7 @@ class Sequential:
         Raises
         ------
         WeightsError
-            if the file is damaged, not a minicnn model, not the expected one, or holds layers of your own
+            if the file is damaged, not a minicnn model, not the expected one, or holds custom layers
         """
         content = checkpoint.read(path, expect)
         with checkpoint.refusing(content.name):

@@ -96,7 +96,7 @@ def forms(draw, bad=True):
 # ---- Models ----------------------------------------------------------------------------------------------------------
 
 class Mine:
-    """y = a x: a layer of the user's own, which hands back what it is told to."""
+    """y = a x: a custom layer, which hands back what it is told to."""
 
     def __init__(self, y=None, dx=None, da=None, inside=None):
         self.forms, self.inside = {"y": y, "dx": dx, "da": da}, inside
@@ -359,7 +359,7 @@ def steps_by_hand(draw):
 
 
 def own_layers(draw):
-    """A layer of the user's own that returns its output, dx or gradient in any form, and writes to its input"""
+    """A custom layer that returns its output, dx or gradient in any form, and writes to its input"""
     dtype, engine = draw(DTYPES), draw(ENGINES)
     (_, good, form), what = draw(forms()), draw(st.sampled_from(["y", "dx", "da"]))
     inside = draw(st.booleans())
@@ -508,7 +508,7 @@ def changed_layers(draw):
 
 
 def layers_inside(draw):
-    """Layers of ours inside a layer of the user's own: the network's dtype, seed and engine, each its own weights"""
+    """Layers of ours inside a custom layer: the network's dtype, seed and engine, each its own weights"""
     dtype, engine, where = draw(DTYPES), draw(ENGINES), draw(st.sampled_from(["build", "build", "init"]))
     names, checked = draw(st.booleans()), draw(st.integers(0, 7)) == 0
 

@@ -1,4 +1,4 @@
-"""The door for arrays, and where the bytes of parameters and workspaces live. More of the door: test_layers.py."""
+"""Validation of arrays, and where the bytes of parameters and workspaces live. More of the door: test_layers.py."""
 
 from contextlib import nullcontext as nothing
 

@@ -174,7 +174,7 @@ def test_save_and_load_keep_everything(tmp_path):
 
 
 class Scale:
-    """A layer of a user's own: no base class."""
+    """A custom layer: no base class."""
 
     def build(self, input_shape):
         self.parameters = [Parameter("factor", np.ones(input_shape[-1]))]

@@ -1,4 +1,4 @@
-"""The stack: names, shapes, sentences, layers of the user's own, NaN and who made it."""
+"""The stack: names, shapes, sentences, custom layers, NaN and who made it."""
 
 import numpy as np
 import pytest
@@ -188,7 +188,7 @@ def test_a_network_without_parameters_runs_both_ways():
     network.backward(np.ones((1, 4)))
 
 
-# ---- Layers of the user's own ----------------------------------------------------------------------------------------
+# ---- custom layers ----------------------------------------------------------------------------------------
 
 class Scale:
     """y = a x, a learned: the protocol and nothing else."""
@@ -239,7 +239,7 @@ def test_a_layer_needs_no_base_class(engine, dtype):
 
 
 def faulty(base=Scale, **methods):
-    """Return a layer of the user's own with some methods replaced."""
+    """Return a custom layer with some methods replaced."""
     return type("Mine", (base,), methods)()
 
 
@@ -491,7 +491,7 @@ def test_the_gradients_of_layers_inside_are_right(engine):
 
 def test_layers_inside_that_were_built_elsewhere_are_refused():
     network = Network([Block((4, 4, 2), "init"), Flatten()], (4, 4, 2), dtype="float64")
-    with pytest.raises(InputError, match="Conv2D: it runs inside a layer of your own, and was not built there. Call its build"):
+    with pytest.raises(InputError, match="Conv2D: it runs inside a custom layer, and was not built there. Call its build"):
         network.forward(np.ones((1, 4, 4, 2)))
     with pytest.raises(InputError, match=r"each parameter needs a name of its own, .*'kernel', 'bias', 'kernel', 'bias'\]\. Give it"):
         Network([Block((4, 4, 2), names=False)], (4, 4, 2))

@@ -12,7 +12,7 @@ import numpy as np
 
 from minicnn.errors import InputError
 
-__all__ = ["ENGINES", "get_engine", "default_engine", "kernels_in_use", "fusion_of"]
+__all__ = ["ENGINES", "get_engine", "default_engine", "kernels_in_use", "fusion_of", "filling"]
 
 ENGINES = ("fast", "reference")
 _kernels = None         # the fast engine, once it is in use
@@ -58,13 +58,18 @@ class _ReferenceEngine:
     """The functions of `reference`, each filling given outputs instead of returning new arrays."""
 
     def __getattr__(self, name):
-        return _filling(name)
+        from minicnn import reference
+        return filling(getattr(reference, name))
 
 
 @functools.cache
-def _filling(name):
-    from minicnn import reference
-    operation = getattr(reference, name)
+def filling(operation):
+    """Return an operation as kernels are called: it fills the outputs that are given after its inputs, if they are not None.
+
+    >>> y = np.empty(2)
+    >>> filling(lambda x: x + 1)(np.zeros(2), y); y
+    array([1., 1.])
+    """
     n_inputs = len(inspect.signature(operation).parameters)
 
     def fill(*arguments):
@@ -72,5 +77,6 @@ def _filling(name):
         with np.errstate(all="ignore"):        # NaN and infinity pass through, as in the kernels
             results = operation(*inputs)
         for out, result in zip(outputs, results if isinstance(results, tuple) else (results,), strict=True):
-            out[...] = result
+            if out is not None:
+                out[...] = result
     return fill

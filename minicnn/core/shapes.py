@@ -6,7 +6,6 @@ samples are added. It fits `(size + before + after - K) // S + 1` times and is n
 
 from typing import NamedTuple
 
-from minicnn.core.arguments import Whole, check
 from minicnn.errors import ShapeError
 
 __all__ = ["Axis", "PADDINGS", "window"]
@@ -46,7 +45,3 @@ def window(size, kernel, stride, padding):
         raise ShapeError(f"a window of {kernel} does not fit into {size}: "
                          f"(size - kernel) // stride + 1 = ({size} - {kernel}) // {stride} + 1 < 1")
     return Axis((size - kernel) // stride + 1, 0, 0)
-
-
-def positive_int(value, owner, argument):
-    return check(owner, argument, value, Whole())

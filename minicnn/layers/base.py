@@ -7,7 +7,7 @@ call raises. Gradients are overwritten, not accumulated. A layer never writes to
 Inside a network what a layer returns is a buffer of its own, valid until its next call, and what it remembers is not
 copied: the network makes sure that neither changes. A layer that a user calls returns new arrays, and remembers copies.
 
-A layer of your own needs no base class: `build(input_shape) -> output_shape` (shapes without N), `forward(x) -> y`,
+A custom layer needs no base class: `build(input_shape) -> output_shape` (shapes without N), `forward(x) -> y`,
 `backward(dy) -> dx`, and where it learns, `parameters`, a list of Parameter. Layers of ours that it builds in its `build`
 take dtype, engine and seed of the network.
 """
@@ -200,8 +200,8 @@ class Layer:
     def _check_configured(self):
         """Raise unless the layer was configured for where it is called by hand."""
         if here.host is not None and self._host is not here.host:
-            raise InputError(f"{self.label}: it runs inside a layer of your own, and was not built there. Call its build "
-                             "in the build of your layer: it then takes the network's dtype, engine and seed.")
+            raise InputError(f"{self.label}: it runs inside a custom layer, and was not built there. Call its build "
+                             "in the build of the custom layer: it then takes the network's dtype, engine and seed.")
         for parameter in self.parameters:
             if parameter.value.dtype != self.dtype:
                 raise DTypeError(f"{self.label}: it computes in {self.dtype}, and its {parameter.name} is "

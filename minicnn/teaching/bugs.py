@@ -7,7 +7,6 @@ Each Bug has a checker that finds it and a place that the checker must report. `
 small model and returns the report. Only this model is changed, and only inside the `with`.
 """
 
-import inspect
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FunctionType
@@ -15,6 +14,7 @@ from types import FunctionType
 import numpy as np
 
 from minicnn import reference
+from minicnn.core.backend import filling
 from minicnn.core.random import uniforms
 from minicnn.errors import InputError, nearest
 from minicnn.gradient_check import check_determinism, check_optimizer, gradcheck
@@ -304,16 +304,7 @@ class _Operations:
     def __getattr__(self, name):
         if name not in self._names:
             return getattr(self._ops, name)
-        operation = self._namespace[name]
-        n = len(inspect.signature(operation).parameters)
-
-        def fill(*arguments):
-            with np.errstate(all="ignore"):
-                results = operation(*arguments[:n])
-            for out, result in zip(arguments[n:], results if isinstance(results, tuple) else (results,), strict=True):
-                if out is not None:         # None for the gradient with respect to the images
-                    out[...] = result
-        return fill
+        return filling(self._namespace[name])
 
 
 def _reference_names():
