@@ -4,6 +4,7 @@ E6, C9, C10).
 The caches of compiled code are test_jit.py's, the threads that compute test_work_queue.py's.
 """
 
+import errno
 import json
 import os
 import subprocess
@@ -222,6 +223,7 @@ def test_each_end_has_its_code_and_one_line(code, sentence, arguments, collectio
     (MemoryError(), 3, "minicnn: out of memory: one more array did not fit; this "),
     (np._core._exceptions._ArrayMemoryError((2**40,), np.dtype("f4")), 3,
      "minicnn: out of memory: Unable to allocate 4.00 TiB for an array with shape (1099511627776,)"),
+    (OSError(errno.ENOMEM, "Cannot allocate memory"), 3, "minicnn: out of memory: [Errno 12] Cannot allocate memory; this "),
     (BrokenPipeError(), 0, ""),
 ])
 def test_what_python_raises_has_its_code_too(error, code, sentence, monkeypatch, capfd):

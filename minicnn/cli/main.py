@@ -4,6 +4,7 @@ Results go to stdout, progress and errors to stderr.
 """
 
 import argparse
+import errno
 import faulthandler
 import os
 import sys
@@ -79,6 +80,9 @@ def _run(options, last):
     except OSError as error:
         if options.debug:
             raise
+        if error.errno == errno.ENOMEM:         # a file, such as a module, could not be mapped
+            print(f"minicnn: {_out_of_memory(error)}", file=sys.stderr)
+            return BAD_DATA
         _drop_output()
         print(f"minicnn: the output could not be written: {error.strerror}.", file=sys.stderr)
         return BAD_CHECKPOINT
