@@ -455,7 +455,7 @@ class Sequential:
         try:
             content = checkpoint.read(last)
         except WeightsError as error:
-            if not previous.exists():
+            if not previous.exists() or isinstance(error.__cause__, MemoryError):
                 raise
             content, damage = checkpoint.read(previous), error
         content.check_goes_on(self, digests)

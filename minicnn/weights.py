@@ -141,8 +141,8 @@ def _read(file, size, name, expect):
     for key, (dtype, shape) in layout.items():
         try:
             array = np.empty(shape, dtype)
-        except MemoryError:
-            raise WeightsError(f"{name}: it holds {size:,} bytes, more than there is memory for.") from None
+        except MemoryError as error:
+            raise WeightsError(f"{name}: it holds {size:,} bytes, more than there is memory for.") from error
         content = array.reshape(-1).view(np.uint8)
         if file.readinto(content) != len(content):
             raise WeightsError(f"{name}: changed while it was read. Try again.")

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).with_name("abuse.py")
+ROOT = Path(__file__).parents[1]
 
 
 def abuses(count, log, *options):
     """Run the program in a process of its own: what it abuses may kill it."""
-    return subprocess.run([sys.executable, PROGRAM, str(count), log, *options], capture_output=True, text=True,
+    return subprocess.run([sys.executable, "-m", "tests.support.abuse", str(count), log, *options], cwd=ROOT,
+                          capture_output=True, text=True,
                           env=os.environ | {"MINICNN_ENGINE": "fast", "HYPOTHESIS_STORAGE_DIRECTORY": str(log.parent)})
 
 

@@ -1,7 +1,7 @@
 """Environments: little memory, unusual locales, no home folder, threads of other libraries; and exit codes (E4 to
 E6, C9, C10).
 
-The caches of compiled code are test_jit.py's, the threads that compute test_work_queue.py's.
+The caches of compiled code are kernels/runtime/test_jit.py's, the threads that compute kernels/runtime/test_work_queue.py's.
 """
 
 import errno
@@ -12,13 +12,13 @@ import sys
 
 import numpy as np
 import pytest
-from test_jit import obey_modes
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from benchmarks.reliability.run_faults import ended, measure
 from minicnn import Adam, set_thread_count, cov19net
 from minicnn.cli.main import main
 from minicnn.experiment import run_folder
+from tests.kernels.runtime.test_jit import obey_modes
 
 QUICK = ["--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "4", "--quiet"]
 

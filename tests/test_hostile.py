@@ -10,7 +10,6 @@ import resource
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 import warnings
@@ -20,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from source_rules import could_run_data
 
 from benchmarks.reliability import hostile_files as hostile
 
@@ -36,6 +34,7 @@ from minicnn.errors import ImageError, ManifestError, MiniCNNError, WeightsError
 from minicnn.experiment import Config, load_model
 from minicnn.experiment.run_folder import RunFolder
 from minicnn.reporting.console import paper_table
+from tests.support.source_rules import could_run_data
 
 ALARM = 10      # seconds; what is measured takes hundredths of one
 

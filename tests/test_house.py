@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from source_rules import could_run_data, imported
 
 import minicnn
+from tests.support.source_rules import could_run_data, imported
 
 ROOT = Path(minicnn.__file__).parent
 # From the ground up; CONTRIBUTING.md says what each is for.

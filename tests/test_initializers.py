@@ -4,11 +4,11 @@ from math import prod, sqrt
 
 import numpy as np
 import pytest
-from laws import assert_same_bits
-from strategies import DTYPES
 
 from minicnn.errors import InputError
 from minicnn.initializers import INITIALIZERS, fans, initialize
+from tests.support.laws import assert_same_bits
+from tests.support.strategies import DTYPES
 
 # Kernels as images and dense layers have them, with unequal fans: (shape, fan_in, fan_out).
 SHAPES = [((3, 3, 3, 32), 27, 288), ((5, 2, 16, 4), 160, 40), ((4608, 128), 4608, 128), ((7, 400), 7, 400)]

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from laws import assert_gradient, assert_same_bits, digest
-from strategies import DTYPES, normals
 
 from minicnn import SGD, Dense, Flatten, Sequential, Sigmoid, Softmax
 from minicnn.core.backend import ENGINES, get_engine
 from minicnn.errors import InputError, ShapeError
 from minicnn.losses import BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError, get_loss
+from tests.support.laws import assert_gradient, assert_same_bits, digest
+from tests.support.strategies import DTYPES, normals
 
 LOSSES = [BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError]
 each_loss = pytest.mark.parametrize("loss", LOSSES)

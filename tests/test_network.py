@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-from laws import assert_gradient, assert_same_bits
-from random_networks import Block
-from strategies import normals, separated
 
 from minicnn import reference
 from minicnn.core.backend import ENGINES, get_engine
@@ -14,6 +11,9 @@ from minicnn.kernels.runtime import threads
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, ReLU, Sigmoid, Softmax,
                             Tanh)
 from minicnn.model import Sequential
+from tests.support.laws import assert_gradient, assert_same_bits
+from tests.support.random_networks import Block
+from tests.support.strategies import normals, separated
 
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from laws import assert_same_bits
-from strategies import DTYPES, normals
 
 from minicnn.core.backend import ENGINES, get_engine
 from minicnn.core.parameter import Parameter
 from minicnn.errors import InputError
 from minicnn.fusion import PackedParameters
 from minicnn.optimizers import OPTIMIZERS, SGD, Adam, AdamW
+from tests.support.laws import assert_same_bits
+from tests.support.strategies import DTYPES, normals
 
 OPTIMIZERS_TO_CHECK = [lambda: Adam(), lambda: Adam(0.01, 0.5, 0.9, 1e-8, "paper"), lambda: Adam(beta_1=0, beta_2=0),
                        lambda: AdamW(0.01, 0.1), lambda: SGD(), lambda: SGD(0.1, 0.9), lambda: SGD(0.1, 0.9, nesterov=True)]

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
-from vectors import cases
 
 from minicnn import (SGD, Adam, AveragePool2D, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Sigmoid, Softmax,
                      Tanh, cov19net)
@@ -22,6 +21,7 @@ from minicnn.core.backend import ENGINES, get_engine
 from minicnn.core.parameter import Parameter
 from minicnn.initializers import initialize
 from minicnn.losses import get_loss
+from tests.vectors import cases
 
 VECTORS = Path(__file__).with_name("vectors")
 FROZEN = {"keras": load_file(VECTORS / "keras.safetensors"), "torch": load_file(VECTORS / "torch.safetensors")}

@@ -11,14 +11,14 @@ import time
 
 import numpy as np
 import pytest
-from fence import survives
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from laws import assert_same_bits
 
 from benchmarks.reliability.disk_faults import change_every_bit, load_mutants, loaded_from_memory, measure_bombs, sealed
 from minicnn import Adam, Dense, Flatten, Sequential, Sigmoid, weights
 from minicnn.errors import CheckpointError, InputError, NonFiniteError, WeightsError
+from tests.support.fence import survives
+from tests.support.laws import assert_same_bits
 
 TENSORS = {"conv/kernel": np.arange(12, dtype=np.float32).reshape(2, 3, 2), "t": np.array(7, np.int64)}
 METADATA = {"format": "test 1", "classes": '["negative", "positive"]'}

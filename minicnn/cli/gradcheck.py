@@ -1,4 +1,4 @@
-"""`minicnn gradcheck`: check the gradients of COV-19Net, a layer of your own, or a model with an injected bug."""
+"""`minicnn gradcheck`: check the gradients of COV-19Net, a custom layer, or a model with an injected bug."""
 
 import importlib
 import os

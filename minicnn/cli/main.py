@@ -75,17 +75,24 @@ def _run(options, last):
         if options.debug:
             raise
         # A manifest lists its problems, one a line; all else is one line.
-        print(f"minicnn: {_out_of_memory(error) if isinstance(error, MemoryError) else error}", file=sys.stderr)
-        return next((code for kind, code in _CODES.items() if isinstance(error, kind)), BAD_DATA)
+        print(f"minicnn: {_out_of_memory(error) if _is_for_memory(error) else error}", file=sys.stderr)
+        return BAD_DATA if _is_for_memory(error) else \
+            next((code for kind, code in _CODES.items() if isinstance(error, kind)), BAD_DATA)
     except OSError as error:
         if options.debug:
             raise
-        if error.errno == errno.ENOMEM:         # a file, such as a module, could not be mapped
+        if _is_for_memory(error):
             print(f"minicnn: {_out_of_memory(error)}", file=sys.stderr)
             return BAD_DATA
         _drop_output()
         print(f"minicnn: the output could not be written: {error.strerror}.", file=sys.stderr)
         return BAD_CHECKPOINT
+
+
+def _is_for_memory(error):
+    """Whether memory was the cause: of an array, of a checkpoint's arrays, or of a file that could not be mapped."""
+    return isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError) or \
+        getattr(error, "errno", None) == errno.ENOMEM
 
 
 def _drop_output():

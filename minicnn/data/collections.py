@@ -6,7 +6,7 @@
     nih           ChestX-ray8 and 14 (Wang et al.): Data_Entry*.csv, images*/
     cxnet         COVID-CXNet (Haghanifar et al.): metadata.csv, chest_xray_images/ with a folder for each class
 
-Labels become `normal`, `covid`, `pneumonia`, or `negative` where a collection says no more. Patients and sources get
+Labels become `normal`, `covid`, `pneumonia`, or `negative` where a collection gives no more. Patients and sources get
 the name of the collection as a prefix, so that manifests can be joined. Only frontal radiographs are kept; others are
 counted.
 """

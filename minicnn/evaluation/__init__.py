@@ -10,7 +10,7 @@
     check_shortcuts         does a network depend on the border, or on the encoding of files?
     explain                 Grad-CAM, HiResCAM and occlusion
     parameter_randomization, border_check                           sanity checks of explanations
-    leave_one_source_out    splits whose test set is an unseen source
+    leave_one_source_out    splits whose test set is a source left out of training
     TrainingDistribution    detection of out-of-distribution images
 
 The functions take arrays, manifests and models; `minicnn.experiment` applies them to runs.

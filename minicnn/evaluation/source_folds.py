@@ -5,7 +5,7 @@ recall or specificity alone. Each source with positives is therefore held out to
 negative images:
 
     positive source held out    test: all images of the source, and its share of the patients with only negatives;
-                                training: all others. Recall is that of an unseen source; specificity that of unseen
+                                training: all others. Recall is that of the source left out; specificity that of other
                                 patients, whose sources may occur in training
     negative source held out    test: all images of a source without positives. Only specificity is defined
 """

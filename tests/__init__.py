@@ -1,0 +1,1 @@
+"""Tests. They mirror the package; what they share is in `support`."""

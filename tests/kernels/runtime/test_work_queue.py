@@ -1,0 +1,468 @@
+"""The queue and the pool: every unit done once, by whoever is free; exceptions, late helpers, forks and spawns.
+
+A kernel may be a Python function. Here it often is one, because it can wait: then nothing is left to luck.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from minicnn import Sequential, kernels
+from minicnn.errors import InputError
+from minicnn.kernels.runtime import threads
+from minicnn.kernels.runtime.jit import kernel
+from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, queue_size, claim, leave, watch
+from minicnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sigmoid
+from tests.support.fence import survives
+from tests.support.laws import assert_same_bits
+from tests.support.strategies import normals
+
+pytestmark = pytest.mark.usefixtures("same_threads")
+
+
+def units_of(queue, lane):
+    """Claim units until there are none."""
+    unit = claim(queue, lane)
+    while unit >= 0:
+        yield int(unit)
+        unit = claim(queue, lane)
+
+
+def note(seen, scratch, queue, lane):
+    for unit in units_of(queue, lane):
+        seen.append((unit, lane))
+
+
+def assert_works(n=23):
+    """The pool does each of n units once."""
+    seen = []
+    threads.run(note, n, seen)
+    assert sorted(unit for unit, _ in seen) == list(range(n))
+
+
+def wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.001)
+    assert condition(), "waited in vain"
+
+
+class Absent(Exception):
+    """A helper did not come in time: it may, and the work is done without it."""
+
+
+def until_all_came(work, attempts=40):
+    """Return work(), which raises Absent where a helper was missing, as it may once, but not again and again."""
+    for attempt in range(attempts):
+        try:
+            return work()
+        except Absent:
+            continue
+    pytest.fail(f"a helper was missing {attempts} times")
+
+
+def meet(barrier):
+    try:
+        barrier.wait(0.25)
+    except threading.BrokenBarrierError:
+        raise Absent from None
+
+
+# ---- Units -----------------------------------------------------------------------------------------------------------
+
+@kernel
+def count_units(counts, scratch, queue, lane):
+    unit = claim(queue, lane)
+    while unit >= 0:
+        counts[unit] += 1
+        unit = claim(queue, lane)
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 4), st.integers(0, 60))
+def test_every_unit_is_done_once(count, n):
+    threads.set_thread_count(count)
+    assert_works(n)
+    counts = np.zeros(n + 1, np.int64)
+    for _ in range(20):         # one piece of work right after another: helpers are awake
+        threads.run(count_units, n, counts)
+    assert counts.tolist() == [20] * n + [0]
+
+
+def test_each_lane_is_one_thread_and_lane_0_the_caller():
+    threads.set_thread_count(3)
+    seen = set()
+
+    def work(scratch, queue, lane):
+        for _ in units_of(queue, lane):
+            seen.add((lane, threading.get_ident()))
+    for _ in range(50):
+        threads.run(work, 9)
+    assert (0, threading.get_ident()) in seen
+    assert len({lane for lane, _ in seen}) == len({thread for _, thread in seen}) == len(seen) <= 3
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_all_threads_take_part(count):
+    threads.set_thread_count(count)
+
+    def together():
+        barrier, lanes = threading.Barrier(count), set()
+
+        def work(scratch, queue, lane):
+            for _ in units_of(queue, lane):
+                lanes.add(lane)
+                meet(barrier)           # who has a unit waits until everybody has one
+        threads.run(work, count)
+        return lanes
+    assert until_all_came(together) == set(range(count))
+
+
+def test_no_more_threads_take_part_than_there_are_units():
+    threads.set_thread_count(4)
+    seen = []
+    for _ in range(50):
+        threads.run(note, 1, seen)
+    assert seen == [(0, 0)] * 50
+
+
+# ---- Exceptions ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("failing", [{0}, {1}, {0, 1}])
+def test_an_exception_of_any_lane_is_raised_and_the_pool_works_afterwards(failing):
+    threads.set_thread_count(2)
+
+    def together():
+        barrier = threading.Barrier(2)
+
+        def work(scratch, queue, lane):
+            for i, _ in enumerate(units_of(queue, lane)):
+                if i == 0:
+                    meet(barrier)
+                if lane in failing:
+                    raise MemoryError(f"no room in lane {lane}")
+        threads.run(work, 6)
+    with pytest.raises(MemoryError, match=f"no room in lane {min(failing)}"):
+        until_all_came(together)
+    for _ in range(20):
+        assert_works()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_an_exception_before_the_first_unit_is_raised(count):
+    threads.set_thread_count(count)
+
+    def work(scratch, queue, lane):
+        if lane == 0:
+            raise KeyboardInterrupt
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt):
+            threads.run(work, 6)
+        assert_works()
+
+
+def test_no_units_are_begun_after_an_exception():
+    threads.set_thread_count(2)
+    seen = []
+
+    def work(scratch, queue, lane):
+        for unit in units_of(queue, lane):
+            if lane == 0:
+                raise ValueError
+            seen.append(unit)
+            time.sleep(0.001)
+    with pytest.raises(ValueError):
+        threads.run(work, 10**6)
+    assert len(seen) < 10**5
+
+
+# ---- Late helpers ----------------------------------------------------------------------------------------------------
+
+def queue_of(units, lanes=2):
+    queue = np.zeros(queue_size(lanes), np.int64)
+    queue[COUNT] = units
+    return queue
+
+
+def test_a_helper_too_late_for_its_work_gets_nothing():
+    queue = queue_of(3)
+    mine = LANES + LANE
+    assert [claim(queue, 0) for _ in range(4)] == [0, 1, 2, -1]        # the work is over
+    queue[mine], queue[NEXT] = queue[TICKET], 0
+    assert claim(queue, 1) == -1 and queue[NEXT] == 0
+    queue[COUNT] = 5
+    assert claim(queue, 0) == 0                                         # other work has begun
+    assert claim(queue, 1) == -1 and queue[NEXT] == 1
+    queue[mine] = queue[TICKET]                                         # called for this one
+    assert claim(queue, 1) == 1 and claim(queue, 0) == 2
+
+
+def test_lane_0_leaves_last():
+    queue = queue_of(9)
+    claim(queue, 0)
+    queue[LANES + LANE] = queue[TICKET]
+    claim(queue, 1)
+    leaver = threading.Thread(target=leave, args=(queue, 0))
+    leaver.start()
+    leaver.join(0.05)
+    assert leaver.is_alive()
+    leave(queue, 1)
+    leaver.join(20)
+    assert not leaver.is_alive()
+    leave(queue, 0)                                                     # who is outside may leave again
+
+
+@pytest.mark.parametrize("looks", [0, 1, 1000])
+def test_watching_ends_with_new_work_or_with_patience(looks):
+    queue = queue_of(0)
+    queue[TICKET], queue[LOOKS] = 7, looks
+    assert watch(queue, 6) and not watch(queue, 7)
+
+
+@pytest.mark.parametrize("other_work_runs", [False, True])
+def test_a_helper_that_wakes_after_the_work_writes_nothing(other_work_runs):
+    threads.set_thread_count(2)
+
+    def together():
+        entered, go, done, out = threading.Event(), threading.Event(), threading.Event(), np.full(5, -1)
+
+        def work(scratch, queue, lane):
+            if lane == 1:
+                entered.set()
+                go.wait(20)
+            for unit in units_of(queue, lane):
+                if lane == 0 and not entered.wait(0.25):
+                    raise Absent
+                out[unit] = lane
+            if lane == 1:
+                done.set()
+        threads.run(work, 5)
+        assert (out == 0).all()
+        out[:] = -1
+        if other_work_runs:
+            seen = []
+
+            def other(scratch, queue, lane):
+                for unit in units_of(queue, lane):
+                    seen.append(unit)
+                    go.set()
+                    assert done.wait(20)        # the late one looks for units while there are some, of other work
+            threads.run(other, 3)
+            assert sorted(seen) == [0, 1, 2]
+        go.set()
+        assert done.wait(20) and (out == -1).all()
+    until_all_came(together)
+    assert_works()
+
+
+# ---- Threads of the user ---------------------------------------------------------------------------------------------
+
+def small_model(seed=3):
+    return Sequential([Conv2D(16, 3), ReLU(), MaxPool2D(2), Conv2D(16, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(8),
+                       ReLU(), Dense(1), Sigmoid()], input_shape=(18, 18, 3), seed=seed)
+
+
+def in_threads(count, work):
+    """Run work(i) in threads at once; raise what any of them raised."""
+    failures = []
+
+    def safely(i):
+        try:
+            work(i)
+        except BaseException as failure:
+            failures.append(failure)
+    started = [threading.Thread(target=safely, args=(i,)) for i in range(count)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+@pytest.mark.parametrize("shared_by_all", [True, False])
+def test_four_threads_predict_at_once(shared_by_all):
+    threads.set_thread_count(2)
+    model = small_model()
+    x = [np.abs(normals(i, (9, 18, 18, 3), np.float32)) for i in range(4)]
+    expected = [model.predict(batch) for batch in x]
+    models = [model] * 4 if shared_by_all else [small_model() for _ in x]
+
+    def predict(i):
+        for _ in range(20):
+            assert_same_bits(models[i].predict(x[i], batch_size=4), expected[i])
+    in_threads(4, predict)
+
+
+def test_the_number_of_threads_changes_only_between_two_pieces_of_work():
+    threads.set_thread_count(2)
+    seen, others = [], []
+
+    def work(scratch, queue, lane):
+        for unit in units_of(queue, lane):
+            seen.append(unit)
+            if unit == 0:
+                others.append(threading.Thread(target=threads.set_thread_count, args=(3,)))
+                others[0].start()
+                others[0].join(0.05)
+                assert others[0].is_alive() and threads.thread_count() == 2
+    threads.run(work, 50)
+    assert sorted(seen) == list(range(50))
+    others[0].join(20)
+    assert threads.thread_count() == 3
+    assert_works()
+
+
+def test_the_number_of_threads_may_change_at_any_time():
+    x = normals(0, (40_000,), np.float32)
+    expected = np.maximum(x, 0)
+
+    def change(i):
+        for n in range(60):
+            if i == 0:
+                threads.set_thread_count(1 + n % 4)
+            else:
+                y = np.full_like(x, np.nan)
+                kernels.relu(x, y)
+                assert_same_bits(y, expected)
+    in_threads(3, change)
+
+
+def helpers():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("minicnn-")]
+
+
+def tasks():
+    """Return how many threads this process has, Python's and others, where the system says it."""
+    return len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1 + len(helpers())
+
+
+def test_there_are_no_more_threads_than_asked_for():
+    threads.set_thread_count(1)
+    wait_until(lambda: not helpers())
+    alone = tasks()
+    for count in (4, 2, 3, 1, 2):
+        threads.set_thread_count(count)
+        assert_works()
+        wait_until(lambda: len(helpers()) == count - 1 == tasks() - alone)       # those of before end soon
+
+
+@pytest.mark.parametrize("count", [0, -1, 257, "many", None])
+def test_the_number_of_threads_is_checked(count):
+    with pytest.raises(InputError, match="threads: expected a number of threads from 1 to 256, got"):
+        threads.set_thread_count(count)
+
+
+def test_the_number_of_threads_of_the_environment_is_checked(monkeypatch):
+    monkeypatch.setattr(threads, "_count", None)
+    monkeypatch.setenv("MINICNN_THREADS", "3")
+    assert threads.thread_count() == 3
+    monkeypatch.setattr(threads, "_count", None)
+    monkeypatch.setenv("MINICNN_THREADS", "all")
+    with pytest.raises(InputError, match="MINICNN_THREADS: expected a number of threads from 1 to 256, got 'all'"):
+        threads.thread_count()
+
+
+# ---- Other processes -------------------------------------------------------------------------------------------------
+
+def convolution():
+    x, w, b = normals(0, (8, 9, 9, 3), np.float32), normals(1, (3, 3, 3, 16), np.float32), np.ones(16, np.float32)
+    y = np.full((8, 7, 7, 16), np.nan, np.float32)
+    kernels.conv2d(x, w, b, (1, 1), (0, 0, 0, 0), y)
+    return y
+
+
+def test_a_forked_child_computes_with_threads_of_its_own(tmp_path):
+    threads.set_thread_count(2)
+    expected = convolution()            # the pool has threads now; a child inherits its memory, not them
+
+    def work(say):
+        assert helpers() == []
+        assert_same_bits(convolution(), expected)
+        assert_works()
+        assert len(helpers()) == 1
+    alive, said = survives(work, tmp_path / "log")
+    assert alive, said
+    assert_same_bits(convolution(), expected)
+
+
+def test_a_child_forked_while_work_runs_is_not_locked_out(tmp_path):
+    threads.set_thread_count(2)
+    results = []
+
+    def work(scratch, queue, lane):
+        for unit in units_of(queue, lane):
+            if lane == 0 and not results:
+                results.append(survives(lambda say: assert_works(), tmp_path / "log"))
+    threads.run(work, 2)
+    assert results[0][0], results[0][1]
+
+
+SPAWN = """
+import multiprocessing, sys
+sys.path.insert(0, {root!r})
+from tests.kernels.runtime.test_work_queue import convolution, threads
+
+if __name__ == "__main__":
+    threads.set_thread_count(2)
+    expected = convolution()
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        results = [pool.apply_async(convolution) for _ in range(4)]
+        assert all((result.get(100) == expected).all() for result in results)
+    print("the same")
+"""
+
+
+def test_spawned_processes_compute_the_same(tmp_path):
+    convolution()                       # compiled and kept
+    script = tmp_path / "script.py"
+    script.write_text(SPAWN.format(root=str(Path(__file__).parents[3])))
+    done = subprocess.run([sys.executable, str(script)], text=True, capture_output=True, timeout=300)
+    assert done.stdout == "the same\n", done.stderr[-3000:]
+
+
+# ---- Workspaces ------------------------------------------------------------------------------------------------------
+
+def test_a_workspace_belongs_to_one_thread_under_one_name():
+    mine = threads.workspace("test", (3, 4), np.float32)
+    assert threads.workspace("test", (3, 4), np.float32).ctypes.data == mine.ctypes.data
+    assert threads.workspace("test", 12, np.float32).ctypes.data == mine.ctypes.data
+    assert not np.shares_memory(threads.workspace("other", 12, np.float32), mine)
+    theirs = []
+    in_threads(1, lambda i: theirs.append(threads.workspace("test", (3, 4), np.float32)))
+    assert not np.shares_memory(theirs[0], mine)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scratch_has_room_and_begins_on_a_line_for_every_lane(count, dtype):
+    threads.set_thread_count(count)
+    for size in (0, 1, 15, 16, 17, 1000):
+        shapes = []
+
+        def work(integers, scratch, queue, lane):
+            shapes.append((integers.shape, scratch.shape, integers.dtype, scratch.dtype))
+            for row in (*integers, *scratch):
+                assert row.ctypes.data % 64 == 0
+            for _ in units_of(queue, lane):
+                pass
+        threads.run(work, 4, scratch=size, dtype=dtype, integers=size + 1)
+        integers, scratch, *dtypes = shapes[0]
+        assert dtypes == [np.int64, dtype]
+        assert integers[0] == scratch[0] == count and integers[1] > size and scratch[1] >= max(size, 1)
+
+
+def test_workspaces_do_not_grow_with_use():
+    threads.set_thread_count(2)
+    convolution()
+    before = threads._own.buffers.nbytes
+    for _ in range(20):
+        convolution()
+    assert threads._own.buffers.nbytes == before > 0

@@ -1,0 +1,30 @@
+"""Activations at the edges."""
+
+import numpy as np
+import pytest
+from tests.support.kernel_checks import DRAWS, WINOGRAD_DRAWS, each_dtype, run
+from tests.support.strategies import specified
+
+
+
+@each_dtype
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "softmax"])
+def test_activations_at_the_edges(name, dtype):
+    tiny = np.finfo(dtype).smallest_subnormal
+    x = np.array([[-np.inf, -1e4, -88, -30, -tiny, -0.0, 0, tiny, 30, 88, 1e4], [np.inf] + [0] * 10,
+                  [np.nan] + [0] * 10, [0] * 5 + [np.nan] * 6], dtype)
+    with np.errstate(all="ignore"):
+        expected = specified(name)(x)
+    got, = run(name, (x,))
+    np.testing.assert_allclose(got, expected, rtol=4 * np.finfo(dtype).eps, atol=4 * tiny)
+
+
+def feature_maps(shape):
+    """Return what a convolution sees behind another: half of it 0, three of four channels too, an edge of 1000 to 1."""
+    x = np.maximum(np.random.default_rng(3).standard_normal(shape, np.float32), 0)
+    x[:, :, 10:] *= np.float32(1e-3)
+    x[..., shape[-1] // 4:] = 0
+    return x
+
+
+WINOGRAD_DRAWS |= {"feature maps": (feature_maps, DRAWS["normal"])}

@@ -1,0 +1,117 @@
+"""What the tests of the kernels share: run a kernel into poisoned outputs, and compare it with the specification."""
+
+import numpy as np
+import pytest
+
+from minicnn import kernels, reference as ref
+from tests.support.laws import as_tuple, assert_rounded, assert_same_bits, digest
+from tests.support.strategies import DTYPES, abs_inputs, separated, specified
+
+NO_PADS = (0, 0, 0, 0)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+# Kernels that do the very operations of the reference, in its order: equal to the last bit.
+EXACT = ["max_pool2d", "relu", "relu_gradient", "sigmoid_gradient", "tanh_gradient", "dropout", "adam", "sgd"]
+# Sums of products: how many units in the last place of the sum of magnitudes they may be off. Weight gradients add up
+# to 128 terms in a row.
+SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "dense", "dense_input_gradient", "max_pool2d_gradient",
+                      "average_pool2d", "average_pool2d_gradient"], 8) \
+    | dict.fromkeys(["conv2d_relu", "dense_relu"], 8) \
+    | dict.fromkeys(["conv2d_weight_gradient", "dense_weight_gradient", "dense_relu_gradient", "conv2d_relu_gradient",
+                     "conv2d_relu_pool_gradient"], 24)
+FUSED = ["conv2d_relu", "conv2d_relu_pool", "conv2d_relu_gradient", "conv2d_relu_pool_gradient"]
+
+
+def poisoned(results):
+    """Return arrays like `results` that hold NaN, or the largest whole number: what a kernel leaves out will show."""
+    return tuple(np.full_like(r, np.nan if r.dtype.kind == "f" else np.iinfo(r.dtype).max) for r in as_tuple(results))
+
+
+def run(name, inputs, outputs=None):
+    """Return what a kernel writes, as a tuple."""
+    if outputs is None:
+        with np.errstate(all="ignore"):
+            outputs = poisoned(specified(name)(*inputs))
+    getattr(kernels, name)(*inputs, *outputs)
+    return outputs
+
+
+def widened(inputs):
+    return [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in inputs]
+
+
+def check(name, inputs):
+    """The kernel writes what the specification says, as exactly as it can, and nothing to its inputs."""
+    before = [digest(a) for a in inputs if isinstance(a, np.ndarray)]
+    outputs = run(name, inputs)
+    assert [digest(a) for a in inputs if isinstance(a, np.ndarray)] == before
+    operation = specified(name)
+    exact = as_tuple(operation(*widened(inputs)))
+    if name in EXACT:
+        for got, expected in zip(outputs, as_tuple(operation(*inputs)), strict=True):
+            assert_same_bits(got, expected)
+    elif name in SUMS:
+        for got, expected, magnitude in zip(outputs, exact, as_tuple(operation(*abs_inputs(inputs))), strict=True):
+            assert_rounded(got, expected, magnitude, SUMS[name])
+    elif name == "conv2d_relu_pool":
+        check_maxima(inputs, *outputs, exact[0])
+    elif name == "softmax_gradient":
+        dy, y = map(np.abs, widened(inputs))
+        assert_rounded(outputs[0], exact[0], y * (dy + (dy * y).sum(axis=-1, keepdims=True)))
+    elif name in ("sigmoid", "tanh"):
+        assert_rounded(outputs[0], exact[0], np.abs(exact[0]), 4)
+    elif name == "softmax":
+        # exp passes on the rounding of its argument, whose size is its distance from the largest
+        x, = inputs
+        assert_rounded(outputs[0], exact[0], exact[0] * (1 + np.abs(x - x.max(axis=-1, keepdims=True))), 4)
+    else:
+        losses, dz = outputs
+        z, t, scale = widened(inputs)
+        np.testing.assert_allclose(losses, exact[0], rtol=1e-13, atol=1e-300)
+        assert_rounded(dz, exact[1], (2 + np.abs(z) + np.abs(t)) * scale[:, None])
+
+
+def check_maxima(inputs, y, switches, exact):
+    """Outputs y of conv2d_relu_pool are as near as sums may be, and each switch leads to as good as the largest.
+
+    What wins is at most the rounding of the two below the largest: that of the window that should win, and that of the
+    one that did.
+    """
+    def in_cells(maps):
+        N, OH, OW, F = maps.shape
+        maps = maps[:, :OH // 2 * 2, :OW // 2 * 2].reshape(N, OH // 2, 2, OW // 2, 2, F)
+        return maps.transpose(0, 1, 3, 5, 2, 4).reshape(*y.shape, 4)
+
+    def at(cells, places):
+        return np.take_along_axis(cells, places[..., None].astype(np.intp), axis=-1)[..., 0]
+    assert switches.dtype == np.uint8 and switches.max() <= 3
+    sums, magnitudes = in_cells(ref.conv2d(*widened(inputs))), in_cells(ref.conv2d(*abs_inputs(inputs)))
+    of_largest, of_chosen = at(magnitudes, sums.argmax(axis=-1)), at(magnitudes, switches)
+    assert_rounded(y, exact, np.maximum(of_largest, of_chosen))
+    assert_rounded(at(sums, switches).astype(y.dtype), sums.max(axis=-1), of_largest + of_chosen)
+    chosen = np.where(y > 0, at(sums, switches), 0)
+    assert_rounded(y, chosen, np.where(y > 0, of_chosen, 0))
+
+
+def constants(shape):
+    """Return one positive constant a column: equal terms, whose rounding errors may all have one sign."""
+    row = np.random.default_rng(shape[-1]).uniform(0.5, 2, shape[-1])
+    return np.broadcast_to(row if shape[-1] == 100 else row[0], shape).astype(np.float32)
+
+
+DRAWS = {"constants": constants, "uniform": lambda shape: np.random.default_rng(1).random(shape, np.float32),
+         "normal": lambda shape: np.random.default_rng(2).standard_normal(shape, np.float32)}
+each_draw = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+WINOGRAD_DRAWS = {name: (draw, draw) for name, draw in DRAWS.items()}
+
+
+def one_after_another(terms):
+    """Sum float32 terms in their order: what a plain loop in float32 does, and a kernel must not."""
+    return np.cumsum(terms, axis=0, dtype=np.float32)[-1]
+
+
+def nan_everywhere(shape, dtype):
+    """Return as many samples of `shape` as a sample has numbers, the i-th with a NaN in place i."""
+    n = int(np.prod(shape))
+    x = separated(0, (n, n), dtype)
+    np.fill_diagonal(x, np.nan)
+    return x.reshape(n, *shape)

@@ -1,0 +1,83 @@
+"""What the tests of the layers share: the layers to check, and how one is built and run."""
+
+
+import numpy as np
+import pytest
+
+from minicnn.core.backend import ENGINES
+from minicnn.layers import AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh
+from tests.support.strategies import normals, separated
+
+
+def while_training(layer):
+    layer.training = True
+    return layer
+
+
+# Every exported layer in several configurations: (how to make it, the shape of its input).
+LAYERS_TO_CHECK = [
+    (lambda: Conv2D(3, 3), (6, 7, 2)),
+    (lambda: Conv2D(17, (3, 2), strides=(2, 1), padding="same", kernel_initializer="he_normal"), (7, 6, 5)),
+    (lambda: Conv2D(1, 1), (1, 1, 1)),
+    (lambda: Conv2D(4, 5, strides=3), (9, 8, 16)),
+    (lambda: Conv2D(2, 4, padding="same"), (2, 3, 1)),              # the window is larger than the image
+    (lambda: Conv2D(2, 1, strides=3), (7, 9, 3)),                   # most pixels are never seen
+    (lambda: MaxPool2D(), (5, 4, 3)),
+    (lambda: MaxPool2D(3, strides=2, padding="same"), (7, 8, 17)),
+    (lambda: MaxPool2D((2, 3), strides=(3, 1)), (7, 5, 2)),
+    (lambda: AveragePool2D(), (5, 4, 3)),
+    (lambda: AveragePool2D((4, 3), strides=(1, 2), padding="same"), (6, 5, 17)),
+    (lambda: Flatten(), (2, 3, 4)),
+    (lambda: Flatten(), (5,)),
+    (lambda: Dense(4), (7,)),
+    (lambda: Dense(17, kernel_initializer="he_uniform"), (33,)),
+    (lambda: Dense(1), (1,)),
+    (lambda: ReLU(), (3, 4, 5)),
+    (lambda: ReLU(), (9,)),
+    (lambda: Sigmoid(), (3, 4, 5)),
+    (lambda: Tanh(), (9,)),
+    (lambda: Softmax(), (7,)),
+    (lambda: Softmax(), (2, 3, 4)),
+    (lambda: Dropout(0.5), (2, 3, 4)),
+    (lambda: Dropout(0), (8,)),
+    (lambda: while_training(Dropout(0.4)), (2, 3, 4)),
+]
+each_engine = pytest.mark.parametrize("engine", ENGINES)
+
+
+def built(make, shape, dtype=np.float32, engine="fast"):
+    """Return a layer ready for inputs of this shape, its biases other than 0."""
+    layer = make()
+    layer.configure(dtype, engine, seed=3, index=2)
+    layer.build(shape)
+    for parameter in layer.parameters:
+        if parameter.name == "bias":
+            parameter.value[...] = normals(4, parameter.value.shape, dtype)
+    return layer
+
+
+def batch(layer, n, seed=0):
+    """Return (x, dy) for a built layer: no number of x is near a kink or equals another."""
+    return (separated(seed, (n, *layer.input_shape), layer.dtype),
+            normals(seed + 1, (n, *layer.output_shape), layer.dtype))
+
+
+def passed(layer, x, dy):
+    """Return copies of y, dx and the parameters' gradients of one pass forward and one backward."""
+    y = layer.forward(x).copy()
+    dx = layer.backward(dy)
+    return [y, dx.copy(), *(p.grad.copy() for p in layer.parameters)]
+
+
+def read_only(array):
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def unaligned(array):
+    memory = np.zeros(array.nbytes + 1, np.uint8)[1:]
+    copy = memory.view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    assert not copy.flags.aligned
+    return copy
