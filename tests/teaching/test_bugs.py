@@ -8,6 +8,7 @@ import pytest
 
 from minicnn import Adam, Conv2D, Dense, Flatten, ReLU, Sequential, Sigmoid, Tanh, cov19net, gradcheck, reference
 from minicnn.cli import gradcheck as gradcheck_command
+from minicnn.core.backend import ENGINES
 from minicnn.errors import InputError
 from minicnn.teaching import mistakes
 from minicnn.teaching.bugs import BUGS, demonstrate, inject
@@ -28,20 +29,17 @@ def check_caught(bug, seeds, engine):
         assert places(report) == {(bug.layer, bug.parameter)}, f"seed {seed}:\n{report}"
 
 
+@pytest.mark.parametrize("engine, seeds", [("reference", 4), ("fast", 2)])
 @each_bug
-def test_every_bug_is_caught_at_its_place_on_twenty_seeds(bug):
-    check_caught(bug, range(20), "reference")
-
-
-@each_bug
-def test_every_bug_is_caught_on_the_fast_engine(bug):
-    check_caught(bug, range(2), "fast")
+def test_every_bug_is_caught_at_its_place(bug, engine, seeds):
+    check_caught(bug, range(seeds), engine)
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("engine", ENGINES)
 @each_bug
-def test_every_bug_is_caught_on_the_fast_engine_on_twenty_seeds(bug):
-    check_caught(bug, range(20), "fast")
+def test_every_bug_is_caught_at_its_place_on_twenty_seeds(bug, engine):
+    check_caught(bug, range(20), engine)
 
 
 def test_the_lab_has_its_bugs():
