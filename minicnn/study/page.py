@@ -54,7 +54,7 @@ def chapters(results):
 
 
 def _about(results):
-    data, seeds = results["data"], results["settings"]["seeds"]
+    data, seeds, epochs = results["data"], results["settings"]["seeds"], results["settings"]["epochs"]
     return (f"A reproduction of Asif and Amjad (2020) on {data['name']}: {number(data['images'])} images of "
             f"{number(data['patients'])} patients, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, "
-            f"{number(results['settings']['epochs'])} epochs.")
+            f"{number(epochs)} epoch{'s' if epochs > 1 else ''}.")
