@@ -1,8 +1,13 @@
 """Numbers, words and tables as text: one form of each, for terminals, plots and reports."""
 
+import re
+from unicodedata import normalize
+
 from minicnn.errors import printable
 
-__all__ = ["number", "percent", "span", "join", "shortened", "grid"]
+__all__ = ["number", "percent", "span", "join", "shortened", "grid", "plain", "spelling"]
+
+_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-") | {0xA0: " ", 0x202F: " "}
 
 
 def number(value, form="{:,}"):
@@ -61,3 +66,25 @@ def grid(rows, numbers=()):
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  ".join(text.rjust(width) if i in numbers else text.ljust(width)
                       for i, (text, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
+
+
+def plain(word):
+    """Return a word in Unicode's composed form, with the hyphen and the space of a keyboard.
+
+    >>> plain("COVID\u201119")
+    'COVID-19'
+    """
+    return word if word.isascii() else normalize("NFC", word).translate(_DASHES)
+
+
+def spelling(word):
+    """Return what the spellings of a word share that differ only in case, Unicode form, spaces, hyphens and _ inside it.
+
+    A hyphen at the end stays, as in `COVID-` beside `COVID+`; so does the gap between two numbers.
+
+    >>> spelling("COVID-19") == spelling("covid 19") == spelling("Covid_19"), spelling("COVID -"), spelling("1-2")
+    (True, 'covid-', '1-2')
+    """
+    word = normalize("NFKC", normalize("NFKC", plain(word)).casefold()).translate(_DASHES)
+    word = re.sub(r"(?<=\d)[\s_-]+(?=\d)", "-", word)
+    return re.sub(r"(?<=[^\W_])[\s_-]+(?=[^\W\d_])|(?<=[^\W\d_])[\s_-]+(?=[^\W_])|[\s_]+", "", word)

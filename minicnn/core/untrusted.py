@@ -3,22 +3,29 @@
 The readers raise OSError and ValueError; `raising` turns these into an error of minicnn that names the file.
 """
 
+import codecs
 import csv
+import io
 import json
+import re
 from contextlib import contextmanager
+from itertools import chain
 from types import SimpleNamespace
 
 from minicnn.core.files import open_regular, write_atomic
+from minicnn.core.text import spelling
 from minicnn.errors import InputError, ManifestError, MiniCNNError, nearest, printable
 
-__all__ = ["Problems", "raising", "open_limited", "text_lines", "read_table", "read_json", "parse_json", "check_fields",
-           "csv_text", "write_csv", "safe_cell"]
+__all__ = ["Problems", "raising", "open_limited", "text_lines", "csv_cells", "find_column", "read_table", "read_json",
+           "parse_json", "check_fields", "csv_text", "write_csv", "safe_cell"]
 
 _LONGEST_LINE = 2**20
 
 
 class Problems:
     """Collect the problems of many rows or files, to raise them as one error: the first 20 sentences, and their number.
+
+    `remarks` are sentences about what was read although it could be written better: for warnings, if nothing is raised.
 
     >>> problems = Problems("index.csv")
     >>> problems.add("line 3: the label is empty.")
@@ -29,7 +36,7 @@ class Problems:
     """
 
     def __init__(self, where):
-        self.where, self.count, self.first = where, 0, []
+        self.where, self.count, self.first, self.remarks = where, 0, [], []
 
     def add(self, sentence):
         """Count a problem; `sentence` is a str, cut after 1,000 characters, or a function that returns one."""
@@ -37,6 +44,10 @@ class Problems:
         if len(self.first) < 20:
             sentence = sentence if isinstance(sentence, str) else sentence()
             self.first.append(sentence if len(sentence) <= 1000 else sentence[:1000] + " ...")
+
+    def remark(self, sentence):
+        """Keep a sentence about what was read."""
+        self.remarks.append(f"{self.where}: {sentence}")
 
     def raise_any(self):
         """Raise a ManifestError if there is any problem."""
@@ -76,40 +87,99 @@ def open_limited(path, most_bytes):
 # ---- CSV -------------------------------------------------------------------------------------------------------------
 
 def text_lines(file, errors="strict", problems=None):
-    """Yield the lines of a binary file as text, decoded from UTF-8 with or without a byte order mark.
+    """Yield the lines of a binary file as text: UTF-8, or UTF-16 as spreadsheets write it, with any ends of lines.
 
     Parameters
     ----------
-    errors : as of bytes.decode; "replace" replaces NUL too
+    errors : as of bytes.decode, for UTF-8; "replace" replaces NUL too
     problems : Problems that receives a sentence for each line that cannot be read, which becomes an empty one so that
         line numbers stay true; without it the first one raises ValueError
     """
-    number = 0
-    while line := file.readline(_LONGEST_LINE):
-        number += 1
-        text, problem, is_last = "\n", None, False
-        if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            problem, is_last = "the file is UTF-16. Save it as UTF-8.", True
-        elif len(line) == _LONGEST_LINE:
-            problem = f"is longer than {_LONGEST_LINE:,} bytes. Is this a CSV file? The rest was not read."
-            is_last = True
-        elif errors != "replace" and b"\0" in line:
-            problem = "holds a NUL character. Is this a CSV file?"
-        else:
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors).replace("\0", "\ufffd")
-            except UnicodeDecodeError as error:
-                problem = f"byte {error.start + 1} is not UTF-8. Save the file as UTF-8."
-        if problem is not None:
-            if problems is None:
-                raise ValueError(f"line {number}: {problem}")
-            problems.add(f"line {number}: {problem}")
-        if is_last:
-            return
-        yield text
+    encoding = _encoding(file)
+    with io.TextIOWrapper(file, encoding, "surrogateescape" if encoding == "utf-8" else "replace", newline="") as lines:
+        number = 0
+        while encoding is None or (line := lines.readline(_LONGEST_LINE)):
+            number, text, problem, is_last = number + 1, "\n", None, False
+            if encoding is None:
+                problem, is_last = "this is a workbook or an archive. Save the table as CSV UTF-8.", True
+            elif len(line) == _LONGEST_LINE:
+                problem = f"is longer than {_LONGEST_LINE:,} bytes. Is this a CSV file? The rest was not read."
+                is_last = True
+            elif errors != "replace" and "\0" in line:
+                problem = "holds a NUL character. Is this a CSV file?"
+            elif encoding != "utf-8" and errors == "strict" and "\ufffd" in line:
+                problem = f"is not {encoding.upper()} throughout. Save the file as UTF-8."
+            else:
+                try:
+                    text = line if line.isascii() else line.encode("utf-8", "surrogateescape").decode("utf-8", errors)
+                except UnicodeDecodeError as error:
+                    problem = f"byte {error.start + 1} is not UTF-8. Save the file as UTF-8."
+            if problem is not None:
+                if problems is None:
+                    raise ValueError(f"line {number}: {problem}")
+                problems.add(f"line {number}: {problem}")
+            if is_last:
+                return
+            yield (text.lstrip("\ufeff") if number == 1 else text).replace("\0", "\ufffd")
 
 
-def read_table(path, needed, errors="strict", ragged=False, most_bytes=2**30):
+_MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16",
+          codecs.BOM_UTF16_BE: "utf-16", b"PK\3\4": None, b"\xd0\xcf\x11\xe0": None, b"\x1f\x8b": None}
+
+
+def _encoding(file):
+    """Return the encoding of a text file by its first bytes; None for a workbook or an archive."""
+    start = file.read(4)
+    file.seek(0)
+    for mark, encoding in _MARKS.items():
+        if start.startswith(mark):
+            return encoding
+    nul = tuple(byte == 0 for byte in start)
+    return {(False, True, False, True): "utf-16-le", (True, False, True, False): "utf-16-be"}.get(nul, "utf-8")
+
+
+def csv_cells(lines, wanted, **form):
+    """Return a csv.reader over lines whose first row is the header.
+
+    Cells end at what the line `sep=` of a spreadsheet names, which becomes an empty one; without it at the one of
+    , ; TAB | that finds the most of the columns `wanted` in the header. `form` is as of csv.reader.
+    """
+    head = []
+    for line in lines:
+        head.append(line)
+        if line.strip():
+            break
+    first = head[-1] if head else ""
+    if given := re.fullmatch(r'"?sep=([,;\t|:])\1*"?\1*\s*', first, re.IGNORECASE):
+        head[-1], delimiter = "\n", given[1]
+    else:
+        def found(delimiter):
+            cells = next(csv.reader([first[:2**16]], delimiter=delimiter, skipinitialspace=True), [])
+            names = {spelling(cell) for cell in cells[:1000] if len(cell) <= 1000}
+            return sum(spelling(name) in names for name in wanted), len(cells) > 1 and delimiter == ",", len(cells)
+        delimiter = max(",;\t|", key=found)
+    return csv.reader(chain(head, lines), delimiter=delimiter, **form)
+
+
+def find_column(header, name):
+    """Return the position of a column in a header, or None; ValueError if there are two.
+
+    A header in another case, or with other spaces, hyphens and _, is found where none is exactly `name`.
+
+    >>> find_column(["Path", "patient id"], "patient_id")
+    1
+    """
+    places = [i for i, cell in enumerate(header) if cell == name]
+    if not places:
+        wanted = spelling(name)
+        places = [i for i, cell in enumerate(header) if len(cell) <= 1000 and spelling(cell) == wanted]
+    if len(places) > 1:
+        both = " and ".join(dict.fromkeys(repr(printable(header[i])[:80]) for i in places[:2]))
+        raise ValueError(f"two columns are called {both}. Rename one")
+    return places[0] if places else None
+
+
+def read_table(path, needed, errors="strict", ragged=False, most_bytes=2**30, line=None):
     """Yield the rows of a CSV file with a header, each as a dict of str by column.
 
     Parameters
@@ -117,23 +187,26 @@ def read_table(path, needed, errors="strict", ragged=False, most_bytes=2**30):
     needed : columns that must be there; others may be
     errors : as for `text_lines`
     ragged : bool; fill rows that are too short with "" and cut rows that are too long, and accept sloppy quotes
+    line : name of a column for the number of the line, optional
 
     Raises
     ------
     OSError, ValueError : a file that cannot be read, a missing column, a malformed row
     """
     with open_limited(path, most_bytes) as file:
-        reader = csv.DictReader(text_lines(file, errors), restval="" if ragged else None, strict=not ragged)
+        reader = csv_cells(text_lines(file, errors), needed, strict=not ragged)
         try:
-            names = reader.fieldnames or ()
+            names = [cell.strip() for cell in next(filter(None, reader), ())]
             for name in needed:
-                if name not in names:
+                place = find_column(names, name)
+                if place is None:
                     raise ValueError(f"there is no column {name!r}, only {', '.join(map(printable, names))[:300]}")
-            for row in reader:
-                more = row.pop(None, None)
-                if not ragged and (more or None in row.values()):
+                names[place] = name
+            for cells in filter(None, reader):
+                if not ragged and len(cells) != len(names):
                     raise ValueError(f"line {reader.line_num}: expected {len(names)} cells, as in the header")
-                yield row
+                row = dict.fromkeys(names, "") | dict(zip(names, cells))
+                yield row if line is None else row | {line: reader.line_num}
         except csv.Error as error:
             raise ValueError(f"line {reader.line_num}: {error}") from None
 

@@ -1,18 +1,38 @@
-"""The words of a manifest: label names to class numbers, and a split column to training, validation and test."""
+"""The words of a manifest: label names to class numbers, a split column to training, validation and test, and findings.
 
+Labels and findings are read as words, never as parts of words: `Non-COVID` is not COVID.
+"""
+
+import numbers
 import re
+from collections import Counter
 
 import numpy as np
 
+from minicnn.core.text import join, plain, shortened, spelling
 from minicnn.core.validation import as_array
 from minicnn.errors import DTypeError, InputError, ManifestError, ShapeError, nearest, printable
 
-__all__ = ["SPLITS", "is_split", "encode_splits", "class_order", "check_classes", "encode_labels", "encode_targets"]
+__all__ = ["SPLITS", "is_split", "split_number", "encode_splits", "finding", "known", "class_order", "check_classes",
+           "encode_labels", "encode_targets"]
 
 SPLITS = ("training", "validation", "test")
 _ALIASES = {"training": 0, "train": 0, "validation": 1, "val": 1, "valid": 1, "dev": 1, "test": 2, "testing": 2}
 
-_POSITIVE = ("covid", "covid-19", "covid19", "positive", "abnormal", "1")
+# The vocabulary of `finding`: what a word names, and the words that deny what follows, or what came before.
+_NAMES = {"covid": "covid", "coronavirus": "covid", "pneumonia": "pneumonia", "pneumonias": "pneumonia",
+          "normal": "normal", "healthy": "normal", "finding": "finding", "findings": "finding"}
+_NOT_NEXT, _NOT_REST = {"non"}, {"no", "not", "without", "never", "excluding", "excluded", "exclude"}
+_NOT_BEFORE = {"negative", "neg", "absent", "free", "unlikely", "false", "out", "0"}
+_DOUBT = {"suspected", "suspicion", "possible", "possibly", "probable", "presumed", "query", "unclear", "unknown",
+          "unconfirmed", "pending", "vs", "versus", "or", "pre", "post", "before", "after", "like", "mimic", "mimics"}
+_GLUED = re.compile(r"(non|no|not)?(covid|coronavirus|pneumonias?|normal|findings?)(negative|neg|positive|pos)?")
+
+# In patients, sources and the like: what spreadsheets, NumPy, pandas, R, databases and people write for "unknown".
+_UNKNOWN = {"", "nan", "na", "nat", "none", "null", "nil", "unknown", "unk", "missing", "unspecified", "undefined",
+            "unavailable", "notavailable", "notknown", "notspecified", "notprovided", "notapplicable", "notreported",
+            "nodata", "anonymous", "anonymized", "anonymised"}
+_NO_LABEL = {"", "nan", "na", "nat", "null"}
 
 # Labels end up in model files, tables, pages and spreadsheets: plain words only, none that begins like a formula.
 _LABEL = re.compile(r"(?![+-])[\w .+()-]{1,64}")
@@ -25,7 +45,12 @@ def is_split(word):
     >>> is_split("Testing"), is_split("normal")
     (True, False)
     """
-    return word.lower() in _ALIASES
+    return split_number(word) >= 0
+
+
+def split_number(word):
+    """Return the number of the split (of `SPLITS`) that a word names, or -1."""
+    return _ALIASES.get(word.lower(), -1)
 
 
 def encode_splits(words, where, problems):
@@ -42,16 +67,85 @@ def encode_splits(words, where, problems):
             return f"the split is empty, not one of {', '.join(SPLITS)}."
         return f"the split {printable(word)[:100]!r} is none of {', '.join(SPLITS)}.{nearest(word[:100], _ALIASES)}"
 
-    codes = {word: _ALIASES.get(word.lower(), -1) for word in dict.fromkeys(words)}
+    codes = {word: split_number(word) for word in dict.fromkeys(words)}
     _report(words, {word for word, code in codes.items() if code < 0}, where, sentence, problems)
     return np.fromiter((codes[word] for word in words), np.int8, len(words))
+
+
+def finding(text):
+    """Return what a label, a finding or the name of a folder says: "covid", "normal", "pneumonia" or "negative".
+
+    "negative" is one that says no more than that it is not COVID-19. "" is anything else, doubt and contradictions too.
+
+    >>> [finding(text) for text in ("Pneumonia/Viral/COVID-19", "Non-COVID", "covid_negative", "No Finding")]
+    ['covid', 'negative', 'negative', 'normal']
+    >>> [finding(text) for text in ("COVID-19 (suspected)", "COVID or normal", "non-COVID pneumonia", "SARS-CoV-2")]
+    ['', '', 'pneumonia', 'covid']
+    """
+    text = re.sub(r"\bw/o\b", "without", plain(text).replace("_", " ").casefold().strip())
+    text = re.sub(r"(?<=\w)\s*(-\s*ve\b|\(-\)|-$)", " negative", text)
+    text = re.sub(r"\bsars[ -]?cov[ -]?2\b|\b(2019[ -]?)?ncov\b", "covid", text)
+    clauses, said = re.split(r"[,;/|&+]|\band\b|\bwith\b", text), set()
+    for clause in clauses:
+        said |= _said(clause, len(clauses) == 1)
+    if "covid" in said:
+        return "" if said & {"not covid", "normal", "not finding", "doubt"} else "covid"
+    if "pneumonia" in said:
+        return "" if "normal" in said else "pneumonia"
+    if "normal" in said or "not finding" in said and "not covid" not in said:
+        return "normal"
+    return "negative" if "not covid" in said and "doubt" not in said else ""
+
+
+def _said(clause, alone):
+    """Return what a clause names: a set of names of `_NAMES`, "not ..." where denied, and "doubt"."""
+    words = re.findall(r"[^\W\d]+|\d+", clause)
+    if words in (["positive"], ["negative"]):
+        return {"covid" if words == ["positive"] and alone else "not covid" if words == ["negative"] else "positive"}
+    said, last, deny = [], None, None
+    for word in words:
+        glued = _GLUED.fullmatch(word)
+        before, name, after = glued.groups() if glued else (None, word, None)
+        name = "pneumonia" if name.endswith(("pneumonia", "pneumonias")) else _NAMES.get(name)
+        if word in _DOUBT:
+            said.append("doubt")
+        elif word in _NOT_NEXT or word in _NOT_REST:
+            deny = "next" if word in _NOT_NEXT else "rest"
+        elif word in _NOT_BEFORE and last is not None:
+            said[last] = "not " + said[last].removeprefix("not ")
+        elif word in _NOT_BEFORE and word.isalpha():
+            deny = "rest"
+        elif name is not None:
+            denied = deny is not None or before is not None or after in ("negative", "neg")
+            last = len(said)
+            said.append(f"not {name}" if denied else name)
+            deny = None if deny == "next" else deny
+    return set(said)
+
+
+def known(words):
+    """Return the words of a column with "" for those that mean unknown, and a Counter of these.
+
+    >>> known(["ann", "NaN", "", "n/a", None])
+    (['ann', '', '', '', ''], Counter({'NaN': 1, 'n/a': 1}))
+    """
+    words = [word if isinstance(word, str) else "" if word is None else str(word) for word in words]
+    unknown = {word for word in set(words) if len(word) <= 20 and _bare(word) in _UNKNOWN}
+    if not unknown - {""}:
+        return words, Counter()
+    return (["" if word in unknown else word for word in words],
+            Counter(word for word in words if word and word in unknown))
+
+
+def _bare(word):
+    return re.sub(r"[\W_]+", "", word.casefold())
 
 
 def class_order(labels):
     """Return the classes of a set of labels in order: negative, positive; more than two in alphabetical order.
 
-    >>> class_order({"COVID", "normal"}), class_order({"c", "a", "b"})
-    (('normal', 'COVID'), ('a', 'b', 'c'))
+    >>> class_order({"COVID", "normal"}), class_order({"c", "a", "b"}), class_order({"covid+", "Non-COVID"})
+    (('normal', 'COVID'), ('a', 'b', 'c'), ('Non-COVID', 'covid+'))
 
     Raises
     ------
@@ -61,9 +155,9 @@ def class_order(labels):
     if len(labels) > 2:
         return tuple(labels)
     if len(labels) == 1:
-        raise ManifestError(f"there is one class only, {labels[0]!r}; two are needed. If it is one of several, name all: "
-                            "classes=[...] (--classes NEGATIVE,POSITIVE).")
-    positive = [label for label in labels if label.lower() in _POSITIVE]
+        raise ManifestError(f"there is one class only, {labels[0]!r}; two are needed. If it is one of several, name "
+                            "all: classes=[...] (--classes NEGATIVE,POSITIVE).")
+    positive = [label for label in labels if label.casefold() in ("abnormal", "1") or finding(label) == "covid"]
     if len(positive) != 1:
         first, second = labels
         raise ManifestError(f"which of {first!r} and {second!r} is the positive class? Name the negative one first: "
@@ -75,7 +169,7 @@ def check_classes(classes):
     """Return the class names as a tuple of two or more different plain words, or raise InputError."""
     if isinstance(classes, str) or not hasattr(classes, "__iter__"):
         raise InputError(f"classes: expected a list of names such as ['normal', 'covid'], got {classes!r}.")
-    classes = tuple(str(name) for name in classes)
+    classes = tuple(plain(str(name)) for name in classes)
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise InputError(f"classes: expected two or more different names, got {list(classes)}.")
     for name in classes:
@@ -87,12 +181,14 @@ def check_classes(classes):
 def encode_labels(words, where, classes, problems):
     """Return the labels of all rows as class numbers, and the classes.
 
+    Labels that differ only in case, spaces, hyphens or Unicode form are one class, with the name that most rows have.
+
     Parameters
     ----------
     words : list of n str
     where : function from the number of a row to its place in the file, such as "line 7"
     classes : names in order, or None to take them from the words
-    problems : Problems; receives a sentence for each row whose label cannot be used
+    problems : Problems; receives a sentence for each row whose label cannot be used, and a remark on several spellings
 
     Returns
     -------
@@ -101,19 +197,56 @@ def encode_labels(words, where, classes, problems):
     def sentence(word):
         if not word:
             return "the label is empty."
-        if not _LABEL.fullmatch(word):
+        if not _LABEL.fullmatch(plain(word)):
             return f"the label {printable(word)[:100]!r} cannot be used: it {_LABEL_RULE}."
+        if classes is None:
+            return (f"the label {word!r} means that it is unknown. Leave the row out; if it is a class, name all: "
+                    "classes=[...] (--classes ...).")
         return f"the label {word!r} is none of the classes {', '.join(classes)}.{nearest(word, classes)}"
 
-    wrong = {word for word in set(words) if not _LABEL.fullmatch(word) or classes is not None and word not in classes}
+    counts, named = Counter(words), {}
+    names = _one_of_each(classes) if classes is not None else [word for word, _ in counts.most_common()
+                                                               if _LABEL.fullmatch(plain(word))]
+    for name in names:
+        named.setdefault(spelling(name), plain(name) if classes is None else name)
+    meant = {word: named.get(spelling(word)) if len(word) <= 100 else None for word in counts}
+    wrong = {word for word, name in meant.items()
+             if name is None or not _LABEL.fullmatch(plain(word)) or classes is None and _bare(word) in _NO_LABEL}
     _report(words, wrong, where, sentence, problems)
+    others = [] if wrong else _other_spellings(meant, counts)
     if classes is None and words and not wrong:
         try:
-            classes = class_order(set(words))
+            classes = class_order(set(meant.values()))
         except ManifestError as error:
-            problems.add(str(error))
+            problems.add(" ".join([str(error), *others]))
+    for told in others:
+        problems.remark(told)
     codes = {name: code for code, name in enumerate(classes or ())}
-    return np.fromiter((codes.get(word, -1) for word in words), np.int64, len(words)), classes
+    codes = {word: codes.get(name, -1) for word, name in meant.items()}
+    return np.fromiter((codes[word] for word in words), np.int64, len(words)), classes
+
+
+def _one_of_each(classes):
+    """Return given classes; InputError if two of them differ in spelling only."""
+    for i, name in enumerate(classes):
+        for other in classes[:i]:
+            if spelling(name) == spelling(other):
+                raise InputError(f"classes: {other!r} and {name!r} differ only in case, spaces, hyphens or Unicode "
+                                 "form: they are one class. Name it once.")
+    return classes
+
+
+def _other_spellings(meant, counts):
+    """Return a sentence for each class that has labels in other spellings."""
+    others, told = {}, []
+    for word, name in meant.items():
+        if word != name:
+            others.setdefault(name, []).append(word)
+    for name, words in others.items():
+        named = join(f"{shortened(word, 64)!r} ({counts[word]:,})" for word in sorted(words)[:5])
+        told.append(f"The labels {named}{' and others' if len(words) > 5 else ''} differ from {name!r} only in case, "
+                    "spaces, hyphens or Unicode form: they are one class.")
+    return told
 
 
 def _report(words, wrong, where, sentence, problems):
@@ -132,6 +265,7 @@ def encode_targets(t, shape, loss, dtype):
     >>> encode_targets(np.array([2, 0]), (3,), get_loss("categorical_crossentropy"), np.float32).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
+    t = _numbers(t)
     try:
         t = as_array(t, "targets", "t", np.float64)
     except DTypeError as error:
@@ -147,7 +281,31 @@ def encode_targets(t, shape, loss, dtype):
     if t.ndim == 1 and shape == (1,):
         t = t[:, None]
     if t.shape[1:] != shape:
-        raise ShapeError(f"targets: expected shape (N, {', '.join(map(str, shape))}), got {t.shape}.")
+        one_hot = " If its rows are one-hot, try t.argmax(axis=1)." if t.ndim == 2 and shape == (1,) else ""
+        raise ShapeError(f"targets: expected shape (N, {', '.join(map(str, shape))}), got {t.shape}.{one_hot}")
     t = np.ascontiguousarray(t, dtype)
     loss.check_targets(t, (len(t),) + shape)
+    return t
+
+
+def _numbers(t):
+    """Return targets without their mask, if nothing is under it, and objects as the numbers that they are, or raise."""
+    if isinstance(t, (list, tuple)) and any(isinstance(row, np.ma.MaskedArray) for row in t):
+        t = np.ma.array(t)                  # the mask of a row would be lost
+    if isinstance(t, np.ma.MaskedArray) and np.ma.is_masked(t):
+        mask = np.ma.getmaskarray(t).reshape(len(t) if t.ndim else 1, -1).any(axis=1)
+        raise InputError(f"targets: t is masked in {mask.sum()} of {len(mask)} samples: what they are is not known. Leave "
+                         "them out: known = ~np.ma.getmaskarray(t), then x[known] and t[known].")
+    if getattr(t, "dtype", None) == object or isinstance(t, (list, tuple)):
+        try:
+            objects = np.asarray(t)
+        except ValueError:
+            return t                        # ragged: as_array says so
+        if objects.dtype == object and objects.ndim:
+            for place, value in np.ndenumerate(objects):
+                if not isinstance(value, (numbers.Real, np.bool_)):
+                    raise InputError(f"targets: expected a number for each sample, got {printable(repr(value))[:80]} at "
+                                     f"{list(place)}. Leave out samples without a target; named classes are encoded as 0 "
+                                     "and 1, or 0 .. K-1, or come with a manifest.")
+            return objects.astype(np.float64)
     return t
