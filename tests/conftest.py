@@ -14,12 +14,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("dev", max_examples=20, deadline=None, database=None,
-                          suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, database=None,
-                          suppress_health_check=[HealthCheck.too_slow])
+for name, examples in (("default", 40), ("ci", 100)):
+    settings.register_profile(name, max_examples=examples, deadline=None, derandomize=True, database=None,
+                              suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("nightly", max_examples=2000, deadline=None, database=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "ci")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "default")
 
 # Scripts run by hand: they import the frameworks whose numbers are frozen in tests/vectors.
 collect_ignore = ["vectors/make_keras.py", "vectors/make_torch.py"]

@@ -552,9 +552,9 @@ def test_neither_the_process_nor_blas_threads_change_a_bit(tmp_path):
         assert left(tmp_path / threads) == left(tmp_path / "here")
 
 
-def test_twenty_kills_in_one_run_lose_nothing(tmp_path):
-    counts = measure("killed", folder=str(tmp_path), count=20)
-    assert counts["kills"] == 20 and counts["in_epochs"] >= 10
+def test_ten_kills_in_one_run_lose_nothing(tmp_path):
+    counts = measure("killed", folder=str(tmp_path), count=10)
+    assert counts["kills"] == 10 and counts["in_epochs"] >= 4
     assert counts["lost"] == counts["litter"] == 0 and counts["identical"] == counts["runs"]
 
 

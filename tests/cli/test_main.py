@@ -260,6 +260,7 @@ assert compiled() == before, compiled() - before
 """
 
 
+@pytest.mark.soak
 def test_after_warmup_nothing_is_left_to_compile(collection, tmp_path):
     image = next((collection.parent / "images").iterdir())
     done = subprocess.run([sys.executable, "-c", AFTER_WARMUP, str(tmp_path / "run"), str(collection), str(image)],

@@ -284,7 +284,7 @@ def check(figures, count):
 
 
 def test_signals_at_random_times_end_well_and_change_no_bit(tmp_path):
-    check(measure("signalled", folder=str(tmp_path), count=12), 12)
+    check(measure("signalled", folder=str(tmp_path), count=8), 8)
 
 
 @pytest.mark.soak

@@ -272,8 +272,8 @@ other_registers = pytest.mark.skipif(os.environ.get("MINICNN_VECTOR_BYTES"), rea
 
 
 @other_registers
-@pytest.mark.parametrize("count", [pytest.param(count, marks=pytest.mark.soak if n else ()) for n, count in
-                                   enumerate(count for count in (16, 32, 64) if count != REGISTER_BYTES)])
+@pytest.mark.soak
+@pytest.mark.parametrize("count", [count for count in (16, 32, 64) if count != REGISTER_BYTES])
 def test_registers_of_another_size_compute_the_same(count):
     # LLVM splits vectors that the CPU does not have, so all three sizes run anywhere.
     said = with_registers_of(count, "-m", "pytest", "-q", "--no-header", "-p", "no:randomly", 
