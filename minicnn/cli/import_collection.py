@@ -41,7 +41,7 @@ def run(options):
                          "add to it with --add.")
     result = import_collection(options.kind, options.folder_in, kept)
     earlier = _earlier(target) if options.add else []
-    rows, outside = _placed(result, options.folder_in, target, {row["path"] for row in earlier})
+    rows, outside = _placed(result, options.folder_in, target, earlier)
     if outside:
         result.notes.append("some images lie outside of the manifest's folder: use it with --allow-outside-root.")
     _write(target, earlier + rows)
@@ -49,19 +49,46 @@ def run(options):
              "patients": len({row["patient_id"] for row in rows} - {""}),
              "sources": dict(Counter(row["source"] for row in rows).most_common()), "excluded": dict(result.excluded),
              "notes": result.notes}
-    show(options, facts, _text)
+    classes = _classes({row["label"] for row in earlier + rows})
+    show(options, facts, lambda facts: _text(facts) + classes)
 
 
-def _placed(result, folder, target, known):
-    """Return (rows with paths relative to the manifest's folder, whether any is outside); count what it has already."""
+def _placed(result, folder, target, earlier):
+    """Return (rows with paths relative to the manifest's folder, whether any is outside); count what it has already.
+
+    Raises
+    ------
+    ManifestError : an image is in the manifest already, with another label
+    """
+    from minicnn.core.untrusted import Problems
+
     root, rows = os.path.realpath(os.path.dirname(target) or "."), []
+    known, problems = {os.path.normpath(row["path"]): row["label"] for row in earlier}, Problems(printable(target))
     for row in result.rows:
         place = os.path.relpath(os.path.realpath(os.path.join(folder, row["path"])), root)
-        if place in known:
-            result.excluded["in the manifest already"] += 1
-        else:
+        if place not in known:
+            known[place] = row["label"]
             rows.append(row | {"path": place})
+            continue
+        result.excluded["in the manifest already"] += 1
+        if known[place] != row["label"]:
+            problems.add(f"{printable(place)} is labelled {printable(known[place])!r} already, and {row['label']!r} by "
+                         "the import. Correct one, or write another manifest with --out.")
+    problems.raise_any()
     return rows, any(row["path"].startswith("..") for row in rows)
+
+
+def _classes(labels):
+    """Return the option that names the classes where the labels alone do not tell them, or an empty text."""
+    from minicnn.data.collections import LABELS
+    from minicnn.data.labels import class_order
+
+    try:
+        class_order(labels)
+        return ""
+    except ManifestError:
+        labels = labels if len(labels) > 1 else labels | {"normal" if labels & {"covid", "pneumonia"} else "covid"}
+        return f" --classes {','.join(sorted(labels, key=[*LABELS, *sorted(labels)].index))}"
 
 
 def _write(target, rows):

@@ -6,9 +6,9 @@
     nih           ChestX-ray8 and 14 (Wang et al.): Data_Entry*.csv, images*/
     cxnet         COVID-CXNet (Haghanifar et al.): metadata.csv, chest_xray_images/ with a folder for each class
 
-Labels become `normal`, `covid`, `pneumonia`, or `negative` where a collection gives no more. Patients and sources get
-the name of the collection as a prefix, so that manifests can be joined. Only frontal radiographs are kept; others are
-counted.
+Labels become `normal`, `covid`, `pneumonia`, or `negative` (not COVID-19) where a collection gives no more. Patients
+and sources get the name of the collection as a prefix, so that manifests can be joined. Only frontal radiographs are
+kept; others are counted.
 """
 
 import os
@@ -16,9 +16,10 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from minicnn.core.untrusted import open_limited, raising, read_table, text_lines
-from minicnn.data.labels import SPLITS
-from minicnn.data.manifest_reader import COLUMNS, EXTENSIONS
+from minicnn.core.text import join, spelling
+from minicnn.core.untrusted import Problems, open_limited, raising, read_table, text_lines
+from minicnn.data.labels import SPLITS, finding, known
+from minicnn.data.manifest_reader import COLUMNS, EXTENSIONS, Paths
 from minicnn.errors import ManifestError, printable
 
 __all__ = ["KINDS", "LABELS", "Imported", "import_collection", "view_kind"]
@@ -26,6 +27,10 @@ __all__ = ["KINDS", "LABELS", "Imported", "import_collection", "view_kind"]
 LABELS = ("normal", "negative", "covid", "pneumonia")
 
 _MOST_BYTES = 2**28
+
+# Columns in which words such as "nan" mean unknown, by their spelling.
+_ATTRIBUTES = {"patientid", "view", "viewposition", "modality", "sex", "age", "patientage", "patientgender",
+               "patientsex"}
 
 
 @dataclass
@@ -37,11 +42,19 @@ class Imported:
     rows : list of dict with the keys of `COLUMNS`; paths are relative to the collection's folder
     excluded : Counter from a reason to the number of images or rows
     notes : list of sentences; limitations of the manifest
+    unknown : Counter from a column to the number of its cells that say that it is unknown
     """
 
     rows: list = field(default_factory=list)
     excluded: Counter = field(default_factory=Counter)
     notes: list = field(default_factory=list)
+    unknown: Counter = field(default_factory=Counter)
+
+    def known(self, column, word):
+        """Return the word of a column, "" if it means unknown, which is counted."""
+        (word,), unknown = known([word.strip()])
+        self.unknown[column] += unknown.total()
+        return word
 
 
 def import_collection(kind, folder, labels=("normal", "negative", "covid")):
@@ -54,22 +67,31 @@ def import_collection(kind, folder, labels=("normal", "negative", "covid")):
 
     Raises
     ------
-    ManifestError : the folder has another layout, or no image is left
+    ManifestError : the folder has another layout, lists name a file twice in two ways, or no image is left
     """
     folder, name = os.fspath(folder), printable(os.fspath(folder))
     if not os.path.isdir(folder):
         raise ManifestError(f"{name}: no such folder. Name the folder in which the collection was unpacked.")
-    result = Imported()
+    result, first = Imported(), {}
+    twice = Problems(f"{name}: files are listed twice, and not alike. Correct the lists, or keep one version of each")
     try:
         for row in _READERS[kind](folder, result):
-            row = dict.fromkeys(COLUMNS, "") | {key: value.strip() for key, value in row.items()}
+            where = row.pop("where", "")
+            row = dict.fromkeys(COLUMNS, "") | {key: value if key == "path" else value.strip()
+                                                for key, value in row.items()}
             reason = _why_not(row, labels)
+            if row["path"] and reason not in _KINDS.values():
+                before = first.setdefault(row["path"], (row, where))
+                if before[0] is not row:
+                    _compare(row, where, *before, twice)
+                    reason = "listed twice"
             if reason is None:
                 result.rows.append(row)
             else:
                 result.excluded[reason] += 1
     except OSError as error:
         raise ManifestError(f"{printable(error.filename or folder)}: cannot be read ({error.strerror}).") from None
+    twice.raise_any()
     if not result.rows:
         why = "; ".join(f"{count:,} {reason}" for reason, count in result.excluded.most_common())
         raise ManifestError(f"{name}: no image is left for a manifest ({why or 'nothing was listed'}). Is this the "
@@ -86,54 +108,76 @@ def _check_whole(result):
                             "written: minicnn splits by patient.")
         for row in result.rows:
             row["split"] = ""
+    if unknown := +result.unknown:
+        result.notes.append("cells that mean unknown are left empty: "
+                            f"{join(f'{count:,} of {column}' for column, count in unknown.items())}.")
     found = {row["label"] for row in result.rows}
     if len(found) == 1:
         result.notes.append(f"all images are {found.pop()}: to train, join it with a collection of the other label.")
+    elif len(found) == 2 and "covid" not in found:
+        result.notes.append(f"{join(sorted(found))}: name the classes, the negative one first, with --classes.")
+
+
+def _compare(row, where, before, there, problems):
+    """Report two rows of one file that contradict each other."""
+    for name, said in (("label", "labelled"), ("patient_id", "of patient"), ("split", "in the split")):
+        one, other = row[name], before[name]
+        if one != other and (name == "label" or one and other):
+            one, other = (repr(printable(word)) if word else "with another finding" for word in (one, other))
+            problems.add(f"{where}: {printable(row['path'])} is {said} {one}, but {other} in {there}.")
+
+
+_KINDS = {"lateral": "lateral views", "ct": "CT slices", "other": "not X-rays"}
 
 
 def _why_not(row, labels):
     """Return the reason for excluding an image, or None."""
-    kinds = {"lateral": "lateral views", "ct": "CT slices", "other": "not X-rays"}
     kind = view_kind(row["view"], row["modality"])
-    if kind in kinds:
-        return kinds[kind]
+    if kind in _KINDS:
+        return _KINDS[kind]
     if row["label"] not in labels:
         return f"labelled {row['label']}" if row["label"] in LABELS else "with other findings"
     if not row["path"].isprintable():       # line ends and bytes that are not UTF-8 are not allowed in a manifest
         return "with names that cannot be written"
-    return None if row["path"] else "listed, but without a file"
+    if not row["path"]:
+        return "listed, but without a file"
+    return None if row["path"].strip().lower().endswith(EXTENSIONS) else "of a file type that is not read"
 
 
 # ---- The layouts -----------------------------------------------------------------------------------------------------
 
 def _cohen(folder, result):
     """metadata.csv: a row for each image, with its `folder` and `filename`."""
-    for row in _table(folder, "metadata.csv", ("patientid", "finding", "view", "filename")):
+    listed = _Listed(folder)
+    for row in _table(folder, "metadata.csv", ("patientid", "finding", "view", "filename"), result):
         place = os.path.join(row.get("folder", "") or "images", row["filename"])
-        yield {"path": _existing(folder, place), "label": _label(row["finding"]),
+        yield {"path": listed.find(place), "label": finding(row["finding"]), "where": row["where"],
                "patient_id": _of("cohen", row["patientid"]), "source": "cohen"} | _described(row)
+    listed.note(result)
 
 
 def _nih(folder, result):
     """Data_Entry*.csv: a row for each image; its file is in images/, images_001/images/ or the like."""
     files = _files_by_name(folder, "images")
-    for row in _table(folder, "Data_Entry", ("Image Index", "Finding Labels", "Patient ID", "View Position")):
+    for row in _table(folder, "Data_Entry", ("Image Index", "Finding Labels", "Patient ID", "View Position"), result):
         findings = row["Finding Labels"].split("|")
         label = "normal" if findings == ["No Finding"] else "pneumonia" if "Pneumonia" in findings else ""
         yield {"path": files.get(row["Image Index"], ""), "label": label, "patient_id": _of("nih", row["Patient ID"]),
-               "source": "nih", "view": row["View Position"], "age": row.get("Patient Age", ""),
+               "source": "nih", "where": row["where"], "view": row["View Position"], "age": row.get("Patient Age", ""),
                "sex": row.get("Patient Gender", "") or row.get("Patient Sex", "")}
+
+
+_LISTS = re.compile(r"(train|val|test)(?:ing|idation)?(?![a-z]).*\.txt")
 
 
 def _covidx(folder, result):
     """train*.txt, val*.txt and test*.txt: `patient file label source`, the source missing in early versions."""
-    lists = sorted(name for name in os.listdir(folder)
-                   if name.lower().endswith(".txt") and name.lower().startswith(("train", "val", "test")))
+    lists = sorted(name for name in os.listdir(folder) if _LISTS.fullmatch(name.lower()))
     if not lists:
         raise ManifestError(f"{printable(folder)}: there is no train*.txt or test*.txt, the lists of COVIDx.")
-    splits = {"train": "training", "val": "validation", "test": "test"}
+    splits, listed = {"train": "training", "val": "validation", "test": "test"}, _Listed(folder)
     for name in lists:
-        inside = next(word for word in splits if name.lower().startswith(word))
+        inside = _LISTS.fullmatch(name.lower())[1]
         for number, line in enumerate(_lines(os.path.join(folder, name)), 1):
             words = line.split()
             if not words:
@@ -142,10 +186,12 @@ def _covidx(folder, result):
                 raise ManifestError(f"{printable(os.path.join(folder, name))}: line {number}: expected 'patient file "
                                     f"label source', got {printable(line.strip())[:100]!r}.")
             patient, file, label, source = words[0], words[1], words[2], words[3] if len(words) > 3 else "covidx"
-            path = (_existing(folder, os.path.join(inside, file))
-                    or _existing(folder, os.path.join("data", inside, file)))
-            yield {"path": path, "label": _label(label), "patient_id": _of(source, patient), "source": source,
-                   "split": splits[inside]}
+            path = listed.find(os.path.join(inside, file)) or listed.find(os.path.join("data", inside, file))
+            source = result.known("source", source)
+            yield {"path": path, "label": finding(label), "split": splits[inside], "source": source,
+                   "patient_id": _of(source or "covidx", result.known("patient", patient)),
+                   "where": f"{name} line {number}"}
+    listed.note(result)
     result.notes.append("in COVIDx, negative means normal or another pneumonia.")
 
 
@@ -163,7 +209,7 @@ def _cxnet(folder, result):
     """A folder for each class below chest_xray_images/, and an optional metadata.csv."""
     table = {}
     if os.path.exists(os.path.join(folder, "metadata.csv")):
-        table = {row["filename"]: row for row in _table(folder, "metadata.csv", ("filename", "patient_id"))}
+        table = {row["filename"]: row for row in _table(folder, "metadata.csv", ("filename", "patient_id"), result)}
     inside = os.path.join(folder, "chest_xray_images")
     for row in _class_folders(inside if os.path.isdir(inside) else folder, result, "cxnet"):
         known = table.get(os.path.basename(row["path"]), {})
@@ -179,22 +225,6 @@ KINDS = tuple(_READERS)
 
 
 # ---- Common to the layouts -------------------------------------------------------------------------------------------
-
-def _label(finding):
-    """Return the label for a finding or the name of a class folder, "" where there is none.
-
-    >>> [_label(word) for word in ("Pneumonia/Viral/COVID-19", "No Finding", "Viral Pneumonia", "todo", "positive")]
-    ['covid', 'normal', 'pneumonia', '', 'covid']
-    """
-    word = finding.lower().replace("_", " ").strip()
-    if "covid" in word or word == "positive":
-        return "covid"
-    if word in ("no finding", "normal"):
-        return "normal"
-    if word == "negative":
-        return "negative"
-    return "pneumonia" if "pneumonia" in word else ""
-
 
 def _described(row):
     """Return the columns that some collections share with manifests, "" where missing."""
@@ -214,33 +244,57 @@ def _existing(folder, place):
     return place if os.path.isfile(inside) and os.path.commonpath([root, inside]) == root else ""
 
 
+class _Listed:
+    """Find the files that a list names, also where it is spelled as on another system."""
+
+    def __init__(self, folder):
+        self.paths = Paths(os.path.realpath(folder))
+
+    def find(self, place):
+        """Return the path relative to the folder, or "" where there is no such file inside it."""
+        try:
+            return os.path.relpath(self.paths.find(place), self.paths.root)
+        except ManifestError:
+            return ""
+
+    def note(self, result):
+        """Note how many files were found under another spelling."""
+        if self.paths.respelled:
+            result.notes.append(self.paths.remark("the list"))
+
+
 def _class_folders(folder, result, source):
     """Yield a row for each image of each class folder; masks are counted."""
-    urls = _urls(folder)
+    urls, negative = _urls(folder), []
     for name in sorted(os.listdir(folder)):
         if not os.path.isdir(os.path.join(folder, name)) or name.startswith("."):
             continue
         for inner in (name, os.path.join(name, "images"), os.path.join(name, "masks")):
             if not os.path.isdir(os.path.join(folder, inner)):
                 continue
+            if finding(name) == "negative" and name not in negative:
+                negative.append(name)
             images = [file for file in sorted(os.listdir(os.path.join(folder, inner)))
                       if file.lower().endswith(EXTENSIONS) and not file.startswith(".")]
             if inner.endswith("masks"):
                 result.excluded["masks"] += len(images)
                 continue
             for file in images:
-                origin = urls.get((_label(name), os.path.splitext(file)[0].lower()), "")
-                yield {"path": _existing(folder, os.path.join(inner, file)), "label": _label(name),
+                origin = urls.get((finding(name), os.path.splitext(file)[0].lower()), "")
+                yield {"path": _existing(folder, os.path.join(inner, file)), "label": finding(name),
                        "source": f"{source}:{origin}" if origin else source}
+    if negative:
+        result.notes.append(f"the label of {join(map(printable, negative))} is negative: not COVID-19, but perhaps "
+                            "another disease.")
 
 
 def _urls(folder):
     """Return {(label, stem of the file name): host and first folder of its URL} from CSV copies of the .xlsx tables."""
     urls = {}
     for name in sorted(os.listdir(folder)):
-        label = _label(name.split(".")[0])
+        label = finding(name.split(".")[0])
         if name.lower().endswith(".csv") and "metadata" in name.lower() and label:
-            for row in _table(folder, name, ("FILE NAME", "URL")):
+            for row in _table(folder, name, ("FILE NAME", "URL"), Imported()):
                 address = row["URL"].split("//")[-1].strip("/").split("/")
                 urls[label, row["FILE NAME"].strip().lower()] = "/".join(address[:2])
     return urls
@@ -258,15 +312,21 @@ def _files_by_name(folder, prefix):
     return found
 
 
-def _table(folder, name, needed):
-    """Yield the rows of the CSV file in `folder` whose name begins with `name`, as dicts of str."""
+def _table(folder, name, needed, result):
+    """Yield the rows of the CSV file in `folder` whose name begins with `name`: dicts of str, with `where` each is."""
     names = [entry for entry in sorted(os.listdir(folder)) if entry.startswith(name) and entry.lower().endswith(".csv")]
     if not names:
         raise ManifestError(f"{printable(folder)}: there is no {name}{'' if name.endswith('.csv') else '*.csv'} in it. "
                             "Name the folder in which the collection was unpacked.")
-    path = os.path.join(folder, names[-1])
+    if len(names) > 1:
+        result.notes.append(f"of {join(map(printable, names))}, the last was read.")
+    path, attributes = os.path.join(folder, names[-1]), None
     with raising(ManifestError, path):
-        yield from read_table(path, needed, "replace", ragged=True, most_bytes=_MOST_BYTES)
+        for row in read_table(path, needed, "replace", ragged=True, most_bytes=_MOST_BYTES, line="where"):
+            row["where"] = f"{names[-1]} line {row['where']}"
+            if attributes is None:
+                attributes = [column for column in row if spelling(column) in _ATTRIBUTES]
+            yield row | {column: result.known(column, row[column]) for column in attributes}
 
 
 def _lines(path):

@@ -75,7 +75,7 @@ def encode_splits(words, where, problems):
 def finding(text):
     """Return what a label, a finding or the name of a folder says: "covid", "normal", "pneumonia" or "negative".
 
-    "negative" is one that says no more than that it is not COVID-19. "" is anything else, doubt and contradictions too.
+    "negative" only denies COVID-19, as `Non-COVID` does. "" is anything else, doubt and contradictions too.
 
     >>> [finding(text) for text in ("Pneumonia/Viral/COVID-19", "Non-COVID", "covid_negative", "No Finding")]
     ['covid', 'negative', 'negative', 'normal']
@@ -290,11 +290,11 @@ def encode_targets(t, shape, loss, dtype):
 
 def _numbers(t):
     """Return targets without their mask, if nothing is under it, and objects as the numbers that they are, or raise."""
-    if isinstance(t, (list, tuple)) and any(isinstance(row, np.ma.MaskedArray) for row in t):
-        t = np.ma.array(t)                  # the mask of a row would be lost
-    if isinstance(t, np.ma.MaskedArray) and np.ma.is_masked(t):
-        mask = np.ma.getmaskarray(t).reshape(len(t) if t.ndim else 1, -1).any(axis=1)
-        raise InputError(f"targets: t is masked in {mask.sum()} of {len(mask)} samples: what they are is not known. Leave "
+    several = isinstance(t, (list, tuple)) or isinstance(t, np.ma.MaskedArray) and t.ndim
+    masked = [any(map(np.ma.is_masked, row)) if isinstance(row, (list, tuple)) else np.ma.is_masked(row)
+              for row in (t if several else [t])]
+    if any(masked):
+        raise InputError(f"targets: t is masked in {sum(masked)} of {len(masked)} samples: what they are is not known. Leave "
                          "them out: known = ~np.ma.getmaskarray(t), then x[known] and t[known].")
     if getattr(t, "dtype", None) == object or isinstance(t, (list, tuple)):
         try:

@@ -15,9 +15,11 @@ import numpy as np
 from minicnn.core.random import check_seed
 from minicnn.core.untrusted import Problems, write_csv
 from minicnn.data.augmentation import TECHNIQUES, Augmentation
+from minicnn.data.file_kinds import kind_of_file
+from minicnn.data.folder_reader import read_folder
 from minicnn.data.labels import SPLITS, check_classes, encode_labels, encode_splits
 from minicnn.data.loader import ImageDataset
-from minicnn.data.manifest_reader import ATTRIBUTES, read_csv, read_folder
+from minicnn.data.manifest_reader import ATTRIBUTES, read_csv, without_unknown
 from minicnn.data.near_duplicates import clusters
 from minicnn.data.pixel_cache import MemoryPixels, PixelCache
 from minicnn.data.preprocessing import Preprocessing
@@ -83,7 +85,12 @@ class Manifest:
         columns = {"paths": paths, "labels": labels.astype(np.int64)}
         if self.patients is None:
             columns["patients"] = _words([""] * n)
-        columns |= {name: _words(getattr(self, name)) for name in self._known()}
+        given = {name: getattr(self, name) for name in self._known()}
+        if paths is not self.paths:
+            problems = Problems("Manifest")
+            given = without_unknown(given, problems)
+            _warn(problems, 4)
+        columns |= {name: _words(column) for name, column in given.items()}
         for name, column in columns.items():
             if len(column) != n:
                 raise ShapeError(f"Manifest: there are {n} paths, but {len(column)} {name}.")
@@ -101,11 +108,13 @@ class Manifest:
         Parameters
         ----------
         path : path
-        classes : names of the classes in order, optional. By default, of two labels the positive one is the one called
-            covid, covid-19, covid19, positive, abnormal or 1, and three or more are in alphabetical order
+        classes : names of the classes in order, optional. By default, of two labels the positive one is the one that
+            says COVID-19 (as words: not `Non-COVID`), positive, abnormal or 1, and three or more are in alphabetical
+            order. Labels that differ only in case, spaces, hyphens or Unicode form are one class
         columns : dict from our names of columns to the CSV's, such as {"label": "finding"}; None leaves one out
         allow_outside_root : bool; accept files outside of the root
-        root : path; the folder that a CSV's paths are relative to, by default its own
+        root : path; the folder that a CSV's paths are relative to, by default its own. A path that is spelled as on
+            another system (backslashes, case, Unicode form) is read where it fits one file only
 
         Raises
         ------
@@ -113,12 +122,16 @@ class Manifest:
 
         Warns
         -----
-        ManifestWarning : repeated rows, which are dropped, and files that are skipped
+        ManifestWarning : what is dropped or skipped, counted; words that mean unknown; other spellings of labels and paths
         """
         path, name = os.fspath(path), printable(os.fspath(path))
         classes, problems = None if classes is None else check_classes(classes), Problems(name)
         if os.path.isdir(path):
-            table = read_folder(path, allow_outside_root, problems)
+            if root is not None:
+                raise InputError(f"root: is for the paths in a CSV file; {name} is a folder of class folders.")
+            table = read_folder(path, allow_outside_root, problems, classes)
+        elif kind := kind_of_file(path):
+            raise ManifestError(f"{name}: is {kind[0]}, not a folder or a CSV file. {kind[1]}")
         else:
             table = read_csv(path, root, columns, allow_outside_root, problems)
         labels, classes = encode_labels(table.columns["label"], table.where, classes, problems)
@@ -126,13 +139,16 @@ class Manifest:
             encode_splits(table.columns["split"], table.where, problems)
         else:
             table.columns.pop("split", None)
+        if table.left_out:
+            warnings.warn(f"{name}: left out {table.left_out}.", ManifestWarning, stacklevel=2)
         problems.raise_any()
+        _warn(problems, 3)
         if table.repeated:
             warnings.warn(f"{name}: {table.repeated:,} rows repeat an earlier one and were dropped.", ManifestWarning,
                           stacklevel=2)
         if table.others:
-            warnings.warn(f"{name}: {table.others:,} files were skipped: they do not have the extension of an image.",
-                          ManifestWarning, stacklevel=2)
+            warnings.warn(f"{name}: {table.others:,} files were skipped: they do not have the extension of an image"
+                          + (f", but are {table.kinds}" if table.kinds else "."), ManifestWarning, stacklevel=2)
         return cls(table.root, _words(table.columns["path"]), labels, classes, inside=not allow_outside_root,
                    **{ours: table.columns.get(theirs) for ours, theirs in ATTRIBUTES.items()})
 
@@ -195,14 +211,14 @@ class Manifest:
         sets, whole = self._given_split(), self
         if sets is None:
             whole = self.prepared(preprocessing, workers, progress)
-            sets = split_groups(whole.patient_groups(preprocessing), whole.labels, (train, validation, test), seed,
-                                whole.classes)
+            group = whole.patient_groups(preprocessing, workers, progress)
+            sets = split_groups(group, whole.labels, (train, validation, test), seed, whole.classes)
         return tuple(whole.subset(sets == number) for number in range(3))
 
     def patient_groups(self, preprocessing=None, workers=None, progress=False):
         """Return the group of each image, (n,) int64: its patient, joined with those who share a radiograph."""
         whole = self.prepared(preprocessing, workers, progress)
-        return groups(whole.patients, clusters(whole.pixels))
+        return groups(whole.patients, clusters(whole.pixels, progress=progress))
 
     def paper_split(self, seed=0, fraction=0.70, preprocessing=None, workers=None, progress=False):
         """Make the paper's seven versions of every image, then split the versions; return (training, validation).
@@ -231,7 +247,8 @@ class Manifest:
             return replace(self, pixels=self.pixels.prepare(preprocessing))
         slots = {path: slot for slot, path in enumerate(dict.fromkeys(self.paths))}     # versions share a file
         root = self.root if self.inside else None
-        cache = PixelCache.prepare(list(slots), preprocessing, workers, progress, root)
+        is_new = self.pixels is None      # else its unused bits have been said
+        cache = PixelCache.prepare(list(slots), preprocessing, workers, progress, root, is_new)
         return replace(self, pixels=cache.take(np.array([slots[path] for path in self.paths])))
 
     def open(self, preprocessing=None, workers=None, progress=False):
@@ -289,6 +306,11 @@ class Manifest:
 def split_rows(sets):
     """Return the rows of the manifests in `sets`, a dict by name of the set, with the name as the `split` column."""
     return [row | {"split": name} for name, manifest in sets.items() for row in manifest.rows()]
+
+
+def _warn(problems, level):
+    for sentence in problems.remarks:
+        warnings.warn(sentence, ManifestWarning, stacklevel=level)
 
 
 def _words(column):

@@ -1,4 +1,4 @@
-"""Read a manifest, from a CSV file or a folder of class folders, into columns, with all problems reported together.
+"""Read a manifest from a CSV file into columns, with all problems reported together (folders: folder_reader.py).
 
 The files are untrusted: every path must be a regular file inside the root, and the size of a file, of a line and of the
 table is limited.
@@ -6,17 +6,19 @@ table is limited.
 
 import csv
 import os
-import re
 import stat
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from unicodedata import normalize
 
-from minicnn.core.untrusted import open_limited, raising, text_lines
-from minicnn.data.labels import is_split
+from minicnn.core.text import join, shortened, spelling
+from minicnn.core.untrusted import csv_cells, find_column, open_limited, raising, text_lines
+from minicnn.data.labels import known, split_number
 from minicnn.errors import InputError, ManifestError, nearest, printable
 
-__all__ = ["ATTRIBUTES", "COLUMNS", "EXTENSIONS", "Table", "read_csv", "read_folder"]
+__all__ = ["ALLOW", "ATTRIBUTES", "COLUMNS", "EXTENSIONS", "Paths", "Table", "read_csv", "without_unknown"]
 
 # The optional columns of a manifest, by the attribute of Manifest that holds each.
 ATTRIBUTES = {"patients": "patient_id", "sources": "source", "views": "view", "modalities": "modality",
@@ -25,7 +27,7 @@ COLUMNS = ("path", "label", *ATTRIBUTES.values())
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 _MOST_BYTES, _MOST_ROWS, _MOST_COLUMNS = 2**30, 5_000_000, 1000
-_ALLOW = "To allow it: allow_outside_root=True (--allow-outside-root)."
+ALLOW = "To allow it: allow_outside_root=True (--allow-outside-root)."
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Table:
     where : function from the number of a row to its place, such as "line 7"
     repeated : int; rows that were dropped because they repeat an earlier one
     others : int; files that were skipped because of their extension
+    kinds, left_out : str; what those files are, and which images were left out of a folder, or ""
     """
 
     root: str
@@ -46,12 +49,14 @@ class Table:
     where: Callable
     repeated: int = 0
     others: int = 0
+    kinds: str = ""
+    left_out: str = ""
 
 
 # ---- A CSV file ------------------------------------------------------------------------------------------------------
 
 def read_csv(path, root, columns, allow_outside_root, problems):
-    """Read a CSV file in UTF-8 with a header.
+    """Read a CSV file with a header.
 
     Parameters
     ----------
@@ -61,12 +66,15 @@ def read_csv(path, root, columns, allow_outside_root, problems):
     allow_outside_root : bool
     problems : Problems; receives a sentence for each bad line
     """
+    if root is not None and not os.path.isdir(root):
+        raise InputError(f"root: expected the folder that the paths are relative to, got {printable(root)!r}.")
     root = os.path.realpath(os.path.dirname(path) if root is None else root)
-    table, lines = {}, array("q")
+    columns, table, lines = _check_columns(columns), {}, array("q")
     with raising(ManifestError, path, "Name a CSV file, or a folder with one folder for each class."):
         file = open_limited(path, _MOST_BYTES)
     with file:
-        reader = csv.reader(text_lines(file, problems=problems), skipinitialspace=True)
+        wanted = [columns.get(name, name) for name in ("path", "label")]
+        reader = csv_cells(text_lines(file, problems=problems), wanted, skipinitialspace=True)
         try:
             _read_rows(reader, columns, table, lines, problems)
         except csv.Error as error:
@@ -74,13 +82,23 @@ def read_csv(path, root, columns, allow_outside_root, problems):
     if not lines:
         problems.raise_any()
         raise ManifestError(f"{printable(path)}: has a header and no rows.")
-    return _place_rows(table, lines, _Paths(root, allow_outside_root), problems)
+    table |= without_unknown(table, problems)
+    return _place_rows(table, lines, Paths(root, allow_outside_root), problems)
+
+
+def _check_columns(columns):
+    columns = {} if columns is None else dict(columns)
+    for name in columns:
+        if name not in COLUMNS:
+            raise InputError(f"columns: unknown column {name!r}.{nearest(name, COLUMNS)} The columns are "
+                             f"{', '.join(COLUMNS)}.")
+    return columns
 
 
 def _read_rows(reader, columns, table, lines, problems):
     """Fill `table`, {column: cells}, and `lines`, the line number of each row."""
-    header = [cell.strip() for cell in next(reader, ())]
-    places = _places(header, columns, problems)
+    header = [cell.strip() for cell in next(filter(None, reader), ())]
+    places, headers = _places(header, columns, problems), 0
     if not {"path", "label"} <= places.keys():
         return
     table.update({name: [] for name in places})
@@ -90,8 +108,14 @@ def _read_rows(reader, columns, table, lines, problems):
     for cells in reader:
         if len(cells) != len(header):
             if cells:
-                problems.add(f"line {reader.line_num}: has {len(cells)} cells, the header has {len(header)}.")
+                more = " A cell that holds a comma needs quotes around it." if len(cells) > len(header) else ""
+                problems.add(f"line {reader.line_num}: has {len(cells)} cells, the header has {len(header)}.{more}")
             continue
+        if cells[places["path"]].strip() in ("", header[places["path"]]):       # a line without words, or a header
+            words = [cell.strip() for cell in cells]
+            if not any(words) or words == header:
+                headers += any(words)
+                continue
         if len(lines) == _MOST_ROWS:
             problems.add(f"line {reader.line_num}: there are more than {_MOST_ROWS:,} rows. Divide the collection. "
                          "The rest was not read.")
@@ -100,15 +124,12 @@ def _read_rows(reader, columns, table, lines, problems):
             cell = cells[place].strip()
             append(kept.setdefault(cell, cell) if repeats else cell)
         lines.append(reader.line_num)
+    if headers:
+        problems.remark(f"{headers:,} more lines repeat the header and were skipped.")
 
 
 def _places(header, columns, problems):
     """Return {column: its position in the header}."""
-    columns = {} if columns is None else dict(columns)
-    for name in columns:
-        if name not in COLUMNS:
-            raise InputError(f"columns: unknown column {name!r}.{nearest(name, COLUMNS)} The columns are "
-                             f"{', '.join(COLUMNS)}.")
     if not any(header):
         problems.add("is empty; the first line must name the columns, such as path,label,patient_id.")
         return {}
@@ -118,52 +139,101 @@ def _places(header, columns, problems):
     places = {}
     for name in COLUMNS:
         wanted = columns.get(name, name)
-        if wanted in header:
-            places[name] = header.index(wanted)
-            if header.count(wanted) > 1:
-                problems.add(f"line 1: two columns are called {printable(wanted)!r}.")
+        try:
+            place = None if wanted is None else find_column(header, wanted)
+        except ValueError as error:
+            problems.add(f"line 1: {error}.")
+            continue
+        if place is not None:
+            places[name] = place
+            if header[place] != wanted:
+                problems.remark(f"the column {printable(header[place])!r} was read as {wanted!r}.")
         elif name in ("path", "label") or columns.get(name) is not None:
             found = ", ".join(printable(cell) for cell in header)
             hint = nearest(wanted, [printable(cell) for cell in header])
-            if len(header) == 1 and re.search("[;\t]", header[0]):
-                hint = " Save the file with commas between the cells."
-            problems.add(f"line 1: there is no column {wanted!r}, only {found}.{hint} A column of another name is given by "
-                         f"columns={{{name!r}: ...}} (--columns {name}=...).")
+            problems.add(f"line 1: there is no column {wanted!r}, only {found}.{hint} A column of another name is given "
+                         f"by columns={{{name!r}: ...}} (--columns {name}=...).")
     return places
 
 
+def without_unknown(columns, problems):
+    """Return the columns of attributes, by either name, with "" for words that mean unknown; a remark counts these."""
+    told, result = [], {}
+    for ours, theirs in ATTRIBUTES.items():
+        for name in {ours, theirs} & columns.keys() - {"split", "splits"}:
+            result[name], words = known(columns[name])
+            if words:
+                which = ", ".join(repr(shortened(word, 20)) for word, _ in words.most_common(4))
+                told.append(f"{words.total():,} of {theirs} ({which}{', ...' if len(words) > 4 else ''})")
+    if told:
+        problems.remark(f"cells that mean unknown are read as empty: {join(told)}.")
+    return result
+
+
+# What two rows of one file must agree on, where both know it: the words for it, and what the spellings share.
+_ONCE = {"label": ("is labelled", spelling), "patient_id": ("is of patient", str),
+         "split": ("is in the split", split_number)}
+
+
 def _place_rows(columns, lines, paths, problems):
-    """Return the Table with absolute paths and without repeated rows; report paths that cannot be used."""
+    """Return the Table with absolute paths and each file once; report paths that cannot be used."""
     first, kept = {}, []
-    cells, labels = columns["path"], columns["label"]
+    cells, once = columns["path"], [name for name in _ONCE if name in columns]
     for row, cell in enumerate(cells):
         try:
             path = paths.find(cell)
         except ManifestError as error:
-            problems.add(f"line {lines[row]}: {error}")
+            problems.add(lambda: f"line {lines[row]}: {error}{paths.hint(cell)}")
             continue
         other = first.setdefault(path, row)
         if other == row:
             kept.append(row)
             cells[row] = path
-        elif labels[row] != labels[other]:
-            problems.add(f"line {lines[row]}: {printable(cell)} is labelled {printable(labels[row])!r}, but "
-                         f"{printable(labels[other])!r} in line {lines[other]}.")
+            continue
+        for name in once:
+            said, before = columns[name][row], columns[name][other]
+            verb, meaning = _ONCE[name]
+            if (said and before or name == "label") and meaning(said[:200]) != meaning(before[:200]):
+                problems.add(f"line {lines[row]}: {printable(cell)} {verb} {printable(said)!r}, but "
+                             f"{printable(before)!r} in line {lines[other]}.")
+        for column in columns.values():
+            column[other] = column[other] or column[row]
     repeated = len(lines) - len(kept)
     if repeated:
         columns = {name: [column[row] for row in kept] for name, column in columns.items()}
         lines = array("q", (lines[row] for row in kept))
+    if paths.respelled:
+        problems.remark(paths.remark())
     return Table(paths.root, columns, lambda row: f"line {lines[row]}", repeated)
 
 
-class _Paths:
-    """Check that files are regular and inside the root, with one system call for each folder and each file."""
+class Paths:
+    """Check that files are regular and inside the root, with one system call for each folder and each file.
 
-    def __init__(self, root, allow_outside_root):
+    A file that is not there under the name of a cell is found where one name of the folder differs from it only as
+    between systems: backslashes, case, Unicode form, spaces around. `respelled` counts those.
+    """
+
+    def __init__(self, root, allow_outside_root=False):
         self.root, self._anywhere, self._folders = root, allow_outside_root, {}
+        self.respelled, self._example, self._names, self._index = 0, None, {}, None
+        self._found, self._told = False, None       # whether any cell was; the other root that was told last
 
     def find(self, cell):
         """Return the absolute path of a cell, or raise a ManifestError with the reason."""
+        try:
+            path = self._find(cell)
+        except FileNotFoundError:
+            other = self._respelled(cell) or self._respelled(cell.replace("\\", "/"))
+            try:
+                path = self._find(other or cell)
+            except FileNotFoundError:
+                raise ManifestError(f"there is no file {printable(cell)}.") from None
+            self.respelled, self._example = self.respelled + 1, self._example or (other, cell)
+        self._found = True
+        return path
+
+    def _find(self, cell):
         name = cell.rpartition("/")[2]
         folder = cell[:len(cell) - len(name)]
         try:
@@ -181,14 +251,14 @@ class _Paths:
                 inside = self._is_inside(os.path.realpath(path))
                 mode = os.stat(path).st_mode if inside else 0
         except FileNotFoundError:
-            raise ManifestError(f"there is no file {printable(cell)}.") from None
+            raise
         except UnicodeEncodeError:      # it could not be written into split.csv
             raise ManifestError(f"{printable(cell)}: its name is not UTF-8. Rename it.") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ManifestError(f"{printable(cell)[:300]} cannot be read ({reason}).") from None
         if not inside:
-            raise ManifestError(f"{printable(cell)} lies outside of {printable(self.root)}. {_ALLOW}")
+            raise ManifestError(f"{printable(cell)} lies outside of {printable(self.root)}. {ALLOW}")
         if not stat.S_ISREG(mode):
             raise ManifestError(f"{printable(cell)} is no regular file." if cell else "the path is empty.")
         return path
@@ -196,63 +266,79 @@ class _Paths:
     def _is_inside(self, real):
         return self._anywhere or os.path.commonpath([self.root, real]) == self.root
 
+    def _respelled(self, cell):
+        """Return the cell as the disk spells it, or None; ManifestError where two files could be meant."""
+        inside, place = os.path.join(self.root, ""), ""
+        for part in cell.removeprefix(inside).split("/"):
+            if part in ("", "."):
+                continue
+            if part == ".." or cell.startswith("/") and not cell.startswith(inside) or len(part) > 255:
+                return None
+            folder = os.path.join(self.root, place)
+            if folder not in self._names:
+                self._names[folder] = names = {}
+                with suppress(OSError):         # no folder, or one that may not be read
+                    for name in os.listdir(folder) if self._is_inside(os.path.realpath(folder)) else ():
+                        names.setdefault(_spelling(name), []).append(name)
+            names = self._names[folder].get(_spelling(part), ())
+            if part not in names and len(names) > 1:
+                raise ManifestError(f"there is no file {printable(cell)}, but {printable(names[0])} and "
+                                    f"{printable(names[1])}. Write the one that is meant.")
+            if not names:
+                return None
+            place = os.path.join(place, part if part in names else names[0])
+        return place
 
-# ---- A folder of class folders ---------------------------------------------------------------------------------------
+    def remark(self, list="the manifest"):
+        """Return a sentence on the cells that were found under another spelling."""
+        there, said = map(printable, self._example)
+        return (f"{self.respelled:,} paths are spelled otherwise than on this disk, in case, Unicode form, backslashes "
+                f"or spaces: there is {there[:200]}; {list} says {said[:200]}. They were read.")
 
-def read_folder(root, allow_outside_root, problems):
-    """Read a folder with one folder for each class; images may lie deeper inside.
+    def hint(self, cell):
+        """Return a sentence on where the file of a cell that was not found may be, or an empty one."""
+        if os.path.lexists(os.path.join(self.root, cell)):
+            return ""
+        parts = cell.replace("\\", "/").rstrip("/").split("/")
+        if self._index is None:
+            self._index = _stems(self.root)
+        found = self._index.get(_stem(parts[-1]), ())
+        if not found:
+            first, self._found = not self._found and parts[-1], True
+            return (f" Paths are relative to {printable(self.root)}; another folder is named by root= (--root DIR)."
+                    if first and not os.path.isabs(cell) else "")
 
-    Hidden files are skipped; files without the extension of an image are skipped and counted. Links to folders are
-    followed only as class folders, and only with `allow_outside_root`.
-    """
-    root = os.path.realpath(root)
-    with raising(ManifestError, root):
-        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
-    table = Table(root, {"path": [], "label": []}, lambda row: printable(names[row]))
-    paths, names = _Paths(root, allow_outside_root), []
-
-    def report(error):
-        problems.add(f"{printable(error.filename)}: cannot be read ({error.strerror}).")
-
-    for label in _class_folders(root, entries, problems, allow_outside_root):
-        before = len(names)
-        for folder, inner, files in os.walk(os.path.join(root, label), onerror=report):
-            inner[:] = sorted(name for name in inner if not _is_hidden(name))
-            for name in sorted(name for name in files if not _is_hidden(name)):
-                if not name.lower().endswith(EXTENSIONS):
-                    table.others += 1
-                    continue
-                name = os.path.relpath(os.path.join(folder, name), root)
-                try:
-                    table.columns["path"].append(paths.find(name))
-                except ManifestError as error:
-                    problems.add(str(error))
-                    continue
-                names.append(name)
-                table.columns["label"].append(label)
-        if len(names) == before:
-            problems.add(f"the class folder {printable(label)} holds no images.")
-    return table
-
-
-def _class_folders(root, entries, problems, allow_links):
-    """Return the names of the class folders, or raise a ManifestError that says what is there instead."""
-    folders = []
-    for entry in entries:
-        if entry.is_dir() and not _is_hidden(entry.name):
-            if entry.is_symlink() and not allow_links:
-                problems.add(f"the class folder {printable(entry.name)} is a link, which may lead outside. {_ALLOW}")
-            else:
-                folders.append(entry.name)
-    if not folders:
-        problems.raise_any()
-    if not folders or all(is_split(name) for name in folders):
-        tables = [printable(entry.name) for entry in entries if entry.name.lower().endswith(".csv")]
-        holds = f"holds {', '.join(map(printable, folders))}: splits, not classes" if folders else "holds no folder"
-        raise ManifestError(f"{printable(root)}: {holds}. Expected one folder for each class, or a CSV file"
-                            + (f"; did you mean {tables[0]}?" if tables else ", which may have a split column."))
-    return folders
+        def shared(path):
+            pairs = list(zip(reversed(path.split("/")), reversed(parts)))
+            return next((i for i, (one, other) in enumerate(pairs) if _spelling(one) != _spelling(other)), len(pairs))
+        best = max(found, key=shared)
+        if shared(best) == len(parts) and best.endswith("/".join(parts)):
+            folder = os.path.join(self.root, best[:len(best) - len("/".join(parts))]).rstrip("/")
+            known, self._told = self._told, folder
+            return f" There is {printable(best)}" + ("." if folder == known else f": are the paths relative to "
+                   f"{printable(folder)}? Then name it with root= (--root {printable(folder)}).")
+        return f" There is {printable(best)}; the manifest says {printable(cell)[:300]}."
 
 
-def _is_hidden(name):
-    return name.startswith(".") or name == "__MACOSX"
+def _spelling(name):
+    """Return what the spellings of a file's name share on systems that know no case or another Unicode form."""
+    return name.strip().casefold() if name.isascii() else normalize("NFC", normalize("NFC", name).casefold()).strip()
+
+
+def _stem(name):
+    return os.path.splitext(_spelling(name))[0]
+
+
+def _stems(root, most=200_000):
+    """Return {stem of a file's name: its paths relative to the root, up to 20}, of the first `most` files."""
+    index, count = {}, 0
+    for folder, inner, files in os.walk(root):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in files:
+            paths = index.setdefault(_stem(name), [])
+            if len(paths) < 20:
+                paths.append(os.path.relpath(os.path.join(folder, name), root))
+        count += len(files)
+        if count > most:
+            break
+    return index

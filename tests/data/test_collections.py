@@ -9,7 +9,7 @@ from PIL import Image
 
 from minicnn.cli import import_collection as import_collection_command
 from minicnn.data.collections import KINDS, import_collection, view_kind
-from minicnn.data.manifest import Manifest
+from minicnn.data.manifest import Manifest, ManifestWarning
 from minicnn.errors import InputError, ManifestError
 
 
@@ -216,6 +216,129 @@ def test_names_of_strangers_do_no_harm(tmp_path, capsys):
     assert "with names that cannot be written 2" in out and "\x1b" not in out
     manifest = Manifest.read(tmp_path / "minicnn.csv")
     assert len(manifest) == 2 and manifest.patients[0] == "cxnet-=HYPERLINK(1)"
+
+
+# ---- Words, spellings and lists --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind, inside", [("radiography", ""), ("cxnet", "chest_xray_images")])
+def test_a_folder_of_another_disease_is_never_positive(kind, inside, tmp_path):
+    for folder, label in {"COVID": "covid", "Non-COVID": "negative", "no_covid19": "negative", "covid-neg": "negative",
+                          "Normal": "normal"}.items():
+        picture(tmp_path / inside / folder / f"{folder}.png")
+    result = import_collection(kind, tmp_path)
+    assert {row["path"].split("/")[-1]: row["label"] for row in result.rows} == {
+        "COVID.png": "covid", "Non-COVID.png": "negative", "no_covid19.png": "negative", "covid-neg.png": "negative",
+        "Normal.png": "normal"}
+    assert any("Non-COVID" in note and "perhaps another disease" in note for note in result.notes)
+
+
+def test_a_finding_in_a_list_is_read_as_words(tmp_path):
+    findings = ["COVID-19 (ruled out)", "Non-COVID viral pneumonia", "no covid", "COVID-19, ARDS", "suspected COVID"]
+    rows = []
+    for i, said in enumerate(findings):
+        picture(tmp_path / "images" / f"{i}.png", i)
+        rows.append([i, said, "PA", f"{i}.png"])
+    table(tmp_path / "metadata.csv", ["patientid", "finding", "view", "filename"], *rows)
+    result = import_collection("cohen", tmp_path)
+    assert [(row["path"], row["label"]) for row in result.rows] == [
+        ("images/0.png", "negative"), ("images/2.png", "negative"), ("images/3.png", "covid")]
+    assert result.excluded == {"labelled pneumonia": 1, "with other findings": 1}
+    (tmp_path / "train").mkdir()
+    for name in "ab":
+        picture(tmp_path / "train" / f"{name}.png")
+    (tmp_path / "train.txt").write_text("1 a.png non-COVID sirm\n2 b.png COVID-19 sirm\n")
+    assert [row["label"] for row in import_collection("covidx", tmp_path).rows] == ["negative", "covid"]
+
+
+def test_words_that_mean_unknown_are_left_empty_and_counted(tmp_path):
+    rows = []
+    for i, (patient, view, sex) in enumerate([("nan", "PA", "M"), ("NA", "n/a", "-"), ("7", "unknown", "F"), ("None", "AP", "")]):
+        picture(tmp_path / "images" / f"{i}.png", i)
+        rows.append([patient, "COVID-19", view, sex, "X-ray", f"{i}.png"])
+    table(tmp_path / "metadata.csv", ["patientid", "finding", "view", "sex", "modality", "filename"], *rows)
+    result = import_collection("cohen", tmp_path)
+    assert [row["patient_id"] for row in result.rows] == ["", "", "cohen-7", ""]
+    assert [row["view"] for row in result.rows] == ["PA", "", "", "AP"]
+    assert any("3 of patientid, 2 of view and 1 of sex" in note for note in result.notes)
+
+
+def test_versions_of_a_list_side_by_side_name_each_file_once(tmp_path):
+    covidx(tmp_path, "train", "val", "test")
+    (tmp_path / "train_COVIDx8A.txt").write_text((tmp_path / "train_COVIDx9B.txt").read_text())
+    result = import_collection("covidx", tmp_path)
+    assert len({row["path"] for row in result.rows}) == len(result.rows) == 7 and result.excluded["listed twice"] == 4
+    (tmp_path / "train_COVIDx8A.txt").write_text("3 a.png negative cohen\n9 b.png positive cohen\n")
+    with pytest.raises(ManifestError) as error:
+        import_collection("covidx", tmp_path)
+    assert "keep one version of each: 2 problems" in str(error.value)
+    assert "train_COVIDx9B.txt line 1: train/a.png is labelled 'covid', but 'negative' in train_COVIDx8A.txt line 1." in str(error.value)
+    assert "train_COVIDx9B.txt line 2: train/b.png is of patient 'cohen-3', but 'cohen-9'" in str(error.value)
+
+
+def test_of_several_tables_the_last_is_read_and_said(tmp_path):
+    nih(tmp_path)
+    (tmp_path / "Data_Entry_2017_v2020.csv").write_text((tmp_path / "Data_Entry_2017.csv").read_text())
+    assert "of Data_Entry_2017.csv and Data_Entry_2017_v2020.csv, the last was read." in import_collection("nih", tmp_path).notes
+
+
+def test_a_file_in_two_rows_is_once_or_refused(tmp_path):
+    for name in "ab":
+        picture(tmp_path / "images" / f"{name}.png")
+    head = ["patientid", "finding", "view", "filename"]
+    table(tmp_path / "metadata.csv", head, [1, "COVID-19", "PA", "a.png"], [1, "covid-19", "PA", "./a.png"],
+          [1, "COVID-19", "AP", "A.PNG"], [2, "No Finding", "PA", "b.png"])
+    result = import_collection("cohen", tmp_path)
+    assert [row["path"] for row in result.rows] == ["images/a.png", "images/b.png"] and result.excluded["listed twice"] == 2
+    table(tmp_path / "metadata.csv", head, [1, "COVID-19", "PA", "a.png"], [1, "Tuberculosis", "PA", "a.png"])
+    with pytest.raises(ManifestError, match="metadata.csv line 3: images/a.png is labelled with another finding, but 'covid' in "
+                                            "metadata.csv line 2"):
+        import_collection("cohen", tmp_path)
+
+
+def test_lists_of_other_systems_are_read(tmp_path):
+    picture(tmp_path / "images" / "Jose\u0301.png")
+    picture(tmp_path / "images" / "b.png")
+    text = "sep=;\npatientid;Finding;view;filename\n1;COVID-19;PA;Jos\u00e9.png\n2;No Finding;PA;.\\B.PNG\n"
+    (tmp_path / "metadata.csv").write_bytes(text.replace("\n", "\r\n").encode("utf-16"))
+    result = import_collection("cohen", tmp_path)
+    assert [row["path"] for row in result.rows] == ["images/Jose\u0301.png", "images/b.png"]
+    assert any("2 paths are spelled otherwise" in note for note in result.notes)
+
+
+def test_what_an_import_writes_can_be_read(tmp_path, capsys):
+    for name in (" lead.png", "a\\b.png", "c;d.png", 'e"f.png', "g,h.png"):
+        picture(tmp_path / "covid" / name)
+    picture(tmp_path / "normal" / "-1.png")
+    (tmp_path / "covid" / "scan.gif").write_bytes(b"GIF89a")
+    (tmp_path / "normal" / "same.png").symlink_to("-1.png")
+    out = command(capsys, "cxnet", tmp_path)
+    assert Manifest.read(tmp_path / "minicnn.csv").counts() == {"normal": 1, "covid": 5} and "already 1" in out
+    (tmp_path / "covid").rename(tmp_path / " covid")
+    command(capsys, "cxnet", tmp_path, "--out", tmp_path / "space.csv")
+    with pytest.warns(ManifestWarning, match="5 paths are spelled otherwise"):
+        assert Manifest.read(tmp_path / "space.csv").counts() == {"normal": 1, "covid": 5}
+
+
+def test_a_file_in_two_classes_is_refused_by_the_command(tmp_path, capsys):
+    picture(tmp_path / "one" / "covid" / "a.png")
+    picture(tmp_path / "one" / "normal" / "b.png")
+    (tmp_path / "one" / "normal" / "c.png").symlink_to("../covid/a.png")
+    with pytest.raises(ManifestError, match="covid/a.png is labelled 'covid' already, and 'normal' by the import"):
+        command(capsys, "cxnet", tmp_path / "one")
+    assert not (tmp_path / "one" / "minicnn.csv").exists()
+    (tmp_path / "one" / "normal" / "c.png").unlink()
+    (tmp_path / "all.csv").write_text("path,label\n./one/covid/a.png,normal\n")
+    with pytest.raises(ManifestError, match="all.csv: 1 problem\n  one/covid/a.png is labelled 'normal' already"):
+        command(capsys, "cxnet", tmp_path / "one", "--add", tmp_path / "all.csv")
+
+
+def test_the_next_command_names_the_classes_where_labels_do_not_tell(tmp_path, capsys):
+    picture(tmp_path / "a" / "normal" / "1.png")
+    picture(tmp_path / "b" / "normal" / "1.png")
+    picture(tmp_path / "b" / "Viral Pneumonia" / "2.png")
+    assert command(capsys, "cxnet", tmp_path / "a").rstrip().endswith("minicnn.csv --classes normal,covid")
+    out = command(capsys, "cxnet", tmp_path / "b", "--pneumonia")
+    assert "name the classes" in out and out.rstrip().endswith("minicnn.csv --classes normal,pneumonia")
 
 
 # ---- What is not such a collection -----------------------------------------------------------------------------------

@@ -114,13 +114,16 @@ WRONG = {
     "header only": (HEAD, "index.csv: has a header and no rows"),
     "no label column": ("path,labl\na.png,covid\n", r"there is no column 'label', only path, labl. Did you mean 'labl'\? .*"
                         r"columns=\{'label': ...\} \(--columns label=...\)"),
-    "semicolons": ("path;label\na.png;covid\n", "there is no column 'path', only path;label. Save the file with commas"),
     "two columns of one name": ("path,label,label\na.png,covid,normal\n", "line 1: two columns are called 'label'"),
     "cells missing": (HEAD + GOOD + "c.png,covid\n", "line 4: has 2 cells, the header has 3"),
     "NUL": (HEAD + GOOD + "c\0.png,covid,3\n", r"line 4: holds a NUL character. Is this a CSV file\?"),
     "not UTF-8": (HEAD.encode() + GOOD.encode() + b"\xff.png,covid,3\n", "line 4: byte 1 is not UTF-8. Save the file as UTF-8"),
-    "UTF-16": (HEAD.encode("utf-16"), "line 1: the file is UTF-16. Save it as UTF-8"),
-    "old Mac": (HEAD.replace("\n", "\r") + GOOD, "line 1: .*The rest was not read"),
+    "UTF-16, damaged": (HEAD.encode("utf-16") + b"\x00\xd8\n\0", "line 2: is not UTF-16 throughout. Save the file as UTF-8"),
+    "a workbook": (b"PK\3\4" + b"\0" * 90, "archive. .*CSV"),
+    "a comma without quotes": (HEAD + GOOD + "c.png,covid,Doe, J.\n", "line 4: has 4 cells, the header has 3. A cell that "
+                               "holds a comma needs quotes around it"),
+    "two headers of one spelling": ("path,label,Patient ID,patient-id\na.png,covid,1,2\n", "line 1: two columns are "
+                                    "called 'Patient ID' and 'patient-id'. Rename one"),
     "a quote without end": (HEAD + '"' + "x" * 140_000, "line 2: field larger than field limit.*The rest was not read"),
     "a long line": (HEAD + "x" * 2**20, r"line 2: is longer than 1,048,576 bytes. Is this a CSV file\?"),
     "missing file": (HEAD + GOOD + "none.png,covid,3\n", "line 4: there is no file none.png"),
@@ -145,7 +148,24 @@ WRONG = {
     "one class": (HEAD + "a.png,covid,1\nb.png,covid,2\n", r"there is one class only, 'covid'; two are needed.*--classes"),
     "which is positive": (HEAD + "a.png,sick,1\nb.png,well,2\n", r"which of 'sick' and 'well' is the positive class\? "
                           r"Name the negative one first: classes=\['sick', 'well'\] \(--classes 'sick','well'\)"),
-    "both positive": (HEAD + "a.png,covid,1\nb.png,Covid,2\n", "which of 'Covid' and 'covid' is the positive class"),
+    "one class, two spellings": (HEAD + "a.png,covid,1\nb.png,Covid,2\n", "one class only, 'covid'.* The labels 'Covid' "
+                                 r"\(1\) differ from 'covid' only in case"),
+    "both positive": (HEAD + "a.png,covid,1\nb.png,covid-19,2\n", "which of 'covid' and 'covid-19' is the positive class"),
+    "no label": (HEAD + GOOD + "c.png,nan,3\n", r"line 4: the label 'nan' means that it is unknown. Leave the row out"),
+    "two patients": (HEAD + GOOD + "./a.png,normal,3\n", "line 4: ./a.png is of patient '3', but '1' in line 2"),
+    "two splits": ("path,label,split\na.png,normal,train\nb.png,covid,test\na.png,normal,test\n",
+                   "line 4: a.png is in the split 'test', but 'train' in line 2"),
+    "two spellings of a path, two labels": (HEAD + GOOD + "B.PNG,normal,\n", "line 4: B.PNG is labelled 'normal', but "
+                                            "'covid' in line 3"),
+    "elsewhere": (HEAD + GOOD + "d.png,covid,3\n", r"line 4: there is no file d.png. There is sub/d.png: are the paths "
+                  r"relative to .*/root/sub\? Then name it with root= \(--root .*/root/sub\)"),
+    "another extension": (HEAD + GOOD + "sub/d.jpg,covid,3\n", "no file sub/d.jpg. There is sub/d.png; the manifest says "
+                          "sub/d.jpg"),
+    "a drive": (HEAD + GOOD + "C:\\data\\sub\\d.png,covid,3\n", r"There is sub/d.png; the manifest says C:\\data"),
+    "of another machine": (HEAD + GOOD + "/home/ann/sub/d.png,covid,3\n", "/home/ann/sub/d.png lies outside of .* There is "
+                           "sub/d.png; the manifest says /home"),
+    "relative to what": (HEAD + "none.png,normal,1\nnone2.png,covid,1\n", r"line 2: there is no file none.png. Paths are "
+                         r"relative to .*/root; another folder is named by root= \(--root DIR\)"),
     "split unknown": ("path,label,split\na.png,normal,trian\nb.png,covid,test\n",
                       r"line 2: the split 'trian' is none of training, validation, test. Did you mean 'train'\?"),
     "split empty": ("path,label,split\na.png,normal,train\nb.png,covid,\n",
@@ -246,6 +266,159 @@ def test_columns_are_checked(tmp_path):
         table(tmp_path, "path,label\n", columns={"patient_id": "subject"})
 
 
+# ---- Tables and paths of other systems --------------------------------------------------------------------------------
+
+ROWS = [("path", "label", "patient_id"), ("a.png", "normal", "Doe, Ann"), ("b.png", "covid", "7")]
+
+
+def written(delimiter=",", end="\n", rows=ROWS):
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator=end).writerows(rows)
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("content", [
+    written(";").encode(), written("\t").encode(), written("|").encode(), written(end="\r").encode(),
+    ("sep=;\r\n" + written(";", "\r\n")).encode(), ("\ufeffsep=,\n" + written()).encode(),
+    ('"sep=\t"\n' + written("\t")).encode(), written("\t", "\r\n").encode("utf-16"), written(";").encode("utf-16-le"),
+    b"\xfe\xff" + written().encode("utf-16-be"), written().encode("utf-32"), ("\ufeff\ufeff" + written()).encode(),
+    (written(end="\r") + "a.png,normal,\n").replace("a.png,normal,\n", "").encode(), ("\n\n" + written()).encode(),
+    (written() + ",,\n , ,\n").encode(),
+], ids=lambda content: repr(content[:12]))
+def test_a_table_of_a_spreadsheet_is_read(tmp_path, content):
+    touch(tmp_path, "a.png", "b.png")
+    manifest = table(tmp_path, content)
+    assert manifest.names == ["a.png", "b.png"] and manifest.patients.tolist() == ["Doe, Ann", "7"]
+
+
+@pytest.mark.parametrize("head, said", [
+    ("Path,Label,Patient ID\n", ["'Path' was read as 'path'", "'Label'", "'Patient ID' was read as 'patient_id'"]),
+    ("path,label,PATIENT-ID\n", ["'PATIENT-ID' was read as 'patient_id'"]),
+    (" path,label ,patient id\n", ["'patient id' was read as 'patient_id'"])])
+def test_a_header_in_another_spelling_is_read_and_said(tmp_path, head, said):
+    touch(tmp_path, "a.png", "b.png")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        manifest = table(tmp_path, head + "a.png,normal,1\nb.png,covid,2\n")
+    assert manifest.patients.tolist() == ["1", "2"]
+    told = "\n".join(str(warning.message) for warning in caught)
+    assert len(caught) == len(said) and all(words in told for words in said)
+
+
+def test_a_header_that_is_repeated_is_said(tmp_path):
+    touch(tmp_path, "a.png", "b.png")
+    with pytest.warns(ManifestWarning, match="index.csv: 2 more lines repeat the header and were skipped"):
+        assert len(table(tmp_path, "path,label\na.png,normal\npath,label\nb.png,covid\n path , label\n")) == 2
+
+
+@pytest.mark.parametrize("there, cells", [
+    (["scans/p1.png", "scans/p2.png"], ["scans\\p1.png", ".\\scans\\p2.png"]),
+    (["Scans/p1.png", "Scans/P2.PNG"], ["SCANS/P1.png", "scans/p2.png"]),
+    (["Jos\u00e9/1.png", "Jos\u00e9/2.png"], ["Jose\u0301/1.png", "Jose\u0301/2.png"]),
+    (["re\u0301sume\u0301.png", "nai\u0308ve.png"], ["r\u00e9sum\u00e9.png", "na\u00efve.png"]),
+    (["a/b.png ", "a/ c.png"], ["a/b.png", "a/c.png"]),
+    (["\u00c9t\u00e9/x.png", "\u00c9t\u00e9/y.png"], ["e\u0301te\u0301\\X.PNG", "E\u0301TE\u0301/y.png"])])
+def test_paths_of_another_system_are_read_and_said(tmp_path, there, cells):
+    touch(tmp_path, *there)
+    with pytest.warns(ManifestWarning) as caught:
+        manifest = table(tmp_path, f"path,label\n{cells[0]},normal\n{cells[1]},covid\n")
+    assert manifest.names == there and manifest.root == str(tmp_path)
+    assert "2 paths are spelled otherwise" in str(caught[0].message) and f"there is {there[0]}" in str(caught[0].message)
+
+
+def test_a_name_that_is_there_is_never_taken_for_another(tmp_path):
+    touch(tmp_path, "a.png", "A.png", "a\\b.png", "a/b.png")
+    manifest = table(tmp_path, "path,label\na.png,normal\nA.png,covid\na\\b.png,normal\na/b.png,covid\n")
+    assert manifest.names == ["a.png", "A.png", "a\\b.png", "a/b.png"]
+    with pytest.raises(ManifestError, match="line 2: there is no file A.PNG, but (a|A).png and (a|A).png. Write the one"):
+        table(tmp_path, "path,label\nA.PNG,normal\na.png,covid\n")
+
+
+def test_another_spelling_leads_nowhere_outside(tmp_path):
+    touch(tmp_path, "Secret/a.png", "root/b.png")
+    (tmp_path / "root" / "Link").symlink_to("../Secret")
+    for cell in ("..\\Secret\\a.png", "..\\secret\\a.png", "link/a.png", "LINK\\A.PNG"):
+        with pytest.raises(ManifestError, match="no file|outside") as error:
+            table(tmp_path / "root", f"path,label\nb.png,normal\n{cell},covid\n")
+        assert "there is a.png" not in str(error.value).lower()
+
+
+def test_a_file_in_two_spellings_is_one_row_that_knows_all(tmp_path):
+    touch(tmp_path, "x/a.png", "b.png")
+    text = "path,label,patient_id,split,view\nx/a.png,normal,,train,PA\nx\\a.png,Normal,p1,Training,AP\nb.png,covid,p2,test,\n"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        manifest = table(tmp_path, text)
+    assert manifest.names == ["x/a.png", "b.png"] and manifest.patients.tolist() == ["p1", "p2"]
+    assert manifest.views.tolist() == ["PA", ""] and any("1 rows repeat" in str(one.message) for one in caught)
+
+
+def test_the_root_is_a_folder_and_for_tables(tmp_path):
+    touch(tmp_path, "normal/a.png", "covid/b.png")
+    with pytest.raises(InputError, match="root: expected the folder .*none"):
+        Manifest.read(tmp_path / "index.csv", root=tmp_path / "none")
+    with pytest.raises(InputError, match="root: is for the paths in a CSV file"):
+        Manifest.read(tmp_path, root=tmp_path)
+
+
+# ---- Words for "unknown" ---------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("column, attribute", [("patient_id", "patients"), ("source", "sources"), ("view", "views"),
+                                               ("sex", "sexes"), ("age", "ages"), ("modality", "modalities")])
+def test_words_that_mean_unknown_are_unknown_and_counted(tmp_path, column, attribute):
+    words = ["NaN", "n/a", "NONE", "Unknown", "-", "", "null", "#N/A", "not available", "?", "Nancy", "na-7"]
+    touch(tmp_path, *(f"{i}.png" for i in range(12)))
+    text = f"path,label,{column}\n" + "".join(f"{i}.png,{i % 2},{word}\n" for i, word in enumerate(words))
+    with pytest.warns(ManifestWarning, match=rf"index.csv: cells that mean unknown are read as empty: 9 of {column} \('NaN',") \
+            as caught:
+        manifest = table(tmp_path, text)
+    assert getattr(manifest, attribute).tolist() == [""] * 10 + ["Nancy", "na-7"] and len(caught) == 1
+
+
+def test_unknown_patients_are_not_one_patient():
+    with pytest.warns(ManifestWarning, match="Manifest: .*3 of patient_id.* and 1 of age"):
+        manifest = small(patients=["nan", float("nan"), None, "NA", "x", 0], ages=["5", "7", "-", "", "1", "2"])
+    assert manifest.patients.tolist() == ["", "", "", "", "x", "0"] and manifest.ages[2] == ""
+
+
+# ---- Labels ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("labels, named", [
+    (["COVID-19", "covid 19", "COVID-19", "Normal", "normal", "NORMAL", "Normal"], ("Normal", "COVID-19")),
+    (["no_finding", "No Finding", "no-finding", "no_finding", "Covid", "covid", "Covid"], ("no_finding", "Covid")),
+    (["Mal\u00e9", "Male\u0301", "Mal\u00e9", "covid", "covid", "covid", "covid"], ("Mal\u00e9", "covid")),
+    (["COVID\u201119", "COVID-19", "COVID-19", "well", "well", "well", "well"], ("well", "COVID-19"))])
+def test_labels_that_differ_in_spelling_are_one_class_and_said_once(tmp_path, labels, named):
+    touch(tmp_path, *(f"{i}.png" for i in range(len(labels))))
+    text = "path,label\n" + "".join(f"{i}.png,{label}\n" for i, label in enumerate(labels))
+    with pytest.warns(ManifestWarning, match="only in case, spaces, hyphens or Unicode form: they are one class"):
+        manifest = table(tmp_path, text)
+    assert manifest.classes == named
+    with pytest.warns(ManifestWarning, match="they are one class"):
+        given = table(tmp_path, text, classes=[name.upper() for name in named])
+    assert given.labels.tolist() == manifest.labels.tolist()
+
+
+def test_folders_that_differ_in_spelling_are_one_class(tmp_path):
+    touch(tmp_path, "COVID-19/a.png", "covid_19/b.png", "Normal/c.png", "COVID-19/d.png")
+    with pytest.warns(ManifestWarning, match=r"'covid_19' \(1\) differ from 'COVID-19'"):
+        assert Manifest.read(tmp_path).counts() == {"Normal": 1, "COVID-19": 3}
+
+
+def test_labels_that_say_something_else_stay_apart(tmp_path):
+    touch(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    for labels in (["COVID+", "COVID-"], ["grade 1-2", "grade 12"], ["non-covid", "covid"]):
+        manifest = table(tmp_path, "path,label\n" + f"a.png,{labels[0]}\nb.png,{labels[1]}\n", classes=labels)
+        assert manifest.labels.tolist() == [0, 1]
+
+
+def test_classes_in_two_spellings_are_refused(tmp_path):
+    touch(tmp_path, "a.png")
+    for names in (["covid", "COVID"], ["no finding", "No-Finding"], ["x", "Mal\u00e9", "male\u0301"]):
+        with pytest.raises(InputError, match="differ only in case.* Name it once"):
+            table(tmp_path, "path,label\na.png,x\n", classes=names)
+
+
 CELLS = st.one_of(st.sampled_from(["a.png", "b.png", "./a.png", "none.png", "../a.png", "normal", "covid", "train", "", "=1"]),
                   st.text(max_size=8))
 
@@ -336,7 +509,9 @@ def test_linked_class_folders_can_be_allowed(tmp_path):
 @pytest.mark.parametrize("labels, order", [
     ({"normal", "covid"}, ("normal", "covid")), ({"COVID-19", "zzz"}, ("zzz", "COVID-19")), ({"0", "1"}, ("0", "1")),
     ({"abnormal", "normal"}, ("normal", "abnormal")), ({"Positive", "negative"}, ("negative", "Positive")),
-    ({"a", "covid19"}, ("a", "covid19")), ({"covid", "normal", "Bacterial"}, ("Bacterial", "covid", "normal")),
+    ({"a", "covid19"}, ("a", "covid19")), ({"Non-COVID", "COVID"}, ("Non-COVID", "COVID")),
+    ({"covid-negative", "covid-positive"}, ("covid-negative", "covid-positive")), ({"COVID+", "COVID-"}, ("COVID-", "COVID+")),
+    ({"no_covid", "Covid_19"}, ("no_covid", "Covid_19")), ({"SARS-CoV-2", "other"}, ("other", "SARS-CoV-2")), ({"covid", "normal", "Bacterial"}, ("Bacterial", "covid", "normal")),
 ])
 def test_the_positive_class_is_the_last_of_two(labels, order):
     assert class_order(labels) == order
