@@ -6,8 +6,10 @@ on as if it had not been.
 """
 
 import csv
+import inspect
 import io
 import math
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +18,18 @@ import numpy as np
 
 from minicnn import checkpoint
 from minicnn.core import signals
-from minicnn.core.arguments import Real, Whole, check
+from minicnn.core.arguments import Real, Text, Whole, check
 from minicnn.core.files import keep_as, write_atomic
 from minicnn.core.progress import Progress
 from minicnn.errors import CheckpointError, InputError, nearest, printable
 
 __all__ = ["Callback", "EarlyStopping", "LearningRateSchedule", "WeightAverage", "Checkpoint", "CSVHistory",
-           "Callbacks", "History"]
+           "Callbacks", "History", "as_callbacks", "check_monitors"]
 
 
 class Callback:
-    """What happens between epochs. Override any of these; `on_epoch_end` returns True to end training."""
+    """What happens between epochs. Override any of these; `on_epoch_end` returns True, or sets `model.stop_training` to
+    True, to end training."""
 
     def on_train_begin(self, model):
         """Before the first epoch."""
@@ -49,6 +52,83 @@ class Callback:
 
     def restore(self, state):
         """Remember again what `state` returned. It comes from a file: raise InputError for what cannot be."""
+
+
+# {hook: its arguments}; and what an argument of such a name is, here or in Keras
+_HOOKS = {name: list(inspect.signature(hook).parameters)[1:] for name, hook in vars(Callback).items()
+          if name.startswith("on_")}
+_MEANINGS = {"model": "model", "epoch": "epoch", "metrics": "metrics", "logs": "metrics"}
+
+
+def as_callbacks(callbacks):
+    """Return one callback, or several, as a list.
+
+    Raises
+    ------
+    InputError
+        for what is no callback, and for a method that training would never call, or not with the arguments it takes
+    """
+    if callbacks is None:
+        return []
+    several = hasattr(callbacks, "__iter__") and not isinstance(callbacks, (Callback, type, str))
+    callbacks = list(callbacks) if several else [callbacks]
+    for i, callback in enumerate(callbacks):
+        if not isinstance(callback, Callback):
+            made = f" Make one: {callback.__name__}(...)." if isinstance(callback, type) else ""
+            raise InputError("fit: callbacks: expected objects of a class made from minicnn.Callback, got "
+                             f"{printable(repr(callback))[:200]}.{made}")
+        if any(callback is other for other in callbacks[:i]):
+            raise InputError(f"fit: callbacks: the same {type(callback).__name__} is there twice. Make one for each "
+                             "place.")
+        _check_hooks(callback)
+    return callbacks
+
+
+def _check_hooks(callback):
+    """Raise InputError where a method on_... of a callback would not be called, or not with what it takes."""
+    owner = f"fit: callbacks: {type(callback).__name__}"
+    known = ", ".join(f"{name}({', '.join(arguments)})" for name, arguments in _HOOKS.items())
+    for name in dir(callback):
+        if re.match("on(_|[A-Z])", name) and name not in _HOOKS and callable(getattr(callback, name, None)):
+            raise InputError(f"{owner}.{name} would never be called. What is called: {known}.{nearest(name, _HOOKS)} "
+                             f"Another method needs a name that does not begin with 'on', such as _{name}.")
+    for name, arguments in _HOOKS.items():
+        hook = getattr(callback, name)
+        try:
+            signature = inspect.signature(hook)
+        except TypeError:
+            raise InputError(f"{owner}: {name} must be a method, got {printable(repr(hook))[:80]}.") from None
+        except ValueError:
+            continue                        # some functions of C do not tell
+        taken = [parameter.name for parameter in signature.parameters.values()
+                 if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)]
+        try:
+            signature.bind(*arguments)
+            fits = all(_MEANINGS.get(mine, given) == given for mine, given in zip(taken, arguments))
+        except TypeError:
+            fits = False
+        if not fits:
+            raise InputError(f"{owner}: it has {name}{signature}, which is called with ({', '.join(arguments)}): model "
+                             "is the Sequential, and epochs count from 1. A callback of Keras must be written anew: "
+                             f"def {name}(self, {', '.join(arguments)}).")
+
+
+def check_monitors(callbacks, metrics, validation):
+    """Raise InputError, before training, where one of our callbacks monitors a metric that there will not be.
+
+    Parameters
+    ----------
+    metrics : list of str; the names of the metrics of an epoch; those that begin with val_ need the validation data
+    validation : validation data, or None
+    """
+    here = dict.fromkeys(name for name in metrics if validation is not None or not name.startswith("val_"))
+    for callback in sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint)):     # as they are called
+        if getattr(callback.on_epoch_end, "__module__", None) != __name__:
+            return                          # it may add a metric, which those after it know
+        if isinstance(callback, EarlyStopping):
+            _monitored(here, callback.monitor)
+        elif isinstance(callback, Checkpoint):
+            _monitored(dict.fromkeys(metrics), callback.monitor)      # without validation it keeps no best one
 
 
 class Callbacks:
@@ -79,6 +159,7 @@ class Callbacks:
         InputError
             if these are not the callbacks that the states were taken from
         """
+        vars(model).pop("stop_training", None)
         for callback in self._all:
             callback.on_train_begin(model)
         if self._kept is None:
@@ -133,6 +214,7 @@ class Callbacks:
         """After an epoch; return whether one of them ends training."""
         # Every callback hears of the epoch, also when one says stop; what they then remember is saved.
         stop = any([callback.on_epoch_end(model, epoch, row) for callback in self._others])
+        stop = bool(vars(model).pop("stop_training", False)) or stop
         self._tell_savers(stop)
         for callback in self._savers:
             callback.on_epoch_end(model, epoch, row)
@@ -147,6 +229,9 @@ class Callbacks:
         states = [(type(callback).__name__, state) for callback in self._others if (state := callback.state())]
         for saver in self._savers:
             saver.stop, saver.states = stop, states
+
+
+_METRIC = Text("the name of a metric, such as 'val_loss'")
 
 
 def _monitored(metrics, monitor):
@@ -165,8 +250,9 @@ class EarlyStopping(Callback):
     """
 
     def __init__(self, monitor="val_loss", patience=5, min_delta=0.0, restore_best=True):
-        self.monitor, self.min_delta, self.restore_best = monitor, abs(float(min_delta)), restore_best
-        self.patience = check("EarlyStopping", "patience", patience, Whole())
+        self.monitor = check("EarlyStopping", "monitor", monitor, _METRIC)
+        self.min_delta = abs(check("EarlyStopping", "min_delta", min_delta, Real(-math.inf, math.inf, "()")))
+        self.restore_best, self.patience = restore_best, check("EarlyStopping", "patience", patience, Whole())
         self._best, self._waited, self._weights = math.inf, 0, None
 
     def on_train_begin(self, model):
@@ -205,6 +291,8 @@ class LearningRateSchedule(Callback):
     """
 
     def __init__(self, rate):
+        if not callable(rate):
+            raise InputError(f"LearningRateSchedule: rate must be a function of the epoch, got {rate!r}.")
         self.rate = rate
 
     def on_epoch_begin(self, model, epoch):
@@ -270,7 +358,7 @@ class Checkpoint(Callback):
     stop, states = False, ()
 
     def __init__(self, folder, monitor="val_loss"):
-        self.folder, self.monitor = Path(folder), monitor
+        self.folder, self.monitor = Path(folder), check("Checkpoint", "monitor", monitor, _METRIC)
         self._middle = False                # whether last.safetensors is the middle of an epoch
 
     def on_train_begin(self, model):

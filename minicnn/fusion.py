@@ -8,6 +8,8 @@ A new fused step needs three things: its operation in `reference` (the same oper
 the same name; a class here with `match`, `forward` and `backward`; and a line in PATTERNS.
 """
 
+import math
+
 import numpy as np
 
 from minicnn.core.memory import Buffers, aligned
@@ -38,6 +40,10 @@ class _Fused:
         self._input_shape, self._output_shape = self._weights.input_shape, layers[-1].output_shape
         self._strides, self._pads = getattr(self._weights, "strides", None), getattr(self._weights, "pads", None)
         self._buffers, self._cache = Buffers(), None
+
+    def __reduce__(self):
+        """A copy, or what a pickle gives, is made anew of copied layers, and reads their arrays wherever these lie."""
+        return type(self), (self.layers,)
 
     def _buffer(self, name, shape, dtype=None):
         return self._buffers.get(name, shape, self._w.dtype if dtype is None else dtype)
@@ -255,13 +261,12 @@ class PackedParameters(Parameters):
                 value[...], grad[...] = parameter.value, parameter.grad
                 parameter.hold(value, grad)
 
+    def __reduce__(self):
+        """A copy, or what a pickle gives, moves the copied parameters into one array of its own."""
+        return PackedParameters, (list(self), [packed for packed, *_ in self.layout])
+
     def zeros(self):
-        sizes = [-(-p.value.nbytes // 64) * 64 // p.value.itemsize if packed else 0
-                 for p, (packed, *_) in zip(self, self.layout)]
-        flat = aligned(sum(sizes), self[0].value.dtype if self else np.float32)
-        flat[...] = 0
-        return _Views((flat[first:first + p.value.size].reshape(p.value.shape) if packed else np.zeros_like(p.value)
-                       for p, first, (packed, *_) in zip(self, np.cumsum([0, *sizes[:-1]]), self.layout)), flat)
+        return _Views(self.layout)
 
     def pieces(self, *slots):
         """Yield first the piece with all that moved, then one for each other."""
@@ -272,8 +277,19 @@ class PackedParameters(Parameters):
 
 
 class _Views(list):
-    """Arrays, and the flat array that those of parameters which moved are views of."""
+    """An array for each parameter of a layout, with zeros or the numbers of `arrays`; those of parameters which moved are
+    views of the array `flat`."""
 
-    def __init__(self, arrays, flat):
-        super().__init__(arrays)
-        self.flat = flat
+    def __init__(self, layout, arrays=()):
+        sizes = [-(-math.prod(shape) * dtype.itemsize // 64) * 64 // dtype.itemsize if packed else 0
+                 for packed, shape, dtype in layout]
+        self.layout, self.flat = layout, aligned(sum(sizes), layout[0][2] if layout else np.float32)
+        self.flat[...] = 0
+        super().__init__(self.flat[first:first + math.prod(shape)].reshape(shape) if packed else np.zeros(shape, dtype)
+                         for first, (packed, shape, dtype) in zip(np.cumsum([0, *sizes[:-1]]), layout))
+        for mine, array in zip(self, arrays):
+            mine[...] = array
+
+    def __reduce__(self):
+        """In a copy, or what a pickle gives, they are views of its own flat array."""
+        return _Views, (self.layout, list(self))

@@ -2,30 +2,33 @@
 
 import math
 import re
-import threading
 import warnings
+from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from minicnn import checkpoint, weights
-from minicnn.callbacks import Callback, Callbacks, Checkpoint, CSVHistory, History
+from minicnn.callbacks import Callbacks, Checkpoint, CSVHistory, History, as_callbacks, check_monitors
 from minicnn.checkpoint import Position
 from minicnn.core import signals
-from minicnn.core.arguments import OneOf, OrNone, Whole, check
+from minicnn.core.arguments import OneOf, OrNone, Real, Whole, check
 from minicnn.core.backend import ENGINES, default_engine
 from minicnn.core.files import keep_as
+from minicnn.core.locks import Lock
 from minicnn.core.random import check_seed
 from minicnn.core.text import grid
 from minicnn.core.validation import as_array, check_batch, check_finite
 from minicnn.data.labels import check_classes, encode_targets
-from minicnn.data.loader import ArrayDataset, load, open_dataset, schedule
+from minicnn.data.loader import ArrayDataset, check_scale, load, open_dataset, schedule
 from minicnn.data.preprocessing import Preprocessing
-from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, printable
-from minicnn.layers.base import NAME, Layer, refuse_freezing
+from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, nearest, printable
+from minicnn.layers.base import LAYERS, NAME, Layer, refuse_freezing
 from minicnn.layers.custom import CustomStep, check_protocol
 from minicnn.losses import get_loss
 from minicnn.network import Network
+from minicnn.optimizers import Optimizer
 from minicnn.training import Trainer
 
 __all__ = ["Sequential"]
@@ -33,6 +36,10 @@ __all__ = ["Sequential"]
 
 class Sequential:
     """A network of layers in a row: build it, compile it, fit it, ask it.
+
+    Several threads may ask it: one is served at a time. So may a forked child, whatever other threads were doing, with the
+    weights of that moment. `copy.deepcopy` and `pickle` keep all of it, optimizer and history too, and what they give goes
+    on with the same bits. Hand out the file of `save`: a pickle can run code when it is read.
 
     Parameters
     ----------
@@ -47,6 +54,7 @@ class Sequential:
     ----------
     history : list of dict, one an epoch
     split_digest : str, the SHA-256 of which image was in which split, or None (evaluation/test_access.py)
+    input_range : (least, greatest) value of the images that it was trained on, or None where it is not known
     position : Position (checkpoint.py) in the middle of an epoch whose training was interrupted, else None
 
     Raises
@@ -89,9 +97,27 @@ class Sequential:
         self.preprocessing = None
         self.optimizer = self.loss = None
         self.history = []
-        self.training_digests = self.split_digest = self.position = None
+        self.training_digests = self.split_digest = self.position = self.input_range = None
         self._trainer = None
-        self._lock = threading.RLock()      # the layers' buffers serve one caller at a time
+        self._lock = Lock()                 # the layers' buffers serve one caller at a time
+
+    def __getstate__(self):
+        """What a copy and a pickle keep: all but what is made of the rest. It waits for a `fit` of another thread."""
+        with self._lock:
+            return vars(self) | {"_trainer": None, "_shared": _shared_arrays(self.network)}
+
+    def __setstate__(self, state):
+        shared = state.pop("_shared")
+        vars(self).update(state)
+        for parameter in self.network.parameters:
+            if not parameter.value.flags.carray or type(parameter.value) is not np.ndarray:     # joblib's memory map
+                parameter.hold(np.array(parameter.value), np.array(parameter.grad))
+        for layer, attribute, parameter, name in shared:
+            setattr(layer, attribute, getattr(parameter, name))
+        if self.optimizer is not None:
+            self._trainer = Trainer(self.network, self.loss, self.optimizer, signals.check)
+            if isinstance(self.optimizer, Optimizer) and self.optimizer.t:
+                self.optimizer.restore(self.optimizer.t, self.optimizer.state(self.network.parameters))
 
     @property
     def layers(self):
@@ -137,12 +163,14 @@ class Sequential:
         ----------
         x : array (N, ...), or a Manifest (with augmentation, if it has one), or a dataset of data/loader.py
         t : array of targets, where x is an array: (N,) or the shape of the outputs
-        validation : (x, t) or a Manifest, measured after each epoch
+        validation : (x, t), a Manifest or a dataset, measured after each epoch; in (x, t, weights) the weight of each
+            sample counts in val_loss
         epochs, batch_size : int >= 1
         steps_per_epoch : int >= 1, or None for one pass over the data. With a number, batches are always full and run
             on through the shuffled data, epoch after epoch
-        class_weight : dict from class name or number to the weight of its samples in the loss
-        callbacks : list of Callback (callbacks.py)
+        class_weight : the weight of each class's samples in the loss: a dict from class names or numbers, where those left
+            out weigh 1; a list or array, one for each class; or "balanced", n / (number of classes x n of the class)
+        callbacks : one Callback or several (callbacks.py)
         run : folder that receives last, previous and best.safetensors and history.csv after each epoch
         resume : bool; first take everything from last.safetensors in `run` if there is one (the learning rate too), and
             train until there are `epochs` epochs in all: the result is, to the bit, that without an interruption
@@ -167,18 +195,18 @@ class Sequential:
         trainer = self._compiled("fit")
         epochs, batch_size = check("fit", "epochs", epochs, Whole()), check("fit", "batch_size", batch_size, Whole())
         steps_per_epoch = check("fit", "steps_per_epoch", steps_per_epoch, OrNone(Whole()))
-        callbacks = list(callbacks)
-        for callback in callbacks:
-            if not isinstance(callback, Callback):
-                raise InputError(f"fit: callbacks: expected objects of a class made from minicnn.Callback, got {callback!r}.")
+        callbacks = as_callbacks(callbacks)
+        check_monitors(callbacks, self._metrics_of_an_epoch(), validation)
         if resume and run is None:
             raise InputError("fit: resume=True needs the folder to go on with: run='...'.")
         with signals.handled(), self._lock:
             data, targets = self._labelled(x, t, "fit", workers, progress)
+            self._widen(data)
             measured = None
             if validation is not None:
-                pair = validation if isinstance(validation, tuple) else (validation, None)
-                measured = self._labelled(*pair, "fit, validation", workers, progress)
+                x, t, weights = _parts(validation)
+                measured = self._labelled(x, t, "fit, validation", workers, progress)
+                measured += _as_sample_weights(weights, len(measured[1]), "fit, validation", "weights"),
             digests = _identities(data)
             kept = self._go_on_with(Path(run), digests) if resume else None
             if digests is not None:
@@ -370,11 +398,7 @@ class Sequential:
         t = encode_targets(t, self.output_shape, self.loss, self.dtype)
         if len(t) != len(x):
             raise ShapeError(f"{verb}: {len(x)} samples, but {len(t)} targets.")
-        if sample_weight is not None:
-            sample_weight = as_array(sample_weight, verb, "sample_weight", np.float64)
-            check_finite(sample_weight, verb, "sample_weight")
-            if sample_weight.shape != (len(x),):
-                raise ShapeError(f"{verb}: expected sample_weight of shape ({len(x)},), got {sample_weight.shape}.")
+        sample_weight = _as_sample_weights(sample_weight, len(x), verb, "sample_weight")
         with self._lock:
             loss, _ = function(x, t, sample_weight)
             return loss
@@ -390,14 +414,25 @@ class Sequential:
             data.keep_pixels = self.network.takes_pixels
         if data.shape != self.input_shape:
             check_batch(np.empty((len(data),) + data.shape, np.bool_), self.input_shape, verb, "x")
+        check_scale(data, self.input_range, verb)
         return data
+
+    def _widen(self, data):
+        """Note the range of images to train on."""
+        given = getattr(data, "range", None)
+        if given is not None:
+            low, high = self.input_range or given
+            self.input_range = min(low, given[0]), max(high, given[1])
 
     def _labelled(self, x, t, verb, workers=None, progress=False):
         """Return (data, encoded targets) of x with t, or of a manifest with its labels; adopt its classes."""
         data = self._dataset(x, verb, workers, progress)
-        if t is None and isinstance(data, ArrayDataset):
-            raise InputError(f"{verb}: expected targets beside the array x.")
-        targets = encode_targets(data.labels if t is None else t, self.output_shape, self.loss, self.dtype)
+        if t is None and data.labels is None:
+            raise InputError(f"{verb}: expected targets beside x.")
+        try:
+            targets = encode_targets(data.labels if t is None else t, self.output_shape, self.loss, self.dtype)
+        except (InputError, ShapeError) as error:
+            raise type(error)(f"{verb}: {error}") from None
         if len(targets) != len(data):
             raise ShapeError(f"{verb}: {len(data)} samples, but {len(targets)} targets.")
         if data.classes is not None:
@@ -416,15 +451,18 @@ class Sequential:
             return None
         several = targets.shape[1:] != (1,)
         n_classes = targets.shape[-1] if several else 2
-        table = np.ones(n_classes)
-        for key, value in dict(class_weight).items():
-            number = self.classes.index(key) if self.classes and key in self.classes else key
-            if number not in range(n_classes) or not np.isfinite(value) or value < 0:
-                raise InputError(f"class_weight: expected a class (0 to {n_classes - 1}"
-                                 + (f", or {', '.join(self.classes)}" if self.classes else "")
-                                 + f") with a weight of at least 0, got {key!r}: {value!r}.")
-            table[number] = value
-        return table[targets.argmax(axis=-1) if several else (targets[:, 0] > 0.5).astype(int)]
+        sure = np.isin(targets, (0, 1)).all() and (not several or (targets.sum(axis=-1) == 1).all())
+        if targets.ndim != 2 or not sure and self.loss.head != ("Softmax" if several else "Sigmoid"):
+            raise InputError(f"class_weight: each sample must be of one class, and with {self.loss.name} on outputs of shape "
+                             f"{self.output_shape} the targets are none. Leave class_weight out.")
+        classes = targets.argmax(axis=-1) if several else (targets[:, 0] > 0.5).astype(int)
+        return _class_weights(class_weight, classes, n_classes, self.classes)[classes]
+
+    def _metrics_of_an_epoch(self):
+        """Return the names of what training measures in each epoch (training.py), with validation data."""
+        head = self.loss.head
+        rates = head == "Softmax" or head == "Sigmoid" and self.output_shape == (1,)
+        return ["loss", *["accuracy"] * (head is not None), "val_loss", *["val_accuracy", "val_auc"] * rates]
 
     def _take(self, content):
         """Take arrays, history and position of a file's content that fits this model, all or nothing."""
@@ -436,6 +474,7 @@ class Sequential:
                 self.optimizer.state(self.network.parameters)
             self.history, self.position = content.history, content.position
             self.training_digests, self.split_digest = content.tensors.get("training_images"), content.split
+            self.input_range = content.input_range
 
     def _take_parameters(self, tensors):
         with self._lock:
@@ -466,6 +505,80 @@ class Sequential:
         self._take(content)
         self.optimizer.learning_rate = content.optimizer.learning_rate
         return content.stop, content.states
+
+
+def _parts(validation):
+    """Return (x, t, weights) of what is given as validation data; t and weights are None where it has none."""
+    parts = tuple(validation) if isinstance(validation, (tuple, list)) else (validation,)
+    x, t, weights = (*parts, None, None)[:3] if parts else (None,) * 3
+    if len(parts) > 3 or t is None and not hasattr(x, "labels"):
+        got = f"a {type(validation).__name__} of {len(parts)}" if isinstance(validation, (tuple, list)) else \
+            f"{type(validation).__name__} without targets"
+        raise InputError("fit, validation: expected (x, t), (x, t, weights), a Manifest or a dataset with labels, got "
+                         f"{got}.")
+    return x, t, weights
+
+
+def _as_sample_weights(weights, n, owner, argument):
+    """Return a weight for each of n samples as float64, or None where there are none."""
+    if weights is None:
+        return None
+    weights = as_array(weights, owner, argument, np.float64)
+    check_finite(weights, owner, argument)
+    if weights.shape != (n,):
+        raise ShapeError(f"{owner}: expected {argument} of shape ({n},), got {weights.shape}.")
+    return weights
+
+
+def _class_weights(given, labels, n, names):
+    """Return the weight of each of n classes, float64, from what `fit` takes as class_weight; `labels` are the samples'."""
+    if isinstance(given, str):
+        if given != "balanced":
+            raise InputError("class_weight: expected a dict, one weight for each class, or 'balanced', got "
+                             f"{given!r}.{nearest(given, ['balanced'])}")
+        counts = np.bincount(labels, minlength=n)
+        return len(labels) / (n * np.maximum(counts, 1))
+    if not isinstance(given, Mapping) and not hasattr(given, "keys"):       # a pandas Series has keys
+        try:
+            values = as_array(given, "class_weight", "the list", np.float64)
+        except (DTypeError, ShapeError) as error:
+            raise InputError(f"{error} Give a dict, one weight for each class, or 'balanced'.") from None
+        if values.shape != (n,):
+            raise ShapeError(f"class_weight: expected one weight for each of {n} classes, got shape {values.shape}.")
+        given = dict(enumerate(values.tolist()))
+    table, said = np.ones(n), {}
+    for key, value in dict(given).items():
+        number = names.index(key) if names and key in names else key
+        try:
+            number, value = Whole(0, n - 1)(number), Real(0)(value)
+        except (TypeError, ValueError):
+            raise InputError(f"class_weight: expected a class (0 to {n - 1}" + (f", or {', '.join(names)}" if names else "")
+                             + f") with a weight of at least 0, got {key!r}: {value!r}.") from None
+        if number in said:
+            raise InputError(f"class_weight: {said[number]!r} and {key!r} are the same class.")
+        table[number], said[number] = value, key
+    if not table.any():
+        raise InputError("class_weight: expected a weight above 0 for at least one class, got 0 for all.")
+    return table
+
+
+def _shared_arrays(network):
+    """Return [(layer, attribute, Parameter, "value" or "grad")] where a custom layer holds an array of a parameter.
+
+    A copy of the layer gets a copy of the array: it is to be that of the copied parameter.
+    """
+    shared = []
+    for layer in network.layers:
+        arrays = {} if type(layer) in LAYERS.values() else getattr(layer, "__dict__", {})
+        arrays = [(attribute, array) for attribute, array in arrays.items() if isinstance(array, np.ndarray)]
+        for (attribute, array), parameter, name in product(arrays, getattr(layer, "parameters", ()), ("value", "grad")):
+            own = getattr(parameter, name)
+            if own.__array_interface__ == array.__array_interface__:
+                shared.append((layer, attribute, parameter, name))
+            elif np.may_share_memory(own, array):
+                raise InputError(f"layer {layer.name!r}: its {attribute} is a part of its {parameter.name}, which a copy "
+                                 f"would not be. Take it from parameter.{name} where it is used.")
+    return shared
 
 
 def _identities(data):

@@ -76,15 +76,15 @@ class Trainer:
             self.between_batches()
         return outputs, logits
 
-    def mean_loss(self, logits, targets):
-        """Return the mean loss of logits against encoded targets."""
-        return self.loss(self.ops, logits, targets, None, np.empty(len(logits)), np.empty_like(logits))
+    def mean_loss(self, logits, targets, weights=None):
+        """Return the mean loss of logits against encoded targets; `weights`, one a sample, count in it."""
+        return self.loss(self.ops, logits, targets, weights, np.empty(len(logits)), np.empty_like(logits))
 
-    def evaluate(self, data, targets, batch_size):
+    def evaluate(self, data, targets, batch_size, weights=None):
         """Return the metrics of a dataset as a dict: n, accuracy, ..., auc, loss (metrics.py); n and loss alone where
         the network does not classify."""
         outputs, logits = self.predict(data, batch_size)
-        return describe(outputs, targets, self.mean_loss(logits, targets), self.loss)
+        return describe(outputs, targets, self.mean_loss(logits, targets, weights), self.loss)
 
     def fit(self, model, batches, targets, *, begin, validation, epochs, sample_weights, callbacks):
         """Train until `model.history` has `epochs` epochs; return the rows of those trained here.
@@ -100,7 +100,7 @@ class Trainer:
             epoch that come after the position
         targets, sample_weights : ndarrays, a row for each sample; the weights may be None
         begin : Position (checkpoint.py) at the beginning of an epoch
-        validation : (dataset, targets) or None
+        validation : (dataset, targets), or with a weight in the loss for each sample (dataset, targets, weights), or None
         callbacks : Callbacks (callbacks.py)
         """
         rows, stop = [], callbacks.begin(model)
@@ -135,7 +135,7 @@ class Trainer:
         """Return {"val_" + name: value} of the validation data; empty where there is none."""
         if validation is None:
             return {}
-        measured = self.evaluate(*validation, batch_size)
+        measured = self.evaluate(*validation[:2], batch_size, *validation[2:])
         if not math.isfinite(measured["loss"]):
             raise NonFiniteError(f"epoch {epoch}: the loss of the validation data is {measured['loss']}. "
                                  "A smaller learning rate may help.")

@@ -1,6 +1,9 @@
 """The face: Sequential builds, trains, answers, saves; COV-19Net is Table I of the paper."""
 
+import copy
+import io
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -8,11 +11,12 @@ import threading
 import numpy as np
 import pytest
 
-from minicnn import (SGD, Adam, Conv2D, CSVHistory, Dense, Dropout, EarlyStopping, Flatten, InputError,
+from minicnn import (SGD, Adam, Conv2D, CSVHistory, Dense, Dropout, DTypeError, EarlyStopping, Flatten, InputError,
                      LearningRateSchedule, MaxPool2D, NonFiniteError, Parameter, ReLU, Sequential, ShapeError, Sigmoid,
-                     Softmax, WeightsError, cov19net, set_thread_count, thread_count)
+                     Softmax, Tanh, WeightsError, cov19net, set_thread_count, thread_count)
 from minicnn.core.random import Stream, uniforms
 from minicnn.data import Augmentation, Manifest
+from minicnn.data.loader import ArrayDataset
 
 
 def samples(n=24, side=8, seed=3):
@@ -373,3 +377,306 @@ def test_parameters_of_another_dtype_train_as_they_did(engine, dtype):
 def test_a_model_is_not_frozen_without_a_word():
     with pytest.raises(InputError, match="Sequential: trainable = False would be ignored"):
         small().trainable = False
+
+
+# ---- Forms of targets, validation data and class weights -------------------------------------------------------------
+
+def linear(outputs=1, loss=None, engine="reference"):
+    head = [Dense(outputs), Softmax()] if outputs > 1 else [Dense(1), Sigmoid()]
+    model = Sequential([Flatten()] + head, (8, 8, 3), seed=3, engine=engine)
+    model.compile(Adam(1e-2), loss or ("categorical_crossentropy" if outputs > 1 else "binary_crossentropy"))
+    return model
+
+
+def trained(outputs=1, *arguments, **options):
+    model = linear(outputs)
+    model.fit(*arguments, progress=False, **options)
+    return model
+
+
+@pytest.mark.parametrize("form", [
+    list, tuple, lambda t: t.astype(object), lambda t: t.astype(bool), lambda t: t[:, None].tolist(),
+    lambda t: list(map(bool, t)), lambda t: np.array([np.float64(v) for v in t], object), np.ma.array, lambda t: [np.ma.array([v]) for v in t],
+    lambda t: t.astype(">f4"), lambda t: np.repeat(t, 2)[::2],
+])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_targets_are_taken_in_any_form(form, outputs):
+    x, t = samples()
+    assert same(trained(outputs, x, form(t)).get_weights(), trained(outputs, x, t).get_weights())
+
+
+def masked(t):
+    return np.ma.array(t, mask=np.arange(len(t)) < 5)
+
+
+@pytest.mark.parametrize("form, error, sentence", [
+    (masked, InputError, r"t is masked in 5 of 24 samples.*x\[known\] and t\[known\]"),
+    (lambda t: masked(t)[:, None], InputError, "t is masked in 5 of 24 samples"),
+    (lambda t: [*t[:-1].tolist(), np.ma.masked], InputError, "t is masked in 1 of 24 samples"),
+    (lambda t: [*t[:-1, None].tolist(), [np.ma.masked]], InputError, "t is masked in 1 of 24 samples"),
+    (lambda t: [np.ma.array([v], mask=[i < 3]) for i, v in enumerate(t)], InputError, "t is masked in 3 of 24 samples"),
+    (lambda t: [*t[:-1].tolist(), None], InputError, r"expected a number for each sample, got None at \[23\]"),
+    (lambda t: np.array(["1", *t[1:]], object), InputError, r"expected a number for each sample, got '1' at \[0\]"),
+    (lambda t: ["normal", "covid"] * 12, InputError, "For named classes use a manifest"),
+    (lambda t: [*t[:-1].tolist(), np.nan], InputError, "NaN"),
+    (lambda t: [[0], [0, 1]] * 12, ShapeError, "rows have different lengths"),
+    (lambda t: np.eye(2)[t], ShapeError, r"got \(24, 2\). If its rows are one-hot, try t.argmax"),
+    (lambda t: set(t), InputError, "must hold real numbers"),
+    (lambda t: (v for v in t), InputError, "must hold real numbers"),
+    (lambda t: t + 1j, InputError, "must hold real numbers"),
+])
+def test_targets_that_cannot_be_used(form, error, sentence):
+    x, t = samples()
+    model = linear()
+    for call, verb in ((lambda: model.fit(x, form(t), progress=False), "^fit: "),
+                       (lambda: model.fit(x, t, validation=[x, form(t)], progress=False), "^fit, validation: "),
+                       (lambda: model.evaluate(x, form(t)), "^evaluate: "),
+                       (lambda: model.train_on_batch(x, form(t)), "")):
+        with pytest.raises(error, match=f"{verb}.*{sentence}"):
+            call()
+
+
+def test_validation_data_come_in_a_tuple_or_a_list_with_or_without_weights():
+    x, t = samples()
+    u, v = samples(10, seed=4)
+    rows = [trained(1, x, t, validation=form).history[0] for form in
+            [(u, v), [u, v], [u.tolist(), v.tolist()], (u, v, None), [u, v, np.ones(10)], ArrayDataset(u, v),
+             (ArrayDataset(u, v),)]]
+    assert all(row == rows[0] for row in rows) and "val_auc" in rows[0]
+    half = trained(1, x, t, validation=(u, v, np.full(10, 0.5))).history[0]
+    assert half["val_loss"] == pytest.approx(rows[0]["val_loss"] / 2)
+    assert half["val_accuracy"] == rows[0]["val_accuracy"]
+    keep = np.arange(10) % 3 > 0
+    some = trained(1, x, t, validation=[u, v, keep]).history[0]
+    model = trained(1, x, t)
+    assert some["val_loss"] == pytest.approx(model.evaluate(u[keep], v[keep])["loss"] * keep.mean())
+
+
+@pytest.mark.parametrize("form, error, sentence", [
+    (lambda x, t: (x,), InputError, r"expected \(x, t\), \(x, t, weights\), a Manifest or a dataset.*got a tuple of 1"),
+    (lambda x, t: [x], InputError, "got a list of 1"),
+    (lambda x, t: x, InputError, "got ndarray without targets"),
+    (lambda x, t: (), InputError, "got a tuple of 0"),
+    (lambda x, t: (x, t, None, t), InputError, "got a tuple of 4"),
+    (lambda x, t: 0.2, InputError, "got float without targets"),
+    (lambda x, t: {"x": x, "y": t}, InputError, "got dict without targets"),
+    (lambda x, t: (x, t[:-1]), ShapeError, "24 samples, but 23 targets"),
+    (lambda x, t: (t, x), ShapeError, "expected x of shape"),
+    (lambda x, t: (x, t, np.ones(23)), ShapeError, r"expected weights of shape \(24,\), got \(23,\)"),
+    (lambda x, t: [x, t, "balanced"], DTypeError, "weights must hold real numbers"),
+    (lambda x, t: (x, t, np.full(24, np.nan)), InputError, "weights holds nan"),
+    (lambda x, t: (ArrayDataset(x),), InputError, "expected targets beside x"),
+])
+def test_what_is_no_validation_data(form, error, sentence):
+    model = linear()
+    with pytest.raises(error, match=f"^fit, validation: .*{sentence}"):
+        model.fit(*samples(), validation=form(*samples()), progress=False)
+    assert model.history == []
+
+
+def test_a_dataset_brings_its_labels():
+    x, t = samples()
+    assert same(trained(1, ArrayDataset(x, t)).get_weights(), trained(1, x, t).get_weights())
+    assert linear().evaluate(ArrayDataset(x, t))["n"] == 24
+
+
+class Series(dict):
+    """What a pandas Series is to `dict`: something with keys."""
+
+
+@pytest.mark.parametrize("form", [
+    {0: 1, 1: 5}, {1: 5.0}, {np.int64(1): np.float32(5)}, [1, 5], (1.0, 5), np.array([1, 5]), Series({1: 5}),
+    np.ma.array([1, 5]), {"covid": 5}, {"covid": 5, "normal": 1}, {0: 1, "covid": 5},
+])
+def test_class_weights_in_any_form(form):
+    x, t = samples()
+    models = [Sequential([Flatten(), Dense(1), Sigmoid()], (8, 8, 3), classes=("normal", "covid")) for _ in range(2)]
+    for model, weight in zip(models, ({0: 1.0, 1: 5.0}, form)):
+        model.compile(Adam(1e-2), "binary_crossentropy")
+        model.fit(x, t, class_weight=weight, progress=False)
+    assert same(models[0].get_weights(), models[1].get_weights())
+
+
+@pytest.mark.parametrize("outputs, labels", [
+    (1, [0] * 6 + [1] * 18), (3, [0] * 4 + [1] * 8 + [2] * 12), (3, [0] * 6 + [2] * 18)])
+def test_balanced_weights_let_classes_count_alike(outputs, labels):
+    x, t = samples()[0], np.array(labels)
+    counts = np.bincount(t, minlength=max(2, outputs))
+    expected = {int(c): len(t) / (len(counts) * counts[c]) for c in np.flatnonzero(counts)}
+    assert same(trained(outputs, x, t, class_weight="balanced").get_weights(),
+                trained(outputs, x, t, class_weight=expected).get_weights())
+    assert not same(trained(outputs, x, t, class_weight="balanced").get_weights(), trained(outputs, x, t).get_weights())
+
+
+@pytest.mark.parametrize("weight, error, sentence", [
+    ("balance", InputError, "got 'balance'. Did you mean 'balanced'"), ("auto", InputError, "'balanced', got 'auto'"),
+    ([1, 2, 3], ShapeError, r"one weight for each of 2 classes, got shape \(3,\)"), (5, ShapeError, r"got shape \(\)"),
+    (True, ShapeError, r"got shape \(\)"), ({1, 2}, InputError, "Give a dict, one weight for each class, or"),
+    ([1, -1], InputError, "got 1: -1.0"), ([1, np.nan], InputError, "got 1: nan"), ({1: "5"}, InputError, "got 1: '5'"),
+    ({1: None}, InputError, "got 1: None"), ({True: 5}, InputError, "got True: 5"), ({1.: 5}, InputError, "got 1.0: 5"),
+    ({"covid": 5}, InputError, "got 'covid': 5"), ({0: 0, 1: 0}, InputError, "a weight above 0 for at least one class"),
+    (np.ma.array([1, 5], mask=[0, 1]), InputError, "masked"), ([[1], [1, 2]], InputError, "different lengths"),
+])
+def test_class_weights_that_cannot_be_used(weight, error, sentence):
+    with pytest.raises(error, match=f"class_weight: .*{sentence}"):
+        linear().fit(*samples(), class_weight=weight, progress=False)
+
+
+def test_one_class_is_not_weighed_twice():
+    model = Sequential([Flatten(), Dense(1), Sigmoid()], (8, 8, 3), classes=("normal", "covid"))
+    model.compile(Adam(), "binary_crossentropy")
+    with pytest.raises(InputError, match="class_weight: 'covid' and 1 are the same class"):
+        model.fit(*samples(), class_weight={"covid": 2, 1: 3}, progress=False)
+
+
+def test_numbers_that_are_no_classes_have_no_class_weights():
+    x, t = samples()
+    model = Sequential([Flatten(), Dense(1)], (8, 8, 3))
+    model.compile(Adam(), "mean_squared_error")
+    with pytest.raises(InputError, match="class_weight: each sample must be of one class.*mean_squared_error"):
+        model.fit(x, t + 0.5, class_weight="balanced", progress=False)
+    several = Sequential([Flatten(), Dense(2), Sigmoid()], (8, 8, 3))
+    several.compile(Adam(), "binary_crossentropy")
+    with pytest.raises(InputError, match="class_weight: each sample must be of one class"):
+        several.fit(x, np.ones((24, 2)), class_weight={1: 2}, progress=False)
+    model.fit(x, t, class_weight={1: 2}, progress=False)            # these are classes
+
+
+# ---- Copies ----------------------------------------------------------------------------------------------------------
+
+def through_joblib(model):
+    joblib = pytest.importorskip("joblib")
+    file = io.BytesIO()
+    joblib.dump(model, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+WAYS = {"deepcopy": copy.deepcopy, "joblib": through_joblib, "pickle 2": lambda model: pickle.loads(pickle.dumps(model, 2)),
+        "pickle": lambda model: pickle.loads(pickle.dumps(model))}
+
+
+class Scaled:
+    """A custom layer that keeps what people keep: an array and a view of a parameter, an inner layer, its last input."""
+
+    def build(self, input_shape):
+        self.factor, self.inner = np.full(input_shape[-1], 0.5, np.float32), Dense(4)
+        shape = self.inner.build(input_shape)
+        self.parameters = [Parameter("factor", self.factor), *self.inner.parameters]
+        self.view = self.parameters[0].value
+        return shape
+
+    def forward(self, x):
+        self.x = x
+        return self.inner.forward(x * self.view * self.factor)
+
+    def backward(self, dy):
+        dx = self.inner.backward(dy)
+        self.parameters[0].grad = (dx * self.x * 2 * self.factor).sum(axis=0)
+        return dx * self.view * self.factor
+
+
+MODELS = {
+    "conv": lambda engine, dtype: small(engine=engine, dtype=dtype),
+    "softmax": lambda engine, dtype: small(engine=engine, dtype=dtype, head=[Dropout(0.5), Dense(3), Softmax()]),
+    "sgd": lambda engine, dtype: small(engine=engine, dtype=dtype, optimizer=SGD(0.01, momentum=0.9)),
+    "grey": lambda engine, dtype: small(engine=engine, dtype=dtype, head=[Dense(5), Tanh(), Dense(1), Sigmoid()]),
+    "custom": lambda engine, dtype: small(engine=engine, dtype=dtype, head=[Scaled(), Tanh(), Dense(1), Sigmoid()]),
+}
+
+
+def of_grey(x):
+    return np.repeat(x[..., :1], 3, axis=3)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("engine, dtype", [("fast", "float32"), ("reference", "float32"), ("fast", "float64")])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_copy_predicts_and_trains_on_with_the_same_bits(name, engine, dtype, way, tmp_path):
+    if name == "custom" and dtype == "float64":
+        pytest.skip("its factor is float32")
+    x, t = samples()
+    x = of_grey(x) if name == "grey" else x
+    model = MODELS[name](engine, dtype)
+    new = WAYS[way](model)                                      # before training too
+    for each in (model, new):
+        each.fit(x, t, validation=(x, t), epochs=2, batch_size=7, progress=False)
+    assert same(new.get_weights(), model.get_weights())
+    other = WAYS[way](model)
+    assert (other.predict(x) == model.predict(x)).all() and other.history == model.history
+    frozen = model.get_weights()
+    other.fit(x, t, epochs=2, batch_size=7, progress=False)
+    assert same(model.get_weights(), frozen) and not same(other.get_weights(), frozen)     # they share nothing
+    model.fit(x, t, epochs=2, batch_size=7, progress=False)
+    assert same(other.get_weights(), model.get_weights()) and other.history == model.history
+    assert (other.predict(x) == model.predict(x)).all()
+    assert other.optimizer.t == model.optimizer.t and other.optimizer is not model.optimizer
+    if name != "custom":
+        model.save(tmp_path / "model"), other.save(tmp_path / "other")
+        assert (tmp_path / "model").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+def test_a_copy_of_cov19net_predicts_the_same():
+    x = (uniforms(1, Stream.PHANTOM, 9, 1, 2 * 64 * 64 * 3).reshape(2, 64, 64, 3) * 255).astype(np.uint8)
+    model = cov19net(seed=7)
+    model.classes = ("normal", "covid")
+    for way in WAYS.values():
+        other = way(model)
+        assert (other.predict(x) == model.predict(x)).all() and other.classes == model.classes
+        assert other.network.plan() == model.network.plan() and other.optimizer is None
+
+
+def test_what_is_copied_together_stays_together():
+    model = small()
+    for way in WAYS.values():
+        other, optimizer, layer = way((model, model.optimizer, model.layers[0]))
+        assert other.optimizer is optimizer and other.layers[0] is layer
+
+
+def test_a_callback_may_copy_the_model():
+    x, t = samples()
+    kept = []
+
+    class Keep(LearningRateSchedule):
+        def on_epoch_end(self, model, epoch, metrics):
+            kept.append((copy.deepcopy(model), pickle.dumps(model)))
+
+    model = small()
+    model.fit(x, t, epochs=2, callbacks=Keep(lambda epoch: 0.01), progress=False)
+    for other in (kept[0][0], pickle.loads(kept[0][1])):
+        other.fit(x, t, epochs=1, progress=False)
+        assert same(other.get_weights(), model.get_weights())
+
+
+def test_a_shallow_copy_shares_the_network_and_its_lock():
+    model = small()
+    other = copy.copy(model)
+    assert other.network is model.network and other._lock is model._lock
+    other.fit(*samples(), progress=False)
+    assert same(other.get_weights(), model.get_weights())
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_read_only_memory_maps_train_on(engine, tmp_path):
+    joblib = pytest.importorskip("joblib")
+    x, t = samples()
+    model = small(engine=engine, head=[Scaled(), Dense(1), Sigmoid()])
+    model.fit(x, t, progress=False)
+    joblib.dump(model, tmp_path / "model.joblib")
+    other = joblib.load(tmp_path / "model.joblib", mmap_mode="r")
+    for each in (model, other):
+        each.fit(x, t, progress=False)
+    assert same(model.get_weights(), other.get_weights())
+
+
+def test_a_part_of_a_parameter_cannot_be_copied_without_a_word():
+    class Part(Scaled):
+        def build(self, input_shape):
+            shape = super().build(input_shape)
+            self.first = self.parameters[0].value[:2]
+            return shape
+
+    model = Sequential([Flatten(), Part(), Dense(1), Sigmoid()], (2, 2, 1))
+    for way in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(InputError, match=r"layer 'part_1': its first is a part of its factor.*parameter\.value"):
+            way(model)

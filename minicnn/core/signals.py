@@ -24,6 +24,7 @@ _DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.S
 _noted = None               # number of the first signal, until the end of `handled`
 _raised = False             # whether the handler has raised it
 _postponements = 0
+_main = threading.main_thread().ident     # whose blocks are counted
 
 
 class Interrupted(KeyboardInterrupt):
@@ -127,3 +128,18 @@ def _say(line):
 
 def _in_main_thread():
     return threading.current_thread() is threading.main_thread()
+
+
+def _start_anew():
+    """In a forked child a signal ends the process, as it did before `handled`: nobody might check what is noted."""
+    global _noted, _raised, _postponements, _main
+    for number, default in _DEFAULTS.items():
+        if signal.getsignal(number) is _on_signal:
+            signal.signal(number, default)
+    _noted, _raised = None, False
+    if threading.get_ident() != _main:      # another thread forked: the blocks of the main one have no end here
+        _postponements, _main = 0, threading.get_ident()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

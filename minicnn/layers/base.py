@@ -106,8 +106,8 @@ class Layer:
         self.seed, self.index = seed, index
 
     def __getstate__(self):
-        """What a copy or a pickle keeps: nothing of a network, nor of a pass under way."""
-        return vars(self) | {"_host": None, "_ops": None, "_cache": None, "_buffers": Buffers()}
+        """What a copy or a pickle keeps: nothing of a pass under way, nor the engine's code."""
+        return vars(self) | {"_ops": None, "_cache": None, "_buffers": Buffers()}
 
     @property
     def trainable(self):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from numba.core.compiler_lock import global_compiler_lock
 
 from minicnn import Sequential, kernels
 from minicnn.errors import InputError
@@ -403,6 +404,20 @@ def test_a_child_forked_while_work_runs_is_not_locked_out(tmp_path):
                 results.append(survives(lambda say: assert_works(), tmp_path / "log"))
     threads.run(work, 2)
     assert results[0][0], results[0][1]
+
+
+def test_a_child_forked_while_another_thread_compiles_can_compile(tmp_path):
+    held = threading.Event()
+
+    def compile_something():
+        with global_compiler_lock:
+            held.set()
+            time.sleep(0.3)
+    thread = threading.Thread(target=compile_something)
+    thread.start(), held.wait()
+    alive, said = survives(lambda say: global_compiler_lock._lock.acquire(timeout=10) or 1 / 0, tmp_path / "log")
+    thread.join()
+    assert alive, said
 
 
 SPAWN = """
