@@ -14,7 +14,7 @@ patient in two sets, or a label that the file header, the image border or the so
 
 
 def add_options(parser):
-    add_shared(parser, "data", "--classes", "--seed", "--quiet", "--json")
+    add_shared(parser, "data", "--bits", "--classes", "--seed", "--quiet", "--json")
 
 
 def run(options):
@@ -24,7 +24,7 @@ def run(options):
     from minicnn.reporting.audit_text import text
 
     manifest = Manifest.read(options.data, classes=options.classes, columns=options.columns,
-                             allow_outside_root=options.allow_outside_root)
-    result = audit(manifest, options.workers, not options.quiet, options.seed, options.data)
+                             allow_outside_root=options.allow_outside_root, root=options.root)
+    result = audit(manifest, options.workers, not options.quiet, options.seed, options.data, options.bits)
     show(options, result.to_dict(), lambda facts: text(result))
     return 0 if result else 1

@@ -12,17 +12,18 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from PIL import Image
 
-from minicnn.core.arguments import Flag, OneOf, Real, Whole, check, check_all
+from minicnn.core.arguments import Flag, OneOf, OrNone, Real, Whole, check, check_all
 from minicnn.core.untrusted import check_fields
-from minicnn.data.decoding import DECODER_VERSION, ImageWarning, Remark, open_planes, quiet, read_bytes
+from minicnn.data.decoding import DECODER_VERSION, ImageWarning, Remark, about_bits, open_planes, quiet, read_bytes
 from minicnn.errors import InputError, ShapeError, printable
 
 __all__ = ["Preprocessing", "decode", "equalized", "resize", "stretch", "to_input"]
 
 _COLOR = OneOf(("grey", "rgb"))
 _CONSTRAINTS = {"height": Whole(1, 4096), "width": Whole(1, 4096), "channels": Whole(1, 3), "color": _COLOR,
-                "resample": OneOf(("bilinear",)), "equalize": Flag(), "border": Real(0, 0.45, "[]")}
-_LATER = ("equalize", "border")     # fields that older model files do not have
+                "resample": OneOf(("bilinear",)), "equalize": Flag(), "border": Real(0, 0.45, "[]"),
+                "bits": OrNone(Whole(8, 16))}
+_LATER = ("equalize", "border", "bits")     # fields that older model files do not have
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Preprocessing:
     equalize : bool; equalise the histogram of what is inside the border (`equalized`)
     border : float from 0 to 0.45; this fraction of the height and of the width is black on each side: letters and tags
         lie there. 1/8 is the border of evaluation/explanation/border.py
+    bits : int from 8 to 16, or None; white is 2**bits - 1, and not 65535, in 16-bit files whose values fit into so many
+        bits (12 of many detectors)
 
     Raises
     ------
@@ -56,6 +59,7 @@ class Preprocessing:
     decoder: int = DECODER_VERSION
     equalize: bool = False
     border: float = 0.0
+    bits: int | None = None
 
     def __post_init__(self):
         given = {name: getattr(self, name) for name in _CONSTRAINTS}
@@ -85,26 +89,27 @@ class Preprocessing:
         return self.equalize or self.border > 0
 
     def to_dict(self):
-        """Return the fields by name, for a model file."""
-        return asdict(self)
+        """Return the fields by name, for a model file; without `bits` where there are none, as in older files."""
+        return {name: value for name, value in asdict(self).items() if name != "bits" or value is not None}
 
     @classmethod
     def from_dict(cls, values):
         """Return the preprocessing of `to_dict`; unknown, missing or out-of-range fields raise InputError.
 
-        Older files lack `equalize` and `border`, which are off then.
+        Older files lack `equalize`, `border` and `bits`, which are off then.
         """
         check_fields("Preprocessing", values, [field.name for field in fields(cls) if field.name not in _LATER], _LATER)
         return cls(**values)
 
 
-def decode(file, color="grey"):
+def decode(file, color="grey", bits=None):
     """Decode an image at its full size.
 
     Parameters
     ----------
     file : path, or the bytes of a file
     color : "grey" or "rgb"
+    bits : as for Preprocessing
 
     Returns
     -------
@@ -116,14 +121,17 @@ def decode(file, color="grey"):
 
     Warns
     -----
-    ImageWarning : transparent pixels, or more than one frame
+    ImageWarning : transparent pixels, more than one frame, or 16 bits of which the upper ones are not used
     """
     check("decode", "color", color, _COLOR)
+    bits = check("decode", "bits", bits, _CONSTRAINTS["bits"])
     is_bytes = isinstance(file, (bytes, bytearray, memoryview))
     name = "the image" if is_bytes else printable(os.fspath(file))
     data = bytes(file) if is_bytes else read_bytes(file)
     with quiet():
-        planes, remarks = open_planes(data, name, color)
+        planes, remarks, used = open_planes(data, name, color, bits)
+    for sentence in about_bits(np.array([used]), bits):
+        warnings.warn(f"{name}: {sentence}", ImageWarning, stacklevel=2)
     for remark in remarks & ~Remark.COLOURED:
         warnings.warn(f"{name} {remark.sentence}.", ImageWarning, stacklevel=2)
     return np.stack([np.asarray(plane) for plane in planes], axis=-1) if color == "rgb" else np.array(planes[0])

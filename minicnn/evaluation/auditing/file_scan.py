@@ -52,19 +52,21 @@ class FileScan:
     headers : list of n Header
     oddities : list of n tuples of phrases; what is odd about a file in itself
     file_digests, pixel_digests : ndarrays, shape (n, 32), uint8
+    used : ndarray, shape (n,); how many bits the values of a 16-bit file need, 0 for other files
     unreadable : list of (number in the manifest, sentence)
     """
 
-    def __init__(self, manifest, workers=None, progress=False):
-        self.rows, self.headers, self.oddities, self.unreadable = [], [], [], []
+    def __init__(self, manifest, workers=None, progress=False, bits=None):
+        self.rows, self.headers, self.oddities, self.unreadable, used = [], [], [], [], []
         digests, root = [], manifest.root if manifest.inside else None
         try:
             self._images = tempfile.TemporaryFile()
-            for row, seen in _each(manifest.paths.tolist(), root, workers, progress):
+            for row, seen in _each(manifest.paths.tolist(), root, workers, progress, bits):
                 if isinstance(seen, ImageError):
                     self.unreadable.append((row, str(seen)))
                     continue
-                header, oddities, image, file_digest = seen
+                header, oddities, image, file_digest, of_file = seen
+                used.append(of_file)
                 self._images.write(image.data)
                 self.rows.append(row)
                 self.headers.append(header)
@@ -77,7 +79,7 @@ class FileScan:
                 raise
             raise CheckpointError(f"the temporary images of the audit could not be written: {error.strerror}. Free "
                                   "some space, or set TMPDIR to another folder.") from error
-        self.rows = np.array(self.rows, np.int64)
+        self.rows, self.used = np.array(self.rows, np.int64), np.array(used, np.int64)
         both = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 64)
         self.file_digests, self.pixel_digests = both[:, :32], np.ascontiguousarray(both[:, 32:])
 
@@ -96,11 +98,11 @@ class FileScan:
         return out
 
 
-def _each(paths, root, workers, progress):
+def _each(paths, root, workers, progress, bits):
     """Yield (number, what _examine returns or its ImageError) for each path, in order."""
     def attempt(path):
         try:
-            return _examine(path, root)
+            return _examine(path, root, bits)
         except ImageError as error:
             return error
 
@@ -111,10 +113,10 @@ def _each(paths, root, workers, progress):
             yield row, seen
 
 
-def _examine(path, root):
-    """Return (Header, oddities, image as (64, 64) uint8, SHA-256 of the file)."""
+def _examine(path, root, bits):
+    """Return (Header, oddities, image as (64, 64) uint8, SHA-256 of the file, the bits that it uses of 16)."""
     data, name = read_bytes(path, root), printable(path)
-    planes, remarks = open_planes(data, name, "grey")       # first: it refuses what would cost too much to open
+    planes, remarks, used = open_planes(data, name, "grey", bits)       # first: it refuses what would cost too much to open
     header = _header(data)
     image = stretch(planes, _GREY)
     oddities = [remark.sentence for remark in Remark if remark in remarks]
@@ -125,7 +127,7 @@ def _examine(path, root):
         oddities.append(f"is small: {header.width} x {header.height} pixels")
     if long > _LONG * short:
         oddities.append(f"is long and narrow: {header.width} x {header.height} pixels")
-    return header, tuple(oddities), image, hashlib.sha256(data).digest()
+    return header, tuple(oddities), image, hashlib.sha256(data).digest(), used
 
 
 def _header(data):
