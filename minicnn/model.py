@@ -1,5 +1,6 @@
 """Sequential, the public API of the library: it checks what users pass in and connects the other modules."""
 
+import copyreg
 import math
 import re
 import warnings
@@ -17,6 +18,7 @@ from minicnn.core.arguments import OneOf, OrNone, Real, Whole, check
 from minicnn.core.backend import ENGINES, default_engine
 from minicnn.core.files import keep_as
 from minicnn.core.locks import Lock
+from minicnn.core.parameter import Parameter
 from minicnn.core.random import check_seed
 from minicnn.core.text import grid
 from minicnn.core.validation import as_array, check_batch, check_finite
@@ -109,9 +111,6 @@ class Sequential:
     def __setstate__(self, state):
         shared = state.pop("_shared")
         vars(self).update(state)
-        for parameter in self.network.parameters:
-            if not parameter.value.flags.carray or type(parameter.value) is not np.ndarray:     # joblib's memory map
-                parameter.hold(np.array(parameter.value), np.array(parameter.grad))
         for layer, attribute, parameter, name in shared:
             setattr(layer, attribute, getattr(parameter, name))
         if self.optimizer is not None:
@@ -209,6 +208,8 @@ class Sequential:
                 measured += _as_sample_weights(weights, len(measured[1]), "fit, validation", "weights"),
             digests = _identities(data)
             kept = self._go_on_with(Path(run), digests) if resume else None
+            if kept is not None:
+                check_scale(data, self.input_range, "fit")
             if digests is not None:
                 self.training_digests = digests
             if run is not None:
@@ -560,6 +561,16 @@ def _class_weights(given, labels, n, names):
     if not table.any():
         raise InputError("class_weight: expected a weight above 0 for at least one class, got 0 for all.")
     return table
+
+
+def _parameter(name, owner, value, grad):
+    """Return a Parameter from what a copy or a pickle keeps: read-only arrays, as joblib may give, are copied."""
+    parameter = Parameter(name, value, grad)
+    parameter.owner = owner
+    return parameter
+
+
+copyreg.pickle(Parameter, lambda p: (_parameter, (p.name, p.owner, p._value, p._grad)))
 
 
 def _shared_arrays(network):

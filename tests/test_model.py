@@ -552,7 +552,7 @@ def through_joblib(model):
     return joblib.load(file)
 
 
-WAYS = {"deepcopy": copy.deepcopy, "joblib": through_joblib, "pickle 2": lambda model: pickle.loads(pickle.dumps(model, 2)),
+WAYS = {"deepcopy": copy.deepcopy, "joblib": through_joblib, "pickle 0": lambda model: pickle.loads(pickle.dumps(model, 0)),
         "pickle": lambda model: pickle.loads(pickle.dumps(model))}
 
 
