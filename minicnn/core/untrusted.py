@@ -198,6 +198,8 @@ def read_table(path, needed, errors="strict", ragged=False, most_bytes=2**30, li
         try:
             names = [cell.strip() for cell in next(filter(None, reader), ())]
             for name in needed:
+                if name in names and not ragged:        # of two, the last is read
+                    continue
                 place = find_column(names, name)
                 if place is None:
                     raise ValueError(f"there is no column {name!r}, only {', '.join(map(printable, names))[:300]}")

@@ -209,7 +209,15 @@ def _cxnet(folder, result):
     """A folder for each class below chest_xray_images/, and an optional metadata.csv."""
     table = {}
     if os.path.exists(os.path.join(folder, "metadata.csv")):
-        table = {row["filename"]: row for row in _table(folder, "metadata.csv", ("filename", "patient_id"), result)}
+        twice = Problems(f"{printable(folder)}: files are listed twice, and not alike. Correct the list")
+        for row in _table(folder, "metadata.csv", ("filename", "patient_id"), result):
+            before = table.setdefault(row["filename"], row)
+            if row["patient_id"] and before["patient_id"] not in ("", row["patient_id"]):
+                twice.add(f"{row['where']}: {printable(row['filename'])} is of patient {printable(row['patient_id'])!r}, "
+                          f"but {printable(before['patient_id'])!r} in {before['where']}.")
+            elif row["patient_id"]:
+                table[row["filename"]] = row
+        twice.raise_any()
     inside = os.path.join(folder, "chest_xray_images")
     for row in _class_folders(inside if os.path.isdir(inside) else folder, result, "cxnet"):
         known = table.get(os.path.basename(row["path"]), {})

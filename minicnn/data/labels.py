@@ -138,7 +138,7 @@ def known(words):
 
 
 def _bare(word):
-    return re.sub(r"[\W_]+", "", word.casefold())
+    return re.sub(r"[\s_./?#<>()-]+", "", plain(word).casefold())
 
 
 def class_order(labels):

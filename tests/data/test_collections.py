@@ -295,6 +295,17 @@ def test_a_file_in_two_rows_is_once_or_refused(tmp_path):
         import_collection("cohen", tmp_path)
 
 
+def test_a_file_of_two_patients_is_refused(tmp_path):
+    cxnet(tmp_path)
+    head = ["filename", "patient_id", "view"]
+    table(tmp_path / "metadata.csv", head, ["260.jpg", "nan", ""], ["260.jpg", 4, ""], ["261.jpg", 5, ""], ["261.jpg", 5, ""])
+    rows = {row["path"][-7:]: row["patient_id"] for row in import_collection("cxnet", tmp_path).rows}
+    assert rows["260.jpg"] == "cxnet-4" and rows["261.jpg"] == "cxnet-5"
+    table(tmp_path / "metadata.csv", head, ["260.jpg", 4, ""], ["260.jpg", 5, ""])
+    with pytest.raises(ManifestError, match="metadata.csv line 3: 260.jpg is of patient '5', but '4' in metadata.csv line 2"):
+        import_collection("cxnet", tmp_path)
+
+
 def test_lists_of_other_systems_are_read(tmp_path):
     picture(tmp_path / "images" / "Jose\u0301.png")
     picture(tmp_path / "images" / "b.png")
