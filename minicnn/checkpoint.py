@@ -5,7 +5,8 @@
     optimizer/t, optimizer/m/conv2d_1/kernel, ...       optimizer, loss
     training_images  (n, 32), SHA-256 of each file      classes, preprocessing, history
       and of its pixels
-    callbacks/0/weights/0, ...                          position       in the middle of an epoch only
+    callbacks/0/weights/0, ...                          input_range    of images, where it is known
+                                                        position       in the middle of an epoch only
                                                         callbacks      their state, in checkpoints of a run only
 
 weights.py turns these into bytes. They hold no time, host or path: equal training gives equal bytes.
@@ -104,6 +105,7 @@ class Content:
     position : Position or None
     stop, states : whether a callback has ended training, and the state of each (callbacks.py)
     split : str or None; the SHA-256 of the split of the images
+    input_range : (least, greatest) value of the images in training, or None where it is not known
     """
 
     name: str
@@ -118,6 +120,7 @@ class Content:
     stop: bool
     states: list
     split: str | None = None
+    input_range: tuple | None = None
 
     def layers(self):
         """Return new layers, after checking that the file holds arrays of their shapes."""
@@ -214,6 +217,8 @@ def save(path, model, stop=False, states=()):
         content["position"] = asdict(model.position)
     if model.split_digest is not None:
         content["split"] = model.split_digest
+    if model.input_range is not None:
+        content["input_range"] = model.input_range
     if stop or states:
         plain = []
         for i, (name, state) in enumerate(states):
@@ -237,7 +242,7 @@ def read(path, expect=None):
     with refusing(name):
         content = {key: parse_json(text) for key, text in metadata.items() if key != "format"}
         check_fields("the file", content, ["architecture", "history", "classes", "preprocessing"],
-                     ["loss", "optimizer", "position", "callbacks", "split"])
+                     ["loss", "optimizer", "position", "callbacks", "split", "input_range"])
         stop, states = _states(content.get("callbacks", {"stop": False, "states": []}), tensors)
         preprocessing, position = content["preprocessing"], content.get("position")
         return Content(name, tensors, _architecture(content["architecture"]), _history(content["history"]),
@@ -245,7 +250,7 @@ def read(path, expect=None):
                        None if preprocessing is None else Preprocessing.from_dict(preprocessing),
                        *_training(content.get("optimizer"), content.get("loss")),
                        None if position is None else Position.from_dict(position), stop, states,
-                       _split(content.get("split")))
+                       _split(content.get("split")), _range(content.get("input_range")))
 
 
 @contextmanager
@@ -281,6 +286,13 @@ def _split(digest):
     if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
         raise InputError(f"split: expected a SHA-256, got {printable(digest)[:80]!r}.")
     return digest
+
+
+def _range(values):
+    if values is not None and not (isinstance(values, list) and len(values) == 2 and all(map(_is_finite, values))
+                                   and values[0] <= values[1]):
+        raise InputError("input_range: expected two finite numbers, the smaller first.")
+    return None if values is None else tuple(values)
 
 
 def _architecture(values):

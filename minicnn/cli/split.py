@@ -11,7 +11,7 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    add_shared(parser, "data", "--protocol", "--seed", "--classes", "--hold-out", "--quiet")
+    add_shared(parser, "data", "--bits", "--protocol", "--seed", "--classes", "--hold-out", "--quiet")
     parser.add_argument("--out", type=path, metavar="FILE.csv", help="write a manifest with a split column")
 
 
@@ -20,5 +20,5 @@ def run(options):
     from minicnn import experiment
 
     config = experiment.Config(**{name: getattr(options, name) for name in (
-        "data", "protocol", "seed", "classes", "columns", "workers", "allow_outside_root", "hold_out")})
+        "data", "protocol", "seed", "classes", "columns", "workers", "allow_outside_root", "hold_out", "root", "bits")})
     print(experiment.split_table(config, options.out, not options.quiet))

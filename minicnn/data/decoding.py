@@ -4,6 +4,7 @@
 |---|---|
 | 1, 2, 4 and 8 bits of grey, palette | as Pillow expands them: full scale is white |
 | 16 bits (12 in a TIFF) | value / 65535 (4095) is the share of white; Pillow's own conversion to 8 bits would clip |
+| the same with `bits` | value / (2^bits - 1), where no value of the file is greater |
 | 32-bit whole numbers (TIFF) | the 16-bit scale; beyond 0 .. 65535 is an error, not a guess |
 | floats (TIFF) | 0 is black, 1 is white; NaN, infinity, or beyond 0 .. 1 is an error |
 | colour | grey by ITU-R 601, 0.299 R + 0.587 G + 0.114 B, in float; with color="rgb" it stays |
@@ -21,7 +22,6 @@ damaged TIFFs; Python cannot prevent it.)
 import io
 import os
 import struct
-import threading
 import warnings
 from contextlib import contextmanager
 from enum import IntFlag
@@ -32,9 +32,12 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin 
 
 from minicnn.core.files import open_regular
 from minicnn.core.untrusted import raising
+from minicnn.core.locks import Lock
+from minicnn.data.file_kinds import kind_of
 from minicnn.errors import ImageError, printable
 
-__all__ = ["DECODER_VERSION", "FORMATS", "ImageWarning", "Remark", "read_bytes", "open_planes", "quiet"]
+__all__ = ["DECODER_VERSION", "FORMATS", "ImageWarning", "Remark", "read_bytes", "open_planes", "quiet",
+           "is_dark", "about_bits"]
 
 # Increased when any file may decode to other pixels: it is part of every model file and of every cache.
 DECODER_VERSION = 1
@@ -47,6 +50,7 @@ _MOST_BYTES, _MOST_PIXELS = 256 * 2**20, 64_000_000
 _MOST_SCANS, _MOST_EXIF_PARTS, _MOST_EXIF_BYTES, _MOST_VALUES, _MOST_TAGS = 100, 100, 2**20, 2**18, 4096
 
 
+_DARK = 14          # bits: a 16-bit file that uses no more has no pixel brighter than a quarter of white
 _REPLACE = "Get another copy, or leave it out."
 
 
@@ -98,12 +102,13 @@ def _place(file, path):
         return os.path.realpath(path)
 
 
-def open_planes(data, name, color):
+def open_planes(data, name, color, bits=None):
     """Decode the bytes of a file, inside a `quiet` block.
 
     Returns
     -------
-    (planes, remarks) : a list of one grey or three colour images of Pillow's mode F, from 0 to 255; and a Remark
+    (planes, remarks, used) : a list of one grey or three colour images of Pillow's mode F, from 0 to 255; a Remark; and
+        how many bits the largest value of a 16-bit file needs, 0 for other files
     """
     try:
         _check_parts(data, name)
@@ -117,14 +122,17 @@ def open_planes(data, name, color):
                 raise ImageError(f"{name}: is a JPEG of {width} x {height} pixels in {scans:,} scans; decoding it would "
                                  "take minutes. Save it again as a baseline JPEG, or leave it out.")
             remarks = Remark.FRAMES if getattr(image, "is_animated", False) else Remark(0)
+            is_deep = ";16" in str(image.tile)
             image.load()
             remarks |= Remark.COLOURED if _is_coloured(image) else Remark(0)
-            planes, alpha = _planes(image, color, name)
+            planes, alpha, used = _planes(image, color, name, bits)
+            if is_deep and not used:
+                planes, used = _deep_colour(planes, bits)
             if alpha is not None and alpha.getextrema()[0] < 255:
                 remarks |= Remark.TRANSPARENT
                 planes = [_float_image(np.asarray(plane) * np.asarray(alpha) / np.float32(255)) for plane in planes]
             turn = _UPRIGHT.get(_orientation(image))
-            return (planes if turn is None else [plane.transpose(turn) for plane in planes]), remarks
+            return (planes if turn is None else [plane.transpose(turn) for plane in planes]), remarks, used
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -136,7 +144,7 @@ def open_planes(data, name, color):
                          f"{_REPLACE}") from None
 
 
-_lock, _decoding, _filters = threading.Lock(), 0, None
+_lock, _decoding, _filters = Lock(), 0, None
 
 
 @contextmanager
@@ -198,12 +206,45 @@ def _tiff_sizes(data):
 
 # ---- Pixels of each mode ---------------------------------------------------------------------------------------------
 
-def _planes(image, color, name):
-    """Return (planes of mode F from 0 to 255, alpha of mode L or None), as they lie in the file."""
+def is_dark(used, bits=None):
+    """Return which files leave their upper bits unused: ndarray (n,) of bool; see `about_bits`."""
+    return (used > (bits or 0)) & (used <= _DARK)
+
+
+def about_bits(used, bits=None):
+    """Return sentences on 16-bit files that leave their upper bits unused, and on those that do not fit into `bits`.
+
+    Parameters
+    ----------
+    used : ndarray (n,) of whole numbers; the bits that each file needs, 0 for files that have no 16 bits
+    bits : as in Preprocessing, which was used to decode them
+
+    >>> about_bits(np.array([0, 16, 12, 11]))[0].partition(" (")[0]
+    '2 of 3 16-bit images use at most 12 bits'
+    """
+    deep = used[used > 0]
+    beyond = deep[deep > (bits or 0)]
+    dark = used[is_dark(used, bits)]
+    sentences = []
+    if dark.size:
+        most = next(most for most in (8, 10, 12, 14) if most >= dark.max())
+        say = f"If white is {2**most - 1:,} in them, say so: bits={most} (--bits {most}); else save"
+        way = say if bits is None else "Save"
+        sentences.append(f"{len(dark):,} of {len(deep):,} 16-bit images use at most {most} bits (values up to "
+                         f"{2**most - 1:,} of 65,535) and are nearly black. {way} them in the whole range.")
+    if bits is not None and len(beyond) > len(dark):
+        sentences.append(f"{len(beyond) - len(dark):,} of {len(deep):,} 16-bit images use more than {bits} bits: their "
+                         "white stays 65,535.")
+    return sentences
+
+
+def _planes(image, color, name, bits):
+    """Return (planes of mode F from 0 to 255, alpha of mode L or None, bits used), as they lie in the file."""
     mode = image.mode
-    alpha = None
+    alpha, used = None, 0
     if mode.startswith("I;16") or mode in ("I", "F"):
-        planes, alpha = [_float_image(_deep_grey(image, name))], _transparent_value(image)
+        (values, used), alpha = _deep_grey(image, name, bits), _transparent_value(image)
+        planes = [_float_image(values)]
     elif mode == "CMYK":
         planes = _from_cmyk(np.asarray(image), color)
     else:
@@ -216,11 +257,11 @@ def _planes(image, color, name):
             planes = [image.convert("RGB").convert("F")]    # (299 R + 587 G + 114 B) / 1000: exact where R = G = B
         else:
             planes = [band.convert("F") for band in image.convert("RGB").split()]
-    return (planes * 3 if color == "rgb" and len(planes) == 1 else planes), alpha
+    return (planes * 3 if color == "rgb" and len(planes) == 1 else planes), alpha, used
 
 
-def _deep_grey(image, name):
-    """Return the float32 pixels, 0 to 255, of an image of more than 8 bits."""
+def _deep_grey(image, name, bits):
+    """Return (the float32 pixels, 0 to 255, of an image of more than 8 bits; how many of 16 its values use, or 0)."""
     values, tags = np.asarray(image), getattr(image, "tag_v2", {})
     if image.mode == "F":
         white, low, high = 1.0, values.min(), values.max()
@@ -229,11 +270,25 @@ def _deep_grey(image, name):
     if not 0 <= low <= high <= white:       # false for NaN
         raise ImageError(f"{name}: holds pixels from {low} to {high}; {'floats' if image.mode == 'F' else 'whole numbers'} "
                          f"must lie between 0 (black) and {white:g} (white). Scale them first.")
+    used = 0
     if tags.get(TiffImagePlugin.BITSPERSAMPLE) == (12,):
         white = 4095
+    elif image.mode != "F":
+        used = high.bit_length()
+        white = 2**bits - 1 if bits is not None and used <= bits else white
     if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:       # white is zero: Pillow inverts 8 bits, not these
         values = white - values
-    return values * np.float32(255 / white)
+    return values * np.float32(255 / white), used
+
+
+def _deep_colour(planes, bits):
+    """Return (planes, bits used) of 16-bit colour or alpha, of which Pillow keeps the upper 8 bits."""
+    brightest = int(max(plane.getextrema()[1] for plane in planes))
+    used = (brightest << 8 | 255).bit_length() if brightest else 0
+    if bits is not None and 0 < used <= bits:
+        scale = np.float32(65535 / (2**bits - 1))
+        planes = [_float_image(np.minimum(np.asarray(plane) * scale, 255)) for plane in planes]
+    return planes, used
 
 
 def _transparent_value(image):
@@ -291,9 +346,6 @@ def _orientation(image):
 # ---- Files that are not images ---------------------------------------------------------------------------------------
 
 _MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"RIFF": "WebP"}
-_OTHERS = {b"GIF8": "a GIF", b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"%!PS": "a PostScript file",
-           b"\0\0\0\x0cjP  ": "a JPEG 2000 file", b"\xff\x4f\xff\x51": "a JPEG 2000 file", b"PK\3\4": "a ZIP archive",
-           b"\x1f\x8b": "a gzip archive", b"<": "a web page or XML"}
 
 
 def _what_else(data):
@@ -301,9 +353,5 @@ def _what_else(data):
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
             return f"starts like a {kind}, but is damaged. {_REPLACE}"
-    kind = next((kind for magic, kind in _OTHERS.items() if data[:64].lstrip().startswith(magic)), "none of them")
-    if data[128:132] == b"DICM":
-        kind = "a DICOM file"
-    elif data[4:8] == b"ftyp":
-        kind = "a HEIC or AVIF file, or a film"
-    return f"PNG, JPEG, WebP, BMP and TIFF files are read, this is {kind}. Convert it, for instance to PNG."
+    kind, way = kind_of(data) or ("none of them", "Convert it, for instance to PNG.")
+    return f"PNG, JPEG, WebP, BMP and TIFF files are read, this is {kind}. {way}"

@@ -7,17 +7,24 @@ position: training can resume at any step, and the number of threads does not ch
 """
 
 import os
+import warnings
 
 import numpy as np
 
 from minicnn.core.random import Stream, check_seed, permutation
 from minicnn.core.validation import all_finite, as_array, check_batch, check_finite
+from minicnn.data.decoding import ImageWarning
 from minicnn.data.pixel_cache import PixelCache
 from minicnn.data.preprocessing import to_input
 from minicnn.data.workers import in_order
 from minicnn.errors import DTypeError, InputError, ShapeError
 
-__all__ = ["ArrayDataset", "ImageDataset", "open_dataset", "schedule", "load"]
+__all__ = ["ArrayDataset", "ImageDataset", "check_scale", "open_dataset", "schedule", "load"]
+
+
+_PIXELS = 0.0, 1.0
+_SLACK, _DARK = 1e-3, 16        # rounding above 1; values of a model trained beyond 16 are no fractions of white
+_OVERFLOWS = 1e30               # values that become infinite in training, which is an error of its own
 
 
 class ArrayDataset:
@@ -35,6 +42,7 @@ class ArrayDataset:
     Attributes
     ----------
     keep_pixels : bool; return uint8 as it is, for a network that divides by 255 itself
+    range : (least, greatest) value of images, after the division of uint8; None for other arrays
 
     Raises
     ------
@@ -61,6 +69,12 @@ class ArrayDataset:
 
     def __len__(self):
         return len(self._x)
+
+    @property
+    def range(self):
+        if self._x.dtype == np.uint8:
+            return _PIXELS
+        return (float(self._x.min()), float(self._x.max())) if self._x.ndim == 4 else None
 
     def batch(self, samples, passes=None, seed=0):
         """Return the samples with these numbers: ndarray, (n,) + shape, float32 (float64 where x is).
@@ -94,8 +108,11 @@ class ImageDataset:
     Attributes
     ----------
     digests, pixel_digests : ndarray, shape (n, 32), uint8; SHA-256 of each file, and of what it shows in any format
+    range : (0, 1), that of all pixels
     facts : ndarray, shape (n, 3); width, height and whether in colour of each file; None for images in memory
     """
+
+    range = _PIXELS
 
     def __init__(self, pixels, preprocessing, manifest=None, names=None):
         self._pixels, self.preprocessing, self.manifest, self._names = pixels, preprocessing, manifest, names
@@ -149,6 +166,30 @@ def open_dataset(x, preprocessing=None, classes=None, owner="open_dataset", work
         return x.open(preprocessing, workers=workers, progress=progress)
     files = [os.fspath(file) for file in files]
     return ImageDataset(PixelCache.prepare(files, preprocessing, workers, progress), preprocessing, names=files)
+
+
+def check_scale(data, trained, owner):
+    """Warn of images on another scale than those that a model was trained on.
+
+    Parameters
+    ----------
+    data : dataset; one without a `range` is not checked
+    trained : (least, greatest) value of the images in training, or None where it is not known
+    """
+    given = None if trained is None else getattr(data, "range", None)
+    if given is None or given[1] > _OVERFLOWS:
+        return
+    (low, high), (least, most) = given, trained
+    if least >= 0 and most <= 1 and not -_SLACK <= low <= high <= 1 + _SLACK:
+        white = next((white for white in (255, 4095, 65535) if high <= white), None)
+        way = "Pass uint8, or divide by 255." if white == 255 else f"Divide by {white:,}." if white else "Scale them."
+        on, way = "pixels from 0 to 1 (uint8 is divided by 255)", way if low >= 0 else "Prepare x as in training."
+    elif most > _DARK and 0 <= low and 0 < high <= 1:
+        on, way = f"values from {least:g} to {most:g}", "uint8 and files are divided by 255. Prepare x as in training."
+    else:
+        return
+    warnings.warn(f"{owner}: x holds values from {low:g} to {high:g}, but the model was trained on {on}. {way}",
+                  ImageWarning, stacklevel=4)
 
 
 def schedule(n, batch_size, epoch, steps, seed, shuffle=True, start=0):

@@ -53,6 +53,8 @@ _CONSTRAINTS = {
     "allow_outside_root": Flag(),
     "recipe": OneOf(RECIPES),
     "hold_out": OrNone(Text("the name of a source")),
+    "root": OrNone(Text("the path of a folder")),
+    "bits": OrNone(Whole(8, 16)),
 }
 
 # What the paper's protocol leaves no choice about: the values that it allows, and why.
@@ -78,9 +80,11 @@ class Config:
     classes : list of names in the order of the outputs, optional; of two, the second is the positive one
     columns : dict from columns to the headers of the CSV file, such as {"label": "finding"}, optional
     workers : int from 0 to 64, threads that prepare images; never changes a result
-    allow_outside_root : bool; read images that lie outside the folder of the CSV file
+    allow_outside_root : bool; read images that lie outside the root
     recipe : "paper" or "robust" (see recipes.RECIPES)
     hold_out : name of a source that becomes the test set (honest protocol), optional
+    root : path of the folder that the paths in the CSV file are relative to; None: that of the file
+    bits : int from 8 to 16, the bits that 16-bit files use (Preprocessing), optional
 
     Raises
     ------
@@ -107,6 +111,8 @@ class Config:
     allow_outside_root: bool = False
     recipe: str = "paper"
     hold_out: str | None = None
+    root: str | None = None
+    bits: int | None = None
 
     def __post_init__(self):
         for name, value in check_all("Config", _CONSTRAINTS, vars(self)).items():

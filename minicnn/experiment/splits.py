@@ -1,7 +1,10 @@
 """The sets of a run: training, validation and test, by patient, as published, or with one source held out."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from minicnn.core.progress import Progress
 from minicnn.core.text import grid
 from minicnn.core.untrusted import write_csv
 from minicnn.data.augmentation import Augmentation
@@ -29,8 +32,11 @@ def split(config, progress=False):
         manifest = Manifest.from_arrays(made.images, made.labels, made.classes, made.patients, made.names)
     else:
         manifest = Manifest.read(config.data, classes=config.classes, columns=config.columns,
-                                 allow_outside_root=config.allow_outside_root)
-    how = {"seed": config.seed, "workers": config.workers, "progress": progress}
+                                 allow_outside_root=config.allow_outside_root, root=config.root)
+        if config.root is not None:
+            Progress(0, "data", enabled=progress).say(f"{len(manifest):,} images are read from {printable(manifest.root)}.")
+    how = {"seed": config.seed, "preprocessing": Preprocessing(bits=config.bits), "workers": config.workers,
+           "progress": progress}
     if config.protocol == "paper":
         sets = dict(zip(("training", "validation"), manifest.paper_split(**how)))
     else:
@@ -47,10 +53,11 @@ def split(config, progress=False):
     return sets
 
 
-def _without_source(manifest, source, seed, workers, progress):
+def _without_source(manifest, source, seed, preprocessing, workers, progress):
     """Return (training, validation, test) with a source held out (evaluation/source_folds.py)."""
-    whole = manifest.prepared(Preprocessing(), workers, progress)
-    folds = {fold.source: fold for fold in leave_one_source_out(whole, whole.patient_groups(), seed)}
+    whole = manifest.prepared(preprocessing, workers, progress)
+    group = whole.patient_groups(preprocessing, progress=progress)
+    folds = {fold.source: fold for fold in leave_one_source_out(whole, group, seed)}
     if source not in folds:
         raise InputError(f"hold_out: there is no source {printable(source)[:60]!r}. The sources are "
                          f"{', '.join(sorted(printable(name)[:60] for name in list(folds)[:20]))}"
@@ -60,7 +67,7 @@ def _without_source(manifest, source, seed, workers, progress):
 
 def open_split(config, progress):
     """Return ({set: ImageDataset}, the rows of split.csv)."""
-    sets, preprocessing = split(config, progress), RECIPES[config.recipe].preprocessing
+    sets, preprocessing = split(config, progress), replace(RECIPES[config.recipe].preprocessing, bits=config.bits)
     return {name: manifest.open(preprocessing, workers=config.workers, progress=progress)
             for name, manifest in sets.items()}, split_rows(sets)
 

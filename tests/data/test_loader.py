@@ -120,8 +120,9 @@ def test_all_unreadable_files_are_reported_and_nothing_is_left(tmp_path, files, 
     for workers in 0, 2:
         with pytest.raises(ManifestError) as error:
             PixelCache.prepare(files, Preprocessing(), workers=workers)
-        lines = str(error.value).splitlines()       # the empty ones are found first, while the files are read
-        assert lines[0] == "images that cannot be read: 13 problems" and "00.png: is empty" in lines[1]
+        lines = str(error.value).splitlines()       # the empty ones come first, as they do where files are read
+        assert lines[0] == "images that cannot be read: 25 problems" and "00.png: is empty" in lines[1]
+        assert "01.png: PNG, JPEG" in lines[14] and lines[-1] == "  ... and 5 more"
     for i in range(0, 25, 2):
         (tmp_path / f"{i:02d}.png").write_bytes(b"no image either %d" % i)
     with pytest.raises(ManifestError, match="images that cannot be read: 25 problems\n.*00.png: PNG, JPEG") as error:

@@ -16,7 +16,9 @@ import numpy as np
 
 from minicnn.core.random import check_seed
 from minicnn.data.collections import view_kind
+from minicnn.data.decoding import about_bits, is_dark
 from minicnn.data.near_duplicates import clusters, find_pairs
+from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.split import groups
 from minicnn.errors import ManifestError, printable
 from minicnn.evaluation.auditing import confounders
@@ -31,7 +33,7 @@ _MOST_UNUSUAL, _MOST_ROWS = 20, 8
 WHAT = {"unreadable": "unreadable files", "not frontal": "images that are not frontal radiographs",
         "duplicate": "duplicate images", "torn patient": "patients in more than one set",
         "torn duplicate": "duplicate images in more than one set", "shortcut": "confounders", "odd file": "odd files",
-        "several labels": "patients with several labels"}
+        "several labels": "patients with several labels", "scale": "images on another scale"}
 
 
 class Finding(NamedTuple):
@@ -81,7 +83,7 @@ class Audit:
                 "counts": self.counts, **found, "shortcuts": rows, "sampled": self.sampled, "tables": self.tables}
 
 
-def audit(manifest, workers=None, progress=False, seed=0, source=""):
+def audit(manifest, workers=None, progress=False, seed=0, source="", bits=None):
     """Read every image of a manifest; return an Audit.
 
     Parameters
@@ -91,6 +93,7 @@ def audit(manifest, workers=None, progress=False, seed=0, source=""):
     progress : bool; show a progress bar
     seed : int; of the cross-validation folds
     source : str; the name of the collection in the report
+    bits : as in Preprocessing
 
     Raises
     ------
@@ -105,7 +108,8 @@ def audit(manifest, workers=None, progress=False, seed=0, source=""):
     (True, 20, [])
     """
     seed = check_seed(seed)
-    scan = FileScan(manifest, workers, progress)
+    bits = Preprocessing(bits=bits).bits
+    scan = FileScan(manifest, workers, progress, bits)
     try:
         if not len(scan):
             raise ManifestError(f"{printable(source) or 'audit'}: none of the {len(manifest):,} files can be read. The "
@@ -113,9 +117,11 @@ def audit(manifest, workers=None, progress=False, seed=0, source=""):
         names = [printable(name) for name in manifest.names]
         sets = None if manifest.splits is None else [word.strip().lower() for word in manifest.splits]
         result = Audit(source, len(manifest), len(scan), len(set(manifest.patients) - {""}), manifest.counts())
-        pairs = find_pairs(scan, manifest.patients[scan.rows])
+        pairs = find_pairs(scan, manifest.patients[scan.rows], progress)
         result.problems += [Finding("unreadable", (names[row],), sentence) for row, sentence in scan.unreadable]
         result.problems += _not_frontal(manifest, names) + _duplicates(pairs, scan, manifest, names, sets)
+        dark = tuple(names[row] for row in scan.rows[is_dark(scan.used, bits)])
+        result.problems += [Finding("scale", dark, sentence) for sentence in about_bits(scan.used, bits)]
         if sets is not None:
             result.problems += _several(manifest, sets, "torn patient", "patient {} is in {}.")
         labels = [manifest.classes[label] for label in manifest.labels]
