@@ -57,8 +57,8 @@ class MissingExtraError(MiniCNNError, ImportError):
     drawing curves needs matplotlib, which is not installed. Install it with: pip install "minicnn[app]"
     """
 
-    def __init__(self, purpose, library, extra):
-        super().__init__(f'{purpose} needs {library}, which is not installed. '
+    def __init__(self, purpose, library, extra, state="is not installed"):
+        super().__init__(f'{purpose} needs {library}, which {state}. '
                          f'Install it with: pip install "minicnn[{extra}]"')
 
 

@@ -5,10 +5,14 @@ The caches of compiled code are kernels/runtime/test_jit.py's, the threads that 
 """
 
 import errno
+import importlib.abc
 import json
 import os
+import pwd
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +21,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from benchmarks.reliability.run_faults import ended, measure
 from minicnn import Adam, set_thread_count, cov19net
 from minicnn.cli.main import main
+from minicnn.core.files import private_folder
+from minicnn.errors import CheckpointError
 from minicnn.experiment import run_folder
 from tests.kernels.runtime.test_jit import obey_modes
 
@@ -55,6 +61,10 @@ ELSEWHERE = {
                                              "PYTHONCOERCECLOCALE": "0"}),
     "warnings are errors": (("-W", "error"), {}),
     "without assertions and docstrings": (("-OO",), {}),
+    "variables that are set but empty": ((), {"NUMBA_DISABLE_JIT": "", "NUMBA_OPT": "", "MPLBACKEND": "",
+                                              "COLUMNS": ""}),
+    "numba's compiler off, for code of one's own": (("-W", "error"), {"NUMBA_DISABLE_JIT": "1"}),
+    "in a notebook's shell": (("-W", "error"), {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}),
 }
 
 
@@ -65,7 +75,7 @@ def test_a_run_is_the_same_bytes_elsewhere(flags, environment, collection, finis
     done = run("train", "--resume", tmp_path / "run", "--quiet", flags=flags, **environment)
     assert done.returncode == 0, done.stderr
     assert "minicnn:" not in done.stderr and "Traceback" not in done.stderr
-    for name in ("last.safetensors", "best.safetensors", "history.csv", "metrics.json", "predictions.csv"):
+    for name in ("last.safetensors", "best.safetensors", "history.csv", "metrics.json", "predictions.csv", "roc.png"):
         assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes(), name
     image = next((collection.parent / "images").iterdir())
     done = run("predict", finished, image, flags=flags, **environment)
@@ -86,6 +96,63 @@ def test_an_empty_variable_is_an_unset_one(tmp_path):
     assert first == second and str(tmp_path).encode() in first
 
 
+DISABLED = """
+from minicnn import Conv2D, Dense, Flatten, Sequential, Sigmoid
+from minicnn.kernels.runtime.jit import kernel
+import numba, numpy as np
+own = numba.njit(lambda x: x + 1)
+print(hasattr(own, "py_func"), hasattr(kernel(lambda x: x), "py_func"), numba.config.DISABLE_JIT)
+model = Sequential([Conv2D(2, 3), Flatten(), Dense(1), Sigmoid()], (6, 6, 1), seed=1)
+print(model.engine, model.predict(np.linspace(0, 1, 72, dtype="f").reshape(2, 6, 6, 1)).tobytes().hex())
+"""
+
+
+@pytest.mark.parametrize("variables", [{"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_DISABLE_JIT": "", "NUMBA_NUM_THREADS": ""},
+                                       {"NUMBA_DISABLE_JIT": "0", "NUMBA_WARNINGS": "1"}])
+def test_numbas_switch_is_for_the_users_own_code(variables, tmp_path):
+    if variables["NUMBA_DISABLE_JIT"] == "1":           # compiled, not loaded
+        variables = variables | {"MINICNN_CACHE_DIR": str(tmp_path)}
+    plain, told = (subprocess.run([sys.executable, "-W", "error", "-c", DISABLED], env=os.environ | extra, check=True,
+                                  capture_output=True, text=True) for extra in ({}, variables))
+    disabled = variables["NUMBA_DISABLE_JIT"] == "1"
+    assert told.stdout.splitlines()[0] == f"{not disabled} True {int(disabled)}" and told.stderr == ""
+    assert told.stdout.splitlines()[1] == plain.stdout.splitlines()[1]
+
+
+def test_doctor_shows_the_variables_and_what_they_do(monkeypatch):
+    from minicnn.cli import doctor
+    monkeypatch.setattr(doctor, "_gflops", dict)
+    for name, value in {"NUMBA_DISABLE_JIT": "1", "MPLBACKEND": "module://x\x1b[2J", "MINICNN_THREADS": ""}.items():
+        monkeypatch.setenv(name, value)
+    facts = doctor.examine()
+    assert facts["variables"]["MPLBACKEND"].startswith("module://x") and "MINICNN_THREADS" not in facts["variables"]
+    lines = doctor.report(facts).splitlines()
+    assert "environment    MPLBACKEND=module://x\\x1b[2J" in lines
+    [line] = [line for line in lines if "NUMBA_DISABLE_JIT=1" in line]
+    assert "kernels are compiled all the same" in line and "MINICNN_ENGINE=reference" in line
+
+
+@pytest.mark.parametrize("home", ["", "/proc/nowhere", "{read_only}"])
+def test_doctor_needs_no_home(home, tmp_path):
+    """An empty HOME is one that is not set: the home is then that of the user database."""
+    tmp_path.chmod(0o500)
+    done = run("doctor", "--json", HOME=home.format(read_only=tmp_path), XDG_CACHE_HOME="", preexec_fn=obey_modes)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert json.loads(done.stdout)["kernel_cache"]["trusted"]           # MINICNN_CACHE_DIR is elsewhere
+
+
+def test_an_empty_home_is_not_the_root_folder(tmp_path, monkeypatch):
+    for name, value in {"HOME": "", "XDG_CACHE_HOME": "", "MINICNN_CACHE_DIR": ""}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(pwd, "getpwuid", lambda user: SimpleNamespace(pw_dir=str(tmp_path)))
+    assert private_folder("pixels", "pixel cache", "x") == tmp_path / ".cache" / "minicnn" / "pixels"
+    monkeypatch.setenv("MINICNN_CACHE_DIR", "~/mine")
+    assert private_folder("pixels", "pixel cache", "x") == tmp_path / "mine" / "pixels"
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    with pytest.warns(RuntimeWarning, match="pixel cache .* cannot be used .this user has no home folder"):
+        assert private_folder("pixels", "pixel cache", "x") is None
+
+
 @pytest.mark.soak
 def test_a_run_needs_no_folder_for_what_it_compiles(collection, finished, tmp_path):
     done = run("train", "--data", collection, "--out", tmp_path / "run", *CLASSES, *QUICK, HOME="/proc/nowhere",
@@ -93,6 +160,94 @@ def test_a_run_needs_no_folder_for_what_it_compiles(collection, finished, tmp_pa
     assert done.returncode == 0, done.stderr
     assert "kernel cache" in done.stderr and "Set MINICNN_CACHE_DIR to a folder of yours" in done.stderr
     assert (tmp_path / "run" / "last.safetensors").read_bytes() == (finished / "last.safetensors").read_bytes()
+
+
+# ---- Plots -----------------------------------------------------------------------------------------------------------
+
+def resumed(finished, tmp_path, *arguments):
+    """Measure and draw a finished run again; return its exit code."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("*.png", "metrics.json"))
+    return main(["train", "--resume", str(folder), "--quiet", *arguments])
+
+
+WAYS = {"a function of matplotlib": (RuntimeError("no LaTeX"), "RuntimeError: no LaTeX"),
+        "a font": (FileNotFoundError(2, "No such file", "DejaVuSans.ttf"), "DejaVuSans.ttf"),
+        "a warning": (UserWarning("tight layout not applied"), "UserWarning: tight layout not applied"),
+        "memory": (MemoryError(), "MemoryError"),
+        "the disk": (CheckpointError("roc.png: not written, 7 bytes."), "(roc.png: not written, 7 bytes.)")}
+
+
+@pytest.mark.parametrize("error, sentence", WAYS.values(), ids=WAYS)
+def test_a_plot_that_fails_costs_that_plot_alone(error, sentence, finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("minicnn.plotting.run.roc", raises(error))
+    assert resumed(finished, tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "\nNot drawn: roc.png (" in out and sentence in out and "accuracy" in out and "curves.png" in out
+    names = set(os.listdir(tmp_path / "run"))
+    assert "roc.png" not in names and {"curves.png", "reliability.png", "confusion.png", "samples.png"} <= names
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
+
+
+@pytest.mark.parametrize("module, sentence", [
+    (None, 'drawing pictures needs matplotlib, which is not installed. Install it with: pip install "minicnn[app]")'),
+    (ImportError("numpy.core.multiarray failed to import"), "which cannot be imported (ImportError: numpy.core.mul"),
+    (AttributeError("_ARRAY_API not found"), "which cannot be imported (AttributeError: _ARRAY_API not found). Inst"),
+    (OSError(30, "Read-only file system"), "which cannot be imported (OSError: [Errno 30] Read-only file system). I")])
+def test_without_matplotlib_there_is_all_but_the_plots(module, sentence, collection, finished, tmp_path, monkeypatch,
+                                                       capsys):
+    class Broken(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path, target=None):
+            if name == "matplotlib.figure":
+                raise module
+
+    if module is None:
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    else:
+        monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+        monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    assert resumed(finished, tmp_path, "--json") == 0
+    out, error = capsys.readouterr()
+    assert json.loads(out) == json.loads((finished / "metrics.json").read_text())
+    assert error.startswith("minicnn: Not drawn: curves.png, confusion.png, roc.png, reliability.png and samples.png (")
+    assert sentence in error and not list((tmp_path / "run").glob("*.png"))
+    page = tmp_path / "page.html"
+    assert main(["evaluate", str(finished), "--data", str(collection), "--allow-training-images", "--shortcuts",
+                 "--report", str(page), "--quiet"]) in (0, 1)
+    out = capsys.readouterr().out
+    assert "accuracy" in out and "Not drawn: confusion.png, " in out and "Not drawn: shortcuts.png (" in out
+    assert "Not drawn: confusion.png" in page.read_text() and "data:image/png" not in page.read_text()
+    image = str(next((collection.parent / "images").iterdir()))
+    assert main(["explain", str(finished), image, "--out", str(tmp_path / "maps"), "--json"]) == 0
+    out, error = capsys.readouterr()
+    [told] = json.loads(out)["files"]
+    assert told["picture"] is None and told["class"] and "minicnn: Not drawn: " in error and sentence in error
+    assert main(["explain", str(finished), image, "--out", str(tmp_path / "maps")]) == 0
+    assert "not drawn\n" in capsys.readouterr().out
+
+
+BACKEND = """
+import os, sys
+from minicnn.plotting import run
+run.curves([{"epoch": 1, "loss": 0.5}], sys.argv[1])
+import matplotlib
+backend = dict.__getitem__(matplotlib.rcParams, "backend")
+print(os.environ.get("MPLBACKEND"), backend if isinstance(backend, str) else "the first that works")
+"""
+
+
+@pytest.mark.parametrize("backend, known", [
+    ("module://matplotlib_inline.backend_inline", None), ("no such backend", None), ("module://nowhere.backend", True),
+    ("svg", True), ("qtagg", True)])
+def test_any_plotting_backend_will_do(backend, known, tmp_path):
+    """What others draw afterwards is drawn by the backend that was asked for, where there is one."""
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    plain, told = (subprocess.run([sys.executable, "-W", "error", "-c", BACKEND, str(tmp_path / name)], check=True,
+                                  capture_output=True, text=True, env=environment | extra)
+                   for name, extra in (("a.png", {}), ("b.png", {"MPLBACKEND": backend})))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    default = plain.stdout.removeprefix("None ")
+    assert told.stdout == f"{backend} " + (f"{backend}\n" if known else default)
 
 
 # ---- Threads ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """`minicnn doctor`: versions, threads, the kernel cache, the optional libraries and the speed of the kernels."""
 
 import importlib.util
+import os
 import time
 import warnings
 
@@ -15,6 +16,7 @@ EXAMPLES = """examples:
   minicnn doctor --json > doctor.json"""
 
 _EXTRAS = {"tqdm": "progress bars", "matplotlib": "plots", "jinja2": "HTML reports"}
+_REMARKS = {"NUMBA_DISABLE_JIT=1": ": kernels are compiled all the same; for a debugger, set MINICNN_ENGINE=reference"}
 
 
 def add_options(parser):
@@ -27,7 +29,7 @@ def run(options):
 
 
 def examine():
-    """Return the facts as a dict fit for JSON: environment, extras, kernel_cache, gflops (by number of threads)."""
+    """Return the facts as a dict fit for JSON: environment, extras, kernel_cache, variables, gflops (by threads)."""
     from minicnn.experiment.run_folder import environment
 
     with warnings.catch_warnings(record=True) as complaints:
@@ -38,7 +40,10 @@ def examine():
                                 "problem": str(complaints[0].message) if complaints else None}
     return {"environment": environment(),
             "extras": {name: importlib.util.find_spec(name) is not None for name in _EXTRAS},
-            "kernel_cache": cache, "gflops": _gflops()}
+            "kernel_cache": cache, "variables": {
+                name: value for name, value in sorted(os.environ.items())
+                if value and name.startswith(("MINICNN_", "NUMBA_", "MPLBACKEND"))},
+            "gflops": _gflops()}
 
 
 def _gflops(rounds=15):
@@ -78,6 +83,8 @@ def report(facts):
                      f"{cache['bytes'] / 2**20:.1f} MiB" + ("" if cache["kernels"] else " (minicnn warmup fills it)"))
     else:
         lines.append(f"kernel cache   not trusted: {printable(cache['problem'])}")
+    for name, value in facts["variables"].items():
+        lines.append(f"environment    {name}={printable(value)}{_REMARKS.get(f'{name}={value}', '')}")
     for threads, gflops in facts["gflops"].items():
         lines.append(f"speed          {gflops} GFLOP/s on {threads} thread{'s' if threads != '1' else ''} "
                      "(COV-19Net's second convolution, 32 images, best of 15)")

@@ -1,6 +1,7 @@
 """`minicnn explain`: heat maps of what a prediction depends on."""
 
 import re
+import sys
 from pathlib import Path
 
 from minicnn.cli.options import add_shared, path, show
@@ -38,6 +39,7 @@ def run(options):
     from minicnn.evaluation.explanation.sanity import border_check
     from minicnn.experiment.evaluation_run import load_model, preprocessing_of
     from minicnn.plotting.explanation import explanation
+    from minicnn.plotting.style import attempt, not_drawn
 
     model = load_model(options.run_folder, options.expect_sha256)
     check_classifies(model)
@@ -50,10 +52,13 @@ def run(options):
     except OSError as error:
         raise CheckpointError(f"{printable(options.out)}: the folder cannot be made ({error.strerror}). Choose another "
                               "with --out.") from error
+    failures = {}
     for i, (file, plot) in enumerate(zip(options.files, plots)):
-        explanation(images[i], explained, plot, Path(file).name, i)
+        if not attempt(failures, printable(plot), explanation, images[i], explained, plot, Path(file).name, i):
+            plots[i] = None
     report = {"method": explained.method, "layer": explained.layer, "even_share": explained.even_share, "files": [
-        {"path": file, "class": name, "probability": round(float(p), 6), "border_share": share, "picture": str(plot)}
+        {"path": file, "class": name, "probability": round(float(p), 6), "border_share": share,
+         "picture": None if plot is None else str(plot)}
         for file, name, p, share, plot in zip(options.files, explained.names, explained.probabilities,
                                               explained.border_shares, plots)]}
     if options.sanity:
@@ -62,6 +67,8 @@ def run(options):
         report["sanity"] = [row._asdict() for row in rows]
     report["border"] = border_check(model, images)._asdict() if convolutions(model) else None
     show(options, report, _text)
+    for sentence in not_drawn(failures):
+        print(f"minicnn: {sentence}", file=sys.stderr)
 
 
 def _text(report):
@@ -72,7 +79,7 @@ def _text(report):
     rows = [("file", "class", "probability", "on the border", "plot")]
     rows += [(printable(one["path"]), printable(one["class"]), f"{one['probability']:.4f}",
               "no map" if one["border_share"] is None else percent(one["border_share"], 0),
-              printable(one["picture"])) for one in files]
+              printable(one["picture"] or "not drawn")) for one in files]
     lines = grid(rows, numbers=(2, 3))
     what = {"gradcam": "Grad-CAM of ", "hirescam": "HiResCAM of "}.get(report["method"], "Occlusion")
     what += report["layer"] or ""

@@ -9,6 +9,7 @@ import faulthandler
 import os
 import sys
 import warnings
+from contextlib import suppress
 
 from minicnn import __version__
 from minicnn.cli import (audit, compare, doctor, evaluate, exercise, explain, gradcheck, import_collection, phantom,
@@ -102,13 +103,15 @@ def _drop_output():
 
 def _out_of_memory(error):
     """Return how much memory was needed, as far as the error says, and how much there is."""
-    import resource
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    what = "this process may have"
-    if limit == resource.RLIM_INFINITY:
-        limit, what = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "this machine has"
+    has = ""
+    with suppress(AttributeError, ValueError, OSError):         # Windows has neither of the two
+        has = f"; this machine has {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**20:,.0f} MiB"
+    with suppress(ImportError):
+        import resource
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        has = has if limit == resource.RLIM_INFINITY else f"; this process may have {limit / 2**20:,.0f} MiB"
     needed = str(error).rstrip(".") or "one more array did not fit"
-    return f"out of memory: {needed}; {what} {limit / 2**20:,.0f} MiB. Try a smaller --batch-size, or fewer --workers."
+    return f"out of memory: {needed}{has}. Try a smaller --batch-size, or fewer --workers."
 
 
 def _how_to_resume(options):

@@ -50,6 +50,8 @@ def run(options):
         options.folder = _new_folder(options, config)
         result = experiment.train(config, options.folder, progress)
     show(options, result.metrics, lambda metrics: _text(result))
+    for note in filter(None, result.notes if options.json else ()):       # the table has them itself
+        print(f"minicnn: {note}", file=sys.stderr)
 
 
 def _new_folder(options, config):

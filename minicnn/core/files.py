@@ -1,18 +1,25 @@
-"""Files: written atomically and durably, and only opened if they are regular files."""
+"""Files: written atomically and durably, and only opened if they are regular files.
+
+Not every system has all that this asks for: Windows flushes no folders, knows neither modes nor owners, and renames or
+removes no file that is open. What a system lacks is left out.
+"""
 
 import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 import tempfile
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
 
 from minicnn.errors import CheckpointError, printable
 
-__all__ = ["write_atomic", "keep_as", "remove_leftovers", "open_regular", "private_folder"]
+__all__ = ["write_atomic", "keep_as", "remove_leftovers", "lives_elsewhere", "open_regular", "open_flags",
+           "private_folder", "remove_unused"]
 
 
 def write_atomic(path, parts):
@@ -47,15 +54,14 @@ def write_atomic(path, parts):
     parts = [memoryview(part).cast("B") for part in ([parts] if isinstance(parts, bytes) else parts)]
     temporary = _temporary(path)
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        descriptor = os.open(temporary, flags, 0o600)
+        descriptor = os.open(temporary, open_flags("WRONLY", "CREAT", "EXCL", "NOFOLLOW"), 0o600)
         try:
             for part in parts:
                 _write_all(descriptor, part)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException as error:
         _remove(temporary)
         if not isinstance(error, OSError):
@@ -88,7 +94,7 @@ def keep_as(path, other):
     temporary = _temporary(other)
     try:
         os.link(path, temporary)
-        os.replace(temporary, other)
+        _replace(temporary, other)
     except OSError:
         # The reasons differ between file systems. If a copy fails too, its error says why.
         write_atomic(other, _content(path, other))
@@ -109,7 +115,7 @@ def remove_leftovers(folder):
     with os.scandir(folder) as entries:
         for entry in entries:
             ours = _TEMPORARY.fullmatch(entry.name)
-            if ours and entry.is_file(follow_symlinks=False) and not _lives_elsewhere(int(ours["process"])):
+            if ours and entry.is_file(follow_symlinks=False) and not lives_elsewhere(int(ours["process"])):
                 removed += _remove(entry.path)
     return removed
 
@@ -121,12 +127,24 @@ def open_regular(path):
     -------
     (file, size) : a binary file object, to be closed by the caller, and its size in bytes
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    descriptor = os.open(path, open_flags("RDONLY", "NONBLOCK"))
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return open(descriptor, "rb"), status.st_size
+
+
+def open_flags(*names):
+    """Return the flags O_NAME of `os.open`, as far as this system has them, for a descriptor of bytes of this process.
+
+    >>> open_flags("WRONLY", "CREAT", "NOTHING") == open_flags("WRONLY") | os.O_CREAT
+    True
+    """
+    flags = 0
+    for name in (*names, "BINARY", "CLOEXEC"):      # Windows would write \r\n for \n
+        flags |= getattr(os, f"O_{name}", 0)
+    return flags
 
 
 def private_folder(name, what, without):
@@ -136,7 +154,7 @@ def private_folder(name, what, without):
     used if it belongs to another user, if others can write to it or replace it, if it is a symbolic link, or if it is
     not writable. The warning names `what` cannot be used and what happens `without` it.
     """
-    base = os.path.expanduser(os.environ.get("MINICNN_CACHE_DIR") or os.path.join(_cache_home(), "minicnn"))
+    base = _expanded(os.environ.get("MINICNN_CACHE_DIR") or os.path.join(_cache_home(), "minicnn"))
     folder = Path(base) / name
     try:
         if base.startswith("~"):
@@ -157,17 +175,43 @@ def private_folder(name, what, without):
         return None
 
 
+def remove_unused(folder, days=30):
+    """Remove the folders of other versions that no process has used for some time; say that this one is in use.
+
+    The name of a version's folder is that of the cache, a hyphen, and 16 hexadecimal digits.
+    """
+    with suppress(OSError):     # a cache that cannot be tidied is still a cache
+        os.utime(folder)
+        for other in folder.parent.glob(folder.name.rpartition("-")[0] + "-" + 16 * "[0-9a-f]"):
+            if other.lstat().st_mtime < time.time() - days * 86400:
+                shutil.rmtree(other, ignore_errors=True)
+
+
 def _cache_home():
     """Return the folder of this user's caches; the XDG specification ignores a relative one."""
     folder = os.environ.get("XDG_CACHE_HOME", "")
     return folder if os.path.isabs(folder) else "~/.cache"
 
 
+def _expanded(path):
+    """Return a path with its ~ expanded, as far as there is a home; to Python an empty HOME is the folder /."""
+    if path.split("/")[0] != "~" or os.environ.get("HOME") != "":
+        return os.path.expanduser(path)
+    try:
+        import pwd
+        return pwd.getpwuid(os.getuid()).pw_dir + path[1:]
+    except (ImportError, KeyError):
+        return path
+
+
 def _distrust(folder):
     """Return why another user could have put files into `folder`, or None."""
     status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+    has_owners = hasattr(os, "geteuid")         # without, the rights to a folder are those of the user's profile
+    if not stat.S_ISDIR(status.st_mode) or has_owners and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
         return "is not a folder of this user alone"
+    if not has_owners:
+        return None
     # A user with write access to a parent folder can replace ours, unless the sticky bit is set (/tmp).
     if any(above.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH for above in folder.parents):
         return "lies in a folder that everybody can write to"
@@ -185,9 +229,9 @@ def _temporary(path):
 _TEMPORARY = re.compile(r"\..*\.(?P<process>[1-9]\d{0,8})\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
-def _lives_elsewhere(process):
-    """Return whether another process with this number is alive."""
-    if process == os.getpid():
+def lives_elsewhere(process):
+    """Return whether another process with this number is alive, as far as the system tells."""
+    if process == os.getpid() or os.name == "nt":   # there kill(process, 0) is a Ctrl-C, and open files stay anyway
         return False
     try:
         os.kill(process, 0)     # sends nothing
@@ -207,6 +251,17 @@ def _remove(path):
     return True
 
 
+def _replace(source, target):
+    """Rename a file, in place of another if there is one; while a virus scanner has that open (Windows), wait."""
+    for pause in (0.01, 0.1, 0.5, None):
+        try:
+            return os.replace(source, target)
+        except PermissionError as error:
+            if pause is None or getattr(error, "winerror", None) is None:
+                raise
+        time.sleep(pause)
+
+
 def _write_all(descriptor, view):
     while len(view):
         written = os.write(descriptor, view)
@@ -216,9 +271,11 @@ def _write_all(descriptor, view):
 
 
 def _sync_folder(path):
-    """Flush the folder of `path` to disk, or raise CheckpointError."""
+    """Flush the folder of `path` to disk where the system opens folders, or raise CheckpointError."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     try:
-        descriptor = os.open(path.parent, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0))
+        descriptor = os.open(path.parent, open_flags("RDONLY", "DIRECTORY"))
         try:
             os.fsync(descriptor)
         finally:
@@ -248,7 +305,7 @@ def _not_written(path, error, needed):
               errno.ENAMETOOLONG: "Choose a shorter name."}
     free = ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):     # Windows cannot be asked like this
             disk = os.statvfs(path.parent)
             free = f" ({disk.f_bavail * disk.f_frsize:,} bytes free)"
     return CheckpointError(f"{printable(path)}: not written, {needed:,} bytes needed: {error.strerror}{free}. "

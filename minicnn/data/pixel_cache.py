@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import tempfile
+import threading
 import time
 import warnings
 from collections import Counter
@@ -24,7 +25,7 @@ from copy import copy
 
 import numpy as np
 
-from minicnn.core.files import private_folder
+from minicnn.core.files import open_flags, private_folder
 from minicnn.core.progress import Progress
 from minicnn.core.untrusted import Problems
 from minicnn.data.decoding import ImageWarning, Remark, open_planes, quiet, read_bytes
@@ -91,7 +92,7 @@ class PixelCache:
         if block is None:
             block, decoded = _fill(folder, name, names, digests, preprocessing, workers, progress), n
         size = n * int(np.prod(preprocessing.stored_shape))
-        tail = os.pread(block.descriptor, _TAIL * n, size)
+        tail = block.read(_TAIL * n, size)
         digests = np.frombuffer(tail, np.uint8, 2 * n * _DIGEST).reshape(2, n, _DIGEST)
         facts = np.frombuffer(tail, "<i4", offset=2 * n * _DIGEST).reshape(n, 3)
         return cls(block, preprocessing, np.arange(n), *digests, facts, decoded)
@@ -105,7 +106,7 @@ class PixelCache:
         """Return the images with these numbers: ndarray, shape (len(samples),) + stored_shape, uint8."""
         out = np.empty((len(samples),) + self.preprocessing.stored_shape, np.uint8)
         for image, row in zip(out, self._rows[samples]):
-            if os.preadv(self._block.descriptor, [image.data], int(row) * image.nbytes) != image.nbytes:
+            if not self._block.fill(image, int(row) * image.nbytes):
                 raise ManifestError("the pixel cache was cut off while it was in use. Start again.")
         return out
 
@@ -153,8 +154,27 @@ class MemoryPixels:
 class _Block:
     """An open file, closed when the last cache that reads from it is gone."""
 
+    _turn = threading.Lock()
+
     def __init__(self, descriptor):
         self.descriptor = descriptor
+
+    def read(self, size, place):
+        """Return so many bytes from a place on, or what there is of them."""
+        if hasattr(os, "pread"):
+            return os.pread(self.descriptor, size, place)
+        with self._turn:        # Windows reads where the descriptor stands, which all threads share
+            os.lseek(self.descriptor, place, os.SEEK_SET)
+            return os.read(self.descriptor, size)
+
+    def fill(self, image, place):
+        """Read a uint8 array from a place on; return whether the file was long enough."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self.descriptor, [image.data], place) == image.nbytes
+        content = self.read(image.nbytes, place)
+        if len(content) == image.nbytes:
+            image[...] = np.frombuffer(content, np.uint8).reshape(image.shape)
+        return len(content) == image.nbytes
 
     def __del__(self, close=os.close):      # bound here: at exit modules are cleared before objects
         close(self.descriptor)
@@ -216,11 +236,16 @@ def _fill(folder, name, paths, digests, preprocessing, workers, progress):
             tail = b"".join(digests + pixel_digests + facts)
             file.write(tail + hashlib.sha256(tail).digest())
             file.flush()
-            if temporary is not None:
-                os.replace(temporary, folder / name)
-                with suppress(OSError):     # another process may remove caches as well
-                    _prune(folder, keep=name)
             block = _Block(os.dup(file.fileno()))
+        if temporary is not None:
+            try:
+                os.replace(temporary, folder / name)
+            except PermissionError:
+                block = None                # closes it: Windows renames no file that is open
+                os.replace(temporary, folder / name)
+                block = _Block(os.open(folder / name, open_flags("RDONLY", "NOFOLLOW")))
+            with suppress(OSError):         # another process may remove caches as well
+                _prune(folder, keep=name)
     except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -240,11 +265,11 @@ def _private(path, flags):
 def _reuse(path, n, shape, digests):
     """Return the cache at `path` as a _Block if it is complete and of these files, else None."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, open_flags("RDONLY", "NOFOLLOW"))
     except OSError:
         return None
     block, size = _Block(descriptor), n * int(np.prod(shape))
-    tail = os.pread(descriptor, _TAIL * n + _DIGEST, size)
+    tail = block.read(_TAIL * n + _DIGEST, size)
     whole = os.fstat(descriptor).st_size == size + _TAIL * n + _DIGEST
     check = hashlib.sha256(tail[:-_DIGEST]).digest()
     if not whole or tail[:_DIGEST * n] != b"".join(digests) or check != tail[-_DIGEST:]:

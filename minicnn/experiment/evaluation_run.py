@@ -24,6 +24,7 @@ from minicnn.experiment.run_page import page
 from minicnn.experiment.run_plots import PLOTS, draw
 from minicnn.model import Sequential
 from minicnn.plotting.explanation import shortcut_check
+from minicnn.plotting.style import attempt, not_drawn
 from minicnn.reporting import console
 
 __all__ = ["Result", "evaluate", "load_model", "evaluated_weights", "summary_of", "preprocessing_of", "note_access",
@@ -185,12 +186,14 @@ def _write_page(path, result, run, model):
     with TemporaryDirectory(prefix="minicnn-page-") as folder:
         plots = result.plots
         if result.outputs:
-            plots = draw(Path(folder), model.classes, result.datasets, result.outputs, result.metrics)
+            plots = draw(Path(folder), model.classes, result.datasets, result.outputs, result.metrics, (), result.notes)
         captions = {PLOTS[plot.name]: plot for plot in plots}
         if result.shortcuts is not None:
-            (name, dataset), drawn = next(iter(result.datasets.items())), Path(folder) / "shortcuts.png"
-            shortcut_check({name: result.shortcuts}, examples(dataset.batch(np.arange(1))[0]), drawn)
-            captions["What each disturbance does, and the AUC under it"] = drawn
+            (name, dataset), drawn, failures = next(iter(result.datasets.items())), Path(folder) / "shortcuts.png", {}
+            if attempt(failures, drawn.name, shortcut_check, {name: result.shortcuts},
+                       examples(dataset.batch(np.arange(1))[0]), drawn):
+                captions["What each disturbance does, and the AUC under it"] = drawn
+            result.notes += not_drawn(failures)
         config = asdict(Config.read(RunFolder(run))) if run.is_dir() else {}
         notes = [note for note in [result.protocol, *result.notes] if note]
         page(path, "COV-19Net: evaluation", result.metrics, captions, config, model.classes or (), notes,

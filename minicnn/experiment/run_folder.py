@@ -13,7 +13,6 @@ A folder with a config.json holds a run that has begun, one with a metrics.json 
 """
 
 import errno
-import fcntl
 import json
 import os
 import platform
@@ -24,10 +23,19 @@ from pathlib import Path
 
 from minicnn import __version__
 from minicnn.core import untrusted
-from minicnn.core.files import open_regular, remove_leftovers, write_atomic
+from minicnn.core.files import lives_elsewhere, open_flags, open_regular, remove_leftovers, write_atomic
 from minicnn.errors import CheckpointError, InputError, RunLockedError, printable
 
-__all__ = ["RunFolder", "next_folder", "environment"]
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+try:
+    import msvcrt           # what Windows has in its place
+except ImportError:
+    msvcrt = None
+
+__all__ = ["RunFolder", "next_folder", "make_next", "environment"]
 
 
 class RunFolder:
@@ -63,12 +71,16 @@ class RunFolder:
         return self
 
     def __exit__(self, *exception):
-        # The kernel drops the lock with the file; the name goes first, while nobody else can hold it.
+        # The kernel drops the lock with the file; the name goes first, while nobody else can hold it. But Windows
+        # removes no open file: there the name goes last, unless another process has it by then.
+        if fcntl is None:
+            _unlock(self._lock)
         try:
             (self.path / "run.lock").unlink(missing_ok=True)
         except OSError:
             pass        # a file without a lock does no harm
-        os.close(self._lock)
+        if fcntl is not None:
+            _unlock(self._lock)
 
     def _holder(self):
         """Return the number of the process that holds the lock, as text."""
@@ -84,7 +96,7 @@ class RunFolder:
     def is_locked(self):
         """Whether a process is using this folder."""
         try:
-            os.close(_locked(self.path / "run.lock", make=False))
+            _unlock(_locked(self.path / "run.lock", make=False))
         except BlockingIOError:
             return True
         except OSError:
@@ -128,13 +140,13 @@ class RunFolder:
 def _locked(path, make=True):
     """Return a descriptor of `path`, locked by this process; BlockingIOError where another holds it."""
     # A link, a pipe or a device in the place of the lock is not followed, waited for or written to.
-    flags = os.O_RDWR | (os.O_CREAT if make else 0) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = open_flags("RDWR", "NOFOLLOW", "NONBLOCK", *(["CREAT"] if make else []))
     while True:
         descriptor = os.open(path, flags, 0o600)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, "run.lock is not a regular file")
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
             # A holder that ended between our open and our lock took the name away: then this is not the lock any more.
             if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
@@ -142,6 +154,48 @@ def _locked(path, make=True):
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _lock(descriptor):
+    """Lock an open file for this process; BlockingIOError where another has it."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    elif msvcrt is not None:
+        try:
+            _lock_byte(descriptor, msvcrt.LK_NBLCK)
+        except PermissionError as error:
+            raise BlockingIOError(*error.args) from None
+    else:       # a system without locks: who holds it is the process whose number is in the file, while that lives
+        number, file = os.read(descriptor, 20), _identity(descriptor)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        if file in _held or number.isdigit() and lives_elsewhere(int(number)):
+            raise BlockingIOError(errno.EAGAIN, "in use")
+        _held.add(file)
+
+
+_held = set()       # files that this process holds, on such a system
+
+
+def _identity(descriptor):
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _unlock(descriptor):
+    """Give the lock back, and close its file."""
+    if fcntl is None and msvcrt is not None:
+        _lock_byte(descriptor, msvcrt.LK_UNLCK)     # else Windows does so some time after it is closed
+    _held.discard(_identity(descriptor))
+    os.close(descriptor)
+
+
+def _lock_byte(descriptor, mode):
+    """Lock or unlock, as Windows does, a byte that nobody reads: one that is locked can be read by its holder alone."""
+    os.lseek(descriptor, 2**20, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, mode, 1)
+    finally:
+        os.lseek(descriptor, 0, os.SEEK_SET)
 
 
 def next_folder(parent="runs"):
@@ -153,9 +207,23 @@ def next_folder(parent="runs"):
     '001'
     """
     number = 1
-    while (Path(parent) / f"{number:03d}").exists():
+    while os.path.lexists(Path(parent) / f"{number:03d}"):
         number += 1
     return Path(parent) / f"{number:03d}"
+
+
+def make_next(parent="runs"):
+    """Make the `next_folder`, which no other process has made, and return it."""
+    while True:
+        folder = next_folder(parent)
+        try:
+            folder.mkdir(mode=0o700, parents=True)
+            return folder
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise CheckpointError(f"{printable(folder)}: cannot be used as a run folder: {error.strerror}. Choose "
+                                  "another with --out.") from error
 
 
 def environment():

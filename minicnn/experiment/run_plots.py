@@ -13,8 +13,9 @@ PLOTS = {"curves.png": "Loss and accuracy by epoch", "roc.png": "ROC curve",
          "samples.png": "Images of the last set with the network's predictions"}
 
 
-def draw(folder, classes, datasets, outputs, summaries, history=()):
-    """Draw the plots of a network's outputs; return their paths. The last set is the one that is shown in detail.
+def draw(folder, classes, datasets, outputs, summaries, history=(), notes=None):
+    """Draw the plots of a network's outputs; return the paths of those that could be drawn. The last set is the one
+    that is shown in detail.
 
     Parameters
     ----------
@@ -22,27 +23,32 @@ def draw(folder, classes, datasets, outputs, summaries, history=()):
     classes : names in order
     datasets, outputs, summaries : {set: ImageDataset}, {set: ndarray (n, k)}, {set: summary}
     history : list of dict, one for each epoch; empty without training
-
-    Raises
-    ------
-    MissingExtraError : matplotlib is not installed
+    notes : list that receives a sentence on those that could not, optional
     """
-    from minicnn.plotting import run
+    from minicnn.plotting import run, style
+
+    failures, drawn = {}, set()
+
+    def plot(name, function, *given):
+        if style.attempt(failures, name, function, *given, folder / name):
+            drawn.add(name)
 
     last = list(datasets)[-1]
     dataset, p = datasets[last], outputs[last]
     predicted = (p[:, 0] > 0.5).astype(int) if p.shape[1] == 1 else p.argmax(axis=1)
     if len(history):
-        run.curves(history, folder / "curves.png")
-    run.confusion_matrix(metrics.confusion(dataset.labels, predicted, len(classes)), classes, folder / "confusion.png")
+        plot("curves.png", run.curves, history)
+    plot("confusion.png", run.confusion_matrix, metrics.confusion(dataset.labels, predicted, len(classes)), classes)
     if len(classes) == 2:
         curves = {name: (*metrics.roc(datasets[name].labels, outputs[name][:, 0])[:2], summary["auc"])
                   for name, summary in summaries.items() if summary["auc"] is not None}
         if curves:
-            run.roc(curves, folder / "roc.png")
-        run.reliability({name: one["reliability"] for name, one in summaries.items()}, folder / "reliability.png")
+            plot("roc.png", run.roc, curves)
+        plot("reliability.png", run.reliability, {name: one["reliability"] for name, one in summaries.items()})
     # Versions of one image follow one another: take the samples from the whole length.
     chosen = np.linspace(0, len(dataset) - 1, min(24, len(dataset))).astype(int)
-    run.sample_grid(dataset.batch(chosen), dataset.labels[chosen], predicted[chosen], p[chosen], classes,
-                    folder / "samples.png")
-    return [folder / name for name in PLOTS if (folder / name).exists()]
+    plot("samples.png", run.sample_grid, dataset.batch(chosen), dataset.labels[chosen], predicted[chosen], p[chosen],
+         classes)
+    if notes is not None and failures:
+        notes += ["", *style.not_drawn(failures)]
+    return [folder / name for name in PLOTS if name in drawn]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from minicnn import checkpoint
 from minicnn.core.untrusted import write_csv
-from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError, printable
+from minicnn.errors import InputError, MiniCNNError, WeightsError, printable
 from minicnn.evaluation import out_of_distribution
 from minicnn.evaluation.operating_point import fit_operating_point
 from minicnn.evaluation.test_access import access_counts, count_access, split_digest
@@ -139,10 +139,7 @@ def _fit_and_evaluate(run, config, datasets, progress, resume, plots):
             for name, dataset in datasets.items() for path, label, row in
             zip(dataset.names, dataset.labels, prediction_rows(outputs[name], model.classes, point))]
     write_csv(run.path / "predictions.csv", rows)
-    try:
-        if plots:
-            result.plots = draw(run.path, model.classes, datasets, outputs, result.metrics, history)
-    except MissingExtraError as error:
-        result.notes.append(f"\nNo plots: {error}")
+    if plots:
+        result.plots = draw(run.path, model.classes, datasets, outputs, result.metrics, history, result.notes)
     run.write_json("metrics.json", result.metrics)
     return result

@@ -7,19 +7,22 @@ colour alone.
 """
 
 import io
+import os
+import sys
 import warnings
+from contextlib import suppress
 
 import numpy as np
 
 from minicnn.core.files import write_atomic
 from minicnn.core.signals import postponed
-from minicnn.core.text import percent, shortened
-from minicnn.errors import InputError, MissingExtraError, ShapeError
+from minicnn.core.text import join, percent, shortened
+from minicnn.errors import InputError, MiniCNNError, MissingExtraError, ShapeError
 
 __all__ = ["BLUE", "ORANGE", "GREEN", "PURPLE", "SKY", "YELLOW", "INK", "QUIET", "FAINT", "SIZE", "DPI", "LEGEND",
            "COLOURS", "MARKERS", "LINE_STYLES", "LONGEST_NAME", "new_figure", "save", "heading", "footnote", "panels",
            "quiet", "axis_labels", "bare", "legend", "legend_below", "check_count", "draw_points", "draw_epochs",
-           "draw_matrix", "say", "show", "as_pictures", "number", "short_name"]
+           "draw_matrix", "say", "show", "as_pictures", "number", "short_name", "attempt", "not_drawn"]
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 INK, QUIET, FAINT = "#222222", "#666666", "#DDDDDD"
@@ -32,13 +35,58 @@ LONGEST_NAME = 15
 
 def new_figure(width, height, dpi=DPI):
     """Return an empty figure of its own; width and height in inches."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("drawing pictures", "matplotlib", "app") from None
-    figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout="constrained")
+    figure = _figure_class()(figsize=(width, height), dpi=dpi, facecolor="white", layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06, wspace=0.02)
     return figure
+
+
+def _figure_class():
+    """Return matplotlib's Figure, which draws PNG files whatever MPLBACKEND says.
+
+    That variable is for windows and notebooks, and every child of a notebook inherits its name of a backend; where that
+    is not installed, matplotlib cannot be imported. So it is imported without, and told of the backend afterwards.
+    """
+    first = "matplotlib" not in sys.modules
+    backend = os.environ.pop("MPLBACKEND", None) if first else None
+    try:
+        from matplotlib.figure import Figure
+    except Exception as error:      # an installation that is damaged, or made for another NumPy, fails in any way
+        missing = isinstance(error, ModuleNotFoundError) and str(error.name).startswith("matplotlib")
+        state = "is not installed" if missing else f"cannot be imported ({_reason(error)})"
+        raise MissingExtraError("drawing pictures", "matplotlib", "app", state) from (None if missing else error)
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with suppress(ValueError):
+            sys.modules["matplotlib"].rcParams["backend"] = backend
+    return Figure
+
+
+def attempt(failures, name, plot, *given, **options):
+    """Call a function that draws a plot; return whether it could. No result is to be lost for a plot.
+
+    Where it could not, `failures`, a dict, receives the name under the reason: see `not_drawn`.
+    """
+    try:
+        plot(*given, **options)
+    except Exception as error:      # matplotlib, its fonts, its caches and the user's settings of it fail in any way
+        failures.setdefault(_reason(error), []).append(name)
+        return False
+    return True
+
+
+def not_drawn(failures):
+    """Return the sentences on the plots that `attempt` could not draw.
+
+    >>> not_drawn({"no space left": ["roc.png", "curves.png"]})
+    ['Not drawn: roc.png and curves.png (no space left)']
+    """
+    return [f"Not drawn: {join(names)} ({reason})" for reason, names in failures.items()]
+
+
+def _reason(error):
+    return shortened(error if isinstance(error, MiniCNNError) else f"{type(error).__name__}: {error}".rstrip(": "), 300)
 
 
 def save(figure, path):

@@ -7,7 +7,7 @@ from minicnn.data.augmentation import Augmentation
 from minicnn.evaluation.calibration import reliability_curve
 from minicnn.evaluation.explanation.gradcam import explain
 from minicnn.evaluation.shortcut_test import examples
-from minicnn.plotting import explanation, network, run
+from minicnn.plotting import explanation, network, run, style
 from minicnn.study import forest_plots, result_plots
 from minicnn.study.results import held_out_datasets, trainings_of
 
@@ -19,7 +19,8 @@ _SETS = {"paper's protocol, validation": ("paper", "validation"), "honest protoc
 
 
 def draw(found, collection, trainings, checks, folder):
-    """Draw everything into folder/figures; return {key: path relative to the folder}.
+    """Draw everything into folder/figures; return {key: path relative to the folder}, of what could be drawn. The
+    remarks of `found` receive a sentence on the rest.
 
     Parameters
     ----------
@@ -29,11 +30,11 @@ def draw(found, collection, trainings, checks, folder):
     folder : Path
     """
     (folder / "figures").mkdir(mode=0o700, exist_ok=True)
-    drawn = {}
+    drawn, failures = {}, {}
 
     def plot(key, function, *given, **options):
-        drawn[key] = f"figures/{key}.png"
-        function(*given, folder / drawn[key], **options)
+        if style.attempt(failures, key, function, *given, folder / "figures" / f"{key}.png", **options):
+            drawn[key] = f"figures/{key}.png"
 
     first, images, answers = trainings["honest-0"], collection.manifest.open(), _answers(trainings)
     chosen = [_spread(np.flatnonzero(images.labels == label)) for label in (0, 1)]
@@ -59,6 +60,7 @@ def draw(found, collection, trainings, checks, folder):
     plot("augmentation", run.augmentation_sheet,
          collection.manifest.pixels.read(np.concatenate([rows[:_SAMPLES // 2] for rows in chosen])),
          augmentation=Augmentation.paper())
+    found["remarks"] += style.not_drawn(failures)
     return drawn
 
 

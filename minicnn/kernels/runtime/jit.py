@@ -10,25 +10,30 @@ and only where its SHA-256 is right. numba's own cache is not used. It believes 
 and a flipped bit in the machine code would run. It sees no change in a helper of another file that was inlined. And its
 index numbers the files, so that processes compiling different dtypes at once can leave one that leads to wrong code.
 Here one file holds one compiled kernel and its name says of what; what cannot be loaded is compiled, with one warning.
+
+Kernels do not run as Python. So NUMBA_DISABLE_JIT, which people set to debug or measure code of their own, does not
+concern them; `MINICNN_ENGINE=reference` is the engine for a debugger.
 """
 
 import contextlib
 import hashlib
 import os
-import shutil
 import sys
-import time
 import warnings
 from pathlib import Path
 
 import llvmlite
+
+# To numba a variable that is set but empty is a wrong one, worth a traceback whenever it looks at them.
+warnings.filterwarnings("ignore", "Environment variable 'NUMBA_.*' is defined but its associated value '' could")
 import numba
 from numba.core import serialize
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
-from numba.core.registry import cpu_target
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import CPUDispatcher, cpu_target
 
-from minicnn.core.files import private_folder, write_atomic
+from minicnn.core.files import private_folder, remove_unused as _remove_unused, write_atomic
 from minicnn.errors import printable
 
 __all__ = ["kernel", "device", "cache_folder", "contents", "FOLDER"]
@@ -36,7 +41,7 @@ __all__ = ["kernel", "device", "cache_folder", "contents", "FOLDER"]
 
 def kernel(function):
     """Compile `function` at its first call for each combination of dtypes; keep the code in `cache_folder()`."""
-    compiled = _compile(function)
+    compiled = _Dispatcher(function, {}, _FLAGS)
     # Code that is in no file (python -c, a zipped package) cannot be told from a later one, and is not kept.
     if FOLDER is not None and os.path.isfile(function.__code__.co_filename):
         compiled._cache = _KeptCode(function)       # what numba does for cache=True, with a cache of its own
@@ -45,11 +50,23 @@ def kernel(function):
 
 def device(function):
     """Compile a small helper that kernels call; LLVM inlines it into them."""
-    return _compile(function, forceinline=True)
+    return _Dispatcher(function, {}, _FLAGS | {"forceinline": True})
 
 
-def _compile(function, **options):
-    return numba.njit(nogil=True, error_model="numpy", boundscheck=None, **options)(function)
+_FLAGS = dict(nopython=True, nogil=True, error_model="numpy", boundscheck=None)
+
+
+class _Dispatcher(CPUDispatcher):
+    """What numba.njit makes of a function, but for NUMBA_DISABLE_JIT."""
+
+    @global_compiler_lock
+    def compile(self, signature):
+        """Compile or load; numba's own helpers are compiled on the way, which that switch would prevent."""
+        disabled, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, 0
+        try:
+            return super().compile(signature)
+        finally:
+            numba.config.DISABLE_JIT = disabled
 
 
 # ---- The folder ------------------------------------------------------------------------------------------------------
@@ -78,15 +95,6 @@ def contents(folder):
 
 def _digest(*parts):
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def _remove_unused(folder, days=30):
-    """Remove the folders of other versions that no process has used for some time; say that this one is in use."""
-    with contextlib.suppress(OSError):      # a cache that cannot be tidied is still a cache
-        os.utime(folder)
-        for other in folder.parent.glob("kernels-" + 16 * "[0-9a-f]"):
-            if other.lstat().st_mtime < time.time() - days * 86400:
-                shutil.rmtree(other, ignore_errors=True)
 
 
 FOLDER = cache_folder()     # the one in use by this process, or None
