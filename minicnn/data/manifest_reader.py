@@ -311,13 +311,18 @@ class Paths:
         def shared(path):
             pairs = list(zip(reversed(path.split("/")), reversed(parts)))
             return next((i for i, (one, other) in enumerate(pairs) if _spelling(one) != _spelling(other)), len(pairs))
-        best = max(found, key=shared)
-        if shared(best) == len(parts) and best.endswith("/".join(parts)):
-            folder = os.path.join(self.root, best[:len(best) - len("/".join(parts))]).rstrip("/")
+        best, said, folder = max(found, key=shared), "/".join(parts), None
+        in_front = said.removesuffix(best) if said.endswith("/" + best) else ""
+        if best.endswith("/" + said):
+            folder = os.path.join(self.root, best.removesuffix("/" + said))
+        elif in_front and (self.root + "/").endswith("/" + in_front):
+            folder = (self.root + "/").removesuffix("/" + in_front) or "/"
+        if folder is not None:
             known, self._told = self._told, folder
             return f" There is {printable(best)}" + ("." if folder == known else f": are the paths relative to "
                    f"{printable(folder)}? Then name it with root= (--root {printable(folder)}).")
-        return f" There is {printable(best)}; the manifest says {printable(cell)[:300]}."
+        leave = f", with {printable(in_front)[:200]} in front. Leave that out" if in_front else ""
+        return f" There is {printable(best)}; the manifest says {printable(cell)[:300]}{leave}."
 
 
 def _spelling(name):

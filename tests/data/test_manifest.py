@@ -161,7 +161,10 @@ WRONG = {
                   r"relative to .*/root/sub\? Then name it with root= \(--root .*/root/sub\)"),
     "another extension": (HEAD + GOOD + "sub/d.jpg,covid,3\n", "no file sub/d.jpg. There is sub/d.png; the manifest says "
                           "sub/d.jpg"),
-    "a drive": (HEAD + GOOD + "C:\\data\\sub\\d.png,covid,3\n", r"There is sub/d.png; the manifest says C:\\data"),
+    "a drive": (HEAD + GOOD + "C:\\data\\sub\\d.png,covid,3\n", r"There is sub/d.png; the manifest says C:\\data.*, "
+                "with C:/data/ in front. Leave that out"),
+    "relative to the folder above": (HEAD + GOOD + "root/sub/d.png,covid,3\n", r"There is sub/d.png: are the paths relative "
+                                     r"to /.*/test_\w+\? Then name it with root= \(--root /.*/test_\w+\)"),
     "of another machine": (HEAD + GOOD + "/home/ann/sub/d.png,covid,3\n", "/home/ann/sub/d.png lies outside of .* There is "
                            "sub/d.png; the manifest says /home"),
     "relative to what": (HEAD + "none.png,normal,1\nnone2.png,covid,1\n", r"line 2: there is no file none.png. Paths are "
