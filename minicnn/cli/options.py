@@ -74,12 +74,17 @@ _SHARED = {
     "data": _DATA, "--data": _DATA,
     "--columns": dict(type=checked(_columns, "be NAME=HEADER[,NAME=HEADER...]"), metavar="NAME=HEADER[,...]",
                       help="the headers of the columns in the CSV file, such as label=finding,patient_id=subject"),
-    "--allow-outside-root": dict(action="store_true", help="read images that lie outside the folder of the CSV file"),
+    "--root": dict(type=path, metavar="DIR", help="the folder that the paths in the CSV file are relative to (default: "
+                   "that of the file)"),
+    "--allow-outside-root": dict(action="store_true", help="read images that lie outside that folder"),
+    "--bits": dict(type=whole(8, 16), metavar="N", help="the bits that 16-bit files use, such as 12: white is then 4095"),
     "--workers": dict(type=whole(0, 64), metavar="N",
                       help="threads that decode and prepare images; never changes a result"),
     "--classes": dict(type=checked(_names, "be two or more different names with commas between"),
                       metavar="NEGATIVE,POSITIVE[,...]", help="labels in the order of the outputs; needed where the "
                       "labels do not tell which of two is the positive one"),
+    "--allow-training-images": dict(action="store_true", help="measure on images that the network was trained on too, "
+                                    "and say so"),
     "--protocol": dict(choices=["honest", "paper"], default="honest",
                        help="honest: 70/15/15 by patient, augmentation in training only; paper: augment, then split "
                             "70/30 by image, as published: copies of one radiograph are in both sets, so its "
@@ -113,7 +118,7 @@ def add_shared(parser, *names):
     for name in names:
         parser.add_argument(name, **_SHARED[name])
         if name in ("data", "--data"):
-            add_shared(parser, "--columns", "--allow-outside-root", "--workers")
+            add_shared(parser, "--columns", "--root", "--allow-outside-root", "--workers")
 
 
 # ---- What commands share in `run` ------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class Study:
     external : CSV or folder for external validation, optional; with the same two classes
     seeds : int; trainings of each protocol, with the seeds 0, 1, ...
     epochs, steps_per_epoch, batch_size, learning_rate, classes, columns, workers, allow_outside_root : as of Config
+    root : path, optional; the folder that the paths in `data` are relative to (those in `external`: to its own)
     """
 
     data: str
@@ -52,6 +53,7 @@ class Study:
     columns: dict | None = None
     workers: int | None = None
     allow_outside_root: bool = False
+    root: str | None = None
 
     def __post_init__(self):
         check("reproduce", "seeds", self.seeds, Whole(1, 100))
@@ -96,7 +98,7 @@ class Collection:
         InputError : not two classes; an external set with no image of its own
         """
         how = {"columns": study.columns, "allow_outside_root": study.allow_outside_root}
-        manifest = Manifest.read(study.data, classes=study.classes, **how)
+        manifest = Manifest.read(study.data, classes=study.classes, root=study.root, **how)
         if len(manifest.classes) != 2:
             raise InputError(f"reproduce: expected two classes, as in the paper, got {len(manifest.classes)}: "
                              f"{', '.join(map(printable, manifest.classes))}.")
@@ -108,7 +110,7 @@ class Collection:
         patients = {}
         for images in (manifest, external):
             if images is not None:
-                numbers = groups(images.patients, clusters(images.pixels)) + len(patients)
+                numbers = groups(images.patients, clusters(images.pixels, progress=progress)) + len(patients)
                 patients |= dict(zip(images.paths, numbers.tolist()))
         folds = []
         try:

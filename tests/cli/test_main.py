@@ -195,6 +195,27 @@ def test_data_split_shows_and_writes_the_sets(collection, finished, tmp_path, ca
     assert (tmp_path / "split.csv").read_bytes() == (finished / "split.csv").read_bytes()
 
 
+def test_paths_may_be_relative_to_another_folder(collection, finished, tmp_path, capsys):
+    """A list beside the images, above them and elsewhere, for every command that reads one."""
+    text, images = collection.read_text(), collection.parent / "images"
+    for place, root in ((tmp_path / "elsewhere.csv", images), (collection.parent / "bare.csv", images)):
+        place.write_text(text.replace("images/", ""))
+        assert main(["data", "split", str(place)]) == 3
+        told = capsys.readouterr().err
+        assert "root= (--root" in told and (place.parent == tmp_path or f"--root {root})" in told)
+        assert main(["data", "split", str(place), "--root", str(root), "--out", str(tmp_path / "split.csv")]) == 0
+        assert f"24 images are read from {os.path.realpath(root)}" in capsys.readouterr().err
+        kept = (finished / "split.csv").read_text().replace("images/", "")
+        assert (tmp_path / "split.csv").read_text() == kept
+    assert main(["data", "audit", str(place), "--root", str(root), "--quiet"]) == 0
+    how = ["--data", str(place), "--root", str(root), "--quiet", "--allow-training-images"]
+    assert main(["evaluate", str(finished), *how]) == 0
+    assert main(["compare", str(finished), str(finished), *how]) == 0
+    assert main(["train", "--data", str(collection.parent), "--root", str(root), "--quiet"]) == 3
+    assert "root: is for the paths in a CSV file" in capsys.readouterr().err
+    place.unlink()
+
+
 def test_summary_and_doctor(finished, capsys):
     assert main(["summary"]) == 0 and "609,473" in capsys.readouterr().out
     assert main(["summary", str(finished), "--plan"]) == 0 and "sigmoid_1 + loss" in capsys.readouterr().out
