@@ -14,12 +14,18 @@ EXAMPLES = """examples:
   minicnn train --data radiographs/ --out runs/mine          a folder with one folder per class
   minicnn train --data index.csv --protocol paper --seed 1   the paper's own protocol, which leaks
   minicnn train --data index.csv --hold-out cohen            how well it does on a source that is not in training
-  minicnn train --resume runs/mine                           go on after an interruption"""
+  minicnn train --resume runs/mine                           go on after an interruption
+  minicnn train --resume runs/mine --data /new/index.csv     the same, where the data was moved"""
+
+
+# What says where moved data is, and how it is read.
+_WHERE = ("data", "columns", "allow_outside_root", "root")
 
 
 def add_options(parser):
     before = len(parser._actions)
-    add_shared(parser, "--data", "--protocol", "--hold-out", "--classes", "--seed", "--epochs", "--steps-per-epoch")
+    add_shared(parser, "--data", "--bits", "--protocol", "--hold-out", "--classes", "--seed", "--epochs",
+               "--steps-per-epoch")
     parser.add_argument("--batch-size", type=whole(), default=32, metavar="N", help="default: %(default)s")
     parser.add_argument("--learning-rate", type=positive, default=1e-3, metavar="RATE", help="default: %(default)s")
     parser.add_argument("--augmentation", choices=["honest", "paper", "none"],
@@ -38,34 +44,44 @@ def run(options):
 
     progress = not options.quiet
     if options.resume is not None:
-        given = [name for name, default in options.of_the_run.items() if getattr(options, name) != default]
+        moved = _WHERE if options.data is not None else ()
+        given = [name for name, default in options.of_the_run.items()
+                 if getattr(options, name) != default and name not in moved]
         if given:
             print(f"minicnn: --resume goes on with the options that the run was begun with: leave out "
                   f"{', '.join('--' + name.replace('_', '-') for name in given)}.", file=sys.stderr)
             return 2
         options.folder = Path(options.resume)
-        result = experiment.resume(options.folder, progress)
+        result = experiment.resume(options.folder, progress, **{name: getattr(options, name) for name in _WHERE}
+                                   if moved else {})
     else:
         config = experiment.Config(**{name: getattr(options, name) for name in options.of_the_run if name != "out"})
-        options.folder = _new_folder(options, config)
-        result = experiment.train(config, options.folder, progress)
+        result = experiment.train(config, _new_folder(options, config), progress)
     show(options, result.metrics, lambda metrics: _text(result))
     for note in filter(None, result.notes if options.json else ()):       # the table has them itself
         print(f"minicnn: {note}", file=sys.stderr)
 
 
 def _new_folder(options, config):
-    """Return the folder of a new run; say so if the run before it has the same options and was interrupted."""
-    from minicnn.experiment.run_folder import next_folder
+    """Return the folder of a new run, by default a function that makes it: the data, where it may lie, is read before.
+
+    Say so if the run before it has the same options and was interrupted.
+    """
+    from minicnn.experiment.run_folder import make_next, next_folder
     from minicnn.experiment.training_run import unfinished
 
     if options.out is not None:
-        return Path(options.out)
+        options.folder = Path(options.out)
+        return options.folder
     folder = next_folder()
     sentence = unfinished(config, folder.with_name(f"{int(folder.name) - 1:03d}"))
     if sentence is not None and not options.quiet:
         print(f"minicnn: {sentence}\nminicnn: beginning anew in {printable(folder)}.", file=sys.stderr)
-    return folder
+
+    def make():
+        options.folder = make_next()
+        return options.folder
+    return make
 
 
 def _text(result):

@@ -5,7 +5,8 @@
     pixel digests   n x 32, SHA-256 of each image's full size and stored pixels: the same for an image that is saved
                     twice, in any formats
     facts           n x 3, int32: width and height of each file as it is shown, and whether it is in colour
-    check           32, SHA-256 of the three blocks before
+    bits            n, uint8: how many bits the values of a 16-bit file need, 0 for other files
+    check           32, SHA-256 of the four blocks before
 
 The file is named by the SHA-256 of the preprocessing (with the decoder's version) and of all file digests: changed
 content is another cache. Nothing is mapped or kept in memory, so a collection may be larger than memory.
@@ -25,21 +26,21 @@ from copy import copy
 
 import numpy as np
 
-from minicnn.core.files import open_flags, private_folder
+from minicnn.core.files import open_flags, private_folder, write_atomic
 from minicnn.core.progress import Progress
-from minicnn.core.untrusted import Problems
-from minicnn.data.decoding import ImageWarning, Remark, open_planes, quiet, read_bytes
+from minicnn.core.untrusted import Problems, open_limited
+from minicnn.data.decoding import ImageWarning, Remark, about_bits, open_planes, quiet, read_bytes
 from minicnn.data.preprocessing import resize, stretch
 from minicnn.data.workers import in_order
 from minicnn.errors import CheckpointError, ImageError, InputError, ManifestError, printable
 
-__all__ = ["PixelCache", "MemoryPixels"]
+__all__ = ["PixelCache", "MemoryPixels", "keep", "recall"]
 
 _AHEAD = 64                         # images decoded ahead: bounds the memory of decoding
 _MOST_BYTES = 8 * 2**30             # of all caches together; the least recently used are removed
 _STALE = 24 * 3600                  # seconds after which an unfinished cache is removed
-_DIGEST, _FACTS = 32, 12            # bytes
-_TAIL = 2 * _DIGEST + _FACTS        # of each image
+_DIGEST, _FACTS, _BITS = 32, 12, 1  # bytes
+_TAIL = 2 * _DIGEST + _FACTS + _BITS    # of each image
 
 
 class PixelCache:
@@ -61,7 +62,7 @@ class PixelCache:
         return len(self._rows)
 
     @classmethod
-    def prepare(cls, paths, preprocessing, workers=None, progress=False, root=None):
+    def prepare(cls, paths, preprocessing, workers=None, progress=False, root=None, remark=True):
         """Decode the files at `paths`, or find them in the cache.
 
         Parameters
@@ -71,6 +72,7 @@ class PixelCache:
         workers : int >= 0, threads that decode; the cores available where None. The result does not depend on it
         progress : bool, show a bar on stderr
         root : real path, optional; no file outside of it is read, even if a path has changed since it was checked
+        remark : bool; warn of unused bits
 
         Raises
         ------
@@ -79,12 +81,20 @@ class PixelCache:
 
         Warns
         -----
-        ImageWarning : how many images are transparent, or have several frames
+        ImageWarning : how many images are transparent, have several frames, or 16 bits whose upper ones are not used
         """
         n, workers = len(paths), _cores() if workers is None else workers
         names = [os.fspath(path) for path in paths]
+        problems = Problems("images that cannot be read")
         digests = list(_each(lambda path: hashlib.sha256(read_bytes(path, root)).digest(), names, workers,
-                             Progress(n, "reading images", "image", progress)))
+                             Progress(n, "reading images", "image", progress), problems))
+        if problems.count:      # the others are decoded nevertheless, so that one error names all
+            others = [item for item in zip(names, digests) if item[1] is not None]
+            with quiet():
+                for _ in _each(lambda item: _decode(*item, preprocessing), others, workers,
+                               Progress(len(others), "decoding images", "image", progress), problems):
+                    pass
+            problems.raise_any()
         key = json.dumps(preprocessing.to_dict(), sort_keys=True).encode() + b"".join(digests)
         name, decoded = hashlib.sha256(key).hexdigest(), 0
         folder = private_folder("pixels", "pixel cache", "decoding without keeping it")
@@ -94,7 +104,10 @@ class PixelCache:
         size = n * int(np.prod(preprocessing.stored_shape))
         tail = block.read(_TAIL * n, size)
         digests = np.frombuffer(tail, np.uint8, 2 * n * _DIGEST).reshape(2, n, _DIGEST)
-        facts = np.frombuffer(tail, "<i4", offset=2 * n * _DIGEST).reshape(n, 3)
+        facts = np.frombuffer(tail, "<i4", 3 * n, offset=2 * n * _DIGEST).reshape(n, 3)
+        bits = np.frombuffer(tail, np.uint8, offset=n * (_TAIL - _BITS))
+        for sentence in about_bits(bits, preprocessing.bits) if remark else ():
+            warnings.warn(sentence, ImageWarning, stacklevel=4)
         return cls(block, preprocessing, np.arange(n), *digests, facts, decoded)
 
     def take(self, rows):
@@ -151,6 +164,43 @@ class MemoryPixels:
         return self._images[self._rows[samples]]
 
 
+_kept, _MOST_KEPT = {}, 8           # of this process: runs and subsets of one collection need them again
+
+
+def keep(name, data):
+    """Keep bytes that were computed from pixels under `name`, in this process and beside the pixels if they can be."""
+    while len(_kept) >= _MOST_KEPT:
+        del _kept[next(iter(_kept))]
+    _kept[name] = data
+    folder = _quiet_folder()
+    if folder is not None:
+        with suppress(CheckpointError):         # it can be computed again
+            write_atomic(folder / name, [data, hashlib.sha256(data).digest()])
+
+
+def recall(name):
+    """Return the bytes that `keep` kept under `name`, or None where there are none or they are damaged."""
+    if name in _kept:
+        return _kept[name]
+    folder = _quiet_folder()
+    if folder is None:
+        return None
+    try:
+        with open_limited(folder / name, 2**30) as file:
+            data = file.read()
+        os.utime(folder / name)
+    except (OSError, ValueError):
+        return None
+    return data[:-_DIGEST] if hashlib.sha256(data[:-_DIGEST]).digest() == data[-_DIGEST:] else None
+
+
+def _quiet_folder():
+    """Return the folder of the cache or None; opening the pixels has warned of one that cannot be used."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return private_folder("pixels", "pixel cache", "")
+
+
 class _Block:
     """An open file, closed when the last cache that reads from it is gone."""
 
@@ -184,13 +234,8 @@ def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _each(function, items, workers, progress):
-    """Yield function(item) in order, by `workers` threads; then raise one error for all ImageErrors.
-
-    After the first error nothing is yielded, but the rest is still tried, so that all problems are found.
-    """
-    problems = Problems("images that cannot be read")
-
+def _each(function, items, workers, progress, problems):
+    """Yield function(item) in order, by `workers` threads; None where it raises an ImageError, which goes to problems."""
     def attempt(item):
         try:
             return function(item)
@@ -202,38 +247,40 @@ def _each(function, items, workers, progress):
             progress.advance()
             if isinstance(result, ImageError):
                 problems.add(str(result))
-            elif not problems.count:
-                yield result
-    problems.raise_any()
+                result = None
+            yield result
 
 
 def _decode(path, digest, preprocessing):
-    """Return (pixels, their digest, facts as bytes, Remark) of a file whose bytes have this digest."""
+    """Return (pixels, their digest, facts as bytes, bits as a byte, Remark) of a file whose bytes have this digest."""
     data, name = read_bytes(path), printable(path)
     if hashlib.sha256(data).digest() != digest:
         raise ImageError(f"{name}: changed while it was being read. Start again.")
-    planes, remark = open_planes(data, name, preprocessing.color)
+    planes, remark, used = open_planes(data, name, preprocessing.color, preprocessing.bits)
     pixels = stretch(planes, preprocessing)
     of_pixels = hashlib.sha256(f"{planes[0].size} ".encode() + pixels.tobytes()).digest()
     facts = np.array([*planes[0].size, Remark.COLOURED in remark], "<i4").tobytes()
-    return pixels, of_pixels, facts, remark & ~Remark.COLOURED
+    return pixels, of_pixels, facts, bytes([used]), remark & ~Remark.COLOURED
 
 
 def _fill(folder, name, paths, digests, preprocessing, workers, progress):
     """Decode all files into a new cache; return it as a _Block."""
     temporary = None if folder is None else folder / f".{name[:16]}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    remarks, pixel_digests, facts = Counter(), [], []
+    remarks, pixel_digests, facts, bits, problems = Counter(), [], [], [], Problems("images that cannot be read")
     try:
         with (tempfile.TemporaryFile() if temporary is None else open(temporary, "xb+", opener=_private)) as file:
             with quiet():
-                for pixels, of_pixels, of_file, remark in _each(
-                        lambda item: _decode(*item, preprocessing), zip(paths, digests), workers,
-                        Progress(len(paths), "decoding images", "image", progress)):
-                    file.write(pixels.data)
-                    pixel_digests.append(of_pixels)
-                    facts.append(of_file)
-                    remarks.update(remark)
-            tail = b"".join(digests + pixel_digests + facts)
+                for decoded in _each(lambda item: _decode(*item, preprocessing), zip(paths, digests), workers,
+                                     Progress(len(paths), "decoding images", "image", progress), problems):
+                    if not problems.count:
+                        pixels, of_pixels, of_file, used, remark = decoded
+                        file.write(pixels.data)
+                        pixel_digests.append(of_pixels)
+                        facts.append(of_file)
+                        bits.append(used)
+                        remarks.update(remark)
+            problems.raise_any()
+            tail = b"".join(digests + pixel_digests + facts + bits)
             file.write(tail + hashlib.sha256(tail).digest())
             file.flush()
             block = _Block(os.dup(file.fileno()))

@@ -5,12 +5,14 @@
 Under the honest protocol the test set is evaluated once, after training. The paper's protocol has no test set.
 """
 
+import hashlib
+import os
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from minicnn import checkpoint
-from minicnn.core.untrusted import write_csv
+from minicnn.core.untrusted import raising, read_table, write_csv
 from minicnn.errors import InputError, MiniCNNError, WeightsError, printable
 from minicnn.evaluation import out_of_distribution
 from minicnn.evaluation.operating_point import fit_operating_point
@@ -33,7 +35,7 @@ def train(config, folder, progress=True, plots=True):
     Parameters
     ----------
     config : Config
-    folder : path of the run folder, which is made
+    folder : path of the run folder, which is made once the data was read; or a function that returns it then
     progress : bool; report progress on stderr
     plots : bool; draw learning curves, ROC, reliability, confusion matrix and samples
 
@@ -46,28 +48,74 @@ def train(config, folder, progress=True, plots=True):
     Interrupted
         after a signal: `resume` goes on from there
     """
-    with RunFolder(folder) as run:
-        if run.is_begun:
-            raise InputError(_already_there(run, config))
-        datasets, rows = open_split(config, progress)
-        run.write_json("environment.json", environment())
+    if not callable(folder) and os.path.lexists(folder):
+        with RunFolder(folder) as run:      # what is against the folder is said before the data is read
+            _check_free(run, config)
+    datasets, rows = open_split(config, progress)
+    with RunFolder(folder() if callable(folder) else folder) as run:
+        _check_free(run, config)
+        run.write_json("environment.json", environment() | {"images": _digest(datasets)})
         write_csv(run.path / "split.csv", rows)
         run.write_json("config.json", asdict(config))
         return _fit_and_evaluate(run, config, datasets, progress, False, plots)
 
 
-def resume(folder, progress=True, plots=True):
+def resume(folder, progress=True, plots=True, data=None, columns=None, allow_outside_root=None, root=None):
     """Go on with the run in `folder`, with the options it was begun with; return the Result.
 
     The files at the end are, to the byte, those of a run without interruption.
+
+    Parameters
+    ----------
+    data : path of the data, where it was moved since. It must hold the same images, by their digests, in the same order
+        and sets; names may differ. The run folder then names the new place
+    columns, allow_outside_root, root : how to read the moved data, as for Config; by default as before, without a root
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{printable(folder)}: no such run folder.")
     with RunFolder(folder) as run:
         config = Config.read(run)
-        datasets, _ = open_split(config, progress)
+        if data is not None:
+            how = {"columns": columns, "allow_outside_root": allow_outside_root}
+            config = replace(config, data=os.fspath(data), root=root,
+                             **{name: value for name, value in how.items() if value is not None})
+        elif config.data is not None and not os.path.exists(config.data):
+            seen = "" if os.path.isabs(config.data) else f", seen from {printable(os.getcwd())}"
+            raise InputError(f"{printable(folder)}: its data is not at {printable(config.data)}{seen}. If it was moved, "
+                             "say where it is: data='...' (--data).")
+        datasets, rows = open_split(config, progress)
+        if data is not None:
+            _check_same(run, datasets, rows, data)
+            write_csv(run.path / "split.csv", rows)
+            run.write_json("config.json", asdict(config))
         return _fit_and_evaluate(run, config, datasets, progress, True, plots)
+
+
+def _check_free(run, config):
+    """Raise InputError if there is a run in a locked RunFolder."""
+    if run.is_begun:
+        raise InputError(_already_there(run, config))
+
+
+def _digest(datasets):
+    """Return the SHA-256 of the images of each set, in their order, as 64 hex digits."""
+    parts = [f"{name} {len(data)}\n".encode() + bytes(data.digests) for name, data in datasets.items()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _check_same(run, datasets, rows, data):
+    """Raise InputError unless these are the images of a run, in its order and sets."""
+    kept = run.read_json("environment.json")
+    if isinstance(kept, dict) and "images" in kept:
+        is_same = kept["images"] == _digest(datasets)
+    else:       # an earlier version did not note them: by their names here, by their digests in the checkpoint
+        with raising(InputError, run.path / "split.csv"):
+            before = [(row["path"], row["split"]) for row in read_table(run.path / "split.csv", ("path", "split"))]
+        is_same = before == [(row["path"], row["split"]) for row in rows]
+    if not is_same:
+        raise InputError(f"{printable(os.fspath(data))}: does not hold the images of {printable(run.path)}, by their "
+                         "digests, in the same order and sets. Name the moved data as it was, or begin a new run.")
 
 
 def train_or_resume(config, folder, progress=True, plots=True):
