@@ -1,12 +1,13 @@
 """A lock that survives a fork, a copy and a pickle of what it guards.
 
-The threads that hold locks do not exist in a forked child, so nobody releases them there. Ours are made anew in it. The
-lock of numba's compiler guards a state that would be half changed: a fork waits until nothing is compiled.
+The threads that hold locks do not exist in a forked child, so nobody releases them there. Ours are made anew in it. What
+another thread imports or compiles would stay half done, and locked: a fork waits until it is done.
 """
 
 import os
 import sys
 import threading
+import time
 import weakref
 
 __all__ = ["Lock"]
@@ -47,12 +48,25 @@ def _free():
 _compiler = None                                # numba's lock, while a fork is under way
 
 
-def _stop_compiler():
+def _wait(seconds=30):
     global _compiler
-    numba = sys.modules.get("numba.core.compiler_lock")     # not imported here: it takes half a second
-    _compiler = getattr(numba, "global_compiler_lock", None)
-    if _compiler is not None:
-        _compiler.acquire()
+    end = time.monotonic() + seconds            # the other thread may wait for something that this one holds
+    while True:
+        numba = sys.modules.get("numba.core.compiler_lock")     # not imported here: it takes half a second
+        _compiler = getattr(numba, "global_compiler_lock", None)
+        if _compiler is not None:
+            _compiler.acquire()
+        if not _others_import() or time.monotonic() > end:
+            return
+        _go_on()
+        time.sleep(0.001)
+
+
+def _others_import():
+    """Return whether another thread is importing a module (numpy.ma, for one, is imported when it is first used)."""
+    locks = getattr(sys.modules.get("_frozen_importlib"), "_module_locks", {})
+    owners = {getattr(reference(), "owner", None) for reference in list(locks.values())}
+    return bool(owners - {None, threading.get_ident()})
 
 
 def _go_on():
@@ -61,5 +75,5 @@ def _go_on():
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_stop_compiler, after_in_parent=_go_on, after_in_child=_go_on)
+    os.register_at_fork(before=_wait, after_in_parent=_go_on, after_in_child=_go_on)
     os.register_at_fork(after_in_child=_free)

@@ -1,13 +1,18 @@
 """Locks in forked children: whatever other threads of the parent were doing, a child predicts, trains and can be ended."""
 
 import copy
+import faulthandler
+import importlib
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +116,37 @@ def test_a_copy_of_a_lock_is_another():
     for other in (copy.copy(lock), copy.deepcopy(lock), pickle.loads(pickle.dumps(lock))):
         assert type(other) is Lock and other.acquire(blocking=False)
     done.set()
+
+
+def test_a_fork_waits_for_what_another_thread_imports(tmp_path, monkeypatch):
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.3)\nvalue = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    imports = threading.Thread(target=lambda: importlib.import_module("slow_to_import"))
+    imports.start()
+    while "slow_to_import" not in sys.modules:
+        time.sleep(0.001)
+
+    def work(say):
+        faulthandler.dump_traceback_later(10, exit=True)
+        assert importlib.import_module("slow_to_import").value == 1
+    alive, said = survives(work, tmp_path / "log")
+    imports.join()
+    assert alive, said
+
+
+FRESH = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.core.test_locks import soak
+assert soak(1) > 0
+"""
+
+
+def test_a_child_predicts_while_others_predict_for_the_first_time():
+    """They import and load what they need, and fork the child in the middle of it."""
+    done = subprocess.run([sys.executable, "-c", FRESH.format(root=str(Path(__file__).parents[2]))], text=True,
+                          capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("engine", ["fast", "reference"])
