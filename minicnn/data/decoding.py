@@ -122,7 +122,7 @@ def open_planes(data, name, color, bits=None):
                 raise ImageError(f"{name}: is a JPEG of {width} x {height} pixels in {scans:,} scans; decoding it would "
                                  "take minutes. Save it again as a baseline JPEG, or leave it out.")
             remarks = Remark.FRAMES if getattr(image, "is_animated", False) else Remark(0)
-            is_deep = ";16" in str(image.tile)
+            is_deep = ";16" in str(image.tile[:1])
             image.load()
             remarks |= Remark.COLOURED if _is_coloured(image) else Remark(0)
             planes, alpha, used = _planes(image, color, name, bits)

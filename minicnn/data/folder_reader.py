@@ -192,7 +192,7 @@ def _tokens(name):
 
 
 def _is_part(name):
-    """Return whether a name is that of a split, or says no more than that there are images.
+    """Return whether a name is that of a split, or tells only that there are images and not what they show.
 
     >>> _is_part("Train"), _is_part("test_images"), _is_part("images_002"), _is_part("normal"), _is_part("1")
     (True, True, True, False, False)
