@@ -220,6 +220,23 @@ def test_the_command_says_it_and_takes_the_bits(tmp_path, capsys):
         main(["data", "split", str(tmp_path), "--bits", "3"])
 
 
+def test_a_network_is_evaluated_on_files_of_other_bits_than_it_was_trained_on(tmp_path, capsys):
+    write(tmp_path, 12)
+    model = Sequential([Flatten(), Dense(1), Sigmoid()], input_shape=(64, 64, 1), classes=("normal", "covid"))
+    model.compile(Adam(), loss="binary_crossentropy")
+    model.save(tmp_path / "m.safetensors")
+    name, right = str(tmp_path / "m.safetensors"), model.predict(Manifest.read(tmp_path).open(Preprocessing(64, 64, 1, bits=12)))
+    files = Manifest.read(tmp_path).paths.tolist()
+    for command in (["evaluate", name, "--data", str(tmp_path), "--quiet"], ["predict", name, *files]):
+        with pytest.warns(ImageWarning, match="8 of 8 16-bit images use at most 12 bits"):
+            assert main([*command, "--json"]) == 0
+        dark = json.loads(capsys.readouterr().out)
+        assert main([*command, "--json", "--bits", "12"]) == 0
+        mended = json.loads(capsys.readouterr().out)
+        assert mended != dark
+    np.testing.assert_allclose([file["probability"] for file in mended["files"]], right[:, 0], atol=1e-6)
+
+
 # ---- Files that cannot be read ---------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -14,9 +14,8 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    add_shared(parser, "run_folder", "--data", "--expect-sha256", "--threads", "--quiet", "--json")
-    parser.add_argument("--allow-training-images", action="store_true",
-                        help="evaluate on images that the network was trained on too, and say so")
+    add_shared(parser, "run_folder", "--data", "--bits", "--classes", "--allow-training-images", "--expect-sha256",
+               "--threads", "--quiet", "--json")
     parser.add_argument("--calibrated", action="store_true", help="evaluate the probabilities at the temperature that "
                         "the run fixed on its validation set (with --data)")
     parser.add_argument("--shortcuts", action="store_true",
@@ -31,10 +30,10 @@ def run(options):
     from minicnn import experiment
 
     result = experiment.evaluate(
-        options.run_folder, data=options.data, report=options.report, columns=options.columns, workers=options.workers,
-        allow_outside_root=options.allow_outside_root, expect=options.expect_sha256,
-        allow_training_images=options.allow_training_images, progress=not options.quiet, calibrated=options.calibrated,
-        shortcuts=options.shortcuts)
+        options.run_folder, data=options.data, report=options.report, columns=options.columns, classes=options.classes,
+        workers=options.workers, allow_outside_root=options.allow_outside_root, root=options.root,
+        expect=options.expect_sha256, allow_training_images=options.allow_training_images,
+        progress=not options.quiet, calibrated=options.calibrated, shortcuts=options.shortcuts, bits=options.bits)
     page = f"\n\nReport: {printable(options.report)}" if options.report else ""
     show(options, result.to_dict(), lambda facts: result.table() + page)
     return 1 if result.shortcuts is not None and result.shortcuts.findings else 0

@@ -19,7 +19,7 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    add_shared(parser, "run_folder", "files", "--expect-sha256", "--json")
+    add_shared(parser, "run_folder", "files", "--bits", "--expect-sha256", "--json")
     parser.add_argument("--method", choices=["gradcam", "hirescam", "occlusion"], default="gradcam",
                         help="hirescam: Grad-CAM with each place's own gradient (default: %(default)s)")
     parser.add_argument("--layer", metavar="NAME", help="a convolution, such as conv2d_3 (default: the last one)")
@@ -43,7 +43,7 @@ def run(options):
 
     model = load_model(options.run_folder, options.expect_sha256)
     check_classifies(model)
-    dataset = open_dataset(options.files, preprocessing_of(model), model.classes, "explain")
+    dataset = open_dataset(options.files, preprocessing_of(model, options.bits), model.classes, "explain")
     images = dataset.batch(np.arange(len(dataset)))
     explained = explain(model, images, options.method, options.layer, options.target)
     plots = _plot_paths(options.files, options.out, options.method)

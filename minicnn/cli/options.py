@@ -77,7 +77,7 @@ _SHARED = {
     "--root": dict(type=path, metavar="DIR", help="the folder that the paths in the CSV file are relative to (default: "
                    "that of the file)"),
     "--allow-outside-root": dict(action="store_true", help="read images that lie outside that folder"),
-    "--bits": dict(type=whole(8, 16), metavar="N", help="the bits that 16-bit files use, such as 12: white is then 4095"),
+    "--bits": dict(type=whole(8, 16), metavar="N", help="bits that 16-bit files use, such as 12: white is then 4095"),
     "--workers": dict(type=whole(0, 64), metavar="N",
                       help="threads that decode and prepare images; never changes a result"),
     "--classes": dict(type=checked(_names, "be two or more different names with commas between"),

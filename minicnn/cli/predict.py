@@ -11,7 +11,7 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    add_shared(parser, "run_folder", "files", "--expect-sha256", "--threads", "--json")
+    add_shared(parser, "run_folder", "files", "--bits", "--expect-sha256", "--threads", "--json")
     parser.add_argument("--csv", type=path, metavar="OUT", help="also write a CSV file with one row a file, in order")
 
 
@@ -19,5 +19,6 @@ def run(options):
     """Print a line for each file."""
     from minicnn import experiment
 
-    predictions = experiment.predict(options.run_folder, options.files, options.csv, options.expect_sha256)
+    predictions = experiment.predict(options.run_folder, options.files, options.csv, options.expect_sha256,
+                                     options.bits)
     show(options, predictions.to_dict(), lambda facts: predictions.table())

@@ -4,12 +4,13 @@ Under the honest protocol the evaluated weights are those of the epoch with the 
 weights of a recipe that averages them; under the paper's protocol they are those of the last epoch.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from minicnn.core.text import spelling
 from minicnn.data.manifest import Manifest
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import CheckpointError, InputError, printable
@@ -27,8 +28,8 @@ from minicnn.plotting.explanation import shortcut_check
 from minicnn.plotting.style import attempt, not_drawn
 from minicnn.reporting import console
 
-__all__ = ["Result", "evaluate", "load_model", "evaluated_weights", "summary_of", "preprocessing_of", "note_access",
-           "AVERAGE"]
+__all__ = ["Result", "evaluate", "load_model", "read_data", "evaluated_weights", "summary_of", "preprocessing_of",
+           "note_access", "AVERAGE"]
 
 AVERAGE = "average.safetensors"
 
@@ -72,7 +73,8 @@ class Result:
 
 
 def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outside_root=False, expect=None,
-             allow_training_images=False, progress=True, calibrated=False, shortcuts=False):
+             allow_training_images=False, progress=True, calibrated=False, shortcuts=False, classes=None, root=None,
+             bits=None):
     """Evaluate a trained network on the images of `data`, or, without, return what its run measured.
 
     Parameters
@@ -80,12 +82,14 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
     run : path of a run folder or weights file
     data : folder of class folders, CSV file or Manifest, optional
     report : path of an HTML page to write, optional
-    columns, workers, allow_outside_root : how to read `data`; see Config
+    columns, workers, allow_outside_root, root : how to read `data`; see Config
     expect : SHA-256 of the weights file, optional; another file is refused
     allow_training_images : bool; evaluate on images that the network was trained on too, and say so
     progress : bool; report progress on stderr
     calibrated : bool; evaluate probabilities at the temperature that the run fixed on its validation set; needs `data`
     shortcuts : bool; also check for shortcuts (evaluation/shortcut_test.py); needs `data`
+    classes : the labels of `data` in the order of the outputs, optional; by default the classes of the network
+    bits : the bits that 16-bit files of `data` use (Preprocessing), optional; by default those of the training images
 
     Returns
     -------
@@ -103,9 +107,8 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
         result = _of_the_run(run)
     else:
         model = load_model(run, expect)
-        manifest = data if isinstance(data, Manifest) else Manifest.read(
-            data, classes=model.classes, columns=columns, allow_outside_root=allow_outside_root)
-        dataset = manifest.open(preprocessing_of(model), workers=workers, progress=progress)
+        manifest = read_data(model, data, columns, classes, allow_outside_root, root)
+        dataset = manifest.open(preprocessing_of(model, bits), workers=workers, progress=progress)
         seen = check_unseen(model, dataset, allow_training_images)
         point = OperatingPoint.read(RunFolder(run)) if run.is_dir() else None
         if calibrated and (point is None or point.temperature is None):
@@ -150,6 +153,22 @@ def load_model(run, expect=None):
     return Sequential.load(evaluated_weights(run, Config.read(RunFolder(run))) if run.is_dir() else run, expect=expect)
 
 
+def read_data(model, data, columns=None, classes=None, allow_outside_root=False, root=None):
+    """Return the Manifest of `data`, with labels in the order of the network's outputs; arguments as for `evaluate`."""
+    if classes is not None:
+        n = max(2, model.output_shape[-1])
+        if len(classes) != n:
+            raise InputError(f"classes: the network tells {n} classes apart, got {len(classes)} labels: "
+                             f"{', '.join(map(printable, classes))}.")
+        own, given = [list(map(spelling, names)) for names in (model.classes or (), classes)]
+        if own != given and set(own) == set(given):
+            raise InputError(f"classes: the network's are {', '.join(map(printable, model.classes))}, in this order; got "
+                             f"{', '.join(map(printable, classes))}.")
+    return data if isinstance(data, Manifest) else Manifest.read(
+        data, classes=model.classes if classes is None else classes, columns=columns,
+        allow_outside_root=allow_outside_root, root=root)
+
+
 def evaluated_weights(folder, config):
     """Return the weights file that protocol and recipe evaluate (see above), of those that are there yet."""
     names = {"paper": ["last.safetensors"], "honest": ["best.safetensors", "last.safetensors"]}[config.protocol]
@@ -158,11 +177,12 @@ def evaluated_weights(folder, config):
     return next((folder / name for name in names if (folder / name).exists()), folder / names[-1])
 
 
-def preprocessing_of(model):
+def preprocessing_of(model, bits=None):
     """Return how images become a network's input; by its input shape if it was not trained on images, None if it has no
-    such shape."""
+    such shape. `bits` are those that 16-bit files use, by default as in training."""
     is_image = len(model.input_shape) == 3 and model.input_shape[2] in (1, 3)
-    return model.preprocessing or (Preprocessing(*model.input_shape) if is_image else None)
+    preprocessing = model.preprocessing or (Preprocessing(*model.input_shape) if is_image else None)
+    return preprocessing if bits is None or preprocessing is None else replace(preprocessing, bits=bits)
 
 
 def summary_of(model, dataset, outputs, point, calibrated=False):

@@ -50,7 +50,7 @@ class Predictions:
         return "\n".join([*grid(rows), "", *warned, *self.remarks])
 
 
-def predict(run, files, csv=None, expect=None):
+def predict(run, files, csv=None, expect=None, bits=None):
     """Return the Predictions of a run, or of a weights file, for image files.
 
     Parameters
@@ -59,6 +59,7 @@ def predict(run, files, csv=None, expect=None):
     files : list of paths of image files; each is decoded once
     csv : path of a CSV file to write with one row a file, optional
     expect : SHA-256 of the weights file, optional; another file is refused
+    bits : the bits that 16-bit files use (Preprocessing), optional; by default those of the training images
 
     Raises
     ------
@@ -70,7 +71,7 @@ def predict(run, files, csv=None, expect=None):
         raise InputError(f"{printable(run)}: this network does not classify: its outputs have the shape "
                          f"{model.output_shape}.")
     classes = model.classes or [str(number) for number in range(max(2, *model.output_shape))]
-    dataset = open_dataset(files, preprocessing_of(model), model.classes, "predict")
+    dataset = open_dataset(files, preprocessing_of(model, bits), model.classes, "predict")
     known, point = of_run(run), OperatingPoint.read(RunFolder(run)) if run.is_dir() else None
     warnings = [[]] * len(files) if known is None else known.warnings(model, dataset)
     rows = [{"path": path, **row, "warning": "; ".join(warned)}
