@@ -434,6 +434,8 @@ def test_targets_that_cannot_be_used(form, error, sentence):
                        (lambda: model.train_on_batch(x, form(t)), "")):
         with pytest.raises(error, match=f"{verb}.*{sentence}"):
             call()
+    with pytest.raises((error, DTypeError)):
+        ArrayDataset(x, form(t))
 
 
 def test_validation_data_come_in_a_tuple_or_a_list_with_or_without_weights():

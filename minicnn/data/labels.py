@@ -14,7 +14,7 @@ from minicnn.core.validation import as_array
 from minicnn.errors import DTypeError, InputError, ManifestError, ShapeError, nearest, printable
 
 __all__ = ["SPLITS", "is_split", "split_number", "encode_splits", "finding", "known", "class_order", "check_classes",
-           "encode_labels", "encode_targets"]
+           "encode_labels", "encode_targets", "as_numbers"]
 
 SPLITS = ("training", "validation", "test")
 _ALIASES = {"training": 0, "train": 0, "validation": 1, "val": 1, "valid": 1, "dev": 1, "test": 2, "testing": 2}
@@ -265,7 +265,7 @@ def encode_targets(t, shape, loss, dtype):
     >>> encode_targets(np.array([2, 0]), (3,), get_loss("categorical_crossentropy"), np.float32).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
-    t = _numbers(t)
+    t = as_numbers(t)
     try:
         t = as_array(t, "targets", "t", np.float64)
     except DTypeError as error:
@@ -288,7 +288,7 @@ def encode_targets(t, shape, loss, dtype):
     return t
 
 
-def _numbers(t):
+def as_numbers(t):
     """Return targets without their mask, if nothing is under it, and objects as the numbers that they are, or raise."""
     several = isinstance(t, (list, tuple)) or isinstance(t, np.ma.MaskedArray) and t.ndim
     masked = [any(map(np.ma.is_masked, row)) if isinstance(row, (list, tuple)) else np.ma.is_masked(row)

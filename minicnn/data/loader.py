@@ -14,6 +14,7 @@ import numpy as np
 from minicnn.core.random import Stream, check_seed, permutation
 from minicnn.core.validation import all_finite, as_array, check_batch, check_finite
 from minicnn.data.decoding import ImageWarning
+from minicnn.data.labels import as_numbers
 from minicnn.data.pixel_cache import PixelCache
 from minicnn.data.preprocessing import to_input
 from minicnn.data.workers import in_order
@@ -256,6 +257,9 @@ def _as_samples(x, owner):
     if isinstance(x, np.ndarray) and x.dtype.kind in "fiub" and not isinstance(x, np.ma.MaskedArray):
         x = np.asarray(x)       # read-only or strided is fine: batches are copies
     else:
+        if isinstance(x, (list, tuple)) and any(map(np.ma.is_masked, x)):
+            raise InputError(f"{owner}: x is a list of arrays of which {sum(map(np.ma.is_masked, x))} are masked in places. "
+                             "Fill them first: [image.filled(0) for image in x].")
         x = as_array(x, owner, "x", None)
     if x.ndim < 2:
         raise ShapeError(f"{owner}: expected x of shape (N, ...), got {x.shape}. One sample still needs a batch axis; "
@@ -276,7 +280,7 @@ def _check_all_finite(x, owner, block=256):
 
 def _as_labels(t, n, classes, owner):
     """Return t as (n,) int64 classes, or raise."""
-    t = as_array(t, owner, "t", np.float64)
+    t = as_array(as_numbers(t), owner, "t", np.float64)
     if t.ndim == 2 and t.shape[1] > 1:
         raise ShapeError(f"{owner}: expected t of shape ({n},), got {t.shape}. If its rows are one-hot, try "
                          "t.argmax(axis=1).")

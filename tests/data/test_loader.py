@@ -245,6 +245,7 @@ def test_dtypes_of_samples():
     (X.astype(complex), DTypeError, "x must hold real numbers, got dtype complex128"),
     (X.astype(str), DTypeError, "x must hold real numbers, got dtype <U32"),
     (np.ma.masked_less(X, 0.5), InputError, "x is masked in places"),
+    ([np.ma.array(image, mask=i > 3) for i, image in enumerate(X)], InputError, "of which 2 are masked in places"),
     ([[1, 2], [3]], ShapeError, "its rows have different lengths"),
     (X[0, 0, 0], ShapeError, r"expected x of shape \(N, ...\), got \(3,\). One sample still needs a batch axis"),
     (X[:0], ShapeError, r"x of shape \(0, 4, 5, 3\) holds no samples"),
