@@ -34,7 +34,8 @@ _GENERIC = set("image images img imgs png jpg jpeg tif tiff cxr xray xrays set d
                "part parts batch stage archive subset".split())
 _NEGATIVE = {"normal", "healthy", "negative"}
 _DIAGNOSES = {*_NEGATIVE, "positive", "abnormal", "covid", "pneumonia", "viral", "bacterial", "tuberculosis", "opacity"}
-_RESULTS = "images of minicnn's own results"
+_RESULTS, _LOOSE = "images of minicnn's own results", "images beside the class folders"
+_ONE = {what: re.sub(r"s\b", "", what, count=1) for what in (*_ASIDE.values(), _RESULTS, _LOOSE)}
 _MOST_SNIFFED, _MOST_SEARCHED, _MOST_CHOICES = 200, 200, 6
 
 
@@ -91,7 +92,7 @@ def read_folder(root, allow_outside_root, problems, classes=None):
             problems.add(f"the class folder {printable(label)} holds no images" + (f", but {found}." if found else
                          ". If it is no class, move it elsewhere, or begin its name with a dot."))
     if loose:
-        left.append(("images beside the class folders", loose[0], len(loose)))
+        left.append((_LOOSE, loose[0], len(loose)))
     table.others, table.kinds, table.left_out = len(others), _kinds(others), _in_words(left)
     return table
 
@@ -246,7 +247,8 @@ def _in_words(left):
     for what, name, count in left:
         places.setdefault(what, []).append(name)
         counts[what] += count
-    return ", ".join(f"{counts[what]:,} {what} ({printable(names[0])}{', ...' * (len(names) > 1)})"
+    return ", ".join(f"{counts[what]:,} {what if counts[what] > 1 else _ONE[what]} "
+                     f"({printable(names[0])}{', ...' * (len(names) > 1)})"
                      for what, names in places.items() if counts[what])
 
 

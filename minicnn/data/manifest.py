@@ -147,8 +147,8 @@ class Manifest:
             warnings.warn(f"{name}: {table.repeated:,} rows repeat an earlier one and were dropped.", ManifestWarning,
                           stacklevel=2)
         if table.others:
-            warnings.warn(f"{name}: {table.others:,} files were skipped: they do not have the extension of an image"
-                          + (f", but are {table.kinds}" if table.kinds else "."), ManifestWarning, stacklevel=2)
+            warnings.warn(f"{name}: {table.others:,} files were skipped: they do not have the extension of an image."
+                          + (f" Among them are {table.kinds}" if table.kinds else ""), ManifestWarning, stacklevel=2)
         return cls(table.root, _words(table.columns["path"]), labels, classes, inside=not allow_outside_root,
                    **{ours: table.columns.get(theirs) for ours, theirs in ATTRIBUTES.items()})
 
