@@ -164,9 +164,11 @@ def read_data(model, data, columns=None, classes=None, allow_outside_root=False,
         if own != given and set(own) == set(given):
             raise InputError(f"classes: the network's are {', '.join(map(printable, model.classes))}, in this order; got "
                              f"{', '.join(map(printable, classes))}.")
-    return data if isinstance(data, Manifest) else Manifest.read(
-        data, classes=model.classes if classes is None else classes, columns=columns,
-        allow_outside_root=allow_outside_root, root=root)
+    if isinstance(data, Manifest):
+        return data
+    manifest = Manifest.read(data, classes=model.classes if classes is None else classes, columns=columns,
+                             allow_outside_root=allow_outside_root, root=root)
+    return manifest if model.classes is None else replace(manifest, classes=model.classes)
 
 
 def evaluated_weights(folder, config):

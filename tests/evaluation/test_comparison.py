@@ -1,4 +1,4 @@
-"""Two runs compared: McNemar's exact test by patient, a paired bootstrap, and the command."""
+"""Two networks compared: McNemar's exact test by patient, and a paired bootstrap."""
 
 import itertools
 import json
@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy import stats
 
-from minicnn.cli import compare as compare_command
-from minicnn.errors import InputError, ShapeError
+from minicnn.errors import ShapeError
 from minicnn.evaluation.comparison import DIFFERENCES, compare, mcnemar
 from minicnn.evaluation.summary import summarize
 
@@ -97,80 +96,3 @@ def test_a_paired_bootstrap_is_narrower_than_two_separate_ones():
     low, high = compare(labels, p, near, clusters, 300)["intervals"]["auc"]
     alone = summarize(labels, p, clusters, samples=20)["intervals"]["auc"]
     assert high - low < 0.5 * (alone[1] - alone[0])
-
-
-# ---- The command -----------------------------------------------------------------------------------------------------
-
-@pytest.fixture(scope="module")
-def two_runs(tmp_path_factory):
-    """A data set as files, and two short runs on it that hold the same images out."""
-    from minicnn.data.synthetic import phantom
-    from minicnn import experiment
-
-    folder = tmp_path_factory.mktemp("compared")
-    data = str(phantom.write(str(folder / "files"), n=24, seed=3, size=64))
-    for name, epochs in (("a", 1), ("b", 3)):
-        config = experiment.Config(data, epochs=epochs, steps_per_epoch=3, batch_size=8, classes=["normal", "covid"])
-        experiment.train(config, folder / name, progress=False)
-    return folder, data
-
-
-def run(*arguments):
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    compare_command.add_options(parser)
-    compare_command.run(parser.parse_args(list(map(str, arguments))))
-
-
-def test_the_command_compares_what_both_held_out(two_runs, capsys):
-    folder, data = two_runs
-    run(folder / "a", folder / "b", "--json")
-    told = json.loads(capsys.readouterr().out)
-    for name, of in (("a", "a"), ("b", "b")):
-        metrics = json.loads((folder / name / "metrics.json").read_text())["test"]
-        assert told["n"] == metrics["n"] and told[of]["accuracy"] == metrics["accuracy"]
-        assert told[of]["auc"] == metrics["auc"]
-    run(folder / "a", folder / "b")
-    text = capsys.readouterr().out
-    assert "the set that each held out." in text and "McNemar's exact test, by patient" in text
-    assert "Approximate: fewer than 50 patients." in text and "A - B" in text
-    run(folder / "a", folder / "b", "--data", data, "--quiet", "--json")
-    assert json.loads(capsys.readouterr().out)["n"] == 24
-
-
-def test_the_command_refuses_what_cannot_be_compared(two_runs, tmp_path):
-    folder, _ = two_runs
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for name in ("config.json", "best.safetensors", "split.csv", "predictions.csv"):
-        (copy / name).write_bytes((folder / "b" / name).read_bytes())
-    answers, split = ((copy / name).read_text() for name in ("predictions.csv", "split.csv"))
-
-    def refused(match, predictions=answers, parts=split):
-        (copy / "predictions.csv").write_text(predictions)
-        (copy / "split.csv").write_text(parts)
-        with pytest.raises(InputError, match=match):
-            run(folder / "a", copy)
-
-    refused("do not hold the same images in the same order", answers.replace("test", "validation"))
-    others = [text.replace("/", "_") for text in (answers, split)]
-    refused("no image is held out by both. Train both on the same data", *others)
-    refused("predictions.csv: .* no column 'label'", "path,part\na,b\n")
-    refused(r"the probability must lie in \[0, 1\], got nan", "\n".join(
-        line.rsplit(",", 1)[0] + (",nan" if i else ",probability") for i, line in enumerate(answers.splitlines())))
-    swap = answers.replace("covid", "?").replace("normal", "covid").replace("?", "normal")
-    refused(" is (normal|covid) in .* and (normal|covid) in ", swap)
-    (copy / "predictions.csv").unlink()
-    with pytest.raises(InputError, match="has no predictions.csv: this run is not finished"):
-        run(folder / "a", copy)
-    (copy / "predictions.csv").mkdir()
-    with pytest.raises(InputError, match="predictions.csv: .*not a regular file"):
-        run(folder / "a", copy)
-
-
-def test_other_classes_are_not_compared():
-    with pytest.raises(InputError, match="same classes, in the same order; they have a, b and b, a"):
-        compare_command._check_classes([("a", "b"), ("b", "a")])
-    with pytest.raises(InputError, match="must have two classes, they have 3: a, b, c"):
-        compare_command._check_classes([("a", "b", "c")] * 2)
