@@ -29,7 +29,7 @@ LABELS = ("normal", "negative", "covid", "pneumonia")
 _MOST_BYTES = 2**28
 
 # Columns in which words such as "nan" mean unknown, by their spelling.
-_ATTRIBUTES = {"patientid", "view", "viewposition", "modality", "sex", "age", "patientage", "patientgender",
+_ATTRIBUTES = {"patientid", "folder", "view", "viewposition", "modality", "sex", "age", "patientage", "patientgender",
                "patientsex"}
 
 

@@ -22,8 +22,8 @@ _ALIASES = {"training": 0, "train": 0, "validation": 1, "val": 1, "valid": 1, "d
 # The vocabulary of `finding`: what a word names, and the words that deny what follows, or what came before.
 _NAMES = {"covid": "covid", "coronavirus": "covid", "pneumonia": "pneumonia", "pneumonias": "pneumonia",
           "normal": "normal", "healthy": "normal", "finding": "finding", "findings": "finding"}
-_NOT_NEXT, _NOT_REST = {"non"}, {"no", "not", "without", "never", "excluding", "excluded", "exclude"}
-_NOT_BEFORE = {"negative", "neg", "absent", "free", "unlikely", "false", "out", "0"}
+_NOT_NEXT, _NOT_REST = {"non"}, {"no", "not", "none", "without", "never", "excluding", "excluded", "exclude"}
+_NOT_BEFORE = {"negative", "neg", "absent", "free", "unlikely", "undetected", "denied", "false", "out", "0"}
 _DOUBT = {"suspected", "suspicion", "possible", "possibly", "probable", "presumed", "query", "unclear", "unknown",
           "unconfirmed", "pending", "vs", "versus", "or", "pre", "post", "before", "after", "like", "mimic", "mimics"}
 _GLUED = re.compile(r"(non|no|not)?(covid|coronavirus|pneumonias?|normal|findings?)(negative|neg|positive|pos)?")
@@ -31,7 +31,8 @@ _GLUED = re.compile(r"(non|no|not)?(covid|coronavirus|pneumonias?|normal|finding
 # In patients, sources and the like: what spreadsheets, NumPy, pandas, R, databases and people write for "unknown".
 _UNKNOWN = {"", "nan", "na", "nat", "none", "null", "nil", "unknown", "unk", "missing", "unspecified", "undefined",
             "unavailable", "notavailable", "notknown", "notspecified", "notprovided", "notapplicable", "notreported",
-            "nodata", "anonymous", "anonymized", "anonymised"}
+            "notrecorded", "notstated", "nodata", "nk", "unidentified", "blank", "anonymous", "anonymized", "anonymised",
+            "\\n", "ref!", "value!", "null!", "div0!"}
 _NO_LABEL = {"", "nan", "na", "nat", "null"}
 
 # Labels end up in model files, tables, pages and spreadsheets: plain words only, none that begins like a formula.
@@ -100,9 +101,11 @@ def finding(text):
 def _said(clause, alone):
     """Return what a clause names: a set of names of `_NAMES`, "not ..." where denied, and "doubt"."""
     words = re.findall(r"[^\W\d]+|\d+", clause)
-    if words in (["positive"], ["negative"]):
-        return {"covid" if words == ["positive"] and alone else "not covid" if words == ["negative"] else "positive"}
-    said, last, deny = [], None, None
+    if words == ["positive"]:
+        return {"covid"} if alone else set()
+    if words == ["negative"] or not alone and len(words) == 1 and words[0] in _NOT_BEFORE | _NOT_REST:
+        return {"not covid"}
+    said, last, deny, is_idle = [], None, None, False
     for word in words:
         glued = _GLUED.fullmatch(word)
         before, name, after = glued.groups() if glued else (None, word, None)
@@ -110,7 +113,7 @@ def _said(clause, alone):
         if word in _DOUBT:
             said.append("doubt")
         elif word in _NOT_NEXT or word in _NOT_REST:
-            deny = "next" if word in _NOT_NEXT else "rest"
+            deny, is_idle = "next" if word in _NOT_NEXT else "rest", True
         elif word in _NOT_BEFORE and last is not None:
             said[last] = "not " + said[last].removeprefix("not ")
         elif word in _NOT_BEFORE and word.isalpha():
@@ -119,7 +122,9 @@ def _said(clause, alone):
             denied = deny is not None or before is not None or after in ("negative", "neg")
             last = len(said)
             said.append(f"not {name}" if denied else name)
-            deny = None if deny == "next" else deny
+            deny, is_idle = None if deny == "next" else deny, False
+    if last is not None and is_idle:        # nothing follows: "COVID: no", "covid not detected"
+        said[last] = "not " + said[last].removeprefix("not ")
     return set(said)
 
 

@@ -69,8 +69,12 @@ def read_csv(path, root, columns, allow_outside_root, problems):
     if root is not None and not os.path.isdir(root):
         raise InputError(f"root: expected the folder that the paths are relative to, got {printable(root)!r}.")
     root = os.path.realpath(os.path.dirname(path) if root is None else root)
-    columns, table, lines = _check_columns(columns), {}, array("q")
-    with raising(ManifestError, path, "Name a CSV file, or a folder with one folder for each class."):
+    columns, table, lines, there = _check_columns(columns), {}, array("q"), ""
+    if not os.path.lexists(path):
+        folder, name = os.path.split(path)
+        other = Paths(os.path.realpath(folder), True).respelled_as(name)
+        there = f"There is {printable(os.path.join(folder, other))}. " if other else ""
+    with raising(ManifestError, path, f"{there}Name a CSV file, or a folder with one folder for each class."):
         file = open_limited(path, _MOST_BYTES)
     with file:
         wanted = [columns.get(name, name) for name in ("path", "label")]
@@ -224,7 +228,7 @@ class Paths:
         try:
             path = self._find(cell)
         except FileNotFoundError:
-            other = self._respelled(cell) or self._respelled(cell.replace("\\", "/"))
+            other = self.respelled_as(cell)
             try:
                 path = self._find(other or cell)
             except FileNotFoundError:
@@ -266,8 +270,11 @@ class Paths:
     def _is_inside(self, real):
         return self._anywhere or os.path.commonpath([self.root, real]) == self.root
 
-    def _respelled(self, cell):
+    def respelled_as(self, cell):
         """Return the cell as the disk spells it, or None; ManifestError where two files could be meant."""
+        return self._respelled(cell) or self._respelled(cell.replace("\\", "/"))
+
+    def _respelled(self, cell):
         inside, place = os.path.join(self.root, ""), ""
         for part in cell.removeprefix(inside).split("/"):
             if part in ("", "."):

@@ -8,16 +8,16 @@ from minicnn.errors import ManifestError
 
 SAID = {
     "covid": ["covid", "COVID_19", "Covid19", "COVID+", "covid-positive", "Pneumonia/Viral/COVID-19", "COVID-19, ARDS",
-              "covid without pneumonia", "SARS-CoV-2", "2019-nCoV", "1_covid", "positive", "COVID19pos"],
+              "covid without pneumonia", "COVID-19, not pneumonia", "SARS-CoV-2", "2019-nCoV", "1_covid", "positive", "COVID19pos"],
     "negative": ["Non-COVID", "NonCovid", "NONCOVID19", "no_covid", "not covid-19", "covid-negative", "COVID neg", "COVID-",
                  "COVID (-)", "covid -ve", "covid_0", "COVID: false", "without COVID-19", "w/o covid", "negative",
-                 "negative for COVID", "COVID-free", "covid ruled out", "COVID\u2212", "non\u2011covid", "no covid pneumonia"],
+                 "negative for COVID", "COVID-free", "COVID: no", "covid not detected", "COVID excluded", "covid_none", "covid denied", "covid ruled out", "COVID\u2212", "non\u2011covid", "no covid pneumonia"],
     "normal": ["Normal", "NORMAL cases", "No Finding", "no_findings", "healthy", "0_normal", "normal (no COVID)",
                "no significant finding", "non-covid normal"],
     "pneumonia": ["Viral Pneumonia", "viralpneumonia", "Pneumonia/Viral/SARS", "Pneumonia/Viral/MERS-CoV",
                   "non-COVID pneumonia", "pneumonia, COVID negative", "bronchopneumonia"],
     "": ["", "todo", "Lung_Opacity", "abnormal", "not normal", "no pneumonia", "suspected covid", "COVID or normal",
-         "covid_vs_normal", "post-COVID", "pre covid era", "COVID/Negative", "uncovid", "covidology", "COVID, no COVID",
+         "covid_vs_normal", "post-COVID", "pre covid era", "COVID/Negative", "uncovid", "covidology", "COVID, no COVID", "COVID-19, no", "no",
          "unknown"],
 }
 

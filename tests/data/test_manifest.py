@@ -253,6 +253,8 @@ def test_sources_that_cannot_be_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(ManifestError, match=r"none.csv: cannot be read \(No such file or directory\). Name a CSV file, or a f"):
         Manifest.read(tmp_path / "none.csv")
+    with pytest.raises(ManifestError, match=r"PIPE.CSV: cannot be read .* There is .*/pipe.csv. Name a CSV file"):
+        Manifest.read(tmp_path / "PIPE.CSV")
     for path in (tmp_path / "pipe.csv", "/dev/zero"):
         with pytest.raises(ManifestError, match=r"cannot be read \(not a regular file\)"):
             Manifest.read(path)
