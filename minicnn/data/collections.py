@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from minicnn.core.text import join, spelling
 from minicnn.core.untrusted import Problems, open_limited, raising, read_table, text_lines
 from minicnn.data.labels import SPLITS, finding, known
-from minicnn.data.manifest_reader import COLUMNS, EXTENSIONS, Paths
+from minicnn.data.manifest_reader import COLUMNS, EXTENSIONS
+from minicnn.data.paths import Paths
 from minicnn.errors import ManifestError, printable
 
 __all__ = ["KINDS", "LABELS", "Imported", "import_collection", "view_kind"]

@@ -12,7 +12,8 @@ from collections import Counter
 from minicnn.core.untrusted import raising
 from minicnn.data.file_kinds import counted, kind_of_file
 from minicnn.data.labels import is_split
-from minicnn.data.manifest_reader import ALLOW, EXTENSIONS, Paths, Table
+from minicnn.data.manifest_reader import EXTENSIONS, Table
+from minicnn.data.paths import ALLOW, Paths
 from minicnn.errors import ManifestError, printable
 
 __all__ = ["read_folder"]
