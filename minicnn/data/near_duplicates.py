@@ -18,23 +18,29 @@ each. Of those cropped by 4 % and saved as JPEG of quality 40, hardly any in fil
 """
 
 import hashlib
+import os
 from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.core.progress import Progress
 from minicnn.data import registration
+from minicnn.data.pixel_cache import keep, recall
 from minicnn.data.preprocessing import Preprocessing, resize
 from minicnn.data.split import components
+from minicnn.data.workers import in_order
 
 __all__ = ["Pair", "perceptual_hashes", "mirror_bits", "similarity", "find_pairs", "clusters"]
 
 _SIDE, _LOW = 64, 16            # the side of an image, and the frequencies kept in each direction
-_MOST_BITS, _LEAST_SIMILARITY = 56, 0.85
+_MOST_BITS, _LEAST_SAMPLED, _LEAST_SIMILARITY = 56, 0.70, 0.85
 _LEAST_ALIGNED, _LEAST_OF_TWO, _LEAST_OF_ONE = 0.96, 0.945, 0.985       # patients unknown, two, one
 _BLUR, _NOISE = 4, 4.0          # half the width of the blur in pixels; the noise level of 255
 _BLOCK, _ROWS, _COLUMNS = 128, 32, 4096       # images read at once; hashes compared at once
+_WORKERS = min(os.cpu_count() or 1, 8)
+_AHEAD = 2 * _WORKERS
 
-_known, _MOST_KNOWN = {}, 8     # pairs by the digest of all pixel digests
+_VERSION, _HOW = 2, ("exact", "near", "mirrored")       # of what is kept: raise it with any change of what is found
 _GREY = Preprocessing(_SIDE, _SIDE, 1)
 
 
@@ -104,6 +110,16 @@ def _details(images):
     return fine / (np.sqrt(np.maximum(_blurred(fine * fine), 0)) + _NOISE)
 
 
+def _sample(details):
+    """Return every third of the details in both directions, in the middle of each image, scaled to whole numbers: int8.
+
+    Their correlation estimates that of all. Where that was 0.85 or more, the estimate was never below 0.84.
+    """
+    sampled = details[:, 3:-3:3, 3:-3:3].reshape(len(details), 400)
+    sampled = sampled - sampled.mean(axis=1, keepdims=True)
+    return np.round(sampled * (127 / np.maximum(np.abs(sampled).max(axis=1, keepdims=True), 1e-6))).astype(np.int8)
+
+
 def _blurred(images):
     """Return the mean over the 9 x 9 pixels around each; the edges are extended."""
     width = 2 * _BLUR + 1
@@ -113,32 +129,58 @@ def _blurred(images):
             + sums[:, :-width, :-width]) / width**2
 
 
-def find_pairs(pixels, patients=None):
+def find_pairs(pixels, patients=None, progress=False):
     """Return pairs of images that show the same radiograph, in order: list of Pair.
 
-    The pairs form no cycles: n copies are n - 1 pairs. It needs 600 bytes of memory per image, and time that grows
-    with the square of their number.
+    The pairs form no cycles: n copies are n - 1 pairs. It needs 1,000 bytes of memory per image. What was found is kept
+    in the pixel cache.
 
     Parameters
     ----------
     pixels : PixelCache, MemoryPixels or similar: `read(numbers)` returns uint8 images, `pixel_digests` their digests
     patients : sequence of n str, "" where unknown, optional; two radiographs of one person align well, so their
         threshold is higher, and that of two people's is lower
+    progress : bool; show a bar on stderr
     """
+    key = _key(pixels, patients)
+    kept = recall(key)
+    if kept is None:
+        pairs = _search(pixels, patients, progress)
+        keep(key, np.array([(*pair[:2], _HOW.index(pair.how), pair.similarity) for pair in pairs], "<f8").tobytes())
+        return pairs
+    return [Pair(int(first), int(second), _HOW[int(how)], float(alike))
+            for first, second, how, alike in np.frombuffer(kept, "<f8").reshape(-1, 4)]
+
+
+def _search(pixels, patients, progress):
     search = _Search(pixels, patients)
     n = len(search.firsts)
-    hashes, coarse = np.empty((n, 4), np.uint64), np.empty((n, 256), np.float16)
-    for at in range(0, n, _BLOCK):
-        block = slice(at, min(at + _BLOCK, n))
-        images = search.read(np.arange(n)[block])
-        hashes[block], coarse[block] = perceptual_hashes(images), registration.features(images)
-    for how, flips in (("near", np.zeros(4, np.uint64)), ("mirrored", mirror_bits())):
-        for a, b in _candidates(hashes, flips):
-            search.compare(a, b, how)
-    for how in ("near", "mirrored"):
-        for a, b, zoomed in registration.candidates(coarse, search.read, how == "mirrored"):
-            search.compare(a, b, how, zoomed)
+    starts, hashes, coarse = range(0, n, _BLOCK), np.empty((n, 4), np.uint64), np.empty((n, 256), np.float16)
+    search.sampled = np.empty((n, 400), np.int8)
+
+    def describe(at):
+        images = search.read(np.arange(at, min(at + _BLOCK, n)))
+        return perceptual_hashes(images), registration.features(images), _sample(_details(images))
+
+    with Progress(5 * n, "finding copies", "step", progress) as bar:
+        for at, parts in zip(starts, in_order(describe, starts, _WORKERS, _AHEAD, "minicnn-copies")):
+            for whole, part in zip((hashes, coarse, search.sampled), parts):
+                whole[at:at + len(part)] = part
+            bar.advance(len(part))
+        for how, flips in (("near", np.zeros(4, np.uint64)), ("mirrored", mirror_bits())):
+            search.compare(_candidates(hashes, flips, bar.advance), how)
+        worth = registration.candidates(coarse, search.read, bar.advance, _WORKERS)
+        for how in ("near", "mirrored"):
+            search.compare([worth[how == "mirrored"]], how)
+        bar.advance(n)
     return sorted(search.pairs)
+
+
+def _key(pixels, patients):
+    """Return the name in the cache of the pairs of these images: a digest of all that decides them."""
+    shape = pixels.read(np.arange(0)).shape[1:]
+    known = repr((_VERSION, shape, None if patients is None else list(patients))).encode("utf-8", "replace")
+    return f"copies-{hashlib.sha256(known + np.ascontiguousarray(pixels.pixel_digests).tobytes()).hexdigest()}"
 
 
 class _Search:
@@ -148,7 +190,8 @@ class _Search:
     """
 
     def __init__(self, pixels, patients):
-        self.pixels, self.patients, self.pairs, firsts, last = pixels, patients, [], [], {}
+        self.pixels, self.pairs, firsts, last = pixels, [], [], {}
+        self.patients = None if patients is None else np.array(patients, object)
         for i, digest in enumerate(map(bytes, pixels.pixel_digests)):
             if digest in last:
                 self.pairs.append(Pair(last[digest], i, "exact", 1.0))
@@ -161,37 +204,54 @@ class _Search:
         """Return grey images: ndarray, shape (n, 64, 64)."""
         return _grey(self.pixels.read(self.firsts[numbers]))
 
-    def compare(self, a, b, how, zoomed=None):
-        """Compare pairs, and join those that show the same radiograph; with `zoomed`, the second is aligned first."""
-        while (apart := self.joined[a] != self.joined[b]).any():
-            a, b, zoomed = (each if each is None else each[apart] for each in (a, b, zoomed))
-            first, second = self.read(a[:_BLOCK]), self.read(b[:_BLOCK])
-            second = second[:, :, ::-1] if how == "mirrored" else second
-            if zoomed is None:
-                alike, least = similarity(first, second), _LEAST_SIMILARITY
-            else:
-                alike, least = np.zeros(len(first)), self._thresholds(a[:_BLOCK], b[:_BLOCK])
-                worth, *aligned = registration.register(first, second, zoomed[:_BLOCK], _BLUR)
-                alike[worth] = similarity(first[worth], *aligned)
-            for k in np.flatnonzero(alike >= least):
-                self._join(a[k], b[k], how, float(alike[k]))
-            a, b, zoomed = (each if each is None else each[_BLOCK:] for each in (a, b, zoomed))
+    def compare(self, blocks, how):
+        """Compare blocks of pairs, (a, b), or (a, b, zoomed) to align b with a first; join those that are copies."""
+        parts = ([each[at:at + _BLOCK] for each in block] for block in blocks for at in range(0, len(block[0]), _BLOCK))
+        for a, b, alike in in_order(lambda part: self._copies(how, *part), parts, _WORKERS, _AHEAD, "minicnn-copies"):
+            for pair in zip(a, b, alike):
+                self._join(*pair, how)
+
+    def _copies(self, how, a, b, zoomed=None):
+        """Return (a, b, similarity) of those of at most `_BLOCK` pairs that show the same radiograph."""
+        chosen = np.flatnonzero(self.joined[a] != self.joined[b])
+        if zoomed is None:
+            chosen = chosen[self._sampled(a[chosen], b[chosen], how) >= _LEAST_SAMPLED]
+        a, b = a[chosen], b[chosen]
+        if not len(a):
+            return a, b, np.zeros(0)
+        first, second = self.read(a), self.read(b)[:, :, ::-1] if how == "mirrored" else self.read(b)
+        if zoomed is None:
+            alike, least = similarity(first, second), _LEAST_SIMILARITY
+        else:
+            alike, least = np.zeros(len(first)), self._thresholds(a, b)
+            worth, *aligned = registration.register(first, second, zoomed[chosen], _BLUR)
+            alike[worth] = similarity(first[worth], *aligned)
+        copies = alike >= least
+        return a[copies], b[copies], alike[copies]
+
+    def _sampled(self, a, b, how):
+        """Return the similarity of pairs of images, from a sample of their pixels."""
+        first, second = self.sampled[a].astype(np.float32), self.sampled[b].astype(np.float32)
+        if how == "mirrored":
+            second = registration.mirrored(second)
+        sizes = np.sqrt((first * first).sum(axis=1) * (second * second).sum(axis=1))
+        return (first * second).sum(axis=1) / np.maximum(sizes, 1)
 
     def _thresholds(self, a, b):
         """Return the similarity from which aligned pairs show the same radiograph."""
         if self.patients is None:
             return _LEAST_ALIGNED
-        one, other = (np.asarray(self.patients, object)[self.firsts[numbers]] for numbers in (a, b))
+        one, other = (self.patients[self.firsts[numbers]] for numbers in (a, b))
         known = (one != "") & (other != "")
         return np.where(known, np.where(one == other, _LEAST_OF_ONE, _LEAST_OF_TWO), _LEAST_ALIGNED)
 
-    def _join(self, a, b, how, alike):
+    def _join(self, a, b, alike, how):
         if self.joined[a] != self.joined[b]:
             self.joined[self.joined == self.joined[b]] = self.joined[a]
-            self.pairs.append(Pair(*sorted((int(self.firsts[a]), int(self.firsts[b]))), how, alike))
+            self.pairs.append(Pair(*sorted((int(self.firsts[a]), int(self.firsts[b]))), how, float(alike)))
 
 
-def _candidates(hashes, flips):
+def _candidates(hashes, flips, advance):
     """Yield (a, b), a < b, the numbers of pairs of hashes that differ in few bits after flipping the bits `flips`.
 
     A block of 32 x 4096 pairs stays in the CPU's cache; measured, it is 1.5 times as fast as 1024 x 1024.
@@ -206,27 +266,24 @@ def _candidates(hashes, flips):
             a, b = np.nonzero(bits <= _MOST_BITS)
             a, b = a + at, b + start
             yield a[a < b], b[a < b]
+        advance(block.shape[1])
 
 
-def clusters(pixels, pairs=None):
+def clusters(pixels, pairs=None, progress=False):
     """Return the cluster of each image: those joined by pairs that show the same radiograph.
 
     Parameters
     ----------
     pixels : as for `find_pairs`
     pairs : list of Pair, optional; by default those of `find_pairs`
+    progress : bool; show a bar on stderr
 
     Returns
     -------
     ndarray, shape (n, 8), uint8; rows that are equal for images of one cluster, as `split.groups` takes them
     """
-    if pairs is None:       # subsets of one collection and runs of one process need them again
-        key = hashlib.sha256(np.ascontiguousarray(pixels.pixel_digests)).digest()
-        if key not in _known:
-            while len(_known) >= _MOST_KNOWN:
-                del _known[next(iter(_known))]
-            _known[key] = find_pairs(pixels)
-        pairs = _known[key]
+    if pairs is None:
+        pairs = find_pairs(pixels, progress=progress)
     return components(len(pixels), [(pair.first, pair.second) for pair in pairs])[:, np.newaxis].view(np.uint8)
 
 

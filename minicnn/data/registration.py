@@ -11,14 +11,18 @@ near_duplicates.py decides which aligned pairs are duplicates.
 
 import numpy as np
 
+from minicnn.data.workers import in_order
+
 __all__ = ["candidates", "register", "features", "mirrored", "warp", "correlation"]
 
 _SIDE, _STEP, _EDGE = 64, 3, 9      # the features' positions are symmetric under mirroring
 _MOST, _FEW = (4, 3), 60_000        # candidates of an image, and of its middle; of a large collection in all
 _LIKE, _ON_THE_WAY = 0.80, 0.93     # the least correlation of features; of coarse images, after the first steps
+_ALIGNED = 0.94                      # the least correlation of features, aligned
 _ZOOM = 0.92                        # the side of a middle
 _MOST_CHANGE, _MOST_SHIFT = 0.25, 10.0
-_ROWS, _COLUMNS = 64, 512           # features compared at once
+_ROWS, _COLUMNS = 256, 512         # images whose features are compared at once, with how many
+_PAIRS = 1024                       # pairs whose features are aligned at once
 
 
 def features(images):
@@ -40,48 +44,89 @@ def mirrored(coarse):
     return np.ascontiguousarray(coarse.reshape(-1, side, side)[:, :, ::-1]).reshape(coarse.shape)
 
 
-def candidates(coarse, read, flips):
-    """Yield (a, b, whether b is similar to the middle of a) of pairs to align, a block at a time.
+def candidates(coarse, read, advance, workers):
+    """Return {whether mirrored: (a, b, whether b is similar to the middle of a)}, the pairs to align, in order of a.
 
     Parameters
     ----------
     coarse : ndarray, shape (n, 256); the features of all images
     read : function from numbers of images to images, (m, 64, 64)
-    flips : bool; compare with the mirror images
+    advance : function, called with the number of images whose candidates were found
+    workers : int, threads
     """
-    n = len(coarse)
-    known = mirrored(coarse) if flips else coarse
-    for at in range(0, n if n > 1 else 0, _ROWS):
+    n, found = len(coarse), {False: [], True: []}
+    starts = range(0, n if n > 1 else 0, _ROWS)
+
+    def find(at):
         rows = np.arange(at, min(at + _ROWS, n))
-        for zoomed, most in enumerate(_MOST):
-            queries = features(_middles(read(rows))) if zoomed else coarse[rows]
-            a, b = _neighbours(queries, known, at, max(1, min(most, _FEW // n, n - 1)))
-            if not zoomed:                          # similarity is symmetric
-                _, kept = np.unique(np.minimum(a, b) * n + np.maximum(a, b), return_index=True)
-                a, b = a[kept], b[kept]
-            yield a, b, np.full(len(a), bool(zoomed))
+        middles = features(_middles(read(rows)))
+        # b is like the mirror image of a where the mirror image of b is like a
+        queries = np.concatenate([coarse[rows], middles, mirrored(coarse[rows]), mirrored(middles)])
+        most = np.repeat([max(1, min(most, _FEW // n, n - 1)) for most in (*_MOST, *_MOST)], len(rows))
+        query, b = _neighbours(queries, coarse, np.tile(rows, 4), most)
+        kind, a = query // len(rows), rows[query % len(rows)]
+        return {flips: _worth_aligning(coarse, *_ordered(kind - 2 * flips, a, b, n), flips) for flips in found}
+
+    for at, pairs in zip(starts, in_order(find, starts, workers, workers, "minicnn-copies")):
+        for flips in found:
+            found[flips].append(pairs[flips])
+        advance(min(_ROWS, n - at))
+    return {flips: [np.concatenate(part) for part in zip(*pairs)] or 3 * [np.zeros(0, np.int64)]
+            for flips, pairs in found.items()}
 
 
-def _neighbours(queries, known, at, most):
-    """Return (a, b), the numbers of pairs of similar images: at most `most` for each query, and not itself.
+def _neighbours(queries, known, own, most):
+    """Return (query, number), pairs of similar images: at most `most` for each query, the most similar first.
 
     Parameters
     ----------
     queries, known : ndarrays, shape (m, 256) and (n, 256); features
-    at : int; the number of the first query among `known`
+    own, most : ndarrays, shape (m,), int64; the number in `known` of the image of a query, which is no answer, and how
+        many answers it gets
     """
-    queries, rows = queries.astype(np.float32), np.arange(len(queries))[:, np.newaxis]
-    alike, names = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    queries, least = queries.astype(np.float32), np.full(len(queries), _LIKE, np.float32)
+    query, number, alike = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
     for start in range(0, len(known), _COLUMNS):
         part = queries @ known[start:start + _COLUMNS].astype(np.float32).T
-        columns = np.arange(start, start + part.shape[1])
-        part[columns == at + rows] = -1
-        alike = np.concatenate([alike, part], axis=1)
-        names = np.concatenate([names, np.broadcast_to(columns, part.shape)], axis=1)
-        best = np.argpartition(-alike, min(most, alike.shape[1]) - 1, axis=1)[:, :most]
-        alike, names = alike[rows, best], names[rows, best]
-    row, column = np.nonzero(alike >= _LIKE)
-    return row + at, names[row, column]
+        mine = np.flatnonzero((own >= start) & (own < start + part.shape[1]))
+        part[mine, own[mine] - start] = -1
+        if not start and part.shape[1] > _MOST[0]:
+            least = np.maximum(least, np.partition(part, -_MOST[0], axis=1)[:, -_MOST[0]])
+        row, column = np.nonzero(part >= least[:, np.newaxis])
+        query, number = np.concatenate([query, row]), np.concatenate([number, column + start])
+        alike = np.concatenate([alike, part[row, column]])
+        order = np.lexsort((number, -alike, query))
+        rank = np.arange(len(order)) - np.searchsorted(query[order], query[order])
+        order = order[rank < most[query[order]]]
+        query, number, alike = query[order], number[order], alike[order]
+        full = np.bincount(query, minlength=len(least)) >= most
+        worst = np.full(len(least), np.inf, np.float32)
+        np.minimum.at(worst, query, alike)
+        least = np.where(full, np.maximum(least, worst), least)
+    return query, number
+
+
+def _ordered(kind, a, b, n):
+    """Return (a, b, zoomed) of the pairs of the kinds 0, not zoomed, and 1: each unordered pair of the kind 0 once."""
+    plain, zoomed = kind == 0, kind == 1
+    # By 64 images, the similar ones before those similar to the middle: which pairs join a cluster depends on it.
+    key = a[plain] // 64 * n**2 + np.minimum(a[plain], b[plain]) * n + np.maximum(a[plain], b[plain])
+    once = np.flatnonzero(plain)[np.unique(key, return_index=True)[1]]
+    chosen = np.concatenate([once, np.flatnonzero(zoomed)])
+    chosen = chosen[np.argsort(a[chosen] // 64, kind="stable")]
+    return a[chosen], b[chosen], zoomed[chosen]
+
+
+def _worth_aligning(coarse, a, b, zoomed, flips):
+    """Return those of the pairs whose features, aligned with each other, are similar enough for the images to be."""
+    worth = np.zeros(len(a), bool)
+    for at in range(0, len(a), _PAIRS):
+        block = slice(at, at + _PAIRS)
+        first, second = coarse[a[block]], coarse[b[block]]
+        first, second = (each.astype(np.float32).reshape(-1, 16, 16)
+                         for each in (first, mirrored(second) if flips else second))
+        worth[block] = correlation(first, *warp(second, _steps(first, second, _zoom(zoomed[block]), 3))) >= _ALIGNED
+    return a[worth], b[worth], zoomed[worth]
 
 
 def _middles(images):
