@@ -15,6 +15,8 @@ from minicnn.data.decoding import ImageWarning
 from minicnn.data.preprocessing import decode
 from minicnn.errors import InputError, WeightsError
 from minicnn.evaluation.auditing.auditor import audit
+from minicnn.experiment import Config
+from minicnn.experiment.splits import open_split
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (12, 6, 6, 1), np.uint8)
 LABELS = np.arange(12) % 2
@@ -218,6 +220,18 @@ def test_the_command_says_it_and_takes_the_bits(tmp_path, capsys):
     assert main(["data", "audit", str(tmp_path), "--quiet", "--bits", "12"]) == 0
     with pytest.raises(SystemExit):
         main(["data", "split", str(tmp_path), "--bits", "3"])
+
+
+@pytest.mark.parametrize("how", [{}, {"protocol": "paper"}, {"recipe": "robust"}])
+@pytest.mark.parametrize("given", [True, False], ids=["split column", "none"])
+def test_training_says_it_once(tmp_path, how, given):
+    files = list(write(tmp_path, 12, 12))
+    rows = [f"{name},{name.partition('/')[0]},{('training', 'validation', 'test')[i % 3]}" for i, name in enumerate(files)]
+    (tmp_path / "index.csv").write_text("\n".join([f"path,label,{'split' if given else 'other'}", *rows, ""]))
+    with pytest.warns(ImageWarning) as said:
+        open_split(Config(str(tmp_path / "index.csv"), **how), progress=False)
+    assert len(said) == 1 and "24 of 24 16-bit images" in str(said[0].message)
+    open_split(Config(str(tmp_path / "index.csv"), bits=12, **how), progress=False)
 
 
 def test_a_network_is_evaluated_on_files_of_other_bits_than_it_was_trained_on(tmp_path, capsys):
