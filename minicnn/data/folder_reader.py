@@ -109,7 +109,7 @@ def _class_folders(root, entries, loose, problems, allow_links, classes):
             else:
                 folders.append(entry.name)
     name = printable(root)
-    if any(own <= {*folders, *files} for own in _OWN):
+    if _is_own([*folders, *files]):
         raise ManifestError(f"{name}: is a folder of minicnn's own results, not of radiographs. Name the folder or "
                             "the CSV file of the radiographs.")
     if not folders:
@@ -130,16 +130,18 @@ def _class_folders(root, entries, loose, problems, allow_links, classes):
 
 def _doubts(root, folders, classes):
     """Return what is against taking all of these folders for classes, as the end of "holds ...", or an empty string."""
-    seen = [folder for folder in folders if folder not in classes and _aside(folder, (), ()) is None]
-    parts = [folder for folder in seen if _is_part(folder)]
+    folders = [folder for folder in folders if _aside(folder, (), (), classes) is None]
+    seen = [folder for folder in folders if folder not in classes]
+    parts = _not_own(root, filter(_is_part, seen))
     if parts:
         return f"{', '.join(map(printable, parts))}: splits or parts, not classes"
     inside = {folder: _folders(os.path.join(root, folder)) for folder in folders}
     lower = {folder.lower() for folder in folders}
     for folder, inner in inside.items():
-        again = [name for name in inner if name.lower() in lower - {folder.lower()}]
-        splits = [name for name in inner if is_split(name)]
-        diagnoses = [name for name in inner if _DIAGNOSES & {*_tokens(name)}]
+        path = os.path.join(root, folder)
+        again = _not_own(path, (name for name in inner if name.lower() in lower - {folder.lower()}))
+        splits = _not_own(path, filter(is_split, inner))
+        diagnoses = _not_own(path, (name for name in inner if _DIAGNOSES & {*_tokens(name)}))
         is_above = len(diagnoses) > 1 and any(_NEGATIVE & {*_tokens(name)} for name in diagnoses)
         if again:
             return f"{printable(folder)}, in which {', '.join(map(printable, again))} are again: a copy, not a class"
@@ -157,11 +159,28 @@ def _choices(root, folders):
     for folder in waiting:      # it grows: breadth first
         inner = _folders(folder)
         here = [name for name in inner if not _is_part(name) and _aside(name, (), ()) is None]
-        if len(here) > 1 and len(found) < _MOST_CHOICES and not _doubts(folder, here, ()):
+        if len(here) > 1 and len(found) < _MOST_CHOICES and len(_not_own(folder, here[:2])) > 1 \
+                and not _doubts(folder, here, ()):
             found.append((folder, here[:_MOST_CHOICES]))
         elif len(waiting) < _MOST_SEARCHED:
             waiting += [os.path.join(folder, name) for name in inner]
     return found
+
+
+def _not_own(path, names):
+    """Return those of the folders with these names in a folder that are no results of minicnn."""
+    return [name for name in names if not _is_own(_names(os.path.join(path, name)))]
+
+
+def _is_own(names):
+    return any(own <= {*names} for own in _OWN)
+
+
+def _names(path):
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
 
 
 def _folders(path):
@@ -209,7 +228,7 @@ def _aside(at, inner, files, classes=()):
     >>> _aside("covid/lung masks", [], []), _aside("with_mask", [], []), _aside("runs/1", [], ["run.lock"])
     ('masks', None, "images of minicnn's own results")
     """
-    if any(own <= {*inner, *files} for own in _OWN):
+    if _is_own([*inner, *files]):
         return _RESULTS
     name = os.path.basename(at)
     words = [word for word in _tokens(name) if word not in _GENERIC and not word.isdecimal()]

@@ -53,6 +53,12 @@ ASIDE = {
                 "left out 2 images of minicnn's own results (reproduction)"),
     "an unfinished study": (["covid/a.png", "normal/b.png", "study/phantoms/c.png", "study/runs/paper-0/run.lock"],
                             "left out 1 image of minicnn's own results (study)"),
+    "runs that are called like splits and classes": (
+        ["covid/a.png", "normal/b.png", *(f"{run}/{name}" for run in ("test", "runs/train", "runs/covid") for name in
+                                          ("config.json", "split.csv", "roc.png"))],
+        "left out 3 images of minicnn's own results (runs/covid, ...)"),
+    "masks in folders called like the classes": (["covid/a.png", "normal/b.png", "masks/covid/a.png", "masks/normal/b.png"],
+                                                 "left out 2 masks (masks)"),
     "images beside the classes": (["covid/a.png", "normal/b.png", "logo.png", "c.jpg"],
                                   "left out 2 images beside the class folders (c.jpg)"),
 }
