@@ -119,6 +119,24 @@ def test_numbas_switch_is_for_the_users_own_code(variables, tmp_path):
     assert told.stdout.splitlines()[1] == plain.stdout.splitlines()[1]
 
 
+@pytest.mark.parametrize("variables, size", [
+    ({"NUMBA_CPU_NAME": "generic"}, 16), ({"NUMBA_ENABLE_AVX": "0"}, 16), ({"NUMBA_CPU_FEATURES": "+sse2,+avx"}, 32),
+    ({"NUMBA_CPU_FEATURES": "+avx512f"}, 16), ({"NUMBA_CPU_NAME": "generic", "MINICNN_VECTOR_BYTES": "32"}, 32)])
+def test_vectors_are_as_wide_as_the_code_numba_makes(variables, size, tmp_path):
+    """LLVM ends the process where code asks for registers that the target does not have."""
+    code = "from minicnn.kernels.runtime import simd; print(simd.REGISTER_BYTES)"
+    environment = {name: value for name, value in os.environ.items() if name != "MINICNN_VECTOR_BYTES"} | variables
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env=environment | {"MINICNN_CACHE_DIR": str(tmp_path)})
+    assert told.stdout == f"{size}\n"
+
+
+def test_what_numba_refuses_is_said_in_a_line(tmp_path):
+    done = run("doctor", NUMBA_NUM_THREADS="0", MINICNN_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 3 and done.stderr.startswith("minicnn: numba cannot be imported (Number of threads spec")
+    assert done.stderr.count("\n") == 1 and "Check NUMBA_..." in done.stderr
+
+
 def test_doctor_shows_the_variables_and_what_they_do(monkeypatch):
     from minicnn.cli import doctor
     monkeypatch.setattr(doctor, "_gflops", dict)

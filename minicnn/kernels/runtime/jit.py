@@ -24,9 +24,14 @@ from pathlib import Path
 
 import llvmlite
 
+from minicnn.errors import InputError, printable
+
 # To numba a variable that is set but empty is a wrong one, worth a traceback whenever it looks at them.
 warnings.filterwarnings("ignore", "Environment variable 'NUMBA_.*' is defined but its associated value '' could")
-import numba
+try:
+    import numba
+except Exception as error:      # another NumPy than it was made for, a variable with a value that it cannot use
+    raise InputError(f"numba cannot be imported ({printable(error)}). Check NUMBA_..., or install it anew.") from error
 from numba.core import serialize
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
@@ -34,7 +39,6 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher, cpu_target
 
 from minicnn.core.files import private_folder, remove_unused as _remove_unused, write_atomic
-from minicnn.errors import printable
 
 __all__ = ["kernel", "device", "cache_folder", "contents", "FOLDER"]
 

@@ -35,9 +35,10 @@ in a tail and on its own.
 
 import os
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 
 __all__ = ["pointer", "load", "store", "store_first", "broadcast", "splat", "zeros", "fma", "add", "subtract",
@@ -46,15 +47,12 @@ __all__ = ["pointer", "load", "store", "store_first", "broadcast", "splat", "zer
 
 
 def _register_bytes():
-    """Return the size of this CPU's vector registers; MINICNN_VECTOR_BYTES (16, 32 or 64) overrides it, for tests."""
-    wanted = os.environ.get("MINICNN_VECTOR_BYTES")
-    if wanted in ("16", "32", "64"):
+    """Return the size of the vector registers that numba compiles for: this CPU's, unless NUMBA_CPU_NAME or
+    NUMBA_ENABLE_AVX says otherwise. MINICNN_VECTOR_BYTES (16, 32 or 64) overrides it, for tests."""
+    if (wanted := os.environ.get("MINICNN_VECTOR_BYTES")) in ("16", "32", "64"):
         return int(wanted)
-    try:
-        features = binding.get_host_cpu_features()
-    except RuntimeError:        # LLVM does not know this CPU
-        return 16
-    return 64 if features.get("avx512f") and features.get("avx512vl") else 32 if features.get("avx") else 16
+    features = set(cpu_target.target_context.codegen().magic_tuple()[2].split(","))     # none for a CPU LLVM knows not
+    return 64 if features >= {"+avx512f", "+avx512vl"} else 32 if "+avx" in features else 16
 
 
 REGISTER_BYTES = _register_bytes()
