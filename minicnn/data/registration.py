@@ -178,11 +178,12 @@ def warp(images, maps, margin=0):
                    + np.float32((side - 1) / 2) for m in (maps[:, 0], maps[:, 1]))
     low, high = margin, side - 1 - margin
     known = (row >= low) & (row <= high) & (column >= low) & (column <= high)
-    top, left = (np.clip(axis, 0, side - 1.001).astype(np.int32) for axis in (row, column))
+    top, left = (np.floor(np.clip(axis, 0, np.float32(side - 1.001))) for axis in (row, column))
     down, across = np.clip(row - top, 0, 1), np.clip(column - left, 0, 1)
-    flat, corner = images.reshape(-1), (np.arange(n, dtype=np.int32) * side**2)[:, None, None] + top * side + left
-    upper = flat[corner] * (1 - across) + flat[corner + 1] * across
-    lower = flat[corner + side] * (1 - across) + flat[corner + side + 1] * across
+    corner = (top * side + left).astype(np.intp) + (np.arange(n) * side**2)[:, None, None]
+    flat = images.reshape(-1)
+    one, two, three, four = (flat[step:].take(corner, mode="clip") for step in (0, 1, side, side + 1))
+    upper, lower = one + across * (two - one), three + across * (four - three)
     return upper + down * (lower - upper), known
 
 
