@@ -50,7 +50,7 @@ def main(arguments=None):
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")       # as stderr is: a class's name may be beyond the locale
     form = warnings.formatwarning
-    warnings.formatwarning = lambda message, *where: f"minicnn: {message}\n"
+    warnings.formatwarning = lambda message, *where: f"minicnn: {str(message).removeprefix('minicnn: ')}\n"
     try:
         return _run(options, last=arguments is None)
     finally:
