@@ -41,10 +41,9 @@ def lines(stored):
         for n, rows in result["tables"].items():
             yield compared(f"prediction, n = {n}, {threads_in_words(threads)}", rows)
     for result in stored.get("recipe", {}).values():
-        for what, unit, key in (("wall time", "s", "wall"), ("processor time", "s", "processor")):
-            values = {name: sorted(p[key] for p in processes)[len(processes) // 2]
-                      for name, processes in result["measured"].items()}
-            yield whole(f"the whole recipe, {result['epochs']} epochs: {what}", values, unit)
+        values = {name: sorted(p["wall"] for p in processes)[len(processes) // 2]
+                  for name, processes in result["measured"].items()}
+        yield whole(f"the whole recipe, {result['epochs']} epochs", values, "s")
     for result in stored.get("pipeline", {}).values():
         yield compared("augmenting 32 images, one thread", result["warp"])
     for result in stored.get("memory", {}).values():
