@@ -237,6 +237,21 @@ def test_the_same_command_trains_nothing_again_finds_the_same_and_says_the_answe
     assert [path.name for path in before if path.read_bytes() != before[path]] == []
 
 
+def test_a_plot_that_cannot_be_drawn_costs_no_study(studied, tmp_path, monkeypatch, capsys):
+    def fail(*arguments):
+        raise RuntimeError("no such font")
+    folder, arguments = studied
+    shutil.copytree(folder / "out", tmp_path / "out")
+    (tmp_path / "out" / "results.json").unlink()
+    monkeypatch.setattr("minicnn.plotting.network.pooling", fail)
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert "Not drawn: pooling (RuntimeError: no such font)\n" in capsys.readouterr().out
+    found, before = (json.loads((parent / "out" / "results.json").read_text()) for parent in (tmp_path, folder))
+    assert found["remarks"] == [*before["remarks"], "Not drawn: pooling (RuntimeError: no such font)"]
+    assert set(before["figures"]) - set(found["figures"]) == {"pooling"}
+    assert "Not drawn: " in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_a_study_in_a_folder_of_another_is_refused(studied, capsys):
     folder, arguments = studied
     assert main([*arguments, "--out", str(folder / "out"), "--epochs", "3"]) == 3
