@@ -88,7 +88,7 @@ class Manifest:
         given = {name: getattr(self, name) for name in self._known()}
         if paths is not self.paths:
             problems = Problems("Manifest")
-            given = without_unknown(given, problems)
+            given |= without_unknown(given, problems)
             _warn(problems, 4)
         columns |= {name: _words(column) for name, column in given.items()}
         for name, column in columns.items():
