@@ -390,6 +390,8 @@ def front_door(draw):
     which, (name, good, form) = draw(st.sampled_from(["x", "t", "weight"])), draw(forms())
     if which == "t" and (name in ("flat", "one axis more", "turned", "shorter")):
         good = None                         # (N,) and (N, 1) are one thing to a loss
+    if which == "t" and name == "objects":
+        good = True                         # targets of a table are often objects that hold numbers
     if which == "weight" and name == "None":
         good = True                         # no weights are all alike
     given = {"x": x, "t": t, "weight": weight}
