@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from tests.support.kernel_checks import DRAWS, WINOGRAD_DRAWS, each_dtype, run
-from tests.support.strategies import specified
 
+from tests.support.kernel_checks import each_dtype, run
+from tests.support.strategies import specified
 
 
 @each_dtype
@@ -17,14 +17,3 @@ def test_activations_at_the_edges(name, dtype):
         expected = specified(name)(x)
     got, = run(name, (x,))
     np.testing.assert_allclose(got, expected, rtol=4 * np.finfo(dtype).eps, atol=4 * tiny)
-
-
-def feature_maps(shape):
-    """Return what a convolution sees behind another: half of it 0, three of four channels too, an edge of 1000 to 1."""
-    x = np.maximum(np.random.default_rng(3).standard_normal(shape, np.float32), 0)
-    x[:, :, 10:] *= np.float32(1e-3)
-    x[..., shape[-1] // 4:] = 0
-    return x
-
-
-WINOGRAD_DRAWS |= {"feature maps": (feature_maps, DRAWS["normal"])}

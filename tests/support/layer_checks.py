@@ -1,6 +1,5 @@
 """What the tests of the layers share: the layers to check, and how one is built and run."""
 
-
 import numpy as np
 import pytest
 
