@@ -8,17 +8,16 @@ import shutil
 import numpy as np
 import pytest
 
+from minicnn import experiment
 from minicnn.cli.main import main
-from minicnn.core.signals import Interrupted
 from minicnn.core.untrusted import csv_text
 from minicnn.data.manifest import Manifest, split_rows
 from minicnn.errors import InputError, ManifestError
 from minicnn.evaluation.source_folds import leave_one_source_out
-from minicnn import experiment
 from minicnn.experiment import RECIPES, Config, Recipe, split, training_run
 from minicnn.experiment.evaluation_run import evaluated_weights
 from minicnn.experiment.run_folder import RunFolder
-from minicnn.training import Trainer
+from tests.support.interruptions import interrupted_after
 
 SHORT = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 8, "classes": ["normal", "covid"]}
 
@@ -86,18 +85,8 @@ def test_an_interrupted_run_with_a_source_held_out_goes_on_to_the_same_bytes(rec
     monkeypatch.setattr(training_run, "draw", lambda *arguments: [])
     config = Config(str(collection), hold_out="b", recipe=recipe, **SHORT)
     whole = experiment.train_or_resume(config, tmp_path / "whole", progress=False)
-    step, steps = Trainer.step, []
-
-    def interrupt(self, *batch):
-        if len(steps) == 4:                                  # epoch 2, after batch 1 of 3
-            raise Interrupted(2)
-        steps.append(step(self, *batch))
-        return steps[-1]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            experiment.train_or_resume(config, tmp_path / "cut", progress=False)
+    with interrupted_after(4, monkeypatch):                  # in epoch 2, after batch 1 of 3
+        experiment.train_or_resume(config, tmp_path / "cut", progress=False)
     experiment.train_or_resume(config, tmp_path / "cut", progress=False)
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
     again = experiment.train_or_resume(config, tmp_path / "cut", progress=False)        # nothing is left to be done

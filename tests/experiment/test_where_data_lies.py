@@ -10,13 +10,12 @@ import pytest
 
 from minicnn import experiment
 from minicnn.cli.main import main
-from minicnn.core.signals import Interrupted
 from minicnn.data.manifest import Manifest, ManifestWarning
 from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError, RunLockedError
 from minicnn.experiment import Config, training_run
 from minicnn.experiment.run_folder import RunFolder, make_next
-from minicnn.training import Trainer
+from tests.support.interruptions import interrupted_after
 
 SHORT = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 4}
 OPTIONS = ["--epochs", "1", "--steps-per-epoch", "1", "--batch-size", "4", "--quiet"]
@@ -40,18 +39,8 @@ def _no_plots(monkeypatch):
 
 def interrupted(config, folder, monkeypatch, after=3):
     """Train until a signal comes, after so many steps."""
-    step, steps = Trainer.step, []
-
-    def interrupt(self, *batch):
-        if len(steps) == after:
-            raise Interrupted(2)
-        steps.append(step(self, *batch))
-        return steps[-1]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            experiment.train(config, folder, progress=False)
+    with interrupted_after(after, monkeypatch):
+        experiment.train(config, folder, progress=False)
     return folder
 
 
