@@ -149,8 +149,8 @@ def test_a_child_predicts_while_others_predict_for_the_first_time():
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def twenty_children(engine):
-    """Fork twenty children while four threads predict: each predicts the same."""
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_twenty_children_predict_while_four_threads_do(engine):
     model = small(engine)
     expected = model.predict(X)
 
@@ -159,13 +159,6 @@ def twenty_children(engine):
     with threads_that(*4 * [lambda: model.predict(X, batch_size=8)]):
         assert [answers(child) for _ in range(20)] == 20 * [True]
     assert (model.predict(X) == expected).all()
-
-
-@pytest.mark.parametrize("engine", ["fast", "reference"])
-def test_twenty_children_predict_while_four_threads_do(engine):
-    # In a process of its own: after other tests this one holds threads of libraries that minicnn does not use.
-    code = f"from tests.core.test_locks import twenty_children; twenty_children({engine!r})"
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True, timeout=300)
 
 
 @pytest.mark.parametrize("engine", ["fast", "reference"])

@@ -31,9 +31,6 @@ from tests.support.fence import fenced
 from tests.support.layer_checks import unaligned
 from tests.support.random_networks import Block
 
-for _module in (memory, base, fusion):
-    _module.aligned = fenced
-
 ENGINES, DTYPES = st.sampled_from(["fast", "fast", "fast", "reference"]), st.sampled_from(["float32", "float64"])
 
 
@@ -583,6 +580,8 @@ HOLES = {
 
 def main(count, log, hole=None):
     warnings.simplefilter("error")
+    for module in (memory, base, fusion):
+        module.aligned = fenced
     if hole:
         HOLES[hole]()
     counted = collections.defaultdict(lambda: [0, 0])
