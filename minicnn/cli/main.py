@@ -16,7 +16,8 @@ from minicnn.cli import (audit, compare, doctor, evaluate, exercise, explain, gr
                          predict, reproduce, split, summary, trace, train, warmup)
 from minicnn.cli.options import NOT_A_DEVICE
 from minicnn.core import signals
-from minicnn.errors import CheckpointError, MiniCNNError, MissingExtraError, RunLockedError, WeightsError
+from minicnn.errors import (CheckpointError, MiniCNNError, MissingExtraError, RunLockedError, WeightsError, nearest,
+                            printable)
 
 __all__ = ["main"]
 
@@ -133,10 +134,28 @@ def _parser():
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser that keeps the lines of its epilog."""
+    """An ArgumentParser that keeps the lines of its epilog, and names the nearest command, choice or option."""
 
     def __init__(self, **settings):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+
+    def _check_value(self, action, value):
+        if action.choices is None or value in action.choices:
+            return
+        inner = {name: f"data {name}" for name in COMMANDS["data"]} if "data" in action.choices else {}
+        hint = f" Did you mean {inner[value]!r}?" if value in inner else nearest(value, action.choices)
+        raise argparse.ArgumentError(action, f"invalid choice: '{printable(value)}'.{hint} "
+                                             f"Choose from {', '.join(map(str, action.choices))}.")
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Refuse what is unknown here, where the options are known that it may be meant for."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            known = [name for action in self._actions for name in action.option_strings]
+            first = next((word.split("=")[0] for word in unknown if word.startswith("-")), None)
+            hint = nearest(first, known) if first else ""
+            self.error("unrecognized arguments: " + " ".join(map(printable, unknown)) + (f".{hint}" if hint else ""))
+        return options, unknown
 
 
 def _add_commands(parser, commands):

@@ -342,6 +342,22 @@ def test_a_wrong_value_is_a_usage_error(arguments, capsys):
     assert "error: argument" in error and repr(shlex.split(arguments)[-1])[:5] in error
 
 
+@pytest.mark.parametrize("arguments, meant", [
+    ("tran", "train"), ("evalute x", "evaluate"), ("data audt", "audit"), ("audit x", "data audit"),
+    ("exercise im2cl", "im2col"), ("train --epohcs 3", "--epochs"), ("train --epochs 3 --thread=2", "--threads"),
+    ("train --protocol papr", "paper")])
+def test_the_nearest_word_is_named(arguments, meant, capsys):
+    assert ended(shlex.split(arguments)) == 2
+    assert f"Did you mean {meant!r}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", ["xyzzy", "train --xyzzy", "trace a b c", "data \x1b[2J"])
+def test_no_word_is_named_where_none_is_near(arguments, capsys):
+    assert ended(shlex.split(arguments)) == 2
+    error = capsys.readouterr().err
+    assert "error: " in error and "Did you mean" not in error and "\x1b" not in error
+
+
 def test_every_command_has_one_form():
     commands = {**COMMANDS, **COMMANDS["data"]}
     del commands["data"]
