@@ -1,5 +1,7 @@
 """`minicnn exercise`: a function to write, and its tests."""
 
+import shlex
+
 from minicnn.cli.options import path
 from minicnn.errors import printable
 
@@ -11,7 +13,8 @@ NAMES = ("im2col", "conv-forward", "conv-backward", "max-pool-backward", "bce", 
 EXAMPLES = """examples:
   minicnn exercise im2col                 writes exercises/im2col.py, to fill in, and its tests
   minicnn exercise adam homework/         into a folder of your choice
-  python -m pytest homework/              every exercise in it; with --junitxml=grades.xml for a grader"""
+  python homework/test_adam.py            what is right, and the first mistake
+  python -m pytest homework/              grades every exercise in it (pip install pytest)"""
 
 
 def add_options(parser):
@@ -25,4 +28,4 @@ def run(options):
     from minicnn.teaching.exercises import write
 
     stub, tests = write(options.name, options.folder_out)
-    print(f"Fill in {printable(stub)}, and check it: python -m pytest {printable(tests)}")
+    print(f"Fill in {printable(stub)}, and check it: python {shlex.quote(printable(tests))}")

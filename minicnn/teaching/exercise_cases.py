@@ -1,7 +1,8 @@
 """The cases of the exercises, from the smallest up, their solutions (reference/), and the computations by hand.
 
 The numbers are small integers, different for each input (x from 2, w from 3, dy from 5), so that a sum can be checked
-on paper and a mistake shows at the smallest possible shape.
+on paper. Cases that show what a level is about come first, the smallest of them before the others; degenerate ones,
+such as a window of one number, follow.
 """
 
 import itertools
@@ -22,7 +23,7 @@ class Exercise(NamedTuple):
     Attributes
     ----------
     outputs : tuple of str, the names of the return values
-    levels : dict from a title to a function that returns its cases, each a dict of arguments, the smallest first
+    levels : dict from a title to a function that returns its cases, each a dict of arguments, in the order to try them
     solve : the solution, a function of the arguments that returns the tuple of outputs
     by_hand : function (case, output, index) -> list of lines, the computation of one number
     """
@@ -45,13 +46,26 @@ def _shuffled(*shape):
 
 
 def _geometries(most, most_kernel, strides=((1, 1),), pads=((0, 0, 0, 0),), others=((1, 1, 1),)):
-    """Return (N, H, W, C, F, kernel_size, strides, pads) of all windows that fit, the fewest numbers first."""
+    """Return (N, H, W, C, F, kernel_size, strides, pads) of all windows that fit: those that show the point, the rest.
+
+    Both begin with the fewest numbers.
+    """
     found = [(N, H, W, C, F, (KH, KW), step, pad)
              for (N, C, F), step, pad in itertools.product(others, strides, pads)
              for H, W in itertools.product(range(1, most + 1), repeat=2)
              for KH, KW in itertools.product(range(1, most_kernel + 1), repeat=2)
              if KH <= H + pad[0] + pad[1] and KW <= W + pad[2] + pad[3]]
-    return sorted(found, key=lambda g: (g[0] * g[1] * g[2] * g[3] + math.prod(g[5]) * g[3] * g[4], g))
+    return sorted(found, key=lambda g: (not _shows_the_point(*g),
+                                        g[0] * g[1] * g[2] * g[3] + math.prod(g[5]) * g[3] * g[4], g))
+
+
+def _shows_the_point(N, H, W, C, F, kernel_size, strides, pads):
+    """Whether a window of several numbers takes several positions, in each direction that has a stride or padding."""
+    OH, OW = _output_size(H, W, kernel_size, strides, pads)
+    directions = zip((OH, OW), kernel_size, strides, (pads[:2], pads[2:]))
+    return OH * OW > 1 and math.prod(kernel_size) > 1 and all(
+        out > 1 and (kernel > 1 or not any(padding)) for out, kernel, stride, padding in directions
+        if stride > 1 or any(padding))
 
 
 _SEVERAL = [(2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 3)]         # N, C, F
@@ -225,7 +239,7 @@ def _bce_by_hand(case, output, index):
         i = index[0]
         return [f"dL/dz = p - t, and the mean over {N} divides by {N}: p[{i}] = 1 / (1 + exp({show(-z[i])})) = "
                 f"{show(p[i])}", f"= ({show(p[i])} - {show(t[i])}) / {N} = {show((p[i] - t[i]) / N)}"]
-    lines = [f"sample {i}: max(z, 0) - z t + log(1 + exp(-|z|)) = {show(max(z[i], 0))} - {show(z[i] * t[i])} + "
+    lines = [f"sample {i}: max(z, 0) - z t + log(1 + exp(-|z|)) = {show(max(z[i], 0))} - {show(z[i] * t[i] + 0)} + "
              f"{show(np.log1p(np.exp(-abs(z[i]))))} = {show(losses[i])}" for i in range(N)]
     return lines + [f"mean over {N}: {show(losses.mean())}"]
 
@@ -282,9 +296,9 @@ EXERCISES = {
         ("dx",), {**_levels(_pool_case, without=("padding", "all together")), "ties": _tied_pools},
         _max_pool_backward, _max_pool_by_hand),
     "bce": Exercise(("loss", "dz"), {
-        "one sample": _bce_cases(([0], [1]), ([0], [0]), ([2], [1]), ([2], [0]), ([-3], [1]), ([-3], [0])),
-        "the mean over samples": _bce_cases(([0, 0], [1, 0]), ([1, -2], [1, 0]), ([3, 0, -1], [0, 1, 1])),
-        "targets between 0 and 1": _bce_cases(([0], [0.25]), ([2], [0.25]), ([1, -1], [0.5, 0.9])),
+        "one sample": _bce_cases(([2], [1]), ([2], [0]), ([-3], [1]), ([-3], [0]), ([0], [1]), ([0], [0])),
+        "the mean over samples": _bce_cases(([1, -2], [1, 0]), ([0, 0], [1, 0]), ([3, 0, -1], [0, 1, 1])),
+        "targets between 0 and 1": _bce_cases(([2], [0.25]), ([0], [0.25]), ([1, -1], [0.5, 0.9])),
         "large logits": _bce_cases(([40], [0]), ([-40], [1]), ([800], [1]), ([800], [0]), ([-800], [1]),
                                       ([-800], [0])),
     }, _bce, _bce_by_hand),
@@ -297,7 +311,7 @@ EXERCISES = {
         "zero and tiny gradients": _adam_cases(([1], [0], [0], [0], 1), ([1], [0], [0], [1e-6], 1)),
     }, _adam, _adam_by_hand),
     "dense-backward": Exercise(("dx", "dw", "db"), {
-        "one sample": _dense_cases((1, 1, 1), (1, 2, 1), (1, 1, 2), (1, 2, 2), (1, 3, 2)),
+        "one sample": _dense_cases((1, 2, 2), (1, 3, 2), (1, 1, 2), (1, 2, 1), (1, 1, 1)),
         "several samples": _dense_cases((2, 1, 1), (2, 2, 1), (2, 1, 2), (2, 2, 2), (3, 2, 4), (4, 3, 2)),
     }, _dense_backward, _dense_by_hand),
 }

@@ -1,12 +1,13 @@
 """Exercises: `minicnn exercise NAME` writes a function to implement, and its tests.
 
-The tests try small cases, from the smallest up. The first failure is printed with the expected result, the student's
-result, and one number computed by hand. They run under pytest, which also gives grades:
-`python -m pytest FOLDER --junitxml=grades.xml`.
+The tests try small cases, and first those in which what a level is about can be seen. The first failure is printed with
+the expected result, the student's result, and one number computed by hand. `python exercises/test_NAME.py` needs nothing
+but minicnn; under pytest the same file gives grades: `python -m pytest FOLDER --junitxml=grades.xml`.
 """
 
 import inspect
 import traceback
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +16,31 @@ from minicnn.core.text import grid
 from minicnn.errors import CheckpointError, InputError, nearest, printable
 from minicnn.teaching.exercise_cases import EXERCISES, show
 
-__all__ = ["EXERCISES", "write", "levels", "find_mistake"]
+__all__ = ["EXERCISES", "write", "levels", "find_mistake", "check", "grade"]
 
 _STUBS = Path(__file__).parent / "stubs"
+_NOT_WRITTEN = "is not written yet: put your code in place of `raise NotImplementedError`."
 
-_TESTS = '''"""Tests of the exercise {name}: python -m pytest {test_file}
+_TESTS = '''"""Tests of the exercise {name}: python {test_file}
 
-Each level tries small cases, from the smallest up, and shows the first failure.
+They stop at the first mistake. For grades, a test a level: python -m pytest {test_file} (pip install pytest).
 """
 
-import pytest
 from {function} import {function}
 
-from minicnn.teaching.exercises import find_mistake, levels
+from minicnn.teaching.exercises import check, grade, levels
 
 
-@pytest.mark.parametrize("level", levels("{name}"))
+def pytest_generate_tests(metafunc):
+    metafunc.parametrize("level", levels("{name}"))
+
+
 def test_{function}(level):
-    mistake = find_mistake("{name}", {function}, level)
-    if mistake:
-        pytest.fail(mistake, pytrace=False)
+    grade("{name}", {function}, level)
+
+
+if __name__ == "__main__":
+    raise SystemExit(check("{name}", {function}))
 '''
 
 
@@ -82,7 +88,9 @@ def levels(name):
 
 
 def find_mistake(name, function, level=None):
-    """Return the mistake of a student's function at the smallest case that fails, as text; None if all cases are right.
+    """Return the mistake of a student's function at the smallest case that shows it, as text; None if all are right.
+
+    Cases in which a level's point cannot be seen, such as a window of one number, are tried after the others.
 
     Parameters
     ----------
@@ -95,7 +103,7 @@ def find_mistake(name, function, level=None):
     >>> def dense_backward(dy, x, w):
     ...     return dy @ w.T, x.T @ dy, dy.mean(axis=0)
     >>> print(find_mistake("dense-backward", dense_backward))
-    dense-backward, level "several samples": wrong at this case, the smallest that fails.
+    dense-backward, level "several samples": wrong at this case, the smallest that shows it.
       dy, shape (2, 1):   5 | 6
       x, shape (2, 1):   2 | 3
       w, shape (1, 1):   3
@@ -110,10 +118,48 @@ def find_mistake(name, function, level=None):
     for title, cases in exercise.levels.items():
         for case in cases() if level in (None, title) else ():
             mistake = _try(exercise, function, case)
+            if mistake == [_NOT_WRITTEN]:
+                return f"{_called(function)} {_NOT_WRITTEN}"
             if mistake is not None:
-                return "\n".join([f'{name}, level "{title}": wrong at this case, the smallest that fails.',
+                return "\n".join([f'{name}, level "{title}": wrong at this case, the smallest that shows it.',
                                   *_case_lines(case), *mistake])
     return None
+
+
+def check(name, function):
+    """Print the levels of an exercise that a student's function passes, or its first mistake; return 0 or 1.
+
+    >>> from minicnn import reference
+    >>> check("im2col", reference.im2col)
+    right: one image, one channel
+    right: several images, channels, filters
+    right: strides
+    right: padding
+    right: all together
+    im2col is right.
+    0
+    """
+    for level in levels(name):
+        mistake = find_mistake(name, function, level)
+        if mistake:
+            print(mistake)
+            return 1
+        print(f"right: {level}")
+    print(f"{name} is right.")
+    return 0
+
+
+def grade(name, function, level):
+    """Fail the running test of pytest with the mistake at this level; a function that is not written fails once.
+
+    Its other levels are skipped, so that they are neither passed nor a failure each.
+    """
+    import pytest
+
+    mistake = find_mistake(name, function, level)
+    if mistake:
+        again = mistake.endswith(_NOT_WRITTEN) and level != levels(name)[0]
+        (pytest.skip if again else partial(pytest.fail, pytrace=False))(mistake)
 
 
 # ---- One case --------------------------------------------------------------------------------------------------------
@@ -125,7 +171,7 @@ def _try(exercise, function, case):
         with np.errstate(all="ignore"):
             answer = function(*given.values())
     except NotImplementedError:
-        return [f"{_called(function)} is not written yet: put your code in place of `raise NotImplementedError`."]
+        return [_NOT_WRITTEN]
     except Exception as error:
         return [f"{_called(function)} raised {type(error).__name__}: {error}", _where(function, error)]
     for name, value in case.items():

@@ -3,6 +3,7 @@ with the computation by hand, and no file is overwritten."""
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -163,27 +164,27 @@ def bias_of_each_sample(dy, x, w):
 
 
 MISTAKES = [
-    ("im2col", channels_first, "x, shape (1, 1, 2, 2):\n    [0, :, :, 0]   2 4\n    [0, :, :, 1]   3 5\n"),
-    ("im2col", without_steps, "cols must have shape (1, 1); yours has (2, 1)"),
+    ("im2col", channels_first, "x, shape (1, 1, 3, 2):\n    [0, :, :, 0]   2 4 6\n    [0, :, :, 1]   3 5 7\n"),
+    ("im2col", without_steps, "cols must have shape (2, 2); yours has (3, 2)"),
     ("im2col", columns_before_rows, "(kh, kw, c) = (0, 1, 0) in it: x[0, 0, 1, 0] = 3"),
-    ("conv-forward", flipped, "x, shape (1, 1, 2, 1):   2 3\n"),
-    ("conv-forward", without_bias, "should be 6.5; yours is 6. By hand:\n    x[0, 0, 0, 0] w[0, 0, 0, 0] + b[0]\n"
-                                   "    = 2 * 3 + 0.5 = 6.5"),
+    ("conv-forward", flipped, "x, shape (1, 1, 3, 1):   2 3 4\n"),
+    ("conv-forward", without_bias, "should be 18.5; yours is 18. By hand:\n    x[0, 0, 0, 0] w[0, 0, 0, 0] + "
+                                   "x[0, 0, 1, 0] w[0, 1, 0, 0] + b[0]\n    = 2 * 3 + 3 * 4 + 0.5 = 18.5"),
     ("conv-forward", padding_after_first, "pads = (0, 0, 0, 1)"),
     ("conv-backward", overwrites, "+ dy[0, 0, 1, 0] w[0, 0, 0, 0]\n    = 5 * 4 + 6 * 3 = 38"),
-    ("conv-backward", mean_of_images, "dw[0, 0, 0, 0] should be 28; yours is 14"),
-    ("conv-backward", bias_of_the_first_image, "    dy[0, 0, 0, 0] + dy[1, 0, 0, 0]\n    = 5 + 6 = 11"),
+    ("conv-backward", mean_of_images, "dw[0, 0, 0, 0] should be 111; yours is 55.5"),
+    ("conv-backward", bias_of_the_first_image, "+ dy[1, 0, 0, 0] + dy[1, 0, 1, 0]\n    = 5 + 6 + 7 + 8 = 26"),
     ("max-pool-backward", to_all_ties, "holds 0 0. Its largest, 0, the first of several, is x[0, 0, 0, 0]"),
     ("max-pool-backward", keeps_one_of_several, "gets 5 + 6 = 11"),
     ("max-pool-backward", as_an_average, "yours is 2.5"),
     ("bce", overflowing, "loss should be 40; yours is inf. By hand:\n    sample 0: max(z, 0) - z t"),
-    ("bce", sum_for_mean, "mean over 2: 0.6931472"),
-    ("bce", sigmoid_twice, "= (0.5 - 1) / 1 = -0.5"),
+    ("bce", sum_for_mean, "= 0 - 0 + 0.126928 = 0.126928\n    mean over 2: 0.2200948"),
+    ("bce", sigmoid_twice, "= (0.8807971 - 1) / 1 = -0.1192029"),
     ("adam", without_correction, "rate = 0.1 sqrt(1 - 0.999^1) / (1 - 0.9^1) = 0.03162278"),
     ("adam", epsilon_in_the_root, "/ (sqrt(0.00025) + 1e-07) = 0.9000006"),
     ("adam", forgets_one_minus, "m = 0 + (1 - 0.9) (0.5 - 0) = 0.05"),
     ("dense-backward", mean_of_samples, "x[0, 0] dy[0, 0] + x[1, 0] dy[1, 0]\n    = 2 * 5 + 3 * 6 = 28"),
-    ("dense-backward", without_transposing, "without_transposing raised ValueError"),
+    ("dense-backward", without_transposing, "dy[0, 0] w[0, 0] + dy[0, 1] w[0, 1]\n    = 5 * 3 + 6 * 4 = 39"),
     ("dense-backward", bias_of_each_sample, "db must have shape (2,); yours has (1,)"),
 ]
 
@@ -197,7 +198,7 @@ def test_the_reference_is_the_solution(name):
 def test_common_mistakes_fail_at_their_smallest_case(name, mistake, sentence):
     message = find_mistake(name, mistake)
     assert sentence in message, message
-    assert message.startswith(f'{name}, level "') and "the smallest that fails" in message
+    assert message.startswith(f'{name}, level "') and "the smallest that shows it" in message
 
 
 @each_exercise
@@ -258,7 +259,7 @@ ANSWERS = {
     (lambda dy, x, w: dy): "must return 3 values, (dx, dw, db); it returned one ndarray",
     (lambda dy, x, w: (dy, dy)): "it returned 2 values",
     (lambda dy, x, w: ("a", "b", "c")): "dx must be an array of numbers; it is a str",
-    (lambda dy, x, w: (1.0, 1.0, 1.0)): "dx must have shape (1, 1); yours has ()",
+    (lambda dy, x, w: (1.0, 1.0, 1.0)): "dx must have shape (1, 2); yours has ()",
     (lambda dy, x, w: (dy * np.nan, dy, dy)): "yours is nan",
     (lambda dy: dy): "raised TypeError",
 }
@@ -274,8 +275,8 @@ def test_other_mistakes_are_reported(function):
 def test_the_stub_is_reported_as_not_written(name):
     function = getattr(import_module(f"minicnn.teaching.stubs.{name.replace('-', '_')}"), name.replace("-", "_"))
     for level in levels(name):
-        message = find_mistake(name, function, level)
-        assert message.endswith("is not written yet: put your code in place of `raise NotImplementedError`.")
+        assert find_mistake(name, function, level) == (
+            f"{function.__name__} is not written yet: put your code in place of `raise NotImplementedError`.")
 
 
 def test_names_are_checked():
@@ -329,14 +330,52 @@ def test_it_grades_under_pytest_with_junit_xml(tmp_path):
     cases = list(ElementTree.parse(tmp_path / "grades.xml").iter("testcase"))
     assert done.returncode == 1 and len(cases) == sum(len(levels(name)) for name in EXERCISES)
     assert "Traceback" not in done.stdout and "site-packages" not in done.stdout
+    unwritten = set()
     for case in cases:
-        failure = case.find("failure")
-        if case.get("classname") == "test_im2col":
-            assert failure is None
-        elif case.get("classname") == "test_dense_backward":
+        failure, skipped, exercise = case.find("failure"), case.find("skipped"), case.get("classname")
+        if exercise == "test_im2col":
+            assert failure is None and skipped is None
+        elif exercise == "test_dense_backward":
             assert "dense_input_gradient raised TypeError" in failure.text
-        else:
-            assert "is not written yet" in failure.text
+        else:                                               # one failure, and no level that is passed
+            assert (failure is None) == (exercise in unwritten) == (skipped is not None)
+            assert "is not written yet" in (failure if skipped is None else skipped).text
+            unwritten.add(exercise)
+
+
+@each_exercise
+def test_what_the_command_prints_runs_without_pytest(name, tmp_path, capsys):
+    """A function that is not written is one line."""
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "pytest.py").write_text("raise ImportError")
+    exercise_command.run(argparse.Namespace(name=name, folder_out=tmp_path / "my work"))
+    python, tests = shlex.split(capsys.readouterr().out.partition("check it: ")[2])
+    assert python == "python"
+    done = subprocess.run([sys.executable, tests], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path / "hidden")})
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == (f"{name.replace('-', '_')} is not written yet: put your code in place of "
+                           "`raise NotImplementedError`.\n")
+
+
+@each_exercise
+def test_the_first_case_of_a_level_is_not_degenerate(name):
+    """It has a window of several numbers in several positions, or a sum of several terms."""
+    for title, cases in EXERCISES[name].levels.items():
+        case = cases()[0]
+        if "strides" in case:
+            window = case.get("kernel_size") or case.get("pool_size") or case["w"].shape[:2]
+            assert np.prod(window) > 1
+            answer = EXERCISES[name].solve(**case)[0]
+            positions = len(answer) if name == "im2col" else np.prod(case.get("dy", answer).shape[:3])
+            assert positions > 1, title
+
+
+def test_the_check_says_what_is_right_and_ends_at_the_first_mistake(capsys):
+    assert exercises.check("bce", bce) == 0
+    assert capsys.readouterr().out.splitlines() == [*(f"right: {level}" for level in levels("bce")), "bce is right."]
+    assert exercises.check("dense-backward", mean_of_samples) == 1
+    assert capsys.readouterr().out == f"right: one sample\n{find_mistake('dense-backward', mean_of_samples)}\n"
 
 
 def test_the_command(tmp_path, capsys):
@@ -344,8 +383,8 @@ def test_the_command(tmp_path, capsys):
     exercise_command.add_options(parser)
     exercise_command.run(parser.parse_args(["im2col", str(tmp_path / "work")]))
     assert {path.name for path in (tmp_path / "work").iterdir()} == {"im2col.py", "test_im2col.py"}
-    assert capsys.readouterr().out == (f"Fill in {tmp_path}/work/im2col.py, and check it: python -m pytest "
-                                       f"{tmp_path}/work/test_im2col.py\n")
+    assert capsys.readouterr().out == (f"Fill in {tmp_path}/work/im2col.py, and check it: "
+                                       f"python {tmp_path}/work/test_im2col.py\n")
     assert parser.parse_args(["bce"]).folder_out == "exercises"
     assert exercise_command.NAMES == tuple(EXERCISES)
 
