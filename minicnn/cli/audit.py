@@ -24,7 +24,7 @@ def run(options):
     from minicnn.reporting.audit_text import text
 
     manifest = Manifest.read(options.data, classes=options.classes, columns=options.columns,
-                             allow_outside_root=options.allow_outside_root, root=options.root)
+                             allow_outside_root=options.allow_outside_root, root=options.root, labels=options.labels)
     result = audit(manifest, options.workers, not options.quiet, options.seed, options.data, options.bits)
     show(options, result.to_dict(), lambda facts: text(result))
     return 0 if result else 1

@@ -23,5 +23,6 @@ def run(options):
     told = experiment.compare(
         options.a, options.b, data=options.data, columns=options.columns, classes=options.classes,
         workers=options.workers, allow_outside_root=options.allow_outside_root, root=options.root,
-        allow_training_images=options.allow_training_images, progress=not options.quiet, bits=options.bits)
+        allow_training_images=options.allow_training_images, progress=not options.quiet, bits=options.bits,
+        labels=options.labels)
     show(options, told.to_dict(), lambda facts: told.table())

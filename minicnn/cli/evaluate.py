@@ -33,7 +33,8 @@ def run(options):
         options.run_folder, data=options.data, report=options.report, columns=options.columns, classes=options.classes,
         workers=options.workers, allow_outside_root=options.allow_outside_root, root=options.root,
         expect=options.expect_sha256, allow_training_images=options.allow_training_images,
-        progress=not options.quiet, calibrated=options.calibrated, shortcuts=options.shortcuts, bits=options.bits)
+        progress=not options.quiet, calibrated=options.calibrated, shortcuts=options.shortcuts, bits=options.bits,
+        labels=options.labels, skip_unreadable=options.skip_unreadable)
     page = f"\n\nReport: {printable(options.report)}" if options.report else ""
     show(options, result.to_dict(), lambda facts: result.table() + page)
     return 1 if result.shortcuts is not None and result.shortcuts.findings else 0

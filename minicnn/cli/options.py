@@ -5,6 +5,7 @@ code or None for 0. Everything else is imported in `run`, so that --help answers
 """
 
 import argparse
+import csv
 import json
 import math
 
@@ -62,6 +63,18 @@ def _columns(text):
     return columns
 
 
+def _labels(text):
+    try:
+        (pairs,) = csv.reader([text], skipinitialspace=True)
+    except csv.Error:
+        raise ValueError from None
+    pairs = [[word.strip() for word in pair.rsplit("=", 1)] for pair in pairs]      # a name holds no =, a label may
+    labels = {label: name for label, name in pairs}
+    if not labels or "" in (*labels, *labels.values()) or len(labels) < len(pairs):
+        raise ValueError
+    return labels
+
+
 positive = number(float, Real(0, math.inf, "()"))
 path = checked(Text("a path"), Text("a path"))
 
@@ -74,6 +87,9 @@ _SHARED = {
     "data": _DATA, "--data": _DATA,
     "--columns": dict(type=checked(_columns, "be NAME=HEADER[,NAME=HEADER...]"), metavar="NAME=HEADER[,...]",
                       help="the headers of the columns in the CSV file, such as label=finding,patient_id=subject"),
+    "--labels": dict(type=checked(_labels, "be LABEL=NAME[,LABEL=NAME...]"), metavar="LABEL=NAME[,...]",
+                     help="what labels of the data are called here, such as Covid-19=covid,No_findings=normal; others "
+                     "stay. Quotes go around a label that holds a comma: '\"Effusion, left\"=other'"),
     "--root": dict(type=path, metavar="DIR", help="the folder that the paths in the CSV file are relative to (default: "
                    "that of the file)"),
     "--allow-outside-root": dict(action="store_true", help="read images that lie outside that folder"),
@@ -118,7 +134,7 @@ def add_shared(parser, *names):
     for name in names:
         parser.add_argument(name, **_SHARED[name])
         if name in ("data", "--data"):
-            add_shared(parser, "--columns", "--root", "--allow-outside-root", "--workers")
+            add_shared(parser, "--columns", "--labels", "--root", "--allow-outside-root", "--workers")
 
 
 # ---- What commands share in `run` ------------------------------------------------------------------------------------

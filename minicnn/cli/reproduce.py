@@ -36,7 +36,7 @@ def run(options):
 
     study = Study(options.data, options.external, options.seeds, options.epochs, options.steps_per_epoch,
                   classes=options.classes, columns=options.columns, workers=options.workers,
-                  allow_outside_root=options.allow_outside_root, root=options.root)
+                  allow_outside_root=options.allow_outside_root, root=options.root, labels=options.labels)
     results, pages = reproduce(study, Path(options.out), progress=not options.quiet)
     show(options, results, lambda results: _text(results, pages))
 

@@ -20,5 +20,6 @@ def run(options):
     from minicnn import experiment
 
     config = experiment.Config(**{name: getattr(options, name) for name in (
-        "data", "protocol", "seed", "classes", "columns", "workers", "allow_outside_root", "hold_out", "root", "bits")})
+        "data", "protocol", "seed", "classes", "columns", "workers", "allow_outside_root", "hold_out", "root", "bits",
+        "labels", "skip_unreadable")})
     print(experiment.split_table(config, options.out, not options.quiet))

@@ -19,7 +19,7 @@ EXAMPLES = """examples:
 
 
 # What says where moved data is, and how it is read.
-_WHERE = ("data", "columns", "allow_outside_root", "root")
+_WHERE = ("data", "columns", "labels", "allow_outside_root", "root")
 
 
 def add_options(parser):

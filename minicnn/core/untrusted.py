@@ -19,29 +19,49 @@ from minicnn.errors import InputError, ManifestError, MiniCNNError, nearest, pri
 __all__ = ["Problems", "raising", "open_limited", "text_lines", "csv_cells", "find_column", "read_table", "read_json",
            "parse_json", "check_fields", "csv_text", "write_csv", "safe_cell"]
 
-_LONGEST_LINE = 2**20
+_LONGEST_LINE, _MOST_KINDS = 2**20, 200
 
 
 class Problems:
-    """Collect the problems of many rows or files, to raise them as one error: the first 20 sentences, and their number.
+    """Collect the problems of many rows or files, to raise them as one error.
 
+    Equal problems are one problem, with their number and two examples; different ones are all told, up to 200.
     `remarks` are sentences about what was read although it could be written better: for warnings, if nothing is raised.
+    `advice` follows the problems of the error.
 
     >>> problems = Problems("index.csv")
-    >>> problems.add("line 3: the label is empty.")
+    >>> for line in range(3, 10):
+    ...     problems.add("the label is empty.", f"line {line}")
+    >>> problems.add("there is no file a.png.", "line 12")
     >>> problems.raise_any()
     Traceback (most recent call last):
-    minicnn.errors.ManifestError: index.csv: 1 problem
-      line 3: the label is empty.
+    minicnn.errors.ManifestError: index.csv: 2 problems, in 8 places
+      7 times, as in line 3 and line 4: the label is empty.
+      line 12: there is no file a.png.
     """
 
     def __init__(self, where):
-        self.where, self.count, self.first, self.remarks = where, 0, [], []
+        self.where, self.count, self.remarks, self.advice = where, 0, [], []
+        self._kinds, self._untold = {}, 0       # {kind: [how often, the first two (place, sentence)]}
 
-    def add(self, sentence):
-        """Count a problem; `sentence` is a str, cut after 1,000 characters, or a function that returns one."""
+    def add(self, sentence, place="", kind=None):
+        """Count a problem.
+
+        Parameters
+        ----------
+        sentence : str, cut after 1,000 characters, or a function that returns one
+        place : str, such as "line 7"
+        kind : what equal problems share, hashable; by default the sentence
+        """
         self.count += 1
-        if len(self.first) < 20:
+        if kind is None:
+            kind = sentence = sentence if isinstance(sentence, str) else sentence()
+        if kind not in self._kinds and len(self._kinds) == _MOST_KINDS:
+            self._untold += 1
+            return
+        held = self._kinds.setdefault(kind, [0, []])
+        held[0] += 1
+        if len(held[1]) < 2:
             sentence = sentence if isinstance(sentence, str) else sentence()
             self.first.append(sentence if len(sentence) <= 1000 else sentence[:1000] + " ...")
 
@@ -52,9 +72,24 @@ class Problems:
     def raise_any(self):
         """Raise a ManifestError if there is any problem."""
         if self.count:
-            more = [f"... and {self.count - len(self.first):,} more"] if self.count > len(self.first) else []
-            heading = f"{self.where}: {self.count:,} problem{'s' if self.count > 1 else ''}"
-            raise ManifestError("\n  ".join([heading, *self.first, *more]))
+            raise ManifestError("\n  ".join([f"{self.where}: {self._heading()}", *self._lines(), *self.advice]))
+
+    def _heading(self):
+        n, more = len(self._kinds), "more than " if self._untold else ""
+        return f"{more}{n:,} problem{'s' * (n > 1)}" + (f", in {self.count:,} places" if self.count > n else "")
+
+    def _lines(self):
+        """Yield the lines that tell each kind."""
+        for count, examples in self._kinds.values():
+            places, sentences = zip(*examples)
+            if count > 1 and all(places) and sentences[0] == sentences[-1]:
+                yield f"{'twice, in' if count == 2 else f'{count:,} times, as in'} {' and '.join(places)}: {sentences[0]}"
+                continue
+            yield from (f"{place}: {sentence}" if place else sentence for place, sentence in examples)
+            if count > 2:
+                yield f"... and {count - 2:,} more like the two above"
+        if self._untold:
+            yield f"... and others, in {self._untold:,} more places"
 
 
 @contextmanager
@@ -117,7 +152,7 @@ def text_lines(file, errors="strict", problems=None):
             if problem is not None:
                 if problems is None:
                     raise ValueError(f"line {number}: {problem}")
-                problems.add(f"line {number}: {problem}")
+                problems.add(problem, f"line {number}")
             if is_last:
                 return
             yield (text.lstrip("\ufeff") if number == 1 else text).replace("\0", "\ufffd")

@@ -59,7 +59,7 @@ def read_folder(root, allow_outside_root, problems, classes=None):
              and entry.is_file()]
 
     def report(error):
-        problems.add(f"{printable(error.filename)}: cannot be read ({error.strerror}).")
+        problems.add(f"cannot be read ({error.strerror}).", printable(error.filename))
 
     for label in _class_folders(root, entries, loose, problems, allow_outside_root, classes or ()):
         before = len(names), len(left), len(others)
@@ -83,7 +83,7 @@ def read_folder(root, allow_outside_root, problems, classes=None):
                     try:
                         table.columns["path"].append(paths.find(name))
                     except ManifestError as error:
-                        problems.add(str(error))
+                        problems.add(str(error), kind=str(error).replace(printable(name), ""))
                         continue
                     names.append(name)
                     table.columns["label"].append(label)
@@ -91,7 +91,8 @@ def read_folder(root, allow_outside_root, problems, classes=None):
             found = filter(None, [_in_words(left[before[1]:]), _kinds(others[before[2]:])])
             found = ", ".join(found).rstrip(".")
             problems.add(f"the class folder {printable(label)} holds no images" + (f", but {found}." if found else
-                         ". If it is no class, move it elsewhere, or begin its name with a dot."))
+                         ". If it is no class, move it elsewhere, or begin its name with a dot."),
+                         kind=f"a class folder holds no images{found}")
     if loose:
         left.append((_LOOSE, loose[0], len(loose)))
     table.others, table.kinds, table.left_out = len(others), _kinds(others), _in_words(left)
@@ -105,7 +106,8 @@ def _class_folders(root, entries, loose, problems, allow_links, classes):
     for entry in entries:
         if entry.is_dir() and not _is_hidden(entry.name):
             if entry.is_symlink() and not allow_links:
-                problems.add(f"the class folder {printable(entry.name)} is a link, which may lead outside. {ALLOW}")
+                problems.add(f"the class folder {printable(entry.name)} is a link, which may lead outside. {ALLOW}",
+                             kind="a class folder is a link")
             else:
                 folders.append(entry.name)
     name = printable(root)

@@ -3,8 +3,10 @@
 Labels and findings are read as words, never as parts of words: `Non-COVID` is not COVID.
 """
 
+import difflib
 import numbers
 import re
+import shlex
 from collections import Counter
 
 import numpy as np
@@ -14,7 +16,7 @@ from minicnn.core.validation import as_array
 from minicnn.errors import DTypeError, InputError, ManifestError, ShapeError, nearest, printable
 
 __all__ = ["SPLITS", "is_split", "split_number", "encode_splits", "finding", "known", "class_order", "check_classes",
-           "encode_labels", "encode_targets", "as_numbers"]
+           "LabelNames", "as_option", "encode_labels", "encode_targets", "as_numbers"]
 
 SPLITS = ("training", "validation", "test")
 _ALIASES = {"training": 0, "train": 0, "validation": 1, "val": 1, "valid": 1, "dev": 1, "test": 2, "testing": 2}
@@ -183,6 +185,62 @@ def check_classes(classes):
     return classes
 
 
+class LabelNames:
+    """What labels of data are called here, and which labels the data has.
+
+    Labels that differ only in case, spaces, hyphens or Unicode form are one.
+
+    Parameters
+    ----------
+    given : dict from a label to its name here; several may get one name
+
+    >>> names = LabelNames({"Covid-19": "covid", "Helathy": "normal"})
+    >>> names.renamed(["COVID 19", "Healthy"])
+    ['covid', 'Healthy']
+    >>> names.unused()
+    ["no image is labelled 'Helathy'. Did you mean 'Healthy'? The labels are 'COVID 19' (1) and 'Healthy' (1)."]
+    """
+
+    def __init__(self, given=None):
+        given = {} if given is None else given
+        if not isinstance(given, dict) or not all(isinstance(word, str) and word.strip()
+                                                  for pair in given.items() for word in pair):
+            raise InputError("labels: expected a dict from labels to names such as {'Covid-19': 'covid'}, got "
+                             f"{printable(repr(given))[:300]}.")
+        self.given, self.counts, self._names = dict(given), Counter(), {}
+        for label, name in given.items():
+            if self._names.setdefault(spelling(label), name) != name:
+                raise InputError(f"labels: {printable(label)!r} is named twice, {printable(name)!r} and "
+                                 f"{printable(self._names[spelling(label)])!r}: labels that differ only in case, "
+                                 "spaces, hyphens or Unicode form are one.")
+
+    def renamed(self, words):
+        """Return the labels of a list of str by their names here."""
+        if not self._names:
+            return words
+        self.counts.update(words)
+        named = {word: self._names.get(spelling(word), word) if len(word) <= 1000 else word for word in set(words)}
+        return [named[word] for word in words]
+
+    def used(self):
+        """Return the part of `given` that occurred in what was renamed: dict."""
+        there = {spelling(word) for word in self.counts if len(word) <= 1000}
+        return {label: name for label, name in self.given.items() if spelling(label) in there}
+
+    def unused(self):
+        """Return a sentence for each label that did not occur."""
+        listed = [f"{shortened(word, 64)!r} ({count:,})" for word, count in self.counts.most_common(20)]
+        there = f"The labels are {join(listed)}{' and others' if len(self.counts) > 20 else ''}."
+        near, used = [shortened(word, 64) for word in self.counts], self.used()
+        return [f"no image is labelled {shortened(label, 64)!r}.{nearest(label[:100], near)} {there}"
+                for label in self.given if label not in used]
+
+    def report_unused(self, problems):
+        """Add a problem for each label that did not occur."""
+        for sentence in self.unused():
+            problems.add(f"labels (--labels): {sentence}")
+
+
 def encode_labels(words, where, classes, problems):
     """Return the labels of all rows as class numbers, and the classes.
 
@@ -218,6 +276,8 @@ def encode_labels(words, where, classes, problems):
     wrong = {word for word, name in meant.items()
              if name is None or not _LABEL.fullmatch(plain(word)) or classes is None and _bare(word) in _NO_LABEL}
     _report(words, wrong, where, sentence, problems)
+    problems.advice += _advice([word for word, _ in counts.most_common() if word in wrong and _bare(word) not in _NO_LABEL],
+                               classes)
     others = [] if wrong else _other_spellings(meant, counts)
     if classes is None and words and not wrong:
         try:
@@ -229,6 +289,37 @@ def encode_labels(words, where, classes, problems):
     codes = {name: code for code, name in enumerate(classes or ())}
     codes = {word: codes.get(name, -1) for word, name in meant.items()}
     return np.fromiter((codes[word] for word in words), np.int64, len(words)), classes
+
+
+def as_option(names):
+    """Return a dict from labels to names as the value of --labels; a label that holds a comma or " is quoted as in CSV.
+
+    >>> as_option({"Covid-19": "covid", "no, none": "normal"})
+    'Covid-19=covid,"no, none"=normal'
+    """
+    def quoted(word):
+        return '"' + word.replace('"', '""') + '"' if {",", '"'} & {*word} or word != word.strip() else word
+
+    return ",".join(f"{quoted(label)}={name}" for label, name in names.items())
+
+
+def _advice(wrong, classes):
+    """Return the line that says how labels which are no classes get the names of classes, in a list; else none.
+
+    >>> print(*_advice(["Covid-19", "x, y"], ("normal", "covid")))
+    To give labels the names of classes: --labels 'Covid-19=covid,"x, y"=...' (labels={'Covid-19': 'covid', ...})
+    """
+    if not wrong or len(wrong) > 20 or max(map(len, wrong)) > 64:
+        return []
+    names = {}
+    for word in map(printable, wrong):
+        said = finding(word)
+        alike = [name for name in classes or () if finding(name) == said] if said else \
+            difflib.get_close_matches(word.lower(), classes or (), n=1)
+        names[word] = alike[0] if len(alike) == 1 else "..."
+    first, name = next(iter(names.items()))
+    return [f"To give labels the names of classes: --labels {shlex.quote(as_option(names))} "
+            f"(labels={{{first!r}: {name!r}{', ...' * (len(names) > 1)}}})"]
 
 
 def _one_of_each(classes):
@@ -258,7 +349,7 @@ def _report(words, wrong, where, sentence, problems):
     """Add a problem for each row whose word is in `wrong`."""
     for row, word in enumerate(words if wrong else ()):
         if word in wrong:
-            problems.add(lambda: f"{where(row)}: {sentence(word)}")
+            problems.add(lambda: sentence(word), where(row), (sentence, word))
 
 
 def encode_targets(t, shape, loss, dtype):

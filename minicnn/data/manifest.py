@@ -2,7 +2,7 @@
 
 A CSV has a header with `path` and `label` and, where known, `patient_id, source, view, modality, split, sex, age`;
 paths are relative to the CSV's folder. Alternatively, a folder has one folder for each class. Reading raises one error
-for all problems, which counts them and lists the first 20.
+for all problems, in which equal ones are one, with their number.
 """
 
 import os
@@ -17,7 +17,7 @@ from minicnn.core.untrusted import Problems, write_csv
 from minicnn.data.augmentation import TECHNIQUES, Augmentation
 from minicnn.data.file_kinds import kind_of_file
 from minicnn.data.folder_reader import read_folder
-from minicnn.data.labels import SPLITS, check_classes, encode_labels, encode_splits
+from minicnn.data.labels import SPLITS, LabelNames, check_classes, encode_labels, encode_splits
 from minicnn.data.loader import ImageDataset
 from minicnn.data.manifest_reader import ATTRIBUTES, read_csv, without_unknown
 from minicnn.data.near_duplicates import clusters
@@ -102,7 +102,7 @@ class Manifest:
                              f"({', '.join(self.classes)}), got {labels.min()} to {labels.max()}.")
 
     @classmethod
-    def read(cls, path, classes=None, columns=None, allow_outside_root=False, root=None):
+    def read(cls, path, classes=None, columns=None, allow_outside_root=False, root=None, labels=None):
         """Read a CSV file, or a folder with one folder for each class.
 
         Parameters
@@ -115,10 +115,13 @@ class Manifest:
         allow_outside_root : bool; accept files outside of the root
         root : path; the folder that a CSV's paths are relative to, by default its own. A path that is spelled as on
             another system (backslashes, case, Unicode form) is read where it fits one file only
+        labels : dict from labels of the data, or names of its class folders, to their names here, such as
+            {"Covid-19": "covid"}; labels that it does not name stay. Several may get one name. Or LabelNames
 
         Raises
         ------
-        ManifestError : all problems: missing files, unknown labels, contradictions, malformed lines, a single class ...
+        ManifestError : all problems: missing files, unknown labels, contradictions, malformed lines, a single class, a
+            name in `labels` that no image has ...
 
         Warns
         -----
@@ -126,14 +129,18 @@ class Manifest:
         """
         path, name = os.fspath(path), printable(os.fspath(path))
         classes, problems = None if classes is None else check_classes(classes), Problems(name)
+        names = labels if isinstance(labels, LabelNames) else LabelNames(labels)
         if os.path.isdir(path):
             if root is not None:
                 raise InputError(f"root: is for the paths in a CSV file; {name} is a folder of class folders.")
-            table = read_folder(path, allow_outside_root, problems, classes)
+            table = read_folder(path, allow_outside_root, problems, [*(classes or ()), *names.given])
+            table.columns["label"] = names.renamed(table.columns["label"])
         elif kind := kind_of_file(path):
             raise ManifestError(f"{name}: is {kind[0]}, not a folder or a CSV file. {kind[1]}")
         else:
-            table = read_csv(path, root, columns, allow_outside_root, problems)
+            table = read_csv(path, root, columns, allow_outside_root, problems, names)
+        if names is not labels:
+            names.report_unused(problems)
         labels, classes = encode_labels(table.columns["label"], table.where, classes, problems)
         if any(table.columns.get("split", ())):
             encode_splits(table.columns["split"], table.where, problems)

@@ -52,7 +52,7 @@ class Table:
 
 # ---- A CSV file ------------------------------------------------------------------------------------------------------
 
-def read_csv(path, root, columns, allow_outside_root, problems):
+def read_csv(path, root, columns, allow_outside_root, problems, names):
     """Read a CSV file with a header.
 
     Parameters
@@ -62,6 +62,7 @@ def read_csv(path, root, columns, allow_outside_root, problems):
     columns : dict from a name of `COLUMNS` to the CSV's name of it; None leaves an optional column unread
     allow_outside_root : bool
     problems : Problems; receives a sentence for each bad line
+    names : LabelNames; what the labels of the file are called here
     """
     if root is not None and not os.path.isdir(root):
         raise InputError(f"root: expected the folder that the paths are relative to, got {printable(root)!r}.")
@@ -84,6 +85,7 @@ def read_csv(path, root, columns, allow_outside_root, problems):
         problems.raise_any()
         raise ManifestError(f"{printable(path)}: has a header and no rows.")
     table |= without_unknown(table, problems)
+    table["label"] = names.renamed(table["label"])
     return _place_rows(table, lines, Paths(root, allow_outside_root), problems)
 
 
@@ -110,7 +112,7 @@ def _read_rows(reader, columns, table, lines, problems):
         if len(cells) != len(header):
             if cells:
                 more = " A cell that holds a comma needs quotes around it." if len(cells) > len(header) else ""
-                problems.add(f"line {reader.line_num}: has {len(cells)} cells, the header has {len(header)}.{more}")
+                problems.add(f"has {len(cells)} cells, the header has {len(header)}.{more}", f"line {reader.line_num}")
             continue
         if cells[places["path"]].strip() in ("", header[places["path"]]):       # a line without words, or a header
             words = [cell.strip() for cell in cells]
@@ -184,7 +186,8 @@ def _place_rows(columns, lines, paths, problems):
         try:
             path = paths.find(cell)
         except ManifestError as error:
-            problems.add(lambda: f"line {lines[row]}: {error}{paths.hint(cell)}")
+            said = str(error)
+            problems.add(lambda: said + paths.hint(cell), f"line {lines[row]}", said.replace(printable(cell), ""))
             continue
         other = first.setdefault(path, row)
         if other == row:
@@ -195,8 +198,8 @@ def _place_rows(columns, lines, paths, problems):
             said, before = columns[name][row], columns[name][other]
             verb, meaning = _ONCE[name]
             if (said and before or name == "label") and meaning(said[:200]) != meaning(before[:200]):
-                problems.add(f"line {lines[row]}: {printable(cell)} {verb} {printable(said)!r}, but "
-                             f"{printable(before)!r} in line {lines[other]}.")
+                problems.add(f"{printable(cell)} {verb} {printable(said)!r}, but {printable(before)!r} in line "
+                             f"{lines[other]}.", f"line {lines[row]}", (name, verb))
         for column in columns.values():
             column[other] = column[other] or column[row]
     repeated = len(lines) - len(kept)

@@ -63,14 +63,14 @@ class Comparison:
 
 
 def compare(a, b, data=None, columns=None, classes=None, workers=None, allow_outside_root=False,
-            allow_training_images=False, progress=True, root=None, bits=None):
+            allow_training_images=False, progress=True, root=None, bits=None, labels=None):
     """Compare two runs of two classes on the images of `data`, or, without, on those that both held out.
 
     Parameters
     ----------
     a, b : paths of run folders; of weights files too where there is `data`
     data : folder of class folders, CSV file or Manifest, optional
-    columns, workers, allow_outside_root, root : how to read `data`; see Config
+    columns, labels, workers, allow_outside_root, root : how to read `data`; see Config
     classes : the two labels of `data`, negative and positive, optional; by default the classes of the networks
     allow_training_images : bool; compare on images that a network was trained on too, and say so
     progress : bool; report progress on stderr
@@ -90,7 +90,7 @@ def compare(a, b, data=None, columns=None, classes=None, workers=None, allow_out
     _check_classes(models, classes)
     if data is None:
         return Comparison(a, b, *_held_out_by_both(a, b, models[0].classes or classes))
-    manifest = read_data(models[0], data, columns, classes, allow_outside_root, root)
+    manifest = read_data(models[0], data, columns, classes, allow_outside_root, root, labels)
     outputs, notes = [], []
     for run, model in zip((a, b), models):
         dataset = manifest.open(preprocessing_of(model, bits), workers=workers, progress=progress)

@@ -28,16 +28,19 @@ class _Names:
         return "be a list of two or more different names"
 
 
-class _Headers:
-    """From columns of a manifest to the headers that a CSV has for them."""
+class _Pairs:
+    """From words to words: columns to their headers, labels to their names."""
+
+    def __init__(self, what):
+        self.what = what
 
     def __call__(self, value):
         if not isinstance(value, dict):
             raise TypeError
-        return {Text("")(name): Text("")(header) for name, header in value.items()}
+        return {Text("")(word): Text("")(other) for word, other in value.items()}
 
     def __str__(self):
-        return "be a dict from columns to headers"
+        return f"be a dict from {self.what}"
 
 
 _CONSTRAINTS = {
@@ -48,13 +51,15 @@ _CONSTRAINTS = {
     "learning_rate": Real(0, math.inf, "()"),
     "seed": Whole(0, 2**64 - 1),
     "classes": OrNone(_Names()),
-    "columns": OrNone(_Headers()),
+    "columns": OrNone(_Pairs("columns to headers")),
     "workers": OrNone(Whole(0, 64)),
     "allow_outside_root": Flag(),
     "recipe": OneOf(RECIPES),
     "hold_out": OrNone(Text("the name of a source")),
     "root": OrNone(Text("the path of a folder")),
     "bits": OrNone(Whole(8, 16)),
+    "labels": OrNone(_Pairs("labels to names")),
+    "skip_unreadable": Flag(),
 }
 
 # What the paper's protocol leaves no choice about: the values that it allows, and why.
@@ -85,6 +90,8 @@ class Config:
     hold_out : name of a source that becomes the test set (honest protocol), optional
     root : path of the folder that the paths in the CSV file are relative to; None: that of the file
     bits : int from 8 to 16, the bits that 16-bit files use (Preprocessing), optional
+    labels : dict from labels of the data to their names here, such as {"Covid-19": "covid"}, optional
+    skip_unreadable : bool; leave out images that cannot be read, with a warning, before the data is split
 
     Raises
     ------
@@ -113,6 +120,8 @@ class Config:
     hold_out: str | None = None
     root: str | None = None
     bits: int | None = None
+    labels: dict | None = None
+    skip_unreadable: bool = False
 
     def __post_init__(self):
         for name, value in check_all("Config", _CONSTRAINTS, vars(self)).items():

@@ -74,7 +74,7 @@ class Result:
 
 def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outside_root=False, expect=None,
              allow_training_images=False, progress=True, calibrated=False, shortcuts=False, classes=None, root=None,
-             bits=None):
+             bits=None, labels=None, skip_unreadable=False):
     """Evaluate a trained network on the images of `data`, or, without, return what its run measured.
 
     Parameters
@@ -82,7 +82,7 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
     run : path of a run folder or weights file
     data : folder of class folders, CSV file or Manifest, optional
     report : path of an HTML page to write, optional
-    columns, workers, allow_outside_root, root : how to read `data`; see Config
+    columns, labels, workers, allow_outside_root, root : how to read `data`; see Config
     expect : SHA-256 of the weights file, optional; another file is refused
     allow_training_images : bool; evaluate on images that the network was trained on too, and say so
     progress : bool; report progress on stderr
@@ -107,9 +107,12 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
         result = _of_the_run(run)
     else:
         model = load_model(run, expect)
-        manifest = read_data(model, data, columns, classes, allow_outside_root, root)
-        dataset = manifest.open(preprocessing_of(model, bits), workers=workers, progress=progress)
-        seen = check_unseen(model, dataset, allow_training_images)
+        manifest = read_data(model, data, columns, classes, allow_outside_root, root, labels)
+        dataset = manifest.open(preprocessing_of(model, bits), workers=workers, progress=progress,
+                                skip_unreadable=skip_unreadable)
+        lost, seen = len(manifest) - len(dataset), check_unseen(model, dataset, allow_training_images)
+        notes = [f"{lost:,} of {len(manifest):,} images could not be read and are left out."] if lost else []
+        notes += [] if seen is None else [seen]
         point = OperatingPoint.read(RunFolder(run)) if run.is_dir() else None
         if calibrated and (point is None or point.temperature is None):
             reason = "there is no decision.json beside it" if point is None else point.undefined.get("temperature")
@@ -153,7 +156,7 @@ def load_model(run, expect=None):
     return Sequential.load(evaluated_weights(run, Config.read(RunFolder(run))) if run.is_dir() else run, expect=expect)
 
 
-def read_data(model, data, columns=None, classes=None, allow_outside_root=False, root=None):
+def read_data(model, data, columns=None, classes=None, allow_outside_root=False, root=None, labels=None):
     """Return the Manifest of `data`, with labels in the order of the network's outputs; arguments as for `evaluate`."""
     if classes is not None:
         n = max(2, model.output_shape[-1])
@@ -167,7 +170,7 @@ def read_data(model, data, columns=None, classes=None, allow_outside_root=False,
     if isinstance(data, Manifest):
         return data
     manifest = Manifest.read(data, classes=model.classes if classes is None else classes, columns=columns,
-                             allow_outside_root=allow_outside_root, root=root)
+                             allow_outside_root=allow_outside_root, root=root, labels=labels)
     return manifest if model.classes is None else replace(manifest, classes=model.classes)
 
 

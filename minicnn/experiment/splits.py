@@ -32,7 +32,8 @@ def split(config, progress=False):
         manifest = Manifest.from_arrays(made.images, made.labels, made.classes, made.patients, made.names)
     else:
         manifest = Manifest.read(config.data, classes=config.classes, columns=config.columns,
-                                 allow_outside_root=config.allow_outside_root, root=config.root)
+                                 allow_outside_root=config.allow_outside_root, root=config.root,
+                                 labels=config.labels)
         if config.root is not None:
             Progress(0, "data", enabled=progress).say(f"{len(manifest):,} images are read from {printable(manifest.root)}.")
     how = {"seed": config.seed, "preprocessing": Preprocessing(bits=config.bits), "workers": config.workers,

@@ -60,7 +60,8 @@ def train(config, folder, progress=True, plots=True):
         return _fit_and_evaluate(run, config, datasets, progress, False, plots)
 
 
-def resume(folder, progress=True, plots=True, data=None, columns=None, allow_outside_root=None, root=None):
+def resume(folder, progress=True, plots=True, data=None, columns=None, allow_outside_root=None, root=None,
+           labels=None):
     """Go on with the run in `folder`, with the options it was begun with; return the Result.
 
     The files at the end are, to the byte, those of a run without interruption.
@@ -69,7 +70,8 @@ def resume(folder, progress=True, plots=True, data=None, columns=None, allow_out
     ----------
     data : path of the data, where it was moved since. It must hold the same images, by their digests, in the same order
         and sets; names may differ. The run folder then names the new place
-    columns, allow_outside_root, root : how to read the moved data, as for Config; by default as before, without a root
+    columns, labels, allow_outside_root, root : how to read the moved data, as for Config; by default as before, without
+        a root
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -77,7 +79,7 @@ def resume(folder, progress=True, plots=True, data=None, columns=None, allow_out
     with RunFolder(folder) as run:
         config = Config.read(run)
         if data is not None:
-            how = {"columns": columns, "allow_outside_root": allow_outside_root}
+            how = {"columns": columns, "labels": labels, "allow_outside_root": allow_outside_root}
             config = replace(config, data=os.fspath(data), root=root,
                              **{name: value for name, value in how.items() if value is not None})
         elif config.data is not None and not os.path.exists(config.data):

@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 
 from minicnn.core.text import join, number
+from minicnn.data.labels import as_option
 from minicnn.errors import printable
 from minicnn.evaluation.auditing.auditor import audit
 from minicnn.evaluation.explanation.gradcam import explain
@@ -87,6 +88,8 @@ def command_of(study, synthetic=False):
     if study.classes:
         words += ["--classes", ",".join(study.classes)]
     if study.columns:
+    if study.labels:
+        words += ["--labels", as_option(study.labels)]
         words += ["--columns", ",".join(f"{ours}={theirs}" for ours, theirs in study.columns.items())]
     return printable(shlex.join(words))
 

@@ -17,6 +17,8 @@ import numpy as np
 
 from minicnn import checkpoint, experiment
 from minicnn.core.arguments import Whole, check
+from minicnn.core.untrusted import Problems
+from minicnn.data.labels import LabelNames
 from minicnn.data.manifest import Manifest
 from minicnn.data.near_duplicates import clusters
 from minicnn.data.split import groups
@@ -40,6 +42,7 @@ class Study:
     seeds : int; trainings of each protocol, with the seeds 0, 1, ...
     epochs, steps_per_epoch, batch_size, learning_rate, classes, columns, workers, allow_outside_root : as of Config
     root : path, optional; the folder that the paths in `data` are relative to (those in `external`: to its own)
+    labels : as of Config, for `data` and `external`
     """
 
     data: str
@@ -54,13 +57,15 @@ class Study:
     workers: int | None = None
     allow_outside_root: bool = False
     root: str | None = None
+    labels: dict | None = None
 
     def __post_init__(self):
         check("reproduce", "seeds", self.seeds, Whole(1, 100))
 
-    def configs(self, folds):
-        """Return {name: Config} of the trainings, in order."""
+    def configs(self, folds, labels=None):
+        """Return {name: Config} of the trainings, in order; `labels` are the names of labels that `data` has."""
         common = {name: value for name, value in vars(self).items() if name not in ("external", "seeds")}
+        common["labels"] = labels or None
         configs = {f"{protocol}-{seed}": experiment.Config(protocol=protocol, augmentation="paper", seed=seed, **common)
                    for protocol in ("paper", "honest") for seed in range(self.seeds)}
         configs["robust-0"] = experiment.Config(recipe="robust", **common)
@@ -80,6 +85,7 @@ class Collection:
     patients : {path: number of the patient}; copies of an image under other names are of one patient
     folds : list of SourceFold, for sources with positives; empty where sources are unknown
     remarks : list of sentences
+    labels : dict; what of the study's names of labels occurs in `manifest`
     """
 
     manifest: Manifest
@@ -87,6 +93,7 @@ class Collection:
     patients: dict
     folds: list
     remarks: list = field(default_factory=list)
+    labels: dict = field(default_factory=dict)
 
     @classmethod
     def read(cls, study, progress=False):
@@ -98,15 +105,19 @@ class Collection:
         InputError : not two classes; an external set with no image of its own
         """
         how = {"columns": study.columns, "allow_outside_root": study.allow_outside_root}
-        manifest = Manifest.read(study.data, classes=study.classes, root=study.root, **how)
+        names = LabelNames(study.labels)        # each of them occurs in one of the two
+        manifest, own = Manifest.read(study.data, classes=study.classes, root=study.root, labels=names, **how), names.used()
         if len(manifest.classes) != 2:
             raise InputError(f"reproduce: expected two classes, as in the paper, got {len(manifest.classes)}: "
                              f"{', '.join(map(printable, manifest.classes))}.")
         manifest, remarks, external = manifest.prepared(None, study.workers, progress), [], None
         if study.external is not None:
-            external = Manifest.read(study.external, classes=manifest.classes, **how)
+            external = Manifest.read(study.external, classes=manifest.classes, labels=names, **how)
             external, said = _apart(manifest, external.prepared(None, study.workers, progress), study.external)
             remarks += said
+        problems = Problems("reproduce")
+        names.report_unused(problems)
+        problems.raise_any()
         patients = {}
         for images in (manifest, external):
             if images is not None:
@@ -118,7 +129,7 @@ class Collection:
             folds = [fold for fold in leave_one_source_out(manifest, own) if "recall" in fold.shows]
         except ManifestError as error:
             remarks.append(f"No source was held out. {error}")
-        return cls(manifest, external, patients, folds, remarks)
+        return cls(manifest, external, patients, folds, remarks, own)
 
 
 @dataclass
@@ -145,7 +156,7 @@ class Training:
 
 def carry_out(study, collection, folder, progress=True):
     """Train, resume, or load each training of a study; return {name: Training}."""
-    configs, trainings = study.configs(collection.folds), {}
+    configs, trainings = study.configs(collection.folds, collection.labels), {}
     for number, (name, config) in enumerate(configs.items(), 1):
         say(f"training {number} of {len(configs)}: {name}", progress)
         result = experiment.train_or_resume(config, folder / name, progress, plots=False)

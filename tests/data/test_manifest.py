@@ -1,8 +1,10 @@
 """Manifests: columns and labels are read as written, all problems are reported, and paths stay inside the root."""
 
+import argparse
 import csv
 import io
 import os
+import shlex
 import warnings
 
 import numpy as np
@@ -10,9 +12,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
+from minicnn.cli.options import _SHARED
 from minicnn.core.untrusted import safe_cell
 from minicnn.data import Augmentation, Manifest, Preprocessing
-from minicnn.data.labels import check_classes, class_order
+from minicnn.data.labels import as_option, check_classes, class_order
 from minicnn.data.manifest import ManifestWarning
 from minicnn.errors import InputError, ManifestError, ShapeError
 
@@ -191,12 +194,31 @@ def test_every_problem_has_its_sentence(tmp_path, name):
     assert all(line.isprintable() for line in str(error.value).splitlines())
 
 
-def test_all_problems_are_listed_the_first_20_in_words(tmp_path):
+def test_equal_problems_are_one_with_their_number_and_two_examples(tmp_path):
     rows = [f"none{i}.png,{'covid' if i % 2 else 'normal'}" for i in range(1, 1001)]
-    with pytest.raises(ManifestError, match=r"index.csv: 1,002 problems\n  line 1002: has 1 cells") as error:
+    with pytest.raises(ManifestError, match=r"index.csv: 3 problems, in 1,002 places\n  line 1002: has 1 cells") as error:
         table(tmp_path, "path,label\n" + "\n".join(rows) + "\na.png\n,,,\n")
     lines = str(error.value).splitlines()
-    assert len(lines) == 22 and lines[-1] == "  ... and 982 more"
+    assert [line.partition(":")[0] for line in lines[3:5]] == ["  line 2", "  line 3"] and len(lines) == 6
+    assert lines[-1] == "  ... and 998 more like the two above"
+
+
+def test_every_different_problem_is_told(tmp_path):
+    names = [f"{i}.png" for i in range(1124)]
+    touch(tmp_path, *names)
+    words = [f"kind {i % 31}" for i in range(len(names))]
+    with pytest.raises(ManifestError, match="31 problems, in 1,124 places") as error:
+        table(tmp_path, "path,label\n" + "".join(map("{},{}\n".format, names, words)), classes=["normal", "covid"])
+    lines = str(error.value).splitlines()[1:]
+    assert len(lines) == 31 and all(f"the label 'kind {i}' is none of the classes" in line for i, line in enumerate(lines))
+    assert lines[0].startswith("  37 times, as in line 2 and line 33: the label")
+    with pytest.raises(ManifestError, match="1 problem, in 1,124 places\n  1,124 times, as in line 2 and line 3: the "
+                       "label 'Covid-19' is none of the classes normal, covid") as error:
+        table(tmp_path, "path,label\n" + "".join(f"{name},Covid-19\n" for name in names), classes=["normal", "covid"])
+    assert len(str(error.value).splitlines()) == 3
+    with pytest.raises(ManifestError, match="more than 200 problems, in 1,124 places") as error:
+        table(tmp_path, "path,label\n" + "".join(f"{name},kind {name}\n" for name in names), classes=["a", "b"])
+    assert str(error.value).splitlines()[-1] == "  ... and others, in 924 more places"
 
 
 def test_what_is_said_stays_short_whatever_is_in_the_file(tmp_path):
@@ -228,7 +250,80 @@ def test_problems_of_all_kinds_come_together(tmp_path):
     assert str(error.value).splitlines()[1:] == [
         "  line 5: byte 1 is not UTF-8. Save the file as UTF-8.", "  line 6: has 1 cells, the header has 2.",
         "  line 3: there is no file none.png.",
-        "  line 4: the label 'covdi' is none of the classes normal, covid. Did you mean 'covid'?"]
+        "  line 4: the label 'covdi' is none of the classes normal, covid. Did you mean 'covid'?",
+        "  To give labels the names of classes: --labels covdi=covid (labels={'covdi': 'covid'})"]
+
+
+# ---- Other names of labels -------------------------------------------------------------------------------------------
+
+option_of_labels = _SHARED["--labels"]["type"]
+OTHER = "path,label\na.png,No_findings\nb.png,Covid-19\nc.png,COVID 19\nd.png,\"Pneumonia, viral\"\n"
+
+
+def test_labels_get_the_names_they_have_here(tmp_path):
+    touch(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    names = {"Covid-19": "covid", "no findings": "normal", "Pneumonia, viral": "pneumonia"}
+    for classes in (None, ["normal", "pneumonia", "covid"]):
+        manifest = table(tmp_path, OTHER, classes=classes, labels=names)
+        assert manifest.counts() == {"normal": 1, "covid": 2, "pneumonia": 1}
+    two = table(tmp_path, OTHER, labels={"Covid-19": "covid", "Pneumonia, viral": "No_findings"})
+    assert two.counts() == {"No_findings": 2, "covid": 2}       # what is not named stays, and several may be one
+
+
+def test_class_folders_get_the_names_they_have_here(tmp_path):
+    touch(tmp_path, "Kovid/a.png", "Healthy/b.png", "test/c.png")
+    manifest = Manifest.read(tmp_path, labels={"Kovid": "covid", "test": "normal"})
+    assert manifest.counts() == {"Healthy": 1, "covid": 1, "normal": 1}
+
+
+def test_two_labels_of_one_file_are_compared_by_their_names_here(tmp_path):
+    touch(tmp_path, "a.png", "b.png")
+    text = "path,label\na.png,Covid-19\na.png,ncov\nb.png,normal\n"
+    with pytest.raises(ManifestError, match="line 3: a.png is labelled 'ncov', but 'Covid-19' in line 2"):
+        table(tmp_path, text)
+    with pytest.warns(ManifestWarning, match="1 rows repeat"):
+        assert len(table(tmp_path, text, labels={"Covid-19": "covid", "ncov": "covid"})) == 2
+
+
+def test_a_label_that_occurs_nowhere_is_an_error_with_the_labels_there(tmp_path):
+    touch(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    with pytest.raises(ManifestError, match=r"no image is labelled 'Covid-91'. Did you mean 'Covid-19'\? The labels are "
+                                            r"'No_findings' \(1\), 'Covid-19' \(1\), 'COVID 19' \(1\) and 'Pneum"):
+        table(tmp_path, OTHER, labels={"Covid-91": "covid"})
+
+
+@pytest.mark.parametrize("labels, sentence", [
+    (["Covid-19=covid"], "expected a dict from labels to names"), ({"Covid-19": ""}, "expected a dict"),
+    ({1: "covid"}, "expected a dict"), ({"covid 19": "covid", "Covid-19": "sick"}, "'Covid-19' is named twice")])
+def test_names_of_labels_are_checked(tmp_path, labels, sentence):
+    touch(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    with pytest.raises(InputError, match=sentence):
+        table(tmp_path, OTHER, labels=labels)
+
+
+def test_labels_that_are_no_classes_lead_to_the_option_that_names_them(tmp_path):
+    touch(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    with pytest.raises(ManifestError, match="4 problems") as error:
+        table(tmp_path, OTHER, classes=["normal", "covid"])
+    option = shlex.split(str(error.value).splitlines()[-1].partition("--labels ")[2])[0]
+    names = option_of_labels(option)
+    assert names == {"No_findings": "normal", "Covid-19": "covid", "COVID 19": "covid", "Pneumonia, viral": "..."}
+    assert table(tmp_path, OTHER, classes=["normal", "covid"], labels=names | {"Pneumonia, viral": "normal"}).counts() == {
+        "normal": 2, "covid": 2}
+
+
+@pytest.mark.parametrize("text, names", [
+    ("Covid-19=covid,No_findings=normal", {"Covid-19": "covid", "No_findings": "normal"}),
+    ('"a, b"=x, c = y', {"a, b": "x", "c": "y"}), ("a=b=c", {"a=b": "c"}), ('"say ""no"""=x', {'say "no"': "x"})])
+def test_the_option_of_labels(text, names):
+    assert option_of_labels(text) == names
+    assert option_of_labels(as_option(names)) == names
+
+
+@pytest.mark.parametrize("text", ["", "covid", "a=", "=a", "a=b,", "a=b,a=c", "a\rb=c"])
+def test_the_option_of_labels_is_checked(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="LABEL=NAME"):
+        option_of_labels(text)
 
 
 def test_outside_can_be_allowed(tmp_path):
