@@ -72,8 +72,7 @@ assert dw == -0.75 and db == 0.0
 assert np.isclose((loss(1e-5, 0.0) - loss(-1e-5, 0.0)) / 2e-5, dw)
 
 # %% [markdown]
-# The derivative with respect to `w` is negative: a larger `w` would lower the loss. So go *against* the gradient, a
-# little at a time. That is all of gradient descent.
+# dL/dw is negative: a larger `w` would lower the loss. So go *against* the gradient, a little at a time. That is all.
 
 # %%
 w, b, path = 0.0, 2.0, [(0.0, 2.0)]                 # it starts biased: with b = 2 it predicts 1 everywhere
@@ -86,6 +85,7 @@ assert (np.diff(losses) < 0).all()                  # every step lowers the loss
 assert np.abs(gradient(w, b)).max() < 1e-4          # and at the end the gradient is 0
 assert abs(b) < 1e-3                                # the initial bias is gone: the data is symmetric
 assert ((neuron(w, b) > 0.5) == t).sum() == 4       # all but the two that are the wrong way round
+print(f"200 steps: the loss falls from {losses[0]:.3f} to {losses[-1]:.3f}, w = {w:.3f}, b = {b:.3f}, 4 of 6 are right")
 
 # %% [markdown]
 # The library does the same, number for number. `Dense(1)` is `w x + b`, and the loss takes `z` itself: with the factor

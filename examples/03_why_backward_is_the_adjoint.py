@@ -71,6 +71,8 @@ rng = np.random.default_rng(0)
 v, u = rng.normal(size=5), rng.normal(size=3)
 assert np.isclose(u @ (A @ v), (A.T @ u) @ v)
 assert not np.isclose(u @ (A @ v), overwriting(u) @ v)
+print(f"u . (A v) = {u @ (A @ v):.6f} and (A^T u) . v = {(A.T @ u) @ v:.6f}; "
+      f"with a backward pass that overwrites: {overwriting(u) @ v:.6f}")
 
 # %% [markdown]
 # In two dimensions: im2col copies each pixel into every window that contains it, so its adjoint, col2im, adds up the

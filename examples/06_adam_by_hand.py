@@ -101,6 +101,7 @@ plain = take(SGD(0.045), start, slope, 120)
 assert (np.sign(plain[1:10, 1]) == -np.sign(plain[:9, 1])).all()            # from wall to wall
 assert bowl(take(SGD(0.051), start, slope, 120)[-1]) > bowl(np.array(start))    # a little faster, and it diverges
 assert np.allclose(np.abs(adam[1] - adam[0]), 0.1)                          # the first step of Adam: 0.1 each way
+print(f"first step: Adam {np.abs(adam[1] - adam[0]).round(3)}, gradient descent {np.abs(plain[1] - plain[0]).round(3)}")
 
 # %%
 fig = figure(9.6, 3.6)

@@ -17,11 +17,14 @@ each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: pat
 
 
 @each_chapter
-def test_it_runs_and_draws_its_plot(chapter, tmp_path, monkeypatch, capsys):
+def test_it_runs_says_what_it_found_and_draws_its_plot(chapter, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MINICNN_FIGURES", str(tmp_path / "figures"))
     monkeypatch.chdir(tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in (EXAMPLES / "figures").iterdir()}
     runpy.run_path(str(chapter), run_name="__main__")
+    *found, last = capsys.readouterr().out.splitlines()
+    assert last == f"The plot: {tmp_path / 'figures' / chapter.stem}.png"
+    assert any(re.search(r"\d", line) for line in found)
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
     drawn, = (tmp_path / "figures").iterdir()
     assert drawn.name == f"{chapter.stem}.png" and drawn.stat().st_size < 60_000

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from minicnn.core.files import write_atomic
+from minicnn.errors import printable
 from minicnn.plotting import style
 from minicnn.plotting.style import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, QUIET, SKY, YELLOW
 from minicnn.plotting.style import new_figure as figure
@@ -86,7 +87,7 @@ def heat(ax, numbers, title="", most=None, colours="RdBu_r"):
 
 
 def save(drawn, name):
-    """Write a figure as `name`.png, with at most 128 colours to keep it small, and return it for a notebook.
+    """Write a figure as `name`.png, with at most 128 colours to keep it small; say where, and return it for a notebook.
 
     The folder is $MINICNN_FIGURES if it is set, else `figures` next to the script or the notebook.
     """
@@ -99,4 +100,5 @@ def save(drawn, name):
     Image.open(raw).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     path = folder / f"{name}.png"
     write_atomic(path, small.getvalue())
+    print(f"The plot: {printable(path)}")
     return Saved(path)
