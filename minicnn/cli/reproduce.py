@@ -46,8 +46,10 @@ def _text(results, pages):
     from minicnn.core.text import grid
     from minicnn.reporting.wording import cell
     from minicnn.study.chapters.summary import measured, summary
+    from minicnn.study.results import opening
 
-    lines = [line for sentence in summary(results) for line in [*textwrap.wrap(printable(sentence), 100), ""]]
+    said = [*filter(None, [opening(results)]), *summary(results)]
+    lines = [line for sentence in said for line in [*textwrap.wrap(printable(sentence), 100), ""]]
     rows = [["measured on", "images", "accuracy", "AUC"]]
     rows += [[printable(name), f"{told['n']:,}", cell(told, "accuracy"), cell(told, "auc")]
              for name, told in measured(results).items()]

@@ -63,7 +63,7 @@ class Problems:
         held[0] += 1
         if len(held[1]) < 2:
             sentence = sentence if isinstance(sentence, str) else sentence()
-            self.first.append(sentence if len(sentence) <= 1000 else sentence[:1000] + " ...")
+            held[1].append((place, sentence if len(sentence) <= 1000 else sentence[:1000] + " ..."))
 
     def remark(self, sentence):
         """Keep a sentence about what was read."""

@@ -63,8 +63,8 @@ def over_seeds(answers, summaries, trained_on=False):
 
     Returns
     -------
-    dict: a summary, with `lowest` and `highest`, {metric: the lowest and the highest value of the seeds}. n and
-    patients are means over the seeds
+    dict: a summary, with `lowest` and `highest`, {metric: the lowest and the highest value of the seeds}, which are
+    empty with one seed: it has no spread. n and patients are means over the seeds
 
     >>> one = Answers(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.7, 0.9]), np.arange(4), {})
     >>> other = replace(one, probabilities=np.array([0.1, 0.2, 0.7, 0.9]))
@@ -80,7 +80,7 @@ def over_seeds(answers, summaries, trained_on=False):
                                             "the network was trained on these images")
     for word, choose in (("lowest", min), ("highest", max)):
         values = {name: [one[name] for one in summaries if one.get(name) is not None] for name in HEADS}
-        told[word] = {name: choose(of_seeds) for name, of_seeds in values.items() if of_seeds}
+        told[word] = {name: choose(of_seeds) for name, of_seeds in values.items() if of_seeds and len(answers) > 1}
     if all(one.threshold is not None for one in answers):
         fixed = _proportions(answers, [one.probabilities > one.threshold for one in answers])
         told["at_threshold"] = {"threshold": float(np.mean([one.threshold for one in answers]))} | fixed

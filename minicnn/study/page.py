@@ -15,6 +15,7 @@ from minicnn.study.chapters.paper_comparison import network, table_two
 from minicnn.study.chapters.performance import curves, generalization, robust
 from minicnn.study.chapters.summary import answer
 from minicnn.study.checklists.guidelines import STATUSES
+from minicnn.study.results import opening
 
 __all__ = ["write", "chapters"]
 
@@ -55,6 +56,6 @@ def chapters(results):
 
 def _about(results):
     data, seeds, epochs = results["data"], results["settings"]["seeds"], results["settings"]["epochs"]
-    return (f"A reproduction of Asif and Amjad (2020) on {data['name']}: {number(data['images'])} images of "
-            f"{number(data['patients'])} patients, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, "
-            f"{number(epochs)} epoch{'s' if epochs > 1 else ''}.")
+    return (f"{opening(results)} The network of Asif and Amjad (2020), trained on {data['name']}: "
+            f"{number(data['images'])} images of {number(data['patients'])} patients, {len(seeds)} "
+            f"seed{'s' if len(seeds) > 1 else ''}, {number(epochs)} epoch{'s' if epochs > 1 else ''}.").lstrip()

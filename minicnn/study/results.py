@@ -23,10 +23,11 @@ from minicnn.experiment.run_folder import environment
 from minicnn.reporting.document import Image, Text
 from minicnn.study import paper
 from minicnn.study.aggregate import over_seeds
+from minicnn.study.trainings import Study
 
 __all__ = ["FORMAT", "PROTOCOL_NAMES", "gather", "command_of", "trainings_of", "shortcut_checks", "held_out_datasets",
            "worst_errors", "summary_of", "honest_test_seeds", "honest_test_groups", "reported", "layers_of",
-           "fold_summary", "counts_text", "image_of"]
+           "fold_summary", "counts_text", "image_of", "departures", "not_judged", "opening", "several_seeds"]
 
 FORMAT = "minicnn reproduction 1"
 PROTOCOL_NAMES = {"paper": "the paper's protocol", "honest": "the honest protocol", "robust": "recipe robust"}
@@ -87,9 +88,9 @@ def command_of(study, synthetic=False):
             words += [f"--{name.replace('_', '-')}", str(value)]
     if study.classes:
         words += ["--classes", ",".join(study.classes)]
-    if study.columns:
     if study.labels:
         words += ["--labels", as_option(study.labels)]
+    if study.columns:
         words += ["--columns", ",".join(f"{ours}={theirs}" for ours, theirs in study.columns.items())]
     return printable(shlex.join(words))
 
@@ -196,6 +197,51 @@ def _error(training, name, row):
 
 # ---- What the report reads -------------------------------------------------------------------------------------------
 
+def departures(results):
+    """Return clauses on what differs from the paper's recipe with the default seeds; none where nothing is known to.
+
+    More steps in an epoch are no difference: the paper says 100 in one place and 200 in another.
+
+    >>> departures({"data": {"synthetic": True}, "settings": {
+    ...     "epochs": 3, "steps_per_epoch": 100, "batch_size": 32, "learning_rate": 0.01, "seeds": [0]}})
+    ['the images are synthetic', '3 of 20 epochs and 1 of 3 seeds were run', 'the learning rate was 0.01, not 0.001']
+    """
+    recipe = vars(Study(""))
+    run = recipe | results["settings"] | {"seeds": len(results["settings"].get("seeds", range(recipe["seeds"])))}
+    synthetic = results["data"].get("synthetic", False)
+    fewer = [f"{run[name]} of {recipe[name]} {name.replace('_', ' ')}"
+             for name in ("epochs", "steps_per_epoch", "seeds") if run[name] < recipe[name]]
+    return (["the images are synthetic"] * synthetic + [f"{join(fewer)} were run"] * bool(fewer)
+            + ["there were {epochs} epochs, not 20".format(**run)] * (run["epochs"] > recipe["epochs"])
+            + [f"the {name.replace('_', ' ')} was {run[name]}, not {recipe[name]}"
+               for name in ("batch_size", "learning_rate") if run[name] != recipe[name]])
+
+
+def not_judged(results):
+    """Return what stands in the place of a verdict on the paper or its recipe; "" where this is the recipe.
+
+    >>> not_judged({"data": {"synthetic": False}, "settings": {
+    ...     "epochs": 3, "steps_per_epoch": 100, "batch_size": 32, "learning_rate": 1e-3, "seeds": [0, 1, 2]}})
+    'not judged: 3 of 20 epochs were run'
+    """
+    clauses = departures(results)
+    return f"not judged: {', and '.join(clauses)}" if clauses else ""
+
+
+def opening(results):
+    """Return the first sentences of a report on less, or on something else, than the paper's recipe; else ""."""
+    if not (clauses := departures(results)):
+        return ""
+    return (f"This does not repeat the paper: {', and '.join(clauses)}. No value measured here is a verdict on the "
+            "paper or its recipe." + " Give radiographs with --data." * results["data"]["synthetic"])
+
+
+def several_seeds(results):
+    """Return the number of seeds, or 0 where there is one alone: then nothing can be said of their spread."""
+    n = len(results["settings"].get("seeds", ()))
+    return n if n > 1 else 0
+
+
 def summary_of(results, protocol, name):
     """Return the summary of a set under a protocol, as mean over the seeds; None where there is none."""
     return (((results["protocols"].get(protocol) or {}).get("parts") or {}).get(name) or {}).get("mean")
@@ -209,9 +255,9 @@ def honest_test_seeds(results):
 def honest_test_groups(results):
     """Return {column: {word: summary}} of the honest test set, and which seeds it is of."""
     pooled = (summary_of(results, "honest", "test") or {}).get("groups")
-    if pooled:
+    if pooled and several_seeds(results):
         return pooled, "all seeds"
-    groups = next((summary["groups"] for summary in honest_test_seeds(results) if summary.get("groups")), {})
+    groups = next((summary["groups"] for summary in honest_test_seeds(results) if summary.get("groups")), pooled or {})
     return groups, f"seed {results['settings']['seeds'][0]}"
 
 

@@ -106,7 +106,8 @@ class Collection:
         """
         how = {"columns": study.columns, "allow_outside_root": study.allow_outside_root}
         names = LabelNames(study.labels)        # each of them occurs in one of the two
-        manifest, own = Manifest.read(study.data, classes=study.classes, root=study.root, labels=names, **how), names.used()
+        manifest = Manifest.read(study.data, classes=study.classes, root=study.root, labels=names, **how)
+        used = names.used()
         if len(manifest.classes) != 2:
             raise InputError(f"reproduce: expected two classes, as in the paper, got {len(manifest.classes)}: "
                              f"{', '.join(map(printable, manifest.classes))}.")
@@ -125,11 +126,11 @@ class Collection:
                 patients |= dict(zip(images.paths, numbers.tolist()))
         folds = []
         try:
-            own = np.array([patients[path] for path in manifest.paths])
-            folds = [fold for fold in leave_one_source_out(manifest, own) if "recall" in fold.shows]
+            numbers = np.array([patients[path] for path in manifest.paths])
+            folds = [fold for fold in leave_one_source_out(manifest, numbers) if "recall" in fold.shows]
         except ManifestError as error:
             remarks.append(f"No source was held out. {error}")
-        return cls(manifest, external, patients, folds, remarks, own)
+        return cls(manifest, external, patients, folds, remarks, used)
 
 
 @dataclass

@@ -11,7 +11,9 @@ import pytest
 from benchmarks.reliability.hostile_files import PAYLOADS
 from minicnn.errors import CheckpointError, ImageError, MissingExtraError, printable
 from minicnn.reporting.markdown import escaped, markdown
+from minicnn.study.checklists.guidelines import checklists
 from minicnn.study.page import write
+from minicnn.study.results import departures
 from tests.support.browser import chromium, resize
 from tests.support.reproduction_example import FIGURES, example, pictures, renamed
 
@@ -187,10 +189,53 @@ def test_a_good_result_is_called_good(tmp_path):
 def test_without_external_validation_and_with_synthetic_images(tmp_path):
     text = text_of(tmp_path, example(external=False, synthetic=True, sources=False))
     assert "There was no external validation" in text and "External validation not done" in text
-    assert "The images are synthetic" in text
+    assert "This does not repeat the paper: the images are synthetic. No value" in text
     assert "The sources of the images are unknown: there is no source column." in text
     assert "not judged: there is no source column" in text
     assert "No source could be held out" in text
+
+
+# What a verdict on a network is made of, in every sentence of the report that draws one.
+VERDICTS = re.compile(r"(better|worse) than (chance|always|on its)|(does|is|not shown to) (not )?generalize\b|"
+                      r"(above|within|below) our interval|intervals? (do not )?overlap|too (extreme|moderate)|SHORTCUT|"
+                      r"(higher|lower) than on the|not shown to be|no (miscalibration|loss)|its recipe gives|"
+                      r"(more|less) than in a uniform map")
+SPREAD = re.compile(r"over (\d|several)? ?seeds|\[[\d.]+ to [\d.]+\]|range over|all seeds|are (the )?seeds|var(y|ies) by|"
+                    r"means over", re.I)
+
+
+@pytest.mark.parametrize("given", [{"short": True}, {"short": True, "synthetic": True}, {"synthetic": True},
+                                   {"short": True, "external": False}, {"short": True, "good": True}],
+                         ids=" ".join)
+def test_less_than_the_recipe_is_said_first_and_judges_nothing(tmp_path, given):
+    """Fewer epochs and seeds, or synthetic images: the first sentence says so, and no sentence draws a verdict."""
+    results = example(**given)
+    text = text_of(tmp_path, results | {"checklists": checklists(results)})
+    clauses = ["the images are synthetic"] * given.get("synthetic", False) + [
+        "3 of 20 epochs and 1 of 3 seeds were run"] * given.get("short", False)
+    reason = ", and ".join(clauses)
+    assert text.startswith(f"Reproduction of COV-19Net This does not repeat the paper: {reason}. No value measured here")
+    first = (tmp_path / "report.md").read_text("utf-8").split("\n")[2]
+    assert plain(first).startswith(f"This does not repeat the paper: {reason}.")
+    assert text.count(f"not judged: {reason}") >= 9 and not VERDICTS.search(text), VERDICTS.search(text)
+    assert bool(SPREAD.search(text)) == ("short" not in given), SPREAD.search(text)
+    assert "consistency checks of the paper's own values fail" in text      # arithmetic, whatever was run
+
+
+def test_the_recipe_itself_is_judged(tmp_path, results):
+    """The patterns of the test above are those of the sentences that are there for the whole recipe."""
+    text = text_of(tmp_path, results)
+    assert "not judged:" not in text.replace("not judged: there is no source column", "")
+    assert "This does not repeat" not in text
+    assert len(set(match[0] for match in VERDICTS.finditer(text))) >= 8 and len(SPREAD.findall(text)) > 5
+
+
+@pytest.mark.parametrize("settings, clauses", [
+    ({}, []), ({"steps_per_epoch": 200, "seeds": [0, 1, 2, 3]}, []), ({"epochs": 40}, ["there were 40 epochs, not 20"]),
+    ({"steps_per_epoch": 10, "seeds": [0]}, ["10 of 100 steps per epoch and 1 of 3 seeds were run"]),
+    ({"batch_size": 8}, ["the batch size was 8, not 32"])])
+def test_what_is_not_the_recipe(results, settings, clauses):
+    assert departures(results | {"settings": results["settings"] | settings}) == clauses
 
 
 def test_where_the_answers_come_from_is_what_the_border_check_says(tmp_path, results):

@@ -8,7 +8,7 @@ from minicnn.reporting.document import Bullets, Chapter, Command, Heading, Table
 from minicnn.reporting.wording import bounds
 from minicnn.study.checklists.guidelines import STATUSES
 from minicnn.study.paper import CITATION
-from minicnn.study.results import summary_of
+from minicnn.study.results import departures, summary_of
 
 __all__ = ["checklists", "intended_use", "repeat"]
 
@@ -36,7 +36,7 @@ def checklists(results):
 def intended_use(results):
     """Return the Chapter of intended use and limitations."""
     data, external = results["data"], results["external"]
-    limits = ["The images are synthetic: no conclusion about patients follows."] if data["synthetic"] else []
+    limits = [f"This does not repeat the paper: {', and '.join(clauses)}."] if (clauses := departures(results)) else []
     limits += [f"The sample size is {number(data['images'])} images of {number(data['patients'])} patients; the "
                "intervals show the resulting uncertainty.",
                "How these images were selected is unknown to the program, and so is whether the labels are right.",

@@ -5,7 +5,7 @@ from minicnn.reporting.audit_text import MEANING, METHOD, NO_PROBLEM, confounder
 from minicnn.reporting.document import Bullets, Chapter, Heading, Table, Text
 from minicnn.reporting.tables import counted, shortcut_table
 from minicnn.reporting.wording import SHORTCUT_CHECK
-from minicnn.study.results import counts_text, image_of
+from minicnn.study.results import counts_text, image_of, not_judged
 
 __all__ = ["data", "shortcuts", "augmentation", "border_verdict"]
 
@@ -32,7 +32,7 @@ def shortcuts(results):
     """Return the Chapter on what the network relies on: shortcut check, sanity check of the maps, worst errors."""
     return Chapter("lungs", "Does the network rely on the lungs?", [
         Heading("Shortcut check"), *_shortcut_check(results),
-        Heading("Sanity check of the maps"), *_sanity(results["sanity"]),
+        Heading("Sanity check of the maps"), *_sanity(results["sanity"], not_judged(results)),
         Heading("Errors with the highest probability"), *_errors(results)])
 
 
@@ -71,12 +71,15 @@ def _shortcut_check(results):
     aucs = "; ".join(f"{row['condition']} {number(row['auc'], '{:.2f}')}" for row in checks[0]["rows"])
     blocks = [Text(SHORTCUT_CHECK), image_of(results, "stress", "AUC under each disturbance.",
                                              f"A plot of the AUC under each disturbance: {aucs}.")]
+    unjudged = not_judged(results)
     for check in checks:
-        blocks += [shortcut_table(check["name"], check), Bullets(check.get("sentences") or check["findings"] or none)]
-    return blocks
+        blocks.append(shortcut_table(check["name"], check))
+        if not unjudged:
+            blocks.append(Bullets(check.get("sentences") or check["findings"] or none))
+    return blocks + ([Text(f"Whether the network relies on a shortcut is {unjudged}.")] if unjudged else [])
 
 
-def _sanity(sanity):
+def _sanity(sanity, unjudged):
     blocks = [Text("Grad-CAM shows which pixels support a prediction. The maps are computed again while the layers are "
                    "randomized, from the last to the first. Maps that stay the same depend on the image, not on the "
                    "trained network. The strength is the mean absolute rank correlation with the maps of the trained "
@@ -86,6 +89,8 @@ def _sanity(sanity):
                             [[row["layer"], number(row["correlation"], "{:.2f}"), number(row["strength"], "{:.2f}")]
                              for row in sanity["rows"]]))
     check = sanity.get("border_check")
+    if unjudged:
+        return blocks + [Text(f"What the maps say about the border is {unjudged}.")]
     if not check:
         return blocks + [Text(border_verdict(sanity))]
     return blocks + [Text(check["sentence"]), Text(

@@ -5,7 +5,7 @@ from minicnn.evaluation.summary import SHARES
 from minicnn.reporting.document import Bullets, Chapter, Heading, Table, Text
 from minicnn.reporting.tables import METRICS, NONE, by_metric, lines, reasons
 from minicnn.reporting.wording import against_reported, bounds
-from minicnn.study.results import image_of, layers_of, reported, summary_of
+from minicnn.study.results import image_of, layers_of, not_judged, reported, several_seeds, summary_of
 
 __all__ = ["table_two", "network"]
 
@@ -21,7 +21,9 @@ def table_two(results):
                  if results["protocols"].get(name)]
     return Chapter("table-2", "Table II: reported and reproduced metrics", [
         *protocols, Text(_methods(results)),
-        by_metric("Table II, with 95 % intervals and [the range over seeds]", columns), *reasons(columns),
+        by_metric("Table II, with 95 % intervals" + " and [the range over seeds]" * bool(several_seeds(results)),
+                  columns),
+        *reasons(columns),
         Text(_conclusion(results)), Heading("Contradictions in the paper's table"), *_checks(results["paper"]),
         Heading("Table III: results of other studies"), *_table_three(results)])
 
@@ -41,6 +43,7 @@ def _figures(results):
     """Return {key: (caption, alt)} of Figures 2 to 8."""
     classes = " and ".join(results["data"]["classes"])
     curves = "Two plots by epoch, loss and accuracy, of the training and the validation set."
+    thin = "; thin lines are seeds" * bool(several_seeds(results))
     return {
         "samples": (f"Figure 2. Images of both classes, {classes}, as input to the network.",
                     f"Small images of the data in rows, one row for each of {classes}."),
@@ -53,8 +56,8 @@ def _figures(results):
         "architecture": ("Figures 5 and 6. The architecture.",
                          "The layers from left to right with their shapes: "
                          + "; ".join(layer["name"] for layer in layers_of(results)) + "."),
-        "curves_paper": ("Figures 7 and 8. Loss and accuracy by epoch under the paper's protocol; thin lines are "
-                         "seeds. The validation set holds versions of images in the training set.", curves),
+        "curves_paper": (f"Figures 7 and 8. Loss and accuracy by epoch under the paper's protocol{thin}. The "
+                         "validation set holds versions of images in the training set.", curves),
         "curves_honest": ("Figures 7 and 8 under the honest protocol: no patient of the validation set is in the "
                           "training set.", curves),
     }
@@ -70,16 +73,19 @@ def _as_reported(results, name):
 
 
 def _methods(results):
-    seeds = results["settings"]["seeds"]
-    runs = f"Our values are means over {len(seeds)} seeds" if len(seeds) > 1 else "Our values are of one seed"
-    return (f"{runs}; below each are its 95 % patient-clustered interval and, in brackets, the range over several "
-            "seeds. The classification threshold is a probability of 0.5. Training metrics are computed on the images "
-            "that the network was trained on: they measure memorization.")
+    n = several_seeds(results)
+    runs = (f"Our values are means over {n} seeds; below each are its 95 % patient-clustered interval and, in "
+            "brackets, the range over several seeds" if n else
+            "Our values are of one seed; below each is its 95 % patient-clustered interval")
+    return (f"{runs}. The classification threshold is a probability of 0.5. Training metrics are computed on the "
+            "images that the network was trained on: they measure memorization.")
 
 
 def _conclusion(results):
     ours = summary_of(results, "paper", "validation")
     values = {name: value for name in METRICS if (value := reported(results).get(name)) is not None}
+    if unjudged := not_judged(results):
+        return f"Whether these are the paper's values is {unjudged}."
     if not ours or not values:
         return "There are no values of ours to compare with the paper's validation metrics."
     places = [against_reported(ours, value, name) for name, value in values.items() if ours.get(name) is not None]

@@ -6,7 +6,7 @@ from minicnn.reporting.document import Bullets, Chapter, Heading, Table, Text
 from minicnn.reporting.tables import NONE, by_group, by_metric, lines, reasons
 from minicnn.reporting.wording import against_chance, bounds, difference, generalizes, value_text, why_none
 from minicnn.study.results import (PROTOCOL_NAMES, counts_text, fold_summary, image_of, summary_of, honest_test_groups,
-                                   honest_test_seeds)
+                                   honest_test_seeds, not_judged, several_seeds)
 
 __all__ = ["curves", "generalization", "robust", "calibrated"]
 
@@ -17,7 +17,7 @@ def curves(results):
     """Return the Chapter of ROC, precision-recall and reliability curves, confusion matrices and the threshold."""
     sets = {"honest protocol, test": summary_of(results, "honest", "test"),
             "external validation": summary_of(results, "honest", "external")}
-    sets = {name: summary for name, summary in sets.items() if summary}
+    sets, unjudged = {name: summary for name, summary in sets.items() if summary}, not_judged(results)
     return Chapter("curves", "Discrimination and calibration", [
         image_of(results, "roc_pr", "ROC and precision-recall curves. The thin line is chance.",
                  "Two plots: true positive rate against false positive rate, and precision against recall. "
@@ -25,9 +25,11 @@ def curves(results):
         image_of(results, "reliability", "Reliability curves: the observed proportion of positives against the "
                  "predicted probability. A calibrated network lies on the diagonal.",
                  "A plot of observed proportions against predicted probabilities. " + _listed(sets, "slope", "slope")),
-        *(Text(f"{name}: {calibrated(summary)}") for name, summary in sets.items()),
+        *([Text(f"The calibration is {unjudged}.")] if unjudged else
+          (Text(f"{name}: {calibrated(summary)}") for name, summary in sets.items())),
         by_metric("Discrimination and calibration", sets, _RANKING), *reasons(sets, _RANKING),
-        image_of(results, "confusions", "Confusion matrices at a threshold of 0.5, all seeds pooled.",
+        image_of(results, "confusions", "Confusion matrices at a threshold of 0.5"
+                 + ", all seeds pooled" * bool(several_seeds(results)) + ".",
                  "Tables of counts, true class by predicted class. " + _listed(sets, "accuracy", "accuracy")),
         *_thresholds(results)])
 
@@ -49,8 +51,9 @@ def robust(results):
     title = "The robust recipe"
     if not pairs:
         return Chapter("robust", title, [Text("The robust recipe was not run.")])
+    unjudged = not_judged(results)
     rows = [[name, lines(paper, "accuracy"), lines(better, "accuracy"), lines(paper, "auc"), lines(better, "auc"),
-             difference(paper, better, "auc")] for name, (paper, better) in pairs.items()]
+             *([] if unjudged else [difference(paper, better, "auc")])] for name, (paper, better) in pairs.items()]
     columns = {f"{name}, {recipe}": summary for name, pair in pairs.items()
                for recipe, summary in zip(("paper", "robust"), pair)}
     return Chapter("robust", title, [
@@ -60,7 +63,8 @@ def robust(results):
              + ("The external images were not used for the selection." if results["external"] else "")),
         Table("The paper's recipe and the robust recipe",
               ["", "accuracy, paper's recipe", "accuracy, robust", "AUC, paper's recipe", "AUC, robust",
-               "AUC of robust"], rows),
+               *([] if unjudged else ["AUC of robust"])], rows),
+        *([Text(f"Which recipe does better is {unjudged}.")] if unjudged else []),
         *reasons(columns, ("accuracy", "auc"))])
 
 
@@ -121,8 +125,10 @@ def _held_out(results):
              *(lines(fold_summary(fold), metric) if metric in ("accuracy", *fold["shows"]) else (NONE,)
                for metric in metrics)] for fold in folds]
     notes = [f"{fold['name']}: not trained, because {fold['reason']}." for fold in folds if fold["reason"]]
-    notes += [f"{name}: by AUC {against_chance(summary, 'auc')}." for name, summary in summaries.items()
-              if summary.get("auc") is not None]
+    unjudged = not_judged(results)
+    notes += [f"Whether the networks generalize to held-out sources is {unjudged}."] if unjudged else [
+        f"{name}: by AUC {against_chance(summary, 'auc')}." for name, summary in summaries.items()
+        if summary.get("auc") is not None]
     return [Text("Each source is held out in turn, together with some of the patients who have only negative images: "
                  "the network is trained on all others and tested on these. A source with one class gives recall or "
                  "specificity alone."),
@@ -155,12 +161,15 @@ def _external(results):
     rows = {name: summary for protocol, name in PROTOCOL_NAMES.items()
             if (summary := summary_of(results, protocol, "external"))}
     internal, away = summary_of(results, "honest", "test"), summary_of(results, "honest", "external")
+    unjudged = not_judged(results)
+    verdict = f"Whether the network generalizes is {unjudged}." if unjudged else (
+        f"Under the honest protocol the accuracy is {value_text(away, 'accuracy')}: "
+        f"{against_chance(away, counts=external['counts'])}. The AUC is {value_text(away, 'auc')}: "
+        f"{against_chance(away, 'auc')}. {generalizes(internal, away, external['counts'])}")
     blocks = [Text(f"{number(external['images'])} images of {number(external['patients'])} patients "
                    f"({counts_text(external['counts'])}), not used for training or selection."),
               by_metric("External validation", rows), *reasons(rows),
-              Text(f"Under the honest protocol the accuracy is {value_text(away, 'accuracy')}: "
-                   f"{against_chance(away, counts=external['counts'])}. The AUC is {value_text(away, 'auc')}: "
-                   f"{against_chance(away, 'auc')}. {generalizes(internal, away, external['counts'])}")]
+              Text(verdict)]
     if external.get("remark"):
         blocks.append(Text(external["remark"], "Note."))
     groups = (away or {}).get("groups") or {}

@@ -1,11 +1,12 @@
 """The first chapter of the report: the results on one screen, in sentences that follow from them."""
 
 from minicnn.core.text import join, number, percent
-from minicnn.reporting.document import Bullets, Card, Cards, Chapter, Heading, Notice, Text
+from minicnn.reporting.document import Bullets, Card, Cards, Chapter, Heading, Text
 from minicnn.reporting.tables import by_row, reasons
 from minicnn.reporting.wording import (against_chance, against_reported, difference, generalizes, is_approximate,
                                        value_and_interval, value_text, why_none)
-from minicnn.study.results import PROTOCOL_NAMES, fold_summary, image_of, reported, summary_of
+from minicnn.study.results import (PROTOCOL_NAMES, fold_summary, image_of, not_judged, reported, several_seeds,
+                                   summary_of)
 
 __all__ = ["answer", "claimed", "summary", "explanations", "weakest_source", "measured"]
 
@@ -17,18 +18,16 @@ _ALONE = {"header": "the file header alone", "border": "the image border alone",
 def answer(results):
     """Return the Chapter: a few sentences, the main values, the main plot, its values as a table, explanations."""
     rows = measured(results)
-    notices = [Notice("The images are synthetic, so the results show that minicnn works; they say nothing about "
-                      "patients, the paper or a disease. Give radiographs with --data.", "No radiographs.")]
     accuracies = "; ".join(f"{name} {value_text(one, 'accuracy')}" for name, one in rows.items())
     return Chapter("answer", "Summary", [
-        *(notices if results["data"]["synthetic"] else []), *map(Text, summary(results)),
+        *map(Text, summary(results)),
         Cards("Accuracy, with its 95 % interval", _cards(results)),
-        image_of(results, "headline", "The reported and the reproduced values. Each mark is a value with its 95 % "
-                 "interval; small dots are the seeds; the line at 0.5 is chance.",
+        image_of(results, "headline", "The reported and the measured values. Each mark is a value with its 95 % "
+                 f"interval; {'small dots are the seeds; ' * bool(several_seeds(results))}the line at 0.5 is chance.",
                  "Forest plot of accuracy and AUC. Accuracies: the paper reports "
                  f"{percent(claimed(results), 2)}; {accuracies}."),
         by_row("The values of the plot", rows, ("accuracy", "auc"), "measured on",
-               ("AUC against chance", lambda one: against_chance(one, "auc"))),
+               None if not_judged(results) else ("AUC against chance", lambda one: against_chance(one, "auc"))),
         *reasons(rows, ("accuracy", "auc")),
         Heading("Why the values differ"), Bullets(explanations(results))])
 
@@ -42,13 +41,18 @@ def summary(results):
     """Return sentences on the reported accuracy, the paper's protocol, the honest one and external validation."""
     paper, honest, away = (summary_of(results, *place) for place in
                            (("paper", "validation"), ("honest", "test"), ("honest", "external")))
-    n = len(results["settings"]["seeds"])
-    runs = f"over {n} seeds" if n > 1 else "with one seed"
-    said = [f"The paper reports an accuracy of {percent(claimed(results), 2)}. On these data, {runs}, its recipe gives "
+    n, unjudged = several_seeds(results), not_judged(results)
+    runs, what = f"over {n} seeds" if n else "with one seed", "what was run" if unjudged else "its recipe"
+    said = [f"The paper reports an accuracy of {percent(claimed(results), 2)}. On these data, {runs}, {what} gives "
             f"{value_text(paper, 'accuracy')} under the paper's protocol, and "
             + (f"{value_text(honest, 'accuracy')} on a test set of other patients." if honest
-               else "there is no test set of other patients.")]
-    if away:
+               else "there is no test set of other patients.")
+            + (f" How the paper's value compares is {unjudged}." if unjudged else "")]
+    if away and unjudged:
+        said.append(f"In external validation on {number(results['external']['images'])} images, the accuracy is "
+                    f"{value_text(away, 'accuracy')}{_range_of_seeds(away)} and the AUC {value_text(away, 'auc')}. "
+                    f"Whether the network generalizes is {unjudged}.")
+    elif away:
         counts = results["external"].get("counts")
         said.append(f"In external validation on {number(results['external']['images'])} images, the accuracy is "
                     f"{value_text(away, 'accuracy')}{_range_of_seeds(away)}: {against_chance(away, counts=counts)}. "
@@ -80,8 +84,11 @@ def weakest_source(results):
 def explanations(results):
     """Return a Text for each measured cause of the differences between the values."""
     paper, honest = summary_of(results, "paper", "validation"), summary_of(results, "honest", "test")
-    said = []
-    if paper and honest:
+    said, unjudged = [], not_judged(results)
+    if unjudged:
+        said.append(Text("That alone can explain the differences. What leakage, held-out sources and shortcuts add is "
+                         f"{unjudged}.", "Not the paper's recipe."))
+    elif paper and honest:
         said.append(Text("The paper augments each radiograph and splits afterwards, so versions of one image are in "
                          "the training and in the validation set. With a split by patient, the accuracy is "
                          f"{difference(paper, honest)}.", "Leakage."))
@@ -94,12 +101,12 @@ def explanations(results):
     elif confounders:
         said.append(Text("File header, image border and source are not shown to predict the labels.", "Confounders."))
     fold, count = weakest_source(results)
-    if fold:
+    if fold and not unjudged:
         one, which = fold_summary(fold), f"the weakest of the {count} sources" if count > 1 else "the only source"
         said.append(Text(f"Trained without {fold['source']}, {which} that could be held out, the network "
                          f"separates the classes there with an AUC of {value_text(one, 'auc')}: "
                          f"{against_chance(one, 'auc')}.", "Leave-one-source-out validation."))
-    if results["stress"]:
+    if results["stress"] and not unjudged:
         said += [Text(finding, "Shortcut check.") for finding in results["stress"][0]["findings"]]
     checks = results["paper"].get("checks", [])
     if failed := sum(not check["holds"] for check in checks):
@@ -116,18 +123,18 @@ def _range_of_seeds(one):
 def _cards(results):
     paper, honest, away = (summary_of(results, *place) for place in
                            (("paper", "validation"), ("honest", "test"), ("honest", "external")))
-    claim, external = claimed(results), results["external"]
+    claim, external, unjudged = claimed(results), results["external"], not_judged(results)
     cards = [Card("Reported by the paper", percent(claim, 2), "no interval reported",
-                  f"validation; {against_reported(paper, claim)} under its protocol"),
+                  f"validation; {unjudged or against_reported(paper, claim) + ' under its protocol'}"),
              _card("Paper's protocol", paper, "validation; versions of its images are in the training set"),
              _card("Honest protocol", honest, "test set of other patients")]
     fold, count = weakest_source(results)
     if fold:
         source = fold["source"] + (f", the weakest of {count}" if count > 1 else "")
-        cards.append(_card("Held-out source", fold_summary(fold),
+        cards.append(_card("Held-out source", fold_summary(fold), source if unjudged else
                            f"{source}; AUC {against_chance(fold_summary(fold), 'auc')}"))
-    cards.append(_card("External validation", away, f"{number(external['images'])} images; "
-                       f"{against_chance(away, counts=external.get('counts'))}") if external
+    cards.append(_card("External validation", away, f"{number(external['images'])} images" + ("" if unjudged else
+                       f"; {against_chance(away, counts=external.get('counts'))}")) if external
                  else Card("External validation", "not done", "no images were given", "needed to show generalization"))
     return cards
 

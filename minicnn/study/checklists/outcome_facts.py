@@ -5,7 +5,7 @@ from minicnn.errors import printable
 from minicnn.evaluation.summary import HEADS
 from minicnn.reporting.wording import value_text
 from minicnn.study.checklists.wording import MAIN, NOT_MEASURED, described, sentence, sets_of, size, values_text
-from minicnn.study.results import reported, summary_of
+from minicnn.study.results import not_judged, reported, several_seeds, summary_of
 
 __all__ = ["FACTS"]
 
@@ -29,8 +29,9 @@ def _uncertainty(results):
     summary = summary_of(results, "honest", "test")
     if not summary or not summary.get("intervals"):
         return None
+    others = "means over seeds" if several_seeds(results) else "the rest"
     return ("95 % patient-clustered intervals: Wilson's with the effective sample size for proportions, bootstrap over "
-            f"patients for means over seeds. {len(summary['intervals'])} metrics of the honest test set "
+            f"patients for {others}. {len(summary['intervals'])} metrics of the honest test set "
             f"({size(summary)}) have one, such as accuracy {value_text(summary, 'accuracy')}; "
             f"{len(summary.get('approximate') or [])} are approximate. No hypothesis was tested.")
 
@@ -135,6 +136,8 @@ def _headline(results):
     accuracy = reported(results).get("accuracy")
     said = [described(results, names, ("accuracy",), (protocol,))
             for protocol, names in (("paper", ("validation",)), ("honest", _HELD_OUT))]
+    if any(said) and (unjudged := not_judged(results)):
+        said.append(f"How they compare is {unjudged}.")
     return accuracy is not None and any(said) and " ".join([f"The paper reports an accuracy of {percent(accuracy, 2)}.",
                                                             *filter(None, said)])
 
@@ -144,7 +147,9 @@ def _limits(results):
     said = [f"the labels are predicted by the {join(flagged)} alone"] if flagged else []
     said += [f"{name} set: accuracy {value_text(summary, 'accuracy')} on {size(summary)}"
              for name, summary in sets_of(results, "honest", _HELD_OUT).items()]
-    return sentence(said + [printable(remark) for remark in results["remarks"]])
+    unjudged = not_judged(results)
+    return sentence([f"the paper's recipe is {unjudged}"] * bool(unjudged) + said
+                    + [printable(remark) for remark in results["remarks"]])
 
 
 def _repeat(results):
