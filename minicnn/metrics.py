@@ -10,8 +10,10 @@ is predicted positive where p > threshold, strictly. A fraction whose denominato
 None, and `undefined` says why. It is never 0 or 1 by convention, which would read as a result. F1 is defined as long as
 there is a positive, true or predicted: with TP = 0 it is 0, though precision or recall may be undefined.
 
-With three or more classes each class is taken against the rest, and the values are averaged over the classes, all with
-the same weight (macro average). Undefined for one class is undefined on average.
+With three or more classes each class is taken against the rest (`class_metrics`), and the values are averaged over the
+classes, all with the same weight: specificity, precision, recall, F1 and AUC are then macro averages. Where a value is
+undefined for one class, so is its macro average: a mean over fewer classes would be another quantity under one name. The
+values of the other classes stand.
 """
 
 import numpy as np
@@ -20,7 +22,7 @@ from minicnn.core.arguments import Real, check
 from minicnn.core.validation import as_array, check_finite
 from minicnn.errors import InputError, ShapeError, printable
 
-__all__ = ["confusion", "binary_metrics", "categorical_metrics", "auc", "roc", "bce_from_probabilities",
+__all__ = ["confusion", "binary_metrics", "categorical_metrics", "class_metrics", "auc", "roc", "bce_from_probabilities",
            "cce_from_probabilities", "HEADS"]
 
 # The keys of a metrics object, in the order of Table II of the paper, and how people read them.
@@ -87,7 +89,7 @@ def binary_metrics(labels, probabilities, threshold=0.5, loss=None):
 
 
 def categorical_metrics(labels, probabilities, loss=None, classes=None):
-    """Return the metrics of a prediction of one of k classes, each class against the rest, averaged.
+    """Return the metrics of a prediction of one of k classes: macro averages over each class against the rest.
 
     Parameters
     ----------
@@ -99,30 +101,49 @@ def categorical_metrics(labels, probabilities, loss=None, classes=None):
 
     Returns
     -------
-    dict: the keys of `binary_metrics`
+    dict: the keys of `binary_metrics`; specificity, precision, recall, f1 and auc are macro averages
 
     >>> p = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.0, 0.1, 0.9]]
     >>> metrics = categorical_metrics([0, 1, 2, 2], p)
     >>> metrics["accuracy"], round(metrics["recall"], 3)
     (0.75, 0.833)
     """
+    each = class_metrics(labels, probabilities, classes).values()
+    labels, p = _categorical(labels, probabilities)
+    undefined = {}
+    for one in each:
+        undefined = one["undefined"] | undefined        # the first class that lacks a value says why
+    macro = {metric: None if metric in undefined else float(np.mean([one[metric] for one in each]))
+             for metric in (*_RATES, "auc")}
+    return _report(confusion(labels, p.argmax(axis=1), p.shape[1]), macro, undefined,
+                   cce_from_probabilities(labels, p) if loss is None else loss)
+
+
+def class_metrics(labels, probabilities, classes=None):
+    """Return the metrics of each of k classes against the rest; arguments and errors as for `categorical_metrics`.
+
+    Returns
+    -------
+    {class: dict}, by name, or by number without names: n (int, the samples of the class); specificity, precision, recall, f1, auc
+    (float or None); undefined ({metric: reason}). A class without samples leaves the values of the others as they are
+
+    >>> told = class_metrics([0, 1, 1], [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]], ["normal", "covid", "other"])
+    >>> told["covid"]["recall"], told["other"]["recall"], told["other"]["undefined"]["recall"]
+    (0.5, None, 'no sample is other')
+    """
     labels, p = _categorical(labels, probabilities)
     k = p.shape[1]
     if classes is not None and len(classes) != k:
         raise InputError(f"classes: expected {k} names, one for each column of probabilities, got {len(classes)}.")
-    matrix = confusion(labels, p.argmax(axis=1), k)
-    each, undefined = [], {}
+    matrix, told = confusion(labels, p.argmax(axis=1), k), {}
     for c in range(k):
-        values, reasons = _rates(matrix, c)
-        values["auc"], reasons["auc"] = _auc(labels == c, p[:, c])
-        each.append(values)
-        name = f"class {c if classes is None else printable(classes[c])} against the rest"
-        for metric, reason in reasons.items():
-            if reason:
-                undefined.setdefault(metric, f"{name}: {reason}")
-    macro = {metric: None if metric in undefined else float(np.mean([values[metric] for values in each]))
-             for metric in (*_RATES, "auc")}
-    return _report(matrix, macro, undefined, cce_from_probabilities(labels, p) if loss is None else loss)
+        name = str(c) if classes is None else printable(classes[c])
+        values, undefined = _rates(matrix, c, f"of class {c}" if classes is None else name, "of another class")
+        values["auc"], reason = _auc(labels == c, p[:, c])
+        undefined["auc"] = reason and (undefined["recall"] or undefined["specificity"])
+        told[name] = {"n": int(matrix[c].sum()), **values,
+                      "undefined": {metric: reason for metric, reason in undefined.items() if reason}}
+    return told
 
 
 def auc(labels, probabilities):
@@ -179,15 +200,18 @@ def cce_from_probabilities(labels, probabilities, eps=1e-7):
     return float(-np.log(np.clip(p[np.arange(len(p)), labels], eps, 1.0 - eps)).mean())
 
 
-def _rates(matrix, c):
-    """Return ({rate: value or None}, {rate: reason or None}) of class c of a confusion matrix against the rest."""
+def _rates(matrix, c, this="positive", other="negative"):
+    """Return ({rate: value or None}, {rate: reason or None}) of class c of a confusion matrix against the rest.
+
+    `this` and `other` are the words for a sample of class c, and for one of the rest.
+    """
     tp = int(matrix[c, c])
     fn, fp = int(matrix[c].sum()) - tp, int(matrix[:, c].sum()) - tp
     tn = int(matrix.sum()) - tp - fn - fp
-    fractions = {"specificity": (tn, tn + fp, "no sample is negative"),
-                 "precision": (tp, tp + fp, "no sample was predicted positive"),
-                 "recall": (tp, tp + fn, "no sample is positive"),
-                 "f1": (2 * tp, 2 * tp + fp + fn, "no sample is positive or was predicted so")}
+    fractions = {"specificity": (tn, tn + fp, f"no sample is {other}"),
+                 "precision": (tp, tp + fp, f"no sample was predicted {this}"),
+                 "recall": (tp, tp + fn, f"no sample is {this}"),
+                 "f1": (2 * tp, 2 * tp + fp + fn, f"no sample is {this} or was predicted so")}
     return ({rate: part / whole if whole else None for rate, (part, whole, _) in fractions.items()},
             {rate: None if whole else reason for rate, (_, whole, reason) in fractions.items()})
 

@@ -33,7 +33,7 @@ from minicnn.data.preprocessing import decode
 from minicnn.errors import ImageError, ManifestError, MiniCNNError, WeightsError, printable
 from minicnn.experiment import Config, load_model
 from minicnn.experiment.run_folder import RunFolder
-from minicnn.reporting.console import paper_table
+from minicnn.reporting.console import table
 from tests.support.source_rules import could_run_data
 
 ALARM = 10      # seconds; what is measured takes hundredths of one
@@ -377,7 +377,7 @@ def test_the_runs_tables_hold_no_formula(tmp_path):
 def test_tables_for_the_terminal_show_every_name_in_escapes():
     report = metrics.binary_metrics([0, 0], [0.1, 0.2], loss=0.5)
     for payload in hostile.PAYLOADS:
-        text = paper_table({payload: report | {"undefined": {"auc": payload}}})
+        text = table({payload: report | {"undefined": {"auc": payload}}})
         assert hostile.is_plain(text) and printable(payload) in text
 
 

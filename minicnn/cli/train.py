@@ -85,5 +85,5 @@ def _new_folder(options, config):
 
 
 def _text(result):
-    plots = ["", "Plots: " + ", ".join(printable(plot) for plot in result.plots)] if result.plots else []
-    return "\n".join([result.table(), *plots, f"Run folder: {printable(result.folder)}"])
+    plots = f", with {', '.join(printable(plot.name) for plot in result.plots)}" if result.plots else ""
+    return f"{result.table()}\n\nRun folder: {printable(result.folder)}{plots}"

@@ -1,8 +1,11 @@
 """The evaluation of predictions: every metric with its patient-clustered 95 % interval, overall and by subgroup.
 
-The metrics of metrics.py, average precision, Brier score, and calibration slope and intercept; the metrics at the
-threshold chosen on the validation set (operating_point.py); and the metrics by source, view, sex and age where a
-manifest has these columns. An undefined metric or interval comes with its reason.
+The metrics of metrics.py, average precision, Brier score, and calibration slope and intercept; with three or more classes
+those of each class too; the metrics at the threshold chosen on the validation set (operating_point.py); and the metrics
+by source, view, sex and age where a manifest has these columns. An undefined metric or interval comes with its reason.
+Each table of proportions has its confusion matrix beside it, from which it can be recomputed.
+
+Patients are those that the manifest names. In the intervals an image of an unknown patient is a cluster of its own.
 """
 
 import re
@@ -11,72 +14,116 @@ from collections import Counter
 import numpy as np
 
 from minicnn import metrics
+from minicnn.core.text import spelling
 from minicnn.data.split import groups
-from minicnn.errors import printable
+from minicnn.errors import InputError, ShapeError, printable
 from minicnn.evaluation import intervals
 from minicnn.evaluation.calibration import (brier_score, calibration_line, calibration_lines, cross_entropies, logits,
                                             reliability_curve, squared_errors)
 from minicnn.evaluation.intervals import SHARES, as_clusters, threshold_intervals
 
-__all__ = ["HEADS", "SHARES", "GROUPED", "summarize", "patient_clusters", "subgroup_columns", "age_band", "statistic",
-           "is_summary"]
+__all__ = ["HEADS", "SHARES", "GROUPED", "OF_A_CLASS", "MORE_CLASSES", "heads", "summarize", "patient_clusters", "subgroup_columns",
+           "age_band", "statistic", "is_summary"]
 
 # The keys of a summary in order, and their headings: those of Table II of the paper, then ours.
 HEADS = metrics.HEADS | {"average_precision": "average precision", "brier": "Brier score",
                          "slope": "calibration slope", "intercept": "calibration intercept"}
 GROUPED = ("accuracy", "specificity", "recall", "auc")
+OF_A_CLASS = ("recall", "precision", "specificity", "f1", "auc")
+_MACRO = ("specificity", "precision", "recall", "f1", "auc", "average_precision")
+MORE_CLASSES = "there are more than two classes"
 _MOST_GROUPS = 12
 
 
+def heads(*summaries):
+    """Return `HEADS` for summaries: with three or more classes, averages over the classes are called macro averages.
+
+    >>> heads(summarize([0, 1], [0.2, 0.9]))["recall"], heads(summarize([0, 1, 2], np.eye(3)))["recall"]
+    ('recall', 'macro recall')
+    """
+    is_macro = any("per_class" in one or one.get("undefined", {}).get("slope") == MORE_CLASSES  # of an earlier version
+                   for one in summaries if isinstance(one, dict))
+    return HEADS | ({name: f"macro {HEADS[name]}" for name in _MACRO} if is_macro else {})
+
+
 def summarize(labels, probabilities, clusters=None, columns=None, threshold=None, loss=None, classes=None,
-              samples=1000):
+              samples=1000, patients=None):
     """Return the metrics of predictions with their patient-clustered 95 % intervals.
 
     Parameters
     ----------
     labels, probabilities, loss, classes : as for `metrics.binary_metrics` where probabilities are (n,) or (n, 1), for
         `metrics.categorical_metrics` where they are (n, k)
-    clusters : ndarray, shape (n,), optional; the patient of each image as a number (`patient_clusters`)
+    clusters : ndarray, shape (n,), optional; the cluster of each image as a number (`patient_clusters`): images of one
+        patient share it. Without, each image is a cluster of its own
     columns : {name: n words}, optional; the subgroups (`subgroup_columns`)
     threshold : float, optional; chosen on other images, with two classes
     samples : int; of the bootstrap
+    patients : sequence of n str, "" where unknown, optional; who is counted. Without, each cluster counts as a patient,
+        and without clusters all are unknown
 
     Returns
     -------
-    dict: the keys of `HEADS`; undefined ({metric: reason}); patients (int); intervals ({metric: [low, high]});
-    no_interval ({metric: reason}); approximate (metrics whose intervals are estimated from fewer than 50 patients);
-    reliability (points of `reliability_curve`) with two classes; at_threshold (the metrics in `SHARES`) where there is
-    a threshold; groups ({column: {word: dict}}) where there are columns
+    dict: the keys of `HEADS`; undefined ({metric: reason}); patients (int, the known ones);
+    images_of_unknown_patients (int); intervals ({metric: [low, high]}); no_interval ({metric: reason}); approximate
+    (metrics whose intervals are estimated from fewer than 50 clusters); confusion ({"classes": names or numbers,
+    "matrix": k lists of k ints}: a row for each true class, a column for each predicted, which of two classes is the
+    second where p > 0.5 and of more the most probable); reliability (points of `reliability_curve`) with two classes;
+    at_threshold (the metrics in `SHARES`) where there is a threshold; groups ({column: {word: dict}}) where there are
+    columns; per_class ({class: dict}) with probabilities (n, k): the metrics in `OF_A_CLASS` of each class against the
+    rest, of which specificity, precision, recall, f1, auc and average_precision above are the macro averages
 
     Raises
     ------
     ShapeError, InputError : as the functions of metrics.py; other than one cluster for each image
 
     >>> told = summarize([0, 0, 1, 1, 1, 0], [0.1, 0.6, 0.7, 0.9, 0.4, 0.2], threshold=0.65)
-    >>> round(told["accuracy"], 3), told["at_threshold"]["specificity"], told["patients"], "auc" in told["approximate"]
-    (0.667, 1.0, 6, True)
+    >>> round(told["accuracy"], 3), told["at_threshold"]["specificity"], told["images_of_unknown_patients"]
+    (0.667, 1.0, 6)
+    >>> told["confusion"]["matrix"], "auc" in told["approximate"]
+    ([[2, 1], [1, 2]], True)
     """
     p = np.asarray(probabilities)
     several = p.ndim == 2 and p.shape[1] > 1
+    if classes is not None and not several and len(classes) != 2:
+        raise InputError(f"classes: expected the names of two, negative and positive, got {len(classes)}.")
     if several:
         told = metrics.categorical_metrics(labels, p, loss, classes)
     else:
         told = metrics.binary_metrics(labels, p, loss=loss)
         p = p.reshape(-1)
     labels, p = np.asarray(labels).reshape(-1).astype(np.int64), p.astype(np.float64)
+    who = _people(patients, clusters, len(labels))
     clusters = as_clusters(clusters, len(labels))
+    names = [str(c) for c in range(p.shape[1] if several else 2)] if classes is None else list(map(printable, classes))
     undefined, found = told.pop("undefined"), _of_classes if several else _of_two
     more, reasons, bounds = found(labels, p, clusters, samples)
-    told |= more | {"undefined": undefined | reasons, "patients": int(clusters.max()) + 1}
+    told |= more | {"undefined": undefined | reasons, **_counted(who)}
     told |= _with_intervals(bounds, told)
-    if not several:
+    told["confusion"] = _confusion(labels, p, names)
+    if several:
+        told["per_class"] = _by_class(labels, p, clusters, who, names)
+    else:
         told["reliability"] = [row | {"interval": row["interval"].bounds}
                                for row in reliability_curve(labels, p, clusters)]
     if threshold is not None and not several:
-        told["at_threshold"] = _at(labels, p, clusters, threshold)
+        told["at_threshold"] = _at(labels, p, clusters, threshold, names)
     if columns:
-        told["groups"] = {name: _by_word(labels, p, clusters, words) for name, words in columns.items()}
+        told["groups"] = {name: _by_word(labels, p, clusters, who, words, names) for name, words in columns.items()}
     return told
+
+
+def _people(patients, clusters, n):
+    """Return the patient of each image as an ndarray of (n,) str, "" where unknown."""
+    if patients is None:
+        patients = [""] * n if clusters is None else [str(cluster) for cluster in clusters]
+    if len(patients) != n:
+        raise ShapeError(f"patients: expected one for each of the {n} images, got {len(patients)}.")
+    return np.array([patient or "" for patient in patients], object)
+
+
+def _counted(who):
+    return {"patients": len(set(who) - {""}), "images_of_unknown_patients": int((who == "").sum())}
 
 
 def patient_clusters(manifest):
@@ -94,8 +141,21 @@ def subgroup_columns(manifest):
     """Return {"source": words, "view": ..., "sex": ..., "age": bands} of the columns with more than one value."""
     given = {"source": manifest.sources, "view": manifest.views, "sex": manifest.sexes,
              "age": None if manifest.ages is None else [age_band(age) for age in manifest.ages]}
-    columns = {name: [word or "unknown" for word in words] for name, words in given.items() if words is not None}
+    columns = {name: same_words([word or "unknown" for word in words])
+               for name, words in given.items() if words is not None}
     return {name: words for name, words in columns.items() if len(set(words)) > 1}
+
+
+def same_words(words):
+    """Return words with one spelling each, the most used, where they differ in case, spaces, hyphens and _ only.
+
+    >>> same_words(["AP", "ap", "PA", "AP"])
+    ['AP', 'AP', 'PA', 'AP']
+    """
+    said = {}
+    for word, _ in Counter(words).most_common():
+        said.setdefault(spelling(word), word)
+    return [said[spelling(word)] for word in words]
 
 
 def age_band(text):
@@ -164,14 +224,13 @@ def _of_classes(labels, p, clusters, samples):
     """Return the same for a prediction of one of k classes; the metrics are averaged over the classes."""
     predicted, classes = p.argmax(axis=1), range(p.shape[1])
     values = {"average_precision": None, "brier": brier_score(labels, p), "slope": None, "intercept": None}
-    reasons = dict.fromkeys(("slope", "intercept"), "there are more than two classes")
+    reasons = dict.fromkeys(("slope", "intercept"), MORE_CLASSES)
     scored = [intervals.average_precision(labels == c, p[:, c]) for c in classes]
     if None in scored:
         reasons["average_precision"] = "a class has no sample, or all of them"
     else:
         values["average_precision"] = float(np.mean(scored))
-    names = ["specificity", "precision", "recall", "f1", "auc", "average_precision"]
-    each = [statistic(labels == c, p[:, c], names, predicted == c) for c in classes]
+    each = [statistic(labels == c, p[:, c], _MACRO, predicted == c) for c in classes]
     squares, losses, ones = squared_errors(labels, p), cross_entropies(labels, p), np.ones(len(p))
 
     def values_of(weights):
@@ -179,7 +238,26 @@ def _of_classes(labels, p, clusters, samples):
                                 intervals.ratios(squares, ones, weights), intervals.ratios(losses, ones, weights)])
 
     bounds = {"accuracy": intervals.proportion_interval(predicted == labels, ones > 0, clusters)[1]}
-    return values, reasons, bounds | intervals.bootstrap(values_of, clusters, [*names, "brier", "loss"], samples)
+    return values, reasons, bounds | intervals.bootstrap(values_of, clusters, [*_MACRO, "brier", "loss"], samples)
+
+
+def _by_class(labels, p, clusters, who, names):
+    """Return {class: metrics} of each class against the rest, with the intervals of two classes."""
+    predicted, told = p.argmax(axis=1), {}
+    for c, (name, whole) in enumerate(metrics.class_metrics(labels, p, names).items()):
+        found = threshold_intervals(labels == c, predicted == c, clusters)
+        found["auc"] = intervals.auc_interval(labels == c, p[:, c], clusters)
+        one = {"n": whole["n"], **_counted(who[labels == c]), **{metric: whole[metric] for metric in OF_A_CLASS},
+               "undefined": whole["undefined"]}
+        told[name] = one | _with_intervals({metric: interval for metric, (_, interval) in found.items()
+                                            if metric in one}, one)
+    return told
+
+
+def _confusion(labels, p, names, threshold=0.5):
+    """Return the confusion matrix with the names of the classes."""
+    predicted = p > threshold if p.ndim == 1 else p.argmax(axis=1)
+    return {"classes": names, "matrix": metrics.confusion(labels, predicted, len(names)).tolist()}
 
 
 def _with_intervals(bounds, values):
@@ -188,16 +266,17 @@ def _with_intervals(bounds, values):
                                       if name in bounds and values[name] is not None})
 
 
-def _at(labels, p, clusters, threshold):
+def _at(labels, p, clusters, threshold, names):
     """Return the metrics at a threshold, with their intervals."""
     whole = metrics.binary_metrics(labels, p, threshold)
     told = {"threshold": float(threshold)} | {name: whole[name] for name in SHARES}
     told["undefined"] = {name: reason for name, reason in whole["undefined"].items() if name in SHARES}
     found = threshold_intervals(labels == 1, p > threshold, clusters)
-    return told | _with_intervals({name: interval for name, (_, interval) in found.items()}, told)
+    told |= _with_intervals({name: interval for name, (_, interval) in found.items()}, told)
+    return told | {"confusion": _confusion(labels, p, names, threshold)}
 
 
-def _by_word(labels, p, clusters, words):
+def _by_word(labels, p, clusters, who, words, names):
     """Return {word: metrics} of the images with each word, the most frequent first; the rarest together as "others"."""
     words = [printable(word)[:60] for word in words]
     common = [word for word, _ in Counter(words).most_common()]
@@ -205,11 +284,11 @@ def _by_word(labels, p, clusters, words):
         kept = set(common[:_MOST_GROUPS - 1])
         words, common = [word if word in kept else "others" for word in words], [*common[:_MOST_GROUPS - 1], "others"]
     words = np.array(words, object)
-    return {word: _of_group(labels[here], p[here], clusters[here]) for word in dict.fromkeys(common)
+    return {word: _of_group(labels[here], p[here], clusters[here], who[here], names) for word in dict.fromkeys(common)
             if (here := words == word).any()}
 
 
-def _of_group(labels, p, clusters):
+def _of_group(labels, p, clusters, who, names):
     clusters = as_clusters(clusters, len(labels))
     if p.ndim == 2:
         right, reasons = p.argmax(axis=1) == labels, {}
@@ -219,9 +298,10 @@ def _of_group(labels, p, clusters):
         found = threshold_intervals(positive, p > 0.5, clusters) | {"auc": intervals.auc_interval(labels, p, clusters)}
         reasons = metrics.binary_metrics(labels, p)["undefined"]
     values = {name: found[name][0] for name in GROUPED if name in found}
-    told = {"n": len(labels), "patients": int(clusters.max()) + 1, **values,
+    told = {"n": len(labels), **_counted(who), **values,
             "undefined": {name: reason for name, reason in reasons.items() if name in values}}
-    return told | _with_intervals({name: found[name][1] for name in values}, told)
+    told |= _with_intervals({name: found[name][1] for name in values}, told)
+    return told | {"confusion": _confusion(labels, p, names)}
 
 
 # ---- Checks of a file ------------------------------------------------------------------------------------------------
@@ -237,13 +317,15 @@ def is_summary(content):
         return False
     content = dict(content)
     at, by, points = content.pop("at_threshold", None), content.pop("groups", {}), content.pop("reliability", [])
+    each = content.pop("per_class", {})
     return (_is_plain(content, HEADS) and isinstance(points, list) and all(map(_is_point, points))
             and (at is None or _is_plain(at, ("threshold", *SHARES), ("threshold", *SHARES)))
+            and _are_groups(each, OF_A_CLASS)
             and isinstance(by, dict) and all(_is_word(column) and _are_groups(words) for column, words in by.items()))
 
 
-def _are_groups(words):
-    return isinstance(words, dict) and all(_is_word(word) and _is_plain(group, ("n", *GROUPED), ("n", "patients"))
+def _are_groups(words, names=GROUPED):
+    return isinstance(words, dict) and all(_is_word(word) and _is_plain(group, ("n", *names), ("n", "patients"))
                                            for word, group in words.items())
 
 
@@ -253,7 +335,7 @@ def _is_plain(content, names, needed=()):
         return False
     beside = {"undefined": _is_reasons, "no_interval": _is_reasons, "intervals": _is_intervals,
               "approximate": lambda value: isinstance(value, list) and all(_is_word(name) for name in value),
-              "patients": lambda value: type(value) is int and 0 < value < 2**53}
+              "patients": _is_count, "images_of_unknown_patients": _is_count, "confusion": _is_confusion}
     return all(beside[name](value) if name in beside else name in names and _is_number(value)
                for name, value in content.items())
 
@@ -271,8 +353,20 @@ def _is_point(content):
     if not isinstance(content, dict) or set(content) != {"low", "high", "n", "predicted", "observed", "interval"}:
         return False
     *shares, pair = (content[name] for name in ("low", "high", "predicted", "observed", "interval"))
-    whole = type(content["n"]) is int and 0 < content["n"] < 2**53
-    return whole and _is_pair(pair if pair is not None else [0, 1]) and _is_pair(shares[:2]) and _is_pair(shares[2:])
+    return _is_count(content["n"]) and content["n"] > 0 and _is_pair(pair if pair is not None else [0, 1]) and _is_pair(shares[:2]) and _is_pair(shares[2:])
+
+
+def _is_confusion(value):
+    """Whether value is a square matrix of counts with a name for each class."""
+    if not isinstance(value, dict) or set(value) != {"classes", "matrix"} or not isinstance(value["matrix"], list):
+        return False
+    names, rows = value["classes"], value["matrix"]
+    return (isinstance(names, list) and all(map(_is_word, names)) and len(names) == len(rows) >= 2
+            and all(isinstance(row, list) and len(row) == len(names) and all(map(_is_count, row)) for row in rows))
+
+
+def _is_count(value):
+    return type(value) is int and 0 <= value < 2**53
 
 
 def _is_pair(value):

@@ -203,7 +203,7 @@ def summary_of(model, dataset, outputs, point, calibrated=False):
     if calibrated and threshold is not None:
         threshold = float(point.calibrated([threshold])[0])
     return summarize(dataset.labels, outputs, patient_clusters(dataset.manifest), subgroup_columns(dataset.manifest),
-                     threshold, loss, model.classes)
+                     threshold, loss, model.classes, patients=dataset.manifest.patients)
 
 
 def _write_page(path, result, run, model):

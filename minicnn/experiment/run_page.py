@@ -6,11 +6,11 @@ from pathlib import Path
 from minicnn.core.files import write_atomic
 from minicnn.core.text import number, percent
 from minicnn.errors import printable
-from minicnn.evaluation.summary import HEADS, SHARES
+from minicnn.evaluation.summary import HEADS, MORE_CLASSES, SHARES, heads
 from minicnn.reporting.document import Bullets, Chapter, Image, Table, Text
 from minicnn.reporting.html import render
-from minicnn.reporting.tables import by_group, by_metric, lines, reasons, shortcut_table
-from minicnn.reporting.wording import SHORTCUT_CHECK, against_chance, cell
+from minicnn.reporting.tables import by_class, by_group, by_metric, lines, reasons, shortcut_table
+from minicnn.reporting.wording import SHORTCUT_CHECK, against_chance, cell, images_and_patients
 
 __all__ = ["page"]
 
@@ -62,20 +62,20 @@ def _options(config):
 
 
 def _about(summaries, classes):
-    sizes = [f"{name}: {number(one['n'])} images"
-             + (f" of {number(one['patients'])} patients" if "patients" in one else "")
-             for name, one in summaries.items()]
+    sizes = [f"{name}: {images_and_patients(one)}" for name, one in summaries.items()]
     positive = f" Positive is {classes[1]}." if len(classes) == 2 else ""
     return "; ".join(sizes) + "." + (f" Classes: {', '.join(classes)}.{positive}" if len(classes) else "")
 
 
 def _metrics(summaries, classes, notes):
     """Return the metrics at p > 0.5 and at the threshold fixed on validation."""
-    at = "at p > 0.5, with 95 % intervals" if len(classes) in (0, 2) else "with 95 % intervals"
+    at = "at p > 0.5, with 95 % intervals" if len(classes) in (0, 2) else \
+        "of the most probable class, with 95 % intervals; macro: the mean over the classes, each against the rest"
     name, last = list(summaries.items())[-1]
-    lead = [Text(f"{name}: an AUC of {cell(last, 'auc')}, {against_chance(last, 'auc')}; accuracy "
+    shown = [metric for metric in _METRICS if last["undefined"].get(metric) != MORE_CLASSES]
+    lead = [Text(f"{name}: {heads(last)['auc']} {cell(last, 'auc')}, {against_chance(last, 'auc')}; accuracy "
                  f"{cell(last, 'accuracy')}.", "In one line.")] if last.get("intervals") else []
-    blocks = [*lead, *map(Text, notes), by_metric(f"Metrics {at}", summaries, _METRICS), *reasons(summaries, _METRICS)]
+    blocks = [*lead, *map(Text, notes), by_metric(f"Metrics {at}", summaries, shown), *reasons(summaries, _METRICS)]
     fixed = {name: one["at_threshold"] for name, one in summaries.items() if one.get("at_threshold")}
     if fixed:
         threshold = next(iter(fixed.values()))["threshold"]
@@ -84,7 +84,7 @@ def _metrics(summaries, classes, notes):
                    *reasons(fixed, SHARES)]
         if "validation" in fixed:
             blocks.append(Text("On validation, where the threshold was chosen, these values are too good."))
-    return blocks
+    return blocks + by_class(name, last)
 
 
 def _reliability(name, summary, curve):

@@ -7,7 +7,7 @@ from minicnn import metrics
 __all__ = ["PLOTS", "draw"]
 
 # The caption of each.
-PLOTS = {"curves.png": "Loss and accuracy by epoch", "roc.png": "ROC curve",
+PLOTS = {"curves.png": "Loss and accuracy by epoch", "roc.png": "ROC curves: of each set, or of each class of the last set against the rest",
          "reliability.png": "Reliability: the share of positives among the images with a probability",
          "confusion.png": "Confusion matrix of the last set",
          "samples.png": "Images of the last set with the network's predictions"}
@@ -39,11 +39,15 @@ def draw(folder, classes, datasets, outputs, summaries, history=(), notes=None):
     if len(history):
         plot("curves.png", run.curves, history)
     plot("confusion.png", run.confusion_matrix, metrics.confusion(dataset.labels, predicted, len(classes)), classes)
-    if len(classes) == 2:
-        curves = {name: (*metrics.roc(datasets[name].labels, outputs[name][:, 0])[:2], summary["auc"])
+    if p.shape[1] == 1:
+        curves = {name: (*metrics.roc(datasets[name].labels, outputs[name][:, 0]), summary["auc"])
                   for name, summary in summaries.items() if summary["auc"] is not None}
-        if curves:
-            plot("roc.png", run.roc, curves)
+    else:
+        curves = {f"{last}, {name}": (*metrics.roc(dataset.labels == c, p[:, c]), one["auc"])
+                  for c, (name, one) in enumerate(summaries[last]["per_class"].items()) if one["auc"] is not None}
+    if curves:
+        plot("roc.png", run.roc, curves)
+    if p.shape[1] == 1:
         plot("reliability.png", run.reliability, {name: one["reliability"] for name, one in summaries.items()})
     # Versions of one image follow one another: take the samples from the whole length.
     chosen = np.linspace(0, len(dataset) - 1, min(24, len(dataset))).astype(int)

@@ -1,104 +1,118 @@
-"""Summaries (evaluation/summary.py) as text for a terminal: Table II of the paper, then the intervals and subgroups."""
+"""Summaries (evaluation/summary.py) as text for a terminal: each metric once, with its interval."""
 
-from minicnn import metrics
-from minicnn.core.text import grid, number, percent
+from minicnn.core.text import grid, number
 from minicnn.errors import printable
-from minicnn.evaluation.summary import GROUPED, HEADS, SHARES
-from minicnn.reporting.wording import APPROXIMATE, cell
+from minicnn.evaluation.summary import GROUPED, HEADS, MORE_CLASSES, SHARES, heads
+from minicnn.reporting.wording import (APPROXIMATE, UNKNOWN_PATIENTS, cell, is_approximate, patients_cell,
+                                       value_and_interval, why_missing)
 
-__all__ = ["table", "paper_table"]
+__all__ = ["table"]
+
+_WIDTH = 100
+_OF_A_CLASS = ("recall", "precision", "specificity", "auc")
 
 
 def table(summaries):
-    """Return {set: summary} as text: a table like Table II, one with 95 % intervals, and the last set by subgroup.
+    """Return {set: summary} as text: every metric with its 95 % interval, then the last set in detail.
+
+    These are the metrics at p > 0.5 (or of the most probable class), of the probabilities, and at the threshold fixed on
+    validation; of the last set the confusion matrix, the classes (of three or more) and the subgroups.
 
     >>> from minicnn.evaluation.summary import summarize
-    >>> summary = summarize([0, 1] * 60, [0.2, 0.7, 0.4, 0.9, 0.6, 0.3] * 20, loss=0.5)
-    >>> print(table({"test": {name: summary[name] for name in [*metrics.HEADS, "undefined", "patients", "intervals"]}}))
-    set     n  accuracy  specificity  precision   recall       F1     AUC    loss
-    test  120   66.67 %      66.67 %    66.67 %  66.67 %  66.67 %  0.7778  0.5000
+    >>> print(table({"test": summarize([0, 1] * 60, [0.2, 0.7, 0.4, 0.9, 0.6, 0.3] * 20, classes=["normal", "covid"])}))
+    value (95 % interval)  test
+    images                 120
+    patients               0 + 120 images
+    Predicted is covid (positive) where p > 0.5:
+    accuracy               66.7 % (57.7 to 74.5)
+    specificity            66.7 % (53.8 to 77.5)
+    precision              66.7 % (53.8 to 77.5)
+    recall                 66.7 % (53.8 to 77.5)
+    F1                     66.7 % (56.3 to 75.7)
+    Of the probabilities:
+    AUC                    0.778 (0.673 to 0.856)
+    loss                   0.553 (0.491 to 0.625)
+    average precision      0.867 (0.797 to 0.913)
+    Brier score            0.192 (0.164 to 0.224)
+    calibration slope      1.07 (0.74 to 1.42)
+    calibration intercept  -0.09 (-0.49 to 0.28)
     <BLANKLINE>
-    95 % intervals  test
-    patients        120
-    accuracy        66.7 % (57.7 to 74.5)
-    specificity     66.7 % (53.8 to 77.5)
-    precision       66.7 % (53.8 to 77.5)
-    recall          66.7 % (53.8 to 77.5)
-    F1              66.7 % (56.3 to 75.7)
-    AUC             0.778 (0.673 to 0.856)
-    loss            0.500 (0.491 to 0.625)
+    test: true (rows), predicted at p > 0.5 (columns)  normal  covid
+    normal                                                 40     20
+    covid                                                  20     40
+    <BLANKLINE>
+    + images of unknown patients, each of which the intervals take for a patient of its own.
     """
-    lines = [paper_table(summaries)]
-    if any(summary.get("intervals") or summary.get("no_interval") for summary in summaries.values()):
-        lines += ["", *_with_intervals(summaries)]
-    lines += _at_threshold({name: summary["at_threshold"] for name, summary in summaries.items()
-                            if summary.get("at_threshold")})
     name, last = list(summaries.items())[-1]
-    for column, groups in last.get("groups", {}).items():
-        lines += ["", *_by_group(f"{name}, by {column}", groups)]
-    if any("~" in line for line in lines[1:]):
-        lines += ["", APPROXIMATE]
-    return "\n".join(lines)
+    blocks = [_metrics(summaries), _confusion(name, last)]
+    if last.get("per_class"):
+        blocks.append(_by_row(f"{name}, by class", last["per_class"], _OF_A_CLASS))
+    blocks += [_by_row(f"{name}, by {column}", groups, GROUPED) for column, groups in last.get("groups", {}).items()]
+    notes = dict.fromkeys(line for block in blocks for line in block if line in (APPROXIMATE, UNKNOWN_PATIENTS))
+    blocks = [[line for line in block if line not in notes] for block in blocks] + [list(notes)]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def paper_table(summaries):
-    """Return the metrics of several sets as a text table like Table II of the paper, with reasons below it.
-
-    Parameters
-    ----------
-    summaries : dict; from the name of a set (training, validation ...) to its metrics
-
-    >>> print(paper_table({"test": metrics.binary_metrics([0, 1], [0.1, 0.2], loss=0.5)}))
-    set   n  accuracy  specificity  precision  recall      F1     AUC    loss
-    test  2   50.00 %     100.00 %  undefined  0.00 %  0.00 %  1.0000  0.5000
-    undefined: test precision, because no sample was predicted positive.
-    """
-    forms, heads = {"n": "{}", "auc": "{:.4f}", "loss": "{:.4f}"}, metrics.HEADS
-    rows = [["set", *heads.values()]]
-    rows += [[printable(name), *(number(summary[key], forms[key]) if key in forms else percent(summary[key], 2)
-                                 for key in heads)] for name, summary in summaries.items()]
-    return "\n".join(grid(rows, numbers=range(1, len(rows[0]))) + _reasons(summaries, heads))
-
-
-def _rows(summaries, names):
-    return [[HEADS[name], *(cell(summary, name) for summary in summaries.values())] for name in names]
-
-
-def _reasons(summaries, names, key="undefined", kind="undefined"):
-    """Return lines on why metrics among `names` have no value, or no interval."""
-    return [f"{kind}: {printable(set_name)} {HEADS[name]}, because {printable(reason)}."
-            for set_name, summary in summaries.items()
-            for name, reason in summary.get(key, {}).items() if name in names]
+def _metrics(summaries):
+    """Return the lines of a table with a row for each metric and a column for each set."""
+    fixed = {name: one["at_threshold"] for name, one in summaries.items() if one.get("at_threshold")}
+    shown = [name for name in HEADS if name != "n" and any(
+        name in one and one["undefined"].get(name) != MORE_CLASSES for one in summaries.values())]
+    rows = [["value (95 % interval)" if any("intervals" in one for one in summaries.values()) else "",
+             *map(printable, summaries)]]
+    rows += [["images", *(number(one["n"]) for one in summaries.values())],
+             ["patients", *map(patients_cell, summaries.values())]]
+    titles, head = {len(rows): _rule(summaries)}, heads(*summaries.values())
+    rows += [[head[name], *(cell(one, name) for one in summaries.values())] for name in shown if name in SHARES]
+    titles[len(rows)] = "Of the probabilities:"
+    rows += [[head[name], *(cell(one, name) for one in summaries.values())] for name in shown if name not in SHARES]
+    if fixed:
+        threshold = f"p > {next(iter(fixed.values()))['threshold']:.4g}"
+        titles[len(rows)] = f"At {threshold}, fixed on validation{' (optimistic there)' * ('validation' in fixed)}:"
+        rows += [[head[name], *(cell(fixed[one], name) if one in fixed else "" for one in summaries)]
+                 for name in SHARES]
+        fixed = {f"{name} at {threshold}": one for name, one in fixed.items()}
+    lines = [line for place, row in enumerate(grid(rows))
+             for line in ([titles[place], row] if place in titles else [row])]
+    return list(dict.fromkeys(lines + _why(summaries, [name for name in HEADS if name != "n"]) + _why(fixed, SHARES)))
 
 
-def _with_intervals(summaries):
-    rows = [["95 % intervals", *map(printable, summaries)]]
-    rows.append(["patients", *(str(summary.get("patients", "unknown")) for summary in summaries.values())])
-    rows += _rows(summaries, [name for name in HEADS if name != "n"
-                              and any(name in summary for summary in summaries.values())])
-    return (grid(rows) + _reasons(summaries, HEADS.keys() - metrics.HEADS.keys())
-            + _reasons(summaries, HEADS, "no_interval", "no interval"))
+def _rule(summaries):
+    """Return how probabilities become classes: the title of the metrics for which that matters."""
+    classes = next((one["confusion"]["classes"] for one in summaries.values() if "confusion" in one), ())
+    if heads(*summaries.values()) != HEADS:
+        of = f" {len(classes)}" if classes else ""
+        return f"Predicted is the most probable class; macro is the mean over the{of} classes, each against the rest:"
+    return f"Predicted is {classes[1]} (positive) where p > 0.5:" if classes else "Predicted is positive where p > 0.5:"
 
 
-def _at_threshold(summaries):
-    """Return the metrics at the threshold that was fixed on validation, which is the same for all sets."""
-    if not summaries:
+def _confusion(name, summary):
+    """Return the lines of the confusion matrix of a set; none for a summary of an earlier version, which has none."""
+    if "confusion" not in summary:
         return []
-    rows = [[f"at p > {next(iter(summaries.values()))['threshold']:.4g}, fixed on validation",
-             *map(printable, summaries)], *_rows(summaries, SHARES)]
-    if "validation" in summaries:
-        rows.append(["(optimistic on validation, where it was chosen)", *[""] * len(summaries)])
-    return ["", *grid(rows), *_reasons(summaries, SHARES)]
+    classes, matrix = (summary["confusion"][key] for key in ("classes", "matrix"))
+    how = "" if "per_class" in summary else " at p > 0.5"
+    return grid([[f"{printable(name)}: true (rows), predicted{how} (columns)", *classes],
+                 *([one, *map(number, row)] for one, row in zip(classes, matrix))], range(1, len(classes) + 1))
 
 
-def _by_group(title, groups):
-    names = [name for name in GROUPED if any(name in summary for summary in groups.values())]
-    rows = [[title, "images", "patients", *(HEADS[name] for name in names)]]
-    rows += [[word, str(summary["n"]), str(summary["patients"]), *(cell(summary, name) for name in names)]
-             for word, summary in groups.items()]
-    missing = {}
-    for word, summary in groups.items():
-        for name, reason in summary["undefined"].items():
-            missing.setdefault((name, reason), []).append(word)
-    return grid(rows) + [f"undefined: {HEADS[name]} of {', '.join(words)}, because {reason}."
-                         for (name, reason), words in missing.items() if name in names]
+def _by_row(title, summaries, metrics):
+    """Return the lines of a table with a row for each summary; of two lines each where it is too wide otherwise."""
+    names = [name for name in metrics if any(name in one for one in summaries.values())]
+    first = [printable(title), "images", "patients", *(HEADS[name] for name in names)]
+    rows, split = [first], [first]
+    for word, one in summaries.items():
+        start = [word, number(one["n"]), patients_cell(one)]
+        pairs = [value_and_interval(one, name) for name in names]
+        rows.append([*start, *(cell(one, name) for name in names)])
+        split += [[*start, *(value for value, _ in pairs)],
+                  [*[""] * len(start), *(interval and interval + "~" * is_approximate(one, name)
+                                         for name, (_, interval) in zip(names, pairs))]]
+    lines = grid(rows, numbers=(1, 2))
+    if max(map(len, lines)) > _WIDTH:
+        lines = [line for line in grid(split, numbers=(1, 2)) if line]
+    return lines + _why(summaries, names)
+
+
+def _why(summaries, names):
+    return [printable(line) for line in why_missing(summaries, names)]

@@ -1,12 +1,13 @@
 """Summaries (evaluation/summary.py) and counts as tables of a report (document.py)."""
 
-from minicnn.core.text import join, number, percent, span
-from minicnn.evaluation.summary import GROUPED, HEADS
+from minicnn.core.text import number, percent, span
+from minicnn.evaluation.summary import GROUPED, OF_A_CLASS, heads
 from minicnn.metrics import HEADS as PAPER_HEADS
 from minicnn.reporting.document import Bullets, Table
-from minicnn.reporting.wording import APPROXIMATE, is_approximate, value_and_interval, why_none
+from minicnn.reporting.wording import is_approximate, patients_cell, value_and_interval, why_missing
 
-__all__ = ["NONE", "METRICS", "lines", "by_metric", "by_row", "by_group", "reasons", "counted", "shortcut_table"]
+__all__ = ["NONE", "METRICS", "lines", "by_metric", "by_row", "by_group", "by_class", "reasons", "counted",
+           "shortcut_table"]
 
 NONE = "\N{EN DASH}"        # not measured; what was measured and has no value is "undefined"
 METRICS = tuple(name for name in PAPER_HEADS if name != "n")
@@ -39,7 +40,8 @@ def by_metric(caption, columns, metrics=METRICS):
     """
     rows = [[name, *(_count(summary, key) for summary in columns.values())]
             for name, key in (("images", "n"), ("patients", "patients"))]
-    rows += [[HEADS[name], *(_cell(summary, name) for summary in columns.values())] for name in metrics]
+    head = heads(*columns.values())
+    rows += [[head[name], *(_cell(summary, name) for summary in columns.values())] for name in metrics]
     return Table(caption, ["", *columns], rows)
 
 
@@ -51,7 +53,7 @@ def by_row(caption, rows, metrics, first="", extra=None):
     extra : (head, function from a summary to a cell), optional; the last column
     """
     head, last = ([extra[0]], lambda summary: [extra[1](summary)]) if extra else ([], lambda summary: [])
-    return Table(caption, [first, "images", "patients", *(HEADS[name] for name in metrics), *head],
+    return Table(caption, [first, "images", "patients", *(heads(*rows.values())[name] for name in metrics), *head],
                  [[name, _count(summary, "n"), _count(summary, "patients"),
                    *(_cell(summary, metric) for metric in metrics), *last(summary)] for name, summary in rows.items()])
 
@@ -62,29 +64,27 @@ def by_group(caption, column, groups):
     return by_row(caption, groups, names, column)
 
 
-def reasons(columns, metrics=METRICS):
-    """Return a list of Bullets, or none: why metrics of {name: summary} are undefined or have no interval.
+def by_class(name, summary):
+    """Return a Table of each class of a summary against the rest, or none with two classes, and the confusion matrix.
 
-    >>> summary = {"accuracy": 0.9, "auc": None, "undefined": {"auc": "all samples have the same label"},
-    ...            "no_interval": {"accuracy": "there is one patient"}}
-    >>> for sentence in reasons({"test": summary})[0].items:
-    ...     print(sentence)
-    test: no interval of accuracy, because there is one patient.
-    test: undefined AUC, because all samples have the same label.
+    Parameters
+    ----------
+    name : str; the set of images
     """
-    said, approximate = {}, False
-    for name, summary in columns.items():
-        for metric in metrics:
-            if summary is None or metric not in summary or isinstance(summary[metric], str):
-                continue
-            kind = "undefined" if summary[metric] is None else "no interval of"
-            if kind == "undefined" or metric in (summary.get("no_interval") or {}):
-                said.setdefault((name, kind, why_none(summary, metric)), []).append(HEADS[metric])
-            approximate |= is_approximate(summary, metric)
-    names_of = {}
-    for (name, kind, reason), heads in said.items():
-        names_of.setdefault(f"{kind} {join(heads)}, because {reason}.", []).append(name)
-    items = [f"{join(names)}: {sentence}" for sentence, names in names_of.items()] + [APPROXIMATE] * approximate
+    each, matrix = summary.get("per_class"), summary.get("confusion")
+    blocks = [by_row(f"{name}: each class against the rest", each, OF_A_CLASS, "class"), *reasons(each, OF_A_CLASS)] \
+        if each else []
+    if matrix:
+        how = "at p > 0.5" if not each else "by the most probable class"
+        blocks.append(Table(f"Confusion matrix: {name}, predicted {how}",
+                            ["true class", *(f"predicted {one}" for one in matrix["classes"])],
+                            [[one, *map(number, row)] for one, row in zip(matrix["classes"], matrix["matrix"])]))
+    return blocks
+
+
+def reasons(columns, metrics=METRICS):
+    """Return a list of Bullets, or none: why metrics of {name: summary} are undefined or have no interval."""
+    items = why_missing(columns, metrics)
     return [Bullets(items, small=True)] if items else []
 
 
@@ -123,4 +123,6 @@ def _cell(summary, metric):
 
 
 def _count(summary, name):
-    return NONE if summary is None or summary.get(name) is None else number(summary[name])
+    if summary is None or summary.get(name) is None:
+        return NONE
+    return patients_cell(summary) if name == "patients" else number(summary[name])

@@ -5,15 +5,17 @@ values are called different where their intervals do not overlap, which is stric
 Without a value or an interval there is no conclusion, but the reason why.
 """
 
-from minicnn.evaluation.summary import SHARES
+from minicnn.core.text import join, number
+from minicnn.evaluation.summary import SHARES, heads
 
-__all__ = ["APPROXIMATE", "SHORTCUT_CHECK", "bounds", "value_and_interval", "is_approximate", "cell", "value_text",
+__all__ = ["APPROXIMATE", "SHORTCUT_CHECK", "bounds", "UNKNOWN_PATIENTS", "images_and_patients", "patients_cell", "why_missing", "value_and_interval", "is_approximate", "cell", "value_text",
            "why_none", "against_chance", "against_reported", "between", "generalizes", "difference"]
 
 SHORTCUT_CHECK = ("The same images without their border, without their middle (where the lungs are), re-encoded, "
                   "inverted and blurred. A network that relies on the lungs keeps its predictions without the border "
                   "and loses them without the middle.")
 APPROXIMATE = "~ approximate: the interval rests on fewer than 50 patients."
+UNKNOWN_PATIENTS = "+ images of unknown patients, each of which the intervals take for a patient of its own."
 
 
 def bounds(summary, metric):
@@ -34,8 +36,68 @@ def value_and_interval(summary, metric):
     if value is None:
         return "undefined", ""
     scale, form, unit = (100, "{:.1f}", " %") if metric in SHARES else (1, "{:.3f}", "")
+    if metric in ("slope", "intercept"):
+        form = "{:.2f}"
     text = form.format(scale * value) + unit
     return text, "" if pair is None else " to ".join(form.format(scale * bound) for bound in pair)
+
+
+def images_and_patients(summary):
+    """Return the numbers of images and of patients as text.
+
+    >>> images_and_patients({"n": 1200, "patients": 87, "images_of_unknown_patients": 0})
+    '1,200 images of 87 patients'
+    >>> images_and_patients({"n": 99, "patients": 87, "images_of_unknown_patients": 1}), images_and_patients({"n": 1})
+    ('99 images: of 87 patients, and 1 of an unknown patient', '1 image')
+    >>> images_and_patients({"n": 12, "patients": 0, "images_of_unknown_patients": 12})
+    '12 images of unknown patients'
+    """
+    n, known, unknown = (summary.get(name) for name in ("n", "patients", "images_of_unknown_patients"))
+    images = f"{number(n)} image{'s' * (n != 1)}"
+    strangers = "an unknown patient" if unknown == 1 else "unknown patients"
+    if known is None:
+        return images
+    if unknown and not known:
+        return f"{images} of {strangers}"
+    patients = f"of {number(known)} patient{'s' * (known != 1)}"
+    return f"{images}: {patients}, and {number(unknown)} of {strangers}" if unknown else f"{images} {patients}"
+
+
+def patients_cell(summary):
+    """Return the number of patients as a cell of a table, with that of images of unknown patients where there are any.
+
+    >>> patients_cell({"patients": 87, "images_of_unknown_patients": 12}), patients_cell({"n": 3})
+    ('87 + 12 images', 'not known')
+    """
+    known, unknown = (summary.get(name) for name in ("patients", "images_of_unknown_patients"))
+    return "not known" if known is None else number(known) + \
+        (f" + {number(unknown)} image{'s' * (unknown != 1)}" if unknown else "")
+
+
+def why_missing(columns, metrics):
+    """Return sentences: why metrics of {name: summary} are undefined or have no interval; what ~ and + images mean.
+
+    >>> summary = {"accuracy": 0.9, "auc": None, "undefined": {"auc": "all samples have the same label"},
+    ...            "no_interval": {"accuracy": "there is one patient"}}
+    >>> print(*why_missing({"test": summary, "external": summary}, ["accuracy", "auc"]), sep="\\n")
+    test and external: no interval of accuracy, because there is one patient.
+    test and external: undefined AUC, because all samples have the same label.
+    """
+    said, approximate, unknown, head = {}, False, False, heads(*columns.values())
+    for name, summary in columns.items():
+        unknown |= isinstance(summary, dict) and bool(summary.get("images_of_unknown_patients"))
+        for metric in metrics:
+            if summary is None or metric not in summary or isinstance(summary[metric], str):
+                continue
+            kind = "undefined" if summary[metric] is None else "no interval of"
+            if kind == "undefined" or metric in (summary.get("no_interval") or {}):
+                said.setdefault((name, kind, why_none(summary, metric)), []).append(head[metric])
+            approximate |= is_approximate(summary, metric)
+    names_of = {}
+    for (name, kind, reason), of_reason in said.items():
+        names_of.setdefault(f"{kind} {join(of_reason)}, because {reason}.", []).append(name)
+    return [f"{join(names)}: {sentence}" for sentence, names in names_of.items()] + [APPROXIMATE] * approximate \
+        + [UNKNOWN_PATIENTS] * unknown
 
 
 def is_approximate(summary, metric):

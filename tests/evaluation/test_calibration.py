@@ -30,6 +30,7 @@ def predictions(seed, n=400, extreme=1.0):
     return (rng.random(n) < 1 / (1 + np.exp(-z))).astype(int), 1 / (1 + np.exp(-extreme * z))
 
 
+@pytest.mark.filterwarnings("ignore:Line search of Newton solver")      # scikit-learn's, where labels nearly separate
 @given(BINARY)
 def test_slope_and_brier_score_are_those_of_scikit_learn(pairs):
     labels, p = pairs

@@ -107,7 +107,7 @@ def test_page_shows_intervals_thresholds_groups_and_shortcuts(tmp_path):
          shortcuts=check)
     text = " ".join(" ".join(walk(tmp_path / "r.html").text).split())
     low, high = one["intervals"]["auc"]
-    assert f"test: an AUC of {one['auc']:.3f} ({low:.3f} to {high:.3f})~, better than chance" in text
+    assert f"test: AUC {one['auc']:.3f} ({low:.3f} to {high:.3f})~, better than chance" in text
     assert "At the threshold fixed on validation: p > 0.45" in text and "these values are too good" in text
     points = one["reliability"]
     assert sum(point["n"] for point in points) == 60

@@ -72,9 +72,9 @@ def calibrated(summary):
     """Return a sentence on the calibration slope, which is 1 for calibrated probabilities.
 
     >>> calibrated({"slope": 0.5, "intervals": {"slope": [0.4, 0.7]}})
-    'the probabilities are too extreme (calibration slope 0.500 (0.400 to 0.700), ideal 1).'
+    'the probabilities are too extreme (calibration slope 0.50 (0.40 to 0.70), ideal 1).'
     >>> calibrated({"slope": 1.1, "intervals": {"slope": [0.9, 1.3]}})
-    'no miscalibration is shown (calibration slope 1.100 (0.900 to 1.300), ideal 1).'
+    'no miscalibration is shown (calibration slope 1.10 (0.90 to 1.30), ideal 1).'
     >>> calibrated({"slope": 0.2, "intervals": {"slope": [-0.5, 0.8]}}).split(" (")[0]
     'the probabilities are not shown to increase with the proportion of positives'
     >>> calibrated({"slope": None, "undefined": {"slope": "the classes do not overlap"}})
