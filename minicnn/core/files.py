@@ -22,17 +22,18 @@ __all__ = ["write_atomic", "keep_as", "remove_leftovers", "lives_elsewhere", "op
            "private_folder", "remove_unused"]
 
 
-def write_atomic(path, parts):
+def write_atomic(path, parts, private=True):
     """Write bytes to `path` atomically: at any moment there is the complete old file or the complete new one.
 
     The bytes are written to a new file in the same folder, flushed to disk (fsync) and renamed; then the folder is
-    flushed. A symbolic link at `path` is replaced, not followed. The file is readable by its owner alone: it may hold
-    patient data.
+    flushed. A symbolic link at `path` is replaced, not followed.
 
     Parameters
     ----------
     path : str or Path
     parts : bytes, or a list of bytes-like objects that are written in order
+    private : bool; readable by the owner alone, for run folders and caches: they hold what belongs to patients.
+        Otherwise, for a file that the user names, the umask decides, and a file that is replaced keeps its mode
 
     Raises
     ------
@@ -52,10 +53,14 @@ def write_atomic(path, parts):
     """
     path = Path(path)
     parts = [memoryview(part).cast("B") for part in ([parts] if isinstance(parts, bytes) else parts)]
-    temporary = _temporary(path)
+    temporary, kept = _temporary(path), None if private else _mode(path)
     try:
-        descriptor = os.open(temporary, open_flags("WRONLY", "CREAT", "EXCL", "NOFOLLOW"), 0o600)
+        # The umask is the system's to apply: to read it here it would have to be set, for all threads.
+        descriptor = os.open(temporary, open_flags("WRONLY", "CREAT", "EXCL", "NOFOLLOW"),
+                             0o600 if private else 0o666 if kept is None else kept)
         try:
+            if kept is not None and hasattr(os, "fchmod"):
+                os.fchmod(descriptor, kept)
             for part in parts:
                 _write_all(descriptor, part)
             os.fsync(descriptor)
@@ -240,6 +245,15 @@ def lives_elsewhere(process):
     except PermissionError:
         pass                    # it belongs to another user
     return True
+
+
+def _mode(path):
+    """Return the permissions of a file, or None where there is no regular file."""
+    with suppress(OSError):
+        status = os.lstat(path)
+        if stat.S_ISREG(status.st_mode):
+            return stat.S_IMODE(status.st_mode) & 0o777
+    return None
 
 
 def _remove(path):

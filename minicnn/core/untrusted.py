@@ -261,9 +261,9 @@ def csv_text(rows):
     return "".join(line[:-2] + "\n" for line in lines)
 
 
-def write_csv(path, rows):
-    """Write rows as a CSV file, atomically; the bytes of a name that is not UTF-8 are kept."""
-    write_atomic(path, csv_text(rows).encode("utf-8", "surrogateescape"))
+def write_csv(path, rows, private=False):
+    """Write rows as a CSV file, atomically (`private` as of write_atomic); bytes of a name beyond UTF-8 are kept."""
+    write_atomic(path, csv_text(rows).encode("utf-8", "surrogateescape"), private)
 
 
 def safe_cell(value):

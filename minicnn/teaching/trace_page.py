@@ -9,10 +9,12 @@ import base64
 import hashlib
 import html
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from minicnn import reference
 from minicnn.core.files import write_atomic
 from minicnn.errors import InputError, printable
 
@@ -47,7 +49,7 @@ def write_page(path, traced, title):
     text = "\n".join(map(printable, str(traced).split("\n")))
     page = template.format(policy=html.escape(policy), title=html.escape(printable(title)), style=style, script=script,
                            heading=html.escape(" ".join(traced.heading())), text=html.escape(text), data=data)
-    write_atomic(path, page.encode("utf-8"))
+    write_atomic(path, page.encode("utf-8"), private=False)
 
 
 def _digest(text):
@@ -56,13 +58,25 @@ def _digest(text):
 
 def _data(traced):
     """Return the data of the script, for JSON: the numbers of the first sample, and the weights."""
-    layers = [_layer(layer) for layer in traced.layers]
-    count = traced.x[0].size + sum(entry.pop("numbers") for entry in layers)
+    after = [*traced.layers[1:], None]
+    layers = [_layer(layer) | _gradient(layer, following) for layer, following in zip(traced.layers, after)]
+    count = traced.x[0].size + sum(entry.pop("numbers") + entry.pop("gradients") for entry in layers)
     if count > _MAX_NUMBERS:
         raise InputError(f"trace: a page may hold {_MAX_NUMBERS:,} numbers, this one needs {count:,}. Trace a smaller "
                          "image or network, or print the trace instead.")
     return {"dtype": str(traced.dtype), "eps": float(np.finfo(traced.dtype).eps),
-            "input": {"shape": traced.x.shape[1:], "packed": _packed(traced.x[0])}, "layers": layers}
+            "input": {"shape": traced.x.shape[1:], "packed": _packed(traced.x[0])}, "layers": layers,
+            "loss": _loss(traced), "classes": [printable(name) for name in traced.classes or ()]}
+
+
+def _loss(traced):
+    """Return where the gradients begin: the layer, and the loss with its target, or the largest logit without one."""
+    top = [layer for layer in traced.layers if not layer.folded][-1]
+    if traced.target is None:
+        return {"top": top.number - 1, "of": "the largest " + ("logit" if traced.layers[-1].folded else "output")}
+    terms = len(traced.x) * (1 if traced.operation == "categorical_crossentropy" else top.y[0].size)
+    return {"top": top.number - 1, "of": "the loss", "operation": traced.operation, "terms": terms,
+            "target": traced.target[0].ravel().tolist()}
 
 
 def _layer(layer):
@@ -84,11 +98,54 @@ def _layer(layer):
     if layer.kind in ("conv", "dense"):
         (w, _), (b, _) = layer.parameters.values()
         w = w.reshape(-1, w.shape[-1])
-        largest = np.argsort(-y[layer.start()[:-1]], kind="stable")
-        included = np.sort(largest[:max(1, _MAX_WEIGHTS // len(w))])
+        included = _included(layer)
         entry |= {"filters": included.tolist(), "weights": _packed(w[:, included].T), "bias": _packed(b)}
         numbers += len(w) * len(included) + b.size
     return entry | {"numbers": numbers}
+
+
+def _gradient(layer, after):
+    """Return the gradient of a layer's output for the script, which computes one that only passes through `after`.
+
+    `rest` is what the units or filters of `after` add whose weights are not in the page, and the sum of the sizes.
+    """
+    if layer.dy is None:
+        return {"gradient": None, "gradients": 0}
+    dx = _passed_back(after) if after is not None and after.dy is not None else None
+    if dx is not None and np.array_equal(dx.ravel(), layer.dy[0].ravel()):
+        return {"gradient": "computed", "gradients": 0}
+    entry = {"gradient": _packed(layer.dy[0]), "gradients": layer.dy[0].size}
+    if after is not None and after.kind in ("conv", "dense") and after.dy is not None:
+        (w, _), *_ = after.parameters.values()
+        others = np.setdiff1d(np.arange(w.shape[-1]), _included(after))
+        if len(others):
+            dy, w = after.dy[:1, ..., others].astype(np.float64), w[..., others].astype(np.float64)
+            back = reference.dense_input_gradient if after.kind == "dense" else partial(
+                reference.conv2d_input_gradient, image_size=after.x.shape[1:3], strides=after.layer.strides,
+                pads=after.layer.pads)
+            entry["rest"] = [_packed(one.astype(layer.dy.dtype)) for one in (back(dy, w), back(abs(dy), abs(w)))]
+            entry["gradients"] += 2 * layer.dy[0].size
+    return entry
+
+
+def _passed_back(after):
+    """Return the gradient of the first sample that a layer without arithmetic passes back, or None."""
+    if after.kind == "relu":
+        return np.where(after.y[0] > 0, after.dy[0], 0)
+    if after.kind in ("flatten", "same"):
+        return after.dy[0]
+    if after.kind == "max" and all(np.less_equal(after.layer.pool_size, after.layer.strides)):
+        pool, size = after.layer, after.x.shape[1:3]
+        _, switches = reference.max_pool2d(after.x[:1], pool.pool_size, pool.strides, pool.pads)
+        return reference.max_pool2d_gradient(after.dy[:1], switches, size, pool.pool_size, pool.strides, pool.pads)[0]
+    return None
+
+
+def _included(layer):
+    """Return the filters or units of a layer whose weights are in the page: those with the largest outputs."""
+    (w, _), *_ = layer.parameters.values()
+    largest = np.argsort(-layer.y[0][layer.start()[:-1]], kind="stable")
+    return np.sort(largest[:max(1, _MAX_WEIGHTS // (w.size // w.shape[-1]))])
 
 
 def _packed(array):
