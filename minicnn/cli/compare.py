@@ -4,10 +4,14 @@ from minicnn.cli.options import add_shared, path, show
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
-HELP = "compare two runs, with intervals and a test of the difference"
+HELP = "compare two runs: one verdict on their accuracy, and intervals of the differences"
 EXAMPLES = """examples:
   minicnn compare runs/001 runs/002                            on the images that both held out
-  minicnn compare runs/001 runs/002 --data hospital/index.csv  on other images"""
+  minicnn compare runs/001 runs/002 --data hospital/index.csv  on other images
+
+The verdict is on the accuracy at p > 0.5: one run is more accurate where McNemar's exact test, by patient, gives
+p < 0.05. The intervals of the differences show sizes and decide nothing; where they seem to say something else, the
+output says why."""
 
 
 def add_options(parser):

@@ -1,13 +1,14 @@
 """Comparison of two runs, on the images that both held out or on others. `minicnn compare`."""
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from minicnn.core.arguments import Real, check
-from minicnn.core.text import grid, number, percent
+from minicnn.core.text import grid, number
 from minicnn.core.untrusted import raising, read_table
 from minicnn.data.manifest import Manifest
 from minicnn.data.split import groups
@@ -28,7 +29,7 @@ class Comparison:
     Attributes
     ----------
     a, b : Path of a run folder or weights file
-    metrics : dict (evaluation/comparison.py)
+    metrics : dict (evaluation/comparison.py); `verdict` is what it comes to, in words
     where : which images they were compared on
     notes : list of sentences
     """
@@ -44,22 +45,30 @@ class Comparison:
         return self.metrics | {"notes": self.notes}
 
     def table(self):
-        """Return the metrics of both, and a test of the difference, as text for a terminal."""
-        told, rows = self.metrics, [["", "A", "B", "A - B", "95 % interval of A - B"]]
-        for name in comparison.DIFFERENCES:
-            form, digits = (percent, 2) if name in SHARES else (number, "{:.4f}")
-            bounds = told["intervals"].get(name)
-            rows.append([HEADS[name], *(form(told[of][name], digits) for of in ("a", "b", "difference")),
-                         told["no_interval"].get(name, "none") if bounds is None
-                         else " to ".join(form(bound, digits) for bound in bounds)])
-        test = told["mcnemar"]
-        verdict = f"p = {test['p_value']:.3g}" if test["p_value"] is not None else f"no p: {test['undefined']}"
-        few = [f"Approximate: fewer than {FEW} patients."] if told["patients"] < FEW else []
-        return "\n".join([
-            f"A is {printable(self.a)}, B is {printable(self.b)}; on {told['n']} images of {told['patients']} "
-            f"patients, {self.where}.", "", *grid(rows), "",
-            f"Images that only A predicts correctly: {test['only_a']}; only B: {test['only_b']}; {verdict} (McNemar's "
-            "exact test, by patient).", *few, *self.notes])
+        """Return the verdict, then the metrics of both, as text for a terminal."""
+        told, verdict = self.metrics, self.metrics["verdict"]
+        lines = [f"Verdict: {verdict['sentence']}", *verdict["remarks"], "",
+                 f"A is {printable(self.a)}, B is {printable(self.b)}; on {told['n']} images of {told['patients']} "
+                 f"patients, {self.where}."]
+        if not verdict["same"]:
+            rows = [["", "A", "B", "A - B", "95 % interval of A - B"],
+                    *(_row(told, name) for name in comparison.DIFFERENCES)]
+            few = f" Approximate: fewer than {FEW} patients." if told["patients"] < FEW else ""
+            lines += ["", *grid(rows, range(1, 4)), "", "The verdict is on the accuracy at p > 0.5, by McNemar's exact "
+                      f"test, by patient: p < {comparison.SIGNIFICANT} is a difference. The intervals show sizes.{few}"]
+        return "\n".join([*lines, *self.notes])
+
+
+def _row(told, name):
+    """Return the cells of a metric of both networks."""
+    scale, form, change, unit = (100, "{:.2f} %", "{:+.2f}", " points") if name in SHARES else (
+        1, "{:.4f}", "{:+.4f}", "")
+    of_a, of_b, difference = (None if (value := told[of][name]) is None else scale * value
+                              for of in ("a", "b", "difference"))
+    bounds = told["intervals"].get(name)
+    return [HEADS[name] + " (lower is better)" * (name in comparison.LOWER_IS_BETTER), number(of_a, form),
+            number(of_b, form), number(difference, change + unit), f"none: {told['no_interval'].get(name, 'undefined')}"
+            if bounds is None else " to ".join(change.format(scale * bound) for bound in bounds)]
 
 
 def compare(a, b, data=None, columns=None, classes=None, workers=None, allow_outside_root=False,
@@ -89,7 +98,7 @@ def compare(a, b, data=None, columns=None, classes=None, workers=None, allow_out
     models = [load_model(run) for run in (a, b)]
     _check_classes(models, classes)
     if data is None:
-        return Comparison(a, b, *_held_out_by_both(a, b, models[0].classes or classes))
+        return _checked(Comparison(a, b, *_held_out_by_both(a, b, models[0].classes or classes)), models)
     manifest = read_data(models[0], data, columns, classes, allow_outside_root, root, labels)
     outputs, notes = [], []
     for run, model in zip((a, b), models):
@@ -101,7 +110,22 @@ def compare(a, b, data=None, columns=None, classes=None, workers=None, allow_out
         notes += [] if seen is None else [f"{printable(run)}: {seen}"]
         outputs.append(model.predict(dataset)[:, 0])
     where = "in the given manifest" if isinstance(data, Manifest) else f"in {printable(data)}"
-    return Comparison(a, b, comparison.compare(manifest.labels, *outputs, patient_clusters(manifest)), where, notes)
+    metrics = comparison.compare(manifest.labels, *outputs, patient_clusters(manifest))
+    return _checked(Comparison(a, b, metrics, where, notes), models)
+
+
+def _checked(told, models):
+    """Return a Comparison whose verdict says so where both are one run, or have equal weights and answers."""
+    if os.path.samefile(told.a, told.b):
+        told.metrics["verdict"] = comparison.same("run")
+    elif told.metrics["verdict"]["same"] and _have_equal_weights(*models):
+        told.metrics["verdict"] = comparison.same("weights")
+    return told
+
+
+def _have_equal_weights(a, b):
+    a, b = a.get_weights(), b.get_weights()
+    return len(a) == len(b) and all(map(np.array_equal, a, b))
 
 
 def _check_classes(models, given):

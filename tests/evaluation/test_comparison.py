@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from scipy import stats
 
 from minicnn.errors import ShapeError
-from minicnn.evaluation.comparison import DIFFERENCES, compare, mcnemar
+from minicnn.evaluation.comparison import DIFFERENCES, compare, mcnemar, verdict
 from minicnn.evaluation.summary import summarize
 
 
@@ -73,6 +73,7 @@ def test_differences_agree_with_summaries_and_change_sign_with_the_order():
 def test_the_same_network_twice_and_a_single_label():
     labels, p, _, clusters = predictions(2)
     same = compare(labels, p, p, clusters, 50)
+    assert same["verdict"]["same"] == "predictions" and same["verdict"]["better"] is None
     assert set(same["difference"].values()) == {0.0} and same["mcnemar"]["p_value"] is None
     assert set(same["no_interval"].values()) == {"it is the same in all samples drawn with replacement",
                                                  "the predictions differ on images of 0 patients only"}
@@ -87,6 +88,51 @@ def test_the_same_network_twice_and_a_single_label():
     assert "auc" not in one["intervals"] and "auc" not in one["no_interval"] and "recall" in one["intervals"]
     with pytest.raises(ShapeError, match="probabilities: expected as many as labels"):
         compare(labels, p, p[:-1])
+
+
+def measured(p_value, patients=20, **intervals):
+    """Return what `verdict` reads: a test, and intervals of A - B; the accuracy of A is the higher one."""
+    return {"difference": {"accuracy": 0.05}, "intervals": intervals, "mcnemar": {
+        "only_a": 9, "only_b": 4, "patients": patients, "p_value": p_value, "undefined": "they are alike"}}
+
+
+@pytest.mark.parametrize("told, better, remarks", [
+    (measured(0.01, accuracy=(0.01, 0.09), auc=(0.01, 0.09)), "a", []),
+    (measured(0.3, accuracy=(-0.01, 0.09), auc=(-0.01, 0.09)), None, []),
+    (measured(0.06, accuracy=(0.001, 0.09)), None, ["The interval of the accuracy leaves 0 out"]),
+    (measured(0.049, accuracy=(0.0, 0.09)), "a", ["The interval of the accuracy includes 0"]),
+    (measured(0.3, auc=(0.01, 0.09), loss=(-0.2, -0.1), recall=(-0.2, -0.1)), None,
+     ["By their intervals A is better in AUC and loss and B is better in recall. These measure"]),
+    (measured(0.01, accuracy=(0.01, 0.09), brier=(0.01, 0.02)), "a", ["By their intervals B is better in Brier score. "]),
+    (measured(0.0625, patients=5, accuracy=(0.001, 0.09)), None, ["The interval of the accuracy leaves 0 out"]),
+    (measured(None, patients=0), None, [])])
+def test_one_criterion_decides_and_intervals_that_differ_are_explained(told, better, remarks):
+    found = verdict(told)
+    assert found["better"] == better and found["sentence"].startswith("A is more accurate" if better else "no difference")
+    assert [said[:len(begins)] for said, begins in zip(found["remarks"], remarks)] == remarks
+    assert len(found["remarks"]) == len(remarks)
+    assert ("p = " in found["sentence"]) == (told["mcnemar"]["patients"] > 5)
+
+
+def test_no_verdict_where_none_could_have_been():
+    """Five patients on whom only A is right give p = 0.0625: with fewer than six no difference can be shown."""
+    for patients, better in ((5, None), (6, "a")):
+        told = compare([0, 1] * 40, [0.2, 0.8] * 40, 
+                       [1 - p if i < patients else p for i, p in enumerate([0.2, 0.8] * 40)], samples=50)
+        assert told["verdict"]["better"] == better
+        assert ("needs six patients" in told["verdict"]["sentence"]) == (better is None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1), st.floats(0, 1)), min_size=8, max_size=30))
+def test_the_verdict_is_the_tests_and_turns_with_the_order(images):
+    labels, a, b = zip(*images)
+    told, turned = compare(labels, a, b, samples=20), compare(labels, b, a, samples=20)
+    shown = told["mcnemar"]["p_value"] is not None and told["mcnemar"]["p_value"] < 0.05
+    assert (told["verdict"]["better"] is not None) == shown
+    assert {"a": "b", "b": "a", None: None}[told["verdict"]["better"]] == turned["verdict"]["better"]
+    if shown:
+        higher = "a" if told["a"]["accuracy"] > told["b"]["accuracy"] else "b"
+        assert told["verdict"]["better"] == higher
 
 
 def test_a_paired_bootstrap_is_narrower_than_two_separate_ones():

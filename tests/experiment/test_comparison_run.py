@@ -14,6 +14,8 @@ from minicnn.data.manifest import Manifest
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError
+from minicnn.evaluation import comparison
+from minicnn.experiment.comparison_run import Comparison
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,94 @@ def test_the_command_compares_what_both_held_out(two_runs, capsys):
     text = capsys.readouterr().out
     assert "the set that each held out." in text and "McNemar's exact test, by patient" in text
     assert "Approximate: fewer than 50 patients." in text and "A - B" in text
+    assert text.startswith(f"Verdict: {told['verdict']['sentence']}\n")
+
+
+# Read as prose: the verdict once, what it was measured on, the sizes, the criterion.
+GOLDEN = {
+    9: """\
+Verdict: no difference in accuracy is shown (p = 0.23; images that A alone gets right: 8, B alone: 3). This does not\
+ show that A and B are equally accurate.
+By their intervals B is better in average precision and loss. These measure one class, the order of the \
+probabilities or their size, not the accuracy at p > 0.5, which the verdict is about; nine intervals are looked at, \
+and none is corrected for that.
+
+A is runs/001, B is runs/002; on 60 images of 60 patients, the set that each held out.
+
+                                     A        B          A - B  95 % interval of A - B
+accuracy                       95.00 %  86.67 %   +8.33 points  -2.47 to +18.33
+specificity                    96.67 %  86.67 %  +10.00 points  -3.33 to +26.52
+precision                      96.55 %  86.67 %   +9.89 points  -2.56 to +25.91
+recall                         93.33 %  86.67 %   +6.67 points  -9.09 to +23.33
+F1                             94.92 %  86.67 %   +8.25 points  -2.44 to +20.36
+AUC                             0.9022   0.9778        -0.0756  -0.2351 to +0.0127
+average precision               0.8677   0.9801        -0.1124  -0.3706 to -0.0026
+Brier score (lower is better)   0.1440   0.1133        +0.0307  +0.0000 to +0.0966
+loss (lower is better)          0.4784   0.3916        +0.0869  +0.0084 to +0.2621
+
+The verdict is on the accuracy at p > 0.5, by McNemar's exact test, by patient: p < 0.05 is a difference. The \
+intervals show sizes.
+""",
+    20: """\
+Verdict: A is more accurate than B (p = 0.00086; images that A alone gets right: 19, B alone: 3).
+
+A is runs/001, B is runs/002; on 60 images of 60 patients, the set that each held out.
+
+                                     A        B          A - B  95 % interval of A - B
+accuracy                       95.00 %  68.33 %  +26.67 points  +13.33 to +40.00
+specificity                    96.67 %  70.00 %  +26.67 points  +8.09 to +45.45
+precision                      96.55 %  68.97 %  +27.59 points  +10.36 to +47.38
+recall                         93.33 %  66.67 %  +26.67 points  +6.06 to +48.15
+F1                             94.92 %  67.80 %  +27.12 points  +12.29 to +43.86
+AUC                             0.9022   0.8889        +0.0133  -0.1597 to +0.1426
+average precision               0.8677   0.9055        -0.0378  -0.2970 to +0.0881
+Brier score (lower is better)   0.1440   0.1476        -0.0036  -0.0409 to +0.0650
+loss (lower is better)          0.4784   0.4610        +0.0175  -0.0738 to +0.2056
+
+The verdict is on the accuracy at p > 0.5, by McNemar's exact test, by patient: p < 0.05 is a difference. The \
+intervals show sizes.
+""",
+}
+
+
+def golden(differ):
+    """Return a Comparison of made-up networks on 60 images of 60 patients; A alone is right for `differ` of them."""
+    labels = np.arange(60) % 2
+    a = np.where(labels == 1, 0.5 + np.arange(60) / 150, 0.5 - np.arange(60) / 150)
+    b = np.where(np.arange(60) < differ, 1 - a, a)
+    a = np.where(np.arange(60) >= 57, 1 - a, a)
+    return Comparison(Path("runs/001"), Path("runs/002"), comparison.compare(labels, a, b),
+                      "the set that each held out")
+
+
+@pytest.mark.parametrize("differ", GOLDEN)
+def test_what_is_said_word_for_word(differ):
+    assert golden(differ).table() + "\n" == GOLDEN[differ]
+
+
+def test_a_run_against_itself_is_said_to_be_the_same(two_runs, other, tmp_path, capsys):
+    folder, _ = two_runs
+    shutil.copytree(folder / "a", tmp_path / "copy")
+    (tmp_path / "link").symlink_to(folder / "a")
+    for second, how, same in ((folder / "a", [], "run"), (tmp_path / "link", [], "run"), (tmp_path / "copy", [], "weights"),
+                              (tmp_path / "copy", ["--data", other, "--quiet"], "weights"),
+                              (tmp_path / "copy" / "best.safetensors", ["--data", other, "--quiet"], "weights"),
+                              (folder / "b", ["--data", other, "--quiet"], None)):
+        run(folder / "a", second, *how, "--json")
+        told = json.loads(capsys.readouterr().out)
+        assert told["verdict"]["same"] == same
+        run(folder / "a", second, *how)
+        text = capsys.readouterr().out
+        assert ("there is nothing to compare" in text.split("\n")[0]) == (same is not None)
+        assert ("95 % interval" in text) == (same is None)
+    # Other weights that answer the same.
+    model = experiment.load_model(folder / "a")
+    model.set_weights([np.nextafter(value, np.inf) if value.ndim == 1 and len(value) > 1 else value
+                       for value in model.get_weights()])
+    (tmp_path / "copy" / "best.safetensors").unlink()
+    model.save(tmp_path / "copy" / "best.safetensors")
+    told = experiment.compare(folder / "a", tmp_path / "copy")
+    assert told.metrics["verdict"]["same"] == "predictions" and "the same probability for every image" in told.table()
 
 
 def test_the_command_refuses_what_cannot_be_compared(two_runs, tmp_path):
