@@ -14,8 +14,8 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    add_shared(parser, "run_folder", "--data", "--bits", "--classes", "--allow-training-images", "--expect-sha256",
-               "--threads", "--quiet", "--json")
+    add_shared(parser, "run_folder", "--data", "--bits", "--skip-unreadable", "--classes", "--allow-training-images",
+               "--expect-sha256", "--threads", "--quiet", "--json")
     parser.add_argument("--calibrated", action="store_true", help="evaluate the probabilities at the temperature that "
                         "the run fixed on its validation set (with --data)")
     parser.add_argument("--shortcuts", action="store_true",

@@ -4,15 +4,15 @@ import re
 import sys
 from pathlib import Path
 
-from minicnn.cli.options import add_shared, path, show
-from minicnn.errors import CheckpointError, printable
+from minicnn.cli.options import add_shared, lost, path, show
+from minicnn.errors import CheckpointError, ManifestError, printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
 HELP = "show which places of an image a prediction depends on"
 EXAMPLES = """examples:
   minicnn explain runs/001 scan.png                          Grad-CAM of the last convolution
-  minicnn explain runs/001 scans/*.png --layer conv2d_2      of another layer, where the map is finer
+  minicnn explain runs/001 scans/ --layer conv2d_2           all images in a folder, another layer: a finer map
   minicnn explain runs/001 scan.png --method hirescam        each place with its own gradient
   minicnn explain runs/001 scan.png --method occlusion       how the probability falls when a place is hidden
   minicnn explain runs/001 scans/*.png --sanity              does the map depend on the trained weights?"""
@@ -31,10 +31,10 @@ def add_options(parser):
 
 
 def run(options):
-    """Explain the files, write a plot of each, and print where they are and what they show."""
+    """Explain the files, write a plot of each, and print where they are and what they show; 3 if one is unreadable."""
     import numpy as np
 
-    from minicnn.data.loader import open_dataset
+    from minicnn.data.loader import image_files, open_dataset
     from minicnn.evaluation.explanation.gradcam import check_classifies, convolutions, explain
     from minicnn.evaluation.explanation.sanity import border_check
     from minicnn.experiment.evaluation_run import load_model, preprocessing_of
@@ -43,24 +43,29 @@ def run(options):
 
     model = load_model(options.run_folder, options.expect_sha256)
     check_classifies(model)
-    dataset = open_dataset(options.files, preprocessing_of(model, options.bits), model.classes, "explain")
-    images = dataset.batch(np.arange(len(dataset)))
+    named, unreadable = image_files(options.files), {}
+    dataset = open_dataset(named, preprocessing_of(model, options.bits), model.classes, "explain", unreadable=unreadable)
+    if dataset is None:
+        raise ManifestError("\n  ".join(["explain: no file can be read", *unreadable.values()]))
+    files, images = dataset.names, dataset.batch(np.arange(len(dataset)))
     explained = explain(model, images, options.method, options.layer, options.target)
-    plots = _plot_paths(options.files, options.out, options.method)
+    plots = _plot_paths(files, options.out, options.method)
     try:
         Path(options.out).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"{printable(options.out)}: the folder cannot be made ({error.strerror}). Choose another "
                               "with --out.") from error
     failures = {}
-    for i, (file, plot) in enumerate(zip(options.files, plots)):
+    for i, (file, plot) in enumerate(zip(files, plots)):
         if not attempt(failures, printable(plot), explanation, images[i], explained, plot, Path(file).name, i):
             plots[i] = None
+    told = iter([{"class": name, "probability": round(float(p), 6), "border_share": share,
+                  "picture": None if plot is None else str(plot), "error": ""} for name, p, share, plot in
+                 zip(explained.names, explained.probabilities, explained.border_shares, plots)])
+    no = {"class": None, "probability": None, "border_share": None, "picture": None}
     report = {"method": explained.method, "layer": explained.layer, "even_share": explained.even_share, "files": [
-        {"path": file, "class": name, "probability": round(float(p), 6), "border_share": share,
-         "picture": None if plot is None else str(plot)}
-        for file, name, p, share, plot in zip(options.files, explained.names, explained.probabilities,
-                                              explained.border_shares, plots)]}
+        {"path": file} | (no | {"error": unreadable[number]} if number in unreadable else next(told))
+        for number, file in enumerate(named)]}
     if options.sanity:
         from minicnn.evaluation.explanation.sanity import parameter_randomization
         rows = parameter_randomization(model, images, options.method, options.layer, explained.targets)
@@ -69,18 +74,22 @@ def run(options):
     show(options, report, _text)
     for sentence in not_drawn(failures):
         print(f"minicnn: {sentence}", file=sys.stderr)
+    return lost(len(unreadable), len(named))
 
 
 def _text(report):
     """Return the report for a terminal."""
     from minicnn.core.text import grid, number, percent
 
-    files = report["files"]
-    rows = [("file", "class", "probability", "on the border", "plot")]
-    rows += [(printable(one["path"]), printable(one["class"]), f"{one['probability']:.4f}",
+    files = [one for one in report["files"] if not one["error"]]
+    errors = [f"NOT READ: {one['error']}" for one in report["files"] if one["error"]]
+    rows = [("file", "explained class", "probability, uncalibrated", "on the border", "plot")]
+    rows += [(printable(one["path"]), "not read", "-", "-", "-") if one["error"] else
+             (printable(one["path"]), printable(one["class"]), f"{one['probability']:.4f}",
               "no map" if one["border_share"] is None else percent(one["border_share"], 0),
-              printable(one["picture"] or "not drawn")) for one in files]
+              printable(one["picture"] or "not drawn")) for one in report["files"]]
     lines = grid(rows, numbers=(2, 3))
+    lines += ["", *errors] if errors else []
     what = {"gradcam": "Grad-CAM of ", "hirescam": "HiResCAM of "}.get(report["method"], "Occlusion")
     what += report["layer"] or ""
     lines += ["", f"{what}. Of a map that is the same everywhere, {percent(report['even_share'], 0)} would lie on the "

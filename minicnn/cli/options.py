@@ -8,10 +8,11 @@ import argparse
 import csv
 import json
 import math
+import sys
 
 from minicnn.core.arguments import Real, Text, Whole
 
-__all__ = ["NOT_A_DEVICE", "checked", "number", "whole", "positive", "path", "add_shared", "load_network", "show"]
+__all__ = ["NOT_A_DEVICE", "checked", "number", "whole", "positive", "path", "add_shared", "load_network", "show", "lost"]
 
 NOT_A_DEVICE = ("minicnn is a tool for teaching and research, not a medical device: its output must not be used for "
                 "diagnosis or treatment.")
@@ -93,6 +94,8 @@ _SHARED = {
     "--root": dict(type=path, metavar="DIR", help="the folder that the paths in the CSV file are relative to (default: "
                    "that of the file)"),
     "--allow-outside-root": dict(action="store_true", help="read images that lie outside that folder"),
+    "--skip-unreadable": dict(action="store_true", help="leave out images that cannot be read, and count them (default: "
+                              "an error that lists them)"),
     "--bits": dict(type=whole(8, 16), metavar="N", help="bits that 16-bit files use, such as 12: white is then 4095"),
     "--workers": dict(type=whole(0, 64), metavar="N",
                       help="threads that decode and prepare images; never changes a result"),
@@ -121,7 +124,8 @@ _SHARED = {
                             help="refuse a weights file with another SHA-256, as sha256sum prints it (of a run: "
                                  "best.safetensors; last.safetensors under the paper's protocol, average.safetensors "
                                  "where the recipe averages)"),
-    "files": dict(nargs="+", type=path, metavar="FILE", help="image files"),
+    "files": dict(nargs="+", type=path, metavar="FILE", help="image files, folders of images, and patterns such as "
+                  "'scans/*.png'"),
     "--threads": dict(type=whole(1, 256), metavar="N",
                       help="threads that compute; never changes a result (default: the cores available)"),
     "--quiet": dict(action="store_true", help="no progress on stderr"),
@@ -151,3 +155,11 @@ def load_network(name):
 def show(options, facts, text):
     """Print facts as JSON where --json asks for it, otherwise what `text` returns of them."""
     print(json.dumps(facts, allow_nan=False) if options.json else text(facts))
+
+
+def lost(unreadable, n):
+    """Return the exit code of a command for n files, and say on stderr how many of them could not be read, if any."""
+    if unreadable:
+        sys.stdout.flush()
+        print(f"minicnn: {unreadable:,} of {n:,} files could not be read; each is listed with its error.", file=sys.stderr)
+    return 3 if unreadable else 0

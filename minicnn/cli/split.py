@@ -11,7 +11,8 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    add_shared(parser, "data", "--bits", "--protocol", "--seed", "--classes", "--hold-out", "--quiet")
+    add_shared(parser, "data", "--bits", "--skip-unreadable", "--protocol", "--seed", "--classes", "--hold-out",
+               "--quiet")
     parser.add_argument("--out", type=path, metavar="FILE.csv", help="write a manifest with a split column")
 
 

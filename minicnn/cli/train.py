@@ -24,8 +24,8 @@ _WHERE = ("data", "columns", "labels", "allow_outside_root", "root")
 
 def add_options(parser):
     before = len(parser._actions)
-    add_shared(parser, "--data", "--bits", "--protocol", "--hold-out", "--classes", "--seed", "--epochs",
-               "--steps-per-epoch")
+    add_shared(parser, "--data", "--bits", "--skip-unreadable", "--protocol", "--hold-out", "--classes", "--seed",
+               "--epochs", "--steps-per-epoch")
     parser.add_argument("--batch-size", type=whole(), default=32, metavar="N", help="default: %(default)s")
     parser.add_argument("--learning-rate", type=positive, default=1e-3, metavar="RATE", help="default: %(default)s")
     parser.add_argument("--augmentation", choices=["honest", "paper", "none"],

@@ -16,7 +16,7 @@ from minicnn.data.manifest_reader import EXTENSIONS, Table
 from minicnn.data.paths import ALLOW, Paths
 from minicnn.errors import ManifestError, printable
 
-__all__ = ["read_folder"]
+__all__ = ["read_folder", "images_in"]
 
 # What systems put beside files; names that begin with a dot are hidden too.
 _HIDDEN = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found")
@@ -193,6 +193,25 @@ def _folders(path):
                           if entry.is_dir(follow_symlinks=False) and not _is_hidden(entry.name))
     except OSError:
         return []
+
+
+def images_in(folder):
+    """Return (the paths of the images in a folder and its folders, sorted; what else was left out, in words, or "").
+
+    Left out are links that lead outside, and files of a known kind that is not read, such as DICOM.
+    """
+    real, files, others, links = os.path.realpath(folder), [], [], 0
+    for place, inner, names in os.walk(folder):
+        inner[:] = [name for name in inner if not _is_hidden(name)]
+        for path in (os.path.join(place, name) for name in names if not _is_hidden(name)):
+            if not _is_image(path):
+                others.append(path)
+            elif os.path.islink(path) and os.path.commonpath([os.path.realpath(path), real]) != real:
+                links += 1
+            else:
+                files.append(path)
+    left_out = [f"{links:,} link{'s' * (links > 1)} to files outside of it. To read such a file, name it."] if links else []
+    return sorted(files), " ".join([*left_out, *filter(None, [_kinds(others)])])
 
 
 # ---- Names -----------------------------------------------------------------------------------------------------------

@@ -8,19 +8,22 @@ position: training can resume at any step, and the number of threads does not ch
 
 import os
 import warnings
+from glob import glob
 
 import numpy as np
 
 from minicnn.core.random import Stream, check_seed, permutation
 from minicnn.core.validation import all_finite, as_array, check_batch, check_finite
 from minicnn.data.decoding import ImageWarning
+from minicnn.data.folder_reader import images_in
 from minicnn.data.labels import as_numbers
+from minicnn.data.manifest_reader import EXTENSIONS
 from minicnn.data.pixel_cache import PixelCache
 from minicnn.data.preprocessing import to_input
 from minicnn.data.workers import in_order
-from minicnn.errors import DTypeError, InputError, ShapeError
+from minicnn.errors import DTypeError, InputError, ShapeError, printable
 
-__all__ = ["ArrayDataset", "ImageDataset", "check_scale", "open_dataset", "schedule", "load"]
+__all__ = ["ArrayDataset", "ImageDataset", "check_scale", "open_dataset", "image_files", "schedule", "load"]
 
 
 _PIXELS = 0.0, 1.0
@@ -144,7 +147,8 @@ class ImageDataset:
         return manifest.augmentation.apply(pixels, seed, passes, samples, channels)
 
 
-def open_dataset(x, preprocessing=None, classes=None, owner="open_dataset", workers=None, progress=False):
+def open_dataset(x, preprocessing=None, classes=None, owner="open_dataset", workers=None, progress=False,
+                 unreadable=None):
     """Return x as a dataset: an array, a Manifest, an image file or a list of them, or a dataset already.
 
     Parameters
@@ -152,7 +156,7 @@ def open_dataset(x, preprocessing=None, classes=None, owner="open_dataset", work
     preprocessing : Preprocessing; how files are read, None where the network does not take images
     classes : names of the classes, optional, for an array
     owner : str; the name in an error
-    workers, progress : as for `PixelCache.prepare`
+    workers, progress, unreadable : as for `PixelCache.prepare`; of a list of files
     """
     if hasattr(x, "batch") and hasattr(x, "labels"):
         return x
@@ -166,7 +170,48 @@ def open_dataset(x, preprocessing=None, classes=None, owner="open_dataset", work
     if is_manifest:
         return x.open(preprocessing, workers=workers, progress=progress)
     files = [os.fspath(file) for file in files]
-    return ImageDataset(PixelCache.prepare(files, preprocessing, workers, progress), preprocessing, names=files)
+    pixels = PixelCache.prepare(files, preprocessing, workers, progress, unreadable=unreadable)
+    names = [file for number, file in enumerate(files) if number not in (unreadable or {})]
+    return None if pixels is None else ImageDataset(pixels, preprocessing, names=names)
+
+
+def image_files(names):
+    """Return the files that names of files, folders and patterns stand for, in their order: list of str.
+
+    A folder stands for the images in it and in its folders, sorted. A pattern with * ? or [], which some shells leave to
+    the program, stands for what it matches, sorted; not where there is a file of that very name.
+
+    Raises
+    ------
+    InputError : a folder without images, a pattern that matches nothing
+
+    Warns
+    -----
+    ImageWarning : what is left out of a folder: links that lead outside of it, and scans of kinds that are not read
+    """
+    files = []
+    for name in map(os.fspath, names):
+        if os.path.isdir(name):
+            files += _images_in(name)
+        elif any(sign in name for sign in "*?[") and not os.path.lexists(name):
+            found = sorted(glob(name, recursive=True))
+            if not found:
+                raise InputError(f"{printable(name)}: no file matches this pattern.")
+            for match in found:
+                files += _images_in(match) if os.path.isdir(match) else [match]
+        else:
+            files.append(name)
+    return files
+
+
+def _images_in(folder):
+    files, left_out = images_in(folder)
+    if left_out and files:
+        warnings.warn(f"{printable(folder)}: left out {left_out}", ImageWarning, stacklevel=4)
+    if not files:
+        raise InputError(f"{printable(folder)}: there is no image in this folder"
+                         f"{', but ' * bool(left_out)}{left_out.rstrip('.')}. Images end with {', '.join(EXTENSIONS)}.")
+    return files
 
 
 def check_scale(data, trained, owner):

@@ -245,8 +245,12 @@ class Manifest:
             sets = (sets > 0)[rows]
         return tuple(versions.subset(sets == number) for number in (0, 1))
 
-    def prepared(self, preprocessing=None, workers=None, progress=False):
-        """Return this manifest with its images decoded for `preprocessing`, or from the cache; subsets share them."""
+    def prepared(self, preprocessing=None, workers=None, progress=False, skip_unreadable=False):
+        """Return this manifest with its images decoded for `preprocessing`, or from the cache; subsets share them.
+
+        With `skip_unreadable` images that cannot be read are left out, with a ManifestWarning that names and counts
+        them. Without, or where no other image is left, they are a ManifestError.
+        """
         preprocessing = Preprocessing() if preprocessing is None else preprocessing
         if self.pixels is not None and self.pixels.preprocessing == preprocessing:
             return self
@@ -255,10 +259,26 @@ class Manifest:
         slots = {path: slot for slot, path in enumerate(dict.fromkeys(self.paths))}     # versions share a file
         root = self.root if self.inside else None
         is_new = self.pixels is None      # else its unused bits have been said
-        cache = PixelCache.prepare(list(slots), preprocessing, workers, progress, root, is_new)
-        return replace(self, pixels=cache.take(np.array([slots[path] for path in self.paths])))
+        failed = {} if skip_unreadable else None
+        try:
+            cache = PixelCache.prepare(list(slots), preprocessing, workers, progress, root, is_new, failed)
+        except ManifestError as error:
+            raise ManifestError(f"{error}\n  To leave such images out: skip_unreadable=True (train, evaluate: "
+                                "--skip-unreadable).") from None
+        if not failed:
+            return replace(self, pixels=cache.take(np.array([slots[path] for path in self.paths])))
+        if cache is None:       # the error that says why
+            PixelCache.prepare(list(slots), preprocessing, workers, progress, root)
+        is_left = np.array([slots[path] not in failed for path in self.paths])
+        left, lost = np.flatnonzero(is_left), np.flatnonzero(~is_left)
+        names = [*map(printable, self.subset(lost[:5]).names), *(["..."] if len(lost) > 5 else [])]
+        warnings.warn(f"{len(lost):,} of {len(self):,} images cannot be read and are left out: {', '.join(names)}. "
+                      "The data audit says why.", ManifestWarning, stacklevel=3)
+        places = np.cumsum([slot not in failed for slot in range(len(slots))]) - 1      # in the cache of those left
+        rows = np.array([places[slots[path]] for path in self.paths[left]])
+        return replace(self.subset(left), pixels=cache.take(rows))
 
-    def open(self, preprocessing=None, workers=None, progress=False):
+    def open(self, preprocessing=None, workers=None, progress=False, skip_unreadable=False):
         """Decode the images and return the ImageDataset that training and prediction read.
 
         Parameters
@@ -266,8 +286,9 @@ class Manifest:
         preprocessing : Preprocessing; 64 x 64 x 3 from grey where None
         workers : int >= 0, threads that decode; the cores available where None. The result does not depend on it
         progress : bool, show a bar on stderr
+        skip_unreadable : bool, leave out images that cannot be read, with a warning
         """
-        whole = self.prepared(preprocessing, workers, progress)
+        whole = self.prepared(preprocessing, workers, progress, skip_unreadable)
         return ImageDataset(whole.pixels, whole.pixels.preprocessing, whole)
 
     def rows(self):
@@ -282,7 +303,7 @@ class Manifest:
 
         Parameters
         ----------
-        path : path; the file is written atomically, readable by its owner alone
+        path : path; the file is written atomically
         sets : dict from the name of a set to its manifest, optional; the name becomes the `split` column
         """
         write_csv(path, list(self.rows()) if sets is None else split_rows(sets))

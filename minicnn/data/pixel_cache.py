@@ -62,7 +62,7 @@ class PixelCache:
         return len(self._rows)
 
     @classmethod
-    def prepare(cls, paths, preprocessing, workers=None, progress=False, root=None, remark=True):
+    def prepare(cls, paths, preprocessing, workers=None, progress=False, root=None, remark=True, unreadable=None):
         """Decode the files at `paths`, or find them in the cache.
 
         Parameters
@@ -73,41 +73,54 @@ class PixelCache:
         progress : bool, show a bar on stderr
         root : real path, optional; no file outside of it is read, even if a path has changed since it was checked
         remark : bool; warn of unused bits
+        unreadable : dict, optional; receives {number in `paths`: sentence} of the files that cannot be read, which are
+            left out instead of an error. Where none is left the result is None
 
         Raises
         ------
-        ManifestError : files cannot be read; it lists the first 20 and counts all
+        ManifestError : files cannot be read; for each reason it names two and counts all
         CheckpointError : the disk has no space for the cache
 
         Warns
         -----
         ImageWarning : how many images are transparent, have several frames, or 16 bits whose upper ones are not used
         """
-        n, workers = len(paths), _cores() if workers is None else workers
-        names = [os.fspath(path) for path in paths]
-        problems = Problems("images that cannot be read")
+        paths, failed = [os.fspath(path) for path in paths], {}
+        try:
+            return cls._prepare(paths, preprocessing, workers, progress, root, remark, failed)
+        except ManifestError:
+            if unreadable is None or not failed:
+                raise
+        unreadable |= failed
+        left = [path for number, path in enumerate(paths) if number not in failed]
+        return cls._prepare(left, preprocessing, workers, progress, root, remark, {}) if left else None
+
+    @classmethod
+    def _prepare(cls, names, preprocessing, workers, progress, root, remark, failed):
+        """As `prepare`; the dict `failed` receives {number: sentence} of what cannot be read before that is raised."""
+        n, workers = len(names), _cores() if workers is None else workers
         digests = list(_each(lambda path: hashlib.sha256(read_bytes(path, root)).digest(), names, workers,
-                             Progress(n, "reading images", "image", progress), problems))
-        if problems.count:      # the others are decoded nevertheless, so that one error names all
-            others = [item for item in zip(names, digests) if item[1] is not None]
+                             Progress(n, "reading images", "image", progress), failed))
+        if failed:              # the others are decoded nevertheless, so that one error names all
+            others = [number for number in range(n) if number not in failed]
             with quiet():
-                for _ in _each(lambda item: _decode(*item, preprocessing), others, workers,
-                               Progress(len(others), "decoding images", "image", progress), problems):
+                for _ in _each(lambda i: _decode(names[i], digests[i], preprocessing), others, workers,
+                               Progress(len(others), "decoding images", "image", progress), failed, others):
                     pass
-            problems.raise_any()
+            _raise(failed, names)
         key = json.dumps(preprocessing.to_dict(), sort_keys=True).encode() + b"".join(digests)
         name, decoded = hashlib.sha256(key).hexdigest(), 0
         folder = private_folder("pixels", "pixel cache", "decoding without keeping it")
         block = None if folder is None else _reuse(folder / name, n, preprocessing.stored_shape, digests)
         if block is None:
-            block, decoded = _fill(folder, name, names, digests, preprocessing, workers, progress), n
+            block, decoded = _fill(folder, name, names, digests, preprocessing, workers, progress, failed), n
         size = n * int(np.prod(preprocessing.stored_shape))
         tail = block.read(_TAIL * n, size)
         digests = np.frombuffer(tail, np.uint8, 2 * n * _DIGEST).reshape(2, n, _DIGEST)
         facts = np.frombuffer(tail, "<i4", 3 * n, offset=2 * n * _DIGEST).reshape(n, 3)
         bits = np.frombuffer(tail, np.uint8, offset=n * (_TAIL - _BITS))
         for sentence in about_bits(bits, preprocessing.bits) if remark else ():
-            warnings.warn(sentence, ImageWarning, stacklevel=4)
+            warnings.warn(sentence, ImageWarning, stacklevel=5)
         return cls(block, preprocessing, np.arange(n), *digests, facts, decoded)
 
     def take(self, rows):
@@ -116,9 +129,10 @@ class PixelCache:
                           self.pixel_digests[rows], self.facts[rows], self.decoded)
 
     def read(self, samples):
-        """Return the images with these numbers: ndarray, shape (len(samples),) + stored_shape, uint8."""
-        out = np.empty((len(samples),) + self.preprocessing.stored_shape, np.uint8)
-        for image, row in zip(out, self._rows[samples]):
+        """Return the images with these numbers, or of a slice: ndarray, shape (n,) + stored_shape, uint8."""
+        rows = self._rows[samples]
+        out = np.empty((len(rows),) + self.preprocessing.stored_shape, np.uint8)
+        for image, row in zip(out, rows):
             if not self._block.fill(image, int(row) * image.nbytes):
                 raise ManifestError("the pixel cache was cut off while it was in use. Start again.")
         return out
@@ -234,8 +248,11 @@ def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _each(function, items, workers, progress, problems):
-    """Yield function(item) in order, by `workers` threads; None where it raises an ImageError, which goes to problems."""
+def _each(function, items, workers, progress, failed, numbers=None):
+    """Yield function(item) in order, by `workers` threads; None where it raises an ImageError.
+
+    Its sentence goes to the dict `failed` under the number of the item, or that at its place in `numbers`.
+    """
     def attempt(item):
         try:
             return function(item)
@@ -243,12 +260,21 @@ def _each(function, items, workers, progress, problems):
             return error
 
     with progress:
-        for result in in_order(attempt, items, workers, _AHEAD, "minicnn-decode"):
+        for i, result in enumerate(in_order(attempt, items, workers, _AHEAD, "minicnn-decode")):
             progress.advance()
             if isinstance(result, ImageError):
-                problems.add(str(result))
+                failed[i if numbers is None else numbers[i]] = str(result)
                 result = None
             yield result
+
+
+def _raise(failed, names):
+    """Raise a ManifestError if there is any file that cannot be read."""
+    problems = Problems("images that cannot be read")
+    for number, sentence in failed.items():
+        place = printable(names[number])
+        problems.add(sentence.removeprefix(f"{place}: "), place)
+    problems.raise_any()
 
 
 def _decode(path, digest, preprocessing):
@@ -263,23 +289,23 @@ def _decode(path, digest, preprocessing):
     return pixels, of_pixels, facts, bytes([used]), remark & ~Remark.COLOURED
 
 
-def _fill(folder, name, paths, digests, preprocessing, workers, progress):
-    """Decode all files into a new cache; return it as a _Block."""
+def _fill(folder, name, paths, digests, preprocessing, workers, progress, failed):
+    """Decode all files into a new cache; return it as a _Block. `failed` is as of `_each`."""
     temporary = None if folder is None else folder / f".{name[:16]}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    remarks, pixel_digests, facts, bits, problems = Counter(), [], [], [], Problems("images that cannot be read")
+    remarks, pixel_digests, facts, bits = Counter(), [], [], []
     try:
         with (tempfile.TemporaryFile() if temporary is None else open(temporary, "xb+", opener=_private)) as file:
             with quiet():
                 for decoded in _each(lambda item: _decode(*item, preprocessing), zip(paths, digests), workers,
-                                     Progress(len(paths), "decoding images", "image", progress), problems):
-                    if not problems.count:
+                                     Progress(len(paths), "decoding images", "image", progress), failed):
+                    if not failed:
                         pixels, of_pixels, of_file, used, remark = decoded
                         file.write(pixels.data)
                         pixel_digests.append(of_pixels)
                         facts.append(of_file)
                         bits.append(used)
                         remarks.update(remark)
-            problems.raise_any()
+            _raise(failed, paths)
             tail = b"".join(digests + pixel_digests + facts + bits)
             file.write(tail + hashlib.sha256(tail).digest())
             file.flush()
@@ -301,7 +327,7 @@ def _fill(folder, name, paths, digests, preprocessing, workers, progress):
                                   "MINICNN_CACHE_DIR to a folder on another disk.") from error
         raise
     for kind, count in sorted(remarks.items()):
-        warnings.warn(f"{count:,} of {len(paths):,} images: each {kind.sentence}.", ImageWarning, stacklevel=4)
+        warnings.warn(f"{count:,} of {len(paths):,} images: each {kind.sentence}.", ImageWarning, stacklevel=5)
     return block
 
 

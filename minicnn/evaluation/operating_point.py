@@ -89,41 +89,53 @@ class OperatingPoint:
         p = np.asarray(probabilities, np.float64)
         return np.zeros(p.shape, bool) if self.abstain is None else (self.abstain[0] < p) & (p <= self.abstain[1])
 
-    def decisions(self, probabilities, classes):
-        """Return the decision for each probability of class 1: a class, "abstains", or None if nothing was chosen.
+    @property
+    def bounds(self):
+        """(low, high): with two classes the first is decided where p <= low, the second where p > high.
 
-        Below the abstention interval the decision is the first class and above it the second, wherever 0.5 lies;
-        without an interval the threshold decides.
+        They are those of the abstention interval, wherever 0.5 lies; else both are the threshold, or 0.5 without one.
+        """
+        return self.abstain or (0.5 if self.threshold is None else self.threshold,) * 2
+
+    def decisions(self, probabilities, classes):
+        """Return the decision for each probability of class 1, before calibration: a class, or "abstains".
 
         >>> OperatingPoint(abstain=(0.6, 0.8)).decisions([0.55, 0.7, 0.9], ["normal", "covid"])
         ['normal', 'abstains', 'covid']
         """
-        if self.abstain is None and self.threshold is None:
-            return [None] * len(probabilities)
-        above = self.threshold if self.abstain is None else self.abstain[1]
-        return [ABSTAINS if doubtful else classes[int(p > above)]
+        return [ABSTAINS if doubtful else classes[int(p > self.bounds[1])]
                 for p, doubtful in zip(probabilities, self.abstains(probabilities))]
 
-    def sentences(self):
-        """Return the abstention interval and the temperature as sentences, or the reasons why there is none.
+    def sentences(self, classes, digits=4):
+        """Return how decisions are made, and what the probabilities are, as sentences; bounds have so many digits.
 
-        >>> print(*OperatingPoint(abstain=(0.2, 0.8), temperature=1.5).sentences(), sep="\\n")
-        It abstains where 0.2 < p <= 0.8: an interval fixed on the validation set.
-        Calibrated probabilities are at the temperature 1.5, fixed on the validation set.
+        >>> print(*OperatingPoint(abstain=(0.2, 0.8)).sentences(["normal", "covid"]), sep="\\n")
+        The decision is covid where p_covid > 0.8, normal where p_covid <= 0.2, and none in between, where it abstains: \
+both bounds were fixed on the validation set.
+        The probabilities are not calibrated: no temperature was fixed.
+        >>> print(OperatingPoint(temperature=1.5).sentences("abc")[1])
+        The probabilities are calibrated, at the temperature 1.5 that was fixed on the validation set.
         """
-        if self.abstain is None:
-            abstention = f"It never abstains: {self.undefined.get('abstain', 'no interval was fixed')}."
-        elif self.abstain[0] == self.abstain[1]:
-            abstention = (f"It never abstains: on the validation set p > {self.abstain[1]:.4g} separates the labels "
-                          "well enough.")
-        else:
-            abstention = (f"It abstains where {self.abstain[0]:.4g} < p <= {self.abstain[1]:.4g}: an interval fixed on "
-                          "the validation set.")
-        if self.temperature is None:
-            reason = self.undefined.get("temperature", "no temperature was fixed")
-            return [abstention, f"No calibrated probabilities: {reason}."]
-        return [abstention, f"Calibrated probabilities are at the temperature {self.temperature:.4g}, fixed on the "
-                            "validation set."]
+        return [*(self._rule(*map(printable, classes), digits) if len(classes) == 2 else
+                  ["The decision is the class with the largest probability; thresholds and abstention are for two classes."]),
+                f"The probabilities are not calibrated: {self.undefined.get('temperature', 'no temperature was fixed')}."
+                if self.temperature is None else "The probabilities are calibrated, at the temperature "
+                f"{self.temperature:.4g} that was fixed on the validation set."]
+
+    def _rule(self, first, second, digits):
+        low, high = (f"{bound:.{digits}f}".rstrip("0").rstrip(".") for bound in self.calibrated(self.bounds))
+        before = "" if self.temperature is None or self.bounds == (0.5, 0.5) else \
+            " (before calibration " + " and ".join(f"{bound:.4g}" for bound in dict.fromkeys(self.bounds)) + ")"
+        if self.bounds[0] < self.bounds[1]:
+            return [f"The decision is {second} where p_{second} > {high}, {first} where p_{second} <= {low}, and none in "
+                    f"between, where it abstains: both bounds were fixed on the validation set{before}."]
+        rule = f"The decision is {second} where p_{second} > {high}, otherwise {first}: "
+        if self.abstain is None and self.threshold is None:
+            return [f"{rule}no threshold was fixed on the validation set "
+                    f"({self.undefined.get('threshold', 'there is none')})."]
+        never = self.undefined.get("abstain", "no interval was fixed") if self.abstain is None else \
+            "on the validation set this threshold separates the classes well enough"
+        return [f"{rule}this threshold was fixed on the validation set{before}.", f"It never abstains: {never}."]
 
 
 def fit_operating_point(labels, probabilities):
@@ -151,7 +163,7 @@ def fit_operating_point(labels, probabilities):
     undefined = {} if reason is None else {"temperature": reason}
     missing = None
     if p.ndim == 2 and p.shape[1] > 1:
-        missing = "there are more than two classes"
+        missing = "there are more than two classes" if p.shape[1] > 2 else "the network has an output for each class"
     elif metrics.auc(labels, p) is None:
         missing = "all images of the validation set have the same label"
     if missing:

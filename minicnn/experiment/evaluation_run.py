@@ -90,6 +90,7 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
     shortcuts : bool; also check for shortcuts (evaluation/shortcut_test.py); needs `data`
     classes : the labels of `data` in the order of the outputs, optional; by default the classes of the network
     bits : the bits that 16-bit files of `data` use (Preprocessing), optional; by default those of the training images
+    skip_unreadable : bool; leave out images that cannot be read, with a warning, and a note in the Result
 
     Returns
     -------
@@ -120,7 +121,7 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
                              "--calibrated.")
         outputs = model.predict(dataset)
         result = Result(run, {"evaluation": summary_of(model, dataset, outputs, point, calibrated)},
-                        notes=[] if seen is None else ["", seen],
+                        notes=["", *notes] if notes else [],
                         datasets={"evaluation": dataset}, outputs={"evaluation": outputs})
         if shortcuts:
             result.shortcuts = check_shortcuts(model, dataset, patients=patient_clusters(dataset.manifest).astype(str))

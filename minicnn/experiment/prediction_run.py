@@ -1,11 +1,13 @@
-"""Prediction on image files: class, calibrated probability, abstention, and warnings of out-of-distribution images."""
+"""Prediction on image files: decision, calibrated probability of each class, and warnings of out-of-distribution images."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from minicnn.core.text import grid
 from minicnn.core.untrusted import write_csv
-from minicnn.data.loader import open_dataset
+from minicnn.data.loader import image_files, open_dataset
 from minicnn.errors import InputError, printable
 from minicnn.evaluation.operating_point import FILE, OperatingPoint
 from minicnn.evaluation.out_of_distribution import of_run
@@ -21,33 +23,50 @@ class Predictions:
 
     Attributes
     ----------
-    rows : list of dict, in the order of the files: path, prediction (at p > 0.5), probability (of the positive class
-        with two classes, of the predicted one with more), calibrated (the same at the temperature fixed on validation),
-        decision (a class's name, or "abstains"), warning (why the image is out of the training distribution, or "").
-        calibrated and decision are None where they were not fixed
-    point : OperatingPoint, or None where there is none
-    remarks : list of sentences on what was fixed on validation, or why nothing was
+    rows : list of dict, in the order of the files: path; decision (the name of a class, or "abstains"); p_<class> for
+        each class (its probability, calibrated where a temperature was fixed on validation); at_0.5 (with two classes,
+        what the threshold 0.5 would decide, where that differs from the decision); warning (why the image is out of the
+        training distribution, or ""); error (why the file cannot be read, or ""); probability (of the positive class
+        with two classes, of the most probable one with more, before calibration); calibrated (the same, calibrated).
+        What there is not is None: all but path, warning and error of a file that cannot be read, for instance
+    point : OperatingPoint; empty, with the reason in `undefined`, where nothing was fixed on validation
+    classes : list of str
+    remarks : list of sentences: how the decisions are made, and what was not checked
     """
 
     rows: list
-    point: OperatingPoint | None
+    point: OperatingPoint
+    classes: list
     remarks: list
 
+    @property
+    def unreadable(self):
+        """How many files could not be read."""
+        return sum(row["error"] != "" for row in self.rows)
+
     def to_dict(self):
-        """Return plain JSON."""
-        point = OperatingPoint() if self.point is None else self.point
+        """Return plain JSON.
+
+        threshold and abstain are of probabilities before calibration, as `evaluate` has them; bounds of p_<second class>
+        of two: the first class is decided at or below the lower one, the second above the upper one.
+        """
+        point, two = self.point, len(self.classes) == 2
         return {"threshold": point.threshold, "abstain": point.abstain, "temperature": point.temperature,
+                "bounds": [float(bound) for bound in point.calibrated(point.bounds)] if two else None,
                 "remarks": self.remarks, "files": self.rows}
 
     def table(self):
-        """Return a line for each file, then warnings and remarks, as text for a terminal."""
-        rows = [["file", "prediction", "probability", "calibrated", "decision"]]
+        """Return a line for each file, then errors, warnings and remarks, as text for a terminal."""
+        names, digits = [f"p_{name}" for name in self.classes], _digits(self.rows, self.classes, self.point)
+        more = ["at_0.5"] if any(row["at_0.5"] for row in self.rows) else []
+        rows = [["file", "decision", *map(printable, names), *(name.replace("_", " ") for name in more)]]
         for row in self.rows:
-            values = ("-" if row[name] is None else f"{row[name]:.4f}" for name in ("probability", "calibrated"))
-            rows.append([printable(row["path"]), printable(row["prediction"]), *values,
-                         printable(row["decision"] or "-")])
-        warned = [f"WARNING: {printable(row['path'])}: {row['warning']}." for row in self.rows if row["warning"]]
-        return "\n".join([*grid(rows), "", *warned, *self.remarks])
+            values = ("-" if row[name] is None else f"{row[name]:.{digits}f}" for name in names)
+            rows.append([printable(row["path"]), printable(row["decision"] or "not read"), *values,
+                         *(printable(row[name] or "") for name in more)])
+        said = [f"NOT READ: {row['error']}" for row in self.rows if row["error"]]
+        said += [f"WARNING: {printable(row['path'])}: {row['warning']}." for row in self.rows if row["warning"]]
+        return "\n".join([*grid(rows, numbers=range(2, 2 + len(names))), "", *said, *self.remarks])
 
 
 def predict(run, files, csv=None, expect=None, bits=None):
@@ -56,50 +75,78 @@ def predict(run, files, csv=None, expect=None, bits=None):
     Parameters
     ----------
     run : path of a run folder or weights file
-    files : list of paths of image files; each is decoded once
+    files : list of paths of image files, of folders (all images in them, sorted) and patterns such as "scans/*.png";
+        each file is decoded once. One that cannot be read is a row with its error
     csv : path of a CSV file to write with one row a file, optional
     expect : SHA-256 of the weights file, optional; another file is refused
     bits : the bits that 16-bit files use (Preprocessing), optional; by default those of the training images
 
     Raises
     ------
-    InputError, ImageError : a network that does not classify images, and files that are not images
+    InputError : a network that does not classify images; a folder without images, a pattern that matches nothing
     """
-    run, files = Path(run), [str(file) for file in files]
+    run, files = Path(run), image_files(files)
     model = load_model(run, expect)
     if len(model.output_shape) != 1:
         raise InputError(f"{printable(run)}: this network does not classify: its outputs have the shape "
                          f"{model.output_shape}.")
-    classes = model.classes or [str(number) for number in range(max(2, *model.output_shape))]
-    dataset = open_dataset(files, preprocessing_of(model, bits), model.classes, "predict")
-    known, point = of_run(run), OperatingPoint.read(RunFolder(run)) if run.is_dir() else None
-    warnings = [[]] * len(files) if known is None else known.warnings(model, dataset)
-    rows = [{"path": path, **row, "warning": "; ".join(warned)}
-            for path, row, warned in zip(files, prediction_rows(model.predict(dataset), classes, point), warnings)]
-    if point is not None:
-        remarks = point.sentences()
-    else:
+    classes = list(model.classes or map(str, range(max(2, *model.output_shape))))
+    unreadable = {}
+    dataset = open_dataset(files, preprocessing_of(model, bits), model.classes, "predict", unreadable=unreadable)
+    known, point = (of_run(run), OperatingPoint.read(RunFolder(run))) if run.is_dir() else (None, None)
+    if point is None:
         reason = (f"this run has no {FILE}: it is not finished, or an earlier version of minicnn made it"
                   if run.is_dir() else f"a weights file alone has none; give the folder of its run, which has {FILE}")
-        remarks = [f"No calibrated probabilities and no interval of abstention: {reason}."]
+        point = OperatingPoint(undefined={"threshold": reason, "temperature": reason})
+    rows = [{"path": path, "decision": None, **dict.fromkeys(f"p_{name}" for name in classes), "at_0.5": None,
+             "warning": "", "error": unreadable.get(number, ""), "probability": None, "calibrated": None}
+            for number, path in enumerate(files)]
+    if dataset is not None:
+        found = prediction_rows(model.predict(dataset), classes, point)
+        warnings = [[]] * len(found) if known is None else known.warnings(model, dataset)
+        for row, told, warned in zip((row for row in rows if not row["error"]), found, warnings):
+            at_half = told.pop("prediction")
+            row |= told | {"warning": "; ".join(warned),
+                           "at_0.5": at_half if len(classes) == 2 and at_half != told["decision"] else None}
+    remarks = point.sentences(classes, _digits(rows, classes, point))
     if known is None:
         remarks.append("The images were not checked for being out-of-distribution: the training distribution is in the "
                        "folder of a finished run.")
     if csv is not None:
         write_csv(csv, rows)
-    return Predictions(rows, point, remarks)
+    return Predictions(rows, point, classes, remarks)
 
 
-def prediction_rows(outputs, classes, point=None):
-    """Return the prediction and probability of each row of outputs, and the decision of `point`, an OperatingPoint."""
-    two = outputs.shape[1] == 1
-    predicted = (outputs[:, 0] > 0.5).astype(int) if two else outputs.argmax(axis=1)
-    p = outputs[:, 0] if two else outputs.max(axis=1)
-    calibrated, decisions = [None] * len(p), [None] * len(p)
-    if point is not None and point.temperature is not None:
-        tempered = point.calibrated(outputs)
-        calibrated = [round(float(row[0] if two else row[k]), 6) for row, k in zip(tempered, predicted)]
-    if point is not None and two:
-        decisions = point.decisions(p, classes)
-    return [{"prediction": classes[k], "probability": round(float(value), 6), "calibrated": better, "decision": word}
-            for k, value, better, word in zip(predicted, p, calibrated, decisions)]
+def prediction_rows(outputs, classes, point):
+    """Return what an OperatingPoint makes of each row of a network's outputs: list of dict.
+
+    Their keys: prediction (with two classes that at p > 0.5, with more the most probable one), probability (of the
+    positive class with two classes, of the prediction with more), calibrated (the same, None without a temperature),
+    decision, and p_<class> for each class: its probability, calibrated where there is a temperature.
+    """
+    alone = outputs.shape[1] == 1           # one output, of the second of two classes
+    raw, best = (np.concatenate([1 - p, p], axis=1) if alone else p
+                 for p in (outputs.astype(np.float64), np.asarray(point.calibrated(outputs), np.float64)))
+    predicted = raw.argmax(axis=1)
+    decisions = point.decisions(outputs[:, 0], classes) if alone else [classes[k] for k in predicted]
+    rows = []
+    for k, before, after, decision in zip(predicted, raw.tolist(), best.tolist(), decisions):
+        told = 1 if alone else k
+        rows.append({"prediction": classes[k], "probability": round(before[told], 6),
+                     "calibrated": None if point.temperature is None else round(after[told], 6), "decision": decision,
+                     **{f"p_{name}": round(p, 6) for name, p in zip(classes, after)}})
+    return rows
+
+
+def _digits(rows, classes, point):
+    """Return the fewest digits, from 4 to 6, that show each probability of two classes on its side of the bounds."""
+    if len(classes) != 2:
+        return 4
+    low, high = point.calibrated(point.bounds)
+    for digits in (4, 5):
+        shown = [(row, round(row[f"p_{classes[1]}"], digits)) for row in rows if not row["error"]]
+        if all((p > round(high, digits), p <= round(low, digits), p > 0.5) ==
+               (row["decision"] == classes[1], row["decision"] == classes[0], (row["at_0.5"] or row["decision"]) == classes[1])
+               for row, p in shown):
+            return digits
+    return 6

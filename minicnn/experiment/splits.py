@@ -38,7 +38,8 @@ def split(config, progress=False):
             Progress(0, "data", enabled=progress).say(f"{len(manifest):,} images are read from {printable(manifest.root)}.")
     how = {"seed": config.seed, "preprocessing": Preprocessing(bits=config.bits), "workers": config.workers,
            "progress": progress}
-    manifest = manifest.prepared(how["preprocessing"], config.workers, progress)       # once, whatever splits it
+    manifest = manifest.prepared(how["preprocessing"], config.workers, progress,       # once, whatever splits it
+                                 config.skip_unreadable)
     if config.protocol == "paper":
         sets = dict(zip(("training", "validation"), manifest.paper_split(**how)))
     else:

@@ -55,7 +55,7 @@ def train(config, folder, progress=True, plots=True):
     with RunFolder(folder() if callable(folder) else folder) as run:
         _check_free(run, config)
         run.write_json("environment.json", environment() | {"images": _digest(datasets)})
-        write_csv(run.path / "split.csv", rows)
+        write_csv(run.path / "split.csv", rows, private=True)
         run.write_json("config.json", asdict(config))
         return _fit_and_evaluate(run, config, datasets, progress, False, plots)
 
@@ -89,7 +89,7 @@ def resume(folder, progress=True, plots=True, data=None, columns=None, allow_out
         datasets, rows = open_split(config, progress)
         if data is not None:
             _check_same(run, datasets, rows, data)
-            write_csv(run.path / "split.csv", rows)
+            write_csv(run.path / "split.csv", rows, private=True)
             run.write_json("config.json", asdict(config))
         return _fit_and_evaluate(run, config, datasets, progress, True, plots)
 
@@ -188,7 +188,7 @@ def _fit_and_evaluate(run, config, datasets, progress, resume, plots):
     rows = [{"path": path, "part": name, "label": model.classes[label], **row}
             for name, dataset in datasets.items() for path, label, row in
             zip(dataset.names, dataset.labels, prediction_rows(outputs[name], model.classes, point))]
-    write_csv(run.path / "predictions.csv", rows)
+    write_csv(run.path / "predictions.csv", rows, private=True)
     if plots:
         result.plots = draw(run.path, model.classes, datasets, outputs, result.metrics, history, result.notes)
     run.write_json("metrics.json", result.metrics)

@@ -1,8 +1,10 @@
 """Datasets and loading: the same batches for any number of workers, arrays of any layout, and the pixel cache."""
 
 import os
+import re
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import minicnn.kernels.runtime.jit  # noqa: F401  takes its cache folder before 
 from minicnn import Sequential
 from minicnn.data import ArrayDataset, Augmentation, ImageDataset, Manifest, Preprocessing, pixel_cache
 from minicnn.data.decoding import ImageWarning
-from minicnn.data.loader import load, open_dataset, schedule
+from minicnn.data.loader import image_files, load, open_dataset, schedule
 from minicnn.data.pixel_cache import PixelCache
 from minicnn.data.preprocessing import decode, resize
 from minicnn.errors import CheckpointError, DTypeError, ImageError, InputError, ManifestError, ShapeError
@@ -121,13 +123,13 @@ def test_all_unreadable_files_are_reported_and_nothing_is_left(tmp_path, files, 
         with pytest.raises(ManifestError) as error:
             PixelCache.prepare(files, Preprocessing(), workers=workers)
         lines = str(error.value).splitlines()       # the empty ones come first, as they do where files are read
-        assert lines[0] == "images that cannot be read: 25 problems" and "00.png: is empty" in lines[1]
-        assert "01.png: PNG, JPEG" in lines[14] and lines[-1] == "  ... and 5 more"
+        assert lines[0] == "images that cannot be read: 2 problems, in 25 places" and len(lines) == 3
+        assert lines[1].startswith("  13 times, as in ") and "00.png and " in lines[1] and "02.png: is empty" in lines[1]
+        assert lines[2].startswith("  12 times, as in ") and "03.png: PNG, JPEG" in lines[2]
     for i in range(0, 25, 2):
         (tmp_path / f"{i:02d}.png").write_bytes(b"no image either %d" % i)
-    with pytest.raises(ManifestError, match="images that cannot be read: 25 problems\n.*00.png: PNG, JPEG") as error:
+    with pytest.raises(ManifestError, match="images that cannot be read: 1 problem, in 25 places\n.*00.png and .*PNG, JPEG"):
         PixelCache.prepare(files, Preprocessing())
-    assert len(str(error.value).splitlines()) == 22 and str(error.value).endswith("  ... and 5 more")
     assert list(cache_folder.iterdir()) == []
 
 
@@ -330,6 +332,50 @@ def test_open_dataset_accepts_arrays_files_and_manifests(files):
         open_dataset([], how, owner="predict")
     with pytest.raises(ManifestError, match="images that cannot be read: 1 problem\n  none.png: cannot be read"):
         open_dataset(["none.png"], how)
+
+
+def test_files_that_cannot_be_read_are_left_out_where_they_are_asked_for(tmp_path, files):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    unreadable = {}
+    named = ["none.png", files[3], str(tmp_path / "bad.png"), files[0], files[3]]
+    data = open_dataset(named, Preprocessing(), unreadable=unreadable)
+    assert data.names == [files[3], files[0], files[3]] and sorted(unreadable) == [0, 2]
+    assert "none.png: cannot be read" in unreadable[0] and "bad.png: PNG, JPEG" in unreadable[2]
+    np.testing.assert_array_equal(data.batch(slice(0, 3)), open_dataset(files, Preprocessing()).batch(np.array([3, 0, 3])))
+    assert open_dataset(named[:1], Preprocessing(), unreadable={}) is None
+
+
+def test_folders_and_patterns_stand_for_their_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.png", "a.JPG", "deep/er/c.tif", "deep/.hidden.png", ".git/d.png", "notes.txt", "x[1].png"):
+        Path("scans", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("scans", name).touch()
+    inside = [os.path.join("scans", name) for name in ("a.JPG", "b.png", os.path.join("deep", "er", "c.tif"), "x[1].png")]
+    assert image_files(["scans"]) == inside
+    assert image_files(["scans/*.png", "none.png", "scans/a.JPG"]) == [inside[1], inside[3], "none.png", "scans/a.JPG"]
+    assert image_files([Path("scans/x[1].png")]) == ["scans/x[1].png"]          # a name that looks like a pattern
+    assert image_files(["scans/**/*.tif", "scans/de*"]) == [inside[2]] * 2
+    for wrong in ("scans/*.bmp", "scans/q?.png"):
+        with pytest.raises(InputError, match=re.escape(wrong)):
+            image_files(["scans/b.png", wrong])
+    Path("empty").mkdir()
+    with pytest.raises(InputError, match="empty: there is no image in this folder"):
+        image_files(["empty"])
+
+
+def test_what_a_folder_holds_beside_images_is_said(tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    (folder / "a.dcm").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(InputError, match="there is no image in this folder, but 1 DICOM file"):
+        image_files([folder])
+    (folder / "b.png").touch()
+    (tmp_path / "secret.png").touch()
+    (folder / "c.png").symlink_to(tmp_path / "secret.png")
+    (folder / "d.png").symlink_to(folder / "b.png")
+    with pytest.warns(ImageWarning, match="scans: left out 1 link to files outside of it.* 1 DICOM file"):
+        assert image_files([folder]) == [str(folder / "b.png"), str(folder / "d.png")]
+    assert image_files([folder / "c.png"]) == [str(folder / "c.png")]           # named by the user
 
 
 # ---- The schedule ----------------------------------------------------------------------------------------------------

@@ -716,12 +716,22 @@ def test_open_reads_images_in_order(tmp_path):
     assert manifest.subset([4]).open(Preprocessing(20, 16, 1)).digests.tolist() == data.digests[[4]].tolist()
 
 
-def test_images_that_cannot_be_read_are_listed_together(tmp_path):
+def test_images_that_cannot_be_read_are_told_together_or_left_out(tmp_path):
     noise_images(tmp_path, ["a.png", "b.png"])
     touch(tmp_path, "c.png", "d.png")
     manifest = Manifest(tmp_path, ["c.png", "a.png", "d.png", "b.png"], [0, 1, 0, 1], ["normal", "covid"])
-    with pytest.raises(ManifestError, match="images that cannot be read: 2 problems\n  .*c.png: PNG, JPEG.*\n  .*d.png: PNG"):
+    with pytest.raises(ManifestError, match="images that cannot be read: 1 problem, in 2 places\n  twice, in .*c.png and .*d.png: PNG, "
+                       ".*\n  .*skip_unreadable=True"):
         manifest.open()
+    with pytest.warns(ManifestWarning, match="^2 of 4 images cannot be read and are left out: c.png, d.png. ") as caught:
+        left = manifest.open(skip_unreadable=True)
+    assert len(caught) == 1 and left.names == ["a.png", "b.png"] and left.labels.tolist() == [1, 1]
+    np.testing.assert_array_equal(left.batch(slice(0, 2)), manifest.subset([1, 3]).open().batch(slice(0, 2)))
+    with pytest.raises(ManifestError, match="1 problem, in 2 places"):          # none would be left
+        manifest.subset([0, 2]).open(skip_unreadable=True)
+    with pytest.warns(ManifestWarning, match="^3 of 5 images .*: c.png, d.png, c.png. "):
+        left = manifest.subset([0, 1, 2, 0, 3]).open(skip_unreadable=True)      # two rows of one file
+    assert left.names == ["a.png", "b.png"]
 
 
 def test_images_in_memory():
