@@ -1,6 +1,7 @@
 """`minicnn data import`: the manifest of a public collection."""
 
 import os
+import textwrap
 from collections import Counter
 
 from minicnn.cli.options import add_shared, path, show
@@ -11,12 +12,15 @@ __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 HELP = "write the manifest of a public collection, as unpacked"
 EXAMPLES = """examples:
   minicnn data import cohen covid-chestxray-dataset/           writes covid-chestxray-dataset/minicnn.csv
-  minicnn data import cohen cohen/ --out all.csv
+  minicnn data import cohen cohen/ --pneumonia --out all.csv   other pneumonias too
   minicnn data import nih nih/ --add all.csv                   joins the two: train on all.csv
 
 Kinds: cohen (metadata.csv), radiography (COVID-19 Radiography Database), covidx (train*.txt, test*.txt),
-nih (Data_Entry*.csv), cxnet (COVID-CXNet). Frontal radiographs only; what is left out is counted. Nothing is
-downloaded."""
+nih (Data_Entry*.csv), cxnet (COVID-CXNet). Frontal radiographs only; what is left out is counted, by finding. Nothing
+is downloaded."""
+
+
+_MOST_FINDINGS = 30
 
 
 def add_options(parser):
@@ -26,7 +30,8 @@ def add_options(parser):
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--out", type=path, metavar="FILE.csv", help="the manifest (default: minicnn.csv in DIR)")
     where.add_argument("--add", type=path, metavar="FILE.csv", help="add the rows to a manifest of this command")
-    parser.add_argument("--pneumonia", action="store_true", help="keep other pneumonias too, as a third class")
+    parser.add_argument("--pneumonia", action="store_true", help="keep pneumonias that are not COVID-19 too, as a third class; of "
+                        "cohen the bacterial, viral and fungal ones")
     add_shared(parser, "--json")
 
 
@@ -48,6 +53,7 @@ def run(options):
     facts = {"manifest": target, "images": len(rows), "labels": dict(Counter(row["label"] for row in rows)),
              "patients": len({row["patient_id"] for row in rows} - {""}),
              "sources": dict(Counter(row["source"] for row in rows).most_common()), "excluded": dict(result.excluded),
+             "findings": {reason: dict(counts.most_common()) for reason, counts in result.findings.items()},
              "notes": result.notes}
     classes = _classes({row["label"] for row in earlier + rows})
     show(options, facts, lambda facts: _text(facts) + classes)
@@ -73,7 +79,7 @@ def _placed(result, folder, target, earlier):
         result.excluded["in the manifest already"] += 1
         if known[place] != row["label"]:
             problems.add(f"{printable(place)} is labelled {printable(known[place])!r} already, and {row['label']!r} by "
-                         "the import. Correct one, or write another manifest with --out.")
+                         "the import. Correct one, or write another manifest with --out.", kind=known[place])
     problems.raise_any()
     return rows, any(row["path"].startswith("..") for row in rows)
 
@@ -121,5 +127,13 @@ def _text(facts):
              f" of {facts['patients']:,} known patients",
              f"sources: {counted(dict(sources[:6]))}{', ...' if len(sources) > 6 else ''}",
              "left out: " + (", ".join(f"{reason} {count:,}" for reason, count in facts["excluded"].items()) or "none")]
+    for reason, findings in facts["findings"].items():
+        rare, keeps = len(findings) - _MOST_FINDINGS, " (--pneumonia keeps them)" * (reason == "labelled pneumonia")
+        told = ", ".join(f"{printable(name)} {count:,}".replace(" ", "\0") for name, count in
+                         list(findings.items())[:_MOST_FINDINGS])
+        told += f" and {rare:,} rarer findings (--json lists all)" if rare > 0 else ""
+        lines += [line.replace("\0", " ") for line in textwrap.wrap(
+            f"{reason}{keeps}: {told}", 118, initial_indent="  ", subsequent_indent="    ", break_long_words=False,
+            break_on_hyphens=False)]
     lines += [f"note: {printable(note)}" for note in facts["notes"]]
     return "\n".join(lines + [f"Next: minicnn data audit {printable(facts['manifest'])}"])

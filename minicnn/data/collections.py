@@ -42,12 +42,14 @@ class Imported:
     ----------
     rows : list of dict with the keys of `COLUMNS`; paths are relative to the collection's folder
     excluded : Counter from a reason to the number of images or rows
+    findings : dict from the reasons that are findings to a Counter of these, as the collection writes them
     notes : list of sentences; limitations of the manifest
     unknown : Counter from a column to the number of its cells that say that it is unknown
     """
 
     rows: list = field(default_factory=list)
     excluded: Counter = field(default_factory=Counter)
+    findings: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
     unknown: Counter = field(default_factory=Counter)
 
@@ -64,7 +66,8 @@ def import_collection(kind, folder, labels=("normal", "negative", "covid")):
     Parameters
     ----------
     kind : one of `KINDS`
-    labels : the `LABELS` to keep; images with others are counted
+    labels : the `LABELS` to keep; images with others are counted, by finding. "pneumonia" is one that is not COVID-19; of
+        cohen it is bacterial, viral or fungal
 
     Raises
     ------
@@ -77,7 +80,7 @@ def import_collection(kind, folder, labels=("normal", "negative", "covid")):
     twice = Problems(f"{name}: files are listed twice, and not alike. Correct the lists, or keep one version of each")
     try:
         for row in _READERS[kind](folder, result):
-            where = row.pop("where", "")
+            where, said = row.pop("where", ""), row.pop("finding", "")
             row = dict.fromkeys(COLUMNS, "") | {key: value if key == "path" else value.strip()
                                                 for key, value in row.items()}
             reason = _why_not(row, labels)
@@ -90,6 +93,8 @@ def import_collection(kind, folder, labels=("normal", "negative", "covid")):
                 result.rows.append(row)
             else:
                 result.excluded[reason] += 1
+                if row["label"] not in labels and reason not in _KINDS.values():
+                    result.findings.setdefault(reason, Counter())[said.strip() or "(empty)"] += 1
     except OSError as error:
         raise ManifestError(f"{printable(error.filename or folder)}: cannot be read ({error.strerror}).") from None
     twice.raise_any()
@@ -125,7 +130,7 @@ def _compare(row, where, before, there, problems):
         one, other = row[name], before[name]
         if one != other and (name == "label" or one and other):
             one, other = (repr(printable(word)) if word else "with another finding" for word in (one, other))
-            problems.add(f"{where}: {printable(row['path'])} is {said} {one}, but {other} in {there}.")
+            problems.add(f"{printable(row['path'])} is {said} {one}, but {other} in {there}.", where, name)
 
 
 _KINDS = {"lateral": "lateral views", "ct": "CT slices", "other": "not X-rays"}
@@ -147,13 +152,35 @@ def _why_not(row, labels):
 
 # ---- The layouts -----------------------------------------------------------------------------------------------------
 
+# What a finding of cohen is, beside "pneumonia": its group, as in Pneumonia/Viral/SARS, or, in early versions of the
+# collection, the agent alone, which today's table has in one of the groups.
+_COHEN_GROUPS = {"viral", "bacterial", "fungal"}
+_COHEN_AGENTS = {*"sars mers mers-cov varicella influenza h1n1 herpes".split(),                         # viral
+                 *"streptococcus klebsiella chlamydophila legionella mycoplasma nocardia".split(),      # bacterial
+                 *"e.coli staphylococcus mrsa".split(), "pneumocystis", "aspergillosis"}                # and fungal
+
+
+def _cohen_label(text):
+    """Return the label of a finding of cohen; "pneumonia" is a bacterial, viral or fungal one and not COVID-19.
+
+    >>> [_cohen_label(text) for text in ("Pneumonia/Viral/SARS", "SARS", "Pneumonia/Viral/COVID-19", "COVID-19, ARDS")]
+    ['pneumonia', 'pneumonia', 'covid', 'covid']
+    >>> [_cohen_label(text) for text in ("Pneumonia/Lipoid", "Pneumonia", "Tuberculosis", "ARDS", "SARS or COVID-19")]
+    ['', '', '', '', '']
+    """
+    label, parts = finding(text), {part.strip() for part in re.split(r"[/,]", text.lower())}
+    if label == "pneumonia":
+        return label if parts & _COHEN_AGENTS or _COHEN_GROUPS & {*_words(text)} else ""
+    return "pneumonia" if not label and parts & _COHEN_AGENTS and not re.search("covid|corona|ncov", text.lower()) else label
+
+
 def _cohen(folder, result):
     """metadata.csv: a row for each image, with its `folder` and `filename`."""
     listed = _Listed(folder)
     for row in _table(folder, "metadata.csv", ("patientid", "finding", "view", "filename"), result):
         place = os.path.join(row.get("folder", "") or "images", row["filename"])
-        yield {"path": listed.find(place), "label": finding(row["finding"]), "where": row["where"],
-               "patient_id": _of("cohen", row["patientid"]), "source": "cohen"} | _described(row)
+        yield {"path": listed.find(place), "label": _cohen_label(row["finding"]), "finding": row["finding"],
+               "where": row["where"], "patient_id": _of("cohen", row["patientid"]), "source": "cohen"} | _described(row)
     listed.note(result)
 
 
@@ -163,7 +190,8 @@ def _nih(folder, result):
     for row in _table(folder, "Data_Entry", ("Image Index", "Finding Labels", "Patient ID", "View Position"), result):
         findings = row["Finding Labels"].split("|")
         label = "normal" if findings == ["No Finding"] else "pneumonia" if "Pneumonia" in findings else ""
-        yield {"path": files.get(row["Image Index"], ""), "label": label, "patient_id": _of("nih", row["Patient ID"]),
+        yield {"path": files.get(row["Image Index"], ""), "label": label, "finding": row["Finding Labels"],
+               "patient_id": _of("nih", row["Patient ID"]),
                "source": "nih", "where": row["where"], "view": row["View Position"], "age": row.get("Patient Age", ""),
                "sex": row.get("Patient Gender", "") or row.get("Patient Sex", "")}
 
@@ -189,7 +217,7 @@ def _covidx(folder, result):
             patient, file, label, source = words[0], words[1], words[2], words[3] if len(words) > 3 else "covidx"
             path = listed.find(os.path.join(inside, file)) or listed.find(os.path.join("data", inside, file))
             source = result.known("source", source)
-            yield {"path": path, "label": finding(label), "split": splits[inside], "source": source,
+            yield {"path": path, "label": finding(label), "finding": label, "split": splits[inside], "source": source,
                    "patient_id": _of(source or "covidx", result.known("patient", patient)),
                    "where": f"{name} line {number}"}
     listed.note(result)
@@ -214,8 +242,8 @@ def _cxnet(folder, result):
         for row in _table(folder, "metadata.csv", ("filename", "patient_id"), result):
             before = table.setdefault(row["filename"], row)
             if row["patient_id"] and before["patient_id"] not in ("", row["patient_id"]):
-                twice.add(f"{row['where']}: {printable(row['filename'])} is of patient {printable(row['patient_id'])!r}, "
-                          f"but {printable(before['patient_id'])!r} in {before['where']}.")
+                twice.add(f"{printable(row['filename'])} is of patient {printable(row['patient_id'])!r}, but "
+                          f"{printable(before['patient_id'])!r} in {before['where']}.", row["where"], "patient_id")
             elif row["patient_id"]:
                 table[row["filename"]] = row
         twice.raise_any()
@@ -290,7 +318,7 @@ def _class_folders(folder, result, source):
                 continue
             for file in images:
                 origin = urls.get((finding(name), os.path.splitext(file)[0].lower()), "")
-                yield {"path": _existing(folder, os.path.join(inner, file)), "label": finding(name),
+                yield {"path": _existing(folder, os.path.join(inner, file)), "label": finding(name), "finding": name,
                        "source": f"{source}:{origin}" if origin else source}
     if negative:
         result.notes.append(f"the label of {join(map(printable, negative))} is negative: not COVID-19, but perhaps "

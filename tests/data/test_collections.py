@@ -99,7 +99,54 @@ def test_cohen(tmp_path):
     assert result.rows[0] | {"sex": "M", "age": "65", "source": "cohen", "modality": "X-ray"} == result.rows[0]
     assert result.excluded == {"CT slices": 2, "lateral views": 1, "labelled pneumonia": 1, "with other findings": 1,
                                "listed, but without a file": 2}
+    assert result.findings == {"labelled pneumonia": {"Pneumonia/Bacterial/Streptococcus": 1},
+                               "with other findings": {"todo": 1}}
     assert len(import_collection("cohen", tmp_path, ("normal", "covid", "pneumonia")).rows) == 4
+
+
+# The findings of cohen's metadata.csv, of its last version and of early ones, by the label that they get.
+FINDINGS = {
+    "covid": ["Pneumonia/Viral/COVID-19", "COVID-19", "COVID-19, ARDS"],
+    "pneumonia": ["Pneumonia/Viral/SARS", "Pneumonia/Viral/MERS-CoV", "Pneumonia/Viral/Varicella", "Pneumonia/Viral/Herpes ",
+                  "Pneumonia/Viral/Influenza", "Pneumonia/Viral/Influenza/H1N1", "Pneumonia/Bacterial",
+                  "Pneumonia/Bacterial/Streptococcus", "Pneumonia/Bacterial/Klebsiella", "Pneumonia/Bacterial/E.Coli",
+                  "Pneumonia/Bacterial/Mycoplasma", "Pneumonia/Bacterial/Legionella", "Pneumonia/Bacterial/Nocardia",
+                  "Pneumonia/Bacterial/Chlamydophila", "Pneumonia/Bacterial/Staphylococcus/MRSA",
+                  "Pneumonia/Fungal/Pneumocystis", "Pneumonia/Fungal/Aspergillosis", "SARS", "MERS", "Streptococcus",
+                  "Klebsiella", "Chlamydophila", "Legionella", "E.Coli", "Pneumocystis", "Bacterial Pneumonia"],
+    "": ["Pneumonia", "Pneumonia/Lipoid", "Pneumonia/Aspiration", "Tuberculosis", "todo", "Unknown", "ARDS", "",
+         "SARS or COVID-19", "no SARS"],
+    "normal": ["No Finding"]}
+
+
+def test_pneumonias_of_cohen_are_the_bacterial_viral_and_fungal_ones_and_never_covid(tmp_path, capsys):
+    said = [(text, label) for label, texts in FINDINGS.items() for text in texts]
+    for i in range(len(said)):
+        picture(tmp_path / "images" / f"{i}.png")
+    table(tmp_path / "metadata.csv", ["patientid", "finding", "view", "filename"],
+          *([i, text, "PA", f"{i}.png"] for i, (text, _) in enumerate(said)))
+    facts = json.loads(command(capsys, "cohen", tmp_path, "--pneumonia", "--out", tmp_path / "a.csv", "--json"))
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert [(row["path"], row["label"]) for row in rows] == [(f"images/{i}.png", label) for i, (_, label) in enumerate(said)
+                                                             if label]
+    assert facts["labels"] == {name: len(FINDINGS[name]) for name in ("covid", "pneumonia", "normal")}
+    left = {text or "(empty)": 1 for text in FINDINGS[""]}
+    assert facts["findings"] == {"with other findings": left} and facts["excluded"] == {"with other findings": len(left)}
+    out = " ".join(command(capsys, "cohen", tmp_path).split())
+    assert "left out: labelled pneumonia 26, with other findings 10" in out
+    assert "labelled pneumonia (--pneumonia keeps them): Pneumonia/Viral/SARS 1, Pneumonia/Viral/MERS-CoV 1" in out
+    assert "with other findings: Pneumonia 1, Pneumonia/Lipoid 1, Pneumonia/Aspiration 1, Tuberculosis 1, todo 1" in out
+
+
+def test_what_is_left_out_is_named_with_its_number_in_every_collection(tmp_path):
+    for made, kind in ((nih, "nih"), (radiography, "radiography")):
+        (tmp_path / kind).mkdir()
+        made(tmp_path / kind)
+    covidx(tmp_path / "covidx", "train", "test")
+    assert [import_collection(kind, tmp_path / kind).findings for kind in ("nih", "radiography", "covidx")] == [
+        {"with other findings": {"Cardiomegaly|Emphysema": 1}, "labelled pneumonia": {"Infiltration|Pneumonia": 1}},
+        {"with other findings": {"Lung_Opacity": 1}, "labelled pneumonia": {"Viral Pneumonia": 1}},
+        {"labelled pneumonia": {"pneumonia": 1}}]
 
 
 def test_nih(tmp_path):
