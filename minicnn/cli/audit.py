@@ -1,6 +1,7 @@
 """`minicnn data audit`: problems of a collection that make metrics on it too good."""
 
 from minicnn.cli.options import add_shared, show
+from minicnn.core.signals import Interrupted
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
@@ -25,6 +26,9 @@ def run(options):
 
     manifest = Manifest.read(options.data, classes=options.classes, columns=options.columns,
                              allow_outside_root=options.allow_outside_root, root=options.root, labels=options.labels)
-    result = audit(manifest, options.workers, not options.quiet, options.seed, options.data, options.bits)
+    try:
+        result = audit(manifest, options.workers, not options.quiet, options.seed, options.data, options.bits)
+    except Interrupted as signal:
+        raise Interrupted(signal.number, "the audit was interrupted; the same command begins it again.") from None
     show(options, result.to_dict(), lambda facts: text(result))
     return 0 if result else 1

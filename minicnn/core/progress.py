@@ -1,15 +1,16 @@
 """Progress on stderr: a bar with rate and remaining time on a terminal, plain lines otherwise."""
 
 import sys
+import time
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "announce"]
 
 
 class Progress:
     """A bar that counts from `done` to `total`; `say` prints a permanent line.
 
-    A bar needs a terminal and tqdm (extra `app`); without them only the lines of `say` appear. With enabled=False
-    nothing does.
+    A bar needs a terminal; without tqdm (extra `app`) it is a count. Without a terminal only the lines of `say` appear.
+    With enabled=False nothing does.
 
     >>> with Progress(2, "epoch 1/1", enabled=False) as progress:
     ...     progress.advance()
@@ -44,9 +45,43 @@ class Progress:
             self._bar.close()
 
 
+def announce(line, enabled=True):
+    """Print a line on what begins where no bar can show it: stderr is no terminal."""
+    if not sys.stderr.isatty():
+        Progress(0, "", enabled=enabled).say(line)
+
+
 def _bar(total, label, unit, done):
     try:
         from tqdm import tqdm
     except ImportError:
-        return None
+        return _Count(total, label, unit, done)
     return tqdm(total=total, initial=done, desc=label, unit=unit, leave=False, dynamic_ncols=True, file=sys.stderr)
+
+
+class _Count:
+    """What stands for a bar of tqdm: a count that is written over itself, ten times a second at most."""
+
+    def __init__(self, total, label, unit, done):
+        self._form, self._done, self._shown = f"{label}: {{:,}} of {total:,} {unit}s", done, 0.0
+        self.update(0)
+
+    def update(self, n):
+        self._done += n
+        if time.monotonic() - self._shown > 0.1:
+            self._shown = time.monotonic()
+            self._write("\r" + self._form.format(self._done))
+
+    def set_postfix(self, metrics, refresh):
+        pass
+
+    def clear(self):
+        self._write("\r\x1b[K")
+
+    close = clear
+
+    def _write(self, text):
+        try:
+            print(text, end="", file=sys.stderr, flush=True)
+        except OSError:
+            pass            # stderr is closed; the work continues

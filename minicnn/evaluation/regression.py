@@ -51,7 +51,7 @@ def logistic_regression(x, positive, weights=None, penalty=0.0, offset=0.0):
         m = sigmoid(w[at] @ x.T + offset)
         gradient = (counts * (m - positive)) @ x + shrink * w[at]
         hessian = ((counts * m * (1 - m))[:, np.newaxis] * x.T) @ x + np.diag(shrink)
-        unique = np.full(len(at), True) if penalty else _is_definite(hessian)
+        unique = hessian[:, 0, 0] > 1e-12 if penalty else _is_definite(hessian)     # the intercept carries no penalty
         w[at[~unique]], settled[at[~unique]] = np.nan, True
         at = at[unique]
         step = np.linalg.solve(hessian[unique], gradient[unique][..., np.newaxis])[..., 0]

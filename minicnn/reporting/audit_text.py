@@ -2,7 +2,7 @@
 
 import textwrap
 
-from minicnn.core.text import grid, number, span
+from minicnn.core.text import grid, join, number, span
 from minicnn.errors import printable
 from minicnn.evaluation.auditing.auditor import WHAT
 from minicnn.evaluation.auditing.confounders import BOUND, FOLDS
@@ -11,6 +11,7 @@ __all__ = ["text", "confounder_rows", "confounder_verdict", "METHOD", "MEANING",
 
 _NAMES = {"header": "(a) file header", "border": "(b) image border", "thumbnail": "(c) 8 x 8 thumbnail",
           "source": "(d) source"}
+_HEADINGS = {"problems": "Problems", "remarks": "Remarks", "unusual": "Unusual images, to look at; this is no verdict"}
 METHOD = (f"Logistic regression on each confounder alone, {FOLDS}-fold cross-validation by patient, {{}} images. An "
           "AUC of 0.50 is chance. (a), (b) and (d) are flagged where the lower bound of the 95 % interval exceeds "
           f"{BOUND:.2f}; (c) shows the lungs and is for comparison. ~ marks intervals from fewer than 50 patients.")
@@ -25,23 +26,39 @@ NO_PROBLEM = ("No problem found. This does not prove that there is none: the aud
 def text(audit):
     """Return the whole audit, at most 120 columns wide but for names of files and classes."""
     found = audit.to_dict()
-    lines = [f"{printable(audit.source)}: {audit.images:,} images, {audit.readable:,} readable, "
-             f"{audit.patients:,} known patients; "
-             + ", ".join(f"{count:,} {name}" for name, count in audit.counts.items()), "",
-             "How well the label is predicted without the lungs",
-             *grid([["confounder", "AUC", "95 % interval", "the confounder"], *confounder_rows(found["shortcuts"])]),
-             *textwrap.wrap(METHOD.format(number(audit.sampled)), 118), ""]
+    counts = ", ".join(f"{count:,} {printable(name)}" for name, count in audit.counts.items())
+    lines = [f"{printable(audit.source)}: {_counted(audit.images, 'image')}, {audit.readable:,} readable, of "
+             f"{_counted(audit.patients, 'known patient')}; {counts}", "", *_confounders(found), ""]
     for name, table in audit.tables.items():
         rows = [[name, *map(printable, next(iter(table.values())))]]
         rows += [[word, *map(number, row.values())] for word, row in table.items()]
         lines += [*grid(rows, numbers=range(1, len(rows[0]))), ""]
-    for heading, key in (("Problems", "problems"), ("Remarks", "remarks"), ("Unusual images", "unusual")):
+    for key, heading in _HEADINGS.items():
         if found[key]:
             lines.append(f"{heading}:")
             for kind, sentences in findings_by_kind(found[key], "--json lists all"):
                 lines += [f"  {kind}"] * bool(kind) + [f"    {sentence}" for sentence in sentences]
             lines.append("")
-    return "\n".join(lines + [line for sentence in _conclusions(audit) for line in textwrap.wrap(sentence, 118)])
+    paragraphs = ["\n".join(textwrap.wrap(paragraph, 118)) for paragraph in _conclusions(audit)]
+    return "\n".join([*lines, "\n\n".join(paragraphs)])
+
+
+def _counted(n, noun):
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def _confounders(found):
+    """Return the lines on the confounders; what holds for all of a class, and why nothing is measured, is said once."""
+    held, lines = {}, ["How well the label is predicted without the lungs"]
+    for one in found["shortcuts"]:
+        held.setdefault(one["against"], []).append(one)
+    why = {name: rows[0]["reason"] for name, rows in held.items()
+           if len({row["reason"] for row in rows}) == 1 and all(row["auc"] is None for row in rows)}
+    rows = [row for row, one in zip(confounder_rows(found["shortcuts"]), found["shortcuts"]) if one["against"] not in why]
+    if rows:
+        lines += [*grid([["confounder", "AUC", "95 % interval", "the confounder"], *rows]),
+                  *textwrap.wrap(METHOD.format(number(found["sampled"])), 118)]
+    return lines + (textwrap.wrap(f"Not measured: {join(dict.fromkeys(why.values()))}.", 118) if why else [])
 
 
 def confounder_rows(confounders):
@@ -74,20 +91,27 @@ def confounder_verdict(one):
     return "predicts the label weakly" if one["judged"] else "predicts the label"
 
 
-def findings_by_kind(findings, where, most=10):
-    """Return a list of (heading, sentences): the findings of each kind, at most so many, with their number.
+def findings_by_kind(findings, where):
+    """Return a list of (heading, sentences): the findings of each sort with their number, two examples of equal ones.
 
     Parameters
     ----------
     findings : list of dict, as `Audit.to_dict` gives them
     where : str; says where the rest are found
+
+    >>> seen = [{"what": "torn patient", "sentence": f"patient {name} is in a and b.", "kind": "a, b"} for name in "xyz"]
+    >>> findings_by_kind(seen, "--json lists all")[0]
+    ('patients in more than one set: 3', ['patient x is in a and b.', 'patient y is in a and b.', \
+'... and 1 more like the two above (--json lists all)'])
     """
-    kinds = {}
+    sorts = {}
     for finding in findings:
-        kinds.setdefault(finding["what"], []).append(finding["sentence"])
-    return [(f"{WHAT[kind]}: {len(sentences):,}" if kind in WHAT else "",
-             sentences[:most] + [f"... and {len(sentences) - most:,} more ({where})"] * (len(sentences) > most))
-            for kind, sentences in kinds.items()]
+        kinds = sorts.setdefault(finding["what"], {})
+        kinds.setdefault(finding.get("kind") or finding["sentence"], []).append(finding["sentence"])
+    return [(f"{WHAT[sort]}: {sum(map(len, kinds.values())):,}" if sort in WHAT else "",
+             [line for sentences in kinds.values() for line in [
+                 *sentences[:2], *[f"... and {len(sentences) - 2:,} more like the two above ({where})"] * (len(sentences) > 2)]])
+            for sort, kinds in sorts.items()]
 
 
 def _conclusions(audit):
@@ -97,4 +121,8 @@ def _conclusions(audit):
     if kinds & {"duplicate", "torn duplicate", "torn patient"}:
         said.append("Images of one patient, and copies of one image, stay in one set when minicnn splits the "
                     "collection. A split column in the manifest is used as it is.")
-    return said or ([] if kinds else [NO_PROBLEM])
+    if not kinds:
+        said.append(NO_PROBLEM)
+    if all(one.auc is None for one in audit.confounders):
+        said.append("No confounder could be measured: whether the label can be predicted without the lungs is not known.")
+    return said

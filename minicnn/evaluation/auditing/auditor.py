@@ -8,19 +8,23 @@
 An audit without findings does not prove that there is no problem.
 """
 
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.core.progress import Progress, announce
 from minicnn.core.random import check_seed
+from minicnn.core.text import join
+from minicnn.core.untrusted import Problems
 from minicnn.data.collections import view_kind
 from minicnn.data.decoding import about_bits, is_dark
 from minicnn.data.near_duplicates import clusters, find_pairs
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.split import groups
-from minicnn.errors import ManifestError, printable
+from minicnn.errors import printable
 from minicnn.evaluation.auditing import confounders
 from minicnn.evaluation.auditing.file_scan import FileScan
 
@@ -31,17 +35,18 @@ _FENCE = 3.0            # unusual: so many interquartile ranges below the first 
 _MOST_UNUSUAL, _MOST_ROWS = 20, 8
 
 WHAT = {"unreadable": "unreadable files", "not frontal": "images that are not frontal radiographs",
-        "duplicate": "duplicate images", "torn patient": "patients in more than one set",
-        "torn duplicate": "duplicate images in more than one set", "shortcut": "confounders", "odd file": "odd files",
+        "duplicate": "pairs of duplicate images", "torn patient": "patients in more than one set",
+        "torn duplicate": "pairs of duplicate images in two sets", "shortcut": "confounders", "odd file": "odd files",
         "several labels": "patients with several labels", "scale": "images on another scale"}
 
 
 class Finding(NamedTuple):
-    """One finding: what (a key of `WHAT`), the files concerned, and a sentence."""
+    """One finding: what (a key of `WHAT`), the files concerned, a sentence, and what equal findings have in common."""
 
     what: str
     files: tuple
     sentence: str
+    kind: str = ""
 
 
 @dataclass
@@ -109,28 +114,33 @@ def audit(manifest, workers=None, progress=False, seed=0, source="", bits=None):
     """
     seed = check_seed(seed)
     bits = Preprocessing(bits=bits).bits
+    announce(f"reading {len(manifest):,} images", progress)
     scan = FileScan(manifest, workers, progress, bits)
     try:
         if not len(scan):
-            raise ManifestError(f"{printable(source) or 'audit'}: none of the {len(manifest):,} files can be read. The "
-                                f"first: {scan.unreadable[0][1]}")
+            problems = Problems(f"{printable(source) or 'audit'}: none of the {len(manifest):,} files can be read")
+            for row, sentence in scan.unreadable:
+                problems.add(sentence, kind=_kind(sentence, manifest.paths[row]))
+            problems.raise_any()
         names = [printable(name) for name in manifest.names]
         sets = None if manifest.splits is None else [word.strip().lower() for word in manifest.splits]
         result = Audit(source, len(manifest), len(scan), len(set(manifest.patients) - {""}), manifest.counts())
+        announce(f"finding copies among {len(scan):,} images", progress)
         pairs = find_pairs(scan, manifest.patients[scan.rows], progress)
-        result.problems += [Finding("unreadable", (names[row],), sentence) for row, sentence in scan.unreadable]
+        result.problems += [Finding("unreadable", (names[row],), sentence, _kind(sentence, manifest.paths[row]))
+                            for row, sentence in scan.unreadable]
         result.problems += _not_frontal(manifest, names) + _duplicates(pairs, scan, manifest, names, sets)
         dark = tuple(names[row] for row in scan.rows[is_dark(scan.used, bits)])
         result.problems += [Finding("scale", dark, sentence) for sentence in about_bits(scan.used, bits)]
         if sets is not None:
-            result.problems += _several(manifest, sets, "torn patient", "patient {} is in {}.")
+            result.problems += _several(manifest, sets, "torn patient", "patient {} is in {}")
         labels = [manifest.classes[label] for label in manifest.labels]
         result.remarks += _odd_files(scan, names)
-        result.remarks += _several(manifest, labels, "several labels", "patient {} has images of {}.")
+        result.remarks += _several(manifest, labels, "several labels", "patient {} has images of {}")
         result.unusual, result.tables = _unusual(scan, names), _tables(manifest, scan)
         group = groups(manifest.patients[scan.rows], clusters(scan, pairs))
         sample = confounders.sample(len(scan), seed)
-        result.sampled, result.confounders = len(sample), _confounders(manifest, scan, group, sample, seed)
+        result.sampled, result.confounders = len(sample), _confounders(manifest, scan, group, sample, seed, progress)
         result.problems += [Finding("shortcut", (), _meaning(one)) for one in result.confounders if one.is_flagged]
         return result
     finally:
@@ -146,9 +156,14 @@ def _not_frontal(manifest, names):
     for name, view, modality in zip(names, views, modalities):
         if (kind := view_kind(view, modality)) in kinds:
             said = " ".join(printable(word) for word in (view, modality) if word)
-            found.append(Finding("not frontal", (name,), f"{name} is {kinds[kind]} according to the manifest "
-                                                         f"({said[:60]})."))
+            said = f"is {kinds[kind]} according to the manifest ({said[:60]})"
+            found.append(Finding("not frontal", (name,), f"{name} {said}.", said))
     return found
+
+
+def _kind(sentence, path):
+    """Return what a sentence about a file shares with those about others: without its path, and without numbers."""
+    return re.sub(r"\d+", "0", sentence.replace(printable(path), ""))
 
 
 def _odd_files(scan, names):
@@ -162,7 +177,8 @@ def _odd_files(scan, names):
         if held[kind] < _RARE * len(kinds):
             said.append(f"is a {kind[0]} of {_pixels(kind[1])}, where most are {common} of {_pixels(mode)}")
         if said:
-            found.append(Finding("odd file", (names[row],), f"{names[row]} {'; '.join(said)}."))
+            said = "; ".join(said)
+            found.append(Finding("odd file", (names[row],), f"{names[row]} {said}.", re.sub(r": \d+ x \d+", "", said)))
     return found
 
 
@@ -183,17 +199,21 @@ def _duplicates(pairs, scan, manifest, names, sets):
     found = []
     for pair in pairs:
         a, b = scan.rows[pair.first], scan.rows[pair.second]
-        said, what = [how[pair.how]], "duplicate"
+        said, kind, what = [how[pair.how]], [pair.how], "duplicate"
         if manifest.labels[a] != manifest.labels[b]:
             said.append(f"labelled {manifest.classes[manifest.labels[a]]} and {manifest.classes[manifest.labels[b]]}")
+            kind += sorted((manifest.labels[a], manifest.labels[b]))
         owners = manifest.patients[a], manifest.patients[b]
         if all(owners) and owners[0] != owners[1]:
             said.append(f"of two patients, {printable(owners[0])} and {printable(owners[1])}")
+            kind.append("of two patients")
         if sets is not None and sets[a] != sets[b]:
             said.append(f"in two sets, {printable(sets[a])} and {printable(sets[b])}")
+            kind += sorted((sets[a], sets[b]))
             what = "torn duplicate"
         found.append(Finding(what, (names[a], names[b]), f"{names[a]} and {names[b]} {', '.join(said)}"
-                             f"{'' if pair.how == 'exact' else f' (similarity {pair.similarity:.2f})'}."))
+                             f"{'' if pair.how == 'exact' else f' (similarity {pair.similarity:.2f})'}.",
+                             ", ".join(map(printable, kind))))
     return found
 
 
@@ -203,8 +223,9 @@ def _several(manifest, words, what, form):
     for patient, word in zip(manifest.patients, words):
         if patient:
             held.setdefault(patient, set()).add(word)
-    return [Finding(what, (), form.format(printable(patient), " and ".join(map(printable, sorted(found)))))
-            for patient, found in held.items() if len(found) > 1]
+    several = [(printable(patient), join(map(printable, sorted(found)))) for patient, found in held.items()
+               if len(found) > 1]
+    return [Finding(what, (), f"{form.format(patient, found)}.", form.format("", found)) for patient, found in several]
 
 
 # ---- Composition of the collection -----------------------------------------------------------------------------------
@@ -244,22 +265,25 @@ def _unusual(scan, names):
     low, high = np.quantile(alike, (0.25, 0.75))
     order = np.argsort(alike, kind="stable")[:_MOST_UNUSUAL]
     found = [(names[scan.rows[i]], alike[i]) for i in order if alike[i] < low - _FENCE * (high - low)]
-    return [Finding("unusual", (name,), f"{name}: its correlation with the median image is {r:.2f}, "
-                    f"of half of all images between {low:.2f} and {high:.2f}.") for name, r in found]
+    return [Finding("unusual", (name,), f"{name}: its correlation with the median image is {r:.2f}; half of all images "
+                    f"have {low:.2f} to {high:.2f}.") for name, r in found]
 
 
 # ---- Confounders -----------------------------------------------------------------------------------------------------
 
-def _confounders(manifest, scan, group, sample, seed):
+def _confounders(manifest, scan, group, sample, seed, progress):
     rows, images = scan.rows[sample], scan.read(sample)
     features = {"header": confounders.header_features([scan.headers[i] for i in sample]),
                 "border": confounders.border_features(images), "thumbnail": confounders.thumbnail_features(images),
                 "source": None if manifest.sources is None else confounders.source_features(manifest.sources[rows])}
     reasons = {"header": "all headers are the same",
                "source": "there is no source column" if manifest.sources is None else "all images are from one source"}
-    return [found for name, values in features.items() for found in confounders.examine(
-        name, values, manifest.labels[rows], group[sample], manifest.classes, name != "thumbnail",
-        reasons.get(name, ""), seed)]
+    announce(f"measuring confounders on {len(sample):,} images", progress)
+    folds = confounders.FOLDS * len(features) * (len(manifest.classes) if len(manifest.classes) > 2 else 1)
+    with Progress(folds, "measuring confounders", "fold", progress) as bar:
+        return [found for name, values in features.items() for found in confounders.examine(
+            name, values, manifest.labels[rows], group[sample], manifest.classes, name != "thumbnail",
+            reasons[name] if values is None else "", seed, bar.advance)]
 
 
 _ALONE = {"header": "the file header alone (format, size, encoding; no pixels)",

@@ -11,7 +11,7 @@ import numpy as np
 
 from minicnn.core.random import Stream, permutation
 from minicnn.data.split import split_groups
-from minicnn.errors import ManifestError
+from minicnn.errors import ManifestError, printable
 from minicnn.evaluation import intervals
 from minicnn.evaluation.explanation.border import border_mask
 from minicnn.evaluation.regression import logistic_regression
@@ -53,27 +53,41 @@ class Confounder:
         return self.judged and self.low is not None and self.low > BOUND
 
 
-def examine(name, features, labels, group, classes, judged=True, reason="", seed=0):
+def examine(name, features, labels, group, classes, judged=True, reason="", seed=0, advance=lambda n=1: None):
     """Return a list of Confounder: one for the positive class, or, of three or more classes, one for each.
 
     Parameters
     ----------
-    features : ndarray, shape (n, p), or None for the `reason`
+    features : ndarray, shape (n, p), or None where there is a reason
     labels : ndarray, shape (n,), int64
     group : ndarray, shape (n,), int64; the images of one group are in one fold
+    reason : why there are no features, or ""
+    advance : function that is called with numbers of folds done: `FOLDS` in all for each Confounder
     """
     found = []
     for c in range(len(classes)) if len(classes) > 2 else [1]:
-        why, auc, low, high, approximate = reason, None, None, None, False
-        if features is not None:
+        why, auc, low, high, approximate = _one_label(labels == c, classes[c]) or reason, None, None, None, False
+        if why:
+            advance(FOLDS)
+        else:
             try:
-                auc, interval = intervals.auc_interval(labels == c, held_out(features, labels == c, group, seed), group)
+                scores = held_out(features, labels == c, group, seed, advance)
+                auc, interval = intervals.auc_interval(labels == c, scores, group)
                 low, high, approximate = interval.low, interval.high, interval.is_approximate
                 why = interval.reason or ""
             except ManifestError:
-                why = f"too few patients for {FOLDS} folds with both labels in each"
+                advance(FOLDS)
+                held = [len(np.unique(group[those])) for those in (labels == c, labels != c)]
+                why = (f"too few patients for {FOLDS} folds with both labels in each: {held[0]:,} of "
+                       f"{printable(classes[c])}, {held[1]:,} of the rest")
         found.append(Confounder(name, classes[c], auc, low, high, why, judged, approximate))
     return found
+
+
+def _one_label(positive, name):
+    """Return why nothing can be told apart, or an empty text."""
+    return "" if len(np.unique(positive)) > 1 else \
+        f"{'all images are' if positive[0] else 'there is no image'} of {printable(name)}"
 
 
 def sample(n, seed=0):
@@ -81,7 +95,7 @@ def sample(n, seed=0):
     return np.sort(permutation(seed, Stream.CHECK, 0, n)[:MOST_IMAGES])
 
 
-def held_out(features, positive, group, seed=0):
+def held_out(features, positive, group, seed=0, advance=lambda n=1: None):
     """Return the probability of each image by a regression on the other folds: ndarray (n,).
 
     Raises
@@ -98,6 +112,7 @@ def held_out(features, positive, group, seed=0):
         # A prior under which the log odds have a variance of about 1 for any number of features p: 1 / p each.
         weights, = logistic_regression(scaled[train], positive[train], penalty=max(1, varies.sum()))
         scores[test] = weights[0] + scaled[test] @ weights[1:]
+        advance()
     return sigmoid(scores)
 
 
