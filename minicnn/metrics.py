@@ -113,6 +113,8 @@ def categorical_metrics(labels, probabilities, loss=None, classes=None):
     undefined = {}
     for one in each:
         undefined = one["undefined"] | undefined        # the first class that lacks a value says why
+    undefined = {metric: f"{reason}, and a mean over the other classes is another quantity"
+                 for metric, reason in undefined.items()}
     macro = {metric: None if metric in undefined else float(np.mean([one[metric] for one in each]))
              for metric in (*_RATES, "auc")}
     return _report(confusion(labels, p.argmax(axis=1), p.shape[1]), macro, undefined,

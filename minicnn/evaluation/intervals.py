@@ -116,7 +116,7 @@ def proportion_interval(hits, counted, clusters=None):
         return None, Interval(None, None, 0, "no image is counted")
     p = float(x.sum() / n)
     if k == 1:
-        return p, Interval(None, None, 1, "all images are of one patient")
+        return p, Interval(None, None, 1, "the images that it counts are of one patient")
     v = float(k / (k - 1) * ((x - p * m) ** 2).sum() / n**2)
     u = p * (1 - p) / (n - 1)
     effective = k if u == 0 else n if v <= u else n * u / v
@@ -272,7 +272,7 @@ def _corrected(value, drawn, without, patients):
     """Return the percentiles of drawn values, corrected for bias and skewness (Efron's BCa)."""
     known = drawn[np.isfinite(drawn)]
     if len(known) < 0.95 * len(drawn) or not np.isfinite(value):
-        return Interval(None, None, patients, f"undefined in {len(drawn) - len(known):,} of {len(drawn):,} samples "
+        return Interval(None, None, patients, f"it is undefined in {len(drawn) - len(known):,} of {len(drawn):,} samples "
                                               "drawn with replacement")
     if np.ptp(known) < 1e-12:
         return Interval(None, None, patients, "it is the same in all samples drawn with replacement")

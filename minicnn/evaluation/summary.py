@@ -98,6 +98,8 @@ def summarize(labels, probabilities, clusters=None, columns=None, threshold=None
     names = [str(c) for c in range(p.shape[1] if several else 2)] if classes is None else list(map(printable, classes))
     undefined, found = told.pop("undefined"), _of_classes if several else _of_two
     more, reasons, bounds = found(labels, p, clusters, samples)
+    if more["average_precision"] is None:
+        reasons["average_precision"] = undefined["auc"]
     told |= more | {"undefined": undefined | reasons, **_counted(who)}
     told |= _with_intervals(bounds, told)
     told["confusion"] = _confusion(labels, p, names)
@@ -212,8 +214,6 @@ def _of_two(labels, p, clusters, samples):
     """Return ({metric: value}, {metric: reason}, {metric: Interval}) of a two-class prediction."""
     values, reasons = calibration_line(labels, p)
     values = {"average_precision": intervals.average_precision(labels, p), "brier": brier_score(labels, p), **values}
-    if values["average_precision"] is None:
-        reasons["average_precision"] = "all samples have the same label"
     bounds = {name: interval for name, (_, interval) in threshold_intervals(labels == 1, p > 0.5, clusters).items()}
     bounds["auc"] = intervals.auc_interval(labels, p, clusters)[1]
     names = ["average_precision", "brier", "loss", "slope", "intercept"]
@@ -226,9 +226,7 @@ def _of_classes(labels, p, clusters, samples):
     values = {"average_precision": None, "brier": brier_score(labels, p), "slope": None, "intercept": None}
     reasons = dict.fromkeys(("slope", "intercept"), MORE_CLASSES)
     scored = [intervals.average_precision(labels == c, p[:, c]) for c in classes]
-    if None in scored:
-        reasons["average_precision"] = "a class has no sample, or all of them"
-    else:
+    if None not in scored:
         values["average_precision"] = float(np.mean(scored))
     each = [statistic(labels == c, p[:, c], _MACRO, predicted == c) for c in classes]
     squares, losses, ones = squared_errors(labels, p), cross_entropies(labels, p), np.ones(len(p))

@@ -22,8 +22,8 @@ def table(summaries):
     >>> print(table({"test": summarize([0, 1] * 60, [0.2, 0.7, 0.4, 0.9, 0.6, 0.3] * 20, classes=["normal", "covid"])}))
     value (95 % interval)  test
     images                 120
-    patients               0 + 120 images
-    Predicted is covid (positive) where p > 0.5:
+    patients               0 + 120
+    covid is positive, and predicted where p > 0.5:
     accuracy               66.7 % (57.7 to 74.5)
     specificity            66.7 % (53.8 to 77.5)
     precision              66.7 % (53.8 to 77.5)
@@ -41,15 +41,15 @@ def table(summaries):
     normal                                                 40     20
     covid                                                  20     40
     <BLANKLINE>
-    + images of unknown patients, each of which the intervals take for a patient of its own.
+    n + m: n patients and m images of unknown patients, each of which the intervals take for a patient of its own.
     """
     name, last = list(summaries.items())[-1]
     blocks = [_metrics(summaries), _confusion(name, last)]
     if last.get("per_class"):
         blocks.append(_by_row(f"{name}, by class", last["per_class"], _OF_A_CLASS))
     blocks += [_by_row(f"{name}, by {column}", groups, GROUPED) for column, groups in last.get("groups", {}).items()]
-    notes = dict.fromkeys(line for block in blocks for line in block if line in (APPROXIMATE, UNKNOWN_PATIENTS))
-    blocks = [[line for line in block if line not in notes] for block in blocks] + [list(notes)]
+    notes = [note for note in (APPROXIMATE, UNKNOWN_PATIENTS) if any(note in block for block in blocks)]
+    blocks = [[line for line in block if line not in notes] for block in blocks] + [notes]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -66,15 +66,19 @@ def _metrics(summaries):
     rows += [[head[name], *(cell(one, name) for one in summaries.values())] for name in shown if name in SHARES]
     titles[len(rows)] = "Of the probabilities:"
     rows += [[head[name], *(cell(one, name) for one in summaries.values())] for name in shown if name not in SHARES]
-    if fixed:
-        threshold = f"p > {next(iter(fixed.values()))['threshold']:.4g}"
-        titles[len(rows)] = f"At {threshold}, fixed on validation{' (optimistic there)' * ('validation' in fixed)}:"
+    threshold = next(iter(fixed.values()))["threshold"] if fixed else None
+    if threshold not in (None, 0.5):
+        titles[len(rows)] = f"At p > {threshold:.4g}, fixed on validation{' (optimistic there)' * ('validation' in fixed)}:"
         rows += [[head[name], *(cell(fixed[one], name) if one in fixed else "" for one in summaries)]
                  for name in SHARES]
-        fixed = {f"{name} at {threshold}": one for name, one in fixed.items()}
     lines = [line for place, row in enumerate(grid(rows))
              for line in ([titles[place], row] if place in titles else [row])]
-    return list(dict.fromkeys(lines + _why(summaries, [name for name in HEADS if name != "n"]) + _why(fixed, SHARES)))
+    if threshold == 0.5:
+        lines.append("The threshold fixed on validation is 0.5 too.")
+        fixed = {}
+    said = _why(summaries, [name for name in HEADS if name != "n"])
+    said += _why({f"{name} at p > {threshold:.4g}": one for name, one in fixed.items()}, SHARES)
+    return lines + list(dict.fromkeys(said))
 
 
 def _rule(summaries):
@@ -82,8 +86,8 @@ def _rule(summaries):
     classes = next((one["confusion"]["classes"] for one in summaries.values() if "confusion" in one), ())
     if heads(*summaries.values()) != HEADS:
         of = f" {len(classes)}" if classes else ""
-        return f"Predicted is the most probable class; macro is the mean over the{of} classes, each against the rest:"
-    return f"Predicted is {classes[1]} (positive) where p > 0.5:" if classes else "Predicted is positive where p > 0.5:"
+        return f"The most probable class is predicted; macro is the mean over the{of} classes, each against the rest:"
+    return f"{classes[1] if classes else 'Class 1'} is positive, and predicted where p > 0.5:"
 
 
 def _confusion(name, summary):

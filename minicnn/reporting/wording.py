@@ -15,7 +15,8 @@ SHORTCUT_CHECK = ("The same images without their border, without their middle (w
                   "inverted and blurred. A network that relies on the lungs keeps its predictions without the border "
                   "and loses them without the middle.")
 APPROXIMATE = "~ approximate: the interval rests on fewer than 50 patients."
-UNKNOWN_PATIENTS = "+ images of unknown patients, each of which the intervals take for a patient of its own."
+UNKNOWN_PATIENTS = ("n + m: n patients and m images of unknown patients, each of which the intervals take for a patient of "
+                    "its own.")
 
 
 def bounds(summary, metric):
@@ -67,15 +68,14 @@ def patients_cell(summary):
     """Return the number of patients as a cell of a table, with that of images of unknown patients where there are any.
 
     >>> patients_cell({"patients": 87, "images_of_unknown_patients": 12}), patients_cell({"n": 3})
-    ('87 + 12 images', 'not known')
+    ('87 + 12', 'not known')
     """
     known, unknown = (summary.get(name) for name in ("patients", "images_of_unknown_patients"))
-    return "not known" if known is None else number(known) + \
-        (f" + {number(unknown)} image{'s' * (unknown != 1)}" if unknown else "")
+    return "not known" if known is None else number(known) + (f" + {number(unknown)}" if unknown else "")
 
 
 def why_missing(columns, metrics):
-    """Return sentences: why metrics of {name: summary} are undefined or have no interval; what ~ and + images mean.
+    """Return sentences: why metrics of {name: summary} are undefined or have no interval; what ~ and n + m mean.
 
     >>> summary = {"accuracy": 0.9, "auc": None, "undefined": {"auc": "all samples have the same label"},
     ...            "no_interval": {"accuracy": "there is one patient"}}

@@ -223,7 +223,7 @@ def test_degenerate_cases_are_defined_or_have_reasons():
         "all negative images are of one patient"
     value, interval = intervals.proportion_interval([1, 1, 0], [1, 1, 1], [4, 4, 4])
     assert value == pytest.approx(2 / 3) and interval[:2] == (None, None)
-    assert interval.reason == "all images are of one patient"
+    assert interval.reason == "the images that it counts are of one patient"
     assert intervals.proportion_interval([1, 0], [0, 0]) == (None, (None, None, 0, "no image is counted"))
     assert intervals.f1_interval([0, 0], [0, 0]) == (None, (None, None, 0, "no sample is positive or was predicted so"))
     constant = lambda weights: np.ones((len(weights), 1))
@@ -232,7 +232,7 @@ def test_degenerate_cases_are_defined_or_have_reasons():
     assert intervals.bootstrap(constant, np.zeros(9, np.int64), ["x"])["x"].reason == "all images are of one patient"
     never = lambda weights: np.full((len(weights), 1), np.nan)
     assert intervals.bootstrap(never, np.arange(9), ["x"], 40)["x"].reason == \
-        "undefined in 40 of 40 samples drawn with replacement"
+        "it is undefined in 40 of 40 samples drawn with replacement"
 
 
 def test_a_perfect_score_has_an_interval():
