@@ -1,5 +1,7 @@
 """`minicnn trace`: the numbers of a network on one image, layer by layer."""
 
+from pathlib import Path
+
 from minicnn.cli.options import add_shared, load_network, path
 from minicnn.errors import printable
 
@@ -27,20 +29,23 @@ def run(options):
     model = load_network(options.network)
     preprocessing = model.preprocessing or Preprocessing(*model.input_shape)
     if options.file is None:
-        x, t, what = *_radiograph(preprocessing, model), "a synthetic radiograph"
+        x, t, classes, what = *_radiograph(preprocessing, model), "a synthetic radiograph"
     else:
-        x, t, what = open_dataset(options.file, preprocessing, model.classes, "trace"), None, options.file
+        x, t, classes = open_dataset(options.file, preprocessing, model.classes, "trace"), None, model.classes
+        what = Path(options.file).name
     traced = trace(model, x, t)
+    traced.classes = classes
     if options.html is None:
         print(traced)
         return
-    name = "COV-19Net" if options.network == "cov19net" else options.network
+    network = Path(options.network).resolve()
+    name = "COV-19Net" if options.network == "cov19net" else f"Run {network.name}" if network.is_dir() else network.name
     traced.page(options.html, f"{name} on {what}")
     print(f"The page: {printable(options.html)}")
 
 
 def _radiograph(preprocessing, model):
-    """Return (x, t) of a synthetic radiograph that shows COVID-19; t is None where the network knows other classes."""
+    """Return (x, t, classes) of a synthetic radiograph with COVID-19; t is None if the network has other classes."""
     import numpy as np
 
     from minicnn.data.preprocessing import resize, to_input
@@ -51,4 +56,5 @@ def _radiograph(preprocessing, model):
     if preprocessing.color == "rgb":
         pixels = np.repeat(pixels[..., np.newaxis], 3, axis=2)
     known = model.output_shape == (1,) and model.classes in (None, made.classes)
-    return to_input(resize(pixels, preprocessing)[np.newaxis], preprocessing), [1] if known else None
+    x = to_input(resize(pixels, preprocessing)[np.newaxis], preprocessing)
+    return (x, [1], made.classes) if known else (x, None, model.classes)

@@ -1,8 +1,8 @@
 """Exercises: `minicnn exercise NAME` writes a function to implement, and its tests.
 
 The tests try small cases, and first those in which what a level is about can be seen. The first failure is printed with
-the expected result, the student's result, and one number computed by hand. `python exercises/test_NAME.py` needs nothing
-but minicnn; under pytest the same file gives grades: `python -m pytest FOLDER --junitxml=grades.xml`.
+the expected result, the student's result, and one number computed by hand. `python exercises/test_NAME.py` needs
+nothing but minicnn; under pytest the same file gives grades: `python -m pytest FOLDER --junitxml=grades.xml`.
 """
 
 import inspect

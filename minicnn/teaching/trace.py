@@ -23,6 +23,8 @@ from minicnn.teaching.formulas import KINDS, by_hand, explain, times
 __all__ = ["Trace", "LayerTrace", "trace"]
 
 _WIDTH = 100        # of the text, in characters
+_COUNTING = ("Words count layers, filters, units, rows and columns from 1; indices in brackets, as in y[0, 2], count "
+             "from 0.")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class LayerTrace:
             return ""
         dead, what = self.dead(), "filters" if self.y.ndim == 4 else "units"
         where = "this sample" if len(self.y) == 1 else f"all {len(self.y)} samples"
-        named = f": {', '.join(map(str, dead[:12]))}{', ...' if len(dead) > 12 else ''}" if dead else ""
+        named = f" ({', '.join(str(k + 1) for k in dead[:12])}{', ...' if len(dead) > 12 else ''})" if dead else ""
         return f"; dead on {where}: {len(dead)} of {self.y.shape[-1]} {what}{named}"
 
 
@@ -115,10 +117,13 @@ class Trace:
     layers : list of LayerTrace
     output : ndarray, shape (N, ...), the output of the engine, as `predict` computes it
     loss : float, or None without a target
+    target : ndarray, what the loss compares with the output, or None
+    operation : str, the loss by its name in reference/losses.py
     """
 
-    def __init__(self, model, x, layers, output, loss, about_gradients):
+    def __init__(self, model, x, layers, output, loss, target, operation, about_gradients):
         self.x, self.layers, self.output, self.loss = x, layers, output, loss
+        self.target, self.operation = target, operation
         self.classes, self.dtype, self.engine = model.classes, model.dtype, model.engine
         self._about_gradients = about_gradients
 
@@ -150,8 +155,9 @@ class Trace:
         samples = f"{len(self.x)} sample{'s' if len(self.x) > 1 else ''}"
         lines = [f"{len(self.layers)} layers, {parameters:,} parameters, on {samples} of {times(*self.x.shape[1:])}; "
                  f"{self.dtype}, {self.engine} engine.", f"Input: {_range(self.x)}.",
-                 f"Output: {_output(self.output[0], self.classes)}" + (" (first sample)." if len(self.x) > 1 else "."),
-                 self._about_gradients]
+                 f"Output: {_output(self.output[0], self.classes, self.layers[-1].kind)}"
+                 + (" (first sample)." if len(self.x) > 1 else "."),
+                 self._about_gradients, _COUNTING]
         return [line for sentence in lines for line in textwrap.wrap(sentence, _WIDTH)]
 
 
@@ -189,7 +195,7 @@ def trace(model, x, t=None):
     network.blame_forward(x)
     output = np.array(network.forward(x))
     z = np.array(network.forward(x, depth))
-    dz, value, about = _output_gradient(network, loss, z, t)
+    dz, value, t, about = _output_gradient(network, loss, z, t)
     network.backward(dz, depth)             # checks what custom layers return
     values = [x]
     for layer in model.layers:
@@ -200,22 +206,22 @@ def trace(model, x, t=None):
         field = field_after(layer, field)
         parameters = {p.name: (p.value.copy(), p.grad.copy()) for p in getattr(layer, "parameters", ())}
         layers.append(LayerTrace(i + 1, layer, *values[i:i + 2], gradients[i + 1], i >= depth, parameters, field))
-    return Trace(model, x, layers, output, value, about)
+    return Trace(model, x, layers, output, value, t, loss.operation, about)
 
 
 def _output_gradient(network, loss, z, t):
-    """Return (the gradient with respect to z, the loss or None, a sentence that explains the gradient)."""
+    """Return (the gradient with respect to z, the loss or None, the encoded target or None, a sentence about it)."""
     dz = np.zeros_like(z)
     if t is None:
         rows = dz.reshape(len(z), -1)
         rows[np.arange(len(z)), z.reshape(len(z), -1).argmax(axis=1)] = 1
         what = "logit" if loss.head else "output"
-        return dz, None, f"No target: dy is the gradient of the largest {what} with respect to y."
+        return dz, None, None, f"No target: dy is the gradient of the largest {what} with respect to y."
     t = encode_targets(np.atleast_1d(t), network.output_shape, loss, network.dtype)
     if len(t) != len(z):
         raise ShapeError(f"trace: {len(z)} samples, but {len(t)} targets.")
     value = loss(get_engine(network.engine), z, t, None, np.zeros(len(z)), dz)
-    return dz, value, f"Loss ({loss.name}): {value:.6g}; dy is its gradient with respect to y."
+    return dz, value, t, f"Loss ({loss.name}): {value:.6g}; dy is its gradient with respect to y."
 
 
 def _gradients(network, dz, depth):
@@ -244,10 +250,10 @@ def hand_lines(traced, hand):
     """Return the lines that compute one number by hand and compare it with that of the engine."""
     place = ", ".join(map(str, hand.index))
     if hand.products is None:
-        terms = ", ".join(f"{x:.6g}" for x in hand.x.ravel()[:9]) + (", ..." if hand.x.size > 9 else "")
+        terms = ", ".join(f"{x:.8g}" for x in hand.x.ravel()[:9]) + (", ..." if hand.x.size > 9 else "")
         operation = {"max": "max({})", "relu": "max({}, 0)", "average": "mean({})", "sigmoid": "1 / (1 + exp(-({})))",
                      "tanh": "tanh({})", "softmax": f"softmax({{}})[{hand.index[-1]}]"}.get(traced.kind, "{}")
-        lines = [f"y[{place}] = {operation.format(terms)} = {hand.value:.8g}"]
+        lines = textwrap.wrap(f"y[{place}] = {operation.format(terms)} = {hand.value:.8g}", _WIDTH - 14)
     else:
         positive, negative = hand.products[hand.products > 0].sum(), hand.products[hand.products < 0].sum()
         lines = [f"y[{place}] = {hand.products.size:,} products and a bias:"]
@@ -263,9 +269,12 @@ def hand_lines(traced, hand):
 
 
 def _window_table(hand):
-    """Return a table of a small window: its numbers, the weights and the products, side by side if they fit."""
-    tables = [[" ".join(f"{number:6.3f}" for number in row.ravel()) for row in array]
-              for array in (hand.x, hand.w, hand.products)]
+    """Return a table of a small window: its numbers, the weights and the products, side by side if they fit.
+
+    The products have a digit less than their factors: what one multiplies is what is there.
+    """
+    tables = [[" ".join(f"{number:8.{digits}{'f' if abs(number) < 10 else 'g'}}" for number in row.ravel())
+               for row in array] for array, digits in ((hand.x, 5), (hand.w, 5), (hand.products, 4))]
     if hand.x[0].size > 3:
         return [f"{word if k == 0 else '':4}{row}" for word, table in zip(("x", "w", "x w"), tables)
                 for k, row in enumerate(table)]
@@ -290,16 +299,16 @@ def _receptive_field(field, kind):
     if field.stride == (0, 0):
         return f"{size}, the receptive field of the whole last feature map"
     text = f"{size}, stride {times(*field.stride)}"
-    return text + (f", the first from ({field.start[0]}, {field.start[1]})" if any(field.start) else "")
+    return text + (f", the first from [{field.start[0]}, {field.start[1]}]" if any(field.start) else "")
 
 
-def _output(output, classes):
+def _output(output, classes, kind):
     """Return the network's output for one sample, with the class name if it has classes."""
     if output.shape == (1,):
-        name = f": {printable(classes[int(output[0] > 0.5)])}" if classes and len(classes) == 2 else ""
-        return f"{output[0]:.6g}{name}"
+        named = kind == "sigmoid" and classes and len(classes) == 2
+        return f"{output[0]:.6g}" + (f", the probability of {printable(classes[1])}" if named else "")
     if output.ndim == 1:
         best = int(output.argmax())
-        name = printable(classes[best]) if classes else f"output {best}"
+        name = printable(classes[best]) if classes else f"output {best + 1} of {output.size}"
         return f"{name}, {output[best]:.6g}"
     return f"a map of {times(*output.shape)}"

@@ -11,41 +11,61 @@ function make(tag, text, attributes = {}) {
 }
 
 function grid(caption, rows, most, chosen) {
-  const table = make("table", null, { class: "grid" });
+  const box = make("div", null, { class: "scroll" }), table = make("table", null, { class: "grid" });
   table.append(make("caption", caption));
   rows.forEach((row, kh) => {
     const line = table.insertRow();
     row.forEach((value, kw) => {
       const cell = line.insertCell();
-      cell.textContent = value === null ? "0" : short(value);
+      cell.textContent = value === null ? "0" : long(value);
       if (value === null) { cell.className = "outside"; cell.title = "outside the image"; return; }
       const share = colour(value, most);
       cell.style.backgroundColor = `rgb(${share})`;
-      if (share[0] + share[1] + share[2] < 380) cell.style.color = "#fff";
+      cell.style.color = 0.3 * share[0] + 0.59 * share[1] + 0.11 * share[2] < 140 ? "#fff" : "#1c2733";
       if (chosen && chosen(kh, kw)) cell.classList.add("chosen");
     });
   });
-  return table;
+  box.append(table);
+  return box;
 }
 
 function list(heads, rows) {
-  const table = make("table", null, { class: "list" }), head = table.createTHead().insertRow();
+  const box = make("div", null, { class: "scroll" }), table = make("table", null, { class: "list" });
+  const head = table.createTHead().insertRow();
   heads.forEach(text => head.append(make("th", text, { scope: "col" })));
   const body = table.createTBody();
   for (const row of rows) {
     const line = body.insertRow();
-    row.forEach(text => { line.insertCell().textContent = text; });
+    row.forEach(text => line.insertCell().append(text));
   }
-  return table;
+  box.append(table);
+  return box;
+}
+
+// The sum of what is listed, beside the number of the engine, and whether they are equal up to rounding.
+function compare(result, verdict, rows, hand, engine, bound, equal) {
+  result.tBodies[0].replaceChildren(...[...rows, ["by hand", hand, "total"], ["engine", engine]].filter(
+    ([, value]) => value !== undefined).map(([text, value, kind]) => {
+    const row = make("tr", null, kind ? { class: kind } : {});
+    row.append(make("th", text, { scope: "row" }), make("td", long(value)));
+    return row;
+  }));
+  verdict.textContent = "";
+  if (hand === undefined) return;
+  const difference = Math.abs(exact(engine) - exact(hand)), agrees = difference <= bound;
+  verdict.classList.toggle("wrong", !agrees);
+  const differs = `They differ by ${power(difference)}`;
+  verdict.textContent = !agrees ? `${differs}, more than a rounding error.` : difference === 0 ? equal
+    : `${differs}, a rounding error in ${data.dtype} (at most ${power(bound)} here).`;
 }
 
 function numberInput(label, key, limit, allowed) {
-  const id = `pick-${key}`, input = make("input", null, { type: "number", id, min: 0, max: limit - 1, step: 1 });
-  input.value = state[key];
+  const id = `pick-${key}`, input = make("input", null, { type: "number", id, min: 1, max: limit, step: 1 });
+  input.value = state[key] + 1;
   input.addEventListener("input", () => {
     const value = Number(input.value);
-    if (input.value === "" || !Number.isInteger(value) || value < 0 || value >= limit) return;
-    state[key] = value;
+    if (input.value === "" || !Number.isInteger(value) || value < 1 || value > limit) return;
+    state[key] = value - 1;
     (allowed || show)();
   });
   return [make("label", label, { for: id }), input];
@@ -88,7 +108,7 @@ function ramp({ low, high }) {
   const line = make("span", null, { class: "ramp" }), bar = make("i");
   const [from, to] = [colour(low, 1e-9 + Math.max(-low, high)), colour(high, 1e-9 + Math.max(-low, high))];
   const white = high > low ? -low / (high - low) * 100 : 50;
-  bar.style.background = `linear-gradient(to right, rgb(${from}), #fff ${white}%, rgb(${to}))`;
+  bar.style.background = `linear-gradient(to right, rgb(${from}), var(--page) ${white}%, rgb(${to}))`;
   line.append(short(low), bar, short(high));
   return line;
 }
@@ -119,15 +139,31 @@ function showMaps(layer, origin) {
         origin.box ? [origin.box] : []);
   caption("input", origins ? "Contributions:" : "Input:", origins
     ? `products summed over the ${input.input.view.channels} channels of the map before ${input.name}.` : input.view.map
-      ? `channel ${origin.channel} of ${input.view.channels}.` : counted(input.view.size), shown.extent);
+      ? `channel ${origin.channel + 1} of ${input.view.channels}.` : counted(input), shown.extent);
   paint(find("output"), layer, (i, j) => colour(at(layer, i, j, state.c), layer.extent.most),
         [[state.i, state.j, 1, 1]]);
-  caption("output", "Output:", layer.view.map ? `${channelWord(layer)} ${state.c} of ${layer.view.channels}.`
-    : counted(layer.view.size), layer.extent);
+  caption("output", "Output:", layer.view.map ? `${channelWord(layer)} ${state.c + 1} of ${layer.view.channels}.`
+    : counted(layer), layer.extent);
 }
 
+const FACTS = { size: "output size", GEMM: "matrix product", field: "receptive field", y: "output y",
+                dy: "gradient dy" };
 const channelWord = layer => layer.kind === "conv" ? "filter" : "channel";
-const counted = size => size === 1 ? "one number." : `${size.toLocaleString("en")} numbers, row by row.`;
+function counted({ view, values, index }) {
+  const names = namesOf(index);
+  if (names) return `${names.map((name, k) => `${name} ${short(values[k])}`).join(", ")}.`;
+  if (view.size === 1) return "one number.";
+  return `${view.size.toLocaleString("en")} numbers` + (view.rows > 1 ? `, in rows of ${view.columns}.` : ".");
+}
+
+// The classes that the numbers of the last layer, or of the one before a folded one, stand for; null if there are none.
+function namesOf(index) {
+  const { view, type } = data.layers[index] || {}, names = data.classes;
+  if (index === undefined || index < data.loss.top || !names.length) return null;
+  if (view.size === names.length) return names;
+  if (view.size !== 1 || names.length !== 2) return null;
+  return [`${type === "Sigmoid" ? "probability" : "logit"} of ${names[1]}`];
+}
 
 // For a dense layer after a flattened map: the sum of the products of each pixel of the map.
 function evidence(layer) {
@@ -149,7 +185,9 @@ function showImage(layer, origin) {
     box = [field.start[0] + i * field.stride[0], field.start[1] + j * field.stride[1], ...field.size];
   }
   paint(find("image"), array, (i, j) => [0, 1, 2].map(c => level(i, j, grey ? 0 : c)), box ? [box] : []);
-  const size = box ? `receptive field ${times(box.slice(2))} of ${times(array.shape.slice(0, 2))} pixels.` : "";
+  const whole = box && [0, 1].every(axis => box[axis] <= 0 && box[axis] + box[axis + 2] >= array.shape[axis]);
+  const size = whole ? "all of it is the receptive field."
+    : box ? `receptive field ${times(box.slice(2))} of ${times(array.shape.slice(0, 2))} pixels.` : "";
   caption("image", "Image:", size);
 }
 
@@ -166,36 +204,48 @@ function showConv(layer, terms) {
     const { x, w, products, sum } = channels[c], row = make("div", null, { class: "product" });
     const [factors, result] = [make("span"), make("span")];
     factors.append(grid("window", x, most.x), make("i", "\u00d7"), grid("weights", w, most.w));
-    result.append(make("i", "="), grid("products", products, most.p), make("small", `sum ${long(sum)}`));
-    row.append(make("b", `channel ${c}`), factors, result);
+    result.append(make("i", "="), grid(`products, sum ${long(sum)}`, products, most.p));
+    row.append(make("b", `channel ${c + 1}`), factors, result);
     terms.append(row);
   }
   return { ...summed(layer, channels.flatMap(one => one.products.flat()), state.c), count };
 }
 
-// A bar for the sum of the products of each channel. A click selects the channel.
+// A bar for the sum of the products of each channel, with axes. A click selects the channel.
 function channelBars(channels) {
-  const canvas = make("canvas", null, { id: "channels", role: "img",
+  const C = channels.length, { low, high } = extent(channels.map(one => one.sum)), height = high - low || 1;
+  const box = make("div", null, { class: "bars" }), plot = make("div", null, { id: "channels", role: "img",
     "aria-label": "The sum of the products of each channel; the field below selects one." });
-  const context = canvas.getContext("2d"), width = Math.max(24, Math.floor(1440 / channels.length)), height = 220;
-  [canvas.width, canvas.height] = [width * channels.length, height];
-  const most = extent(channels.map(one => one.sum)).most;
+  const percent = share => `${100 * share}%`;
+  const every = [1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64].find(n => C / n <= 9) || C;
   channels.forEach(({ sum }, c) => {
-    if (c === state.channel) { context.fillStyle = "#e9e9e9"; context.fillRect(c * width, 0, width, height); }
-    context.fillStyle = sum < 0 ? "#d55e00" : "#005ea0";
-    const size = Math.abs(sum) / most * (height / 2 - 8);
-    context.fillRect(c * width + 4, sum < 0 ? height / 2 : height / 2 - size, width - 8, Math.max(size, 1));
+    const bar = make("i", null, { class: sum < 0 ? "negative" : "", title: `channel ${c + 1}: ${long(sum)}` });
+    if (c === state.channel) bar.classList.add("chosen");
+    Object.assign(bar.style, { left: percent(c / C), width: percent(1 / C) });
+    const mark = make("b");
+    mark.style.top = percent((high - Math.max(sum, 0)) / height);
+    mark.style.height = percent(Math.abs(sum) / height);
+    bar.append(mark);
+    plot.append(bar);
+    if (c && (c + 1) % every) return;
+    const label = make("span", String(c + 1), { class: "below" });
+    label.style.left = percent((c + 0.5) / C);
+    plot.append(label);
   });
-  context.fillStyle = "#666";
-  context.fillRect(0, height / 2 - 1, canvas.width, 2);
-  canvas.addEventListener("click", event => {
-    const box = canvas.getBoundingClientRect();
-    state.channel = Math.min(channels.length - 1, Math.floor((event.clientX - box.left) / box.width * channels.length));
+  for (const value of [0, ...[high, low].filter(end => Math.abs(end) > 0.15 * height)]) {      // none on another
+    const label = make("span", short(value), { class: "beside" });
+    label.style.top = percent((high - value) / height);
+    plot.append(label);
+  }
+  plot.addEventListener("click", event => {
+    const area = plot.getBoundingClientRect();
+    state.channel = Math.max(0, Math.min(C - 1, Math.floor((event.clientX - area.left) / area.width * C)));
     show();
   });
+  box.append(make("p", "Sum of the products of each channel:"), plot, make("p", "channel of the input"));
   const line = make("div", null, { class: "channel" });
-  line.append(...numberInput("Products of channel", "channel", channels.length));
-  return [make("p", "Sum of the products of each channel:", { class: "quiet" }), canvas, line];
+  line.append(...numberInput("Products of channel", "channel", C));
+  return [box, line];
 }
 
 function showDense(layer, terms) {
@@ -206,12 +256,12 @@ function showDense(layer, terms) {
   const place = d => from ? `x[${d}] = map[${Math.floor(d / from.channels / from.columns)}, `
     + `${Math.floor(d / from.channels) % from.columns}, ${d % from.channels}]` : `x[${d}]`;
   terms.append(list(["largest products", "x", "weight", "product"],
-    largest.map(({ d, x, w, product }) => [place(d), brief(x), brief(w), brief(product)])));
+    largest.map(({ d, x, w, product }) => [place(d), long(x), long(w), long(product)])));
   const zeros = rows.filter(row => row.x === 0).length, others = rows.length - largest.length;
   const rest = rows.reduce((a, row) => a + row.product, 0) - largest.reduce((a, row) => a + row.product, 0);
   if (others > 0) {
-    terms.append(make("p", `The other ${others.toLocaleString("en")} add up to ${long(Number(rest.toPrecision(7)))}; `
-      + `${zeros.toLocaleString("en")} of all inputs are 0.`, { class: "equals" }));
+    terms.append(make("p", `The other ${others.toLocaleString("en")} add up to ${long(rest)}`
+      + (zeros ? `; ${zeros.toLocaleString("en")} of all inputs are 0.` : "."), { class: "equals" }));
   }
   return { ...summed(layer, rows.map(row => row.product), unit), count: rows.length };
 }
@@ -222,7 +272,7 @@ function showPool(layer, terms) {
   const place = rows.flat().indexOf(largest), KW = rows[0].length;
   find("sum-title").textContent = `${max ? "The largest" : "The mean"} of ${inside.length}`;
   const row = make("div", null, { class: "product" });
-  row.append(make("b", `channel ${state.c}`), grid("window", rows, layer.input.extent.most,
+  row.append(make("b", `channel ${state.c + 1}`), grid("window", rows, layer.input.extent.most,
                                                    max ? (kh, kw) => kh * KW + kw === place : null));
   terms.append(row);
   if (max) return { value: largest, bound: 0 };
@@ -231,8 +281,8 @@ function showPool(layer, terms) {
 }
 
 function showPointwise(layer, terms, origin) {
-  const x = layer.kind === "flatten" ? at(layer.input, origin.i, origin.j, origin.channel)
-    : at(layer.input, state.i, state.j, state.c);
+  const x = exact(layer.kind === "flatten" ? at(layer.input, origin.i, origin.j, origin.channel)
+    : at(layer.input, state.i, state.j, state.c));
   const e = Math.exp(-Math.abs(x)), [title, formula, value] = {
     relu: ["The larger of x and 0", `max(${long(x)}, 0)`, Math.max(x, 0)],
     sigmoid: ["A number between 0 and 1", `1 / (1 + exp(\u2212x)), x = ${long(x)}`, (x >= 0 ? 1 : e) / (1 + e)],
@@ -242,18 +292,24 @@ function showPointwise(layer, terms, origin) {
   }[layer.kind];
   find("sum-title").textContent = title;
   terms.append(make("p", formula, { class: "number" }));
+  if (layer.kind === "sigmoid" && namesOf(layer.index)) {
+    const y = exact(at(layer, state.i, state.j, state.c)), [negative, positive] = data.classes;
+    terms.append(make("p", `y is the probability of ${positive}, 1 \u2212 y = ${long(1 - y)} that of ${negative}.`));
+  }
   return { value, bound: ["sigmoid", "tanh"].includes(layer.kind) ? 8 * data.eps * Math.abs(value) : 0 };
 }
 
 function showSoftmax(layer, terms) {
   const { columns, size, map, channels } = layer.view, count = map ? channels : size;
-  const read = k => map ? at(layer.input, state.i, state.j, k) : layer.input.values[k];
+  const read = k => exact(map ? at(layer.input, state.i, state.j, k) : layer.input.values[k]);
   const chosen = map ? state.c : state.i * columns + state.j, z = Array.from({ length: count }, (_, k) => read(k));
   const highest = z.reduce((a, b) => Math.max(a, b)), lowest = z.reduce((a, b) => Math.min(a, b));
   const powers = z.map(one => Math.exp(one - highest)), total = powers.reduce((a, b) => a + b, 0);
-  find("sum-title").textContent = `One of ${count} that sum to 1`;
-  terms.append(list(["k", "x", "exp(x \u2212 largest)", "share"],
-    z.slice(0, 20).map((one, k) => [String(k), brief(one), brief(powers[k]), brief(powers[k] / total)])));
+  const names = namesOf(layer.index), named = k => names ? names[k] : `x[${k}]`;
+  find("sum-title").textContent = `One of ${count} that sum to 1` + (names ? `: ${names[chosen]}` : "");
+  terms.append(list([names ? "class" : "number", "x", "exp(x \u2212 largest)", "share of the sum"], [
+    ...z.slice(0, 20).map((one, k) => [named(k), long(one), long(powers[k]), long(powers[k] / total)]),
+    ["sum", "", long(total), "1"]]));
   const value = powers[chosen] / total;
   return { value, bound: 8 * data.eps * value * (1 + highest - lowest) };
 }
@@ -264,7 +320,7 @@ function showMissing(layer, terms, filter) {
   const what = layer.kind === "conv" ? "filter" : "unit", paragraph = make("p", null, { id: "missing" });
   paragraph.append(`Included are the ${layer.filters.length} ${what}s with the largest outputs. Select ${what} `);
   for (const other of layer.filters) {
-    const button = make("button", String(other), { type: "button" });
+    const button = make("button", String(other + 1), { type: "button" });
     button.addEventListener("click", () => {
       if (layer.kind === "conv") state.c = other;
       else [state.i, state.j] = [Math.floor(other / layer.view.columns), other % layer.view.columns];
@@ -291,26 +347,96 @@ function showSum(layer, origin) {
 }
 
 function showResult(layer, hand) {
-  const rows = [], verdict = find("verdict"), engine = at(layer, state.i, state.j, state.c);
-  if (hand && hand.count) {
-    rows.push([`sum of ${hand.count.toLocaleString("en")} products`, hand.sum], ["bias", hand.bias]);
+  compare(find("result"), find("verdict"),
+    hand && hand.count ? [[`sum of ${hand.count.toLocaleString("en")} products`, hand.sum], ["bias", hand.bias]] : [],
+    hand ? hand.value : undefined, at(layer, state.i, state.j, state.c), hand && hand.bound, "They are equal" + (
+      layer.packed ? "." : `, as are all ${layer.view.size.toLocaleString("en")} numbers of this layer: compared when `
+      + "the page was written."));
+}
+
+// ---- The gradient ---------------------------------------------------------------------------------------------------
+
+const PASSED_BACK = {
+  conv: "sends its gradient back times the weight", dense: "sends its gradient back times the weight",
+  max: "sends its gradient to the largest number of its window: times 1 if that is this number, or 0",
+  average: "shares its gradient among the numbers of its window",
+  relu: "sends its gradient back where y > 0: times 1, or 0", sigmoid: "sends its gradient back times y (1 \u2212 y)",
+  tanh: "sends its gradient back times 1 \u2212 y\u00b2", flatten: "is the same number: times 1",
+  softmax: "sends its gradient back: that of this number k times y[k] (1 \u2212 y[k]), that of another j times "
+    + "\u2212y[j] y[k]", same: "is the same number: times 1",
+};
+
+function showGradient(layer) {
+  const { i, j, c } = state, place = placeOf(layer.view, i, j, c), terms = find("gradient-terms"), next = layer.next;
+  const code = `dy${indexOf(layer.shape, place)}`;
+  terms.replaceChildren();
+  find("gradient-title").textContent = `Its gradient, ${code}`;
+  if (!layer.gradient) {
+    const [, reason] = layer.facts.find(([word]) => word === "dy");
+    terms.append(make("p", `${reason[0].toUpperCase()}${reason.slice(1)}.`));
+    if (layer.index === data.loss.top + 1) terms.append(link("That of the input is ", layer.input, place));
+    compare(find("gradient-result"), find("gradient-verdict"), [], undefined, undefined);
+    return;
   }
-  if (hand) rows.push(["by hand", hand.value, "total"]);
-  rows.push(["engine", engine]);
-  find("result").tBodies[0].replaceChildren(...rows.map(([text, value, kind]) => {
-    const row = make("tr", null, kind ? { class: kind } : {});
-    row.append(make("th", text, { scope: "row" }), make("td", long(value)));
-    return row;
-  }));
-  verdict.textContent = "";
-  if (!hand) return;
-  const difference = Math.abs(engine - hand.value), agrees = difference <= hand.bound;
-  verdict.classList.toggle("wrong", !agrees);
-  const differs = `They differ by ${power(difference)}`;
-  verdict.textContent = !agrees ? `${differs}, more than a rounding error.` : difference !== 0
-    ? `${differs}, a rounding error in ${data.dtype} (at most ${power(hand.bound)} here).`
-    : layer.packed ? "They are equal." : "They are equal, as are all "
-      + `${layer.view.size.toLocaleString("en")} numbers of this layer: compared when the page was written.`;
+  const engine = layer.gradient[place];
+  terms.append(make("p", engine === 0 ? `It is 0: a small change of this number does not change ${data.loss.of}.`
+    : `If this number grows by a small h, ${data.loss.of} changes by ${engine === 1 ? "" : `${long(engine)} `}h.`));
+  const largest = layer.gradient.reduce((best, dy, k) => Math.abs(dy) > Math.abs(layer.gradient[best]) ? k : best, 0);
+  if (largest !== place) terms.append(link("The largest of this layer is ", layer, largest));
+  const hand = layer.index === data.loss.top ? gradientOfLoss(layer, place) : gradientTerms(layer, i, j, c);
+  if (hand && hand.formula) {
+    const { operation, top } = data.loss, last = data.layers.length - 1;
+    if (operation) terms.append(make("p", `It comes from the loss, ${operation.replaceAll("_", " ")}, with the target t`
+      + (last > top ? ` and p = ${data.layers[last].name} of y:` : ":")));
+    terms.append(make("p", hand.formula, { class: operation ? "number" : "" }));
+  } else if (hand) terms.append(...uses(layer, hand));
+  else terms.append(make("p", "It comes from a custom layer or loss, whose formula is not known here."));
+  compare(find("gradient-result"), find("gradient-verdict"), [], hand ? hand.sum : undefined, engine,
+          hand && hand.bound, "They are equal.");
+}
+
+// What uses a number, and sends back its own gradient times a factor. A button goes there: the next link of the chain.
+function uses(layer, { terms, rest }) {
+  const next = layer.next, most = 8, count = terms.length, shown = terms.slice(0, most);
+  const missing = layer.rest ? (next.view.map ? next.view.channels : next.view.size) - next.filters.length : 0;
+  const all = missing ? count / next.filters.length * (missing + next.filters.length) : count;
+  if (!count) return [make("p", `No number of ${next.name} uses it.`)];
+  const rows = shown.map(one => [goTo(next, one.place), long(one.dy), long(one.factor), long(one.product)]);
+  const factor = ["conv", "dense"].includes(next.kind) ? "weight" : "factor";
+  const who = all === 1 ? `One number of ${next.name} uses it, and` : `${all.toLocaleString("en")} numbers of `
+    + `${next.name} use it. Each`;
+  const elements = [make("p", `${who} ${PASSED_BACK[next.kind]}.` + (all > 1 ? " The products are added." : "")),
+    list([`${count > most ? "largest, " : ""}of ${next.name}`, "gradient", factor, "product"], rows)];
+  if (count > most) {
+    const others = terms.slice(most).reduce((a, one) => a + one.product, 0);
+    const zeros = terms.filter(one => one.product === 0).length;
+    elements.push(make("p", `The other ${(count - most).toLocaleString("en")} add up to ${long(others)}`
+      + (zeros ? `; ${zeros.toLocaleString("en")} of all products are 0.` : "."), { class: "equals" }));
+  }
+  if (missing) {
+    const what = next.kind === "conv" ? "filters" : "units";
+    elements.push(make("p", `The ${missing} ${what} of ${next.name} whose weights are not in this page add `
+      + `${long(rest)}, computed when it was written.`, { class: "equals" }));
+  }
+  return elements;
+}
+
+function link(text, layer, place) {
+  const line = make("p", text);
+  line.append(goTo(layer, place), ` = ${long(layer.gradient[place])}.`);
+  return line;
+}
+
+// A button that chooses a number, and shows its layer from the top.
+function goTo(layer, place) {
+  const button = make("button", `dy${indexOf(layer.shape, place)}`, { type: "button", title: `go to ${layer.name}` });
+  button.addEventListener("click", () => {
+    const { columns, channels } = layer.view, pixel = Math.floor(place / channels);
+    chooseLayer(layer.index, [Math.floor(pixel / columns), pixel % columns, place % channels]);
+    find("layers").scrollIntoView({ block: "start" });
+    find("name").focus({ preventScroll: true });
+  });
+  return button;
 }
 
 // ---- Selection ------------------------------------------------------------------------------------------------------
@@ -322,7 +448,8 @@ function showPick(layer) {
   pick.replaceChildren(...(map
     ? [...numberInput(layer.kind === "conv" ? "Filter" : "Channel", "c", channels),
        ...numberInput("Row", "i", rows), ...numberInput("Column", "j", columns)]
-    : numberInput("Number", "unit", size, () => choose(Math.floor(state.unit / columns), state.unit % columns))));
+    : numberInput(layer.kind === "dense" ? "Unit" : "Number", "unit", size,
+                  () => choose(Math.floor(state.unit / columns), state.unit % columns))));
   return kept;
 }
 
@@ -332,7 +459,11 @@ function show() {
   state.channel = Math.min(state.channel, layer.input.view.channels - 1);
   const origin = originOf(layer);
   showMaps(layer, origin);
+  const place = placeOf(layer.view, state.i, state.j, state.c);
+  find("selected").textContent = `y${indexOf(layer.shape, place)} = ${long(layer.values[place])}`;
+  find("sum").classList.toggle("broad", layer.kind === "conv");
   showResult(layer, showSum(layer, origin));
+  showGradient(layer);
   if (kept && document.activeElement.id !== kept && find(kept)) find(kept).focus();
 }
 
@@ -345,11 +476,12 @@ function choose(i, j) {
   show();
 }
 
-function chooseLayer(number) {
+function chooseLayer(number, place) {
   const layer = data.layers[number], before = data.layers[state.layer];
   const same = number !== state.layer && String(layer.shape) === String(before.shape);
   state.layer = number;
-  if (!same) {
+  if (place) [state.i, state.j, state.c] = place;
+  else if (!same) {
     const unit = layer.view.map ? null : layer.start.reduce((a, index, axis) => a * layer.shape[axis] + index, 0);
     [state.i, state.j, state.c] = layer.view.map ? layer.start
       : [Math.floor(unit / layer.view.columns), unit % layer.view.columns, 0];
@@ -357,11 +489,14 @@ function chooseLayer(number) {
   const shapes = `${times(layer.input.shape)} \u2192 ${times(layer.shape)}`;
   find("name").replaceChildren(layer.name, make("span", `${layer.type}, ${shapes}`));
   find("formula").textContent = typeset(layer.facts[0][1]);
-  find("facts").tBodies[0].replaceChildren(...layer.facts.slice(1).map(([word, text]) => {
-    const row = make("tr");
-    row.append(make("th", word, { scope: "row" }), make("td", typeset(text)));
+  find("facts").replaceChildren(...layer.facts.slice(1).map(([word, text]) => {
+    const row = make("div");
+    row.append(make("dt", FACTS[word] || word), make("dd", typeset(text)));
     return row;
   }));
+  const label = find("layers").querySelectorAll("label")[number], strip = find("strip");
+  label.firstElementChild.checked = true;
+  strip.scrollLeft = label.offsetLeft - (strip.clientWidth - label.clientWidth) / 2;
   if (layer.kind === "conv" && layer.filters.includes(state.c)) {
     const sums = convTerms(layer).map(one => Math.abs(one.sum));
     state.channel = sums.indexOf(Math.max(...sums));
@@ -371,16 +506,12 @@ function chooseLayer(number) {
 
 function listen() {
   data.layers.forEach((layer, number) => {
-    const label = make("label", layer.name);
-    const radio = make("input", null, { type: "radio", name: "layer", value: number });
-    radio.checked = number === 0;
-    radio.addEventListener("change", () => {
-      chooseLayer(number);
-      label.scrollIntoView({ block: "nearest", inline: "nearest" });
-    });
-    label.append(make("small", times(layer.shape)), radio);
-    find("layers").append(label);
+    const label = make("label"), radio = make("input", null, { type: "radio", name: "layer", value: number });
+    radio.addEventListener("change", () => chooseLayer(number));
+    label.append(radio, layer.name, make("small", times(layer.shape)));
+    find("strip").append(label);
   });
+  dark.addEventListener("change", show);
   const output = find("output");
   output.addEventListener("click", event => {
     const box = output.getBoundingClientRect(), { rows, columns } = data.layers[state.layer].view;
