@@ -27,8 +27,9 @@ def text(audit):
     """Return the whole audit, at most 120 columns wide but for names of files and classes."""
     found = audit.to_dict()
     counts = ", ".join(f"{count:,} {printable(name)}" for name, count in audit.counts.items())
+    unknown = f" ({audit.unidentified:,} of unknown patients)" if audit.unidentified else ""
     lines = [f"{printable(audit.source)}: {_counted(audit.images, 'image')}, {audit.readable:,} readable, of "
-             f"{_counted(audit.patients, 'known patient')}; {counts}", "", *_confounders(found), ""]
+             f"{_counted(audit.patients, 'known patient')}{unknown}; {counts}", "", *_confounders(found), ""]
     for name, table in audit.tables.items():
         rows = [[name, *map(printable, next(iter(table.values())))]]
         rows += [[word, *map(number, row.values())] for word, row in table.items()]
@@ -56,8 +57,9 @@ def _confounders(found):
            if len({row["reason"] for row in rows}) == 1 and all(row["auc"] is None for row in rows)}
     rows = [row for row, one in zip(confounder_rows(found["shortcuts"]), found["shortcuts"]) if one["against"] not in why]
     if rows:
-        lines += [*grid([["confounder", "AUC", "95 % interval", "the confounder"], *rows]),
-                  *textwrap.wrap(METHOD.format(number(found["sampled"])), 118)]
+        lines += grid([["confounder", "AUC", "95 % interval", "the confounder"], *rows])
+    if any(one["auc"] is not None for one in found["shortcuts"]):
+        lines += textwrap.wrap(METHOD.format(number(found["sampled"])), 118)
     return lines + (textwrap.wrap(f"Not measured: {join(dict.fromkeys(why.values()))}.", 118) if why else [])
 
 
@@ -118,9 +120,13 @@ def _conclusions(audit):
     """Say what the findings mean, and what to do."""
     kinds = {finding.what for finding in audit.problems}
     said = [MEANING] if "shortcut" in kinds else []
-    if kinds & {"duplicate", "torn duplicate", "torn patient"}:
-        said.append("Images of one patient, and copies of one image, stay in one set when minicnn splits the "
-                    "collection. A split column in the manifest is used as it is.")
+    if kinds & {"torn duplicate", "torn patient"}:
+        said.append("The split column of the manifest is used as it is, and metrics on its sets will be too good. Correct "
+                    "or remove it: minicnn's own split keeps images of one patient and copies of one image together.")
+    elif "duplicate" in kinds:
+        said.append("minicnn's split keeps copies of one image together.")
+    if kinds & {"unreadable", "not frontal"}:
+        said.append("Leave files that cannot be read, CT slices and lateral views out of the manifest.")
     if not kinds:
         said.append(NO_PROBLEM)
     if all(one.auc is None for one in audit.confounders):

@@ -27,6 +27,7 @@ from minicnn.data.split import groups
 from minicnn.errors import printable
 from minicnn.evaluation.auditing import confounders
 from minicnn.evaluation.auditing.file_scan import FileScan
+from minicnn.evaluation.summary import same_words
 
 __all__ = ["Finding", "Audit", "audit", "WHAT"]
 
@@ -56,7 +57,8 @@ class Audit:
     Attributes
     ----------
     source : str; what was audited
-    images, readable, patients : int
+    images, readable, patients : int; patients who are known
+    unidentified : int; the number of images whose patient is unknown
     counts : dict from class to number of images
     problems, remarks, unusual : lists of Finding
     confounders : list of Confounder (confounders.py)
@@ -75,6 +77,7 @@ class Audit:
     confounders: list = field(default_factory=list)
     tables: dict = field(default_factory=dict)
     sampled: int = 0
+    unidentified: int = 0
 
     def __bool__(self):
         return not self.problems
@@ -85,7 +88,7 @@ class Audit:
                  for name in ("problems", "remarks", "unusual")}
         rows = [asdict(confounder) | {"flagged": confounder.is_flagged} for confounder in self.confounders]
         return {"source": self.source, "images": self.images, "readable": self.readable, "patients": self.patients,
-                "counts": self.counts, **found, "shortcuts": rows, "sampled": self.sampled, "tables": self.tables}
+                "unidentified": self.unidentified, "counts": self.counts, **found, "shortcuts": rows, "sampled": self.sampled, "tables": self.tables}
 
 
 def audit(manifest, workers=None, progress=False, seed=0, source="", bits=None):
@@ -126,9 +129,10 @@ def audit(manifest, workers=None, progress=False, seed=0, source="", bits=None):
         sets = None if manifest.splits is None else [word.strip().lower() for word in manifest.splits]
         result = Audit(source, len(manifest), len(scan), len(set(manifest.patients) - {""}), manifest.counts())
         announce(f"finding copies among {len(scan):,} images", progress)
+        result.unidentified = int((manifest.patients == "").sum())
         pairs = find_pairs(scan, manifest.patients[scan.rows], progress)
-        result.problems += [Finding("unreadable", (names[row],), sentence, _kind(sentence, manifest.paths[row]))
-                            for row, sentence in scan.unreadable]
+        result.problems += [Finding("unreadable", (names[row],), sentence.replace(printable(manifest.paths[row]), names[row]),
+                                    _kind(sentence, manifest.paths[row])) for row, sentence in scan.unreadable]
         result.problems += _not_frontal(manifest, names) + _duplicates(pairs, scan, manifest, names, sets)
         dark = tuple(names[row] for row in scan.rows[is_dark(scan.used, bits)])
         result.problems += [Finding("scale", dark, sentence) for sentence in about_bits(scan.used, bits)]
@@ -241,7 +245,7 @@ def _tables(manifest, scan):
 
 
 def _table(words, labels, classes):
-    words = [printable(word) or "unknown" for word in words]
+    words = [printable(word) or "unknown" for word in same_words(words)]
     common = [word for word, _ in Counter(words).most_common(_MOST_ROWS)]
     rest = f"{len(set(words)) - len(common):,} others"
     table = {word: dict.fromkeys(classes, 0) for word in common + ([rest] if len(set(words)) > len(common) else [])}
