@@ -13,7 +13,7 @@ from minicnn.errors import InputError, ShapeError, printable
 from minicnn.plotting import style
 from minicnn.plotting.style import BLUE, FAINT, GREEN, INK, ORANGE, QUIET, SIZE
 
-__all__ = ["explanation", "shortcut_check", "images_of", "method_name", "overlay"]
+__all__ = ["explanation", "shortcut_check", "images_of", "method_name", "overlay", "blended"]
 
 _NOT_A_DEVICE = "minicnn is a tool for teaching and research, not a medical device."
 
@@ -127,6 +127,16 @@ def overlay(ax, image, heat):
                 linestyle=dashes, alpha=0.8 if colour == "white" else 0.35)
     ax.set(xlim=(-0.5, W - 0.5), ylim=(H - 0.5, -0.5))
     return shown
+
+
+def blended(image, heat):
+    """Return what `overlay` draws, without the line: ndarray, shape (H, W, 3), floats in [0, 1]."""
+    from matplotlib import colormaps
+
+    share = heat / (heat.max() if heat.max() > 0 else 1.0)
+    grey = image if np.ndim(image) == 3 else np.repeat(image[..., np.newaxis], 3, axis=2)
+    opacity = 0.75 * np.sqrt(share)[..., np.newaxis]
+    return (1 - opacity) * grey + opacity * colormaps["cividis"](share)[..., :3]
 
 
 def _scale(ax, shown):

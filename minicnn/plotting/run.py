@@ -6,7 +6,7 @@ from minicnn.core.text import join, shortened
 from minicnn.errors import InputError, ShapeError, printable
 from minicnn.plotting import style
 
-__all__ = ["curves", "confusion_matrix", "roc", "reliability", "sample_grid", "augmentation_sheet"]
+__all__ = ["curves", "confusion_matrix", "roc", "reliability", "sample_grid", "augmentation_sheet", "augmented"]
 
 _NO_ANATOMY = {"vertical_flip": "no anatomy:\nupside down", "shear": "no anatomy:\nsheared"}
 _RARE_ANATOMY = {"horizontal_flip": "mirrored: heart\non the right"}
@@ -176,6 +176,19 @@ def sample_grid(images, labels, predicted, probabilities, classes, path):
     style.save(figure, path)
 
 
+def augmented(pixels, augmentation, seed=0, epochs=4):
+    """Return {name of a row: its images} of an `augmentation_sheet`."""
+    from minicnn.data.augmentation import TECHNIQUES
+
+    samples, remarks = np.arange(len(pixels)), _NO_ANATOMY | _RARE_ANATOMY
+    if augmentation.one_technique:
+        return {name.replace("_", " ") + (f"\n{remarks[name]}" if name in remarks else ""):
+                augmentation.apply(pixels, seed, 0, samples, technique=TECHNIQUES.index(name))
+                for name in augmentation.techniques}
+    rows = {"original": augmentation.none().apply(pixels, seed, 0, samples)}
+    return rows | {f"epoch {k + 1}": augmentation.apply(pixels, seed, k, samples) for k in range(epochs)}
+
+
 def augmentation_sheet(pixels, path, augmentation, seed=0, epochs=4):
     """Draw augmented images: a row for each technique, or for each of `epochs` epochs.
 
@@ -186,18 +199,8 @@ def augmentation_sheet(pixels, path, augmentation, seed=0, epochs=4):
     augmentation : Augmentation; with `one_technique` the rows are its techniques, else the original and `epochs` draws
     seed, epochs : int
     """
-    from minicnn.data.augmentation import TECHNIQUES
-
-    samples = np.arange(len(pixels))
-    remarks = _NO_ANATOMY | _RARE_ANATOMY
-    if augmentation.one_technique:
-        rows = {name.replace("_", " ") + (f"\n{remarks[name]}" if name in remarks else ""):
-                augmentation.apply(pixels, seed, 0, samples, technique=TECHNIQUES.index(name))
-                for name in augmentation.techniques}
-    else:
-        rows = {"original": augmentation.none().apply(pixels, seed, 0, samples)}
-        rows |= {f"epoch {k + 1}": augmentation.apply(pixels, seed, k, samples) for k in range(epochs)}
-    n = len(samples)
+    rows = augmented(pixels, augmentation, seed, epochs)
+    n = len(pixels)
     figure = style.new_figure(1.1 * n + 1.3, 1.1 * len(rows) + 0.4)
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
     for axes, (name, images) in zip(figure.subplots(len(rows), n, squeeze=False), rows.items()):

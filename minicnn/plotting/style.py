@@ -21,8 +21,9 @@ from minicnn.errors import InputError, MiniCNNError, MissingExtraError, ShapeErr
 
 __all__ = ["BLUE", "ORANGE", "GREEN", "PURPLE", "SKY", "YELLOW", "INK", "QUIET", "FAINT", "SIZE", "DPI", "LEGEND",
            "COLOURS", "MARKERS", "LINE_STYLES", "LONGEST_NAME", "new_figure", "save", "heading", "footnote", "panels",
-           "quiet", "axis_labels", "bare", "legend", "legend_below", "check_count", "draw_points", "draw_epochs",
-           "draw_matrix", "say", "show", "as_pictures", "number", "short_name", "attempt", "not_drawn"]
+           "quiet", "axis_labels", "bare", "legend", "legend_below", "check_count", "draw_points", "epoch_lines",
+           "epoch_limits", "draw_epochs", "draw_matrix", "say", "show", "as_pictures", "number", "short_name", "attempt",
+           "not_drawn"]
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 INK, QUIET, FAINT = "#222222", "#666666", "#DDDDDD"
@@ -171,42 +172,63 @@ def draw_points(ax, points, label, i):
             ax.plot([row["predicted"]] * 2, [low, high], linewidth=1.6, alpha=0.5, **style)
 
 
-def draw_epochs(ax, histories, key):
-    """Draw a metric by epoch on the training and validation set: a line for each seed, and a thick one for their mean.
+def epoch_lines(histories, key):
+    """Return the lines of a metric by epoch on the training and validation set: one for each seed, then their mean.
 
     Parameters
     ----------
     histories : list, one for each seed, of lists of dict with `epoch`, `key` and "val_" + `key`; a value that is
         missing, None or not finite leaves a gap
     key : "loss" or "accuracy"
+
+    Returns
+    -------
+    list of (name, 0 for training or 1, "line" alone or "thin" of several or "mean", epochs, values)
+
+    >>> epoch_lines([[{"epoch": 1, "loss": 0.5}], [{"epoch": 1, "loss": 0.7}]], "loss")[-1]
+    ('training, mean', 0, 'mean', [1], [0.6])
     """
-    drawn, numbers = [], [row["epoch"] for history in histories for row in history]
-    for name, column, colour, dashes in (("training", key, BLUE, "-"), ("validation", "val_" + key, ORANGE, "--")):
+    found = []
+    for i, (name, column) in enumerate((("training", key), ("validation", "val_" + key))):
         lines = [([row["epoch"] for row in history], [number(row.get(column)) for row in history])
                  for history in histories]
         lines = [line for line in lines if np.isfinite(line[1]).any()]
-        drawn += [value for _, values in lines for value in values if np.isfinite(value)]
         several = len(lines) > 1
-        for epochs, values in lines:
-            ax.plot(epochs, values, dashes, color=colour, linewidth=0.8 if several else 1.8, marker="o",
-                    markersize=3.5 if len(values) == 1 or len(values) <= 30 and not several else 0,
-                    alpha=0.55 if several else 1, label=f"{name}, one seed" if several else name)
+        found += [(f"{name}, one seed" if several else name, i, "thin" if several else "line", *line) for line in lines]
         if several:
             shared = sorted(set.intersection(*(set(epochs) for epochs, _ in lines)))
-            means = [np.mean([dict(zip(*line))[epoch] for line in lines]) for epoch in shared]
-            ax.plot(shared, means, dashes, color=colour, linewidth=2, label=f"{name}, mean", marker="o",
-                    markersize=4 if len(shared) == 1 else 0)
+            means = [float(np.mean([dict(zip(*line))[epoch] for line in lines])) for epoch in shared]
+            found.append((f"{name}, mean", i, "mean", shared, means))
+    return found
+
+
+def epoch_limits(values, key):
+    """Return the ends of the y axis for values of a metric by epoch."""
+    values = [value for value in values if np.isfinite(value)]
+    if not values:
+        return 0.0, 1.0
+    if key == "loss":
+        return 0.0, 1.08 * max(max(values), 1e-6)
+    step = 0.1 if min(values) < 0.8 else 0.05 if min(values) < 0.9 else 0.02
+    bottom = max(0.0, float(np.floor((min(values) - 0.01) / step) * step))
+    return bottom, 1 + 0.03 * (1 - bottom)      # from a round percentage below the lowest value
+
+
+def draw_epochs(ax, histories, key):
+    """Draw a metric by epoch: the `epoch_lines`, seeds thin and means thick."""
+    lines, numbers = epoch_lines(histories, key), [row["epoch"] for history in histories for row in history]
+    for name, i, kind, epochs, values in lines:
+        width, opacity = {"line": (1.8, 1), "thin": (0.8, 0.55), "mean": (2, 1)}[kind]
+        marked = len(values) == 1 or kind == "line" and len(values) <= 30
+        ax.plot(epochs, values, LINE_STYLES[i], color=COLOURS[i], linewidth=width, alpha=opacity, label=name, marker="o",
+                markersize=0 if not marked else 4 if kind == "mean" else 3.5)
     ax.set_xlim(min(numbers) - 0.5, max(numbers) + 0.5)
     axis_labels(ax, "epoch")
     ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    if not drawn:
-        say(ax, "not recorded")
-    elif key == "loss":
-        ax.set_ylim(0, 1.08 * max(max(drawn), 1e-6))
-    else:       # from a round percentage below the lowest value
-        step = 0.1 if min(drawn) < 0.8 else 0.05 if min(drawn) < 0.9 else 0.02
-        bottom = max(0.0, np.floor((min(drawn) - 0.01) / step) * step)
-        ax.set_ylim(bottom, 1 + 0.03 * (1 - bottom))
+    if not lines:
+        return say(ax, "not recorded")
+    ax.set_ylim(epoch_limits([value for *_, values in lines for value in values], key))
+    if key != "loss":
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 

@@ -6,7 +6,8 @@ writers escape it. A block says what it is, not how it looks.
 
 from dataclasses import dataclass
 
-__all__ = ["Chapter", "Text", "Notice", "Bullets", "Table", "Cards", "Card", "Image", "Command", "Heading"]
+__all__ = ["Chapter", "Text", "Notice", "Bullets", "Table", "Cards", "Card", "Image", "Command", "Heading", "Fold",
+           "Plot", "Series", "Forest", "Estimate", "Matrix", "Tiles", "Tile", "said_once"]
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,24 @@ class Table:
     heads : list of str
     rows : list of lists of cells; a cell is a str, or a tuple of str: the value, then small lines below it
     numeric : bool; the cells hold numbers and are aligned to the right
-    fold : str; where not empty, the table is collapsed under this heading
     """
 
     caption: str
     heads: list
     rows: list
     numeric: bool = True
-    fold: str = ""
     kind = "table"
 
     def __post_init__(self):
         assert all(len(row) == len(self.heads) for row in self.rows), self.caption
+
+    @property
+    def is_wide(self):
+        """Whether a table of numbers is wider than a phone: more letters stand side by side than fit there."""
+        widths = [max([len(word) for word in self.heads[k].split()]
+                      + [len(line) for row in self.rows for line in ([row[k]] if isinstance(row[k], str) else row[k])])
+                  for k in range(1, len(self.heads))]
+        return self.numeric and sum(max(width, 4) + 2 for width in widths) > 33
 
 
 @dataclass(frozen=True)
@@ -97,18 +104,20 @@ class Cards:
 
 @dataclass(frozen=True)
 class Image:
-    """A PNG file in the folder of the report.
+    """A plot: a PNG file in the folder of the report, and where known what the page draws in its place.
 
     Attributes
     ----------
     path : str, relative to the folder of the report
     caption : str; the title, and how to read it
     alt : str; a description for those who cannot see the image
+    drawing : list of Plot, Matrix, Tiles or Forest; None: the file is shown
     """
 
     path: str
     caption: str
     alt: str
+    drawing: object = None
     kind = "image"
 
 
@@ -126,3 +135,147 @@ class Heading:
 
     text: str
     kind = "heading"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Details: blocks that are collapsed under a line on screen, and open on paper."""
+
+    title: str
+    blocks: list
+    kind = "fold"
+
+
+# ---- What the page draws itself --------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Series:
+    """A line of a Plot.
+
+    Attributes
+    ----------
+    name : str; in the key; "" for none. Series of one name are one entry
+    points : list of (x, y); a y that is None or not finite leaves a gap
+    tone : int; the number of its colour, dashes and marker
+    style : "line", "thin", or "marks": markers on a faint line
+    intervals : list of (x, low, high)
+    """
+
+    name: str
+    points: list
+    tone: int = 0
+    style: str = "line"
+    intervals: tuple = ()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One panel: lines over two axes.
+
+    Attributes
+    ----------
+    title, x, y : str; of the panel and of its axes
+    series : list of Series
+    xlim, ylim : (low, high)
+    note : str; below the title
+    percent : bool; the y axis is labelled in percent
+    diagonal : bool; a thin line from the lower left to the upper right
+    counts : list of (low, high, n); bars below the x axis
+    """
+
+    title: str
+    x: str
+    y: str
+    series: list
+    xlim: tuple = (0, 1)
+    ylim: tuple = (0, 1)
+    note: str = ""
+    percent: bool = False
+    diagonal: bool = False
+    counts: tuple = ()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value in a Forest: `text` is what stands beside it; without a value it says why. `hollow`: reported elsewhere."""
+
+    text: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seeds: tuple = ()
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Values with their intervals, a row for each measurement and a column for each metric.
+
+    Attributes
+    ----------
+    heads : list of str; the metrics
+    rows : list of (group, name, note, [Estimate of each metric]); consecutive rows of one group stand below its name
+    low : float; the lower end of the scale, which ends at 1
+    percent : list of bool, for each metric: its scale is labelled in percent
+    """
+
+    heads: list
+    rows: list
+    low: float
+    percent: list
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A confusion matrix: `rows` are the counts of each true class by predicted class."""
+
+    title: str
+    classes: list
+    rows: list
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Pictures side by side, PNG files as bytes, with a line above and lines below; `framed`: the last has a dashed border
+    at an eighth of its width, `marked`: set off as an error."""
+
+    pictures: tuple
+    title: str = ""
+    lines: tuple = ()
+    framed: bool = False
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A row of Tile under a title, which goes on in the next line where the page is narrow."""
+
+    title: str
+    tiles: list
+
+
+def said_once(chapters):
+    """Return the chapters without the small notes that an earlier block has said.
+
+    >>> notes = [Bullets(["a: no interval.", "~ approximate"], small=True), Bullets(["~ approximate"], small=True)]
+    >>> [block.items for block in said_once([Chapter("x", "X", [*notes, Text("y")])])[0].blocks[:-1]]
+    [['a: no interval.', '~ approximate']]
+    """
+    said = set()
+
+    def kept(blocks):
+        found = []
+        for block in blocks:
+            if block.kind == "fold":
+                block = Fold(block.title, kept(block.blocks))
+            elif block.kind == "bullets" and block.small:
+                items = [item for item in block.items if item not in said]
+                said.update(items)
+                if not items:
+                    continue
+                block = Bullets(items, small=True)
+            found.append(block)
+        return found
+
+    return [Chapter(one.name, one.title, kept(one.blocks)) for one in chapters]

@@ -1,7 +1,7 @@
 """Chapters of a report (document.py) as one self-contained HTML file.
 
-Names of files, classes and settings are untrusted. jinja2 escapes every value, the page has no script, and its content
-security policy lets a browser load nothing: images are embedded as data.
+Names of files, classes and settings are untrusted. jinja2 and svg.py escape every value, the page has no script, and its
+content security policy lets a browser load nothing: plots are drawn in the page, images are embedded as data.
 """
 
 import base64
@@ -13,6 +13,8 @@ from PIL import Image
 
 from minicnn.data.decoding import read_bytes
 from minicnn.errors import ImageError, MissingExtraError, printable
+from minicnn.reporting.document import said_once
+from minicnn.reporting.svg import drawn
 
 __all__ = ["WARNING", "render", "template"]
 
@@ -42,8 +44,11 @@ def render(title, about, chapters, folder, statuses=(), running=""):
     page, style = template("page.html", _escaped), (_HERE / "page.css").read_text("utf-8")
     if running:
         style += f'@page {{ @top-left {{ content: "{running}"; }} @top-right {{ content: "minicnn"; }} }}\n'
-    return page.render(title=title, about=about, warning=WARNING, chapters=chapters, statuses=statuses, style=style,
-                       embedded=lambda path: _embedded(folder / path))
+    from markupsafe import Markup       # a dependency of jinja2
+
+    return page.render(title=title, about=about, warning=WARNING, chapters=said_once(chapters), statuses=statuses,
+                       style=style, embedded=lambda path: _embedded(folder / path),
+                       drawn=lambda drawing: Markup(drawn(drawing)))
 
 
 def _embedded(path):

@@ -6,6 +6,7 @@ Text is plain, so every character with a meaning in Markdown or HTML is escaped.
 import re
 
 from minicnn.errors import printable
+from minicnn.reporting.document import said_once
 from minicnn.reporting.html import template
 
 __all__ = ["markdown", "escaped"]
@@ -28,7 +29,7 @@ def markdown(title, warning, about, chapters):
     MissingExtraError : jinja2 is not installed
     """
     page = template("page.md", escaped, trim_blocks=True, lstrip_blocks=True)
-    return page.render(title=title, warning=warning, about=about, chapters=chapters, address=_address,
+    return page.render(title=title, warning=warning, about=about, chapters=said_once(chapters), address=_address,
                        printable=printable)
 
 

@@ -88,13 +88,13 @@ def reasons(columns, metrics=METRICS):
     return [Bullets(items, small=True)] if items else []
 
 
-def counted(caption, first, table, fold=""):
+def counted(caption, first, table):
     """Return a Table of {word: {class: number}}, with sums of columns below."""
     classes = list(dict.fromkeys(name for row in table.values() for name in row))
     sums = {name: sum(row.get(name, 0) for row in table.values()) for name in classes}
     rows = [[word, *(number(row.get(name, 0)) for name in classes), number(sum(row.values()))]
             for word, row in [*table.items(), ("all", sums)]]
-    return Table(caption, [first, *classes, "all"], rows, fold=fold)
+    return Table(caption, [first, *classes, "all"], rows)
 
 
 def shortcut_table(name, check):
@@ -108,7 +108,7 @@ def shortcut_table(name, check):
              _with_span(number(row["auc"], "{:.2f}"), row["interval"], "{:.2f}"),
              NONE if row["change"] is None else _with_span(f"{row['change']:+.2f}", row["change_interval"], "{:+.2f}")]
             for row in check["rows"]]
-    return Table(f"The shortcut check: {name}, {number(check['patients'])} patients",
+    return Table(f"The shortcut check: {name}, {patients_cell(check)} patients",
                  ["images", "accuracy", "recall", "specificity", "AUC", "change of AUC"], rows)
 
 

@@ -12,9 +12,10 @@ from minicnn.core.text import shortened
 from minicnn.errors import InputError, printable
 from minicnn.plotting import style
 from minicnn.plotting.style import BLUE, FAINT, INK, QUIET, SKY
+from minicnn.reporting.document import Estimate, Forest
 from minicnn.study.results import PROTOCOL_NAMES, fold_summary, reported, honest_test_groups
 
-__all__ = ["forest_plot", "estimate", "headline_rows", "source_rows", "SOURCE_METRICS"]
+__all__ = ["forest_plot", "forest", "forests", "key", "estimate", "headline_rows", "source_rows", "SOURCE_METRICS"]
 
 SOURCE_METRICS = ("recall", "specificity", "auc")
 _DPI, _WIDTH, _NAMES, _GAP = 160, 6.4, 1.78, 0.22       # inches but the first; 6.4 in are 16 cm
@@ -90,6 +91,29 @@ def _row(group, name, summaries, note="", metrics=("accuracy", "auc")):
     return {"group": group, "name": name, "note": note} | {metric: estimate(summaries, metric) for metric in metrics}
 
 
+def forest(rows, metrics=("accuracy", "auc")):
+    """Return the rows of a forest plot as a drawing of the page (reporting/document.py); arguments as for
+    `forest_plot`."""
+    return Forest([_HEADS[metric].removesuffix(", %") for metric in metrics],
+                  [(row["group"], row["name"], row.get("note", ""), [_estimate(row[metric], metric) for metric in metrics])
+                   for row in rows], _lowest(rows, metrics), [metric != "auc" for metric in metrics])
+
+
+def forests(results):
+    """Return {key of results["figures"]: [Forest]}: both forest plots of a study."""
+    rows, sources = headline_rows(results), source_rows(results)
+    return {"headline": [forest(rows)]} | ({"sources": [forest(sources, SOURCE_METRICS)]} if sources else {})
+
+
+def _estimate(one, metric):
+    value, low, high = (style.number(one[key]) for key in ("value", "low", "high"))
+    if not np.isfinite(value):
+        return Estimate(_why(one))
+    pair = (low, high) if np.isfinite([low, high]).all() else (None, None)
+    return Estimate(_numbers(value, low, high, metric, one.get("claimed", False)), value, *pair,
+                    tuple(one["seeds"]) if len(one["seeds"]) > 1 else (), one.get("claimed", False))
+
+
 # ---- Drawing ---------------------------------------------------------------------------------------------------------
 
 def forest_plot(rows, path, metrics=("accuracy", "auc")):
@@ -138,12 +162,12 @@ def forest_plot(rows, path, metrics=("accuracy", "auc")):
         _panel(ax, metric)
         for place, row in zip(places, rows):
             _mark(ax, place, row.get(metric) or estimate(None, metric), metric, wide)
-    for i, line in enumerate(textwrap.wrap(_key(rows, metrics), 110)):
+    for i, line in enumerate(textwrap.wrap(key(rows, metrics), 110)):
         page.text(0.08, height - 0.24 + 0.14 * i, line, fontsize=7.5, color=QUIET, va="center")
     style.save(figure, path)
 
 
-def _key(rows, metrics):
+def key(rows, metrics=("accuracy", "auc")):
     """Return the key to the marks that are drawn."""
     shown = [row[metric] for row in rows for metric in metrics if row.get(metric)]
     return " ".join(["Line: 95 % patient-clustered interval."]
@@ -177,9 +201,7 @@ def _mark(ax, place, one, metric, wide):
     """Draw one estimate in its row: the mark, its interval, its seeds below, and its numbers above."""
     value = style.number(one["value"])
     if np.isnan(value):
-        reason = printable(one.get("reason") or "")
-        words = reason if reason.startswith("not ") else "undefined" + (f": {reason}" if reason else "")
-        lines = textwrap.wrap(words, max(8, int(wide / (7 * _LETTER))), max_lines=3, placeholder=" …")
+        lines = textwrap.wrap(_why(one), max(8, int(wide / (7 * _LETTER))), max_lines=3, placeholder=" …")
         ax.text(sum(ax.get_xlim()) / 2, place + 0.06, "\n".join(lines), fontsize=7, color=QUIET, ha="center",
                 va="center", parse_math=False, linespacing=1.1, bbox=dict(facecolor="white", edgecolor="none", pad=1))
         return
@@ -196,6 +218,12 @@ def _mark(ax, place, one, metric, wide):
     half = 0.5 * len(text) * 7.5 * _LETTER / wide * (right - left)
     ax.text(np.clip(value, left + half, max(left + half, right - half)), place - 0.09, text, fontsize=7.5, color=INK,
             ha="center", va="center", bbox=dict(facecolor="white", edgecolor="none", pad=0.6), zorder=2)
+
+
+def _why(one):
+    """Return why an estimate has no value."""
+    reason = printable(one.get("reason") or "")
+    return reason if reason.startswith("not ") else "undefined" + (f": {reason}" if reason else "")
 
 
 def _numbers(value, low, high, metric, claimed):

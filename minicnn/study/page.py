@@ -9,6 +9,7 @@ from minicnn.core.files import write_atomic
 from minicnn.reporting.html import WARNING, render
 from minicnn.reporting.markdown import markdown
 from minicnn.core.text import number
+from minicnn.study import forest_plots
 from minicnn.study.chapters.closing import checklists, intended_use, repeat
 from minicnn.study.chapters.data_and_shortcuts import augmentation, data, shortcuts
 from minicnn.study.chapters.paper_comparison import network, table_two
@@ -22,13 +23,15 @@ __all__ = ["write", "chapters"]
 _TITLE = "Reproduction of COV-19Net"
 
 
-def write(results, folder):
+def write(results, folder, drawings=None):
     """Write report.html and report.md of a reproduction.
 
     Parameters
     ----------
     results : dict; the plain values of results.json
     folder : str or Path; holds the images under the names in results["figures"]
+    drawings : {key of results["figures"]: what the page draws in the place of the file}, of `plots.draw`,
+        optional
 
     Returns
     -------
@@ -40,6 +43,7 @@ def write(results, folder):
     CheckpointError : a file that cannot be written
     MissingExtraError : jinja2 is not installed
     """
+    results = results | {"drawings": forest_plots.forests(results) | (drawings or {})}
     folder, content, about = Path(folder), chapters(results), _about(results)
     page = render(_TITLE, about, content, folder, (*STATUSES, "holds", "fails"), running=_TITLE)
     paths = folder / "report.html", folder / "report.md"

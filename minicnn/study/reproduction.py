@@ -42,10 +42,10 @@ def reproduce(study, folder, progress=True):
         say("audit, shortcut check, explanations, plots", progress)
         checks = results.shortcut_checks(trainings["honest-0"])
         found = results.gather(study, collection, trainings, checks, synthetic, progress)
-        found["figures"] = plots.draw(found, collection, trainings, checks, run.path)
+        found["figures"], drawings = plots.draw(found, collection, trainings, checks, run.path)
         found["checklists"] = checklists(found)
         write_atomic(run.path / "results.json", (json.dumps(found, indent=1, allow_nan=False) + "\n").encode("ascii"))
-        return found, page.write(found, run.path)
+        return found, page.write(found, run.path, drawings)
 
 
 def _phantoms(folder):

@@ -13,10 +13,13 @@ from minicnn.core.text import percent, shortened, span
 from minicnn.errors import InputError, ShapeError, printable
 from minicnn.evaluation import intervals
 from minicnn.plotting import style
-from minicnn.plotting.explanation import images_of, method_name, overlay
+from minicnn.plotting.explanation import blended, images_of, method_name, overlay
 from minicnn.plotting.style import INK, QUIET
+from minicnn.reporting import plots
+from minicnn.reporting.document import Plot, Series, Tile, Tiles
 
-__all__ = ["samples_of_both", "curves_of_seeds", "roc_and_precision", "precision_recall", "confusions", "worst_errors"]
+__all__ = ["samples_of_both", "curves_of_seeds", "roc_and_precision", "roc_and_precision_panels",
+           "precision_recall", "confusions", "worst_errors", "worst_error_tiles"]
 
 _DPI, _WIDTH, _SIZE = 160, 6.4, 9
 
@@ -98,23 +101,31 @@ def roc_and_precision(curves, path):
         style.axis_labels(ax, x, y, _SIZE)
     left.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1, label="chance", zorder=1)
     for (name, seeds), colour, dashes in zip(curves.items(), style.COLOURS, style.LINE_STYLES):
-        areas, precisions = [], []
         line = dict(color=colour, linestyle=dashes, linewidth=1.5 if len(seeds) == 1 else 1.1, clip_on=False,
                     alpha=1.0 if len(seeds) == 1 else 0.75)
         for labels, p in seeds:
-            area = metrics.auc(labels, p)
-            if area is not None:
-                areas.append(area)
-                precisions.append(intervals.average_precision(labels, p))
+            if metrics.auc(labels, p) is not None:
                 left.plot(*metrics.roc(labels, p), **line)
                 recall, precision = precision_recall(labels, p)
                 right.step(recall, precision, where="pre", **line)
                 right.axhline(np.mean(np.asarray(labels) == 1), color=colour, linewidth=0.9, alpha=0.3, zorder=1)
-        text = (f"AUC {_mean(areas)}, AP {_mean(precisions)}" if areas
-                else "undefined, all samples have the same label" if seeds else "undefined, not measured")
-        left.plot([], [], **line | {"clip_on": True}, label=f"{shortened(name, 30)}: {text}")
+        left.plot([], [], **line | {"clip_on": True}, label=f"{shortened(name, 30)}: {_areas(seeds)}")
     style.legend_below(figure, left)
     style.save(figure, path)
+
+
+def roc_and_precision_panels(curves):
+    """Return the same as panels of the page (reporting/document.py)."""
+    names = {name: f"{name}: {_areas(seeds)}" for name, seeds in curves.items()}
+    defined = {name: [seed for seed in seeds if metrics.auc(*seed) is not None] for name, seeds in curves.items()}
+    right = []
+    for tone, (name, seeds) in enumerate(defined.items()):
+        for seed in seeds:
+            recall, precision = precision_recall(*seed)
+            steps = np.stack([np.repeat(recall, 2)[:-1], np.repeat(precision, 2)[1:]], axis=1)
+            right.append(Series(names[name], steps.tolist(), tone))
+    return [plots.roc({names[name]: [metrics.roc(*seed) for seed in seeds] for name, seeds in defined.items()}),
+            Plot("Precision and recall", "recall", "precision", right)]
 
 
 def precision_recall(labels, probabilities):
@@ -210,6 +221,15 @@ def worst_errors(images, explained, rows, path):
     style.save(figure, path)
 
 
+def worst_error_tiles(images, explained, rows):
+    """Return the same as pictures of the page (reporting/document.py)."""
+    tiles = []
+    for image, heat, share, row in zip(images_of(images, explained), explained.maps, explained.border_shares, rows):
+        tiles.append(Tile((plots.png(image), plots.png(blended(image, heat))), f"true: {row['label']}",
+                          (f"predicted: {row['prediction']} {row['probability']:.3f}", *_origin(row, share)), framed=True))
+    return [Tiles("", tiles)]
+
+
 # ---- Panels ----------------------------------------------------------------------------------------------------------
 
 def _write(ax, row, share):
@@ -217,10 +237,23 @@ def _write(ax, row, share):
     ax.set_title(f"true: {shortened(row['label'], 24)}\n"
                  f"predicted: {shortened(row['prediction'], 16)} {row['probability']:.3f}", loc="left",
                  fontsize=_SIZE - 2, color=INK, parse_math=False)
+    ax.set_xlabel("\n".join(_origin(row, share)), loc="left", fontsize=_SIZE - 2.5, color=QUIET, parse_math=False)
+
+
+def _origin(row, share):
+    """Return where an error comes from, and the share of its map on the border."""
     where = [shortened(row[key], 16) for key in ("part", "source") if row.get(key)]
     where += [f"seed {row['seed']}"] if row.get("seed") is not None else []
-    border = "no map" if share is None else f"border {percent(share, 0)}"
-    ax.set_xlabel(", ".join(where) + "\n" + border, loc="left", fontsize=_SIZE - 2.5, color=QUIET, parse_math=False)
+    return ", ".join(where), "no map" if share is None else f"border {percent(share, 0)}"
+
+
+def _areas(seeds):
+    """Return the areas under both curves, means over seeds with their range, or why there are none."""
+    defined = [seed for seed in seeds if metrics.auc(*seed) is not None]
+    if not defined:
+        return f"undefined, {'all samples have the same label' if seeds else 'not measured'}"
+    areas, precisions = ([area(*seed) for seed in defined] for area in (metrics.auc, intervals.average_precision))
+    return f"AUC {_mean(areas)}, AP {_mean(precisions)}"
 
 
 def _mean(values):

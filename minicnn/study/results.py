@@ -286,6 +286,11 @@ def counts_text(counts):
 
 
 def image_of(results, key, caption, alt):
-    """Return the Image of a key of results["figures"]; where it was not drawn, a Text that says so."""
+    """Return the Image of a key of results["figures"]; where it was not drawn, a Text that says so.
+
+    results["drawings"], which `page.write` sets, holds what the page draws in the place of the file.
+    """
     path = results["figures"].get(key)
-    return Text(f"Not drawn: {caption}") if path is None else Image(path, caption, alt)
+    if path is None:
+        return Text(f"Not drawn: {caption}")
+    return Image(path, caption, alt, results.get("drawings", {}).get(key))

@@ -6,16 +6,22 @@ import re
 import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from benchmarks.reliability.hostile_files import PAYLOADS
 from minicnn.errors import CheckpointError, ImageError, MissingExtraError, printable
+from minicnn.evaluation.calibration import reliability_curve
+from minicnn.evaluation.shortcut_test import CONDITIONS
+from minicnn.reporting import plots
+from minicnn.reporting.document import Tile, Tiles
 from minicnn.reporting.markdown import escaped, markdown
+from minicnn.study import result_plots
 from minicnn.study.checklists.guidelines import checklists
 from minicnn.study.page import write
 from minicnn.study.results import departures
 from tests.support.browser import chromium, resize
-from tests.support.reproduction_example import FIGURES, example, pictures, renamed
+from tests.support.reproduction_example import FIGURES, example, pictures, renamed, stress
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 VOID = ("meta", "link", "img")
@@ -40,6 +46,7 @@ class Reader(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.attributes, self.text, self.headings, self._open = [], [], [], [], []
+        self.pairs, self._drawing = {}, None
         self.feed(text)
         self.close()
         assert not self._open
@@ -47,8 +54,13 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.attributes += [(tag, *pair) for pair in attributes]
-        if tag == "img":
-            self.text.append(dict(attributes)["alt"])
+        given = dict(attributes)
+        self.pairs.setdefault(given.get("aria-label"), set()).update(attributes)
+        if given.get("role") == "img":                  # what is in it is not read: its label is
+            self._drawing = len(self._open)
+            self.text.append(given["aria-label"])
+        elif tag == "img" and self._drawing is None:
+            self.text.append(given["alt"])
         if tag in ("h1", "h2", "h3"):
             self.headings.append((int(tag[1]), ""))
         if tag not in VOID:
@@ -56,9 +68,11 @@ class Reader(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self._open.pop() == tag
+        if self._drawing == len(self._open):
+            self._drawing = None
 
     def handle_data(self, data):
-        if {"header", "main"} & set(self._open):
+        if {"header", "main"} & set(self._open) and self._drawing is None:
             self.text.append(data)
             if self._open[-1] in ("h1", "h2", "h3"):
                 self.headings[-1] = (self.headings[-1][0], self.headings[-1][1] + data)
@@ -85,12 +99,30 @@ def words(text):
     return text.replace("\N{NO-BREAK SPACE}", " ").split()
 
 
+def drawings():
+    """Return a drawing of each kind, as `plots.draw` makes them."""
+    histories = [[{"epoch": e, "loss": 1 / (e + i), "accuracy": 0.5, "val_loss": None, "val_accuracy": 0.6}
+                  for e in range(1, 21)] for i in range(2)]
+    labels, p = np.arange(60) % 2, (np.arange(60) * 7 % 60) / 60
+    points = reliability_curve(labels, p)
+    errors = [{"label": "normal", "prediction": "covid", "probability": 0.99, "part": "external", "seed": 0,
+               "source": "a longer name", "border_share": 0.4}] * 3
+    tiles = [Tiles(name, [Tile((plots.png(np.eye(8)),), name, ("a line",))] * 8) for name in ("normal", "covid")]
+    return {"curves_paper": plots.learning_curves(histories), "curves_honest": plots.learning_curves(histories[:1]),
+            "roc_pr": result_plots.roc_and_precision_panels({"the paper's protocol": [(labels, p)] * 2, "none": []}),
+            "reliability": plots.reliability({"a": points, "b": points, "undefined": []}),
+            "confusions": plots.confusions({"a": [[1999, 1], [0, 0]], "b": np.eye(2, dtype=int)}, ["normal", "covid"]),
+            "stress": plots.shortcut_check([stress("test"), stress("external")], dict.fromkeys(CONDITIONS, np.eye(8))),
+            "worst": [Tiles("", [Tile((plots.png(np.eye(8)),) * 2, one["label"], ("external, somewhere, seed 0", "no map"),
+                                      framed=True) for one in errors])], "samples": tiles, "augmentation": tiles}
+
+
 # ---- The page --------------------------------------------------------------------------------------------------------
 
 def test_the_page_needs_nothing_and_runs_nothing(folder):
     page = read(folder)
     assert [value for tag, name, value in page.attributes if (tag, name) == ("meta", "content")][0] == POLICY
-    assert not {"script", "iframe", "object", "form", "svg", "base"} & set(page.tags)
+    assert not {"script", "iframe", "object", "form", "base", "foreignobject", "use", "image"} & set(page.tags)
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     for tag, name, value in page.attributes:
@@ -99,7 +131,7 @@ def test_the_page_needs_nothing_and_runs_nothing(folder):
             assert tag == "img" and value.startswith("data:image/png;base64,")
         if name == "href":
             assert value == "data:," or value[1:] in ids and value[0] == "#"
-    assert page.tags.count("img") == len(FIGURES)
+    assert page.tags.count("img") == len(FIGURES) - 2 and page.tags.count("svg") > 20      # both forest plots are drawn
     style = (folder / "report.html").read_text("utf-8").split("<style>")[1].split("</style>")[0]
     assert "url(" not in style and "@import" not in style
 
@@ -109,11 +141,13 @@ def test_headings_tables_and_images_are_accessible(folder):
     levels = [level for level, _ in page.headings]
     assert levels.count(1) == 1 and levels[0] == 1 and levels.count(2) == 12
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
-    assert page.tags.count("table") == page.tags.count("caption") > 15
+    roles = [value for tag, name, value in page.attributes if (tag, name) == ("table", "role")]
+    assert len(roles) == page.tags.count("caption") > 15            # but for those in a drawing, which is one image
     scopes = [value for tag, name, value in page.attributes if (tag, name) == ("th", "scope")]
-    assert len(scopes) == page.tags.count("th") and set(scopes) == {"row", "col"}
-    alternatives = [value for _, name, value in page.attributes if name == "alt"]
-    assert all(len(text) > 40 for text in alternatives)
+    assert len(scopes) > 100 and set(scopes) == {"row", "col"}
+    alternatives = [value for tag, name, value in page.attributes
+                    if name == "alt" or (tag, name) == ("div", "aria-label") and ("role", "img") in page.pairs[value]]
+    assert len(alternatives) == len(FIGURES) and all(len(text) > 40 for text in alternatives)
     assert page.tags.index("nav") < page.tags.index("main") and ("a", "class", "skip") in page.attributes
 
 
@@ -125,16 +159,21 @@ def test_the_warning_stands_once_and_first(folder):
 
 def test_the_colours_of_text_stand_out(folder):
     style = (folder / "report.html").read_text("utf-8").split("<style>")[1]
-    colours = dict(re.findall(r"--(\w+): (#\w{6});", style))
+    light, dark = (dict(re.findall(r"--(\w+): (#\w{6});", part.split("}")[0])) for part in style.split(":root {")[1:])
+    assert light.keys() == dark.keys()
 
-    def light(colour):
+    def luminance(colour):
         channels = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055)**2.4 for c in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    for name in ("ink", "quiet", "blue"):
-        for ground in ("#ffffff", colours["band"], "#fff6ee"):
-            assert (light(ground) + 0.05) / (light(colours[name]) + 0.05) > 4.5, (name, ground)
+    for colours in (light, dark):
+        for names, grounds, least in ((("ink", "quiet", "blue", "good", "bad"), ("page", "band", "alarm"), 4.5),
+                                      ([f"tone{i}" for i in range(6)], ("page",), 3)):      # lines and marks
+            for name in names:
+                for ground in grounds:
+                    one, other = sorted((luminance(colours[name]), luminance(colours[ground])))
+                    assert (other + 0.05) / (one + 0.05) > least, (name, ground)
 
 
 # ---- Markdown --------------------------------------------------------------------------------------------------------
@@ -153,9 +192,9 @@ def test_the_markdown_has_the_same_content_in_the_same_order(tmp_path, given):
 
 def ordered(page):
     """Return the keys of the images in the order of the report."""
-    order = ["headline", "samples", "convolution", "pooling", "architecture", "curves_paper", "curves_honest", "roc_pr",
+    order = ["headline", "samples", "curves_paper", "curves_honest", "architecture", "convolution", "pooling", "roc_pr",
              "reliability", "confusions", "sources", "stress", "worst", "augmentation"]
-    return order if page.tags.count("img") == len(order) else [key for key in order if key != "sources"]
+    return order if "Forest plot by source." in " ".join(page.text) else [key for key in order if key != "sources"]
 
 
 # ---- What is said ----------------------------------------------------------------------------------------------------
@@ -329,7 +368,7 @@ def test_equal_results_give_equal_bytes_for_the_owner_alone(tmp_path, folder, re
 
 
 def test_bad_images_folders_and_extras(tmp_path, results, monkeypatch):
-    with pytest.raises(ImageError, match=r"headline\.png: cannot be read \(No such file or directory\)"):
+    with pytest.raises(ImageError, match=r"samples\.png: cannot be read \(No such file or directory\)"):
         write(results, tmp_path)
     pictures(tmp_path)
     (tmp_path / "figures" / "stress.png").write_bytes(b"<svg>")
@@ -346,6 +385,42 @@ def test_bad_images_folders_and_extras(tmp_path, results, monkeypatch):
 
 
 # ---- In the browser --------------------------------------------------------------------------------------------------
+
+SIZES = """return [...document.querySelectorAll('[role=img] *')].filter(e => e.checkVisibility() &&
+    [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim())).map(e => {
+        const svg = e.ownerSVGElement, scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
+        return [parseFloat(getComputedStyle(e).fontSize) * scale, e.textContent]; })"""
+
+
+def test_drawings_are_read_on_a_phone_and_on_a_screen(tmp_path, results):
+    """No text in a drawing is smaller than 12 pixels, none lies on another or is cut off, whatever the colours."""
+    pictures(tmp_path)
+    write(results, tmp_path, drawings())
+    with chromium(tmp_path / "profile") as browser:
+        browser.get((tmp_path / "report.html").as_uri())
+        browser.execute_script("document.querySelectorAll('main details').forEach(one => one.open = true)")
+        for width in (1280, 390):
+            resize(browser, width)
+            sizes = browser.execute_script(SIZES)
+            assert len(sizes) > 150 and min(sizes)[0] >= 12, min(sizes)
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+            wide = browser.execute_script("""return [...document.querySelectorAll('[role=img] :is(svg:not(.sample), img)')]
+                .map(e => [e.getBoundingClientRect().right, e.getAttribute('width')])""")
+            assert len(wide) > 50 and all(right <= width and fixed is None for right, fixed in wide)
+            assert browser.execute_script("""return [...document.querySelectorAll('.forest tr')].filter(row => {
+                const boxes = [...row.querySelectorAll('svg, .value, .why, th')].map(e => e.getBoundingClientRect());
+                return boxes.some((a, i) => boxes.some((b, k) => k > i && a.left < b.right - 1 && b.left < a.right - 1 &&
+                                                       a.top < b.bottom - 1 && b.top < a.bottom - 1)); }).length""") == 0
+            broken = "return [...document.querySelectorAll('.numbers td')].map(e => getComputedStyle(e).whiteSpace)"
+            assert set(browser.execute_script(broken)) == {"nowrap"}        # a number stands in one line
+        colours = []
+        for scheme in ("light", "dark"):
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [
+                {"name": "prefers-color-scheme", "value": scheme}]})
+            colours.append([browser.execute_script(f"return getComputedStyle(document.querySelector('{what}')).{name}")
+                            for what, name in (("body", "backgroundColor"), (".panel svg text", "fill"), (".line", "stroke"))])
+        assert all(light != dark for light, dark in zip(*colours))
+
 
 def test_in_the_browser(folder, tmp_path):
     with chromium(tmp_path / "profile") as browser:

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 from minicnn.core.text import join, number
-from minicnn.reporting.document import Bullets, Chapter, Command, Heading, Table, Text
+from minicnn.reporting.document import Bullets, Chapter, Command, Fold, Heading, Table, Text
 from minicnn.reporting.wording import bounds
 from minicnn.study.checklists.guidelines import STATUSES
 from minicnn.study.paper import CITATION
@@ -22,11 +22,11 @@ def checklists(results):
     for one in lists:
         count = Counter(item["status"] for item in one["items"])
         rows.append([one["name"], *(number(count[status]) for status in STATUSES), number(count.total())])
-        details += [Heading(one["name"]), Text(one["citation"]),
-                    Table(f"{one['name']}, item by item", ["item", "topic", "status", "text"],
-                          [[str(item["number"]), item["topic"], item["status"], item["text"]] for item in one["items"]],
-                          numeric=False,
-                          fold=f"{one['name']}: " + ", ".join(f"{count[status]} {status}" for status in STATUSES))]
+        details.append(Fold(f"{one['name']}, item by item", [Text(one["citation"]), Table(
+            f"{one['name']}: " + ", ".join(f"{count[status]} {status}" for status in STATUSES),
+            ["item", "topic", "status", "text"],
+            [[str(item["number"]), item["topic"], item["status"], item["text"]] for item in one["items"]],
+            numeric=False)]))
     return Chapter("checklists", "Reporting checklists", [
         Text("Items that follow from the results are filled in. Items that only the authors can answer, and those that "
              "were not done, are marked."),
@@ -63,9 +63,10 @@ def repeat(results):
     options = [[name.replace("_", " "), _word(value)] for name, value in settings.items() if name != "seeds"]
     blocks = [Text("With the same files, versions and machine, this command gives the same results to the bit, with "
                    "any number of threads:"), Command(results["command"]),
-              Table("Options", ["option", "value"], [*options, ["seeds", join(map(str, seeds))]], numeric=False),
-              Table("Versions", ["software", "version"], [[name, _word(value)] for name, value in
-                                                          results["environment"].items()], numeric=False),
+              Fold("Options and versions", [
+                  Table("Options", ["option", "value"], [*options, ["seeds", join(map(str, seeds))]], numeric=False),
+                  Table("Versions", ["software", "version"], [[name, _word(value)] for name, value in
+                                                              results["environment"].items()], numeric=False)]),
               Text("The paper gives 100 steps per epoch in section 3.3 and 200 in section 4; these runs used "
                    f"{number(settings['steps_per_epoch'])}.")]
     if results["remarks"]:

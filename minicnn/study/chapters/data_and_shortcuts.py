@@ -2,7 +2,7 @@
 
 from minicnn.core.text import number, percent
 from minicnn.reporting.audit_text import MEANING, METHOD, NO_PROBLEM, confounder_rows, findings_by_kind
-from minicnn.reporting.document import Bullets, Chapter, Heading, Table, Text
+from minicnn.reporting.document import Bullets, Chapter, Fold, Heading, Table, Text
 from minicnn.reporting.tables import counted, shortcut_table
 from minicnn.reporting.wording import SHORTCUT_CHECK
 from minicnn.study.results import counts_text, image_of, not_judged
@@ -22,10 +22,11 @@ def data(results):
                                ("Unusual images", "unusual", "No image is far from the rest.")):
         items = [line for kind, sentences in findings_by_kind(audit.get(key, []), "minicnn data audit lists them")
                  for line in [kind, *sentences] if line]
-        blocks += [Heading(heading), Bullets(items) if items else Text(none)]
-    tables = [counted(f"Images by {name}", name, table, f"Labels by {name}")
+        blocks.append(Fold(f"{heading}: {number(len(audit[key]))}", [Bullets(items)]) if items else Text(none, f"{heading}."))
+    tables = [counted(f"Images by {name}", name, table)
               for name, table in audit.get("tables", {}).items() if name != "source"]
-    return Chapter("data", "Data audit", blocks + tables)
+    return Chapter("data", "Data audit", blocks + ([Fold("Labels by what the file headers say", tables)] if tables
+                                                   else []))
 
 
 def shortcuts(results):
@@ -39,9 +40,10 @@ def shortcuts(results):
 def augmentation(results):
     """Return the Chapter of the augmentation's contact sheet."""
     return Chapter("augmentation", "Data augmentation", [
-        image_of(results, "augmentation", "The seven augmentation techniques of the paper, applied to the same images.",
-                 "A sheet of images: one row for each technique, rescaling, vertical and horizontal flip, rotation, "
-                 "zoom, shear and intensity shift."),
+        Fold("The seven techniques on the same images", [image_of(
+            results, "augmentation", "The seven augmentation techniques of the paper, applied to the same images.",
+            "A sheet of images: one row for each technique, rescaling, vertical and horizontal flip, rotation, zoom, "
+            "shear and intensity shift.")]),
         Text("A vertical flip puts the diaphragm above the lungs, a horizontal flip puts the heart on the right, and "
              "shear slants the spine: no patient looks like that, except for rare cases of situs inversus. The paper "
              "uses all three, so they are part of its protocol here.", "Not anatomical.")])
@@ -53,10 +55,10 @@ def _confounders(audit):
     confounders = audit.get("shortcuts", [])
     if not confounders:
         return [Text("Not examined.")]
-    return [Text(METHOD.format(number(audit["sampled"]))),
-            Table("How well the label is predicted without the lungs",
+    return [Table("How well the label is predicted without the lungs",
                   ["confounder", "AUC", "95 % interval", "the confounder"], confounder_rows(confounders),
                   numeric=False),
+            Fold("How this is measured", [Text(METHOD.format(number(audit["sampled"])))]),
             Text(MEANING if any(one.get("flagged") for one in confounders) else
                  "No confounder is flagged. This does not prove that there is none: it may lie within the lungs.")]
 
@@ -69,11 +71,13 @@ def _shortcut_check(results):
         return [Text("Not done.")]
     none = ["No reliance on the border or on the encoding is shown. This does not prove that there is no shortcut."]
     aucs = "; ".join(f"{row['condition']} {number(row['auc'], '{:.2f}')}" for row in checks[0]["rows"])
-    blocks = [Text(SHORTCUT_CHECK), image_of(results, "stress", "AUC under each disturbance.",
+    blocks = [Text(SHORTCUT_CHECK), image_of(results, "stress", "AUC under each disturbance, one image of "
+                                             "which is shown. Line: 95 % interval. Dotted: 0.5, chance.",
                                              f"A plot of the AUC under each disturbance: {aucs}.")]
     unjudged = not_judged(results)
     for check in checks:
-        blocks.append(shortcut_table(check["name"], check))
+        blocks.append(Fold(f"The values of the shortcut check: {check['name']}",
+                           [shortcut_table(check["name"], check)]))
         if not unjudged:
             blocks.append(Bullets(check.get("sentences") or check["findings"] or none))
     return blocks + ([Text(f"Whether the network relies on a shortcut is {unjudged}.")] if unjudged else [])
@@ -85,9 +89,10 @@ def _sanity(sanity, unjudged):
                    "trained network. The strength is the mean absolute rank correlation with the maps of the trained "
                    "network; unrelated smooth maps reach some tenths.")]
     if sanity.get("rows"):
-        blocks.append(Table("Maps after one more layer is randomized", ["layer", "correlation", "strength"],
-                            [[row["layer"], number(row["correlation"], "{:.2f}"), number(row["strength"], "{:.2f}")]
-                             for row in sanity["rows"]]))
+        blocks = [Fold("How the maps change while layers are randomized", [
+            *blocks, Table("Maps after one more layer is randomized", ["layer", "correlation", "strength"],
+                           [[row["layer"], number(row["correlation"], "{:.2f}"), number(row["strength"], "{:.2f}")]
+                            for row in sanity["rows"]])])]
     check = sanity.get("border_check")
     if unjudged:
         return blocks + [Text(f"What the maps say about the border is {unjudged}.")]
@@ -130,6 +135,7 @@ def _errors(results):
     return [image_of(results, "worst", "The errors with the highest probability, each with its Grad-CAM map. A map "
                      "shows which pixels support a prediction, not why.",
                      f"The {len(rows)} errors with the highest probability, each image beside its map."),
-            Table("The errors with the highest probability", ["file", "label", "prediction", "probability", "set",
-                                                              "source", "seed", "map on the border"], rows,
-                  numeric=False)]
+            Fold("The files of these errors", [
+                Table("The errors with the highest probability", ["file", "label", "prediction", "probability", "set",
+                                                                  "source", "seed", "map on the border"], rows,
+                      numeric=False)])]

@@ -2,7 +2,7 @@
 
 from minicnn.core.text import number, percent
 from minicnn.evaluation.summary import SHARES
-from minicnn.reporting.document import Bullets, Chapter, Heading, Table, Text
+from minicnn.reporting.document import Bullets, Chapter, Fold, Heading, Table, Text
 from minicnn.reporting.tables import METRICS, NONE, by_metric, lines, reasons
 from minicnn.reporting.wording import against_reported, bounds
 from minicnn.study.results import image_of, layers_of, not_judged, reported, several_seeds, summary_of
@@ -25,7 +25,7 @@ def table_two(results):
                   columns),
         *reasons(columns),
         Text(_conclusion(results)), Heading("Contradictions in the paper's table"), *_checks(results["paper"]),
-        Heading("Table III: results of other studies"), *_table_three(results)])
+        Fold("Table III: results of other studies", _table_three(results))])
 
 
 def network(results):
@@ -33,10 +33,13 @@ def network(results):
     layers = layers_of(results)
     rows = [[layer["name"], " x ".join(map(str, layer["output"] or [])) or NONE, number(layer["parameters"])]
             for layer in layers]
+    images = {key: image_of(results, key, caption, alt) for key, (caption, alt) in _figures(results).items()}
+    inside = [images.pop(key) for key in ("architecture", "convolution", "pooling")]
     return Chapter("network", "The network: Table I and Figures 2 to 8", [
-        Table("Table I: the layers of the network", ["layer", "output", "parameters"],
-              [*rows, ["total", "", number(sum(layer["parameters"] for layer in layers))]]),
-        *(image_of(results, key, caption, alt) for key, (caption, alt) in _figures(results).items())])
+        *images.values(),
+        Fold("Table I and Figures 3 to 6: the layers, and what convolution and pooling compute", [
+            Table("Table I: the layers of the network", ["layer", "output", "parameters"],
+                  [*rows, ["total", "", number(sum(layer["parameters"] for layer in layers))]]), *inside])])
 
 
 def _figures(results):
@@ -108,11 +111,13 @@ def _checks(paper):
     failed = sum(not check["holds"] for check in checks)
     return [Text(f"{failed} of {len(checks)} checks fail. Each check takes the reported values with their rounding and "
                  "tests whether any confusion matrix can give them. It needs only arithmetic, no data."),
-            Table("The paper's values checked against each other", ["claim", "reported", "computed", "verdict", "why"],
-                  [[check["claim"], check["printed"], check["computed"], "holds" if check["holds"] else "fails",
-                    check["why"]] for check in checks], numeric=False),
-            *([Text("The text of the paper has further contradictions:"), Bullets(contradictions)]
-              if contradictions else [])]
+            Fold("The checks, and further contradictions in the text" if contradictions else "The checks", [
+                Table("The paper's values checked against each other",
+                      ["claim", "reported", "computed", "verdict", "why"],
+                      [[check["claim"], check["printed"], check["computed"], "holds" if check["holds"] else "fails",
+                        check["why"]] for check in checks], numeric=False),
+                *([Text("The text of the paper has further contradictions:"), Bullets(contradictions)]
+                  if contradictions else [])])]
 
 
 def _table_three(results):

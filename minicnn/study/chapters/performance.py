@@ -1,10 +1,11 @@
 """Chapters of the report on performance: curves and calibration, generalization, the robust recipe."""
 
-from minicnn.core.text import number, percent
+from minicnn.core.text import join, number, percent
 from minicnn.evaluation.summary import SHARES
-from minicnn.reporting.document import Bullets, Chapter, Heading, Table, Text
+from minicnn.reporting.document import Bullets, Chapter, Fold, Heading, Table, Text
 from minicnn.reporting.tables import NONE, by_group, by_metric, lines, reasons
 from minicnn.reporting.wording import against_chance, bounds, difference, generalizes, value_text, why_none
+from minicnn.study.forest_plots import SOURCE_METRICS, key, source_rows
 from minicnn.study.results import (PROTOCOL_NAMES, counts_text, fold_summary, image_of, summary_of, honest_test_groups,
                                    honest_test_seeds, not_judged, several_seeds)
 
@@ -27,7 +28,8 @@ def curves(results):
                  "A plot of observed proportions against predicted probabilities. " + _listed(sets, "slope", "slope")),
         *([Text(f"The calibration is {unjudged}.")] if unjudged else
           (Text(f"{name}: {calibrated(summary)}") for name, summary in sets.items())),
-        by_metric("Discrimination and calibration", sets, _RANKING), *reasons(sets, _RANKING),
+        Fold("The values of discrimination and calibration", [
+            by_metric("Discrimination and calibration", sets, _RANKING), *reasons(sets, _RANKING)]),
         image_of(results, "confusions", "Confusion matrices at a threshold of 0.5"
                  + ", all seeds pooled" * bool(several_seeds(results)) + ".",
                  "Tables of counts, true class by predicted class. " + _listed(sets, "accuracy", "accuracy")),
@@ -109,8 +111,9 @@ def _thresholds(results):
     return [Heading("Threshold"),
             Text("The threshold is fixed on the validation set. A threshold chosen on the test set would give "
                  "optimistic results."),
-            Table("Honest protocol, test set, at 0.5 and at the threshold fixed on validation",
-                  ["", "threshold", "accuracy", "specificity", "precision", "recall", "F1"], rows)]
+            Fold("The values at both thresholds", [
+                Table("Honest protocol, test set, at 0.5 and at the threshold fixed on validation",
+                      ["", "threshold", "accuracy", "specificity", "precision", "recall", "F1"], rows)])]
 
 
 # ---- Generalization --------------------------------------------------------------------------------------------------
@@ -132,11 +135,14 @@ def _held_out(results):
     return [Text("Each source is held out in turn, together with some of the patients who have only negative images: "
                  "the network is trained on all others and tested on these. A source with one class gives recall or "
                  "specificity alone."),
-            image_of(results, "sources", "Held-out sources, and the honest test set by source, with 95 % intervals.",
+            image_of(results, "sources", "Held-out sources, and the honest test set by source. "
+                     + key(source_rows(results), SOURCE_METRICS),
                      "Forest plot by source. " + _listed(summaries, "auc", "AUC")),
-            Table("Held-out sources, the paper's recipe", ["held out", "training images", "test images", "accuracy",
-                                                           "recall", "specificity", "AUC"], rows),
-            *reasons(summaries, metrics[:3]), *([Bullets(notes)] if notes else [])]
+            *([Bullets(notes)] if notes else []),
+            Fold("The values of the held-out sources", [
+                Table("Held-out sources, the paper's recipe", ["held out", "training images", "test images", "accuracy",
+                                                               "recall", "specificity", "AUC"], rows),
+                *reasons(summaries, metrics[:3])])]
 
 
 def _groups(results):
@@ -147,9 +153,10 @@ def _groups(results):
     blocks = [Text("Small subgroups have wide intervals, and a subgroup of one class has no AUC. Subgroups may differ "
                    "in other respects too, so a difference between them has no single cause.")]
     for column, words in groups.items():
-        blocks += [by_group(f"Honest protocol, test set by {column}, {seeds}", column, words),
-                   *reasons({f"{column} {word}": summary for word, summary in words.items()},
-                            ("accuracy", "specificity", "recall", "auc"))]
+        blocks.append(Fold(f"By {column}: {join(words)}", [
+            by_group(f"Honest protocol, test set by {column}, {seeds}", column, words),
+            *reasons({f"{column} {word}": summary for word, summary in words.items()},
+                     ("accuracy", "specificity", "recall", "auc"))]))
     return blocks
 
 
@@ -168,9 +175,12 @@ def _external(results):
         f"{against_chance(away, 'auc')}. {generalizes(internal, away, external['counts'])}")
     blocks = [Text(f"{number(external['images'])} images of {number(external['patients'])} patients "
                    f"({counts_text(external['counts'])}), not used for training or selection."),
-              by_metric("External validation", rows), *reasons(rows),
+              Fold("All metrics of the external validation", [by_metric("External validation", rows),
+                                                              *reasons(rows)]),
               Text(verdict)]
     if external.get("remark"):
         blocks.append(Text(external["remark"], "Note."))
     groups = (away or {}).get("groups") or {}
-    return blocks + [by_group(f"External validation by {column}", column, words) for column, words in groups.items()]
+    return blocks + [Fold(f"External validation by {column}: {join(words)}",
+                          [by_group(f"External validation by {column}", column, words)])
+                     for column, words in groups.items()]

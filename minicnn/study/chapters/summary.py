@@ -1,10 +1,11 @@
 """The first chapter of the report: the results on one screen, in sentences that follow from them."""
 
 from minicnn.core.text import join, number, percent
-from minicnn.reporting.document import Bullets, Card, Cards, Chapter, Heading, Text
+from minicnn.reporting.document import Bullets, Card, Cards, Chapter, Fold, Heading, Text
 from minicnn.reporting.tables import by_row, reasons
 from minicnn.reporting.wording import (against_chance, against_reported, difference, generalizes, is_approximate,
                                        value_and_interval, value_text, why_none)
+from minicnn.study.forest_plots import headline_rows, key
 from minicnn.study.results import (PROTOCOL_NAMES, fold_summary, image_of, not_judged, reported, several_seeds,
                                    summary_of)
 
@@ -22,13 +23,13 @@ def answer(results):
     return Chapter("answer", "Summary", [
         *map(Text, summary(results)),
         Cards("Accuracy, with its 95 % interval", _cards(results)),
-        image_of(results, "headline", "The reported and the measured values. Each mark is a value with its 95 % "
-                 f"interval; {'small dots are the seeds; ' * bool(several_seeds(results))}the line at 0.5 is chance.",
+        image_of(results, "headline", f"The reported and the measured values. {key(headline_rows(results))}",
                  "Forest plot of accuracy and AUC. Accuracies: the paper reports "
                  f"{percent(claimed(results), 2)}; {accuracies}."),
-        by_row("The values of the plot", rows, ("accuracy", "auc"), "measured on",
-               None if not_judged(results) else ("AUC against chance", lambda one: against_chance(one, "auc"))),
-        *reasons(rows, ("accuracy", "auc")),
+        Fold("The values of the plot", [
+            by_row("The values of the plot", rows, ("accuracy", "auc"), "measured on",
+                   None if not_judged(results) else ("AUC against chance", lambda one: against_chance(one, "auc"))),
+            *reasons(rows, ("accuracy", "auc"))]),
         Heading("Why the values differ"), Bullets(explanations(results))])
 
 
