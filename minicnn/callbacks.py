@@ -372,7 +372,7 @@ class Checkpoint(Callback):
         # The best one first: a run that dies between two of these files goes on from last.safetensors, does this epoch
         # again, and writes the same files.
         if self.monitor in metrics and self._is_best(model.history):
-            model.save(self.folder / "best.safetensors")
+            checkpoint.save(self.folder / "best.safetensors", model)
         self._save_last(model, middle=False)
 
     def on_interrupt(self, model):

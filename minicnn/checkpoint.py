@@ -192,8 +192,8 @@ def architecture_of(model):
     return {"input_shape": list(model.input_shape), "dtype": str(model.dtype), "seed": model.seed, "layers": layers}
 
 
-def save(path, model, stop=False, states=()):
-    """Write a model to `path` atomically, with the state of callbacks where it is given.
+def save(path, model, stop=False, states=(), private=True):
+    """Write a model to `path` atomically (`private` as of write_atomic), with the state of callbacks where it is given.
 
     Raises
     ------
@@ -226,7 +226,8 @@ def save(path, model, stop=False, states=()):
             tensors |= {f"callbacks/{i}/{key}": array for key, array in arrays.items()}
             plain.append({"type": name, "state": {key: state[key] for key in state if key not in arrays}})
         content["callbacks"] = {"stop": bool(stop), "states": plain}
-    weights.save(path, tensors, {"format": _FORMAT} | {key: _as_json(key, value) for key, value in content.items()})
+    weights.save(path, tensors, {"format": _FORMAT} | {key: _as_json(key, value) for key, value in content.items()},
+                 private)
 
 
 def read(path, expect=None):

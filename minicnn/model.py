@@ -337,7 +337,7 @@ class Sequential:
         """Write the model to `path`, all or nothing: weights, architecture, classes, preprocessing, optimizer, history.
 
         The file is safetensors (weights.py); equal models are equal bytes. Custom layers are named in it, but
-        `load` cannot make them: build the model in code and use `load_weights`.
+        `load` cannot make them: build the model in code and use `load_weights`. The umask decides who may read it.
 
         Raises
         ------
@@ -347,7 +347,7 @@ class Sequential:
             if a weight is NaN or infinite
         """
         with self._lock:
-            checkpoint.save(path, self)
+            checkpoint.save(path, self, private=False)
 
     @classmethod
     def load(cls, path, engine=None, expect=None):

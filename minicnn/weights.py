@@ -33,7 +33,7 @@ _MOST_MARKS = 16 * _MOST_TENSORS       # an array of eight axes has 10 quotes, 1
 _NO_DIGEST = "0" * 64
 
 
-def save(path, tensors, metadata):
+def save(path, tensors, metadata, private=True):
     """Write arrays and strings to `path` atomically (files.write_atomic); equal content gives equal bytes.
 
     Parameters
@@ -41,6 +41,7 @@ def save(path, tensors, metadata):
     path : str or Path
     tensors : dict of str to ndarray of float32, float64, int64, uint64 or uint8
     metadata : dict of str to str
+    private : bool, as of write_atomic
 
     Raises
     ------
@@ -51,7 +52,7 @@ def save(path, tensors, metadata):
     NonFiniteError
         if an array holds NaN or infinity: training could not continue from such a file
     """
-    write_atomic(path, _encode(tensors, metadata))
+    write_atomic(path, _encode(tensors, metadata), private)
 
 
 def load(path, expect=None):

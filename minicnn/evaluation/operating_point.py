@@ -116,11 +116,14 @@ both bounds were fixed on the validation set.
         >>> print(OperatingPoint(temperature=1.5).sentences("abc")[1])
         The probabilities are calibrated, at the temperature 1.5 that was fixed on the validation set.
         """
-        return [*(self._rule(*map(printable, classes), digits) if len(classes) == 2 else
-                  ["The decision is the class with the largest probability; thresholds and abstention are for two classes."]),
-                f"The probabilities are not calibrated: {self.undefined.get('temperature', 'no temperature was fixed')}."
-                if self.temperature is None else "The probabilities are calibrated, at the temperature "
-                f"{self.temperature:.4g} that was fixed on the validation set."]
+        if len(classes) == 2:
+            rule = self._rule(*map(printable, classes), digits)
+        else:
+            rule = ["The decision is the class with the largest probability; thresholds and abstention are for two classes."]
+        reason = self.undefined.get("temperature", "no temperature was fixed")
+        said = " either." if reason in rule[-1] else f": {reason}."
+        return [*rule, f"The probabilities are not calibrated{said}" if self.temperature is None else "The probabilities "
+                f"are calibrated, at the temperature {self.temperature:.4g} that was fixed on the validation set."]
 
     def _rule(self, first, second, digits):
         low, high = (f"{bound:.{digits}f}".rstrip("0").rstrip(".") for bound in self.calibrated(self.bounds))

@@ -64,7 +64,8 @@ class Predictions:
             values = ("-" if row[name] is None else f"{row[name]:.{digits}f}" for name in names)
             rows.append([printable(row["path"]), printable(row["decision"] or "not read"), *values,
                          *(printable(row[name] or "") for name in more)])
-        said = [f"NOT READ: {row['error']}" for row in self.rows if row["error"]]
+        said = ["at 0.5: what the threshold 0.5 would decide, where that differs.", ""] if more else []
+        said += [f"NOT READ: {row['error']}" for row in self.rows if row["error"]]
         said += [f"WARNING: {printable(row['path'])}: {row['warning']}." for row in self.rows if row["warning"]]
         return "\n".join([*grid(rows, numbers=range(2, 2 + len(names))), "", *said, *self.remarks])
 

@@ -171,7 +171,7 @@ def _fit_and_evaluate(run, config, datasets, progress, resume, plots):
               run=run.path, resume=resume, progress=progress, workers=1 if config.workers is None else config.workers)
     history = model.history
     if recipe.average:
-        model.save(run.path / AVERAGE)
+        checkpoint.save(run.path / AVERAGE, model)
     model = Sequential.load(evaluated_weights(run.path, config))
     out_of_distribution.TrainingDistribution.fit(model, datasets["training"], datasets["validation"]).save(
         run.path / out_of_distribution.FILE)

@@ -156,6 +156,24 @@ def test_evaluate_predict_and_report(collection, finished, tmp_path, capsys):
     assert all(known["images/" + os.path.basename(row["path"])] == row["probability"] for row in rows)
 
 
+def test_files_named_by_the_user_obey_the_umask_and_run_folders_are_private(collection, finished, tmp_path):
+    before = os.umask(0o027)
+    try:
+        image = str(next((collection.parent / "images").iterdir()))
+        assert main(["predict", str(finished), image, "--csv", str(tmp_path / "out.csv")]) == 0
+        assert main(["evaluate", str(finished), "--report", str(tmp_path / "page.html")]) == 0
+        assert main(["trace", str(finished), image, "--html", str(tmp_path / "trace.html")]) == 0
+        assert main(["data", "split", str(collection), "--out", str(tmp_path / "split.csv"), "--quiet"]) == 0
+        Sequential.load(finished / "best.safetensors").save(tmp_path / "model.safetensors")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(["out.csv", "page.html", "trace.html", "split.csv", "model.safetensors"], 0o640)
+    assert finished.stat().st_mode & 0o777 == 0o700
+    assert {path.name: path.stat().st_mode & 0o777 for path in finished.iterdir()} == \
+        {path.name: 0o600 for path in finished.iterdir()}
+
+
 def test_predict_takes_any_network_that_classifies(collection, tmp_path, capsys):
     image = str(next((collection.parent / "images").iterdir()))
     cov19net(seed=1).save(tmp_path / "nameless.safetensors")

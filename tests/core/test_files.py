@@ -24,7 +24,7 @@ ADVICE = {errno.ENOSPC: r" \([\d,]+ bytes free\)\. Free some space", errno.EIO: 
           errno.EACCES: r"\. You have no permission", errno.ENOENT: r"\. Create the folder first"}
 
 
-def write_in_place(path, parts):
+def write_in_place(path, parts, private=True):
     """The mutant: what most programs do. Any accident leaves half a file in the old one's place."""
     descriptor = files.os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
@@ -258,3 +258,45 @@ def test_a_file_larger_than_the_limit_is_an_error_in_words(last):
         assert sorted(os.listdir(last.parent)) == [LAST, "log"] and number_of(last) == 1
     alive, said = survives(work, last.parent / "log")
     assert alive, said
+
+
+# ---- Who may read a file ---------------------------------------------------------------------------------------------
+
+@pytest.fixture(params=[0o022, 0o027, 0o077], ids=oct)
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_file_that_the_user_names_obeys_the_umask_and_a_private_one_is_the_owners(tmp_path, umask):
+    write_atomic(tmp_path / "named", b"1", private=False)
+    write_atomic(tmp_path / "private", b"1")
+    assert mode_of(tmp_path / "named") == 0o666 & ~umask and mode_of(tmp_path / "private") == 0o600
+    for mode in (0o600, 0o640, 0o664, 0o444):           # whatever it was given since
+        os.chmod(tmp_path / "named", mode)
+        write_atomic(tmp_path / "named", b"2", private=False)
+        assert mode_of(tmp_path / "named") == mode and (tmp_path / "named").read_bytes() == b"2"
+    os.chmod(tmp_path / "private", 0o644)
+    write_atomic(tmp_path / "private", b"2")
+    assert mode_of(tmp_path / "private") == 0o600
+    (tmp_path / "link").symlink_to(tmp_path / "private")        # replaced: the mode behind it is not its own
+    write_atomic(tmp_path / "link", b"3", private=False)
+    assert mode_of(tmp_path / "link") == 0o666 & ~umask and (tmp_path / "private").read_bytes() == b"2"
+
+
+def test_no_thread_sees_another_umask(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask belongs to all threads"))
+    write_atomic(tmp_path / "named", b"1", private=False)
+
+
+def test_what_is_replaced_is_never_more_open_than_it_was(tmp_path, monkeypatch):
+    opened, open_ = [], os.open
+    monkeypatch.setattr(files.os, "open", lambda path, flags, mode=0o777: opened.append(mode) or open_(path, flags, mode))
+    (tmp_path / "secret").touch(0o600)
+    write_atomic(tmp_path / "secret", b"1", private=False)
+    assert opened[0] == 0o600
