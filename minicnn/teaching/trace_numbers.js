@@ -172,8 +172,9 @@ function windowsWith(next, i, j) {
   return found;
 }
 
-// The numbers of the next layer that use the number (i, j, c) of a layer: [{place, factor}]. The gradient of the number
-// is the sum of their gradients, each multiplied by its factor, the slope dy / dx. Null for a custom layer.
+// The numbers of the next layer that use the number (i, j, c) of a layer: [{place, factor, size}]. The gradient of the
+// number is the sum of their gradients, each multiplied by its factor, the slope dy / dx, which is itself a difference of
+// numbers that add up to `size`. Null for a custom layer.
 function usesOf(layer, i, j, c) {
   const next = layer.next, place = placeOf(layer.view, i, j, c);
   if (next.kind === "conv") {
@@ -193,11 +194,11 @@ function usesOf(layer, i, j, c) {
   const y = exact(next.values[place]);                  // the layers below have as many numbers out as in
   if (next.kind === "softmax") {
     const count = next.view.map ? next.view.channels : next.shape.at(-1), first = place - place % count;
-    return Array.from({ length: count }, (_, k) => ({ place: first + k,
-      factor: exact(next.values[first + k]) * (Number(first + k === place) - y) }));
+    return Array.from({ length: count }, (_, k) => exact(next.values[first + k])).map((other, k) => ({ place: first + k,
+      factor: other * (Number(first + k === place) - y), size: other * (1 + y) }));
   }
   const factor = { relu: y > 0 ? 1 : 0, sigmoid: y * (1 - y), tanh: 1 - y * y, flatten: 1, same: 1 }[next.kind];
-  return factor === undefined ? null : [{ place, factor }];
+  return factor === undefined ? null : [{ place, factor, size: { sigmoid: y * (1 + y), tanh: 1 + y * y }[next.kind] }];
 }
 
 // The gradient of a number as a sum of products: {terms, rest, sum, bound}, the largest product first.
@@ -205,11 +206,11 @@ function gradientTerms(layer, i, j, c) {
   const uses = usesOf(layer, i, j, c), place = placeOf(layer.view, i, j, c);
   if (uses === null) return null;
   const terms = uses.map(one => {
-    const dy = exact(layer.next.gradient[one.place]);
-    return { ...one, dy, product: dy * one.factor };
+    const dy = exact(layer.next.gradient[one.place]), factor = exact(one.factor);
+    return { ...one, dy, factor, product: dy * factor };
   }).sort((a, b) => Math.abs(b.product) - Math.abs(a.product));
   const [rest, size] = layer.rest ? layer.rest.map(one => exact(one[place])) : [0, 0];
-  const total = terms.reduce((a, one) => a + Math.abs(one.product), size);
+  const total = terms.reduce((a, one) => a + Math.abs(one.dy) * (one.size ?? Math.abs(one.factor)), size);
   return { terms, rest, sum: terms.reduce((a, one) => a + one.product, rest), bound: 8 * data.eps * total };
 }
 

@@ -487,7 +487,7 @@ function chooseLayer(number, place) {
       : [Math.floor(unit / layer.view.columns), unit % layer.view.columns, 0];
   }
   const shapes = `${times(layer.input.shape)} \u2192 ${times(layer.shape)}`;
-  find("name").replaceChildren(layer.name, make("span", `${layer.type}, ${shapes}`));
+  find("name").replaceChildren(layer.name, " ", make("span", `${layer.type}, ${shapes}`));
   find("formula").textContent = typeset(layer.facts[0][1]);
   find("facts").replaceChildren(...layer.facts.slice(1).map(([word, text]) => {
     const row = make("div");

@@ -93,6 +93,17 @@ def test_twenty_seven_products_and_a_bias():
     assert "y[10, 20, 5] = 27 products and a bias:" in "\n".join(hand_lines(traced["conv2d_1"], hand))
 
 
+def test_what_one_reads_can_be_multiplied():
+    """The products in the table of a window are those of the numbers above them, to the digits that stand there."""
+    model = cov19net(seed=7)
+    layer = trace(model, normals(2, (1, 64, 64, 3), np.float32))["conv2d_1"]
+    lines = hand_lines(layer, layer.by_hand())
+    rows = [[float(word) for word in line.split()[-9:]] for line in lines[1:10]]
+    x, w, products = np.array(rows[:3]), np.array(rows[3:6]), np.array(rows[6:])
+    np.testing.assert_allclose(products, x * w, rtol=0, atol=1.001e-4)
+    assert np.mean(np.abs(products - x * w) <= 0.55e-4) > 0.9
+
+
 def test_padding_is_zero_and_is_ignored_in_pooling():
     conv, pool = Conv2D(1, 3, padding="same"), AveragePool2D(2, strides=1, padding="same")
     for layer in (conv, pool):
@@ -194,7 +205,7 @@ def test_dead_relus_are_counted_over_all_samples():
     assert trace(model, x[:1])["relu_1"].dead() == [1, 2]
     both = trace(model, x)
     assert both["relu_1"].dead() == [2]
-    assert dict(both["relu_1"].facts())["y"].endswith("dead on all 2 samples: 1 of 3 filters: 2")
+    assert dict(both["relu_1"].facts())["y"].endswith("dead on all 2 samples: 1 of 3 filters (3)")
 
 
 # ---- Gradients -------------------------------------------------------------------------------------------------------
@@ -255,7 +266,7 @@ def test_the_text_fits_a_terminal_and_is_complete():
     assert text.count("Engine: ") == 13 and "more than a rounding error" not in text
     for part in ("(3,844 x 27) @ (27 x 32) + (32)", "6,642,432 FLOP; 492,032 bytes out; 896 parameters",
                  "27 products and a bias", "288 products and a bias", "4,608 products and a bias", "dead on this sample",
-                 "18 x 18 pixels of the image, stride 4 x 4", "folded into the loss"):
+                 "18 x 18 pixels of the image, stride 4 x 4", "folded into the loss", ", the probability of covid."):
         assert part in text
     assert f"Output: {model.predict(np.repeat(made.images[..., None], 3, axis=3)[:1])[0, 0]:.6g}" in text
 

@@ -35,14 +35,14 @@ def cov19net_traced():
     return trace(model, np.repeat(made.images[..., None], 3, axis=3)[:1], made.labels[:1])
 
 
-def small_traced(name=None, dtype="float32"):
+def small_traced(name=None, dtype="float32", target=None):
     """Every kind of layer, with padding, strides and more channels than are shown together."""
     model = Sequential([Conv2D(5, (3, 2), strides=(2, 1), padding="same", name=name), ReLU(),
                         MaxPool2D(3, strides=2, padding="same"), Conv2D(4, 2), Tanh(),
                         AveragePool2D(2, strides=1, padding="same"), Dropout(0.3), Flatten(), Dense(6), Sigmoid(),
                         Dense(3), Softmax()], input_shape=(11, 9, 2), seed=5, engine="reference", dtype=dtype)
     model.set_weights([normals(i, w.shape, np.dtype(dtype)) * 0.5 for i, w in enumerate(model.get_weights())])
-    return trace(model, separated(3, (1, *model.input_shape), np.dtype(dtype)))
+    return trace(model, separated(3, (1, *model.input_shape), np.dtype(dtype)), target)
 
 
 class Reader(HTMLParser):
@@ -132,6 +132,27 @@ def test_the_page_has_the_text_for_browsers_without_scripts(tmp_path):
     assert ("main", "hidden", None) in page.attributes and ("details", "open", None) in page.attributes
 
 
+def test_gradients_are_in_the_page_unless_the_layer_after_only_passes_them_back(tmp_path):
+    traced = cov19net_traced()
+    traced.page(tmp_path / "t.html", "COV-19Net")
+    data = page_data(tmp_path / "t.html")
+    kinds = {layer.name: entry["gradient"] for layer, entry in zip(traced.layers, data["layers"])}
+    assert [name for name, gradient in kinds.items() if gradient not in (None, "computed")] == [
+        "max_pool2d_1", "max_pool2d_2", "flatten_1", "relu_4", "dense_2"]
+    assert kinds["sigmoid_1"] is None
+    assert [entry["name"] for entry in data["layers"] if "rest" in entry] == ["flatten_1"]
+    assert data["loss"] == {"top": 11, "of": "the loss", "operation": "binary_crossentropy", "terms": 1,
+                            "target": [0.0]}
+    assert data["classes"] == ["normal", "covid"]
+
+
+def test_a_gradient_that_is_not_what_is_passed_back_is_in_the_page(tmp_path):
+    traced = small_traced()
+    traced["flatten_1"].dy[0, 0] += 1
+    traced.page(tmp_path / "t.html", "T")
+    assert page_data(tmp_path / "t.html")["layers"][6]["gradient"] != "computed"
+
+
 def test_cov19net_fits_into_two_megabytes(tmp_path):
     cov19net_traced().page(tmp_path / "t.html", "COV-19Net")
     assert (tmp_path / "t.html").stat().st_size < 2_000_000
@@ -164,11 +185,12 @@ def test_names_stay_text(tmp_path):
         assert all(character.isprintable() or character == "\n" for character in text)
 
 
-def test_equal_traces_give_equal_files_readable_by_the_owner_only(tmp_path):
+def test_equal_traces_give_equal_files_that_obey_the_umask(tmp_path):
     for name in ("a.html", "b.html"):
         small_traced().page(tmp_path / name)
+    (tmp_path / "c.html").write_text("")
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
-    assert (tmp_path / "a.html").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "a.html").stat().st_mode == (tmp_path / "c.html").stat().st_mode
 
 
 def test_pages_that_cannot_be_written(tmp_path, monkeypatch):
@@ -211,7 +233,10 @@ def test_the_command_traces_a_trained_network_on_an_image(tmp_path, capsys):
     assert f"Output: {model.predict(str(image))[0, 0]:.6g}" in text
     trace_command.run(options(str(tmp_path / "m.safetensors"), "--html", str(tmp_path / "t.html")))
     assert capsys.readouterr().out == f"The page: {tmp_path / 't.html'}\n"
-    assert "".join(read(tmp_path / "t.html").texts["h1"]) == f"{tmp_path / 'm.safetensors'} on a synthetic radiograph"
+    assert "".join(read(tmp_path / "t.html").texts["h1"]) == "m.safetensors on a synthetic radiograph"
+    trace_command.run(options(str(tmp_path / "m.safetensors"), str(image), "--html", str(tmp_path / "i.html")))
+    assert "".join(read(tmp_path / "i.html").texts["h1"]) == "m.safetensors on 000001.png"
+    assert str(tmp_path) not in (tmp_path / "i.html").read_text("utf-8")
     assert "Loss (binary_crossentropy)" in "".join(read(tmp_path / "t.html").texts["pre"])
 
 
@@ -242,10 +267,10 @@ def shown(browser):
 
 
 def pick(browser, **fields):
-    """Type into the number fields: c, i, j, unit or channel."""
+    """Type into the number fields: c, i, j, unit or channel, from 0; the fields count from 1."""
     for key, value in fields.items():
         browser.execute_script("const field = document.getElementById('pick-' + arguments[0]); field.value = arguments[1];"
-                               "field.dispatchEvent(new Event('input'))", key, value)
+                               "field.dispatchEvent(new Event('input'))", key, value + 1)
 
 
 def choose_layer(browser, index):
@@ -253,27 +278,63 @@ def choose_layer(browser, index):
 
 
 def check_against(hand, result, verdict):
-    assert result["by hand"] == pytest.approx(hand.value, rel=1e-8, abs=1e-12)
+    """The page multiplies the digits that it shows, which are within 1e-9 of the numbers."""
+    rounding = 4e-9 * (1 if hand.products is None else np.abs(hand.products).sum())
+    assert result["by hand"] == pytest.approx(hand.value, rel=1e-8, abs=rounding)
     assert result["engine"] == pytest.approx(hand.engine, rel=1e-8, abs=1e-12)
-    assert verdict.startswith("They are equal") if hand.difference == 0 else ", a rounding error in" in verdict, verdict
+    assert verdict.startswith("They are equal") if hand.bound == 0 else "more than" not in verdict, verdict
     if hand.products is not None:
         assert result[f"sum of {hand.products.size:,} products"] == pytest.approx(
-            hand.products.sum(), rel=1e-7, abs=1e-9)
+            hand.products.sum(), rel=1e-7, abs=rounding)
         assert result["bias"] == pytest.approx(hand.bias, rel=1e-8)
 
 
+def check_gradient(browser, layer, index):
+    """The gradient is that of NumPy, and what it is said to come from adds up to it."""
+    result, verdict = browser.execute_script("""
+        return [[...document.querySelectorAll('#gradient-result tr')].map(
+                    row => [...row.cells].map(cell => cell.textContent)),
+                document.getElementById('gradient-verdict').textContent]""")
+    result = {label: number(text) for label, text in result}
+    if layer.dy is None:
+        assert not result and not verdict
+        return
+    assert result["engine"] == pytest.approx(float(layer.dy[0][index]), rel=1e-8, abs=1e-30)
+    assert result["by hand"] == pytest.approx(result["engine"], rel=1e-4, abs=1e-9)
+    assert verdict and "more than" not in verdict, (layer.name, index, result, verdict)
+
+
+def mean_squared_traced():
+    """A loss without a head, of two samples, and a convolution after a Softmax of each pixel."""
+    model = Sequential([Conv2D(3, 2, name="first"), Softmax(), Conv2D(2, 3, strides=2), Flatten(), Dense(2)],
+                       input_shape=(7, 7, 1), seed=5, engine="reference", dtype="float64")
+    return trace(model, separated(3, (2, *model.input_shape), np.dtype("float64")), np.array([[0.5, -1.0], [2.0, 0.0]]))
+
+
 def check_every_kind(browser, tmp_path):
-    """All numbers of all kinds of layers, on a small network with padding."""
-    traced = small_traced()
-    traced.page(tmp_path / "small.html", "Every kind")
-    browser.get((tmp_path / "small.html").as_uri())
-    for position, layer in enumerate(traced.layers):
-        choose_layer(browser, position)
-        assert browser.find_element("id", "name").text.startswith(layer.name)
-        for k in range(0, layer.y[0].size, max(1, layer.y[0].size // 7)):
-            index = tuple(int(i) for i in np.unravel_index(k, layer.y.shape[1:]))
-            pick(browser, **(dict(zip("ijc", index)) if len(index) == 3 else {"unit": k}))
-            check_against(layer.by_hand(index), *shown(browser))
+    """All numbers of all kinds of layers, on a small network with padding, and all losses."""
+    for traced in (small_traced(), small_traced(target=[1]), mean_squared_traced()):
+        traced.page(tmp_path / "small.html", "Every kind")
+        browser.get((tmp_path / "small.html").as_uri())
+        for position, layer in enumerate(traced.layers):
+            choose_layer(browser, position)
+            assert browser.find_element("id", "name").text.startswith(layer.name)
+            for k in range(0, layer.y[0].size, max(1, layer.y[0].size // 5)):
+                index = tuple(int(i) for i in np.unravel_index(k, layer.y.shape[1:]))
+                pick(browser, **(dict(zip("ijc", index)) if len(index) == 3 else {"unit": k}))
+                place = ", ".join(map(str, index))
+                assert browser.find_element("id", "selected").text.startswith(f"y[{place}] = ")
+                check_against(layer.by_hand(index), *shown(browser))
+                check_gradient(browser, layer, index)
+            if layer.dy is not None:
+                numbers = browser.execute_script("return Array.from(data.layers[arguments[0]].gradient)", position)
+                assert np.array_equal(np.array(numbers, layer.dy.dtype), layer.dy[0].ravel())
+
+
+def grids(browser):
+    cells = browser.execute_script("return [...document.querySelectorAll('#terms .grid')].map(grid => "
+                                   "[...grid.querySelectorAll('td')].map(cell => cell.textContent))")
+    return [np.array([number(text) for text in grid]) for grid in cells]
 
 
 def check_cov19net(browser, tmp_path):
@@ -286,13 +347,7 @@ def check_cov19net(browser, tmp_path):
     first = traced["conv2d_1"]
     start = first.start()
     check_against(first.by_hand(), *shown(browser))
-    assert browser.find_element("id", "sum-title").text == "27 products and a bias"
-    cells = browser.execute_script("return [...document.querySelectorAll('#terms .grid')].map(grid => "
-                                   "[...grid.querySelectorAll('td')].map(cell => cell.textContent))")
-    hand = first.by_hand()
-    for c in range(3):
-        for grid, array in zip(cells[3 * c:], (hand.x, hand.w, hand.products)):
-            np.testing.assert_allclose([number(text) for text in grid], array[..., c].ravel(), atol=5.01e-4)
+    check_multiplied(browser, first.by_hand())
     canvas = browser.find_element("id", "output")
     box = canvas.rect
     from selenium.webdriver import ActionChains
@@ -309,17 +364,35 @@ def check_cov19net(browser, tmp_path):
     pick(browser, c=7, i=3, j=28, channel=30)
     hand = traced["conv2d_2"].by_hand((3, 28, 7))
     check_against(hand, *shown(browser))
-    channel = number(browser.find_element("css selector", ".product small").text.removeprefix("sum "))
-    assert channel == pytest.approx(hand.products[..., 30].sum(), rel=1e-7, abs=1e-12)
+    channel = number(browser.find_elements("css selector", ".grid caption")[2].text.removeprefix("products, sum "))
+    assert channel == pytest.approx(hand.products[..., 30].sum(), rel=1e-7, abs=1e-9)
     field = browser.find_element("id", "pick-j")
     field.send_keys(Keys.ARROW_DOWN)
     check_against(traced["conv2d_2"].by_hand((3, 27, 7)), *shown(browser))
     assert browser.execute_script("return document.activeElement.id") == "pick-j"       # keeps the focus after redrawing
+    axes = browser.execute_script("return [...document.querySelectorAll('#channels span')].map(one => one.textContent)")
+    assert {"1", "4", "32", "0"} <= set(axes)
     check_dense(browser, traced["dense_1"])
+    check_chain(browser, traced)
+    check_classes(browser)
+
+
+def check_multiplied(browser, hand):
+    """Whoever multiplies and adds the numbers on the page gets the numbers on the page, to the last digit."""
+    assert browser.find_element("id", "sum-title").text == "27 products and a bias"
+    sums = [number(one.text.removeprefix("products, sum "))
+            for one in browser.find_elements("css selector", ".grid caption") if "sum" in one.text]
+    tables, total = grids(browser), 0
+    for c, (x, w, products) in enumerate(zip(tables[::3], tables[1::3], tables[2::3], strict=True)):
+        np.testing.assert_allclose([x, w], [hand.x[..., c].ravel(), hand.w[..., c].ravel()], rtol=1e-8)
+        assert [float(f"{product:.9g}") for product in x * w] == products.tolist()
+        assert sums[c] == pytest.approx((x * w).sum(), rel=1e-8)
+        total += (x * w).sum()
+    assert len(sums) == 3 and shown(browser)[0]["by hand"] == pytest.approx(total + hand.bias, rel=2e-9)
 
 
 def check_dense(browser, layer):
-    """A layer with the weights of only some units in the page."""
+    """A layer with the weights of only some units in the page, and the gradients of the layer before it."""
     choose_layer(browser, layer.number - 1)
     check_against(layer.by_hand(), *shown(browser))
     buttons = layer.y[0].argsort()[-16:].tolist()
@@ -328,19 +401,63 @@ def check_dense(browser, layer):
     assert browser.find_element("id", "sum-title").text == "Weights not included in this page"
     assert "by hand" not in shown(browser)[0]
     first = browser.find_element("css selector", "#missing button")
-    unit = int(first.text)
+    unit = int(first.text) - 1
     first.click()
     check_against(layer.by_hand(unit), *shown(browser))
 
 
+def check_chain(browser, traced):
+    """Gradients of all layers, from the products with those of the next layer, whose buttons lead to the loss."""
+    for layer in traced.layers:
+        choose_layer(browser, layer.number - 1)
+        if layer.dy is None:
+            continue
+        numbers = np.frombuffer(base64.b64decode(browser.execute_script(
+            "return btoa(Array.from(new Uint8Array(data.layers[arguments[0]].gradient.buffer), "
+            "b => String.fromCharCode(b)).join(''))", layer.number - 1)), "<f4")
+        assert np.array_equal(numbers, layer.dy[0].ravel())
+        for place in np.abs(layer.dy[0]).ravel().argsort()[[-1, -7 % layer.dy[0].size, 0]]:
+            index = tuple(int(i) for i in np.unravel_index(place, layer.dy.shape[1:]))
+            pick(browser, **(dict(zip("ijc", index)) if len(index) == 3 else {"unit": int(place)}))
+            check_gradient(browser, layer, index)
+    choose_layer(browser, 0)
+    resize(browser, 390)
+    browser.find_element("css selector", "#gradient-terms p button").click()       # the largest gradient of the layer
+    passed = []
+    while browser.find_elements("css selector", "#gradient-terms .list button"):
+        passed.append(browser.find_element("id", "name").text.split(" ")[0])
+        button = browser.find_element("css selector", "#gradient-terms .list button")
+        code = button.text
+        browser.execute_script("arguments[0].click()", button)
+        assert browser.find_element("id", "gradient-title").text == f"Its gradient, {code}"
+        left, right = browser.execute_script("const box = document.querySelector('#strip label:has(:checked)')"
+                                             ".getBoundingClientRect(); return [box.left, box.right]")
+        assert 0 <= left and right <= 390
+        assert abs(browser.execute_script("return document.getElementById('layers').getBoundingClientRect().top")) < 900
+    assert passed == [layer.name for layer in traced.layers[:11]]
+    assert "p − t" in browser.find_element("id", "gradient-terms").text
+    resize(browser, 1280)
+
+
+def check_classes(browser):
+    choose_layer(browser, 12)
+    assert browser.find_element("id", "output-caption").text.startswith("Output: probability of covid 0.")
+    assert "y is the probability of covid, 1 − y" in browser.find_element("id", "terms").text
+    assert browser.execute_script("return data.layers[12].view.rows") == 1
+
+
 def check_sizes(browser):
-    """On a phone and on a desktop nothing overflows, and the output is visible."""
-    for width in (390, 1280):
+    """On a phone and on a desktop nothing overflows, in light and in dark, which repaints the maps."""
+    for width, scheme in ((390, "light"), (390, "dark"), (1280, "dark"), (1280, "light")):
         resize(browser, width)
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {
+            "features": [{"name": "prefers-color-scheme", "value": scheme}]})
         for position in range(13):
             choose_layer(browser, position)
             wide = browser.execute_script("return document.documentElement.scrollWidth")
             assert wide <= width, (width, position)
+        page, zero = browser.execute_script("return [getComputedStyle(document.body).backgroundColor, colour(0, 1)]")
+        assert page == "rgb({}, {}, {})".format(*zero) and (sum(zero) < 100) == (scheme == "dark")
     assert browser.find_element("id", "output").is_displayed()
 
 
