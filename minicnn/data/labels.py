@@ -214,6 +214,13 @@ class LabelNames:
                                  f"{printable(self._names[spelling(label)])!r}: labels that differ only in case, "
                                  "spaces, hyphens or Unicode form are one.")
 
+    def check_classes(self, classes):
+        """Raise InputError if a name is none of the classes."""
+        for label, name in self.given.items():
+            if spelling(name) not in map(spelling, classes):
+                raise InputError(f"labels (--labels): {printable(label)!r} is called {printable(name)!r}, which is none of "
+                                 f"the classes {', '.join(map(printable, classes))}.{nearest(name, classes)}")
+
     def renamed(self, words):
         """Return the labels of a list of str by their names here."""
         if not self._names:
@@ -241,7 +248,7 @@ class LabelNames:
             problems.add(f"labels (--labels): {sentence}")
 
 
-def encode_labels(words, where, classes, problems):
+def encode_labels(words, where, classes, problems, given=None):
     """Return the labels of all rows as class numbers, and the classes.
 
     Labels that differ only in case, spaces, hyphens or Unicode form are one class, with the name that most rows have.
@@ -252,6 +259,7 @@ def encode_labels(words, where, classes, problems):
     where : function from the number of a row to its place in the file, such as "line 7"
     classes : names in order, or None to take them from the words
     problems : Problems; receives a sentence for each row whose label cannot be used, and a remark on several spellings
+    given : dict, what of LabelNames was given, for the advice how labels get the names of classes
 
     Returns
     -------
@@ -277,7 +285,7 @@ def encode_labels(words, where, classes, problems):
              if name is None or not _LABEL.fullmatch(plain(word)) or classes is None and _bare(word) in _NO_LABEL}
     _report(words, wrong, where, sentence, problems)
     problems.advice += _advice([word for word, _ in counts.most_common() if word in wrong and _bare(word) not in _NO_LABEL],
-                               classes)
+                               classes, given or {})
     others = [] if wrong else _other_spellings(meant, counts)
     if classes is None and words and not wrong:
         try:
@@ -303,15 +311,15 @@ def as_option(names):
     return ",".join(f"{quoted(label)}={name}" for label, name in names.items())
 
 
-def _advice(wrong, classes):
+def _advice(wrong, classes, given):
     """Return the line that says how labels which are no classes get the names of classes, in a list; else none.
 
-    >>> print(*_advice(["Covid-19", "x, y"], ("normal", "covid")))
+    >>> print(*_advice(["Covid-19", "x, y"], ("normal", "covid"), {}))
     To give labels the names of classes: --labels 'Covid-19=covid,"x, y"=...' (labels={'Covid-19': 'covid', ...})
     """
     if not wrong or len(wrong) > 20 or max(map(len, wrong)) > 64:
         return []
-    names = {}
+    names = dict(given)
     for word in map(printable, wrong):
         said = finding(word)
         alike = [name for name in classes or () if finding(name) == said] if said else \

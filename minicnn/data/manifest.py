@@ -130,6 +130,8 @@ class Manifest:
         path, name = os.fspath(path), printable(os.fspath(path))
         classes, problems = None if classes is None else check_classes(classes), Problems(name)
         names = labels if isinstance(labels, LabelNames) else LabelNames(labels)
+        if classes is not None:
+            names.check_classes(classes)
         if os.path.isdir(path):
             if root is not None:
                 raise InputError(f"root: is for the paths in a CSV file; {name} is a folder of class folders.")
@@ -141,7 +143,7 @@ class Manifest:
             table = read_csv(path, root, columns, allow_outside_root, problems, names)
         if names is not labels:
             names.report_unused(problems)
-        labels, classes = encode_labels(table.columns["label"], table.where, classes, problems)
+        labels, classes = encode_labels(table.columns["label"], table.where, classes, problems, names.given)
         if any(table.columns.get("split", ())):
             encode_splits(table.columns["split"], table.where, problems)
         else:

@@ -308,6 +308,10 @@ def test_labels_that_are_no_classes_lead_to_the_option_that_names_them(tmp_path)
     option = shlex.split(str(error.value).splitlines()[-1].partition("--labels ")[2])[0]
     names = option_of_labels(option)
     assert names == {"No_findings": "normal", "Covid-19": "covid", "COVID 19": "covid", "Pneumonia, viral": "..."}
+    with pytest.raises(ManifestError, match=r"--labels 'Covid-19=covid,No_findings=normal,\"Pneumonia, viral\"=...'"):
+        table(tmp_path, OTHER, classes=["normal", "covid"], labels={"Covid-19": "covid"})       # the whole option
+    with pytest.raises(InputError, match="'Covid-19' is called 'covdi', which is none of the classes normal, covid. Did you"):
+        table(tmp_path, OTHER, classes=["normal", "covid"], labels={"Covid-19": "covdi"})
     assert table(tmp_path, OTHER, classes=["normal", "covid"], labels=names | {"Pneumonia, viral": "normal"}).counts() == {
         "normal": 2, "covid": 2}
 
