@@ -11,7 +11,8 @@ function make(tag, text, attributes = {}) {
 }
 
 function grid(caption, rows, most, chosen) {
-  const box = make("div", null, { class: "scroll" }), table = make("table", null, { class: "grid" });
+  const box = make("div", null, { class: "scroll" });
+  const table = make("table", null, { class: rows[0].length > 3 ? "grid wide" : "grid" });
   table.append(make("caption", caption));
   rows.forEach((row, kh) => {
     const line = table.insertRow();
