@@ -87,8 +87,9 @@ def resume(folder, progress=True, plots=True, data=None, columns=None, allow_out
             raise InputError(f"{printable(folder)}: its data is not at {printable(config.data)}{seen}. If it was moved, "
                              "say where it is: data='...' (--data).")
         datasets, rows = open_split(config, progress)
+        if data is not None or config.skip_unreadable:      # one more that cannot be read is not left out silently
+            _check_same(run, datasets, rows, config.data)
         if data is not None:
-            _check_same(run, datasets, rows, data)
             write_csv(run.path / "split.csv", rows, private=True)
             run.write_json("config.json", asdict(config))
         return _fit_and_evaluate(run, config, datasets, progress, True, plots)

@@ -21,6 +21,7 @@ from minicnn.evaluation.out_of_distribution import TrainingDistribution
 from minicnn.experiment import predict
 from minicnn.experiment.prediction_run import prediction_rows
 from minicnn.experiment.run_folder import RunFolder
+from tests.support import golden
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +274,7 @@ def scene(folder):
 
 
 def test_what_a_person_reads_is_what_was_reviewed(tmp_path, monkeypatch, capsys):
-    """tests/fixtures/predict.txt is read as prose before it is changed."""
+    """Two and three classes, a decision that 0.5 would not make, abstention, an odd image, files that cannot be read."""
     monkeypatch.chdir(tmp_path)
     scene(tmp_path)
     said = ""
@@ -282,8 +283,7 @@ def test_what_a_person_reads_is_what_was_reviewed(tmp_path, monkeypatch, capsys)
         code = main(command.split())
         told = capsys.readouterr()
         said += f"$ minicnn {command}\n{told.out}{told.err}(exit code {code})\n\n"
-    reviewed = Path(__file__).parents[1] / "fixtures" / "predict.txt"
-    assert said == reviewed.read_text(encoding="utf-8")
+    golden.check(Path(__file__).parents[1] / "cli" / "golden" / "predict.txt", said)
 
 
 def test_networks_without_a_preprocessing_or_images(run, tmp_path, capsys):

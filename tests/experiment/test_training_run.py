@@ -99,6 +99,69 @@ def test_an_interrupted_run_with_a_source_held_out_goes_on_to_the_same_bytes(rec
         experiment.train_or_resume(Config(str(collection), hold_out="a", recipe=recipe, **SHORT), tmp_path / "cut")
 
 
+def test_images_that_cannot_be_read_are_an_error_or_are_left_out_before_the_split(collection, tmp_path, monkeypatch, capsys):
+    """Left out, they change nothing: the run is, to the byte, that of a manifest without them, also where it was resumed."""
+    folder = tmp_path / "files"
+    shutil.copytree(collection.parent, folder)
+    rows = (folder / "sources.csv").read_text().splitlines()
+    damaged = [rows[number].split(",")[0] for number in (3, 20, 33)]
+    for name in damaged:
+        (folder / name).write_bytes((folder / name).read_bytes()[:200])
+    config = Config(str(folder / "sources.csv"), **SHORT)
+    with pytest.raises(ManifestError, match=r"images that cannot be read: .* 3 places\n(.*\n)*.*--skip-unreadable"):
+        experiment.train(config, tmp_path / "refused", progress=False)
+    assert not (tmp_path / "refused").exists()
+    skipping = Config(str(folder / "sources.csv"), skip_unreadable=True, **SHORT)
+    names = ", ".join(damaged)
+    with pytest.warns(UserWarning, match=f"3 of 48 images cannot be read and are left out: {names}"):
+        experiment.train(skipping, tmp_path / "skipped", progress=False)
+    with interrupted_after(4, monkeypatch), pytest.warns(UserWarning, match="3 of 48"):
+        experiment.train(skipping, tmp_path / "cut", progress=False)
+    with pytest.warns(UserWarning, match="3 of 48"):
+        experiment.resume(tmp_path / "cut", progress=False)
+    assert files_of(tmp_path / "cut") == files_of(tmp_path / "skipped")
+    (folder / "sources.csv").write_text("\n".join(row for row in rows if row.split(",")[0] not in damaged) + "\n")
+    experiment.train(config, tmp_path / "without", progress=False)
+    same = set(files_of(tmp_path / "without")) - {"config.json"}
+    assert {name: files_of(tmp_path / "without")[name] for name in same} == \
+        {name: files_of(tmp_path / "skipped")[name] for name in same}
+    assert len((tmp_path / "skipped" / "split.csv").read_text().splitlines()) == 1 + 45
+    assert main(["data", "split", config.data, "--skip-unreadable", "--quiet"]) == 0 and " 45 " not in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_on_without_an_image_that_it_had(collection, tmp_path, monkeypatch):
+    """Skipping is decided when a run begins: an image that cannot be read any more is not lost silently."""
+    folder = tmp_path / "files"
+    shutil.copytree(collection.parent, folder)
+    config = Config(str(folder / "sources.csv"), skip_unreadable=True, **SHORT)
+    for steps, run in ((0, tmp_path / "begun"), (4, tmp_path / "cut")):         # without a checkpoint, and with one
+        with interrupted_after(steps, monkeypatch):
+            experiment.train(config, run, progress=False)
+    name = (tmp_path / "cut" / "split.csv").read_text().splitlines()[1].split(",")[0]
+    (folder / name).write_bytes(b"")
+    for run in ("begun", "cut"):
+        with pytest.warns(UserWarning, match=f"1 of 48 images cannot be read and are left out: {name}. "), \
+                pytest.raises(InputError, match=f"does not hold the images of .*{run}"):
+            experiment.resume(tmp_path / run, progress=False)
+
+
+def test_evaluate_leaves_out_what_cannot_be_read_and_counts_it(collection, finished, tmp_path, capsys):
+    folder = tmp_path / "files"
+    shutil.copytree(collection.parent, folder)
+    (folder / "images" / "000007.png").write_bytes(b"no image")
+    command = ["evaluate", str(finished[0]), "--data", str(folder / "sources.csv"), "--allow-training-images", "--quiet"]
+    assert main(command) == 3 and "000007.png: PNG, JPEG" in capsys.readouterr().err
+    assert main([*command, "--skip-unreadable", "--report", str(tmp_path / "page.html")]) == 0
+    told = capsys.readouterr()
+    assert "minicnn: 1 of 48 images cannot be read and are left out: images/000007.png. " in told.err
+    assert told.out.count("1 of 48 images could not be read and are left out.") == 1
+    assert "1 of 48 images could not be read" in (tmp_path / "page.html").read_text()
+    with pytest.warns(UserWarning, match="1 of 48"):
+        told = experiment.evaluate(finished[0], folder / "sources.csv", allow_training_images=True, skip_unreadable=True,
+                                   progress=False)
+    assert told.metrics["evaluation"]["n"] == 47 == len(told.outputs["evaluation"])
+
+
 @pytest.mark.parametrize("options, sentence", [
     ({"hold_out": "e"}, "hold_out: there is no source 'e'. The sources are a, b, c, d."),
     ({"hold_out": "a", "columns": {"source": "view"}}, "hold_out: there is no source 'a'. The sources are AP, PA."),
