@@ -46,6 +46,7 @@ def main(arguments=None):
     Without arguments it is the process, which is to end with it: signals then do not get their old handlers back.
     """
     options = _parser().parse_args(arguments)
+    options.words = list(sys.argv[1:] if arguments is None else arguments)
     if not faulthandler.is_enabled():
         faulthandler.enable()
     if hasattr(sys.stdout, "reconfigure"):
@@ -116,10 +117,10 @@ def _out_of_memory(error):
 
 
 def _how_to_resume(options):
-    if getattr(options, "folder", None) is None:
-        return ""
-    from minicnn.experiment.run_folder import RunFolder
-    command = RunFolder(options.folder).resume_command
+    command = getattr(options, "go_on", None)
+    if getattr(options, "folder", None) is not None:
+        from minicnn.experiment.run_folder import RunFolder
+        command = RunFolder(options.folder).resume_command
     return "" if command is None else f" Go on with:\n  {command}"
 
 

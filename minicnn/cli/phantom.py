@@ -1,5 +1,7 @@
 """`minicnn data phantom`: synthetic radiographs as files."""
 
+import shlex
+
 from minicnn.cli.options import add_shared, path, whole
 from minicnn.errors import printable
 
@@ -20,10 +22,18 @@ def add_options(parser):
 def run(options):
     """Write the files, and print how to train on them."""
     from minicnn.core.progress import Progress
+    from minicnn.core.signals import Interrupted
     from minicnn.data.synthetic import phantom
 
+    where = printable(options.folder_out)
     with Progress(options.n, "images", "image", not options.quiet) as bar:
-        manifest = phantom.write(options.folder_out, n=options.n, seed=options.seed, size=options.size,
-                                 progress=bar.advance)
-    print(f"{options.n} synthetic radiographs in {printable(options.folder_out)}\n"
+        bar.say(f"making {options.n:,} synthetic radiographs of {options.size} x {options.size} pixels in {where}")
+        try:
+            manifest = phantom.write(options.folder_out, n=options.n, seed=options.seed, size=options.size,
+                                     progress=bar.advance)
+        except Interrupted as signal:
+            again = printable(shlex.join(["minicnn", *options.words]))
+            raise Interrupted(signal.number, f"interrupted after {bar.done:,} of {options.n:,} radiographs: they were "
+                              f"removed, none is in {where}. Begin again: {again}") from None
+    print(f"{options.n} synthetic radiographs in {where}\n"
           f"Train on them: minicnn train --data {printable(manifest)}")

@@ -1,5 +1,6 @@
 """`minicnn reproduce`: the study of the paper's network, under the paper's protocol and an honest one, as one page."""
 
+import shlex
 import textwrap
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def add_options(parser):
 
 def run(options):
     """Carry the study out; print its results and where the report is."""
+    options.go_on = printable(shlex.join(["minicnn", *options.words]))      # after a signal
     from minicnn.study.reproduction import reproduce
     from minicnn.study.trainings import Study
 

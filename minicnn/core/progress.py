@@ -7,33 +7,45 @@ __all__ = ["Progress", "announce"]
 
 
 class Progress:
-    """A bar that counts from `done` to `total`; `say` prints a permanent line.
+    """A bar that counts from `done` to `total`; `say` prints a permanent line, `begin` one on what is being counted.
+
+    Within a bar over all of a work there can be others, below it, over what it counts.
 
     A bar needs a terminal; without tqdm (extra `app`) it is a count. Without a terminal only the lines of `say` appear.
-    With enabled=False nothing does.
+    With enabled=False nothing does. `done` counts in any case.
 
     >>> with Progress(2, "epoch 1/1", enabled=False) as progress:
     ...     progress.advance()
+    >>> progress.done
+    1
     """
 
     def __init__(self, total, label, unit="it", enabled=True, done=0):
         self._bar = _bar(total, label, unit, done) if enabled and sys.stderr.isatty() else None
-        self._enabled = enabled
+        self._enabled, self.done = enabled, done
 
     def advance(self, n=1, **metrics):
         """Advance the bar by n, and show metrics such as loss=0.31 after it."""
+        self.done += n
         if self._bar is not None:
             if metrics:
                 self._bar.set_postfix({name: f"{value:.4f}" for name, value in metrics.items()}, refresh=False)
             self._bar.update(n)
 
+    def begin(self, label):
+        """Print a line on what begins, and show it before the bar."""
+        self.say(label)
+        if self._bar is not None:
+            self._bar.set_description(label)
+
     def say(self, line):
-        """Print a line above the bar."""
+        """Print a line above the bars."""
         if self._enabled:
-            if self._bar is not None:
-                self._bar.clear()
             try:
-                print(line, file=sys.stderr, flush=True)
+                if self._bar is not None:
+                    self._bar.write(line, file=sys.stderr)
+                else:
+                    print(line, file=sys.stderr, flush=True)
             except OSError:
                 self._enabled = False       # stderr is closed; the work continues
 
@@ -63,14 +75,18 @@ class _Count:
     """What stands for a bar of tqdm: a count that is written over itself, ten times a second at most."""
 
     def __init__(self, total, label, unit, done):
-        self._form, self._done, self._shown = f"{label}: {{:,}} of {total:,} {unit}s", done, 0.0
+        self._of, self._done, self._shown = f"of {total:,} {unit}s", done, 0.0
+        self.set_description(label)
+
+    def set_description(self, label):
+        self._label, self._shown = label, 0.0
         self.update(0)
 
     def update(self, n):
         self._done += n
         if time.monotonic() - self._shown > 0.1:
             self._shown = time.monotonic()
-            self._write("\r" + self._form.format(self._done))
+            self._write(f"\r\x1b[K{self._label}: {self._done:,} {self._of}")
 
     def set_postfix(self, metrics, refresh):
         pass
@@ -79,6 +95,10 @@ class _Count:
         self._write("\r\x1b[K")
 
     close = clear
+
+    def write(self, line, file):
+        self.clear()
+        print(line, file=file, flush=True)
 
     def _write(self, text):
         try:

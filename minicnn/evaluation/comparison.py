@@ -164,6 +164,6 @@ def _remarks(told, better):
              if name != better}
     if found := [f"{name.upper()} is better in {join(heads)}" for name, heads in found.items() if heads]:
         said.append(f"By their intervals {' and '.join(found)}. These measure one class, the order of the "
-                    "probabilities or their size, not the accuracy at p > 0.5, which the verdict is about; nine intervals are looked "
-                    "at, and none is corrected for that.")
+                    "probabilities or their size, not the accuracy at p > 0.5, which the verdict is about; nine "
+                    "intervals are looked at, and none is corrected for that.")
     return said

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from minicnn import checkpoint
+from minicnn.core.progress import Progress
 from minicnn.core.untrusted import raising, read_table, write_csv
 from minicnn.errors import InputError, MiniCNNError, WeightsError, printable
 from minicnn.evaluation import out_of_distribution
@@ -180,12 +181,15 @@ def _fit_and_evaluate(run, config, datasets, progress, resume, plots):
     if "test" in datasets and not access_counts(run):       # once: after an interruption it is the same access
         count_access(run)
     outputs = result.outputs
-    for name, dataset in datasets.items():
-        outputs[name] = model.predict(dataset)
-    point = fit_operating_point(datasets["validation"].labels, outputs["validation"])
-    point.write(run)
-    for name, dataset in datasets.items():
-        result.metrics[name] = summary_of(model, dataset, outputs[name], point)
+    with Progress(2 * len(datasets), "evaluating", "step", progress) as bar:
+        for name, dataset in datasets.items():
+            outputs[name] = model.predict(dataset)
+            bar.advance()
+        point = fit_operating_point(datasets["validation"].labels, outputs["validation"])
+        point.write(run)
+        for name, dataset in datasets.items():
+            result.metrics[name] = summary_of(model, dataset, outputs[name], point)
+            bar.advance()
     rows = [{"path": path, "part": name, "label": model.classes[label], **row}
             for name, dataset in datasets.items() for path, label, row in
             zip(dataset.names, dataset.labels, prediction_rows(outputs[name], model.classes, point))]

@@ -5,14 +5,18 @@ import shutil
 from dataclasses import replace
 
 from minicnn.core.files import write_atomic
+from minicnn.core.progress import Progress
 from minicnn.core.signals import Interrupted
 from minicnn.data.synthetic import phantom
+from minicnn.errors import printable
 from minicnn.experiment.run_folder import RunFolder
 from minicnn.study import page, plots, results
 from minicnn.study.checklists.guidelines import checklists
-from minicnn.study.trainings import Collection, carry_out, say
+from minicnn.study.trainings import Collection, carry_out
 
 __all__ = ["reproduce"]
+
+_PHANTOMS, _REPORTING = 820, 3          # images of a study without data; what is done after the trainings
 
 
 def reproduce(study, folder, progress=True):
@@ -28,31 +32,47 @@ def reproduce(study, folder, progress=True):
     ------
     ManifestError, InputError, ImageError : see trainings.Collection
     RunLockedError : another process uses the folder
-    Interrupted : after a signal; the same study continues when it is started again
+    Interrupted : after a signal; the same study continues when it is started again. The sentence says where it was, and
+        how many trainings are finished
     """
     with RunFolder(folder) as run:
-        synthetic = study.data is None
-        if synthetic:
-            study = replace(study, data=str(_phantoms(run.path / "phantoms")))
-        collection = Collection.read(study, progress)
         try:
-            trainings = carry_out(study, collection, run.path / "runs", progress)
+            return _reproduce(study, run.path, progress)
         except Interrupted as signal:
-            raise Interrupted(signal.number, f"{signal} Run the same command again to continue.") from None
-        say("audit, shortcut check, explanations, plots", progress)
+            finished = sum(RunFolder(one).is_finished for one in (run.path / "runs").glob("*"))
+            kept = "No training is finished yet." if not finished else "1 training is finished and kept." \
+                if finished == 1 else f"{finished} trainings are finished and kept."
+            raise Interrupted(signal.number, f"{signal} {kept}") from None
+
+
+def _reproduce(study, folder, progress):
+    synthetic = study.data is None
+    if synthetic:
+        study = replace(study, data=str(_phantoms(folder / "phantoms", progress)))
+    collection = Collection.read(study, progress)
+    configs = study.configs(collection.folds, collection.labels)
+    with Progress(len(configs) + _REPORTING, "trainings", "part", progress) as bar:
+        trainings = carry_out(configs, collection, folder / "runs", bar, progress)
+        bar.begin("shortcut check")
         checks = results.shortcut_checks(trainings["honest-0"])
+        bar.advance()
+        bar.begin("intervals over the seeds, audit and saliency maps")
         found = results.gather(study, collection, trainings, checks, synthetic, progress)
-        found["figures"], drawings = plots.draw(found, collection, trainings, checks, run.path)
+        bar.advance()
+        bar.begin("plots and report")
+        found["figures"], drawings = plots.draw(found, collection, trainings, checks, folder)
         found["checklists"] = checklists(found)
-        write_atomic(run.path / "results.json", (json.dumps(found, indent=1, allow_nan=False) + "\n").encode("ascii"))
-        return found, page.write(found, run.path, drawings)
+        write_atomic(folder / "results.json", (json.dumps(found, indent=1, allow_nan=False) + "\n").encode("ascii"))
+        return found, page.write(found, folder, drawings)
 
 
-def _phantoms(folder):
+def _phantoms(folder, progress):
     """Return the path of the manifest of synthetic radiographs in a folder; write them if it does not exist."""
     if not folder.exists():
         half = folder.with_suffix(".unfinished")
         shutil.rmtree(half, ignore_errors=True)
-        phantom.write(half)
+        with Progress(_PHANTOMS, "synthetic radiographs", "image", progress) as bar:
+            bar.say(f"making {_PHANTOMS} synthetic radiographs in {printable(folder)}")
+            phantom.write(half, n=_PHANTOMS, progress=bar.advance)
         half.rename(folder)
     return folder / "manifest.csv"

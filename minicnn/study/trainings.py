@@ -10,13 +10,13 @@ resumed, so a study can be stopped at any time and continued with the same comma
 """
 
 import os
-import sys
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from minicnn import checkpoint, experiment
 from minicnn.core.arguments import Whole, check
+from minicnn.core.progress import Progress
 from minicnn.core.untrusted import Problems
 from minicnn.data.labels import LabelNames
 from minicnn.data.manifest import Manifest
@@ -28,7 +28,7 @@ from minicnn.evaluation.summary import subgroup_columns
 from minicnn.experiment.run_folder import RunFolder
 from minicnn.study.aggregate import Answers
 
-__all__ = ["Study", "Collection", "Training", "carry_out", "say"]
+__all__ = ["Study", "Collection", "Training", "carry_out"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class Collection:
         ManifestError, ImageError : data that cannot be read
         InputError : not two classes; an external set with no image of its own
         """
+        Progress(0, "", enabled=progress).say(f"reading {printable(os.path.basename(os.path.normpath(study.data)))}")
         how = {"columns": study.columns, "allow_outside_root": study.allow_outside_root}
         names = LabelNames(study.labels)        # each of them occurs in one of the two
         manifest = Manifest.read(study.data, classes=study.classes, root=study.root, labels=names, **how)
@@ -114,7 +115,8 @@ class Collection:
         manifest, remarks, external = manifest.prepared(None, study.workers, progress), [], None
         if study.external is not None:
             external = Manifest.read(study.external, classes=manifest.classes, labels=names, **how)
-            external, said = _apart(manifest, external.prepared(None, study.workers, progress), study.external)
+            external = external.prepared(None, study.workers, progress)
+            external, said = _apart(manifest, external, study.external, progress)
             remarks += said
         problems = Problems("reproduce")
         names.report_unused(problems)
@@ -155,26 +157,25 @@ class Training:
     history: list
 
 
-def carry_out(study, collection, folder, progress=True):
-    """Train, resume, or load each training of a study; return {name: Training}."""
-    configs, trainings = study.configs(collection.folds, collection.labels), {}
+def carry_out(configs, collection, folder, bar, progress=True):
+    """Train, resume, or load each training of {name: Config}; return {name: Training}. The bar counts them."""
+    trainings = {}
     for number, (name, config) in enumerate(configs.items(), 1):
-        say(f"training {number} of {len(configs)}: {name}", progress)
+        done = ", finished: evaluated again" if RunFolder(folder / name).is_finished else ""
+        bar.begin(f"training {number} of {len(configs)}: {_described(config)} ({name}){done}")
         result = experiment.train_or_resume(config, folder / name, progress, plots=False)
         external = None
         if collection.external is not None:
             external = experiment.evaluate(folder / name, collection.external, progress=False)
         trainings[name] = _training(folder / name, result, external, collection.patients)
+        bar.advance()
     return trainings
 
 
-def say(line, enabled=True):
-    """Print a line on stderr, if it is still open."""
-    try:
-        if enabled:
-            print(line, file=sys.stderr, flush=True)
-    except OSError:
-        pass
+def _described(config):
+    if config.hold_out is not None:
+        return f"source {printable(config.hold_out)} held out"
+    return "the robust recipe" if config.recipe == "robust" else f"{config.protocol} protocol, seed {config.seed}"
 
 
 def _training(folder, result, external, patients):
@@ -191,10 +192,11 @@ def _training(folder, result, external, patients):
                     datasets.get("external"), checkpoint.read(RunFolder(folder).last).history)
 
 
-def _apart(manifest, external, name):
+def _apart(manifest, external, name, progress):
     """Return the external images without copies, altered or mirrored, of images in the collection; and remarks."""
     n, remarks = len(manifest), []
-    number = groups([""] * (n + len(external)), clusters(_Joined(manifest.pixels, external.pixels)))
+    number = groups([""] * (n + len(external)), clusters(_Joined(manifest.pixels, external.pixels),
+                                                          progress=progress))
     seen = np.flatnonzero(np.isin(number[n:], number[:n]))
     if len(seen) == len(external):
         raise InputError(f"{printable(os.path.basename(name))}: all its images are in the collection too, so none is "

@@ -117,7 +117,7 @@ def test_one_criterion_decides_and_intervals_that_differ_are_explained(told, bet
 def test_no_verdict_where_none_could_have_been():
     """Five patients on whom only A is right give p = 0.0625: with fewer than six no difference can be shown."""
     for patients, better in ((5, None), (6, "a")):
-        told = compare([0, 1] * 40, [0.2, 0.8] * 40, 
+        told = compare([0, 1] * 40, [0.2, 0.8] * 40,
                        [1 - p if i < patients else p for i, p in enumerate([0.2, 0.8] * 40)], samples=50)
         assert told["verdict"]["better"] == better
         assert ("needs six patients" in told["verdict"]["sentence"]) == (better is None)

@@ -3,7 +3,12 @@
 import csv
 import json
 import os
+import re
+import shlex
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -285,10 +290,59 @@ def test_a_study_that_is_interrupted_goes_on(studied, tmp_path, monkeypatch, cap
     monkeypatch.setattr(experiment, "train_or_resume", stopped)
     monkeypatch.setattr(plots, "draw", copied)
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 130
-    assert "saved. Run the same command again" in capsys.readouterr().err
+    words = shlex.join(["minicnn", *arguments, "--out", str(tmp_path / "out")])
+    assert f"saved. 2 trainings are finished and kept. Go on with:\n  {words}\n" in capsys.readouterr().err
     assert not (tmp_path / "out" / "results.json").exists()
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "results.json").read_bytes() == (folder / "out" / "results.json").read_bytes()
+
+
+@pytest.fixture
+def command():
+    """A function that starts minicnn; Ctrl-C reaches it also where the tests themselves ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda *words: subprocess.Popen([sys.executable, "-m", "minicnn", *words], stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
+
+
+def until(process, text):
+    """Read stderr until a line has `text` in it; return the lines before and that one."""
+    lines = []
+    while not lines or text not in lines[-1]:
+        lines.append(process.stderr.readline())
+        assert lines[-1], "".join(lines)
+    return lines
+
+
+def test_ctrl_c_prints_how_to_go_on(command, tmp_path):
+    """While images are read and in two trainings: what is printed is the command, and it repeats no training."""
+    words = ["reproduce", "--data", collection(tmp_path, "own", n=24, sources=False), "--seeds", "1", "--epochs", "1",
+             "--steps-per-epoch", "2", "--out", str(tmp_path / "my out")]
+    for moment, kept in (("reading manifest.csv", "No training is finished yet."),
+                         ("training 2 of 3: honest protocol, seed 0 (honest-0)", "1 training is finished and kept."),
+                         ("training 3 of 3: the robust recipe (robust-0)", "2 trainings are finished and kept.")):
+        process = command(*words)
+        lines = until(process, moment)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+        assert process.returncode == 130 and "Traceback" not in said
+        assert said.endswith(f"{kept} Go on with:\n  minicnn {shlex.join(words)}\n")
+        assert lines[0] == "reading manifest.csv\n"
+    assert lines[1] == "training 1 of 3: paper protocol, seed 0 (paper-0), finished: evaluated again\n"
+    assert lines[2].startswith("training 2 of 3")                   # no epoch between the two
+
+
+def test_ctrl_c_while_synthetic_files_are_made_says_what_is_there(command, tmp_path):
+    words = ["data", "phantom", str(tmp_path / "made"), "--n", "100000", "--size", "64"]
+    process = command(*words)
+    assert until(process, "making 100,000 synthetic radiographs of 64 x 64 pixels in ")
+    while not list(tmp_path.glob("made/images/*.png")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130 and not (tmp_path / "made").exists()
+    assert re.fullmatch(r"minicnn: interrupted after [\d,]+ of 100,000 radiographs: they were removed, none is in .*made\. "
+                        rf"Begin again: minicnn {re.escape(shlex.join(words))}\n", said)
 
 
 def test_the_readmes_table_is_that_of_a_study():
