@@ -99,7 +99,7 @@ def test_an_interrupted_run_with_a_source_held_out_goes_on_to_the_same_bytes(rec
         experiment.train_or_resume(Config(str(collection), hold_out="a", recipe=recipe, **SHORT), tmp_path / "cut")
 
 
-def test_images_that_cannot_be_read_are_an_error_or_are_left_out_before_the_split(collection, tmp_path, monkeypatch, capsys):
+def test_images_that_cannot_be_read_are_an_error_or_are_left_out_before_the_split(collection, tmp_path, monkeypatch):
     """Left out, they change nothing: the run is, to the byte, that of a manifest without them, also where it was resumed."""
     folder = tmp_path / "files"
     shutil.copytree(collection.parent, folder)
@@ -126,7 +126,6 @@ def test_images_that_cannot_be_read_are_an_error_or_are_left_out_before_the_spli
     assert {name: files_of(tmp_path / "without")[name] for name in same} == \
         {name: files_of(tmp_path / "skipped")[name] for name in same}
     assert len((tmp_path / "skipped" / "split.csv").read_text().splitlines()) == 1 + 45
-    assert main(["data", "split", config.data, "--skip-unreadable", "--quiet"]) == 0 and " 45 " not in capsys.readouterr().err
 
 
 def test_a_run_does_not_go_on_without_an_image_that_it_had(collection, tmp_path, monkeypatch):
@@ -151,10 +150,9 @@ def test_evaluate_leaves_out_what_cannot_be_read_and_counts_it(collection, finis
     (folder / "images" / "000007.png").write_bytes(b"no image")
     command = ["evaluate", str(finished[0]), "--data", str(folder / "sources.csv"), "--allow-training-images", "--quiet"]
     assert main(command) == 3 and "000007.png: PNG, JPEG" in capsys.readouterr().err
-    assert main([*command, "--skip-unreadable", "--report", str(tmp_path / "page.html")]) == 0
-    told = capsys.readouterr()
-    assert "minicnn: 1 of 48 images cannot be read and are left out: images/000007.png. " in told.err
-    assert told.out.count("1 of 48 images could not be read and are left out.") == 1
+    with pytest.warns(UserWarning, match="^1 of 48 images cannot be read and are left out: images/000007.png. "):
+        assert main([*command, "--skip-unreadable", "--report", str(tmp_path / "page.html")]) == 0
+    assert capsys.readouterr().out.count("1 of 48 images could not be read and are left out.") == 1
     assert "1 of 48 images could not be read" in (tmp_path / "page.html").read_text()
     with pytest.warns(UserWarning, match="1 of 48"):
         told = experiment.evaluate(finished[0], folder / "sources.csv", allow_training_images=True, skip_unreadable=True,
