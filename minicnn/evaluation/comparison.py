@@ -17,7 +17,7 @@ from minicnn import metrics
 from minicnn.core.text import join
 from minicnn.errors import ShapeError
 from minicnn.evaluation.intervals import SHARES, Interval, as_clusters, bootstrap, interval_fields
-from minicnn.evaluation.summary import HEADS, statistic
+from minicnn.evaluation.summary import HEADS, count_patients, statistic
 
 __all__ = ["compare", "mcnemar", "verdict", "same", "DIFFERENCES", "LOWER_IS_BETTER"]
 
@@ -66,7 +66,7 @@ def mcnemar(right_a, right_b, clusters=None):
     return told | {"p_value": float(min(1.0, probability[sums >= abs(int(d.sum()))].sum()))}
 
 
-def compare(labels, a, b, clusters=None, samples=2000):
+def compare(labels, a, b, clusters=None, samples=2000, patients=None):
     """Return the metrics of networks A and B on the same images, and the differences A - B with 95 % intervals.
 
     Parameters
@@ -75,11 +75,12 @@ def compare(labels, a, b, clusters=None, samples=2000):
     a, b : array-likes, shape (n,); probabilities of class 1
     clusters : as for `intervals.as_clusters`
     samples : int; of the bootstrap
+    patients : as for `summary.summarize`
 
     Returns
     -------
-    dict: n, patients, a, b, difference ({metric: value or None}), intervals, no_interval ({metric: reason}), mcnemar,
-    verdict (of `verdict`; that of `same` where all probabilities are equal)
+    dict: n, patients, images_of_unknown_patients, a, b, difference ({metric: value or None}), intervals, no_interval
+    ({metric: reason}), mcnemar, verdict (of `verdict`; that of `same` where all probabilities are equal)
 
     Raises
     ------
@@ -92,7 +93,7 @@ def compare(labels, a, b, clusters=None, samples=2000):
     for p in (a, b):
         metrics.binary_metrics(labels, p)       # checks both
     labels, a, b = (np.asarray(values, np.float64).reshape(-1) for values in (labels, a, b))
-    clusters = as_clusters(clusters, len(a))
+    counted, clusters = count_patients(patients, clusters, len(a)), as_clusters(clusters, len(a))
     of_a, of_b = (statistic(labels, p, DIFFERENCES) for p in (a, b))
     found = bootstrap(lambda weights: of_a(weights) - of_b(weights), clusters, DIFFERENCES, samples)
     apart = len(np.unique(clusters[(a > 0.5) != (b > 0.5)]))
@@ -104,7 +105,7 @@ def compare(labels, a, b, clusters=None, samples=2000):
             for name, values in (("a", of_a(whole)[0]), ("b", of_b(whole)[0]),
                                  ("difference", of_a(whole)[0] - of_b(whole)[0]))}
     fields = interval_fields({name: found[name] for name in DIFFERENCES if told["difference"][name] is not None})
-    told = {"n": len(a), "patients": int(clusters.max()) + 1, **told, "intervals": fields["intervals"],
+    told = {"n": len(a), **counted, **told, "intervals": fields["intervals"],
             "no_interval": fields["no_interval"],
             "mcnemar": mcnemar((a > 0.5) == labels, (b > 0.5) == labels, clusters)}
     return told | {"verdict": same("predictions") if np.array_equal(a, b) else verdict(told)}

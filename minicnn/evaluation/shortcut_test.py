@@ -20,7 +20,8 @@ from minicnn.data.loader import ArrayDataset, open_dataset
 from minicnn.data.split import groups
 from minicnn.errors import InputError, printable
 from minicnn.evaluation.explanation.border import border_mask
-from minicnn.evaluation.intervals import Interval, auc_interval, aucs, bootstrap
+from minicnn.evaluation.intervals import Interval, as_clusters, auc_interval, aucs, bootstrap
+from minicnn.evaluation.summary import count_patients, images_and_patients
 
 __all__ = ["CONDITIONS", "PAPER_ACCURACY", "Condition", "ShortcutCheck", "check_shortcuts", "examples", "disturb"]
 
@@ -67,12 +68,13 @@ class ShortcutCheck:
     ----------
     conditions : list of Condition, in the order of CONDITIONS
     findings : list of sentences, the evidence for a shortcut
-    patients : int; images of unknown patients count as one patient each
+    patients, images_of_unknown_patients : int
     """
 
     conditions: list
     findings: list
     patients: int
+    images_of_unknown_patients: int = 0
 
     def __getitem__(self, name):
         return next(condition for condition in self.conditions if condition.name == name)
@@ -87,7 +89,8 @@ class ShortcutCheck:
         rows = [{"condition": one.name, "what": CONDITIONS[one.name], **{key: one.metrics[key] for key in _SHOWN},
                  "interval": one.interval.bounds, "change": one.change,
                  "change_interval": one.change_interval and one.change_interval.bounds} for one in self.conditions]
-        return {"rows": rows, "findings": self.findings, "sentences": self.sentences, "patients": self.patients}
+        return {"rows": rows, "findings": self.findings, "sentences": self.sentences, "patients": self.patients,
+                "images_of_unknown_patients": self.images_of_unknown_patients}
 
     def table(self):
         """Return the check as text for a terminal."""
@@ -102,11 +105,11 @@ class ShortcutCheck:
         lines.append(f"The paper reports an accuracy of {percent(PAPER_ACCURACY, 2)} (Table II, validation) on "
                      "untouched images, with augmented versions of the same images in the training set.")
         few = " (few: the intervals are approximate)" if self.conditions[0].interval.is_approximate else ""
-        lines.append(f"{self.conditions[0].metrics['n']:,} images of {self.patients:,} patients{few}.")
+        lines.append(f"{images_and_patients(vars(self) | self.conditions[0].metrics)}{few}.")
         return "\n".join(lines + [""] + self.sentences)
 
 
-def check_shortcuts(model, x, t=None, patients=None, seed=0):
+def check_shortcuts(model, x, t=None, patients=None, seed=0, clusters=None):
     """Return the ShortcutCheck of a network on labelled images.
 
     Parameters
@@ -116,6 +119,7 @@ def check_shortcuts(model, x, t=None, patients=None, seed=0):
     t : array of N classes, where x is an array
     patients : N names, "" where unknown, optional; the bootstrap draws the images of one patient together
     seed : int, of the bootstrap
+    clusters : ndarray, shape (N,), optional; other numbers of what is drawn together (`summary.patient_clusters`)
 
     Raises
     ------
@@ -136,7 +140,7 @@ def check_shortcuts(model, x, t=None, patients=None, seed=0):
     patients = [""] * len(data) if patients is None else list(patients)
     if len(patients) != len(data):
         raise InputError(f"check_shortcuts: expected {len(data)} patients, one for each image, got {len(patients)}.")
-    clusters = groups(patients)
+    clusters = groups(patients) if clusters is None else as_clusters(clusters, len(data))
     outputs = {name: [] for name in CONDITIONS}
     for start in range(0, len(data), _BATCH):
         batch = data.batch(np.arange(start, min(start + _BATCH, len(data))))
@@ -144,7 +148,8 @@ def check_shortcuts(model, x, t=None, patients=None, seed=0):
             outputs[name].append(model.predict(disturb(batch, name)))
     outputs = {name: np.concatenate(parts) for name, parts in outputs.items()}
     conditions = _measured(data.labels, outputs, clusters, model.classes, check_seed(seed))
-    return ShortcutCheck(conditions, _findings({one.name: one for one in conditions}), len(np.unique(clusters)))
+    return ShortcutCheck(conditions, _findings({one.name: one for one in conditions}),
+                         **count_patients(patients, None, len(data)))
 
 
 def examples(image):

@@ -1,9 +1,9 @@
 """The evaluation of predictions: every metric with its patient-clustered 95 % interval, overall and by subgroup.
 
-The metrics of metrics.py, average precision, Brier score, and calibration slope and intercept; with three or more classes
-those of each class too; the metrics at the threshold chosen on the validation set (operating_point.py); and the metrics
-by source, view, sex and age where a manifest has these columns. An undefined metric or interval comes with its reason.
-Each table of proportions has its confusion matrix beside it, from which it can be recomputed.
+The metrics of metrics.py, average precision, Brier score, and calibration slope and intercept; with three or more
+classes those of each class too; the metrics at the threshold chosen on the validation set (operating_point.py); and the
+metrics by source, view, sex and age where a manifest has these columns. An undefined metric or interval comes with its
+reason, and proportions with the confusion matrix from which they can be recomputed.
 
 Patients are those that the manifest names. In the intervals an image of an unknown patient is a cluster of its own.
 """
@@ -14,7 +14,7 @@ from collections import Counter
 import numpy as np
 
 from minicnn import metrics
-from minicnn.core.text import spelling
+from minicnn.core.text import number, spelling
 from minicnn.data.split import groups
 from minicnn.errors import InputError, ShapeError, printable
 from minicnn.evaluation import intervals
@@ -22,7 +22,8 @@ from minicnn.evaluation.calibration import (brier_score, calibration_line, calib
                                             reliability_curve, squared_errors)
 from minicnn.evaluation.intervals import SHARES, as_clusters, threshold_intervals
 
-__all__ = ["HEADS", "SHARES", "GROUPED", "OF_A_CLASS", "MORE_CLASSES", "heads", "summarize", "patient_clusters", "subgroup_columns",
+__all__ = ["HEADS", "SHARES", "GROUPED", "OF_A_CLASS", "MORE_CLASSES", "heads", "count_patients",
+           "images_and_patients", "summarize", "patient_clusters", "subgroup_columns",
            "age_band", "statistic", "is_summary"]
 
 # The keys of a summary in order, and their headings: those of Table II of the paper, then ours.
@@ -115,6 +116,37 @@ def summarize(labels, probabilities, clusters=None, columns=None, threshold=None
     return told
 
 
+def count_patients(patients, clusters, n):
+    """Return {"patients": the number of known ones, "images_of_unknown_patients": ...}; arguments as for `summarize`.
+
+    >>> count_patients(["ann", "", "ann", "bob"], None, 4)
+    {'patients': 2, 'images_of_unknown_patients': 1}
+    """
+    return _counted(_people(patients, clusters, n))
+
+
+def images_and_patients(told):
+    """Return the numbers of images and of patients, of a summary or another dict with these keys, as text.
+
+    >>> images_and_patients({"n": 1200, "patients": 87, "images_of_unknown_patients": 0})
+    '1,200 images of 87 patients'
+    >>> images_and_patients({"n": 99, "patients": 87, "images_of_unknown_patients": 1}), images_and_patients({"n": 1})
+    ('99 images, 1 of them of an unknown patient and the others of 87 patients', '1 image')
+    >>> images_and_patients({"images": 12, "patients": 0, "images_of_unknown_patients": 12})
+    '12 images of unknown patients'
+    """
+    n, known, unknown = told.get("n", told.get("images")), told.get("patients"), told.get("images_of_unknown_patients")
+    images = f"{number(n)} image{'s' * (n != 1)}"
+    strangers = "an unknown patient" if unknown == 1 else "unknown patients"
+    if known is None:
+        return images
+    if unknown and not known:
+        return f"{images} of {strangers}"
+    patients = f"of {number(known)} patient{'s' * (known != 1)}"
+    return f"{images}, {number(unknown)} of them of {strangers} and the others {patients}" if unknown \
+        else f"{images} {patients}"
+
+
 def _people(patients, clusters, n):
     """Return the patient of each image as an ndarray of (n,) str, "" where unknown."""
     if patients is None:
@@ -166,10 +198,10 @@ def age_band(text):
     >>> age_band("58"), age_band("early 40s"), age_band("030Y"), age_band("7 months"), age_band("unknown")
     ('40 to 59', '40 to 59', '18 to 39', 'under 18', '')
     """
-    number = re.search(r"(\d{1,4})(?:\.\d+)?\s*([A-Za-z]*)", text)
-    if number is None or int(number[1]) > 120:
+    found = re.search(r"(\d{1,4})(?:\.\d+)?\s*([A-Za-z]*)", text)
+    if found is None or int(found[1]) > 120:
         return ""
-    years = 0 if number[2][:1].lower() in ("m", "w", "d") else int(number[1])
+    years = 0 if found[2][:1].lower() in ("m", "w", "d") else int(found[1])
     bands = {18: "under 18", 40: "18 to 39", 60: "40 to 59", 80: "60 to 79"}
     return next((band for end, band in bands.items() if years < end), "80 and over")
 
@@ -351,7 +383,8 @@ def _is_point(content):
     if not isinstance(content, dict) or set(content) != {"low", "high", "n", "predicted", "observed", "interval"}:
         return False
     *shares, pair = (content[name] for name in ("low", "high", "predicted", "observed", "interval"))
-    return _is_count(content["n"]) and content["n"] > 0 and _is_pair(pair if pair is not None else [0, 1]) and _is_pair(shares[:2]) and _is_pair(shares[2:])
+    whole = _is_count(content["n"]) and content["n"] > 0
+    return whole and _is_pair(pair if pair is not None else [0, 1]) and _is_pair(shares[:2]) and _is_pair(shares[2:])
 
 
 def _is_confusion(value):

@@ -15,7 +15,7 @@ from minicnn.data.split import groups
 from minicnn.errors import InputError, printable
 from minicnn.evaluation import comparison
 from minicnn.evaluation.intervals import FEW
-from minicnn.evaluation.summary import HEADS, SHARES, patient_clusters
+from minicnn.evaluation.summary import HEADS, SHARES, images_and_patients, patient_clusters
 from minicnn.evaluation.test_access import check_unseen
 from minicnn.experiment.evaluation_run import load_model, preprocessing_of, read_data
 
@@ -48,12 +48,13 @@ class Comparison:
         """Return the verdict, then the metrics of both, as text for a terminal."""
         told, verdict = self.metrics, self.metrics["verdict"]
         lines = [f"Verdict: {verdict['sentence']}", *verdict["remarks"], "",
-                 f"A is {printable(self.a)}, B is {printable(self.b)}; on {told['n']} images of {told['patients']} "
-                 f"patients, {self.where}."]
+                 f"A is {printable(self.a)}, B is {printable(self.b)}; on {images_and_patients(told)}, "
+                 f"{self.where}."]
         if not verdict["same"]:
             rows = [["", "A", "B", "A - B", "95 % interval of A - B"],
                     *(_row(told, name) for name in comparison.DIFFERENCES)]
-            few = f" Approximate: fewer than {FEW} patients." if told["patients"] < FEW else ""
+            few = f" Approximate: fewer than {FEW} patients." if sum(
+                told[name] for name in ("patients", "images_of_unknown_patients")) < FEW else ""
             lines += ["", *grid(rows, range(1, 4)), "", "The verdict is on the accuracy at p > 0.5, by McNemar's exact "
                       f"test, by patient: p < {comparison.SIGNIFICANT} is a difference. The intervals show sizes.{few}"]
         return "\n".join([*lines, *self.notes])
@@ -110,7 +111,7 @@ def compare(a, b, data=None, columns=None, classes=None, workers=None, allow_out
         notes += [] if seen is None else [f"{printable(run)}: {seen}"]
         outputs.append(model.predict(dataset)[:, 0])
     where = "in the given manifest" if isinstance(data, Manifest) else f"in {printable(data)}"
-    metrics = comparison.compare(manifest.labels, *outputs, patient_clusters(manifest))
+    metrics = comparison.compare(manifest.labels, *outputs, patient_clusters(manifest), patients=manifest.patients)
     return _checked(Comparison(a, b, metrics, where, notes), models)
 
 
@@ -159,11 +160,12 @@ def _held_out_by_both(a, b, classes):
                              f"{printable(y['label'])} in {printable(b)}. Compare them with --data, with correct "
                              "labels.")
     labels = np.array([list(classes).index(row["label"]) for row in rows[0]])
-    clusters = groups([row["patient_id"] or f"\0{row['path']}" for row in rows[0]])
+    patients = [row["patient_id"] for row in rows[0]]
+    clusters = groups([patient or f"\0{row['path']}" for patient, row in zip(patients, rows[0])])
     p = [np.array([_probability(row) for row in table]) for table in rows]
     most = max(map(len, tables))
     where = "the set that each held out" if len(shared) == most else f"those of up to {most} that both held out"
-    return comparison.compare(labels, *p, clusters), where
+    return comparison.compare(labels, *p, clusters, patients=patients), where
 
 
 def _held_out(folder):

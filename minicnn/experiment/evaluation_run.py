@@ -124,7 +124,8 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
                         notes=["", *notes] if notes else [],
                         datasets={"evaluation": dataset}, outputs={"evaluation": outputs})
         if shortcuts:
-            result.shortcuts = check_shortcuts(model, dataset, patients=patient_clusters(dataset.manifest).astype(str))
+            result.shortcuts = check_shortcuts(model, dataset, patients=dataset.manifest.patients,
+                                               clusters=patient_clusters(dataset.manifest))
     if report is not None:
         _write_page(report, result, run, load_model(run, expect))
     return result

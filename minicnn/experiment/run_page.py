@@ -6,11 +6,11 @@ from pathlib import Path
 from minicnn.core.files import write_atomic
 from minicnn.core.text import number, percent
 from minicnn.errors import printable
-from minicnn.evaluation.summary import HEADS, MORE_CLASSES, SHARES, heads
+from minicnn.evaluation.summary import HEADS, MORE_CLASSES, SHARES, heads, images_and_patients
 from minicnn.reporting.document import Bullets, Chapter, Image, Table, Text
 from minicnn.reporting.html import render
 from minicnn.reporting.tables import by_class, by_group, by_metric, lines, reasons, shortcut_table
-from minicnn.reporting.wording import SHORTCUT_CHECK, against_chance, cell, images_and_patients
+from minicnn.reporting.wording import SHORTCUT_CHECK, against_chance, cell
 
 __all__ = ["page"]
 

@@ -7,7 +7,7 @@ from minicnn import metrics
 __all__ = ["PLOTS", "draw"]
 
 # The caption of each.
-PLOTS = {"curves.png": "Loss and accuracy by epoch", "roc.png": "ROC curves: of each set, or of each class of the last set against the rest",
+PLOTS = {"curves.png": "Loss and accuracy by epoch", "roc.png": "ROC curves; of three or more classes, each against the rest",
          "reliability.png": "Reliability: the share of positives among the images with a probability",
          "confusion.png": "Confusion matrix of the last set",
          "samples.png": "Images of the last set with the network's predictions"}

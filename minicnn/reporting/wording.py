@@ -8,15 +8,16 @@ Without a value or an interval there is no conclusion, but the reason why.
 from minicnn.core.text import join, number
 from minicnn.evaluation.summary import SHARES, heads
 
-__all__ = ["APPROXIMATE", "SHORTCUT_CHECK", "bounds", "UNKNOWN_PATIENTS", "images_and_patients", "patients_cell", "why_missing", "value_and_interval", "is_approximate", "cell", "value_text",
-           "why_none", "against_chance", "against_reported", "between", "generalizes", "difference"]
+__all__ = ["APPROXIMATE", "SHORTCUT_CHECK", "UNKNOWN_PATIENTS", "bounds", "patients_cell", "why_missing",
+           "value_and_interval", "is_approximate", "cell", "value_text", "why_none", "against_chance", "against_reported",
+           "between", "generalizes", "difference"]
 
 SHORTCUT_CHECK = ("The same images without their border, without their middle (where the lungs are), re-encoded, "
                   "inverted and blurred. A network that relies on the lungs keeps its predictions without the border "
                   "and loses them without the middle.")
 APPROXIMATE = "~ approximate: the interval rests on fewer than 50 patients."
-UNKNOWN_PATIENTS = ("n + m: n patients and m images of unknown patients, each of which the intervals take for a patient of "
-                    "its own.")
+UNKNOWN_PATIENTS = ("n + m: n patients and m images of unknown patients, each of which the intervals take for a patient "
+                    "of its own.")
 
 
 def bounds(summary, metric):
@@ -41,27 +42,6 @@ def value_and_interval(summary, metric):
         form = "{:.2f}"
     text = form.format(scale * value) + unit
     return text, "" if pair is None else " to ".join(form.format(scale * bound) for bound in pair)
-
-
-def images_and_patients(summary):
-    """Return the numbers of images and of patients as text.
-
-    >>> images_and_patients({"n": 1200, "patients": 87, "images_of_unknown_patients": 0})
-    '1,200 images of 87 patients'
-    >>> images_and_patients({"n": 99, "patients": 87, "images_of_unknown_patients": 1}), images_and_patients({"n": 1})
-    ('99 images: of 87 patients, and 1 of an unknown patient', '1 image')
-    >>> images_and_patients({"n": 12, "patients": 0, "images_of_unknown_patients": 12})
-    '12 images of unknown patients'
-    """
-    n, known, unknown = (summary.get(name) for name in ("n", "patients", "images_of_unknown_patients"))
-    images = f"{number(n)} image{'s' * (n != 1)}"
-    strangers = "an unknown patient" if unknown == 1 else "unknown patients"
-    if known is None:
-        return images
-    if unknown and not known:
-        return f"{images} of {strangers}"
-    patients = f"of {number(known)} patient{'s' * (known != 1)}"
-    return f"{images}: {patients}, and {number(unknown)} of {strangers}" if unknown else f"{images} {patients}"
 
 
 def patients_cell(summary):

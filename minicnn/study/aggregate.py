@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minicnn.evaluation import intervals
-from minicnn.evaluation.summary import GROUPED, HEADS, SHARES, statistic, summarize
+from minicnn.evaluation.summary import GROUPED, HEADS, SHARES, count_patients, statistic, summarize
 
 __all__ = ["Answers", "over_seeds"]
 
 # As in metrics.py.
 _UNDEFINED = {"specificity": "no sample is negative", "recall": "no sample is positive",
               "precision": "no sample was predicted positive"}
+_PATIENTS = ("patients", "images_of_unknown_patients")
 _MEANS = ("auc", "average_precision", "brier", "loss", "slope", "intercept")
 
 
@@ -29,10 +30,11 @@ class Answers:
     ----------
     labels : ndarray, shape (n,), 0 or 1
     probabilities : ndarray, shape (n,), float64, of class 1
-    patients : ndarray, shape (n,), int64; the patient of each image, with the same numbers for all seeds
+    patients : ndarray, shape (n,), int64; the cluster of each image: its patient, with the same numbers for all seeds
     columns : {name: n words}; source, view, sex, age
     threshold : float or None; fixed on validation
     loss : float or None; the mean loss of the network, from its logits
+    names : ndarray, shape (n,), of str, "" where the patient is unknown; None: all patients are known
     """
 
     labels: np.ndarray
@@ -41,15 +43,18 @@ class Answers:
     columns: dict
     threshold: float | None = None
     loss: float | None = None
+    names: np.ndarray | None = None
 
     def summary(self):
         """Return the summary (evaluation/summary.py) of these answers alone."""
-        return summarize(self.labels, self.probabilities, self.patients, self.columns, self.threshold, self.loss)
+        return summarize(self.labels, self.probabilities, self.patients, self.columns, self.threshold, self.loss,
+                         patients=self.names)
 
     def subset(self, here):
         """Return the answers for some of the images, without columns."""
         return replace(self, labels=self.labels[here], probabilities=self.probabilities[here],
-                       patients=self.patients[here], columns={}, loss=None)
+                       patients=self.patients[here], columns={}, loss=None,
+                       names=None if self.names is None else self.names[here])
 
 
 def over_seeds(answers, summaries, trained_on=False):
@@ -73,7 +78,7 @@ def over_seeds(answers, summaries, trained_on=False):
     (0.875, 0.75, 1.0, 4)
     """
     told = _merged(_proportions(answers, [one.probabilities > 0.5 for one in answers]), _means(answers, summaries))
-    told |= {name: round(np.mean([one[name] for one in summaries])) for name in ("n", "patients")}
+    told |= {name: round(np.mean([one[name] for one in summaries])) for name in ("n", *_PATIENTS)}
     if trained_on:
         told["intervals"], told["approximate"] = {}, []
         told["no_interval"] = dict.fromkeys((name for name in HEADS if told.get(name) is not None and name != "n"),
@@ -136,10 +141,10 @@ def _of_group(answers):
     answers = [one for one in answers if len(one.labels)]
     aucs = [{"auc": intervals.auc_interval(one.labels, one.probabilities, one.patients)[0],
              "undefined": {"auc": "all samples have the same label"}} for one in answers]
+    counted = [{"n": len(one.labels)} | count_patients(one.names, one.patients, len(one.labels)) for one in answers]
     return _merged(_proportions(answers, [one.probabilities > 0.5 for one in answers], GROUPED),
                    _means(answers, aucs, ("auc",))) | {
-        "n": round(np.mean([len(one.labels) for one in answers])),
-        "patients": round(np.mean([len(np.unique(one.patients)) for one in answers]))}
+        name: round(np.mean([one[name] for one in counted])) for name in ("n", *_PATIENTS)}
 
 
 def _patients(answers):

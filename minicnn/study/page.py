@@ -9,6 +9,7 @@ from minicnn.core.files import write_atomic
 from minicnn.reporting.html import WARNING, render
 from minicnn.reporting.markdown import markdown
 from minicnn.core.text import number
+from minicnn.evaluation.summary import images_and_patients
 from minicnn.study import forest_plots
 from minicnn.study.chapters.closing import checklists, intended_use, repeat
 from minicnn.study.chapters.data_and_shortcuts import augmentation, data, shortcuts
@@ -61,5 +62,5 @@ def chapters(results):
 def _about(results):
     data, seeds, epochs = results["data"], results["settings"]["seeds"], results["settings"]["epochs"]
     return (f"{opening(results)} The network of Asif and Amjad (2020), trained on {data['name']}: "
-            f"{number(data['images'])} images of {number(data['patients'])} patients, {len(seeds)} "
+            f"{images_and_patients(data)}, {len(seeds)} "
             f"seed{'s' if len(seeds) > 1 else ''}, {number(epochs)} epoch{'s' if epochs > 1 else ''}.").lstrip()

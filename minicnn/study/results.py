@@ -17,7 +17,7 @@ from minicnn.evaluation.explanation.gradcam import explain
 from minicnn.evaluation.explanation.sanity import border_check, parameter_randomization
 from minicnn.evaluation.intervals import proportion_interval
 from minicnn.evaluation.shortcut_test import check_shortcuts
-from minicnn.evaluation.summary import patient_clusters, subgroup_columns
+from minicnn.evaluation.summary import count_patients, patient_clusters, subgroup_columns
 from minicnn.experiment.config import PROTOCOLS
 from minicnn.experiment.run_folder import environment
 from minicnn.reporting.document import Image, Text
@@ -55,9 +55,8 @@ def gather(study, collection, trainings, checks, synthetic=False, progress=True)
         "format": FORMAT, "command": command_of(study, synthetic), "environment": environment(),
         "settings": {name: getattr(study, name) for name in ("epochs", "steps_per_epoch", "batch_size",
                                                              "learning_rate")} | {"seeds": list(range(study.seeds))},
-        "data": _of_manifest(collection.manifest, study.data, collection) | {"synthetic": synthetic},
-        "external": None if collection.external is None else _of_manifest(collection.external, study.external,
-                                                                          collection),
+        "data": _of_manifest(collection.manifest, study.data) | {"synthetic": synthetic},
+        "external": None if collection.external is None else _of_manifest(collection.external, study.external),
         "audit": audit(collection.manifest, workers=study.workers, progress=progress,
                        source=os.path.basename(study.data)).to_dict(),
         "layers": paper.table_i(first.model),
@@ -95,12 +94,12 @@ def command_of(study, synthetic=False):
     return printable(shlex.join(words))
 
 
-def _of_manifest(manifest, path, collection):
+def _of_manifest(manifest, path):
     sources = {} if manifest.sources is None else {
         printable(source) or "unknown": manifest.subset(manifest.sources == source).counts()
         for source, _ in Counter(manifest.sources).most_common()}
     return {"name": printable(os.path.basename(os.path.normpath(path))), "images": len(manifest),
-            "patients": len({collection.patients[path] for path in manifest.paths}),
+            **count_patients(manifest.patients, None, len(manifest)),
             "classes": [printable(name) for name in manifest.classes], "counts": manifest.counts(), "sources": sources,
             "remark": _confounded(manifest)}
 
@@ -150,7 +149,8 @@ def _fold(number, fold, trainings):
 
 def shortcut_checks(training):
     """Return {set: ShortcutCheck}: the shortcut check of a network on its test set and on the external set."""
-    return {name: check_shortcuts(training.model, dataset, patients=training.answers[name].patients.astype(str))
+    return {name: check_shortcuts(training.model, dataset, patients=training.answers[name].names,
+                                  clusters=training.answers[name].patients)
             for name, dataset in held_out_datasets(training).items()}
 
 

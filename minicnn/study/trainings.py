@@ -186,7 +186,8 @@ def _training(folder, result, external, patients):
     answers = {name: Answers(dataset.labels, outputs[name][:, 0].astype(np.float64),
                              np.array([patients[path] for path in dataset.manifest.paths]),
                              subgroup_columns(dataset.manifest),
-                             metrics[name].get("at_threshold", {}).get("threshold"), metrics[name]["loss"])
+                             metrics[name].get("at_threshold", {}).get("threshold"), metrics[name]["loss"],
+                             dataset.manifest.patients)
                for name, dataset in datasets.items()}
     return Training(result, answers, {name: metrics[name] for name in datasets}, experiment.load_model(folder),
                     datasets.get("external"), checkpoint.read(RunFolder(folder).last).history)

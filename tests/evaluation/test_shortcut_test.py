@@ -86,7 +86,8 @@ def test_metrics_are_those_of_the_disturbed_images():
         model, x = small(k), images(70)
         t = np.arange(70) % max(k, 2)
         check = check_shortcuts(model, x, t)
-        assert [one.name for one in check.conditions] == list(CONDITIONS) and check.patients == 70
+        assert [one.name for one in check.conditions] == list(CONDITIONS)
+        assert check.images_of_unknown_patients == 70
         for one in check.conditions:
             p = model.predict(disturb(x / np.float32(255), one.name))
             expected = roc_auc_score(t, p[:, 0]) if k == 1 else roc_auc_score(t, p, multi_class="ovr")
@@ -104,11 +105,12 @@ def test_images_of_a_patient_are_a_cluster():
     model, x = small(), np.repeat(images(20), 4, axis=0)
     t = np.repeat(np.arange(20) % 2, 4)
     alone, together = check_shortcuts(model, x, t), check_shortcuts(model, x, t, [f"p{i // 4}" for i in range(80)])
-    assert (alone.patients, together.patients) == (80, 20)
+    assert (alone.images_of_unknown_patients, together.patients) == (80, 20)
     width = [check["untouched"].interval.high - check["untouched"].interval.low for check in (alone, together)]
     assert width[1] > 1.5 * width[0]
     assert "80 images of 20 patients (few: the intervals are approximate)." in together.table()
-    assert check_shortcuts(model, x, t, [""] * 80).patients == 80
+    unknown = check_shortcuts(model, x, t, ["ann"] + [""] * 79)
+    assert (unknown.patients, unknown.images_of_unknown_patients) == (1, 79)
     with pytest.raises(InputError, match="expected 80 patients, one for each image, got 3"):
         check_shortcuts(model, x, t, ["a", "b", "c"])
 

@@ -105,7 +105,7 @@ def golden(differ):
     a = np.where(labels == 1, 0.5 + np.arange(60) / 150, 0.5 - np.arange(60) / 150)
     b = np.where(np.arange(60) < differ, 1 - a, a)
     a = np.where(np.arange(60) >= 57, 1 - a, a)
-    return Comparison(Path("runs/001"), Path("runs/002"), comparison.compare(labels, a, b),
+    return Comparison(Path("runs/001"), Path("runs/002"), comparison.compare(labels, a, b, np.arange(60)),
                       "the set that each held out")
 
 

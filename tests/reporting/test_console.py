@@ -22,7 +22,8 @@ def test_metrics_of_an_earlier_version_stand_without_intervals():
     other = binary_metrics([0, 0, 1], [0.2, 0.9, 0.6], loss=1.25)
     assert is_summary(perfect) and table({"training": perfect, "validation": other}).splitlines() == [
         "             training   validation", "images       2          3", "patients     not known  not known",
-        "Class 1 is positive, and predicted where p > 0.5:", "accuracy     100.0 %    66.7 %", "specificity  100.0 %    50.0 %",
+        "Class 1 is positive, and predicted where p > 0.5:",
+        "accuracy     100.0 %    66.7 %", "specificity  100.0 %    50.0 %",
         "precision    100.0 %    50.0 %", "recall       100.0 %    100.0 %", "F1           100.0 %    66.7 %",
         "Of the probabilities:", "AUC          1.000      0.500", "loss         0.002      1.250"]
     undefined = table({"test\x1b": binary_metrics([1], [0.9])})
@@ -80,7 +81,8 @@ def test_patients_who_are_unknown_are_not_counted_as_patients():
     assert (told["patients"], told["images_of_unknown_patients"]) == (2, 27)
     assert text.splitlines()[2].split(None, 1) == ["patients", "2 + 27"]
     groups = text[text.index("test, by view"):].splitlines()
-    assert [line.split()[1:4] for line in groups if line[:3] in ("AP ", "PA ")] == [["27", "0", "+"], ["3", "2", "100.0"]]
+    counts = [line.split()[1:4] for line in groups if line[:3] in ("AP ", "PA ")]
+    assert counts == [["27", "0", "+"], ["3", "2", "100.0"]]
     assert "n + m: n patients and m images of unknown patients" in text
     known = table({"test": summarize(labels, p, samples=20, patients=[str(i) for i in range(30)])})
     assert "unknown" not in known

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 from minicnn.core.text import join, number
+from minicnn.evaluation.summary import images_and_patients
 from minicnn.reporting.document import Bullets, Chapter, Command, Fold, Heading, Table, Text
 from minicnn.reporting.wording import bounds
 from minicnn.study.checklists.guidelines import STATUSES
@@ -37,7 +38,7 @@ def intended_use(results):
     """Return the Chapter of intended use and limitations."""
     data, external = results["data"], results["external"]
     limits = [f"This does not repeat the paper: {', and '.join(clauses)}."] if (clauses := departures(results)) else []
-    limits += [f"The sample size is {number(data['images'])} images of {number(data['patients'])} patients; the "
+    limits += [f"The sample size is {images_and_patients(data)}; the "
                "intervals show the resulting uncertainty.",
                "How these images were selected is unknown to the program, and so is whether the labels are right.",
                "Images at the input size of the network hold no fine detail.",

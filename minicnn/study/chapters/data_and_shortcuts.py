@@ -1,6 +1,7 @@
 """Chapters of the report on the data and on what the networks rely on: audit, shortcut check, augmentation."""
 
 from minicnn.core.text import number, percent
+from minicnn.evaluation.summary import images_and_patients
 from minicnn.reporting.audit_text import MEANING, METHOD, NO_PROBLEM, confounder_rows, findings_by_kind
 from minicnn.reporting.document import Bullets, Chapter, Fold, Heading, Table, Text
 from minicnn.reporting.tables import counted, shortcut_table
@@ -13,7 +14,7 @@ __all__ = ["data", "shortcuts", "augmentation", "border_verdict"]
 def data(results):
     """Return the Chapter on the data: counts, sources, and the audit."""
     about, audit = results["data"], results["audit"]
-    blocks = [Text(f"{about['name']}: {number(about['images'])} images of {number(about['patients'])} patients; "
+    blocks = [Text(f"{about['name']}: {images_and_patients(about)}; "
                    f"{counts_text(about['counts'])}. The positive class is {about['classes'][-1]}.")]
     blocks.append(counted("Images by source and class", "source", about["sources"]) if about["sources"]
                   else Text("The sources of the images are unknown: there is no source column."))

@@ -1,7 +1,7 @@
 """Chapters of the report on performance: curves and calibration, generalization, the robust recipe."""
 
 from minicnn.core.text import join, number, percent
-from minicnn.evaluation.summary import SHARES
+from minicnn.evaluation.summary import SHARES, images_and_patients
 from minicnn.reporting.document import Bullets, Chapter, Fold, Heading, Table, Text
 from minicnn.reporting.tables import NONE, by_group, by_metric, lines, reasons
 from minicnn.reporting.wording import against_chance, bounds, difference, generalizes, value_text, why_none
@@ -173,7 +173,7 @@ def _external(results):
         f"Under the honest protocol the accuracy is {value_text(away, 'accuracy')}: "
         f"{against_chance(away, counts=external['counts'])}. The AUC is {value_text(away, 'auc')}: "
         f"{against_chance(away, 'auc')}. {generalizes(internal, away, external['counts'])}")
-    blocks = [Text(f"{number(external['images'])} images of {number(external['patients'])} patients "
+    blocks = [Text(f"{images_and_patients(external)} "
                    f"({counts_text(external['counts'])}), not used for training or selection."),
               Fold("All metrics of the external validation", [by_metric("External validation", rows),
                                                               *reasons(rows)]),

@@ -7,6 +7,7 @@ the end holds the text for that case. Untrusted names are made printable.
 from collections import Counter
 
 from minicnn.core.text import join, number, percent
+from minicnn.evaluation.summary import images_and_patients
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import printable
 from minicnn.evaluation.auditing.auditor import WHAT
@@ -25,7 +26,7 @@ def _design(results):
         return None
     if data.get("synthetic"):
         return f"Neither: the {number(data['images'])} radiographs are synthetic."
-    return (f"Retrospective: the {number(data['images'])} images of {number(data['patients'])} patients existed before "
+    return (f"Retrospective: the {images_and_patients(data)} existed before "
             "any network was trained.")
 
 
@@ -53,11 +54,11 @@ def _flow(results):
     data, external = results["data"], results["external"]
     if not data.get("counts"):
         return None
-    said = [f"the collection: {number(data['images'])} images of {number(data['patients'])} patients, "
+    said = [f"the collection: {images_and_patients(data)}; "
             f"{counts_text(data['counts'])}"]
     said += [f"{name} set: {size(summary)}" for name, summary in sets_of(results, "honest", SPLIT).items()]
     if external:
-        said.append(f"external set: {number(external['images'])} images of {number(external['patients'])} patients, "
+        said.append(f"external set: {images_and_patients(external)}; "
                     f"{counts_text(external['counts'])}")
     return sentence(said)
 

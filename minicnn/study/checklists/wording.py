@@ -1,8 +1,7 @@
 """Phrases that study_facts.py and outcome_facts.py share."""
 
-from minicnn.core.text import number
 from minicnn.errors import printable
-from minicnn.evaluation.summary import HEADS
+from minicnn.evaluation.summary import HEADS, images_and_patients
 from minicnn.reporting.wording import value_text
 from minicnn.study.results import PROTOCOL_NAMES, summary_of
 
@@ -20,7 +19,7 @@ def values_text(summary, metrics=MAIN):
 
 
 def size(summary):
-    return f"{number(summary['n'])} images of {number(summary.get('patients'))} patients"
+    return images_and_patients(summary)
 
 
 def sets_of(results, protocol, names=(*SPLIT, "external")):
