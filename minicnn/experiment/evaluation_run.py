@@ -4,29 +4,29 @@ Under the honest protocol the evaluated weights are those of the epoch with the 
 weights of a recipe that averages them; under the paper's protocol they are those of the last epoch.
 """
 
+import os
+import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from minicnn.core.text import spelling
+from minicnn.core.text import join, spelling
 from minicnn.data.manifest import Manifest
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import CheckpointError, InputError, printable
 from minicnn.evaluation.operating_point import OperatingPoint
 from minicnn.evaluation.shortcut_test import ShortcutCheck, check_shortcuts, examples
 from minicnn.evaluation.summary import is_summary, patient_clusters, subgroup_columns, summarize
-from minicnn.evaluation.test_access import access_sentence, check_unseen, count_access
+from minicnn.evaluation.test_access import access_sentence, check_unseen, count_access, data_digest
 from minicnn.experiment.config import Config
 from minicnn.experiment.recipes import RECIPES
 from minicnn.experiment.run_folder import RunFolder
 from minicnn.experiment.run_page import page
-from minicnn.experiment.run_plots import PLOTS, draw
+from minicnn.experiment.run_plots import PLOTS, drawings, read_answers, read_history
 from minicnn.model import Sequential
-from minicnn.plotting.explanation import shortcut_check
-from minicnn.plotting.style import attempt, not_drawn
 from minicnn.reporting import console
+from minicnn.reporting.plots import shortcut_check
 
 __all__ = ["Result", "evaluate", "load_model", "read_data", "evaluated_weights", "summary_of", "preprocessing_of",
            "note_access", "AVERAGE"]
@@ -127,8 +127,29 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
             result.shortcuts = check_shortcuts(model, dataset, patients=dataset.manifest.patients,
                                                clusters=patient_clusters(dataset.manifest))
     if report is not None:
-        _write_page(report, result, run, load_model(run, expect))
+        _write_page(report, result, run, load_model(run, expect), _measured(result, run, data))
     return result
+
+
+def _measured(result, run, data):
+    """Return a sentence on what was measured and when, with the first 16 hex digits of `test_access.data_digest`."""
+    name = printable("a Manifest" if isinstance(data, Manifest) else data or "")
+    if data is not None:
+        digest = data_digest(result.datasets["evaluation"])[:16]
+        return f"Measured on {name} on {_date()}. SHA-256 of its images and labels: {digest}."
+    kept, config = RunFolder(run).read_json("environment.json"), Config.read(RunFolder(run))
+    digests = kept.get("digests") if isinstance(kept, dict) else None
+    digests = digests if isinstance(digests, dict) else {}     # an earlier version did not note them
+    known = join(f"{name} {printable(digests[name])[:16]}" for name in result.metrics if name in digests)
+    return (f"Measured at the end of the training of {printable(run)}, on its own sets of "
+            f"{'synthetic radiographs' if config.data is None else printable(config.data)}; this page is of {_date()}."
+            + f" SHA-256 of images and labels: {known}." * bool(known))
+
+
+def _date():
+    """Return the date of now, or of SOURCE_DATE_EPOCH where that is set: pages are then equal to the byte."""
+    fixed = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return time.strftime("%Y-%m-%d", time.gmtime(int(fixed) if fixed.isdecimal() and len(fixed) < 12 else time.time()))
 
 
 def _of_the_run(run):
@@ -208,23 +229,24 @@ def summary_of(model, dataset, outputs, point, calibrated=False):
                      threshold, loss, model.classes, patients=dataset.manifest.patients)
 
 
-def _write_page(path, result, run, model):
-    """Write the page of a Result; without a run's plots, draw them for the page alone."""
-    with TemporaryDirectory(prefix="minicnn-page-") as folder:
-        plots = result.plots
-        if result.outputs:
-            plots = draw(Path(folder), model.classes, result.datasets, result.outputs, result.metrics, (), result.notes)
-        captions = {PLOTS[plot.name]: plot for plot in plots}
-        if result.shortcuts is not None:
-            (name, dataset), drawn, failures = next(iter(result.datasets.items())), Path(folder) / "shortcuts.png", {}
-            if attempt(failures, drawn.name, shortcut_check, {name: result.shortcuts},
-                       examples(dataset.batch(np.arange(1))[0]), drawn):
-                captions["What each disturbance does, and the AUC under it"] = drawn
-            result.notes += not_drawn(failures)
-        config = asdict(Config.read(RunFolder(run))) if run.is_dir() else {}
-        notes = [note for note in [result.protocol, *result.notes] if note]
-        page(path, "COV-19Net: evaluation", result.metrics, captions, config, model.classes or (), notes,
-             None if result.shortcuts is None else result.shortcuts.to_dict())
+def _write_page(path, result, run, model, measured):
+    """Write the page of a Result, with the plots of its run where the page cannot draw them itself."""
+    classes, dataset, history = model.classes or (), None, ()
+    if result.outputs:
+        answers = {name: (one.labels, result.outputs[name]) for name, one in result.datasets.items()}
+        dataset = list(result.datasets.values())[-1]
+    else:
+        answers, history = read_answers(run, classes), read_history(run)
+    shown = drawings(classes, result.metrics, answers, history, dataset)
+    files = {PLOTS[plot.name]: plot for plot in result.plots if plot.name not in shown}
+    shown, check = {name.removesuffix(".png"): (PLOTS[name], drawing) for name, drawing in shown.items()}, None
+    if result.shortcuts is not None:
+        (name, dataset), check = next(iter(result.datasets.items())), result.shortcuts.to_dict()
+        shown["shortcuts"] = ("AUC under each disturbance, one image of which is shown. Line: 95 % interval. Dotted: 0.5, "
+                              "chance.", shortcut_check([check | {"name": name}], examples(dataset.batch(np.arange(1))[0])))
+    config = asdict(Config.read(RunFolder(run))) if run.is_dir() else {}
+    notes = [note for note in [result.protocol, *result.notes] if note]
+    page(path, "COV-19Net: evaluation", result.metrics, files, config, classes, notes, check, shown, measured)
 
 
 def note_access(folder, name="test"):

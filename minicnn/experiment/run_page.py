@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 from minicnn.core.files import write_atomic
-from minicnn.core.text import number, percent
+from minicnn.core.text import join, number, percent
 from minicnn.errors import printable
 from minicnn.evaluation.summary import HEADS, MORE_CLASSES, SHARES, heads, images_and_patients
-from minicnn.reporting.document import Bullets, Chapter, Image, Table, Text
+from minicnn.reporting.document import Bullets, Chapter, Fold, Image, Table, Text
 from minicnn.reporting.html import render
-from minicnn.reporting.tables import by_class, by_group, by_metric, lines, reasons, shortcut_table
+from minicnn.reporting.tables import by_class, by_group, by_metric, lines, matrix_of, reasons, shortcut_table
 from minicnn.reporting.wording import SHORTCUT_CHECK, against_chance, cell
 
 __all__ = ["page"]
@@ -17,7 +17,8 @@ __all__ = ["page"]
 _METRICS = tuple(name for name in HEADS if name != "n")
 
 
-def page(path, title, summaries, plots=None, config=None, classes=(), notes=(), shortcuts=None):
+def page(path, title, summaries, plots=None, config=None, classes=(), notes=(), shortcuts=None,
+         drawings=None, measured=""):
     """Write the page of a run.
 
     Parameters
@@ -30,6 +31,8 @@ def page(path, title, summaries, plots=None, config=None, classes=(), notes=(), 
     classes : sequence of names in order; of two, the second is the positive one
     notes : sequence of sentences
     shortcuts : dict, optional; `ShortcutCheck.to_dict`
+    measured : str, optional; a sentence on the data, the date and the digest, at the top
+    drawings : {name of a plot, such as "roc": (caption, what the page draws (reporting/document.py))}, optional
 
     Raises
     ------
@@ -38,18 +41,24 @@ def page(path, title, summaries, plots=None, config=None, classes=(), notes=(), 
     """
     name, last = list(summaries.items())[-1]
     drawn = {Path(plot).stem: Image(Path(plot).absolute(), caption, caption) for caption, plot in (plots or {}).items()}
+    drawn = {name: Image("", caption, caption, drawing) for name, (caption, drawing) in (drawings or {}).items()} | drawn
+    if "confusion" in last:
+        drawn.pop("confusion", None)        # it stands among the metrics
     curve, check = ([drawn.pop(stem)] if stem in drawn else [] for stem in ("reliability", "shortcuts"))
     chapters = [Chapter("metrics", "Metrics", _metrics(summaries, classes, notes)),
                 Chapter("probabilities", "Calibration", _reliability(name, last, curve)),
                 Chapter("groups", "Subgroups", [
-                    block for column, groups in last.get("groups", {}).items()
-                    for block in (by_group(f"{name}, by {column}", column, groups), *reasons(groups))]),
+                    Fold(f"By {column}: {join(groups)}", [by_group(f"{name}, by {column}", column, groups),
+                                                          *reasons(groups)])
+                    for column, groups in last.get("groups", {}).items()]),
                 Chapter("shortcuts", "Shortcut check",
-                        [Text(SHORTCUT_CHECK), *check, shortcut_table(name, shortcuts),
-                         Bullets(shortcuts["sentences"])] if shortcuts else []),
+                        [Text(SHORTCUT_CHECK), *check, Bullets(shortcuts["sentences"]),
+                         Fold("The values of the shortcut check", [shortcut_table(name, shortcuts)])]
+                        if shortcuts else []),
                 Chapter("plots", "Plots", list(drawn.values())),
                 Chapter("options", "Options", _options(config) if config else [])]
-    html = render(title, _about(summaries, classes), [one for one in chapters if one.blocks], Path(),
+    about = f"{_about(summaries, classes)} {measured}".rstrip()
+    html = render(title, about, [one for one in chapters if one.blocks], Path(),
                   running="COV-19Net: evaluation")       # it stands in the style sheet: no text of unknown origin
     write_atomic(path, html.encode("utf-8"), private=False)
 
@@ -57,8 +66,8 @@ def page(path, title, summaries, plots=None, config=None, classes=(), notes=(), 
 def _options(config):
     texts = {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
              for name, value in config.items()}
-    return [Table("The options of the run", ["option", "value"], [[printable(name), printable(text)]
-                                                                  for name, text in texts.items()], numeric=False)]
+    return [Fold("All options", [Table("The options of the run", ["option", "value"], [
+        [printable(name), printable(text)] for name, text in texts.items()], numeric=False)])]
 
 
 def _about(summaries, classes):
@@ -84,7 +93,7 @@ def _metrics(summaries, classes, notes):
                    *reasons(fixed, SHARES)]
         if "validation" in fixed:
             blocks.append(Text("On validation, where the threshold was chosen, these values are too good."))
-    return blocks + by_class(name, last)
+    return blocks + by_class(name, last) + matrix_of(name, last)
 
 
 def _reliability(name, summary, curve):
@@ -97,4 +106,5 @@ def _reliability(name, summary, curve):
             for row in summary["reliability"]]
     return [Text("Of the images with a probability of 0.8, eight in ten should be positive. A calibration slope of 1 "
                  "and an intercept of 0 are ideal; a slope below 1 means that the probabilities are too extreme."), *curve,
-            Table(f"Reliability: {name}", ["probability", "images", "mean probability", "share of positives"], rows)]
+            Fold(f"The points of the curve: {name}", [
+                Table(f"Reliability: {name}", ["probability", "images", "mean probability", "share of positives"], rows)])]

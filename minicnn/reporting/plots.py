@@ -55,7 +55,7 @@ def reliability(curves):
                  [Series("", [(row["predicted"], row["observed"]) for row in points], tone, "marks",
                          tuple((row["predicted"], *row["interval"][:2]) for row in points
                                if row.get("interval") and row["interval"][0] is not None))],
-                 note=f"{number(sum(row['n'] for row in points))} images; bars: images in each tenth" if points
+                 note=f"{number(sum(row['n'] for row in points))} images" if points
                  else "undefined", diagonal=True,
                  counts=tuple((row["low"], row["high"], row["n"]) for row in points))
             for tone, (name, points) in enumerate(curves.items())]

@@ -177,7 +177,7 @@ def _forest(forest):
         lines.append(f"<tr><th>{_text(name)}{small}</th>{shown}</tr>")
     axes = "".join(f'<td class="strip" data-head="">{_scale(forest.low, shares)}</td><td></td>'
                    for shares in forest.percent)
-    return (f'<table class="group forest"><thead><tr><td></td>{heads}</tr></thead><tbody>{"".join(lines)}'
+    return (f'<table class="group forest{" one" if len(forest.heads) == 1 else ""}"><thead><tr><td></td>{heads}</tr></thead><tbody>{"".join(lines)}'
             f'<tr class="scale"><th></th>{axes}</tr></tbody></table>')
 
 

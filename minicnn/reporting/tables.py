@@ -3,11 +3,12 @@
 from minicnn.core.text import number, percent, span
 from minicnn.evaluation.summary import GROUPED, OF_A_CLASS, heads
 from minicnn.metrics import HEADS as PAPER_HEADS
-from minicnn.reporting.document import Bullets, Table
+from minicnn.reporting.document import Bullets, Image, Table
+from minicnn.reporting.plots import confusions
 from minicnn.reporting.wording import is_approximate, patients_cell, value_and_interval, why_missing
 
-__all__ = ["NONE", "METRICS", "lines", "by_metric", "by_row", "by_group", "by_class", "reasons", "counted",
-           "shortcut_table"]
+__all__ = ["NONE", "METRICS", "lines", "by_metric", "by_row", "by_group", "by_class", "matrix_of", "reasons",
+           "counted", "shortcut_table"]
 
 NONE = "\N{EN DASH}"        # not measured; what was measured and has no value is "undefined"
 METRICS = tuple(name for name in PAPER_HEADS if name != "n")
@@ -65,21 +66,26 @@ def by_group(caption, column, groups):
 
 
 def by_class(name, summary):
-    """Return a Table of each class of a summary against the rest, or none with two classes, and the confusion matrix.
+    """Return a list of a Table of each class of a summary against the rest and its notes, or none with two classes.
 
     Parameters
     ----------
     name : str; the set of images
     """
-    each, matrix = summary.get("per_class"), summary.get("confusion")
-    blocks = [by_row(f"{name}: each class against the rest", each, OF_A_CLASS, "class"), *reasons(each, OF_A_CLASS)] \
+    each = summary.get("per_class")
+    return [by_row(f"{name}: each class against the rest", each, OF_A_CLASS, "class"), *reasons(each, OF_A_CLASS)] \
         if each else []
-    if matrix:
-        how = "at p > 0.5" if not each else "by the most probable class"
-        blocks.append(Table(f"Confusion matrix: {name}, predicted {how}",
-                            ["true class", *(f"predicted {one}" for one in matrix["classes"])],
-                            [[one, *map(number, row)] for one, row in zip(matrix["classes"], matrix["matrix"])]))
-    return blocks
+
+
+def matrix_of(name, summary):
+    """Return a list of an Image without a file, the confusion matrix of a summary; none where it has none."""
+    if not (matrix := summary.get("confusion")):
+        return []
+    how = "by the most probable class" if summary.get("per_class") else "at p > 0.5"
+    told = "; ".join(f"{word}: " + ", ".join(f"{number(n)} predicted {other}" for other, n in zip(matrix["classes"], row))
+                     for word, row in zip(matrix["classes"], matrix["matrix"]))
+    return [Image("", f"Confusion matrix: {name}, predicted {how}; percent of each true class.",
+                  f"Confusion matrix: {name}. {told}.", confusions({name: matrix["matrix"]}, matrix["classes"]))]
 
 
 def reasons(columns, metrics=METRICS):

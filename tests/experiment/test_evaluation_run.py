@@ -1,6 +1,8 @@
 """`minicnn evaluate` on other images: the reliability curve and the shortcut check."""
 
+import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 
 from minicnn.cli.main import main
 from minicnn.data.manifest import Manifest
+from minicnn.data.synthetic import phantom
 from minicnn import experiment
 from tests.support import tagged
 
@@ -34,11 +37,45 @@ def test_a_shortcut_is_an_exit_code_a_sentence_and_a_chapter(network, tmp_path, 
     assert ("SHORTCUT: with the middle" in text) == cheats
     assert ("SHORTCUT: with the middle" in page.read_text()) == cheats
     assert "Shortcut check" in page.read_text() and "middle black" in page.read_text()
-    assert page.read_text().count("data:image/png;base64,") == 5       # ROC, reliability, confusion, samples, shortcuts
+    assert page.read_text().count("data:image/png;base64,") == 24 + 6          # samples, and one image six times
+    assert len(re.findall('<svg class="plot"', page.read_text())) == 2         # ROC, reliability
     assert main([*command, "--shortcuts", "--json"]) == (1 if cheats else 0)
     told = json.loads(capsys.readouterr().out)
     assert bool(told["shortcuts"]["findings"]) == cheats and len(told["shortcuts"]["rows"]) == 6
     assert main(command) == 0 and "Shortcut check" not in capsys.readouterr().out
+
+
+def above(page):
+    """Return the line below the title of a page."""
+    return re.search(r'<p class="about">(.*?)</p>', page.read_text("utf-8"))[1]
+
+
+def test_the_page_names_the_data_the_date_and_the_digest(collection, finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    phantom.write(tmp_path / "other", n=12, seed=9, size=64)
+    data, page, again = tmp_path / "other" / "manifest.csv", tmp_path / "page.html", tmp_path / "again.html"
+    found = experiment.evaluate(finished, data, page, progress=False)
+    lines = sorted(f"{bytes(digest).hex()} {('normal', 'covid')[label]}\n" for digest, label in
+                   zip(found.datasets["evaluation"].pixel_digests, found.datasets["evaluation"].labels))
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+    assert above(page).endswith(f"Measured on {data} on 2023-11-14. SHA-256 of its images and labels: {digest}.")
+    rows = data.read_text().splitlines()
+    for change, same in ((rows[:1] + rows[:0:-1], True), (rows[:-1], False),
+                         ([rows[0], *(row.replace(",covid,", ",?,").replace(",normal,", ",covid,").replace(",?,", ",normal,")
+                                      for row in rows[1:])], False)):
+        data.write_text("\n".join(change) + "\n")           # another order; one image less; other labels
+        experiment.evaluate(finished, data, again, progress=False)
+        assert (digest in above(again)) == same
+    # What the run itself measured: its sets, each with its digest; no date is in the run folder.
+    experiment.evaluate(finished, report=page, progress=False)
+    digests = json.loads((finished / "environment.json").read_text())["digests"]
+    assert above(page).endswith(
+        f"Measured at the end of the training of {finished}, on its own sets of {collection}; this page is of 2023-11-14. "
+        "SHA-256 of images and labels: training {training:.16}, validation {validation:.16} and test {test:.16}.".format(
+            **digests))
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    experiment.evaluate(finished, report=page, progress=False)
+    assert re.search(r"this page is of 2\d\d\d-\d\d-\d\d\.", above(page)) and "2023-11-14" not in above(page)
 
 
 def test_the_reliability_curve_is_in_the_json(network):

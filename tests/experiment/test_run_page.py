@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+import shutil
 import sys
 from html.parser import HTMLParser
 
@@ -10,9 +12,11 @@ import pytest
 from PIL import Image
 
 from benchmarks.reliability.hostile_files import PAYLOADS
+from minicnn import experiment, metrics
 from minicnn.errors import CheckpointError, ImageError, MissingExtraError, printable
 from minicnn.evaluation.summary import summarize
 from minicnn.experiment.run_page import page
+from minicnn.experiment.run_plots import read_answers
 from minicnn.metrics import binary_metrics
 from tests.support.browser import chromium, resize
 
@@ -28,9 +32,10 @@ PARTS = {"training": binary_metrics([0, 1], [0.1, 0.9], loss=0.25),
          "test": binary_metrics([0, 0], [0.1, 0.2], loss=0.5)}
 TAGS = {"html", "head", "meta", "title", "style", "body", "header", "main", "footer", "h1", "h2", "p", "strong", "div",
         "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "figure", "figcaption", "img", "link", "a", "nav", "ol",
-        "details", "summary", "section", "caption", "i", "small", "span"}
+        "details", "summary", "section", "caption", "i", "b", "small", "span", "svg", "path", "text", "g"}
 ATTRIBUTES = {"lang", "charset", "http-equiv", "content", "name", "class", "scope", "src", "alt", "rel", "href", "id",
-              "role", "aria-label", "aria-labelledby", "tabindex", "data-head", "width", "height"}
+              "role", "aria-label", "aria-labelledby", "tabindex", "data-head", "width", "height", "style", "viewbox", "d",
+              "x", "y", "text-anchor", "transform", "stroke-dasharray"}
 
 
 class Walker(HTMLParser):
@@ -119,6 +124,29 @@ def test_page_shows_intervals_thresholds_groups_and_shortcuts(tmp_path):
     text = " ".join(" ".join(walk(tmp_path / "r.html").text).split())
     assert "a: undefined recall, because no sample is positive." in text and "shortcut" not in text
     assert "b: undefined AUC, because all samples have the same label." in text
+
+
+def test_the_page_of_a_run_draws_what_the_run_keeps(finished, tmp_path):
+    """Curves, ROC, reliability and the confusion matrix are drawn from numbers; what cannot be read is shown as a file."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    experiment.evaluate(run, report=tmp_path / "a.html", progress=False)
+    text = (tmp_path / "a.html").read_text("utf-8")
+    walker = walk(tmp_path / "a.html")
+    assert text.count('<svg class="plot"') == 2 + 1 + 3 and text.count("data:image/png;base64,") == 1       # samples
+    summary = json.loads((run / "metrics.json").read_text())["test"]
+    assert f"test: AUC {summary['auc']:.3f}" in text and all(f">{n:,}<small>" in text for row in summary["confusion"]["matrix"]
+                                                             for n in row)
+    assert "Confusion matrix: test. normal: " in [value for _, name, value in walker.attributes
+                                                  if name == "aria-label" and "Confusion" in value][0]
+    shown = read_answers(run, ["normal", "covid"])
+    assert sorted(shown) == ["test", "training", "validation"] and len(shown["test"][0]) == summary["n"]
+    assert metrics.auc(shown["test"][0], shown["test"][1][:, 0]) == pytest.approx(summary["auc"])
+    (run / "predictions.csv").write_text("part,label,probability\ntest,normal,nan\ntest,flu,1\n")
+    (run / "history.csv").write_text("epoch,loss\n1,x\n")
+    experiment.evaluate(run, report=tmp_path / "b.html", progress=False)
+    text = (tmp_path / "b.html").read_text("utf-8")
+    assert text.count('<svg class="plot"') == 3 and text.count("data:image/png;base64,") == 3       # curves, ROC too
 
 
 def test_a_browser_shows_the_page_without_errors(tmp_path):
