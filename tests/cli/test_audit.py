@@ -154,8 +154,8 @@ def test_a_terminal_without_tqdm_shows_a_count_in_each_phase(collections, tmp_pa
     out = process.communicate()[0].decode()
     reader.join()
     written = "".join(seen)
-    for phase in ("reading images: ", "finding copies: ", "measuring confounders: "):
-        assert f"\r{phase}" in written
+    for phase in ("reading images: 0 of 147 images", "finding copies: ", "measuring confounders: 0 of 20 folds"):
+        assert f"\r\x1b[K{phase}" in written
     assert written.endswith("\r\x1b[K") and out.startswith("flawed/manifest.csv: 147 images")
 
 

@@ -185,7 +185,8 @@ def test_a_split_column_wins():
 def test_a_split_column_is_checked():
     with pytest.raises(ManifestError, match=r"the split column .* test set.* columns=\{'split': None\}"):
         memory(splits=["train", "val"] * 30)[1].split()
-    with pytest.raises(ManifestError, match="the split column: 30 problems\n  000001: .*'vla'.* training"):
+    with pytest.raises(ManifestError, match="the split column: 1 problem, in 30 places\n  30 times, as in 000001 and 000003: .*'vla'.* "
+                       "training"):
         memory(splits=["train", "vla"] * 30)[1].split()
     with pytest.warns(ManifestWarning, match="1 patients .* more than one set"):
         memory(splits=["train", "val", "test"] * 20, patients=["x", "x", "x"] + [str(i) for i in range(57)])[1].split()

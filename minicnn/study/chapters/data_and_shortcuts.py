@@ -21,7 +21,7 @@ def data(results):
     blocks += [Heading("Confounders"), *_confounders(audit)]
     for heading, key, none in (("Problems", "problems", NO_PROBLEM), ("Remarks", "remarks", "None."),
                                ("Unusual images", "unusual", "No image is far from the rest.")):
-        items = [line for kind, sentences in findings_by_kind(audit.get(key, []), "minicnn data audit lists them")
+        items = [line for kind, sentences in findings_by_kind(audit.get(key, []), "minicnn data audit --json lists all")
                  for line in [kind, *sentences] if line]
         blocks.append(Fold(f"{heading}: {number(len(audit[key]))}", [Bullets(items)]) if items else Text(none, f"{heading}."))
     tables = [counted(f"Images by {name}", name, table)
