@@ -8,7 +8,7 @@ import hashlib
 
 from minicnn.errors import InputError, printable
 
-__all__ = ["split_digest", "check_unseen", "count_access", "access_counts", "access_sentence"]
+__all__ = ["split_digest", "data_digest", "check_unseen", "count_access", "access_counts", "access_sentence"]
 
 _NAME = "looks.json"
 
@@ -27,6 +27,29 @@ def split_digest(datasets):
     """
     lines = sorted(f"{bytes(digest).hex()} {name}\n" for name, data in datasets.items() for digest in data.digests)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def data_digest(dataset):
+    """Return the SHA-256, as 64 hex digits, of which images a dataset shows and how they are labelled, in any order.
+
+    It is that of the sorted lines "DIGEST LABEL\\n", one for each image: the hex digits of the SHA-256 of
+    "(WIDTH, HEIGHT) " and the image's pixels as the network's preprocessing stores them (data/pixel_cache.py; of arrays
+    the pixels alone), and the name of its class. Names and formats of files do not count, pixels and labels do.
+
+    Parameters
+    ----------
+    dataset : ImageDataset, or similar, with `pixel_digests` or else `digests`, `labels` and `classes`
+
+    >>> from types import SimpleNamespace as Data
+    >>> pixels = [bytes(32), bytes([1] * 32)]
+    >>> data_digest(Data(pixel_digests=pixels, labels=[0, 1], classes=("normal", "covid"))) == hashlib.sha256(
+    ...     (32 * "00" + " normal\\n" + 32 * "01" + " covid\\n").encode()).hexdigest()
+    True
+    """
+    digests = getattr(dataset, "pixel_digests", None)
+    lines = sorted(f"{bytes(digest).hex()} {dataset.classes[label]}\n" for digest, label in
+                   zip(dataset.digests if digests is None else digests, dataset.labels))
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def check_unseen(model, data, allowed=False):

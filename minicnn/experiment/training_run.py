@@ -17,7 +17,7 @@ from minicnn.core.untrusted import raising, read_table, write_csv
 from minicnn.errors import InputError, MiniCNNError, WeightsError, printable
 from minicnn.evaluation import out_of_distribution
 from minicnn.evaluation.operating_point import fit_operating_point
-from minicnn.evaluation.test_access import access_counts, count_access, split_digest
+from minicnn.evaluation.test_access import access_counts, count_access, data_digest, split_digest
 from minicnn.experiment.config import Config
 from minicnn.experiment.evaluation_run import AVERAGE, Result, evaluated_weights, summary_of
 from minicnn.experiment.prediction_run import prediction_rows
@@ -55,7 +55,8 @@ def train(config, folder, progress=True, plots=True):
     datasets, rows = open_split(config, progress)
     with RunFolder(folder() if callable(folder) else folder) as run:
         _check_free(run, config)
-        run.write_json("environment.json", environment() | {"images": _digest(datasets)})
+        run.write_json("environment.json", environment() | {
+            "images": _digest(datasets), "digests": {name: data_digest(data) for name, data in datasets.items()}})
         write_csv(run.path / "split.csv", rows, private=True)
         run.write_json("config.json", asdict(config))
         return _fit_and_evaluate(run, config, datasets, progress, False, plots)

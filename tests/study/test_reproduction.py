@@ -285,7 +285,7 @@ def test_a_study_that_is_interrupted_goes_on(studied, tmp_path, monkeypatch, cap
 
     def copied(found, collection, trainings, checks, out):      # the plots are drawn, and compared, in the test above
         shutil.copytree(folder / "out" / "figures", out / "figures")
-        return json.loads((folder / "out" / "results.json").read_text())["figures"]
+        return json.loads((folder / "out" / "results.json").read_text())["figures"], {}
 
     monkeypatch.setattr(experiment, "train_or_resume", stopped)
     monkeypatch.setattr(plots, "draw", copied)
