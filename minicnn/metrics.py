@@ -10,10 +10,9 @@ is predicted positive where p > threshold, strictly. A fraction whose denominato
 None, and `undefined` says why. It is never 0 or 1 by convention, which would read as a result. F1 is defined as long as
 there is a positive, true or predicted: with TP = 0 it is 0, though precision or recall may be undefined.
 
-With three or more classes each class is taken against the rest (`class_metrics`), and the values are averaged over the
-classes, all with the same weight: specificity, precision, recall, F1 and AUC are then macro averages. Where a value is
-undefined for one class, so is its macro average: a mean over fewer classes would be another quantity under one name. The
-values of the other classes stand.
+With three or more classes each class is taken against the rest, and the values are averaged over the classes, all with
+the same weight: specificity, precision, recall, F1 and AUC are macro averages. Undefined for one class is undefined on
+average, since a mean over fewer classes is another quantity.
 """
 
 import numpy as np
@@ -22,13 +21,15 @@ from minicnn.core.arguments import Real, check
 from minicnn.core.validation import as_array, check_finite
 from minicnn.errors import InputError, ShapeError, printable
 
-__all__ = ["confusion", "binary_metrics", "categorical_metrics", "class_metrics", "auc", "roc", "bce_from_probabilities",
-           "cce_from_probabilities", "HEADS"]
+__all__ = ["confusion", "binary_metrics", "categorical_metrics", "auc", "roc", "bce_from_probabilities",
+           "cce_from_probabilities", "HEADS", "REASONS"]
 
 # The keys of a metrics object, in the order of Table II of the paper, and how people read them.
 HEADS = {"n": "n", "accuracy": "accuracy", "specificity": "specificity", "precision": "precision", "recall": "recall",
          "f1": "F1", "auc": "AUC", "loss": "loss"}
-_RATES = ("specificity", "precision", "recall", "f1")
+# Why one of these is undefined: in a task of two classes `this` is "positive" and `other` "negative".
+REASONS = {"specificity": "no sample is {other}", "precision": "no sample was predicted {this}",
+           "recall": "no sample is {this}", "f1": "no sample is {this} or was predicted so"}
 
 
 def confusion(labels, predictions, k):
@@ -108,44 +109,24 @@ def categorical_metrics(labels, probabilities, loss=None, classes=None):
     >>> metrics["accuracy"], round(metrics["recall"], 3)
     (0.75, 0.833)
     """
-    each = class_metrics(labels, probabilities, classes).values()
-    labels, p = _categorical(labels, probabilities)
-    undefined = {}
-    for one in each:
-        undefined = one["undefined"] | undefined        # the first class that lacks a value says why
-    undefined = {metric: f"{reason}, and a mean over the other classes is another quantity"
-                 for metric, reason in undefined.items()}
-    macro = {metric: None if metric in undefined else float(np.mean([one[metric] for one in each]))
-             for metric in (*_RATES, "auc")}
-    return _report(confusion(labels, p.argmax(axis=1), p.shape[1]), macro, undefined,
-                   cce_from_probabilities(labels, p) if loss is None else loss)
-
-
-def class_metrics(labels, probabilities, classes=None):
-    """Return the metrics of each of k classes against the rest; arguments and errors as for `categorical_metrics`.
-
-    Returns
-    -------
-    {class: dict}, by name, or by number without names: n (int, the samples of the class); specificity, precision, recall, f1, auc
-    (float or None); undefined ({metric: reason}). A class without samples leaves the values of the others as they are
-
-    >>> told = class_metrics([0, 1, 1], [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]], ["normal", "covid", "other"])
-    >>> told["covid"]["recall"], told["other"]["recall"], told["other"]["undefined"]["recall"]
-    (0.5, None, 'no sample is other')
-    """
     labels, p = _categorical(labels, probabilities)
     k = p.shape[1]
     if classes is not None and len(classes) != k:
         raise InputError(f"classes: expected {k} names, one for each column of probabilities, got {len(classes)}.")
-    matrix, told = confusion(labels, p.argmax(axis=1), k), {}
+    matrix = confusion(labels, p.argmax(axis=1), k)
+    each, undefined = [], {}
     for c in range(k):
-        name = str(c) if classes is None else printable(classes[c])
-        values, undefined = _rates(matrix, c, f"of class {c}" if classes is None else name, "of another class")
+        name = f"of class {c}" if classes is None else printable(classes[c])
+        values, reasons = _rates(matrix, c, name, "of another class")
         values["auc"], reason = _auc(labels == c, p[:, c])
-        undefined["auc"] = reason and (undefined["recall"] or undefined["specificity"])
-        told[name] = {"n": int(matrix[c].sum()), **values,
-                      "undefined": {metric: reason for metric, reason in undefined.items() if reason}}
-    return told
+        reasons["auc"] = reason and (reasons["recall"] or reasons["specificity"])
+        each.append(values)
+        for metric, reason in reasons.items():
+            if reason:
+                undefined.setdefault(metric, f"{reason}, and a mean over the other classes is another quantity")
+    macro = {metric: None if metric in undefined else float(np.mean([values[metric] for values in each]))
+             for metric in (*REASONS, "auc")}
+    return _report(matrix, macro, undefined, cce_from_probabilities(labels, p) if loss is None else loss)
 
 
 def auc(labels, probabilities):
@@ -203,19 +184,15 @@ def cce_from_probabilities(labels, probabilities, eps=1e-7):
 
 
 def _rates(matrix, c, this="positive", other="negative"):
-    """Return ({rate: value or None}, {rate: reason or None}) of class c of a confusion matrix against the rest.
-
-    `this` and `other` are the words for a sample of class c, and for one of the rest.
-    """
+    """Return ({rate: value or None}, {rate: reason or None}) of class c of a confusion matrix against the rest."""
     tp = int(matrix[c, c])
     fn, fp = int(matrix[c].sum()) - tp, int(matrix[:, c].sum()) - tp
     tn = int(matrix.sum()) - tp - fn - fp
-    fractions = {"specificity": (tn, tn + fp, f"no sample is {other}"),
-                 "precision": (tp, tp + fp, f"no sample was predicted {this}"),
-                 "recall": (tp, tp + fn, f"no sample is {this}"),
-                 "f1": (2 * tp, 2 * tp + fp + fn, f"no sample is {this} or was predicted so")}
-    return ({rate: part / whole if whole else None for rate, (part, whole, _) in fractions.items()},
-            {rate: None if whole else reason for rate, (_, whole, reason) in fractions.items()})
+    fractions = {"specificity": (tn, tn + fp), "precision": (tp, tp + fp), "recall": (tp, tp + fn),
+                 "f1": (2 * tp, 2 * tp + fp + fn)}
+    return ({rate: part / whole if whole else None for rate, (part, whole) in fractions.items()},
+            {rate: None if whole else REASONS[rate].format(this=this, other=other)
+             for rate, (part, whole) in fractions.items()})
 
 
 def _auc(positive, p):
@@ -237,7 +214,7 @@ def _counts_by_score(positive, scores):
 
 def _report(matrix, values, undefined, loss):
     n, loss = int(matrix.sum()), check("", "loss", loss, Real(0))
-    return {"n": n, "accuracy": int(matrix.trace()) / n, **{rate: values[rate] for rate in (*_RATES, "auc")},
+    return {"n": n, "accuracy": int(matrix.trace()) / n, **{rate: values[rate] for rate in (*REASONS, "auc")},
             "loss": loss, "undefined": {metric: reason for metric, reason in undefined.items() if reason}}
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.metrics import (auc, bce_from_probabilities, binary_metrics, categorical_metrics, cce_from_probabilities,
-                             class_metrics, confusion, roc)
+                             confusion, roc)
 
 # Few distinct values, so that ties and p = threshold happen.
 SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1, width=32)
@@ -137,21 +137,6 @@ def test_shapes_and_types_that_models_return_are_accepted():
     column = np.array(labels)
     column.flags.writeable = False
     assert binary_metrics(column, p) == expected
-
-
-def test_an_absent_class_leaves_the_values_of_the_others_standing():
-    p = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.0, 0.1, 0.9]]
-    whole, without = class_metrics([0, 1, 0, 2], p, "abc"), class_metrics([0, 1, 0], p[:3], "abc")
-    assert without["a"] == whole["a"] | {"auc": without["a"]["auc"], "specificity": 1.0}
-    assert without["b"]["recall"] == 1 and without["b"]["precision"] == 0.5 and without["b"]["undefined"] == {}
-    assert without["c"] == {"n": 0, "specificity": 1.0, "precision": None, "recall": None, "f1": None, "auc": None,
-                            "undefined": {"precision": "no sample was predicted c", "recall": "no sample is c",
-                                          "f1": "no sample is c or was predicted so", "auc": "no sample is c"}}
-    macro = categorical_metrics([0, 1, 0], p[:3], classes="abc")
-    assert macro["recall"] is None and macro["undefined"]["recall"].startswith("no sample is c,")
-    assert macro["specificity"] == pytest.approx((1 + 0.5 + 1) / 3)
-    alone = class_metrics([0, 0], p[:2])["0"]
-    assert alone["undefined"] == {name: "no sample is of another class" for name in ("specificity", "auc")}
 
 
 @pytest.mark.parametrize("call, error, message", [

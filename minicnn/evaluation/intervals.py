@@ -272,8 +272,8 @@ def _corrected(value, drawn, without, patients):
     """Return the percentiles of drawn values, corrected for bias and skewness (Efron's BCa)."""
     known = drawn[np.isfinite(drawn)]
     if len(known) < 0.95 * len(drawn) or not np.isfinite(value):
-        return Interval(None, None, patients, f"it is undefined in {len(drawn) - len(known):,} of {len(drawn):,} samples "
-                                              "drawn with replacement")
+        return Interval(None, None, patients, f"it is undefined in {len(drawn) - len(known):,} of {len(drawn):,} "
+                                              "samples drawn with replacement")
     if np.ptp(known) < 1e-12:
         return Interval(None, None, patients, "it is the same in all samples drawn with replacement")
     normal, pull = NormalDist(), without[np.isfinite(without)]

@@ -274,13 +274,15 @@ def _of_classes(labels, p, clusters, samples):
 def _by_class(labels, p, clusters, who, names):
     """Return {class: metrics} of each class against the rest, with the intervals of two classes."""
     predicted, told = p.argmax(axis=1), {}
-    for c, (name, whole) in enumerate(metrics.class_metrics(labels, p, names).items()):
+    for c, name in enumerate(names):
         found = threshold_intervals(labels == c, predicted == c, clusters)
         found["auc"] = intervals.auc_interval(labels == c, p[:, c], clusters)
-        one = {"n": whole["n"], **_counted(who[labels == c]), **{metric: whole[metric] for metric in OF_A_CLASS},
-               "undefined": whole["undefined"]}
-        told[name] = one | _with_intervals({metric: interval for metric, (_, interval) in found.items()
-                                            if metric in one}, one)
+        reasons = {rate: reason.format(this=name, other="of another class") for rate, reason in metrics.REASONS.items()}
+        reasons["auc"] = reasons["specificity" if (labels == c).any() else "recall"]
+        one = {"n": int((labels == c).sum()), **_counted(who[labels == c]),
+               **{metric: found[metric][0] for metric in OF_A_CLASS}}
+        one["undefined"] = {metric: reasons[metric] for metric in OF_A_CLASS if one[metric] is None}
+        told[name] = one | _with_intervals({metric: found[metric][1] for metric in OF_A_CLASS}, one)
     return told
 
 

@@ -15,8 +15,8 @@ _OF_A_CLASS = ("recall", "precision", "specificity", "auc")
 def table(summaries):
     """Return {set: summary} as text: every metric with its 95 % interval, then the last set in detail.
 
-    These are the metrics at p > 0.5 (or of the most probable class), of the probabilities, and at the threshold fixed on
-    validation; of the last set the confusion matrix, the classes (of three or more) and the subgroups.
+    These are the metrics at p > 0.5 (or of the most probable class), of the probabilities, and at the threshold fixed
+    on validation; of the last set the confusion matrix, the classes (of three or more) and the subgroups.
 
     >>> from minicnn.evaluation.summary import summarize
     >>> print(table({"test": summarize([0, 1] * 60, [0.2, 0.7, 0.4, 0.9, 0.6, 0.3] * 20, classes=["normal", "covid"])}))
@@ -68,7 +68,8 @@ def _metrics(summaries):
     rows += [[head[name], *(cell(one, name) for one in summaries.values())] for name in shown if name not in SHARES]
     threshold = next(iter(fixed.values()))["threshold"] if fixed else None
     if threshold not in (None, 0.5):
-        titles[len(rows)] = f"At p > {threshold:.4g}, fixed on validation{' (optimistic there)' * ('validation' in fixed)}:"
+        optimistic = " (optimistic there)" * ("validation" in fixed)
+        titles[len(rows)] = f"At p > {threshold:.4g}, fixed on validation{optimistic}:"
         rows += [[head[name], *(cell(fixed[one], name) if one in fixed else "" for one in summaries)]
                  for name in SHARES]
     lines = [line for place, row in enumerate(grid(rows))

@@ -9,15 +9,15 @@ from minicnn.core.text import join, number
 from minicnn.evaluation.summary import SHARES, heads
 
 __all__ = ["APPROXIMATE", "SHORTCUT_CHECK", "UNKNOWN_PATIENTS", "bounds", "patients_cell", "why_missing",
-           "value_and_interval", "is_approximate", "cell", "value_text", "why_none", "against_chance", "against_reported",
-           "between", "generalizes", "difference"]
+           "value_and_interval", "is_approximate", "cell", "value_text", "why_none", "against_chance",
+           "against_reported", "between", "generalizes", "difference"]
 
 SHORTCUT_CHECK = ("The same images without their border, without their middle (where the lungs are), re-encoded, "
                   "inverted and blurred. A network that relies on the lungs keeps its predictions without the border "
                   "and loses them without the middle.")
 APPROXIMATE = "~ approximate: the interval rests on fewer than 50 patients."
-UNKNOWN_PATIENTS = ("n + m: n patients and m images of unknown patients, each of which the intervals take for a patient "
-                    "of its own.")
+UNKNOWN_PATIENTS = ("n + m: n patients and m images of unknown patients, each of which the intervals take for a "
+                    "patient of its own.")
 
 
 def bounds(summary, metric):

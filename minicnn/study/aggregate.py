@@ -12,12 +12,10 @@ import numpy as np
 
 from minicnn.evaluation import intervals
 from minicnn.evaluation.summary import GROUPED, HEADS, SHARES, count_patients, statistic, summarize
+from minicnn.metrics import REASONS
 
 __all__ = ["Answers", "over_seeds"]
 
-# As in metrics.py.
-_UNDEFINED = {"specificity": "no sample is negative", "recall": "no sample is positive",
-              "precision": "no sample was predicted positive"}
 _PATIENTS = ("patients", "images_of_unknown_patients")
 _MEANS = ("auc", "average_precision", "brier", "loss", "slope", "intercept")
 
@@ -101,7 +99,8 @@ def _proportions(answers, predicted, names=SHARES):
     found = intervals.threshold_intervals(positive, np.concatenate(predicted), _patients(answers))
     found = {name: found[name] for name in found if name in names}
     told = {name: value for name, (value, _) in found.items()}
-    told["undefined"] = {name: _UNDEFINED.get(name, found[name][1].reason) for name in found if told[name] is None}
+    told["undefined"] = {name: REASONS[name].format(this="positive", other="negative")
+                         for name in found if told[name] is None}
     return told | intervals.interval_fields({name: found[name][1] for name in found if told[name] is not None})
 
 

@@ -7,7 +7,9 @@ import pytest
 import sklearn.metrics
 
 from minicnn.data import Manifest
-from minicnn.evaluation.summary import HEADS, SHARES, age_band, is_summary, patient_clusters, subgroup_columns, summarize
+from minicnn.evaluation.intervals import auc_interval, threshold_intervals
+from minicnn.evaluation.summary import (HEADS, SHARES, age_band, is_summary, patient_clusters, subgroup_columns,
+                                        summarize)
 from minicnn.metrics import binary_metrics, categorical_metrics
 from minicnn.reporting.console import table
 
@@ -93,6 +95,51 @@ def test_three_classes():
     assert set(told["groups"]["view"]["AP"]) >= {"n", "patients", "accuracy"} and is_summary(told)
     missing = summarize([0, 1, 1], [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.3, 0.4, 0.3]], samples=20)
     assert missing["average_precision"] is None and missing["undefined"]["average_precision"]
+
+
+def test_an_absent_class_leaves_the_values_of_the_others_standing():
+    p = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.0, 0.1, 0.9]])
+    without = summarize([0, 1, 0], p[:3], classes="abc", samples=20)
+    a, b, c = without["per_class"].values()
+    assert (a["recall"], a["precision"], a["specificity"], a["auc"], a["undefined"]) == (0.5, 1, 1, 1, {})
+    assert (b["recall"], b["precision"], b["specificity"], b["auc"], b["undefined"]) == (1, 0.5, 0.5, 1, {})
+    assert {name: c[name] for name in ("n", "recall", "precision", "specificity", "f1", "auc")} == {
+        "n": 0, "recall": None, "precision": None, "specificity": 1.0, "f1": None, "auc": None}
+    assert c["undefined"] == {"recall": "no sample is c", "precision": "no sample was predicted c",
+                              "f1": "no sample is c or was predicted so", "auc": "no sample is c"}
+    assert without["recall"] is None and without["undefined"]["recall"].startswith("no sample is c, and a mean over")
+    assert without["undefined"]["average_precision"] == without["undefined"]["auc"]
+    assert without["specificity"] == pytest.approx((1 + 0.5 + 1) / 3) and is_summary(without)
+    alone = summarize([0, 0], p[:2], samples=20)["per_class"]["0"]
+    assert alone["undefined"] == {name: "no sample is of another class" for name in ("specificity", "auc")}
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_each_class_is_a_task_of_two_classes(k):
+    """Its values and intervals are those of summarize for this class against the rest, clusters included."""
+    rng = np.random.default_rng(k)
+    labels, clusters = rng.integers(0, k, 120), rng.integers(0, 70, 120)
+    raw = np.exp(rng.normal(size=(120, k)) + 2 * np.eye(k)[labels])
+    p = raw / raw.sum(axis=1, keepdims=True)
+    told = summarize(labels, p, clusters, samples=20)
+    assert told["confusion"]["matrix"] == sklearn.metrics.confusion_matrix(labels, p.argmax(axis=1)).tolist()
+    for c, one in enumerate(told["per_class"].values()):
+        two = threshold_intervals(labels == c, p.argmax(axis=1) == c, clusters) | {
+            "auc": auc_interval(labels == c, p[:, c], clusters)}
+        for name in ("recall", "precision", "specificity", "f1", "auc"):
+            value, interval = two[name]
+            assert one[name] == value and one["intervals"][name] == interval.bounds, name
+        assert one["auc"] == pytest.approx(sklearn.metrics.roc_auc_score(labels == c, p[:, c]))
+        assert one["patients"] == len(np.unique(clusters[labels == c])) and one["n"] == (labels == c).sum()
+    for name in ("recall", "precision", "specificity", "f1", "auc"):
+        assert told[name] == pytest.approx(np.mean([one[name] for one in told["per_class"].values()]))
+
+
+def test_spellings_of_a_word_are_one_group():
+    manifest = Manifest("", list("abcdef"), [0, 1] * 3, ["n", "p"], views=["AP", "ap", "AP", "PA", "pa", ""],
+                        sexes=["m", "M", "F", "f", "M", "M"])
+    assert subgroup_columns(manifest) == {"view": ["AP", "AP", "AP", "PA", "PA", "unknown"],
+                                          "sex": ["M", "M", "F", "F", "M", "M"]}
 
 
 def test_subgroups_are_those_of_the_columns():
