@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from minicnn.cli.options import add_shared, checked, number, show, whole
 from minicnn.core.arguments import Real, Whole
-from minicnn.errors import InputError, MiniCNNError, printable
+from minicnn.errors import InputError, MiniCNNError, nearest, printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
@@ -65,17 +65,23 @@ def _report(options):
             return gradcheck(model, **settings)
     if options.inject:
         raise InputError("gradcheck: --inject puts a bug into cov19net or, without a subject, into a small network.")
+    place = _module_and_attribute(options.subject)
     if options.shape is None:
         raise InputError(f"gradcheck: --shape is needed for {printable(options.subject)}, such as --shape 2,9,9,3.")
-    return gradcheck(_layer(options.subject), options.shape, engine=options.engine, **settings)
+    return gradcheck(_layer(options.subject, *place), options.shape, engine=options.engine, **settings)
 
 
-def _layer(name):
-    """Return a layer from "module:Layer", which is code of the user's."""
+def _module_and_attribute(name):
+    """Return the two of "module:Layer"."""
     module_name, colon, attribute = name.partition(":")
     if not colon or not all(word.isidentifier() for word in (*module_name.split("."), *attribute.split("."))):
         raise InputError("gradcheck: expected cov19net or MODULE:LAYER, such as mylayers:Scale, "
-                         f"got {printable(name)!r}.")
+                         f"got {printable(name)!r}.{nearest(name, ['cov19net'])}")
+    return module_name, attribute
+
+
+def _layer(name, module_name, attribute):
+    """Return a layer from "module:Layer", which is code of the user's."""
     sys.path.insert(0, os.getcwd())
     try:
         with _code_of_the_user(f"module {module_name} could not be imported from {printable(os.getcwd())} or the "

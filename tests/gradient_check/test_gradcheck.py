@@ -696,6 +696,7 @@ def test_the_command_checks_cov19net(capsys):
     (("mylayers:Scale",), "--shape is needed for mylayers:Scale"),
     (("mylayers",  "--shape", "2,3"), "expected cov19net or MODULE:LAYER, such as mylayers:Scale, got 'mylayers'"),
     (("os;x:y", "--shape", "2,3"), "expected cov19net or MODULE:LAYER"),
+    (("cov19nt",), "Did you mean 'cov19net'"),
     (("nowhere_at_all:Scale", "--shape", "2,3"), "module nowhere_at_all could not be imported"),
     (("mylayers:Nothing", "--shape", "2,3"), "module mylayers has no Nothing"),
     (("mylayers:Needs", "--shape", "2,3"), r"mylayers:Needs\(\) failed .*called without arguments.*TypeError"),
