@@ -71,7 +71,7 @@ def collection(n):
     own = n - n // 100
     with ProcessPoolExecutor() as pool:
         images = np.concatenate(list(pool.map(render, np.array_split(np.arange(own), 64))))
-    copies = images[100 * np.arange(n - own)] * 0.8
+    copies = images[99 * np.arange(n - own)] * 0.8
     copies[::2] = copies[::2, :, ::-1]
     return np.concatenate([images, copies.astype(np.uint8)])
 

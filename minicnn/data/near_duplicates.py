@@ -42,7 +42,10 @@ _BLOCK, _ROWS, _COLUMNS = 128, 32, 4096       # images read at once; hashes comp
 _WORKERS = min(os.cpu_count() or 1, 8)
 _AHEAD = 2 * _WORKERS
 
-_VERSION, _HOW = 2, ("exact", "near", "mirrored")       # of what is kept: raise it with any change of what is found
+_VERSION, _HOW = 3, ("exact", "near", "mirrored")       # of what is kept: raise it with any change of what is found
+# The mean over the 9 pixels around each; the edges are extended.
+_BOX = sum(np.eye(_SIDE, dtype=np.float32)[np.clip(np.arange(_SIDE) + k, 0, _SIDE - 1)]
+           for k in range(-_BLUR, _BLUR + 1)) / np.float32(2 * _BLUR + 1)
 _GREY = Preprocessing(_SIDE, _SIDE, 1)
 
 
@@ -107,9 +110,9 @@ def similarity(first, second, known=None):
 
 def _details(images):
     """Return each image less its blur, over the local contrast."""
-    images = np.asarray(images, np.float64)
-    fine = images - _blurred(images)
-    return fine / (np.sqrt(np.maximum(_blurred(fine * fine), 0)) + _NOISE)
+    images = np.asarray(images, np.float32)
+    fine = images - registration.blurred(images, _BOX)
+    return fine / (np.sqrt(registration.blurred(fine * fine, _BOX)) + _NOISE)
 
 
 def _sample(details):
@@ -120,15 +123,6 @@ def _sample(details):
     sampled = details[:, 3:-3:3, 3:-3:3].reshape(len(details), 400)
     sampled = sampled - sampled.mean(axis=1, keepdims=True)
     return np.round(sampled * (127 / np.maximum(np.abs(sampled).max(axis=1, keepdims=True), 1e-6))).astype(np.int8)
-
-
-def _blurred(images):
-    """Return the mean over the 9 x 9 pixels around each; the edges are extended."""
-    width = 2 * _BLUR + 1
-    padded = np.pad(images, ((0, 0), (_BLUR, _BLUR), (_BLUR, _BLUR)), mode="edge")
-    sums = np.pad(padded.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
-    return (sums[:, width:, width:] - sums[:, :-width, width:] - sums[:, width:, :-width]
-            + sums[:, :-width, :-width]) / width**2
 
 
 def find_pairs(pixels, patients=None, progress=False):
@@ -292,7 +286,7 @@ def clusters(pixels, pairs=None, progress=False):
 def _grey(images):
     """Return uint8 images of any size, grey or in colour, as grey images of 64 x 64."""
     if images.ndim == 4:
-        images = images @ np.array([0.299, 0.587, 0.114], np.float32)
+        images = np.round(images @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
     if images.shape[1:] == (_SIDE, _SIDE):
         return images
     return np.stack([resize(image, _GREY) for image in images])

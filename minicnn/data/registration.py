@@ -11,17 +11,20 @@ near_duplicates.py decides which aligned pairs are duplicates.
 
 import numpy as np
 
+from minicnn.core.backend import get_engine
 from minicnn.data.workers import in_order
 
-__all__ = ["candidates", "register", "features", "mirrored", "warp", "correlation"]
+__all__ = ["candidates", "register", "features", "mirrored", "warp", "correlation", "blurred"]
 
 _SIDE, _STEP, _EDGE = 64, 3, 9      # the features' positions are symmetric under mirroring
 _MOST, _FEW = (4, 3), 60_000        # candidates of an image, and of its middle; of a large collection in all
 _LIKE, _ON_THE_WAY = 0.80, 0.93     # the least correlation of features; of coarse images, after the first steps
 _ALIGNED = 0.94                      # the least correlation of features, aligned
 _ZOOM = 0.92                        # the side of a middle
+_MOST_VALUE = 16                    # no band-passed value is larger (_band)
 _MOST_CHANGE, _MOST_SHIFT = 0.25, 10.0
-_ROWS, _COLUMNS = 256, 512         # images whose features are compared at once, with how many
+_ROWS, _COLUMNS = 256, 2048         # images whose features are compared at once, with how many
+_DIRECTIONS, _ROUNDING = 64, 1e-4   # of the bounds of features; measured, 0.2 % of the pairs pass them
 _PAIRS = 1024                       # pairs whose features are aligned at once
 
 
@@ -30,7 +33,7 @@ def features(images):
 
     Parameters
     ----------
-    images : ndarray, shape (n, 64, 64), from 0 to 255
+    images : ndarray, shape (n, 64, 64), uint8
     """
     coarse = _band(images, 2.0, 6.0)[:, _EDGE:_SIDE - _EDGE + 1:_STEP, _EDGE:_SIDE - _EDGE + 1:_STEP]
     coarse = (coarse - coarse.mean(axis=(1, 2), keepdims=True)).reshape(len(coarse), -1)
@@ -55,7 +58,8 @@ def candidates(coarse, read, advance, workers):
     workers : int, threads
     """
     n, found = len(coarse), {False: [], True: []}
-    starts = range(0, n if n > 1 else 0, _ROWS)
+    starts, directions = range(0, n if n > 1 else 0, _ROWS), _directions(coarse)
+    bounds = np.concatenate([_bounds(coarse[at:at + _PAIRS], directions) for at in range(0, n, _PAIRS)] or [coarse])
 
     def find(at):
         rows = np.arange(at, min(at + _ROWS, n))
@@ -63,7 +67,7 @@ def candidates(coarse, read, advance, workers):
         # b is like the mirror image of a where the mirror image of b is like a
         queries = np.concatenate([coarse[rows], middles, mirrored(coarse[rows]), mirrored(middles)])
         most = np.repeat([max(1, min(most, _FEW // n, n - 1)) for most in (*_MOST, *_MOST)], len(rows))
-        query, b = _neighbours(queries, coarse, np.tile(rows, 4), most)
+        query, b = _neighbours(queries, coarse, _bounds(queries, directions), bounds, np.tile(rows, 4), most)
         kind, a = query // len(rows), rows[query % len(rows)]
         return {flips: _worth_aligning(coarse, *_ordered(kind - 2 * flips, a, b, n), flips) for flips in found}
 
@@ -75,26 +79,46 @@ def candidates(coarse, read, advance, workers):
             for flips, pairs in found.items()}
 
 
-def _neighbours(queries, known, own, most):
+def _directions(coarse):
+    """Return the directions along which features vary most: ndarray, shape (256, 48), float32."""
+    spread = np.zeros((coarse.shape[1], coarse.shape[1]), np.float32)
+    for at in range(0, len(coarse), _PAIRS):
+        part = coarse[at:at + _PAIRS].astype(np.float32)
+        spread += part.T @ part
+    return np.linalg.eigh(spread)[1][:, -_DIRECTIONS:]
+
+
+def _bounds(coarse, directions):
+    """Return vectors, shape (n, 49), float32, whose products are no smaller than those of the features.
+
+    A feature is a sum of its part along the directions and a rest. The product of two features is that of the parts and
+    that of the rests, and the latter is at most the product of their lengths (Cauchy and Schwarz).
+    """
+    coarse = coarse.astype(np.float32)
+    along = coarse @ directions
+    rest = np.sqrt(np.maximum((coarse * coarse).sum(axis=1) - (along * along).sum(axis=1), 0))
+    return np.column_stack([along, rest])
+
+
+def _neighbours(queries, known, query_bounds, known_bounds, own, most):
     """Return (query, number), pairs of similar images: at most `most` for each query, the most similar first.
 
     Parameters
     ----------
     queries, known : ndarrays, shape (m, 256) and (n, 256); features
+    query_bounds, known_bounds : ndarrays, shape (m, 49) and (n, 49); their `_bounds`, which tell most pairs apart
     own, most : ndarrays, shape (m,), int64; the number in `known` of the image of a query, which is no answer, and how
         many answers it gets
     """
-    queries, least = queries.astype(np.float32), np.full(len(queries), _LIKE, np.float32)
     query, number, alike = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+    least = _least_alike(queries, known[:_COLUMNS], own)
     for start in range(0, len(known), _COLUMNS):
-        part = queries @ known[start:start + _COLUMNS].astype(np.float32).T
-        mine = np.flatnonzero((own >= start) & (own < start + part.shape[1]))
-        part[mine, own[mine] - start] = -1
-        if not start and part.shape[1] > _MOST[0]:
-            least = np.maximum(least, np.partition(part, -_MOST[0], axis=1)[:, -_MOST[0]])
-        row, column = np.nonzero(part >= least[:, np.newaxis])
-        query, number = np.concatenate([query, row]), np.concatenate([number, column + start])
-        alike = np.concatenate([alike, part[row, column]])
+        part = query_bounds @ known_bounds[start:start + _COLUMNS].T
+        row, column = np.nonzero(part >= least[:, np.newaxis] - _ROUNDING)
+        found = np.einsum("pk,pk->p", queries[row], known[column + start], dtype=np.float32)
+        new = (found >= least[row]) & (own[row] != column + start)
+        query, number = np.concatenate([query, row[new]]), np.concatenate([number, column[new] + start])
+        alike = np.concatenate([alike, found[new]])
         order = np.lexsort((number, -alike, query))
         rank = np.arange(len(order)) - np.searchsorted(query[order], query[order])
         order = order[rank < most[query[order]]]
@@ -104,6 +128,17 @@ def _neighbours(queries, known, own, most):
         np.minimum.at(worst, query, alike)
         least = np.where(full, np.maximum(least, worst), least)
     return query, number
+
+
+def _least_alike(queries, known, own):
+    """Return how similar an answer to each query is at least, by some of the known images: ndarray, shape (m,)."""
+    if len(known) <= _MOST[0]:
+        return np.full(len(queries), _LIKE, np.float32)
+    part = queries.astype(np.float32) @ known.astype(np.float32).T
+    mine = np.flatnonzero(own < len(known))
+    part[mine, own[mine]] = -1
+    # The same product, summed in another order, may be a little less.
+    return np.maximum(np.partition(part, -_MOST[0], axis=1)[:, -_MOST[0]] - _ROUNDING, np.float32(_LIKE))
 
 
 def _ordered(kind, a, b, n):
@@ -131,7 +166,7 @@ def _worth_aligning(coarse, a, b, zoomed, flips):
 
 def _middles(images):
     """Return the middle of each image, enlarged to the size of the image."""
-    return warp(np.asarray(images, np.float32), _zoom(np.ones(len(images), bool)))[0]
+    return warp(images, _zoom(np.ones(len(images), bool)))[0]
 
 
 def register(first, second, zoomed, margin=0):
@@ -139,14 +174,14 @@ def register(first, second, zoomed, margin=0):
 
     Parameters
     ----------
-    first, second : ndarrays, shape (n, 64, 64), from 0 to 255
+    first, second : ndarrays, shape (n, 64, 64), uint8
     zoomed : ndarray, shape (n,), bool; start from the middle of the first
     margin : int; pixels closer to the second image's edge do not count as known
     """
     halves = [_band(images, 1.5, 5.0, step=2) for images in (first, second)]
     maps = _steps(*halves, _zoom(zoomed), 3)
     worth = correlation(halves[0], *warp(halves[1], maps)) >= _ON_THE_WAY
-    first, second, maps = first[worth], np.asarray(second[worth], np.float32), maps[worth]
+    first, second, maps = first[worth], second[worth], maps[worth]
     maps[:, :2, 2] *= 2             # from every second pixel to every pixel
     if len(maps):
         maps = _steps(_band(first, 1.5, 5.0), _band(second, 1.5, 5.0), maps, 1)
@@ -168,23 +203,27 @@ def warp(images, maps, margin=0):
 
     Parameters
     ----------
-    images : ndarray, shape (n, side, side), float32
+    images : ndarray, shape (n, side, side), float32 with values below 16, or uint8
     maps : ndarray, shape (n, 3, 3); from (row, column, 1) to (row, column, 1), counted from the centre of the image
     margin : int, as for `register`
     """
     n, side, _ = images.shape
-    place = np.arange(side, dtype=np.float32) - (side - 1) / 2
+    centre = (side - 1) / 2
+    # From indices to indices: the offset takes the centre to where the map takes it.
+    matrices = maps[:, :2].astype(np.float64)
+    matrices[:, :, 2] += centre - centre * matrices[:, :, :2].sum(axis=2)
+    place = np.arange(side, dtype=np.float32)
     row, column = (m[:, 0, None, None] * place[:, None] + m[:, 1, None, None] * place + m[:, 2, None, None]
-                   + np.float32((side - 1) / 2) for m in (maps[:, 0], maps[:, 1]))
+                   for m in matrices.astype(np.float32).transpose(1, 0, 2))
     low, high = margin, side - 1 - margin
     known = (row >= low) & (row <= high) & (column >= low) & (column <= high)
-    top, left = (np.floor(np.clip(axis, 0, np.float32(side - 1.001))) for axis in (row, column))
-    down, across = np.clip(row - top, 0, 1), np.clip(column - left, 0, 1)
-    corner = (top * side + left).astype(np.intp) + (np.arange(n) * side**2)[:, None, None]
-    flat = images.reshape(-1)
-    one, two, three, four = (flat[step:].take(corner, mode="clip") for step in (0, 1, side, side + 1))
-    upper, lower = one + across * (two - one), three + across * (four - three)
-    return upper + down * (lower - upper), known
+    # The kernel takes floats from 0 to 1.
+    scale, least = (255, 0) if images.dtype == np.uint8 else (2 * _MOST_VALUE, -_MOST_VALUE)
+    source = images if images.dtype == np.uint8 else (images - np.float32(least)) / np.float32(scale)
+    out = np.empty((n, side, side, 1), np.float32)
+    get_engine("fast").affine_warp(source[..., np.newaxis], matrices, np.ones(n, np.float32), np.zeros(n, np.float32),
+                                   out)
+    return out[..., 0] * np.float32(scale) + np.float32(least), known
 
 
 def _steps(first, second, maps, number):
@@ -221,13 +260,18 @@ def _band(images, narrow, wide, step=1):
     Every `step`-th pixel in both directions: ndarray, shape (n, 64 / step, 64 / step), float32.
     """
     images = np.asarray(images, np.float32)
-    fine = _blurred(images, narrow, step) - _blurred(images, wide, step)
-    return fine / (np.sqrt(np.maximum(_blurred(fine * fine, wide / step), 0)) + 2)
+    side = images.shape[1]
+    fine = blurred(images, gaussian(side, narrow, step)) - blurred(images, gaussian(side, wide, step))
+    return fine / (np.sqrt(np.maximum(blurred(fine * fine, gaussian(len(fine[0]), wide / step)), 0)) + 2)
 
 
-def _blurred(images, deviation, step=1):
-    """Return every `step`-th pixel of images convolved with a Gaussian, cut off and normalised at the edges."""
-    place = np.arange(images.shape[1])
+def gaussian(side, deviation, step=1):
+    """Return the matrix that blurs one axis by a Gaussian, normalised at the edges, and keeps every `step`-th place."""
+    place = np.arange(side)
     weights = np.exp(-0.5 * ((place[::step, None] - place) / deviation)**2)
-    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def blurred(images, weights):
+    """Return images, (n, side, side) float32, blurred by the same matrix along both axes."""
     return weights @ images @ weights.T

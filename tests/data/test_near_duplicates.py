@@ -118,12 +118,14 @@ def test_neighbours_are_those_of_all_comparisons(n, most):
     known = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float16)
     own, allowed = np.arange(n), np.full(n, most)
     allowed[::3] = 1
-    query, number = registration._neighbours(known, known, own, allowed)
+    bounds = registration._bounds(known, registration._directions(known))
+    query, number = registration._neighbours(known, known, bounds, bounds, own, allowed)
     alike = known.astype(np.float32) @ known.astype(np.float32).T
     alike[own, own] = -1
     best = np.argsort(-alike, axis=1, kind="stable")
     expected = [(i, j) for i in range(n) for j in best[i, :allowed[i]] if alike[i, j] >= 0.80]
     assert list(zip(query.tolist(), number.tolist())) == expected
+    assert np.all(bounds @ bounds.T >= known.astype(np.float32) @ known.astype(np.float32).T - registration._ROUNDING)
 
 
 def test_the_work_grows_with_the_number_of_images(cache):
