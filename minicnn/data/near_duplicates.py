@@ -128,7 +128,7 @@ def _sample(details):
 def find_pairs(pixels, patients=None, progress=False):
     """Return pairs of images that show the same radiograph, in order: list of Pair.
 
-    The pairs form no cycles: n copies are n - 1 pairs. It needs 1,000 bytes of memory per image. What was found is kept
+    The pairs form no cycles: n copies are n - 1 pairs. It needs 1,200 bytes of memory per image. What was found is kept
     in the pixel cache.
 
     Parameters

@@ -80,7 +80,7 @@ def candidates(coarse, read, advance, workers):
 
 
 def _directions(coarse):
-    """Return the directions along which features vary most: ndarray, shape (256, 48), float32."""
+    """Return the directions along which features vary most: ndarray, shape (256, 64), float32."""
     spread = np.zeros((coarse.shape[1], coarse.shape[1]), np.float32)
     for at in range(0, len(coarse), _PAIRS):
         part = coarse[at:at + _PAIRS].astype(np.float32)
@@ -89,7 +89,7 @@ def _directions(coarse):
 
 
 def _bounds(coarse, directions):
-    """Return vectors, shape (n, 49), float32, whose products are no smaller than those of the features.
+    """Return vectors, shape (n, 65), float32, whose products are no smaller than those of the features.
 
     A feature is a sum of its part along the directions and a rest. The product of two features is that of the parts and
     that of the rests, and the latter is at most the product of their lengths (Cauchy and Schwarz).
@@ -106,7 +106,7 @@ def _neighbours(queries, known, query_bounds, known_bounds, own, most):
     Parameters
     ----------
     queries, known : ndarrays, shape (m, 256) and (n, 256); features
-    query_bounds, known_bounds : ndarrays, shape (m, 49) and (n, 49); their `_bounds`, which tell most pairs apart
+    query_bounds, known_bounds : ndarrays, shape (m, 65) and (n, 65); their `_bounds`, which tell most pairs apart
     own, most : ndarrays, shape (m,), int64; the number in `known` of the image of a query, which is no answer, and how
         many answers it gets
     """
