@@ -69,12 +69,14 @@ class ShortcutCheck:
     conditions : list of Condition, in the order of CONDITIONS
     findings : list of sentences, the evidence for a shortcut
     patients, images_of_unknown_patients : int
+    is_macro : bool; recall, specificity and AUC are averages over more than two classes
     """
 
     conditions: list
     findings: list
     patients: int
     images_of_unknown_patients: int = 0
+    is_macro: bool = False
 
     def __getitem__(self, name):
         return next(condition for condition in self.conditions if condition.name == name)
@@ -90,11 +92,13 @@ class ShortcutCheck:
                  "interval": one.interval.bounds, "change": one.change,
                  "change_interval": one.change_interval and one.change_interval.bounds} for one in self.conditions]
         return {"rows": rows, "findings": self.findings, "sentences": self.sentences, "patients": self.patients,
-                "images_of_unknown_patients": self.images_of_unknown_patients}
+                "images_of_unknown_patients": self.images_of_unknown_patients, "is_macro": self.is_macro}
 
     def table(self):
         """Return the check as text for a terminal."""
-        rows = [("images", "accuracy", "recall", "specificity", "AUC", "95 % interval", "change of AUC")]
+        macro = "macro " * self.is_macro
+        rows = [("images", "accuracy", f"{macro}recall", f"{macro}specificity", f"{macro}AUC", "95 % interval",
+                 f"change of {macro}AUC")]
         for one in self.conditions:
             change = "" if one.change is None else f"{one.change:+.2f} ({span(one.change_interval, '{:+.2f}')})"
             rows.append((one.name, *(percent(one.metrics[key]) for key in _SHOWN[:3]),
@@ -149,7 +153,7 @@ def check_shortcuts(model, x, t=None, patients=None, seed=0, clusters=None):
     outputs = {name: np.concatenate(parts) for name, parts in outputs.items()}
     conditions = _measured(data.labels, outputs, clusters, model.classes, check_seed(seed))
     return ShortcutCheck(conditions, _findings({one.name: one for one in conditions}),
-                         **count_patients(patients, None, len(data)))
+                         **count_patients(patients, None, len(data)), is_macro=model.output_shape[-1] > 1)
 
 
 def examples(image):
@@ -280,6 +284,8 @@ def _is_above_chance(untouched):
 
 
 def _no_findings(untouched):
+    if untouched.metrics["auc"] is None:
+        return f"No verdict: the AUC is undefined, because {printable(untouched.metrics['undefined']['auc'])}."
     if untouched.interval.low is None:
         return f"No verdict: the AUC has no interval, because {untouched.interval.reason}."
     if not _is_above_chance(untouched):

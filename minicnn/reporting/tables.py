@@ -114,8 +114,10 @@ def shortcut_table(name, check):
              _with_span(number(row["auc"], "{:.2f}"), row["interval"], "{:.2f}"),
              NONE if row["change"] is None else _with_span(f"{row['change']:+.2f}", row["change_interval"], "{:+.2f}")]
             for row in check["rows"]]
+    macro = "macro " * check.get("is_macro", False)
     return Table(f"The shortcut check: {name}, {patients_cell(check)} patients",
-                 ["images", "accuracy", "recall", "specificity", "AUC", "change of AUC"], rows)
+                 ["images", "accuracy", f"{macro}recall", f"{macro}specificity", f"{macro}AUC", f"change of {macro}AUC"],
+                 rows)
 
 
 def _with_span(value, interval, form):

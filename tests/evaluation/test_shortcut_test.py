@@ -97,7 +97,7 @@ def test_metrics_are_those_of_the_disturbed_images():
             assert one.interval.low < one.metrics["auc"] < one.interval.high
             if one.name != "untouched":
                 assert one.change == pytest.approx(one.metrics["auc"] - check["untouched"].metrics["auc"])
-        assert check["untouched"].change is None
+        assert check["untouched"].change is None and ("macro AUC" in check.table()) == check.is_macro == (k == 3)
         assert check == check_shortcuts(model, x, t) and check.table() == check_shortcuts(model, x, t).table()
 
 
@@ -120,7 +120,7 @@ def test_a_single_class_has_no_verdict():
     assert check["untouched"].metrics["auc"] is None and not check.findings
     text = check.table()
     assert "undefined: untouched AUC, because all samples have the same label." in text
-    assert text.endswith("No verdict: the AUC has no interval, because all samples have the same label.")
+    assert text.endswith("No verdict: the AUC is undefined, because all samples have the same label.")
     assert "0.000" not in text and "1.000" not in text
 
 
