@@ -19,7 +19,7 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    add_shared(parser, "run_folder", "files", "--bits", "--expect-sha256", "--json")
+    add_shared(parser, "run_folder", "files", "--bits", "--expect-sha256", "--quiet", "--json")
     parser.add_argument("--method", choices=["gradcam", "hirescam", "occlusion"], default="gradcam",
                         help="hirescam: Grad-CAM with each place's own gradient (default: %(default)s)")
     parser.add_argument("--layer", metavar="NAME", help="a convolution, such as conv2d_3 (default: the last one)")
@@ -44,7 +44,8 @@ def run(options):
     model = load_model(options.run_folder, options.expect_sha256)
     check_classifies(model)
     named, unreadable = image_files(options.files), {}
-    dataset = open_dataset(named, preprocessing_of(model, options.bits), model.classes, "explain", unreadable=unreadable)
+    dataset = open_dataset(named, preprocessing_of(model, options.bits), model.classes, "explain",
+                           progress=not options.quiet, unreadable=unreadable)
     if dataset is None:
         raise ManifestError("\n  ".join(["explain: no file can be read", *unreadable.values()]))
     files, images = dataset.names, dataset.batch(np.arange(len(dataset)))

@@ -12,7 +12,8 @@ import sys
 
 from minicnn.core.arguments import Real, Text, Whole
 
-__all__ = ["NOT_A_DEVICE", "checked", "number", "whole", "positive", "path", "add_shared", "load_network", "show", "lost"]
+__all__ = ["NOT_A_DEVICE", "checked", "number", "whole", "positive", "path", "add_shared", "load_network", "show",
+           "lost"]
 
 NOT_A_DEVICE = ("minicnn is a tool for teaching and research, not a medical device: its output must not be used for "
                 "diagnosis or treatment.")
@@ -94,8 +95,8 @@ _SHARED = {
     "--root": dict(type=path, metavar="DIR", help="the folder that the paths in the CSV file are relative to (default: "
                    "that of the file)"),
     "--allow-outside-root": dict(action="store_true", help="read images that lie outside that folder"),
-    "--skip-unreadable": dict(action="store_true", help="leave out images that cannot be read, and count them (default: "
-                              "an error that lists them)"),
+    "--skip-unreadable": dict(action="store_true", help="leave out images that are there and cannot be read, and count "
+                              "them (default: an error that tells them)"),
     "--bits": dict(type=whole(8, 16), metavar="N", help="bits that 16-bit files use, such as 12: white is then 4095"),
     "--workers": dict(type=whole(0, 64), metavar="N",
                       help="threads that decode and prepare images; never changes a result"),
@@ -161,5 +162,6 @@ def lost(unreadable, n):
     """Return the exit code of a command for n files, and say on stderr how many of them could not be read, if any."""
     if unreadable:
         sys.stdout.flush()
-        print(f"minicnn: {unreadable:,} of {n:,} files could not be read; each is listed with its error.", file=sys.stderr)
+        print(f"minicnn: {unreadable:,} of {n:,} files could not be read; each is listed with its error.",
+              file=sys.stderr)
     return 3 if unreadable else 0

@@ -12,7 +12,7 @@ EXAMPLES = """examples:
 
 
 def add_options(parser):
-    add_shared(parser, "run_folder", "files", "--bits", "--expect-sha256", "--threads", "--json")
+    add_shared(parser, "run_folder", "files", "--bits", "--expect-sha256", "--threads", "--quiet", "--json")
     parser.add_argument("--csv", type=path, metavar="OUT", help="also write a CSV file with one row a file, in order")
 
 
@@ -21,6 +21,6 @@ def run(options):
     from minicnn import experiment
 
     predictions = experiment.predict(options.run_folder, options.files, options.csv, options.expect_sha256,
-                                     options.bits)
+                                     options.bits, not options.quiet)
     show(options, predictions.to_dict(), lambda facts: predictions.table())
     return lost(predictions.unreadable, len(predictions.rows))

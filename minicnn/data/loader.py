@@ -178,8 +178,8 @@ def open_dataset(x, preprocessing=None, classes=None, owner="open_dataset", work
 def image_files(names):
     """Return the files that names of files, folders and patterns stand for, in their order: list of str.
 
-    A folder stands for the images in it and in its folders, sorted. A pattern with * ? or [], which some shells leave to
-    the program, stands for what it matches, sorted; not where there is a file of that very name.
+    A folder stands for the images in it and in its folders, sorted. A pattern with * ? or [], which some shells leave
+    to the program, stands for what it matches, sorted; not where there is a file of that very name.
 
     Raises
     ------

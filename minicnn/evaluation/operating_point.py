@@ -109,9 +109,9 @@ class OperatingPoint:
     def sentences(self, classes, digits=4):
         """Return how decisions are made, and what the probabilities are, as sentences; bounds have so many digits.
 
-        >>> print(*OperatingPoint(abstain=(0.2, 0.8)).sentences(["normal", "covid"]), sep="\\n")
-        The decision is covid where p_covid > 0.8, normal where p_covid <= 0.2, and none in between, where it abstains: \
-both bounds were fixed on the validation set.
+        >>> print(*OperatingPoint(threshold=0.3).sentences(["normal", "covid"]), sep="\\n")
+        The decision is covid where p_covid > 0.3, otherwise normal: this threshold was fixed on the validation set.
+        It never abstains: no interval was fixed.
         The probabilities are not calibrated: no temperature was fixed.
         >>> print(OperatingPoint(temperature=1.5).sentences("abc")[1])
         The probabilities are calibrated, at the temperature 1.5 that was fixed on the validation set.
@@ -119,7 +119,8 @@ both bounds were fixed on the validation set.
         if len(classes) == 2:
             rule = self._rule(*map(printable, classes), digits)
         else:
-            rule = ["The decision is the class with the largest probability; thresholds and abstention are for two classes."]
+            rule = ["The decision is the class with the largest probability; thresholds and abstention are for two "
+                    "classes."]
         reason = self.undefined.get("temperature", "no temperature was fixed")
         said = " either." if reason in rule[-1] else f": {reason}."
         return [*rule, f"The probabilities are not calibrated{said}" if self.temperature is None else "The probabilities "
@@ -130,8 +131,8 @@ both bounds were fixed on the validation set.
         before = "" if self.temperature is None or self.bounds == (0.5, 0.5) else \
             " (before calibration " + " and ".join(f"{bound:.4g}" for bound in dict.fromkeys(self.bounds)) + ")"
         if self.bounds[0] < self.bounds[1]:
-            return [f"The decision is {second} where p_{second} > {high}, {first} where p_{second} <= {low}, and none in "
-                    f"between, where it abstains: both bounds were fixed on the validation set{before}."]
+            return [f"The decision is {second} where p_{second} > {high}, {first} where p_{second} <= {low}, and none "
+                    f"in between, where it abstains: both bounds were fixed on the validation set{before}."]
         rule = f"The decision is {second} where p_{second} > {high}, otherwise {first}: "
         if self.abstain is None and self.threshold is None:
             return [f"{rule}no threshold was fixed on the validation set "

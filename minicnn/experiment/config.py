@@ -91,7 +91,8 @@ class Config:
     root : path of the folder that the paths in the CSV file are relative to; None: that of the file
     bits : int from 8 to 16, the bits that 16-bit files use (Preprocessing), optional
     labels : dict from labels of the data to their names here, such as {"Covid-19": "covid"}, optional
-    skip_unreadable : bool; leave out images that cannot be read, with a warning, before the data is split
+    skip_unreadable : bool; leave out images that cannot be read, with a warning, before the data is split; files that
+        are not there are an error all the same
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Prediction on image files: decision, calibrated probability of each class, and warnings of out-of-distribution images."""
+"""Prediction on image files: decision, calibrated probability of every class, out-of-distribution warnings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +47,8 @@ class Predictions:
     def to_dict(self):
         """Return plain JSON.
 
-        threshold and abstain are of probabilities before calibration, as `evaluate` has them; bounds of p_<second class>
-        of two: the first class is decided at or below the lower one, the second above the upper one.
+        threshold and abstain are of probabilities before calibration, as `evaluate` has them; bounds are of the
+        p_<class> of the second of two classes, which is decided above the upper one, and the first up to the lower one.
         """
         point, two = self.point, len(self.classes) == 2
         return {"threshold": point.threshold, "abstain": point.abstain, "temperature": point.temperature,
@@ -70,7 +70,7 @@ class Predictions:
         return "\n".join([*grid(rows, numbers=range(2, 2 + len(names))), "", *said, *self.remarks])
 
 
-def predict(run, files, csv=None, expect=None, bits=None):
+def predict(run, files, csv=None, expect=None, bits=None, progress=True):
     """Return the Predictions of a run, or of a weights file, for image files.
 
     Parameters
@@ -81,6 +81,7 @@ def predict(run, files, csv=None, expect=None, bits=None):
     csv : path of a CSV file to write with one row a file, optional
     expect : SHA-256 of the weights file, optional; another file is refused
     bits : the bits that 16-bit files use (Preprocessing), optional; by default those of the training images
+    progress : bool; report progress on stderr
 
     Raises
     ------
@@ -93,7 +94,8 @@ def predict(run, files, csv=None, expect=None, bits=None):
                          f"{model.output_shape}.")
     classes = list(model.classes or map(str, range(max(2, *model.output_shape))))
     unreadable = {}
-    dataset = open_dataset(files, preprocessing_of(model, bits), model.classes, "predict", unreadable=unreadable)
+    dataset = open_dataset(files, preprocessing_of(model, bits), model.classes, "predict", progress=progress,
+                           unreadable=unreadable)
     known, point = (of_run(run), OperatingPoint.read(RunFolder(run))) if run.is_dir() else (None, None)
     if point is None:
         reason = (f"this run has no {FILE}: it is not finished, or an earlier version of minicnn made it"
@@ -140,14 +142,14 @@ def prediction_rows(outputs, classes, point):
 
 
 def _digits(rows, classes, point):
-    """Return the fewest digits, from 4 to 6, that show each probability of two classes on its side of the bounds."""
-    if len(classes) != 2:
-        return 4
+    """Return the fewest digits, from 4 to 6, with which each decision follows from the probabilities that are shown."""
+    def shows(row, digits):
+        p = [round(row[f"p_{name}"], digits) for name in classes]
+        if len(classes) > 2:
+            return p.count(max(p)) == 1 and classes[p.index(max(p))] == row["decision"]
+        told = p[1] <= round(low, digits), p[1] > round(high, digits), p[1] > 0.5
+        at_half = row["at_0.5"] or row["decision"]
+        return told == (*(name == row["decision"] for name in classes), classes[1] == at_half)
+
     low, high = point.calibrated(point.bounds)
-    for digits in (4, 5):
-        shown = [(row, round(row[f"p_{classes[1]}"], digits)) for row in rows if not row["error"]]
-        if all((p > round(high, digits), p <= round(low, digits), p > 0.5) ==
-               (row["decision"] == classes[1], row["decision"] == classes[0], (row["at_0.5"] or row["decision"]) == classes[1])
-               for row, p in shown):
-            return digits
-    return 6
+    return next((digits for digits in (4, 5) if all(shows(row, digits) for row in rows if not row["error"])), 6)

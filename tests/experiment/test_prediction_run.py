@@ -1,4 +1,4 @@
-"""`minicnn predict`: decision and probabilities of each image, what was not fixed on validation, files that are unreadable."""
+"""`minicnn predict`: decision and probabilities, what was not fixed on validation, files that cannot be read."""
 
 import csv
 import json
@@ -152,7 +152,8 @@ def test_three_classes_have_every_probability_and_one_sentence_about_thresholds(
     expected = z / z.sum(axis=1, keepdims=True)
     np.testing.assert_allclose([[row[f"p_{name}"] for name in "abc"] for row in rows], expected, atol=1e-6)
     np.testing.assert_allclose([row["calibrated"] for row in rows], expected.max(axis=1), atol=1e-6)
-    assert [row["decision"] for row in rows] == [row["prediction"] for row in rows] == ["abc"[k] for k in outputs.argmax(axis=1)]
+    assert [row["decision"] for row in rows] == [row["prediction"] for row in rows] == \
+        ["abc"[k] for k in outputs.argmax(axis=1)]
     model.save(tmp_path / "three.safetensors")
     predictions = predict(tmp_path / "three.safetensors", files[:4], tmp_path / "out.csv")
     assert list(rows_of(tmp_path / "out.csv")[0])[:5] == ["path", "decision", "p_a", "p_b", "p_c"]
@@ -161,10 +162,19 @@ def test_three_classes_have_every_probability_and_one_sentence_about_thresholds(
     assert predictions.to_dict()["bounds"] is None
 
 
+def test_the_largest_of_three_probabilities_is_seen_to_be_the_largest(run, tmp_path, monkeypatch):
+    _, files = run
+    Sequential([Flatten(), Dense(3), Softmax()], (64, 64, 3), classes=("a", "b", "c")).save(tmp_path / "three.safetensors")
+    monkeypatch.setattr(Sequential, "predict", lambda self, x: np.array([[0.400012, 0.400021, 0.199967]], np.float32))
+    head, row = predict(tmp_path / "three.safetensors", files[:1]).table().splitlines()[:2]
+    assert row.split()[1:] == ["b", "0.40001", "0.40002", "0.19997"]
+
+
 def test_two_outputs_are_decided_like_one(run, tmp_path):
     _, files = run
     model = Sequential([Flatten(), Dense(2), Softmax()], (64, 64, 3), classes=("normal", "covid"))
-    rows = prediction_rows(model.predict(files[:3]), model.classes, fit_operating_point([0, 1, 0], model.predict(files[:3])))
+    outputs = model.predict(files[:3])
+    rows = prediction_rows(outputs, model.classes, fit_operating_point([0, 1, 0], outputs))
     assert [row["decision"] for row in rows] == ["covid" if row["p_covid"] > 0.5 else "normal" for row in rows]
     model.save(tmp_path / "two.safetensors")
     assert {row["at_0.5"] for row in predict(tmp_path / "two.safetensors", files[:3]).rows} == {None}
@@ -174,8 +184,8 @@ def test_the_run_says_of_its_images_what_predict_says_of_them(run, collection):
     """predictions.csv has the columns that it had, and the probability of every class under predict's names."""
     folder, files = run
     kept = {row["path"]: row for row in rows_of(folder / "predictions.csv")}
-    assert list(next(iter(kept.values()))) == ["path", "part", "label", "prediction", "probability", "calibrated", "decision",
-                                               "p_normal", "p_covid"]
+    assert list(next(iter(kept.values()))) == ["path", "part", "label", "prediction", "probability", "calibrated",
+                                               "decision", "p_normal", "p_covid"]
     for row in predict(folder, files).rows:
         before = kept[os.path.relpath(row["path"], collection.parent)]
         assert row["decision"] == before["decision"] and (row["at_0.5"] or row["decision"]) == before["prediction"]
@@ -234,7 +244,8 @@ def test_explain_goes_on_after_a_file_that_cannot_be_read(run, tmp_path, capsys)
 
 def brightness(classes, slopes, shifts):
     """Return a network whose scores follow the brightness of an image's right half: its outputs are known on any CPU."""
-    model = Sequential([Flatten(), Dense(len(slopes)), Softmax() if len(slopes) > 1 else Sigmoid()], (16, 16, 1), classes=classes)
+    last = Softmax() if len(slopes) > 1 else Sigmoid()
+    model = Sequential([Flatten(), Dense(len(slopes)), last], (16, 16, 1), classes=classes)
     weights = np.zeros((16, 16, len(slopes)))
     weights[:, 8:] = np.divide(slopes, 128)
     for parameter, value in zip(model.layers[1].parameters, (weights.reshape(256, -1), shifts)):
@@ -254,6 +265,7 @@ def scene(folder):
     images = [str(folder / f"{i}.png") for i in range(8)]
     for i, path in enumerate(images):
         picture(0.2 + 0.08 * i).save(path)
+    seen = open_dataset(images, Preprocessing(16, 16, 1))
     for name, classes, slopes, shifts, fixed in (
             ("two", ["normal", "covid"], [8], [-4], dict(threshold=0.3, abstain=(0.3, 0.3), temperature=1.5)),
             ("sure", ["normal", "covid"], [8], [-4], dict(threshold=0.3, abstain=(0.3, 0.7), temperature=1.5)),
@@ -265,8 +277,8 @@ def scene(folder):
         run.write_json("config.json", {})
         model.save(run.path / "best.safetensors")
         OperatingPoint(**fixed).write(run)
-        TrainingDistribution.fit(Sequential.load(run.path / "best.safetensors"), open_dataset(images, Preprocessing(16, 16, 1)),
-                                 open_dataset(images, Preprocessing(16, 16, 1))).save(run.path / "familiarity.safetensors")
+        known = TrainingDistribution.fit(Sequential.load(run.path / "best.safetensors"), seen, seen)
+        known.save(run.path / "familiarity.safetensors")
     for name, share in (("ann.png", 0.3), ("bob.png", 0.45), ("old/cleo.png", 0.7)):
         picture(share).save(folder / "scans" / name)
     picture(0.6, width=48).save(folder / "scans" / "photo.png")
@@ -278,8 +290,9 @@ def test_what_a_person_reads_is_what_was_reviewed(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     scene(tmp_path)
     said = ""
-    for command in ("predict two scans", "predict sure scans/*.png", "predict three scans", "predict three/best.safetensors "
-                    "scans/bob.png scans/nobody.png", "predict two/best.safetensors scans/ann.png"):
+    for command in ("predict two scans", "predict sure scans/*.png", "predict three scans",
+                    "predict three/best.safetensors scans/bob.png scans/nobody.png",
+                    "predict two/best.safetensors scans/ann.png"):
         code = main(command.split())
         told = capsys.readouterr()
         said += f"$ minicnn {command}\n{told.out}{told.err}(exit code {code})\n\n"
