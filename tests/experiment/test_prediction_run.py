@@ -13,12 +13,12 @@ from PIL import Image
 
 from minicnn import Dense, Flatten, Sequential, Sigmoid, Softmax, cov19net
 from minicnn.cli.main import main
-from minicnn.core.untrusted import safe_cell
+from minicnn.core.untrusted import safe_cell, write_csv
 from minicnn.data import Preprocessing, pixel_cache
 from minicnn.data.loader import open_dataset
 from minicnn.evaluation.operating_point import OperatingPoint, fit_operating_point
 from minicnn.evaluation.out_of_distribution import TrainingDistribution
-from minicnn.experiment import predict
+from minicnn.experiment import compare, predict
 from minicnn.experiment.prediction_run import prediction_rows
 from minicnn.experiment.run_folder import RunFolder
 from tests.support import golden
@@ -191,6 +191,15 @@ def test_the_run_says_of_its_images_what_predict_says_of_them(run, collection):
         assert row["decision"] == before["decision"] and (row["at_0.5"] or row["decision"]) == before["prediction"]
         for name in ("probability", "calibrated", "p_normal", "p_covid"):
             assert row[name] == float(before[name])
+
+
+def test_a_run_of_before_is_compared_as_it_was(run, tmp_path):
+    """predictions.csv without a probability for every class, as earlier versions wrote it."""
+    before = tmp_path / "before"
+    shutil.copytree(run[0], before)
+    rows = rows_of(before / "predictions.csv")
+    write_csv(before / "predictions.csv", [{name: row[name] for name in row if not name.startswith("p_")} for row in rows])
+    assert compare(before, run[0]).metrics["a"] == compare(run[0], run[0]).metrics["a"]
 
 
 # ---- Files that cannot be read, folders and patterns ------------------------------------------------------------------
