@@ -46,7 +46,7 @@ def run(options):
 def _text(results, pages):
     """Return the summary at the top of the report, and where the report is."""
     from minicnn.core.text import grid
-    from minicnn.reporting.wording import cell
+    from minicnn.reporting.wording import APPROXIMATE, cell
     from minicnn.study.chapters.summary import measured, summary
     from minicnn.study.results import opening
 
@@ -55,5 +55,6 @@ def _text(results, pages):
     rows = [["measured on", "images", "accuracy", "AUC"]]
     rows += [[printable(name), f"{told['n']:,}", cell(told, "accuracy"), cell(told, "auc")]
              for name, told in measured(results).items()]
-    return "\n".join([*lines, *grid(rows), "", *map(printable, results["remarks"]), f"Report: {printable(pages[0])}",
-                      f"As Markdown: {printable(pages[1])}"])
+    notes = [APPROXIMATE] * any("~" in line for line in grid(rows))
+    return "\n".join([*lines, *grid(rows), *notes, "", *map(printable, results["remarks"]),
+                      f"Report: {printable(pages[0])}", f"As Markdown: {printable(pages[1])}"])

@@ -21,7 +21,7 @@ class Progress:
     """
 
     def __init__(self, total, label, unit="it", enabled=True, done=0):
-        self._bar = _bar(total, label, unit, done) if enabled and sys.stderr.isatty() else None
+        self._bar = _bar(total, label, unit, done) if enabled and total and sys.stderr.isatty() else None
         self._enabled, self.done = enabled, done
 
     def advance(self, n=1, **metrics):
@@ -34,9 +34,9 @@ class Progress:
 
     def begin(self, label):
         """Print a line on what begins, and show it before the bar."""
-        self.say(label)
         if self._bar is not None:
             self._bar.set_description(label)
+        self.say(label)
 
     def say(self, line):
         """Print a line above the bars."""

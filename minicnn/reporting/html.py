@@ -25,7 +25,7 @@ WARNING = ("minicnn is a tool for teaching and research, not a medical device: d
            "or treatment.")
 
 
-def render(title, about, chapters, folder, statuses=(), running=""):
+def render(title, about, chapters, folder, statuses=(), running="", notice=""):
     """Return the page.
 
     Parameters
@@ -35,6 +35,7 @@ def render(title, about, chapters, folder, statuses=(), running=""):
     folder : Path; paths of images are relative to it
     statuses : words that are shown as a status where they fill a cell
     running : str, trusted; at the top of each printed page
+    notice : str; what must be read before all else, optional
 
     Raises
     ------
@@ -46,8 +47,8 @@ def render(title, about, chapters, folder, statuses=(), running=""):
         style += f'@page {{ @top-left {{ content: "{running}"; }} @top-right {{ content: "minicnn"; }} }}\n'
     from markupsafe import Markup       # a dependency of jinja2
 
-    return page.render(title=title, about=about, warning=WARNING, chapters=said_once(chapters), statuses=statuses,
-                       style=style, embedded=lambda path: _embedded(folder / path),
+    return page.render(title=title, about=about, notice=notice, warning=WARNING, chapters=said_once(chapters),
+                       statuses=statuses, style=style, embedded=lambda path: _embedded(folder / path),
                        drawn=lambda drawing: Markup(drawn(drawing)))
 
 

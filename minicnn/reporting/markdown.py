@@ -16,21 +16,22 @@ _FIRST = re.compile(r"^(\s*)([-+=:]|\d+[.)](?=\s|$))")
 _STOPS = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;", "$": "&#36;"})
 
 
-def markdown(title, warning, about, chapters):
+def markdown(title, warning, about, chapters, notice=""):
     """Return the chapters as Markdown.
 
     Parameters
     ----------
     title, warning, about : str; the heading, the warning at the top, and the line below the title
     chapters : list of document.Chapter
+    notice : str; what must be read before all else, optional
 
     Raises
     ------
     MissingExtraError : jinja2 is not installed
     """
     page = template("page.md", escaped, trim_blocks=True, lstrip_blocks=True)
-    return page.render(title=title, warning=warning, about=about, chapters=said_once(chapters), address=_address,
-                       printable=printable)
+    return page.render(title=title, warning=warning, about=about, notice=notice, chapters=said_once(chapters),
+                       address=_address, printable=printable)
 
 
 def escaped(text):

@@ -46,10 +46,11 @@ def write(results, folder, drawings=None):
     """
     results = results | {"drawings": forest_plots.forests(results) | (drawings or {})}
     folder, content, about = Path(folder), chapters(results), _about(results)
-    page = render(_TITLE, about, content, folder, (*STATUSES, "holds", "fails"), running=_TITLE)
+    notice = opening(results)
+    page = render(_TITLE, about, content, folder, (*STATUSES, "holds", "fails"), running=_TITLE, notice=notice)
     paths = folder / "report.html", folder / "report.md"
     write_atomic(paths[0], page.encode("utf-8"))
-    write_atomic(paths[1], markdown(_TITLE, WARNING, about, content).encode("utf-8"))
+    write_atomic(paths[1], markdown(_TITLE, WARNING, about, content, notice).encode("utf-8"))
     return paths
 
 
@@ -61,6 +62,6 @@ def chapters(results):
 
 def _about(results):
     data, seeds, epochs = results["data"], results["settings"]["seeds"], results["settings"]["epochs"]
-    return (f"{opening(results)} The network of Asif and Amjad (2020), trained on {data['name']}: "
+    return (f"The network of Asif and Amjad (2020), trained on {data['name']}: "
             f"{images_and_patients(data)}, {len(seeds)} "
-            f"seed{'s' if len(seeds) > 1 else ''}, {number(epochs)} epoch{'s' if epochs > 1 else ''}.").lstrip()
+            f"seed{'s' if len(seeds) > 1 else ''}, {number(epochs)} epoch{'s' if epochs > 1 else ''}.")

@@ -19,7 +19,7 @@ def table_two(results):
     protocols = [Text(results["protocols"][name]["what"], lead) for name, lead in
                  (("paper", "The paper's protocol."), ("honest", "The honest protocol."))
                  if results["protocols"].get(name)]
-    return Chapter("table-2", "Table II: reported and reproduced metrics", [
+    return Chapter("table-2", "Table II: reported and measured metrics", [
         *protocols, Text(_methods(results)),
         by_metric("Table II, with 95 % intervals" + " and [the range over seeds]" * bool(several_seeds(results)),
                   columns),

@@ -126,7 +126,8 @@ def _cards(results):
                            (("paper", "validation"), ("honest", "test"), ("honest", "external")))
     claim, external, unjudged = claimed(results), results["external"], not_judged(results)
     cards = [Card("Reported by the paper", percent(claim, 2), "no interval reported",
-                  f"validation; {unjudged or against_reported(paper, claim) + ' under its protocol'}"),
+                  f"validation; the comparison is {unjudged}" if unjudged else
+                  f"validation; {against_reported(paper, claim)} under its protocol"),
              _card("Paper's protocol", paper, "validation; versions of its images are in the training set"),
              _card("Honest protocol", honest, "test set of other patients")]
     fold, count = weakest_source(results)
