@@ -1,5 +1,7 @@
 """The plots of a run: learning curves, confusion matrix, ROC and reliability curves, sample images, augmentation."""
 
+import textwrap
+
 import numpy as np
 
 from minicnn.core.text import join, shortened
@@ -90,7 +92,7 @@ def roc(curves, path):
 
 
 def reliability(curves, path):
-    """Draw reliability curves, and below them the number of images in each bin.
+    """Draw a reliability curve in each panel, and below it the number of images in each bin.
 
     Parameters
     ----------
@@ -104,32 +106,35 @@ def reliability(curves, path):
     InputError : no curve, or more than six; labels and probabilities instead of points
     """
     style.check_count(curves, "reliability curves")
-    figure = style.new_figure(4.8, 6.0)
-    from matplotlib.ticker import NullLocator
     for name, points in curves.items():
         if not all(isinstance(row, dict) and {"low", "high", "n", "predicted", "observed"} <= set(row)
                    for row in points):
             raise InputError(f"curves: expected the points of {printable(name)!r} as "
                              "calibration.reliability_curve(labels, probabilities) returns them.")
-    ax, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-    style.quiet(ax, "Reliability, with 95 % intervals")
-    style.quiet(below, "")
-    ax.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1.2, zorder=1, label="perfect calibration")
+    across = min(3, len(curves))
+    down = -(-len(curves) // across)
+    figure = style.new_figure(max(2.5 * across, 3.2), 3.7 * down, 128)
+    axes = figure.subplots(2 * down, across, squeeze=False, sharex=True, height_ratios=[3, 1] * down)
+    for i in range(len(curves), across * down):
+        for ax in axes[2 * (i // across):2 * (i // across) + 2, i % across]:
+            ax.set_axis_off()
     for i, (name, points) in enumerate(curves.items()):
-        total = f", {sum(row['n'] for row in points):,} images" if points else ": undefined"
-        style.draw_points(ax, points, f"{shortened(name, 44)}{total}", i)
+        ax, below = axes[2 * (i // across):2 * (i // across) + 2, i % across]
+        total = f"{sum(row['n'] for row in points):,} images" if points else "undefined"
+        style.quiet(ax, "\n".join([*textwrap.wrap(shortened(name, 48), 24), total]))
+        style.quiet(below, "")
+        ax.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1.2, zorder=1)
+        style.draw_points(ax, points, name, i)
         for row in points:
-            width = (row["high"] - row["low"]) * 0.84 / len(curves)
-            place = (row["low"] + row["high"]) / 2 + width * (i - (len(curves) - 1) / 2)
-            below.bar(place, row["n"], width, color=style.COLOURS[i])
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    style.axis_labels(ax, "", "proportion of positives")
-    style.axis_labels(below, "predicted probability", "images")
-    below.set_yscale("log")             # sets of 40 and of 4,000 images are visible side by side
-    below.set_ylim(0.7, None)
-    below.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    below.yaxis.set_minor_locator(NullLocator())
-    style.legend_below(figure, ax)
+            below.bar((row["low"] + row["high"]) / 2, row["n"], 0.84 * (row["high"] - row["low"]),
+                      color=style.COLOURS[i])
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        below.yaxis.get_major_locator().set_params(integer=True, nbins=2)
+        below.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        below.tick_params(labelbottom=True)
+        style.axis_labels(ax, "", "proportion of positives" * (i % across == 0), style.SIZE - 1)
+        style.axis_labels(below, "predicted probability", "images" * (i % across == 0), style.SIZE - 1)
+    style.footnote(figure, "Lines: 95 % intervals. Calibrated: on the diagonal.")
     style.save(figure, path)
 
 

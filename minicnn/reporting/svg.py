@@ -213,7 +213,8 @@ def _matrix(matrix):
         cells = "".join(f'<td style="--share:{100 * n / total if total else 0:.0f}%">{n:,}'
                         f'<small>{percent(n / total) if total else "–"}</small></td>' for n in counts)
         rows += f"<tr><th>{_text(name)}</th>{cells}</tr>"
-    return (f'<div class="panel">{_title(matrix.title, matrix.note)}<table class="matrix"><thead><tr><td>true \\ predicted'
+    return (f'<div class="panel">{_title(matrix.title, matrix.note)}<table class="matrix{" two" if len(matrix.rows) == 2 else ""}">'
+            f'<thead><tr><td>true \\ predicted'
             f"</td>{heads}</tr></thead><tbody>{rows}</tbody></table></div>")
 
 

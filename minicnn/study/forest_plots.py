@@ -18,7 +18,7 @@ from minicnn.study.results import PROTOCOL_NAMES, fold_summary, reported, honest
 __all__ = ["forest_plot", "forest", "forests", "key", "estimate", "headline_rows", "source_rows", "SOURCE_METRICS"]
 
 SOURCE_METRICS = ("recall", "specificity", "auc")
-_DPI, _WIDTH, _NAMES, _GAP = 160, 6.4, 1.78, 0.22       # inches but the first; 6.4 in are 16 cm
+_DPI, _WIDTH, _NAMES, _VALUES, _GAP = 160, 6.4, 1.6, 0.8, 0.16     # inches but the first; 6.4 in are 16 cm
 _ROW, _HEAD, _TOP, _BOTTOM = 0.4, 0.28, 0.4, 0.6
 _LETTER = 0.0076                                        # inches, of the average letter, for each point of its size
 _HEADS = {"accuracy": "accuracy, %", "auc": "AUC", "recall": "recall, %", "specificity": "specificity, %"}
@@ -117,7 +117,7 @@ def _estimate(one, metric):
 # ---- Drawing ---------------------------------------------------------------------------------------------------------
 
 def forest_plot(rows, path, metrics=("accuracy", "auc")):
-    """Draw rows of metrics with their intervals.
+    """Draw rows of metrics with their intervals, in columns: names, and for each metric a panel and its values.
 
     Parameters
     ----------
@@ -144,10 +144,11 @@ def forest_plot(rows, path, metrics=("accuracy", "auc")):
     figure.set_layout_engine("none")
     page = figure.add_axes([0, 0, 1, 1], xlim=(0, _WIDTH), ylim=(height, 0))
     page.set_axis_off()
+    page.set_zorder(1)                  # the names of groups hide the lines of the panels below them
     for top, group in heads:
         page.plot([0.08, _WIDTH - 0.08], [top + 0.04] * 2, color=FAINT, linewidth=0.8)
         page.text(0.08, top + 0.18, _fitted(group, _WIDTH - 0.2, 11), fontsize=9, color=INK, va="center", weight="bold",
-                  parse_math=False)
+                  parse_math=False, bbox=dict(facecolor="white", edgecolor="none", pad=1))
     for place, row in zip(places, rows):
         note = row.get("note")
         page.text(0.16, place + (-0.02 if note else 0.06), _fitted(row["name"], _NAMES - 0.16, 9), fontsize=9,
@@ -157,11 +158,12 @@ def forest_plot(rows, path, metrics=("accuracy", "auc")):
     lowest = _lowest(rows, metrics)
     wide = (_WIDTH - _NAMES - 0.12 - _GAP * len(metrics)) / len(metrics)
     for k, metric in enumerate(metrics):
-        box = [(_NAMES + _GAP + k * (wide + _GAP)) / _WIDTH, _BOTTOM / height, wide / _WIDTH, (y - _TOP) / height]
+        box = [(_NAMES + _GAP + k * (wide + _GAP)) / _WIDTH, _BOTTOM / height, (wide - _VALUES) / _WIDTH,
+               (y - _TOP) / height]
         ax = figure.add_axes(box, xlim=(lowest, 1.0), ylim=(y, _TOP))
-        _panel(ax, metric)
+        _panel(ax, metric, narrow=len(metrics) > 2)
         for place, row in zip(places, rows):
-            _mark(ax, place, row.get(metric) or estimate(None, metric), metric, wide)
+            _mark(ax, place, row.get(metric) or estimate(None, metric), metric, wide / (wide - _VALUES))
     for i, line in enumerate(textwrap.wrap(key(rows, metrics), 110)):
         page.text(0.08, height - 0.24 + 0.14 * i, line, fontsize=7.5, color=QUIET, va="center")
     style.save(figure, path)
@@ -184,40 +186,43 @@ def _lowest(rows, metrics):
     return float(np.clip(np.floor(10 * min(shown, default=0.4)) / 10, 0.0, 0.4))
 
 
-def _panel(ax, metric):
-    style.quiet(ax, _HEADS[metric])
+def _panel(ax, metric, narrow):
+    style.quiet(ax, "")
+    ax.set_title(_HEADS[metric], loc="left", fontsize=9, color=INK)
     ax.set_facecolor("none")
     ax.grid(False)
     ax.axvline(0.5, color=QUIET, linewidth=1, linestyle=":", zorder=1)
     ax.axvline(1, color=FAINT, linewidth=0.8, zorder=1)
     ax.set_yticks([])
     low = ax.get_xlim()[0]
-    ax.set_xticks([tick for tick in (0, 0.25, 0.5, 0.75, 1) if tick >= low])
+    ax.set_xticks([tick for tick in ((0, 0.5, 1) if narrow else (0, 0.25, 0.5, 0.75, 1)) if tick >= low])
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if metric == "auc" else f"{100 * value:g}")
     ax.tick_params(labelsize=8)
 
 
-def _mark(ax, place, one, metric, wide):
-    """Draw one estimate in its row: the mark, its interval, its seeds below, and its numbers above."""
+def _mark(ax, place, one, metric, room):
+    """Draw one estimate in its row: the mark, its interval and its seeds below, and its numbers in the column beside.
+
+    `room` : the width of the panel and that column, in widths of the panel
+    """
     value = style.number(one["value"])
+    small = dict(transform=ax.get_yaxis_transform(), fontsize=7.5, ha="left", va="center", parse_math=False,
+                 linespacing=1.1)
     if np.isnan(value):
-        lines = textwrap.wrap(_why(one), max(8, int(wide / (7 * _LETTER))), max_lines=3, placeholder=" …")
-        ax.text(sum(ax.get_xlim()) / 2, place + 0.06, "\n".join(lines), fontsize=7, color=QUIET, ha="center",
-                va="center", parse_math=False, linespacing=1.1, bbox=dict(facecolor="white", edgecolor="none", pad=1))
+        lines = textwrap.wrap(_why(one), int(_VALUES / (7 * _LETTER)), max_lines=3, placeholder=" …")
+        ax.text(room, place + 0.04, "\n".join(lines), **small | dict(fontsize=7, ha="right"), color=QUIET)
         return
-    claimed, mark = one.get("claimed", False), place + 0.06
+    claimed, mark = one.get("claimed", False), place + 0.02
     low, high = (style.number(one[key]) for key in ("low", "high"))
     if np.isfinite([low, high]).all():
-        ax.plot([low, high], [mark, mark], color=BLUE, linewidth=2.2, solid_capstyle="butt", zorder=3)
-    ax.plot(value, mark, "D" if claimed else "o", markersize=6, color=INK if claimed else BLUE, zorder=4,
+        ax.plot([low, high], [mark, mark], color=BLUE, linewidth=2.2, solid_capstyle="butt", zorder=3, clip_on=False)
+    ax.plot(value, mark, "D" if claimed else "o", markersize=5, color=INK if claimed else BLUE, zorder=4,
             markerfacecolor="white" if claimed else BLUE, markeredgewidth=1.3, clip_on=False)
     if len(one["seeds"]) > 1:
         ax.plot(one["seeds"], [mark + 0.095] * len(one["seeds"]), "o", markersize=2.6, color=SKY, zorder=4,
                 markeredgewidth=0, clip_on=False)
-    text, (left, right) = _numbers(value, low, high, metric, claimed), ax.get_xlim()
-    half = 0.5 * len(text) * 7.5 * _LETTER / wide * (right - left)
-    ax.text(np.clip(value, left + half, max(left + half, right - half)), place - 0.09, text, fontsize=7.5, color=INK,
-            ha="center", va="center", bbox=dict(facecolor="white", edgecolor="none", pad=0.6), zorder=2)
+    text = _numbers(value, low, high, metric, claimed)
+    ax.text(room, place + 0.02, text.replace(" (", "\n(").replace(", no", ",\nno"), color=INK, **small | {"ha": "right"})
 
 
 def _why(one):

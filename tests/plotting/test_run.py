@@ -136,14 +136,15 @@ def test_roc_names_each_curve_with_its_area(tmp_path, caught):
 
 def test_reliability_shows_points_intervals_and_counts(tmp_path, caught):
     run.reliability({"test": POINTS, "external": []}, tmp_path / "x.png")
-    ax, below = caught[0].axes
-    assert lines_of(ax)["test, 21 images"] == [0.1, 1.0] and lines_of(ax)["external: undefined"] == []
+    ax, undefined, below, nothing = caught[0].axes
+    assert lines_of(ax)["test"] == [0.1, 1.0] and lines_of(undefined)["external"] == [] and not nothing.patches
     assert [[0.04, 0.02], [0.04, 0.3]] in [line.get_xydata().tolist() for line in ax.get_lines()]
     assert sum(line.get_xdata().tolist() == [0.95, 0.95] for line in ax.get_lines()) == 0       # no interval: no line
     assert [bar.get_height() for bar in below.patches] == [20, 1]
     assert 0 <= below.patches[0].get_x() and below.patches[0].get_x() + below.patches[0].get_width() <= 0.1
-    assert [text.get_text() for text in caught[0].legends[0].get_texts()] == [
-        "perfect calibration", "test, 21 images", "external: undefined"]
+    assert [one.get_title(loc="left") for one in (ax, undefined)] == ["test\n21 images", "external\nundefined"]
+    run.reliability(dict.fromkeys("abcd", POINTS), tmp_path / "four.png")
+    assert [one.get_title(loc="left")[:1] for one in caught[1].axes if one.axison and one.lines] == list("abcd")
     for number in (0, 7):
         with pytest.raises(InputError, match=rf"curves: expected 1 to 6 reliability curves, got {number}\."):
             run.reliability({str(i): POINTS for i in range(number)}, tmp_path / "y.png")

@@ -93,12 +93,12 @@ def lines(ax):
 def test_a_row_shows_value_interval_and_seeds(tmp_path, caught):
     forest_plots.forest_plot(ROWS, tmp_path / "x.png")
     page, accuracy, auc = caught[0].axes
-    assert texts(accuracy) == ["80.0 % (70.0 to 90.0)"]
+    assert texts(accuracy) == ["80.0 %\n(70.0 to 90.0)"]
     (low, y), (high, same) = next(line for line in lines(accuracy) if line[0][0] == 0.7)
     assert (low, high) == (0.7, 0.9) and y == same and [[0.8, y]] in lines(accuracy)
     assert [[0.75, 0.85]] == [[x for x, _ in line] for line in lines(accuracy) if line[0][0] == 0.75]
     assert [[0.5, 0.0], [0.5, 1.0]] in lines(accuracy) and [[0.5, 0.0], [0.5, 1.0]] in lines(auc)
-    assert len(lines(auc)) == 2 and texts(auc) == ["undefined: all samples have the same\nlabel"]
+    assert len(lines(auc)) == 2 and texts(auc) == ["undefined: all\nsamples have\nthe same label"]
     assert texts(page)[:3] == ["these data", "test", "9 images"]
     assert accuracy.get_xlim() == (0.4, 1.0)
 
@@ -110,7 +110,7 @@ def test_a_claim_is_hollow_and_what_lacks_an_interval_says_so(tmp_path, caught):
                              ROWS[0] | {"accuracy": None, "auc": NONE | {"value": float("nan"), "reason": ""}}],
                             tmp_path / "x.png")
     page, accuracy, auc = caught[0].axes
-    assert texts(accuracy) == ["99.45 %", "31.0 %, no interval", "not measured"] and texts(auc)[2] == "undefined"
+    assert texts(accuracy) == ["99.45 %", "31.0 %,\nno interval", "not measured"] and texts(auc)[2] == "undefined"
     marks = [line for line in accuracy.get_lines() if len(line.get_xdata()) == 1]
     assert [mark.get_markerfacecolor() for mark in marks] == ["white", "#0072B2"]
     assert accuracy.get_xlim()[0] == pytest.approx(0.3)
@@ -119,20 +119,23 @@ def test_a_claim_is_hollow_and_what_lacks_an_interval_says_so(tmp_path, caught):
         forest_plots.forest_plot([], tmp_path / "y.png")
 
 
-def test_numbers_stay_inside_their_panels(tmp_path, caught):
-    edge = [ROWS[0] | {"group": f"group {i // 3}", "accuracy": FIGURE | {"value": value, "low": 0.0, "high": 1.0},
-                       "auc": FIGURE | {"value": 1 - value}} for i, value in enumerate(np.linspace(0, 1, 10))]
-    forest_plots.forest_plot(edge, tmp_path / "x.png")
-    figure = caught[0]
-    boxes = [[text.get_window_extent() for text in ax.texts] for ax in figure.axes[1:]]
-    assert [len(panel) for panel in boxes] == [10, 10]
-    for k, panel in enumerate(boxes):
-        whole = figure.axes[1 + k].get_window_extent()
-        for above, box in zip([None, *panel], panel):
-            assert whole.x0 - 12 < box.x0 and box.x1 < whole.x1 + 12            # in pixels of 1/160 inch
+@pytest.mark.parametrize("metrics", [("accuracy", "auc"), forest_plots.SOURCE_METRICS])
+def test_names_panels_and_values_are_columns(tmp_path, caught, metrics):
+    """No text lies on a panel, on another text or outside the picture."""
+    edge = [ROWS[0] | {"group": f"group {i // 3}", metrics[0]: FIGURE | {"value": value, "low": 0.0, "high": 1.0},
+                       "auc": FIGURE | {"value": 1 - value} if i % 2 else NONE} for i, value in
+            enumerate(np.linspace(0, 1, 10))]
+    forest_plots.forest_plot(edge, tmp_path / "x.png", metrics)
+    page, *panels = caught[0].axes
+    right = max(text.get_window_extent().x1 for text in page.texts if text.get_text() in ("test", "9 images"))
+    assert len(panels) == len(metrics)
+    for panel in panels:
+        inside, boxes = panel.get_window_extent(), [text.get_window_extent() for text in panel.texts]
+        assert right < inside.x0 and len(boxes) == 10
+        for above, box in zip([None, *boxes], boxes):
+            assert inside.x1 + 3 < box.x0 and box.x1 <= caught[0].bbox.x1
             assert above is None or box.y1 < above.y0                           # the next row is below the one before
-    names = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text() == "test"]
-    assert len(names) == 10 and max(box.x1 for box in names) < figure.axes[1].get_window_extent().x0
+        right = max(box.x1 for box in boxes)
 
 
 def test_rows_come_from_the_results():
