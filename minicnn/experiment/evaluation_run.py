@@ -136,14 +136,14 @@ def _measured(result, run, data):
     name = printable("a Manifest" if isinstance(data, Manifest) else data or "")
     if data is not None:
         digest = data_digest(result.datasets["evaluation"])[:16]
-        return f"Measured on {name} on {_date()}. SHA-256 of its images and labels: {digest}."
+        return f"Measured on {name} on {_date()}. The SHA-256 of its images and labels begins with {digest}."
     kept, config = RunFolder(run).read_json("environment.json"), Config.read(RunFolder(run))
     digests = kept.get("digests") if isinstance(kept, dict) else None
     digests = digests if isinstance(digests, dict) else {}     # an earlier version did not note them
     known = join(f"{name} {printable(digests[name])[:16]}" for name in result.metrics if name in digests)
     return (f"Measured at the end of the training of {printable(run)}, on its own sets of "
             f"{'synthetic radiographs' if config.data is None else printable(config.data)}; this page is of {_date()}."
-            + f" SHA-256 of images and labels: {known}." * bool(known))
+            + f" The SHA-256 of images and labels begins with: {known}." * bool(known))
 
 
 def _date():
