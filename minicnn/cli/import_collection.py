@@ -30,8 +30,9 @@ def add_options(parser):
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--out", type=path, metavar="FILE.csv", help="the manifest (default: minicnn.csv in DIR)")
     where.add_argument("--add", type=path, metavar="FILE.csv", help="add the rows to a manifest of this command")
-    parser.add_argument("--pneumonia", action="store_true", help="keep pneumonias that are not COVID-19 too, as a third class; of "
-                        "cohen the bacterial, viral and fungal ones")
+    parser.add_argument("--pneumonia", action="store_true",
+                        help="keep pneumonias that are not COVID-19 too, as a third class; of cohen the bacterial, viral "
+                        "and fungal ones")
     add_shared(parser, "--json")
 
 

@@ -83,7 +83,8 @@ class Problems:
         for count, examples in self._kinds.values():
             places, sentences = zip(*examples)
             if count > 1 and all(places) and sentences[0] == sentences[-1]:
-                yield f"{'twice, in' if count == 2 else f'{count:,} times, as in'} {' and '.join(places)}: {sentences[0]}"
+                times = "twice, in" if count == 2 else f"{count:,} times, as in"
+                yield f"{times} {' and '.join(places)}: {sentences[0]}"
                 continue
             yield from (f"{place}: {sentence}" if place else sentence for place, sentence in examples)
             if count > 2:

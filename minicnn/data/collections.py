@@ -66,8 +66,8 @@ def import_collection(kind, folder, labels=("normal", "negative", "covid")):
     Parameters
     ----------
     kind : one of `KINDS`
-    labels : the `LABELS` to keep; images with others are counted, by finding. "pneumonia" is one that is not COVID-19; of
-        cohen it is bacterial, viral or fungal
+    labels : the `LABELS` to keep; images with others are counted, by finding. "pneumonia" is not COVID-19; of cohen it is
+        bacterial, viral or fungal
 
     Raises
     ------
@@ -171,7 +171,8 @@ def _cohen_label(text):
     label, parts = finding(text), {part.strip() for part in re.split(r"[/,]", text.lower())}
     if label == "pneumonia":
         return label if parts & _COHEN_AGENTS or _COHEN_GROUPS & {*_words(text)} else ""
-    return "pneumonia" if not label and parts & _COHEN_AGENTS and not re.search("covid|corona|ncov", text.lower()) else label
+    is_agent = not label and parts & _COHEN_AGENTS and not re.search("covid|corona|ncov", text.lower())
+    return "pneumonia" if is_agent else label
 
 
 def _cohen(folder, result):

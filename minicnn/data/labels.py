@@ -218,8 +218,8 @@ class LabelNames:
         """Raise InputError if a name is none of the classes."""
         for label, name in self.given.items():
             if spelling(name) not in map(spelling, classes):
-                raise InputError(f"labels (--labels): {printable(label)!r} is called {printable(name)!r}, which is none of "
-                                 f"the classes {', '.join(map(printable, classes))}.{nearest(name, classes)}")
+                raise InputError(f"labels (--labels): {printable(label)!r} is called {printable(name)!r}, which is none "
+                                 f"of the classes {', '.join(map(printable, classes))}.{nearest(name, classes)}")
 
     def renamed(self, words):
         """Return the labels of a list of str by their names here."""
@@ -284,8 +284,8 @@ def encode_labels(words, where, classes, problems, given=None):
     wrong = {word for word, name in meant.items()
              if name is None or not _LABEL.fullmatch(plain(word)) or classes is None and _bare(word) in _NO_LABEL}
     _report(words, wrong, where, sentence, problems)
-    problems.advice += _advice([word for word, _ in counts.most_common() if word in wrong and _bare(word) not in _NO_LABEL],
-                               classes, given or {})
+    others = [word for word, _ in counts.most_common() if word in wrong and _bare(word) not in _NO_LABEL]
+    problems.advice += _advice(others, classes, given or {})
     others = [] if wrong else _other_spellings(meant, counts)
     if classes is None and words and not wrong:
         try:

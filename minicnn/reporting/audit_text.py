@@ -55,7 +55,8 @@ def _confounders(found):
         held.setdefault(one["against"], []).append(one)
     why = {name: rows[0]["reason"] for name, rows in held.items()
            if len({row["reason"] for row in rows}) == 1 and all(row["auc"] is None for row in rows)}
-    rows = [row for row, one in zip(confounder_rows(found["shortcuts"]), found["shortcuts"]) if one["against"] not in why]
+    rows = confounder_rows(found["shortcuts"])
+    rows = [row for row, one in zip(rows, found["shortcuts"]) if one["against"] not in why]
     if rows:
         lines += grid([["confounder", "AUC", "95 % interval", "the confounder"], *rows])
     if any(one["auc"] is not None for one in found["shortcuts"]):
@@ -101,19 +102,22 @@ def findings_by_kind(findings, where):
     findings : list of dict, as `Audit.to_dict` gives them
     where : str; says where the rest are found
 
-    >>> seen = [{"what": "torn patient", "sentence": f"patient {name} is in a and b.", "kind": "a, b"} for name in "xyz"]
-    >>> findings_by_kind(seen, "--json lists all")[0]
-    ('patients in more than one set: 3', ['patient x is in a and b.', 'patient y is in a and b.', \
-'... and 1 more like the two above (--json lists all)'])
+    >>> seen = [{"what": "duplicate", "sentence": f"{name} are the same image.", "kind": "exact"} for name in "abc"]
+    >>> findings_by_kind(seen, "--json lists all")[0][1]
+    ['a are the same image.', 'b are the same image.', '... and 1 more like the two above (--json lists all)']
     """
     sorts = {}
     for finding in findings:
         kinds = sorts.setdefault(finding["what"], {})
         kinds.setdefault(finding.get("kind") or finding["sentence"], []).append(finding["sentence"])
-    return [(f"{WHAT[sort]}: {sum(map(len, kinds.values())):,}" if sort in WHAT else "",
-             [line for sentences in kinds.values() for line in [
-                 *sentences[:2], *[f"... and {len(sentences) - 2:,} more like the two above ({where})"] * (len(sentences) > 2)]])
-            for sort, kinds in sorts.items()]
+    result = []
+    for sort, kinds in sorts.items():
+        lines = []
+        for sentences in kinds.values():
+            more = [f"... and {len(sentences) - 2:,} more like the two above ({where})"] * (len(sentences) > 2)
+            lines += [*sentences[:2], *more]
+        result.append((f"{WHAT[sort]}: {sum(map(len, kinds.values())):,}" if sort in WHAT else "", lines))
+    return result
 
 
 def _conclusions(audit):
@@ -121,8 +125,9 @@ def _conclusions(audit):
     kinds = {finding.what for finding in audit.problems}
     said = [MEANING] if "shortcut" in kinds else []
     if kinds & {"torn duplicate", "torn patient"}:
-        said.append("The split column of the manifest is used as it is, and metrics on its sets will be too good. Correct "
-                    "or remove it: minicnn's own split keeps images of one patient and copies of one image together.")
+        said.append("The split column of the manifest is used as it is, and metrics on its sets will be too good. "
+                    "Correct or remove it: minicnn's own split keeps images of one patient and copies of one image "
+                    "together.")
     elif "duplicate" in kinds:
         said.append("minicnn's split keeps copies of one image together.")
     if kinds & {"unreadable", "not frontal"}:
@@ -130,5 +135,6 @@ def _conclusions(audit):
     if not kinds:
         said.append(NO_PROBLEM)
     if all(one.auc is None for one in audit.confounders):
-        said.append("No confounder could be measured: whether the label can be predicted without the lungs is not known.")
+        said.append("No confounder could be measured: whether the label can be predicted without the lungs is not "
+                    "known.")
     return said

@@ -1,4 +1,4 @@
-"""`minicnn data audit`: what it prints, word for word (golden/), what it says of classes without images, and progress."""
+"""`minicnn data audit`: what it prints, word for word (golden/), what it says of absent classes, and progress."""
 
 import os
 import pty
@@ -55,20 +55,19 @@ def one_label(label, count, sources=("a", "b")):
 
 
 # Rows of path, label, patient and source, the classes, and what is said.
+BOTH, FEW = "normal,covid", "not judged: too few patients for 5 folds with both labels in each: 1 of covid, 1 of the rest"
 LITTLE = {
-    "all of the positive class": (one_label("covid", 24), "normal,covid", "Not measured: all images are of covid."),
-    "none of the positive class": (one_label("normal", 24), "normal,covid", "Not measured: there is no image of covid."),
+    "all of the positive class": (one_label("covid", 24), BOTH, "Not measured: all images are of covid."),
+    "none of the positive class": (one_label("normal", 24), BOTH, "Not measured: there is no image of covid."),
     "two of three are absent": (one_label("covid", 24), "normal,covid,other", "Not measured: there is no image of normal, "
                                 "all images are of covid and there is no image of other."),
-    "one image": (one_label("covid", 1), "normal,covid", "Not measured: all images are of covid."),
-    "two images": (["0.png,normal,p,a", "1.png,covid,q,a"], "normal,covid", "not judged: too few patients for 5 folds with "
-                   "both labels in each: 1 of covid, 1 of the rest"),
-    "one patient": ([f"{i}.png,{('normal', 'covid')[i % 2]},p,a" for i in range(24)], "normal,covid", "not judged: too few "
-                    "patients for 5 folds with both labels in each: 1 of covid, 1 of the rest"),
-    "a source for each class": ([f"{i}.png,{('normal', 'covid')[i % 2]},p{i},{'ab'[i % 2]}" for i in range(24)],
-                                "normal,covid", "the source alone predicts covid with an AUC of 1.00"),
-    "a source for each of three, one absent": ([f"{i}.png,{'xy'[i % 2]},p{i},{'ab'[i % 2]}" for i in range(24)], "x,y,z",
-                                               "Not measured: there is no image of z."),
+    "one image": (one_label("covid", 1), BOTH, "Not measured: all images are of covid."),
+    "two images": (["0.png,normal,p,a", "1.png,covid,q,a"], BOTH, FEW),
+    "one patient": ([f"{i}.png,{('normal', 'covid')[i % 2]},p,a" for i in range(24)], BOTH, FEW),
+    "a source for each class": ([f"{i}.png,{('normal', 'covid')[i % 2]},p{i},{'ab'[i % 2]}" for i in range(24)], BOTH,
+                                "the source alone predicts covid with an AUC of 1.00"),
+    "a source for each of three, one absent": ([f"{i}.png,{'xy'[i % 2]},p{i},{'ab'[i % 2]}" for i in range(24)],
+                                               "x,y,z", "Not measured: there is no image of z."),
 }
 
 
@@ -106,10 +105,10 @@ def test_equal_findings_are_told_once_with_their_number(images, audit):
         f"{i}.png,{('normal', 'covid')[i % 2]},p{i},{('PA', 'L', 'Axial')[i % 3]}\n" for i in range(24)))
     code, out, _ = audit(images / "index.csv", "--quiet")
     told = out.partition("images that are not frontal radiographs: 16\n")[2].splitlines()[:6]
+    lateral, slice = "N is a lateral view according to the manifest (L).", "N is a slice of a CT according to the manifest"
+    more = "... and 6 more like the two above (--json lists all)"
     assert [re.sub(r"\d+\.png", "N", line.strip()) for line in told] == [
-        "N is a lateral view according to the manifest (L).", "N is a lateral view according to the manifest (L).",
-        "... and 6 more like the two above (--json lists all)", "N is a slice of a CT according to the manifest (Axial).",
-        "N is a slice of a CT according to the manifest (Axial).", "... and 6 more like the two above (--json lists all)"]
+        lateral, lateral, more, f"{slice} (Axial).", f"{slice} (Axial).", more]
 
 
 def test_words_in_two_spellings_are_one_row_of_a_table(images, audit):
@@ -123,7 +122,8 @@ def test_words_in_two_spellings_are_one_row_of_a_table(images, audit):
 
 def test_each_phase_is_announced_where_there_is_no_terminal(audit):
     _, _, err = audit("clean/manifest.csv")
-    assert err.splitlines() == ["reading 60 images", "finding copies among 60 images", "measuring confounders on 60 images"]
+    assert err.splitlines() == ["reading 60 images", "finding copies among 60 images",
+                                "measuring confounders on 60 images"]
 
 
 def start(collections, cache):
@@ -132,7 +132,8 @@ def start(collections, cache):
     ours, theirs = pty.openpty()
     code = "import sys; sys.modules['tqdm'] = None; from minicnn.cli.main import main; sys.exit(main())"
     process = subprocess.Popen([sys.executable, "-c", code, "data", "audit", "flawed/manifest.csv"], cwd=collections,
-                               stdout=subprocess.PIPE, stderr=theirs, env=os.environ | {"MINICNN_CACHE_DIR": str(cache)})
+                               env=os.environ | {"MINICNN_CACHE_DIR": str(cache)}, stdout=subprocess.PIPE,
+                               stderr=theirs)
     os.close(theirs)
     seen = []
 

@@ -54,7 +54,8 @@ def test_a_run_keeps_the_names_of_labels_and_goes_on_with_them(folder, tmp_path,
     runs = {}
     for name, data in (("own", ["own.csv"]), ("other", ["other.csv", *LABELS])):
         runs[name] = tmp_path / name
-        assert main(["train", "--data", str(folder / "files" / data[0]), *data[1:], "--out", str(runs[name]), *QUICK]) == 0
+        where = ["--data", str(folder / "files" / data[0]), *data[1:], "--out", str(runs[name])]
+        assert main(["train", *where, *QUICK]) == 0
     for file in ("best.safetensors", "split.csv", "predictions.csv"):
         assert (runs["own"] / file).read_bytes() == (runs["other"] / file).read_bytes()
     kept = json.loads((runs["other"] / "config.json").read_text())["labels"]
@@ -85,7 +86,8 @@ def test_splits_and_audits_are_of_labels_with_other_names_too(folder, tmp_path, 
 
 
 @pytest.mark.parametrize("command, code, sentence", [
-    (["train"], 3, "the training set has no image of other"), (["data", "split"], 3, "the training set has no image of other"),
+    (["train"], 3, "the training set has no image of other"),
+    (["data", "split"], 3, "the training set has no image of other"),
     (["data", "audit"], None, "Not measured: there is no image of other"),
     (["train", "--protocol", "paper"], 3, "the training set has no image of other"),
     (["reproduce"], 3, "expected two classes")])
@@ -99,7 +101,8 @@ def test_a_class_without_images_never_crashes(command, code, sentence, folder, t
 
 def test_a_network_is_measured_on_one_of_its_classes(folder, tmp_path, capsys):
     lines = (folder / "files" / "own.csv").read_text().splitlines()
-    (folder / "files" / "one.csv").write_text("\n".join([lines[0], *(line for line in lines if ",covid," in line)]) + "\n")
+    lines = [lines[0], *(line for line in lines if ",covid," in line)]
+    (folder / "files" / "one.csv").write_text("\n".join(lines) + "\n")
     where = ["--data", str(folder / "files" / "one.csv"), "--allow-training-images", "--quiet"]
     for command in (["evaluate", str(folder / "own")], ["compare", str(folder / "own"), str(folder / "own")]):
         assert main([*command, *where]) == 0 and main([*command, *where, "--json"]) == 0

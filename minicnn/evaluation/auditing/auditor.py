@@ -88,7 +88,8 @@ class Audit:
                  for name in ("problems", "remarks", "unusual")}
         rows = [asdict(confounder) | {"flagged": confounder.is_flagged} for confounder in self.confounders]
         return {"source": self.source, "images": self.images, "readable": self.readable, "patients": self.patients,
-                "unidentified": self.unidentified, "counts": self.counts, **found, "shortcuts": rows, "sampled": self.sampled, "tables": self.tables}
+                "unidentified": self.unidentified, "counts": self.counts, **found, "shortcuts": rows,
+                "sampled": self.sampled, "tables": self.tables}
 
 
 def audit(manifest, workers=None, progress=False, seed=0, source="", bits=None):
@@ -131,8 +132,9 @@ def audit(manifest, workers=None, progress=False, seed=0, source="", bits=None):
         announce(f"finding copies among {len(scan):,} images", progress)
         result.unidentified = int((manifest.patients == "").sum())
         pairs = find_pairs(scan, manifest.patients[scan.rows], progress)
-        result.problems += [Finding("unreadable", (names[row],), sentence.replace(printable(manifest.paths[row]), names[row]),
-                                    _kind(sentence, manifest.paths[row])) for row, sentence in scan.unreadable]
+        result.problems += [
+            Finding("unreadable", (names[row],), sentence.replace(printable(manifest.paths[row]), names[row]),
+                    _kind(sentence, manifest.paths[row])) for row, sentence in scan.unreadable]
         result.problems += _not_frontal(manifest, names) + _duplicates(pairs, scan, manifest, names, sets)
         dark = tuple(names[row] for row in scan.rows[is_dark(scan.used, bits)])
         result.problems += [Finding("scale", dark, sentence) for sentence in about_bits(scan.used, bits)]
