@@ -22,9 +22,9 @@ from minicnn.evaluation.calibration import (brier_score, calibration_line, calib
                                             reliability_curve, squared_errors)
 from minicnn.evaluation.intervals import SHARES, as_clusters, threshold_intervals
 
-__all__ = ["HEADS", "SHARES", "GROUPED", "OF_A_CLASS", "MORE_CLASSES", "heads", "count_patients",
-           "images_and_patients", "summarize", "patient_clusters", "subgroup_columns",
-           "age_band", "statistic", "is_summary"]
+__all__ = ["HEADS", "SHARES", "GROUPED", "OF_A_CLASS", "MORE_CLASSES", "heads", "summarize", "count_patients",
+           "images_and_patients", "patient_clusters", "subgroup_columns", "same_words", "age_band", "statistic",
+           "is_summary"]
 
 # The keys of a summary in order, and their headings: those of Table II of the paper, then ours.
 HEADS = metrics.HEADS | {"average_precision": "average precision", "brier": "Brier score",

@@ -17,7 +17,7 @@ from minicnn.evaluation.explanation.gradcam import explain
 from minicnn.evaluation.explanation.sanity import border_check, parameter_randomization
 from minicnn.evaluation.intervals import proportion_interval
 from minicnn.evaluation.shortcut_test import check_shortcuts
-from minicnn.evaluation.summary import count_patients, patient_clusters, subgroup_columns
+from minicnn.evaluation.summary import count_patients, patient_clusters, same_words, subgroup_columns
 from minicnn.experiment.config import PROTOCOLS
 from minicnn.experiment.run_folder import environment
 from minicnn.reporting.document import Image, Text
@@ -95,9 +95,9 @@ def command_of(study, synthetic=False):
 
 
 def _of_manifest(manifest, path):
-    sources = {} if manifest.sources is None else {
-        printable(source) or "unknown": manifest.subset(manifest.sources == source).counts()
-        for source, _ in Counter(manifest.sources).most_common()}
+    words = np.array([] if manifest.sources is None else same_words(manifest.sources), object)
+    sources = {printable(source) or "unknown": manifest.subset(words == source).counts()
+               for source, _ in Counter(words).most_common()}
     return {"name": printable(os.path.basename(os.path.normpath(path))), "images": len(manifest),
             **count_patients(manifest.patients, None, len(manifest)),
             "classes": [printable(name) for name in manifest.classes], "counts": manifest.counts(), "sources": sources,
