@@ -17,7 +17,8 @@ output says why."""
 def add_options(parser):
     parser.add_argument("a", type=path, metavar="RUN", help="a run folder; A in the output")
     parser.add_argument("b", type=path, metavar="RUN", help="another; B")
-    add_shared(parser, "--data", "--bits", "--classes", "--allow-training-images", "--quiet", "--json")
+    add_shared(parser, "--data", "--bits", "--classes", "--allow-training-images", "--leave-out-copies",
+               "--quiet", "--json")
 
 
 def run(options):
@@ -28,5 +29,5 @@ def run(options):
         options.a, options.b, data=options.data, columns=options.columns, classes=options.classes,
         workers=options.workers, allow_outside_root=options.allow_outside_root, root=options.root,
         allow_training_images=options.allow_training_images, progress=not options.quiet, bits=options.bits,
-        labels=options.labels)
+        labels=options.labels, leave_out_copies=options.leave_out_copies)
     show(options, told.to_dict(), lambda facts: told.table())

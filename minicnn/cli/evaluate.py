@@ -15,7 +15,7 @@ EXAMPLES = """examples:
 
 def add_options(parser):
     add_shared(parser, "run_folder", "--data", "--bits", "--skip-unreadable", "--classes", "--allow-training-images",
-               "--expect-sha256", "--threads", "--quiet", "--json")
+               "--leave-out-copies", "--expect-sha256", "--threads", "--quiet", "--json")
     parser.add_argument("--calibrated", action="store_true", help="evaluate the probabilities at the temperature that "
                         "the run fixed on its validation set (with --data)")
     parser.add_argument("--shortcuts", action="store_true",
@@ -34,7 +34,8 @@ def run(options):
         workers=options.workers, allow_outside_root=options.allow_outside_root, root=options.root,
         expect=options.expect_sha256, allow_training_images=options.allow_training_images,
         progress=not options.quiet, calibrated=options.calibrated, shortcuts=options.shortcuts, bits=options.bits,
-        labels=options.labels, skip_unreadable=options.skip_unreadable)
+        labels=options.labels, skip_unreadable=options.skip_unreadable,
+        leave_out_copies=options.leave_out_copies)
     page = f"\n\nReport: {printable(options.report)}" if options.report else ""
     show(options, result.to_dict(), lambda facts: result.table() + page)
     return 1 if result.shortcuts is not None and result.shortcuts.findings else 0

@@ -105,6 +105,8 @@ _SHARED = {
                       "labels do not tell which of two is the positive one"),
     "--allow-training-images": dict(action="store_true", help="measure on images that the network was trained on too, "
                                     "and say so"),
+    "--leave-out-copies": dict(action="store_true", help="leave out images that the network was trained on, and "
+                               "altered copies of them"),
     "--protocol": dict(choices=["honest", "paper"], default="honest",
                        help="honest: 70/15/15 by patient, augmentation in training only; paper: augment, then split "
                             "70/30 by image, as published: copies of one radiograph are in both sets, so its "

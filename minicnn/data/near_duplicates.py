@@ -63,7 +63,7 @@ def perceptual_hashes(images):
 
     Parameters
     ----------
-    images : ndarray, shape (n, 64, 64), from 0 to 255
+    images : ndarray, shape (n, H, W), from 0 to 255
 
     Returns
     -------
@@ -73,10 +73,11 @@ def perceptual_hashes(images):
     >>> bool((perceptual_hashes(image) ^ perceptual_hashes(image[:, :, ::-1]) == mirror_bits()).all())
     True
     """
-    # The cosine transform's basis, (u, i): cos(pi u (2 i + 1) / 2 N), the same in both directions.
-    basis = np.cos(np.pi * np.outer(np.arange(_LOW), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE))
-    signs = basis @ np.asarray(images, np.float64) @ basis.T > 0
-    return _packed(signs)
+    images = np.asarray(images, np.float64)
+    # The cosine transform's basis of an axis, (u, i): cos(pi u (2 i + 1) / 2 N).
+    down, across = (np.cos(np.pi * np.outer(np.arange(_LOW), 2 * np.arange(side) + 1) / (2 * side))
+                    for side in images.shape[1:])
+    return _packed(down @ images @ across.T > 0)
 
 
 def mirror_bits():

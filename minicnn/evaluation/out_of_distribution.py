@@ -23,6 +23,7 @@ from minicnn import weights
 from minicnn.core.text import span
 from minicnn.data.loader import open_dataset
 from minicnn.errors import InputError, WeightsError, printable
+from minicnn.evaluation.test_access import copy_hashes
 
 __all__ = ["FILE", "Gaussian", "TrainingDistribution", "of_run", "thumbnails"]
 
@@ -87,6 +88,8 @@ class TrainingDistribution:
     contrast : (low, high), the standard deviations of images in [0, 1]
     ratio : (low, high), width over height of the files; None where there were no files
     coloured : bool, whether more than one in fifty of the files is in colour (see decoding.py)
+    hashes : ndarray, shape (n, 2), uint64; of the training images (`test_access.copy_hashes`), by which altered copies
+        of them are found; None in files of earlier versions
     """
 
     weights_digest: str
@@ -95,6 +98,7 @@ class TrainingDistribution:
     contrast: tuple
     ratio: tuple | None
     coloured: bool
+    hashes: np.ndarray | None = None
 
     @classmethod
     def fit(cls, model, training, validation):
@@ -120,7 +124,7 @@ class TrainingDistribution:
                    None if features is None else Gaussian.fit(features, parts[1][2]),
                    (float(contrasts.min()) / _ROOM, float(contrasts.max()) * _ROOM),
                    (float(ratios.min()) / _ROOM, float(ratios.max()) * _ROOM) if len(ratios) else None,
-                   bool(coloured.sum() > len(coloured) * _COLOURED))
+                   bool(coloured.sum() > len(coloured) * _COLOURED), copy_hashes(training))
 
     def warnings(self, model, x):
         """Return for each image a list of sentences, how it differs from the training images; empty if it does not.
@@ -156,7 +160,7 @@ class TrainingDistribution:
         return said
 
     def save(self, path):
-        """Write a safetensors file (weights.py), 85 KB for COV-19Net; no image can be recovered from it."""
+        """Write a safetensors file (weights.py), 85 KB for COV-19Net and 16 bytes for each training image; no image can be recovered from it."""
         tensors = {"contrast": np.array(self.contrast), "coloured": np.array(self.coloured, np.uint8)}
         for name in ("look", "features"):
             if (known := getattr(self, name)) is not None:
@@ -164,6 +168,8 @@ class TrainingDistribution:
                             f"{name}/whiten": known.whiten.astype(np.float32), f"{name}/limit": np.array(known.limit)}
         if self.ratio is not None:
             tensors["ratio"] = np.array(self.ratio)
+        if self.hashes is not None:
+            tensors["hashes"] = self.hashes.view(np.uint8)
         weights.save(path, tensors, {"format": _FORMAT, "weights": self.weights_digest})
 
     @classmethod
@@ -175,7 +181,7 @@ class TrainingDistribution:
                 raise ValueError("another format")
             known = [_gaussian(tensors, name) for name in ("look", "features")]
             ranges = [_pair(tensors["contrast"]), _pair(tensors["ratio"]) if "ratio" in tensors else None]
-            return cls(metadata["weights"], *known, *ranges, bool(tensors["coloured"]))
+            return cls(metadata["weights"], *known, *ranges, bool(tensors["coloured"]), _hashes(tensors))
         except (KeyError, ValueError) as error:
             raise WeightsError(f"{printable(path)}: not a description of training images ({printable(error)}). Was it "
                                "written by another version of minicnn?") from None
@@ -256,6 +262,13 @@ def _gaussian(tensors, name):
             or not np.isfinite(mean).all() or not 0 < limit < np.inf:
         raise ValueError(f"{name}: a mean, a square matrix and a positive limit were expected")
     return Gaussian(mean, whiten, float(limit))
+
+
+def _hashes(tensors):
+    hashes = tensors.get("hashes")
+    if hashes is not None and (hashes.dtype != np.uint8 or hashes.ndim != 2 or hashes.shape[1] != 16):
+        raise ValueError("hashes: 16 bytes an image were expected")
+    return None if hashes is None else np.ascontiguousarray(hashes).view(np.uint64)
 
 
 def _pair(values):

@@ -6,11 +6,16 @@ cannot be prevented, so the run folder counts the evaluations.
 
 import hashlib
 
+import numpy as np
+
+from minicnn.data.near_duplicates import perceptual_hashes
 from minicnn.errors import InputError, printable
 
-__all__ = ["split_digest", "data_digest", "check_unseen", "count_access", "access_counts", "access_sentence"]
+__all__ = ["split_digest", "data_digest", "trained_on", "check_unseen", "copy_hashes", "altered_copies",
+           "count_access", "access_counts", "access_sentence"]
 
 _NAME = "looks.json"
+_BATCH, _MOST_BITS = 128, 22
 
 
 def split_digest(datasets):
@@ -55,26 +60,64 @@ def data_digest(dataset):
 def check_unseen(model, data, allowed=False):
     """Return a sentence about images of a dataset that the model was trained on, or None if there are none.
 
-    An image is recognised by its file, whatever its name and place, and by its pixels in another file. Altered copies,
-    such as a JPEG of it, are not: `data audit` of both collections together finds those.
-
     Raises
     ------
     InputError : there are such images, and that is not allowed
     """
-    if model.training_digests is None or data.digests is None:
-        return None
-    trained = {row.tobytes() for row in model.training_digests}
-    pixels = getattr(data, "pixel_digests", None)
-    seen = [name for name, *digests in zip(data.names, data.digests, data.digests if pixels is None else pixels)
-            if any(digest.tobytes() in trained for digest in digests)]
-    if not seen:
+    seen = np.flatnonzero(trained_on(model, data))
+    if not len(seen):
         return None
     said = f"{len(seen):,} of these {len(data):,} images are among those that the network was trained on"
     if allowed:
         return f"{said}: on them the metrics mean nothing."
-    raise InputError(f"{said}, the first is {printable(seen[0])}. Metrics on them mean nothing: leave them out, or "
-                     "allow them with allow_training_images=True (--allow-training-images).")
+    raise InputError(f"{said}, the first is {printable(data.names[seen[0]])}. Metrics on them mean nothing: leave them "
+                     "out with leave_out_copies=True (--leave-out-copies), or allow them with "
+                     "allow_training_images=True (--allow-training-images).")
+
+
+def trained_on(model, data):
+    """Return whether a model was trained on each image of a dataset: ndarray, shape (n,), bool.
+
+    An image is recognised by its file, whatever its name and place, and by its pixels in another file; altered copies
+    by `altered_copies`.
+    """
+    if model.training_digests is None or data.digests is None:
+        return np.zeros(len(data), bool)
+    trained = {row.tobytes() for row in model.training_digests}
+    pixels = getattr(data, "pixel_digests", None)
+    return np.array([any(digest.tobytes() in trained for digest in digests)
+                     for digests in zip(data.digests, data.digests if pixels is None else pixels)], bool)
+
+
+# ---- Altered copies --------------------------------------------------------------------------------------------------
+
+def copy_hashes(data):
+    """Return 128 bits of each image of a dataset, of which few differ in an altered copy: ndarray, (n, 2), uint64.
+
+    They are the perceptual hash (data/near_duplicates.py) folded once: bit k is whether the signs of two frequencies
+    differ, (u, v) and (u + 8, v). An image and its mirror image have the same bits. A blurred image can be made from the
+    signs, but not from these: on 508 public radiographs the best guess correlates with what is an image's own (what
+    distinguishes it from the mean radiograph) by 0.09, and by 0.61 from the signs.
+    """
+    batches = (data.batch(np.arange(at, min(at + _BATCH, len(data)))) for at in range(0, len(data), _BATCH))
+    hashes = [perceptual_hashes(255 * batch.mean(axis=3)) for batch in batches]
+    hashes = np.concatenate(hashes) if hashes else np.empty((0, 4), np.uint64)
+    return np.ascontiguousarray(hashes[:, :2] ^ hashes[:, 2:])
+
+
+def altered_copies(hashes, known):
+    """Return whether images are altered copies of known ones, by their `copy_hashes`: ndarray, shape (n,), bool.
+
+    At most 22 of 128 bits differ. Of 202 public radiographs, all copies are found that were saved as JPEG of quality 40,
+    halved, doubled, scaled to 64 x 64, mirrored, blurred or made darker, and 98 % of those with a gamma of 0.7; none
+    that were cropped by 2 %, rotated by 2 degrees or tagged, which `data audit` finds. Of 1,008 radiographs, no two
+    different ones differ in fewer than 35 bits, and of 20,000 synthetic ones, 1 pair of 120 million differs in 22.
+
+    >>> known = np.array([[0, 0], [0, 2**64 - 1]], np.uint64)
+    >>> altered_copies(np.array([[2**22 - 1, 0], [2**23 - 1, 0]], np.uint64), known)
+    array([ True, False])
+    """
+    return np.array([bool((np.bitwise_count(known ^ row).sum(axis=1) <= _MOST_BITS).any()) for row in hashes], bool)
 
 
 def access_counts(run):

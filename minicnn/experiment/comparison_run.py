@@ -16,8 +16,7 @@ from minicnn.errors import InputError, printable
 from minicnn.evaluation import comparison
 from minicnn.evaluation.intervals import FEW
 from minicnn.evaluation.summary import HEADS, SHARES, images_and_patients, patient_clusters
-from minicnn.evaluation.test_access import check_unseen
-from minicnn.experiment.evaluation_run import load_model, preprocessing_of, read_data
+from minicnn.experiment.evaluation_run import load_model, preprocessing_of, read_data, unseen_images
 
 __all__ = ["Comparison", "compare"]
 
@@ -73,7 +72,7 @@ def _row(told, name):
 
 
 def compare(a, b, data=None, columns=None, classes=None, workers=None, allow_outside_root=False,
-            allow_training_images=False, progress=True, root=None, bits=None, labels=None):
+            allow_training_images=False, progress=True, root=None, bits=None, labels=None, leave_out_copies=False):
     """Compare two runs of two classes on the images of `data`, or, without, on those that both held out.
 
     Parameters
@@ -83,6 +82,7 @@ def compare(a, b, data=None, columns=None, classes=None, workers=None, allow_out
     columns, labels, workers, allow_outside_root, root : how to read `data`; see Config
     classes : the two labels of `data`, negative and positive, optional; by default the classes of the networks
     allow_training_images : bool; compare on images that a network was trained on too, and say so
+    leave_out_copies : bool; leave out images that a network was trained on, and altered copies of them
     progress : bool; report progress on stderr
     bits : the bits that 16-bit files of `data` use (Preprocessing), optional; by default those of the training images
 
@@ -101,15 +101,20 @@ def compare(a, b, data=None, columns=None, classes=None, workers=None, allow_out
     if data is None:
         return _checked(Comparison(a, b, *_held_out_by_both(a, b, models[0].classes or classes)), models)
     manifest = read_data(models[0], data, columns, classes, allow_outside_root, root, labels)
-    outputs, notes = [], []
+    kept, notes = np.arange(len(manifest)), []
     for run, model in zip((a, b), models):
         dataset = manifest.open(preprocessing_of(model, bits), workers=workers, progress=progress)
         try:
-            seen = check_unseen(model, dataset, allow_training_images)
+            own, said = unseen_images(run, model, dataset, allow_training_images, leave_out_copies)
         except InputError as error:
             raise InputError(f"{printable(run)}: {error}") from None
-        notes += [] if seen is None else [f"{printable(run)}: {seen}"]
-        outputs.append(model.predict(dataset)[:, 0])
+        kept = np.intersect1d(kept, own)
+        notes += [f"{printable(run)}: {sentence}" for sentence in said]
+    if not len(kept):
+        raise InputError("compare: each image is one that a network was trained on, or a copy. Name others with --data.")
+    manifest = manifest.subset(kept)
+    outputs = [model.predict(manifest.open(preprocessing_of(model, bits), workers=workers, progress=progress))[:, 0]
+               for model in models]
     where = "in the given manifest" if isinstance(data, Manifest) else f"in {printable(data)}"
     metrics = comparison.compare(manifest.labels, *outputs, patient_clusters(manifest), patients=manifest.patients)
     return _checked(Comparison(a, b, metrics, where, notes), models)

@@ -16,9 +16,11 @@ from minicnn.data.manifest import Manifest
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import CheckpointError, InputError, printable
 from minicnn.evaluation.operating_point import OperatingPoint
+from minicnn.evaluation.out_of_distribution import of_run
 from minicnn.evaluation.shortcut_test import ShortcutCheck, check_shortcuts, examples
 from minicnn.evaluation.summary import is_summary, patient_clusters, subgroup_columns, summarize
-from minicnn.evaluation.test_access import access_sentence, check_unseen, count_access, data_digest
+from minicnn.evaluation.test_access import (access_sentence, altered_copies, check_unseen, copy_hashes, count_access,
+                                            data_digest, trained_on)
 from minicnn.experiment.config import Config
 from minicnn.experiment.recipes import RECIPES
 from minicnn.experiment.run_folder import RunFolder
@@ -29,7 +31,7 @@ from minicnn.reporting import console
 from minicnn.reporting.plots import shortcut_check
 
 __all__ = ["Result", "evaluate", "load_model", "read_data", "evaluated_weights", "summary_of", "preprocessing_of",
-           "note_access", "AVERAGE"]
+           "unseen_images", "note_access", "AVERAGE"]
 
 AVERAGE = "average.safetensors"
 
@@ -74,7 +76,7 @@ class Result:
 
 def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outside_root=False, expect=None,
              allow_training_images=False, progress=True, calibrated=False, shortcuts=False, classes=None, root=None,
-             bits=None, labels=None, skip_unreadable=False):
+             bits=None, labels=None, skip_unreadable=False, leave_out_copies=False):
     """Evaluate a trained network on the images of `data`, or, without, return what its run measured.
 
     Parameters
@@ -91,6 +93,7 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
     classes : the labels of `data` in the order of the outputs, optional; by default the classes of the network
     bits : the bits that 16-bit files of `data` use (Preprocessing), optional; by default those of the training images
     skip_unreadable : bool; leave out images that cannot be read, with a warning, and a note in the Result
+    leave_out_copies : bool; leave out images that the network was trained on, and altered copies of them
 
     Returns
     -------
@@ -111,9 +114,12 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
         manifest = read_data(model, data, columns, classes, allow_outside_root, root, labels)
         dataset = manifest.open(preprocessing_of(model, bits), workers=workers, progress=progress,
                                 skip_unreadable=skip_unreadable)
-        lost, seen = len(manifest) - len(dataset), check_unseen(model, dataset, allow_training_images)
+        lost = len(manifest) - len(dataset)
         notes = [f"{lost:,} of {len(manifest):,} images could not be read and are left out."] if lost else []
-        notes += [] if seen is None else [seen]
+        kept, said = unseen_images(run, model, dataset, allow_training_images, leave_out_copies)
+        if len(kept) < len(dataset):
+            dataset = dataset.manifest.subset(kept).open(dataset.preprocessing, workers=workers, progress=progress)
+        notes += said
         point = OperatingPoint.read(RunFolder(run)) if run.is_dir() else None
         if calibrated and (point is None or point.temperature is None):
             reason = "there is no decision.json beside it" if point is None else point.undefined.get("temperature")
@@ -195,6 +201,44 @@ def read_data(model, data, columns=None, classes=None, allow_outside_root=False,
     manifest = Manifest.read(data, classes=model.classes if classes is None else classes, columns=columns,
                              allow_outside_root=allow_outside_root, root=root, labels=labels)
     return manifest if model.classes is None else replace(manifest, classes=model.classes)
+
+
+def unseen_images(run, model, dataset, allowed=False, leave_out=False):
+    """Return (numbers of the images to evaluate on, sentences): what of a dataset the network of a run was trained on.
+
+    Parameters
+    ----------
+    run : Path of a run folder, which keeps hashes of its training images, or of a weights file, which does not
+    allowed : bool; accept images that the network was trained on
+    leave_out : bool; leave them and their altered copies out
+
+    Raises
+    ------
+    InputError : there are such images, and that is not allowed; all images are left out
+    """
+    n, exact, known = len(dataset), trained_on(model, dataset), of_run(run)
+    known = None if known is None else known.hashes
+    copies = np.zeros(n, bool) if known is None else ~exact & altered_copies(copy_hashes(dataset), known)
+    if leave_out:
+        kept = np.flatnonzero(~(exact | copies))
+        if not len(kept):
+            raise InputError(f"{printable(run)}: the network was trained on all {n:,} images, or on copies of them. Name "
+                             "others with --data.")
+        notes = [f"{exact.sum():,} of {n:,} images, which the network was trained on, and {copies.sum():,} altered copies "
+                 "of such images are left out."]
+    else:
+        kept, seen = np.arange(n), check_unseen(model, dataset, allowed)
+        notes = [] if seen is None else [seen]
+        if copies.any():
+            notes.append(f"{copies.sum():,} of these {n:,} images are altered copies (saved again, resized, mirrored, of "
+                         "another exposure) of images that the network was trained on, the first is "
+                         f"{printable(dataset.names[copies.argmax()])}: the metrics are optimistic. Leave them out with "
+                         "leave_out_copies=True (--leave-out-copies).")
+    if known is None:
+        reason = "this run, of an earlier version of minicnn," if run.is_dir() else "a weights file without its run"
+        notes.append(f"Altered copies of training images are not looked for: {reason} has no hashes of them. "
+                     "`minicnn data audit` of both collections together finds them.")
+    return kept, notes
 
 
 def evaluated_weights(folder, config):

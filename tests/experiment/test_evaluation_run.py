@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from minicnn.cli.main import main
+from minicnn.core.untrusted import read_table
 from minicnn.data.manifest import Manifest
 from minicnn.data.synthetic import phantom
+from minicnn.errors import InputError
 from minicnn import experiment
 from tests.support import tagged
 
@@ -91,3 +93,57 @@ def test_the_reliability_curve_is_in_the_json(network):
         assert point["n"] == here.sum() and point["observed"] == pytest.approx(labels[here].mean())
         assert point["predicted"] == pytest.approx(p[here].astype(np.float64).mean())
         assert point["interval"] is None or 0 <= point["interval"][0] <= point["observed"] <= point["interval"][1] <= 1
+
+
+# ---- Altered copies of training images -------------------------------------------------------------------------------
+
+ALTERATIONS = {"again.jpg": lambda image: image, "half.png": lambda image: image.resize((32, 32)),
+               "mirrored.png": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+               "darker.png": lambda image: image.point([round(0.7 * value) for value in range(256)])}
+
+
+@pytest.fixture(scope="module")
+def partly_copied(collection, finished, tmp_path_factory):
+    """The manifest of 12 new images, one training image and four altered copies of another."""
+    folder = tmp_path_factory.mktemp("copied")
+    phantom.write(folder, n=12, seed=9, size=64)
+    trained = [row for row in read_table(finished / "split.csv", ("path", "split")) if row["split"] == "training"]
+    lines = []
+    for name, alter in ALTERATIONS.items():
+        alter(Image.open(collection.parent / trained[0]["path"])).save(folder / name)
+        lines.append(f"{name},{trained[0]['label']}")
+    (folder / "same.png").write_bytes((collection.parent / trained[1]["path"]).read_bytes())
+    manifest = Manifest.read(folder / "manifest.csv")
+    lines += [f"{path},{manifest.classes[label]}" for path, label in zip(manifest.paths, manifest.labels)]
+    (folder / "copied.csv").write_text("\n".join(["path,label", f"same.png,{trained[1]['label']}", *lines]) + "\n")
+    return folder / "copied.csv"
+
+
+def test_altered_copies_of_training_images_are_found_and_can_be_left_out(finished, partly_copied, capsys):
+    command = ["evaluate", str(finished), "--data", str(partly_copied), "--quiet"]
+    assert main(command) == 3 and "--leave-out-copies" in capsys.readouterr().err
+    assert main([*command, "--allow-training-images"]) == 0
+    assert "4 of these 17 images are altered copies" in capsys.readouterr().out
+    assert main([*command, "--leave-out-copies", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["evaluation"]["n"] == 12
+    left = experiment.evaluate(finished, partly_copied, leave_out_copies=True, progress=False)
+    assert len(left.datasets["evaluation"]) == 12 and any("4 altered copies" in note for note in left.notes)
+    both = experiment.compare(finished, finished, partly_copied, leave_out_copies=True, progress=False)
+    assert both.metrics["n"] == 12 and any("4 altered copies" in note for note in both.notes)
+
+
+def test_nothing_may_be_left(finished, partly_copied, tmp_path):
+    lines = partly_copied.read_text().splitlines()
+    for name in ALTERATIONS:
+        (tmp_path / name).write_bytes((partly_copied.parent / name).read_bytes())
+    (tmp_path / "copies.csv").write_text("\n".join([lines[0], *lines[2:6]]) + "\n")
+    with pytest.raises(InputError, match="trained on all 4 images"):
+        experiment.evaluate(finished, tmp_path / "copies.csv", classes=["normal", "covid"], leave_out_copies=True,
+                            progress=False)
+
+
+def test_a_weights_file_alone_says_that_it_cannot_find_copies(finished, partly_copied):
+    told = experiment.evaluate(finished / "last.safetensors", partly_copied, allow_training_images=True, progress=False)
+    assert any("has no hashes" in note for note in told.notes)
+    assert not any("has no hashes" in note for note in experiment.evaluate(
+        finished, partly_copied, allow_training_images=True, progress=False).notes)
