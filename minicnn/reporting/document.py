@@ -258,19 +258,21 @@ class Tiles:
 def said_once(chapters):
     """Return the chapters without the small notes that an earlier block has said.
 
+    What stands in a Fold is not yet said to those who do not open it.
+
     >>> notes = [Bullets(["a: no interval.", "~ approximate"], small=True), Bullets(["~ approximate"], small=True)]
     >>> [block.items for block in said_once([Chapter("x", "X", [*notes, Text("y")])])[0].blocks[:-1]]
     [['a: no interval.', '~ approximate']]
     """
-    said = set()
+    seen, folded = set(), set()
 
-    def kept(blocks):
+    def kept(blocks, said):
         found = []
         for block in blocks:
             if block.kind == "fold":
-                block = Fold(block.title, kept(block.blocks))
+                block = Fold(block.title, kept(block.blocks, folded))
             elif block.kind == "bullets" and block.small:
-                items = [item for item in block.items if item not in said]
+                items = [item for item in block.items if item not in said | seen]
                 said.update(items)
                 if not items:
                     continue
@@ -278,4 +280,4 @@ def said_once(chapters):
             found.append(block)
         return found
 
-    return [Chapter(one.name, one.title, kept(one.blocks)) for one in chapters]
+    return [Chapter(one.name, one.title, kept(one.blocks, seen)) for one in chapters]

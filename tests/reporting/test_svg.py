@@ -96,3 +96,5 @@ def test_a_small_note_is_said_once_on_a_page():
     first, second = said_once([Chapter("a", "A", [note, Fold("f", [other, note])]), Chapter("b", "B", [note])])
     assert [block.kind for block in first.blocks] == ["bullets", "fold"] and second.blocks == []
     assert [block.items for block in first.blocks[1].blocks] == [["a: none"]]
+    folded, seen = said_once([Chapter("a", "A", [Fold("f", [note]), Fold("g", [note])]), Chapter("b", "B", [note])])
+    assert [len(fold.blocks) for fold in folded.blocks] == [1, 0] and len(seen.blocks) == 1     # a closed fold says nothing

@@ -206,6 +206,16 @@ def text_of(tmp_path, results):
     return " ".join(words(" ".join(read(tmp_path).text)))
 
 
+def test_a_note_is_said_once_and_where_it_is_seen(folder):
+    page = (folder / "report.html").read_text("utf-8")
+    notes = re.findall(r"<li>([^<]*)</li>", "".join(re.findall(r'<ul class="notes">(.*?)</ul>', page, re.S)))
+    assert len(notes) >= 3 and len(notes) == len(set(notes))
+    assert 0 < page.index("~ approximate: the interval rests on fewer than 50 patients.") < page.index("<details><summary>The")
+    sentences = [words(text) for text in re.findall(r"<(?:p|figcaption)>(.*?)</(?:p|figcaption)>", page, re.S)]
+    long = [" ".join(one) for one in sentences if len(one) > 8]
+    assert len(long) == len(set(long))
+
+
 def test_a_network_that_does_not_generalize_is_called_so(tmp_path, results):
     text = text_of(tmp_path, results)
     told = results["protocols"]["honest"]["parts"]["external"]["mean"]

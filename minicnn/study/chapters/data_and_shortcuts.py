@@ -1,6 +1,6 @@
 """Chapters of the report on the data and on what the networks rely on: audit, shortcut check, augmentation."""
 
-from minicnn.core.text import number, percent
+from minicnn.core.text import join, number, percent
 from minicnn.evaluation.summary import images_and_patients
 from minicnn.reporting.audit_text import MEANING, METHOD, NO_PROBLEM, confounder_rows, findings_by_kind
 from minicnn.reporting.document import Bullets, Chapter, Fold, Heading, Table, Text
@@ -24,9 +24,9 @@ def data(results):
         items = [line for kind, sentences in findings_by_kind(audit.get(key, []), "minicnn data audit --json lists all")
                  for line in [kind, *sentences] if line]
         blocks.append(Fold(f"{heading}: {number(len(audit[key]))}", [Bullets(items)]) if items else Text(none, f"{heading}."))
-    tables = [counted(f"Images by {name}", name, table)
-              for name, table in audit.get("tables", {}).items() if name != "source"]
-    return Chapter("data", "Data audit", blocks + ([Fold("Labels by what the file headers say", tables)] if tables
+    tables = {name: counted(f"Images by {name}", name, table)
+              for name, table in audit.get("tables", {}).items() if name != "source"}
+    return Chapter("data", "Data audit", blocks + ([Fold(f"Labels by {join(tables)}", list(tables.values()))] if tables
                                                    else []))
 
 

@@ -26,10 +26,10 @@ def answer(results):
         image_of(results, "headline", f"The reported and the measured values. {key(headline_rows(results))}",
                  "Forest plot of accuracy and AUC. Accuracies: the paper reports "
                  f"{percent(claimed(results), 2)}; {accuracies}."),
+        *reasons(rows, ("accuracy", "auc")),
         Fold("The values of the plot", [
             by_row("The values of the plot", rows, ("accuracy", "auc"), "measured on",
-                   None if not_judged(results) else ("AUC against chance", lambda one: against_chance(one, "auc"))),
-            *reasons(rows, ("accuracy", "auc"))]),
+                   None if not_judged(results) else ("AUC against chance", lambda one: against_chance(one, "auc")))]),
         Heading("Why the values differ"), Bullets(explanations(results))])
 
 
