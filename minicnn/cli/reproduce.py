@@ -17,7 +17,8 @@ EXAMPLES = """examples:
 
 It trains the paper's network under the paper's protocol, under an honest one, and with each source of positives held
 out, evaluates all of them on the external validation set too, and writes one page with the results. After an
-interruption the same command goes on. About 20 s a training on two cores."""
+interruption the same command goes on. With fewer epochs, steps or seeds than the defaults, or without --data, it is a
+trial: the page says so first and judges nothing. About 20 s a training on two cores."""
 
 
 def add_options(parser):
