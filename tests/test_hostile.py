@@ -270,13 +270,15 @@ def no_files(folder):
 def test_predict_refuses_what_is_no_file_without_waiting(run_folder, tmp_path, capsys):
     (tmp_path / "files").mkdir()
     expected = no_files(tmp_path / "files")
-    for name, words in expected.items():
-        said = ends_in_a_sentence(["predict", run_folder, tmp_path / "files" / name], capsys)
-        assert words in said and printable(name)[:200] in said
-    assert "not a regular file" in ends_in_a_sentence(["predict", run_folder, "/dev/zero"], capsys)
-    readable = [name for name, words in expected.items() if "none of them" not in words]
-    said = ends_in_a_sentence(["predict", run_folder, *(tmp_path / "files" / name for name in readable)], capsys)
-    assert f"{len(readable)} problems" in said
+    image = picture(tmp_path / "image.png")
+    names = [str(tmp_path / "files" / name) for name in expected if name != "folder.png"]
+    assert main(["predict", str(run_folder), *names, "/dev/zero", str(image), "--json"]) == 3
+    *rows, zero, last = json.loads(capsys.readouterr().out)["files"]
+    assert [row["path"] for row in rows] == names
+    for row in rows:
+        name = os.path.basename(row["path"])
+        assert expected[name] in row["error"] and printable(name)[:200] in row["error"] and hostile.is_plain(row["error"])
+    assert "not a regular file" in zero["error"] and last["error"] == "" and last["decision"]
 
 
 def test_predict_and_its_csv_show_odd_names_in_escapes(run_folder, tmp_path, capsys, monkeypatch):
@@ -288,7 +290,7 @@ def test_predict_and_its_csv_show_odd_names_in_escapes(run_folder, tmp_path, cap
     assert main(["predict", str(run_folder), "--csv", "out.csv", "--", *names]) == 0
     out, err = capsys.readouterr()
     table, remarks = out.split("\n\n")
-    assert hostile.is_plain(out) and len(table.splitlines()) == 1 + len(names) and len(remarks.splitlines()) == 2
+    assert hostile.is_plain(out) and len(table.splitlines()) == 1 + len(names) and len(remarks.splitlines()) == 3
     assert err == ""
     assert main(["predict", str(run_folder), "--json", "--", *names]) == 0
     assert [row["path"] for row in json.loads(capsys.readouterr().out)["files"]] == names

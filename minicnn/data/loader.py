@@ -183,34 +183,33 @@ def image_files(names):
 
     Raises
     ------
-    InputError : a folder without images, a pattern that matches nothing
+    InputError : a pattern that matches nothing; folders without images, and nothing else
 
     Warns
     -----
-    ImageWarning : what is left out of a folder: links that lead outside of it, and scans of kinds that are not read
+    ImageWarning : what is left out of a folder: links that lead outside of it, and scans of kinds that are not read; a
+        folder without images
     """
-    files = []
+    files, said = [], []
     for name in map(os.fspath, names):
-        if os.path.isdir(name):
-            files += _images_in(name)
-        elif any(sign in name for sign in "*?[") and not os.path.lexists(name):
+        found = [name]
+        if any(sign in name for sign in "*?[") and not os.path.lexists(name):
             found = sorted(glob(name, recursive=True))
             if not found:
                 raise InputError(f"{printable(name)}: no file matches this pattern.")
-            for match in found:
-                files += _images_in(match) if os.path.isdir(match) else [match]
-        else:
-            files.append(name)
-    return files
-
-
-def _images_in(folder):
-    files, left_out = images_in(folder)
-    if left_out and files:
-        warnings.warn(f"{printable(folder)}: left out {left_out}", ImageWarning, stacklevel=4)
-    if not files:
-        raise InputError(f"{printable(folder)}: there is no image in this folder"
-                         f"{', but ' * bool(left_out)}{left_out.rstrip('.')}. Images end with {', '.join(EXTENSIONS)}.")
+        for path in found:
+            if os.path.isdir(path):
+                inside, others = images_in(path)
+                about = [] if inside else [f"there is no image in this folder ({', '.join(EXTENSIONS)})."]
+                about += [f"{'Left' if about else 'left'} out: {others}"] if others else []
+                said += [f"{printable(path)}: {' '.join(about)}"] if about else []
+                files += inside
+            else:
+                files.append(path)
+    if said and not files:
+        raise InputError("\n  ".join(said))
+    for sentence in said:
+        warnings.warn(sentence, ImageWarning, stacklevel=3)
     return files
 
 
