@@ -1,14 +1,41 @@
-"""The layers that a model is made of. Read `base` first: it says what a layer is."""
+"""The layers that a model is made of. Read `base` first: it says what a layer is.
 
+COV-19Net's families stand alone. The others are imported when one of their layers, or `LAYERS`, is first asked for.
+"""
+
+import importlib
+
+from minicnn.layers import base
 from minicnn.layers.activations import ReLU, Sigmoid, Softmax, Tanh
-from minicnn.layers.base import LAYERS, Layer
+from minicnn.layers.base import Layer, register
 from minicnn.layers.convolution import Conv2D
 from minicnn.layers.dense import Dense, Flatten
 from minicnn.layers.pooling import AveragePool2D, MaxPool2D
 from minicnn.layers.regularization import Dropout
 
-__all__ = ["Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense", "ReLU", "Sigmoid", "Tanh", "Softmax",
-           "Dropout", "LAYERS"]
+register(Conv2D, MaxPool2D, AveragePool2D, Flatten, Dense, ReLU, Sigmoid, Tanh, Softmax, Dropout)
 
-LAYERS.update({layer.__name__: layer for layer in (Conv2D, MaxPool2D, AveragePool2D, Flatten, Dense, ReLU, Sigmoid, Tanh,
-                                                   Softmax, Dropout)})
+# {family that COV-19Net has no use for: its layers}; at its end each module registers them.
+_FURTHER = {}
+# {what Keras or a paper calls it too: our name}, which stands in a model file and in what is printed.
+ALIASES = {"MaxPooling2D": "MaxPool2D", "AveragePooling2D": "AveragePool2D", "AvgPool2D": "AveragePool2D"}
+_HOMES = {name: family for family, names in _FURTHER.items() for name in names}
+
+__all__ = ["Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense", "ReLU", "Sigmoid", "Tanh", "Softmax",
+           "Dropout", *_HOMES, *ALIASES, "LAYERS"]
+
+
+def __getattr__(name):
+    ours = ALIASES.get(name, name)
+    if name == "LAYERS":
+        for family in _FURTHER:
+            importlib.import_module(f"minicnn.layers.{family}")
+        value = base.LAYERS
+    elif ours in _HOMES:
+        value = getattr(importlib.import_module(f"minicnn.layers.{_HOMES[ours]}"), ours)
+    elif ours in __all__:
+        value = globals()[ours]
+    else:
+        raise AttributeError(f"module 'minicnn.layers' has no attribute {name!r}")
+    globals()[name] = value
+    return value

@@ -26,10 +26,15 @@ from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.initializers import initialize
 
-__all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "refuse_freezing"]
+__all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "refuse_freezing", "register"]
 
-LAYERS = {}         # the closed table of layers that a model file may name; the package fills it
+LAYERS = {}         # the closed table of layers that a model file may name: those imported so far; layers.LAYERS has all
 NAME = r"[A-Za-z0-9_.-]{1,64}"
+
+
+def register(*layers):
+    """Put layers of minicnn into the table."""
+    LAYERS.update({layer.__name__: layer for layer in layers})
 
 
 class _Here(threading.local):
@@ -73,6 +78,7 @@ class Layer:
     """
 
     fields = {}         # {argument of the constructor: what it may be}; a model file keeps them
+    unsaid = {}         # {argument: the default that is not kept, and not printed}; models of before know no such argument
     dtype, input_shape, output_shape, parameters = Settled(), Settled(), Settled(), Settled()
 
     def __init_subclass__(cls):
@@ -175,11 +181,15 @@ class Layer:
 
     def config(self):
         """Return what a model file keeps: {"type": ..., "name": ..., the constructor's arguments}."""
-        return {"type": type(self).__name__, "name": self.name} | {field: getattr(self, field) for field in self.fields}
+        return {"type": type(self).__name__, "name": self.name} | self._said()
 
     def __repr__(self):
-        arguments = ", ".join(f"{field}={getattr(self, field)!r}" for field in self.fields)
-        return f"{type(self).__name__}({arguments})"
+        return f"{type(self).__name__}({', '.join(f'{field}={value!r}' for field, value in self._said().items())})"
+
+    def _said(self):
+        """Return {argument: value} of those that are not at an `unsaid` default."""
+        values = {field: getattr(self, field) for field in self.fields}
+        return {field: value for field, value in values.items() if field not in self.unsaid or value != self.unsaid[field]}
 
     # -- for the layers below --
 

@@ -13,6 +13,8 @@ and rounded once, so that in float32 the reference is as right as float32 can be
 (top, bottom, left, right), in pixels.
 """
 
+import importlib
+
 from minicnn.reference.activations import (relu, relu_gradient, sigmoid, sigmoid_gradient, softmax, softmax_gradient,
                                            tanh, tanh_gradient)
 from minicnn.reference.convolution import conv2d, conv2d_input_gradient, conv2d_weight_gradient
@@ -23,8 +25,20 @@ from minicnn.reference.pooling import average_pool2d, average_pool2d_gradient, m
 from minicnn.reference.regularization import dropout
 from minicnn.reference.windows import col2im, im2col
 
+# {family that COV-19Net has no use for: its operations}, imported when one of them is first asked for.
+_FURTHER = {}
+_HOMES = {name: family for family, names in _FURTHER.items() for name in names}
+
 __all__ = ["im2col", "col2im", "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "max_pool2d", "max_pool2d_gradient", "average_pool2d", "average_pool2d_gradient",
            "dense", "dense_input_gradient", "dense_weight_gradient",
            "relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient", "softmax", "softmax_gradient",
-           "dropout", "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd"]
+           "dropout", "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd",
+           *_HOMES]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'minicnn.reference' has no attribute {name!r}")
+    globals()[name] = value = getattr(importlib.import_module(f"minicnn.reference.{_HOMES[name]}"), name)
+    return value

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import minicnn
 from minicnn import layers
 from minicnn.core.backend import ENGINES
 from minicnn.errors import DTypeError, InputError, ShapeError
@@ -118,7 +119,13 @@ def test_engines_agree(make, shape):
 
 def test_every_exported_layer_is_checked():
     checked = {type(make()).__name__ for make, _ in LAYERS_TO_CHECK}
-    assert checked == set(layers.__all__) - {"Layer", "LAYERS"} == set(layers.LAYERS)
+    assert checked == set(layers.__all__) - {"Layer", "LAYERS", *layers.ALIASES} == set(layers.LAYERS)
+
+
+def test_the_other_names_of_layers():
+    for name, ours in layers.ALIASES.items():
+        assert getattr(layers, name) is getattr(layers, ours) is getattr(minicnn, name) is layers.LAYERS[ours]
+        assert name not in layers.LAYERS
 
 
 class _Wrong(Layer):
