@@ -1,7 +1,7 @@
 """Checkpoints: the content of a model file, how it is written, and how it is checked, for it is untrusted when read.
 
     arrays                                              strings, each JSON
-    conv2d_1/kernel, ...  the parameters                architecture   layers from a closed table, with their numbers
+    conv2d_1/kernel, ...  parameters and statistics     architecture   layers from a closed table, with their numbers
     optimizer/t, optimizer/m/conv2d_1/kernel, ...       optimizer, loss
     training_images  (n, 32), SHA-256 of each file      classes, preprocessing, history
       and of its pixels
@@ -149,6 +149,7 @@ class Content:
             expected |= {f"optimizer/{slot}/{key}": what for slot in self.optimizer.slots
                          for key, what in list(expected.items())}
             expected["optimizer/t"] = ((), np.dtype(np.int64))
+        expected |= {key: (weight.value.shape, weight.value.dtype) for key, weight in network.named_weights().items()}
         images = self.tensors.get("training_images")
         if images is not None:
             expected["training_images"] = ((len(images) if images.ndim else 0, 32), np.dtype(np.uint8))
@@ -157,7 +158,8 @@ class Content:
         unknown = [key for key in self.tensors if key not in expected and not key.startswith("callbacks/")]
         if unknown:
             raise WeightsError(f"{self.name}: the array {printable(unknown[0])!r} does not belong to this model.")
-        negative = [key for key, array in self.tensors.items() if key.startswith("optimizer/v/") and (array < 0).any()]
+        negative = [key for key, array in self.tensors.items()
+                    if (key.startswith("optimizer/v/") or key.endswith("/moving_variance")) and (array < 0).any()]
         if negative:
             raise WeightsError(f"{self.name}: {printable(negative[0])} holds mean squares; they cannot be negative.")
         if self.optimizer is not None and not 0 <= self.tensors["optimizer/t"] < 2**53:
@@ -202,7 +204,7 @@ def save(path, model, stop=False, states=(), private=True):
     NonFiniteError
         if a number is NaN or infinite
     """
-    tensors = {key: parameter.value for key, parameter in model.network.named_parameters().items()}
+    tensors = {key: weight.value for key, weight in model.network.named_weights().items()}
     content = {"architecture": architecture_of(model), "history": model.history, "classes": model.classes,
                "preprocessing": None if model.preprocessing is None else model.preprocessing.to_dict()}
     if model.optimizer is not None:
@@ -266,9 +268,9 @@ def refusing(name):
 
 
 def check_parameters(tensors, network, name):
-    """Raise WeightsError unless there is an array for each parameter, of its shape and dtype, and finite."""
-    for key, parameter in network.named_parameters().items():
-        _check_array(tensors, key, parameter.value.shape, parameter.value.dtype, name)
+    """Raise WeightsError unless there is an array for each weight, of its shape and dtype, and finite."""
+    for key, weight in network.named_weights().items():
+        _check_array(tensors, key, weight.value.shape, weight.value.dtype, name)
 
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ With fan_in inputs and fan_out outputs of one unit (for a kernel of shape (KH, K
     glorot_normal    truncated normal, variance 2 / (fan_in + fan_out)
     he_uniform       U(-l, l),  l = sqrt(6 / fan_in)                      He et al. 2015
     he_normal        truncated normal, variance 2 / fan_in
-    zeros            0
+    zeros, ones      0, 1
 
 A truncated normal is drawn again where it falls beyond two standard deviations; that narrows it by 0.8796..., so it is
 drawn that much wider. COV-19Net uses glorot_uniform for kernels and zeros for biases.
@@ -21,7 +21,7 @@ from minicnn.errors import InputError, nearest
 
 __all__ = ["INITIALIZERS", "initialize", "fans"]
 
-INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "zeros")
+INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "zeros", "ones")
 
 # The standard deviation of a standard normal truncated at two.
 _TRUNCATED_DEVIATION = 0.87962566103423978
@@ -51,8 +51,8 @@ def initialize(law, shape, dtype, seed, index):
     if law not in INITIALIZERS:
         raise InputError(f"initializer: expected one of {', '.join(INITIALIZERS)}, got {law!r}."
                          + nearest(law, INITIALIZERS))
-    if law == "zeros":
-        return np.zeros(shape, dtype)
+    if law in ("zeros", "ones"):
+        return np.full(shape, law == "ones", dtype)
     fan_in, fan_out = fans(shape)
     n = fan_in if law.startswith("he") else (fan_in + fan_out) / 2
     variance = (2 if law.startswith("he") else 1) / n

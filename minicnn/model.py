@@ -276,24 +276,25 @@ class Sequential:
             return trace(self, self._dataset(x, "trace"), t)
 
     def get_weights(self):
-        """Return copies of all parameters in Keras' order: kernel (KH, KW, C, F) or (in, out), then bias, by layer."""
-        return [p.value.copy() for p in self.network.parameters]
+        """Return copies of all weights in Keras' order, by layer: kernel (KH, KW, C, F) or (in, out), then bias; the
+        statistics of a layer, such as moving means, come after its parameters."""
+        return [weight.value.copy() for weight in self.network.named_weights().values()]
 
     def set_weights(self, arrays):
-        """Set all parameters from arrays in the order and shapes of `get_weights`; all or none."""
-        parameters = self.network.parameters
+        """Set all weights from arrays in the order and shapes of `get_weights`; all or none."""
+        named = self.network.named_weights()
         arrays = list(arrays)
-        if len(arrays) != len(parameters):
-            raise ShapeError(f"set_weights: expected {len(parameters)} arrays, got {len(arrays)}.")
+        if len(arrays) != len(named):
+            raise ShapeError(f"set_weights: expected {len(named)} arrays, got {len(arrays)}.")
         accepted = []
-        for (name, parameter), array in zip(self.network.named_parameters().items(), arrays):
+        for (name, parameter), array in zip(named.items(), arrays):
             array = np.array(as_array(array, "set_weights", name, parameter.value.dtype))     # it may be a parameter's own
             if array.shape != parameter.value.shape:
                 raise ShapeError(f"set_weights: {name} has shape {parameter.value.shape}, got {array.shape}.")
             check_finite(array, "set_weights", name)
             accepted.append(array)
         with self._lock:
-            for parameter, array in zip(parameters, accepted):
+            for parameter, array in zip(named.values(), accepted):
                 parameter.value[...] = array
 
     def summary(self, plan=False):
@@ -479,8 +480,8 @@ class Sequential:
 
     def _take_parameters(self, tensors):
         with self._lock:
-            for key, parameter in self.network.named_parameters().items():
-                parameter.value[...] = tensors[key]
+            for key, weight in self.network.named_weights().items():
+                weight.value[...] = tensors[key]
 
     def _go_on_with(self, run, digests):
         """Take the newest checkpoint of a run on images of these digests; return (stop, states) of its callbacks.

@@ -184,6 +184,16 @@ class Network:
                     raise NonFiniteError(f"layer {layer.name!r}: the gradient of its {parameter.name} holds NaN or "
                                          "infinity.")
 
+    def move_statistics(self):
+        """Move the statistics of the layers as the last forward says; all, or none and NonFiniteError."""
+        inner = [layer for step in self._custom.values() for layer in step.hosted]
+        moves = [(layer, *move) for layer in [*self.layers, *inner] for move in getattr(layer, "moved", list)()]
+        for layer, statistic, value in moves:
+            if not np.isfinite(value).all():
+                raise NonFiniteError(f"layer {layer.name!r}: its {statistic.name} would hold NaN or infinity.")
+        for _, statistic, value in moves:
+            statistic.value = value
+
     def named_parameters(self):
         """Return {"layer/parameter": Parameter} in the order of the layers.
 
@@ -194,6 +204,12 @@ class Network:
         if len(named) < len(self.parameters):
             raise InputError(f"two of the parameters are called the same: {', '.join(named)} name {len(self.parameters)}.")
         return named
+
+    def named_weights(self):
+        """Return {"layer/name": Parameter} of what a model file keeps: of each layer parameters, then statistics."""
+        self.named_parameters()
+        return {f"{layer.name}/{p.name}": p for layer in self.layers
+                for p in (*getattr(layer, "parameters", ()), *getattr(layer, "statistics", ()))}
 
     def plan(self, head=None):
         """Return the steps of one training pass: lists of layer names that run as one. The loss takes over the head."""

@@ -56,6 +56,7 @@ class Trainer:
     def step(self, x, t, weights=None):
         """Update the parameters once from a batch; return (mean loss before the update, outputs)."""
         loss, outputs = self.loss_and_gradients(x, t, weights)
+        self.network.move_statistics()
         self.optimizer.step(self.ops, self.network.parameters)
         return loss, outputs
 

@@ -17,7 +17,7 @@ import threading
 
 import numpy as np
 
-from minicnn.core.arguments import Whole, check, check_all
+from minicnn.core.arguments import Flag, Whole, check, check_all
 from minicnn.core.backend import get_engine
 from minicnn.core.memory import Buffers, aligned
 from minicnn.core.parameter import Parameter
@@ -26,7 +26,7 @@ from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.initializers import initialize
 
-__all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "refuse_freezing", "register"]
+__all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "register"]
 
 LAYERS = {}         # the closed table of layers that a model file may name: those imported so far; layers.LAYERS has all
 NAME = r"[A-Za-z0-9_.-]{1,64}"
@@ -72,14 +72,17 @@ class Layer:
     ----------
     name : str, unique within a network
     parameters : tuple of Parameter; empty before `build`
+    statistics : tuple of Parameter that no optimizer changes: what `moved` says of them, after each step of training
     input_shape, output_shape : tuples of int without N; None before `build`
-    training : bool; only Dropout behaves differently
+    training : bool; only Dropout and BatchNormalization behave differently
     needs_input_gradient : bool; a network clears it on its first layer, whose dx is not needed
     """
 
     fields = {}         # {argument of the constructor: what it may be}; a model file keeps them
     unsaid = {}         # {argument: the default that is not kept, and not printed}; models of before know no such argument
-    dtype, input_shape, output_shape, parameters = Settled(), Settled(), Settled(), Settled()
+    _trainable = True
+    untrained = ()      # the names of those that `infer` lists which are statistics
+    dtype, input_shape, output_shape, parameters, statistics = (Settled() for _ in range(5))
 
     def __init_subclass__(cls):
         for field in cls.fields:
@@ -107,7 +110,8 @@ class Layer:
         self._configure(dtype, engine, seed, index)
 
     def _configure(self, dtype, engine, seed, index):
-        vars(self).update(dtype=np.dtype(dtype).newbyteorder("="), input_shape=None, output_shape=None, parameters=())
+        vars(self).update(dtype=np.dtype(dtype).newbyteorder("="), input_shape=None, output_shape=None, parameters=(),
+                          statistics=())
         self._engine, self._ops, self._cache = engine, None, None
         self.seed, self.index = seed, index
 
@@ -117,12 +121,14 @@ class Layer:
 
     @property
     def trainable(self):
-        """True: a layer cannot be frozen yet."""
-        return True
+        """Whether training changes the parameters, of layers in this one too; False freezes them at any time."""
+        return self._trainable
 
     @trainable.setter
     def trainable(self, value):
-        refuse_freezing(self.label, value)
+        self._trainable = check(self.label, "trainable", value, Flag())
+        for layer in getattr(self, "layers", ()):
+            layer.trainable = self._trainable
 
     @property
     def ops(self):
@@ -153,9 +159,11 @@ class Layer:
         input_shape = tuple(check(self.label, "input_shape", size, Whole()) for size in input_shape)
         output_shape, laws = self.infer(input_shape)
         # Each parameter of a network is drawn under its own number: layer index, then place in the layer.
-        parameters = tuple(Parameter(name, initialize(law, shape, self.dtype, self.seed, self.index * 16 + i))
-                           for i, (name, shape, law) in enumerate(laws))
-        vars(self).update(input_shape=input_shape, output_shape=output_shape, parameters=parameters)
+        made = [Parameter(name, initialize(law, shape, self.dtype, self.seed, self.index * 16 + i))
+                for i, (name, shape, law) in enumerate(laws)]
+        vars(self).update(input_shape=input_shape, output_shape=output_shape,
+                          parameters=tuple(one for one in made if one.name not in self.untrained),
+                          statistics=tuple(one for one in made if one.name in self.untrained))
         self._cache = None
         return output_shape
 
@@ -166,6 +174,10 @@ class Layer:
     def backward(self, dy):
         """Return dx, and overwrite the gradients of the parameters; override."""
         raise NotImplementedError
+
+    def moved(self):
+        """Return [(statistic, its new value)] after the last forward, once: a network sets them after a finite step."""
+        return []
 
     def choices(self):
         """Return the masks and switches that the last forward took; a check asks whether a step changes them."""
@@ -237,10 +249,3 @@ class Layer:
         """Return an array with undefined contents: a buffer inside a network, else a new one, for it is handed out."""
         dtype = self.dtype if dtype is None else dtype
         return self._buffers.get(name, shape, dtype) if here.lending else aligned(shape, dtype)
-
-
-def refuse_freezing(owner, trainable):
-    """Raise InputError where `trainable` is false: it would be ignored."""
-    if not trainable:
-        raise InputError(f"{owner}: trainable = False would be ignored, for layers cannot be frozen yet. Keep the weights "
-                         "that get_weights() returns, and put them back with set_weights() after each epoch.")

@@ -115,6 +115,11 @@ class CustomStep:
         """Return the masks and switches that the last forward took, where the layer tells."""
         return getattr(self._layer, "choices", tuple)()
 
+    @property
+    def hosted(self):
+        """The layers of ours inside."""
+        return self._host.layers
+
     def tell(self, training, step_number):
         """Tell the layers inside whether they train, and in which step."""
         self._host.tell(training, step_number)

@@ -61,7 +61,7 @@ def parameter_randomization(model, x, method="gradcam", layer=None, target=None,
     trained = explain(model, x, method, layer, target)
     learning = [one for one in model.layers if getattr(one, "parameters", ())][::-1]
     parameters, found = model.network.parameters, [[] for _ in learning]
-    before = model.get_weights()
+    before = [parameter.value.copy() for parameter in parameters]
     try:
         for draw in range(draws):
             number = len(parameters)
