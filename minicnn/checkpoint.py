@@ -127,11 +127,12 @@ class Content:
         layers = []
         for config in self.architecture["layers"]:
             config = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
-            kind = config.pop("type")
+            kind, trainable = config.pop("type"), config.pop("trainable", True)
             if kind not in LAYERS:
                 raise InputError(f"the layer {printable(config.get('name'))!r} is not one of minicnn's. Build the model "
                                  "in code and use model.load_weights(path).")
             layers.append(LAYERS[kind](**config))
+            layers[-1].trainable = trainable
         shape = tuple(check("architecture", "input_shape", size, Whole()) for size in self.architecture["input_shape"])
         for layer in layers:
             shape, laws = layer.infer(shape)

@@ -268,8 +268,11 @@ class PackedParameters(Parameters):
     def zeros(self):
         return _Views(self.layout)
 
-    def pieces(self, *slots):
-        """Yield first the piece with all that moved, then one for each other."""
+    def pieces(self, *slots, each=False):
+        """Yield first the piece with all that moved, then one for each other; each alone where one that moved is frozen."""
+        if each or not all(parameter.trainable or not packed for parameter, (packed, *_) in zip(self, self.layout)):
+            yield from super().pieces(*slots)
+            return
         if len(self._left) < len(self):
             yield self._values.flat, self._grads.flat, *(slot.flat for slot in slots)
         yield from self._left.pieces(*([array for array, (packed, *_) in zip(slot, self.layout) if not packed]

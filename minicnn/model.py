@@ -14,7 +14,7 @@ from minicnn import checkpoint, weights
 from minicnn.callbacks import Callbacks, Checkpoint, CSVHistory, History, as_callbacks, check_monitors
 from minicnn.checkpoint import Position
 from minicnn.core import signals
-from minicnn.core.arguments import OneOf, OrNone, Real, Whole, check
+from minicnn.core.arguments import Flag, OneOf, OrNone, Real, Whole, check
 from minicnn.core.backend import ENGINES, default_engine
 from minicnn.core.files import keep_as
 from minicnn.core.locks import Lock
@@ -26,7 +26,7 @@ from minicnn.data.labels import check_classes, encode_targets
 from minicnn.data.loader import ArrayDataset, check_scale, load, open_dataset, schedule
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, nearest, printable
-from minicnn.layers.base import LAYERS, NAME, Layer, refuse_freezing
+from minicnn.layers.base import LAYERS, NAME, Layer
 from minicnn.layers.custom import CustomStep, check_protocol
 from minicnn.losses import get_loss
 from minicnn.network import Network
@@ -125,12 +125,14 @@ class Sequential:
 
     @property
     def trainable(self):
-        """True: a model cannot be frozen yet."""
-        return True
+        """Whether training changes any weights; setting it sets that of every layer, before `compile` or later."""
+        return any(getattr(layer, "trainable", True) for layer in self.layers)
 
     @trainable.setter
     def trainable(self, value):
-        refuse_freezing("Sequential", value)
+        value = check("model", "trainable", value, Flag())
+        for layer in self.layers:
+            layer.trainable = value
 
     @property
     def input_shape(self):
@@ -564,14 +566,14 @@ def _class_weights(given, labels, n, names):
     return table
 
 
-def _parameter(name, owner, value, grad):
+def _parameter(name, owner, trainable, regularizer, value, grad):
     """Return a Parameter from what a copy or a pickle keeps: read-only arrays, as joblib may give, are copied."""
     parameter = Parameter(name, value, grad)
-    parameter.owner = owner
+    parameter.owner, parameter.trainable, parameter.regularizer = owner, trainable, regularizer
     return parameter
 
 
-copyreg.pickle(Parameter, lambda p: (_parameter, (p.name, p.owner, p._value, p._grad)))
+copyreg.pickle(Parameter, lambda p: (_parameter, (p.name, p.owner, p.trainable, p.regularizer, p._value, p._grad)))
 
 
 def _shared_arrays(network):

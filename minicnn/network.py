@@ -113,7 +113,7 @@ class Network:
 
         x may be uint8 pixels where the first step takes them (`takes_pixels`). Until `backward` it must stay as it is.
         """
-        self._check_unchanged(training)
+        self._check_unchanged()
         for layer, _ in self._built:
             layer.training, layer.step_number = training, step_number
         for step in self._custom.values():
@@ -139,14 +139,37 @@ class Network:
         finally:
             here.lending = before
 
-    def _check_unchanged(self, training=False):
-        """Raise InputError if a layer was built again elsewhere, has other parameters, or is to be frozen."""
+    def gradients(self, dy, rows, wanted=None):
+        """Run some rows of `_rows` backward, and return {number of a value: its gradient} of those that are `wanted`.
+
+        By default those that a layer before them learns from, and none is kept.
+        """
+        kept, gradients = {}, {rows[-1].last + 1: dy} if rows else {}
+        for step, first, last in rows[::-1]:
+            dy = gradients.pop(last + 1, None)
+            if wanted is not None and last + 1 in wanted:
+                kept[last + 1] = dy
+            if dy is None or not self._wanted[last + 1]:
+                continue
+            dx = step.backward(dy)
+            for value, part in zip(self.sources[first], dx if isinstance(dx, list) else [dx]):
+                if self._wanted[value]:
+                    gradients[value] = part if value not in gradients else self._add(value, gradients[value], part)
+        return kept
+
+    def _add(self, value, one, other):
+        """Return the sum of two gradients of a value, in a buffer of that value."""
+        total = self._sums.get(str(value), one.shape, one.dtype)
+        return np.add(one, other, out=total)
+
+    def _check_unchanged(self):
+        """Raise InputError if a layer was built again elsewhere, or has other parameters."""
         for layer, input_shape in self._built:
             if layer.input_shape is not input_shape:        # each `build` makes a new tuple
                 raise InputError(f"{layer.label} was built again, by hand or by another network, so it no longer fits this "
                                  "one. Make new layers for each network.")
         for step in self._custom.values():
-            step.check_unchanged(training)
+            step.check_unchanged()
 
     def steps(self, depth=None):
         """Return what runs the first `depth` layers, in order: steps of one layer or several (fusion.py)."""
@@ -230,4 +253,14 @@ def _run(steps, x):
 
 def _is_ours(layer):
     """Whether a layer is one of the library; a subclass of one is its author's."""
+    def note_frozen(self):
+        """Note at each parameter whether its layer, and every layer that holds this one, is trainable now."""
+        def note(layers, held):
+            for layer in layers:
+                trainable = held and bool(getattr(layer, "trainable", True))
+                for parameter in getattr(layer, "parameters", ()):
+                    parameter.trainable = trainable
+                note(getattr(layer, "layers", ()), trainable)
+        note(self.layers, True)
+
     return type(layer) in LAYERS.values()

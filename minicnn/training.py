@@ -41,6 +41,7 @@ class Trainer:
 
         Raises NonFiniteError naming the first layer, if the loss or a gradient is NaN or infinite.
         """
+        self.network.note_frozen()
         z = self.network.forward(x, self.depth, training=True, step_number=self.optimizer.t)
         losses, dz = np.empty(len(x)), np.empty(z.shape, z.dtype)
         loss = self.loss(self.ops, z, self.loss.smoothed(t), weights, losses, dz)

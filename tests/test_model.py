@@ -11,9 +11,10 @@ import threading
 import numpy as np
 import pytest
 
-from minicnn import (SGD, Adam, Conv2D, CSVHistory, Dense, Dropout, DTypeError, EarlyStopping, Flatten, InputError,
+from minicnn import (SGD, Adam, AdamW, Conv2D, CSVHistory, Dense, Dropout, DTypeError, EarlyStopping, Flatten, InputError,
                      LearningRateSchedule, MaxPool2D, NonFiniteError, Parameter, ReLU, Sequential, ShapeError, Sigmoid,
                      Softmax, Tanh, WeightsError, cov19net, set_thread_count, thread_count)
+from minicnn.core.backend import ENGINES
 from minicnn.core.random import Stream, uniforms
 from minicnn.data import Augmentation, Manifest
 from minicnn.data.loader import ArrayDataset
@@ -374,9 +375,55 @@ def test_parameters_of_another_dtype_train_as_they_did(engine, dtype):
     assert same(*(model.get_weights() for model in made))
 
 
-def test_a_model_is_not_frozen_without_a_word():
-    with pytest.raises(InputError, match="Sequential: trainable = False would be ignored"):
-        small().trainable = False
+# ---- Freezing --------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("optimizer", [Adam, lambda rate: SGD(rate, momentum=0.9), AdamW])
+def test_a_frozen_layer_keeps_weights_and_moments(optimizer, engine):
+    """Whether it is frozen before `compile` or later; the others move as if each were updated alone."""
+    x, t = np.random.default_rng(0).random((4, 8, 8, 3)).astype("f"), [0, 1, 0, 1]
+    early, late = small(engine=engine), small(engine=engine)
+    early.layers[0].trainable = False
+    for model in (early, late):
+        model.compile(optimizer(0.1), "binary_crossentropy")
+    late.layers[0].trainable = False
+    before = early.get_weights()
+    for model in (early, late):
+        for _ in range(3):
+            model.train_on_batch(x, t)
+    after = early.get_weights()
+    assert same(after, late.get_weights()) and same(after[:2], before[:2])
+    assert all((a != b).any() for a, b in zip(after[2:], before[2:]))
+    state = early.optimizer.state(early.network.parameters)
+    assert not any(array.any() for arrays in state.values() for array in arrays[:2])
+    assert all(arrays[2].any() for arrays in state.values())
+    early.layers[0].trainable = True
+    early.train_on_batch(x, t)
+    assert all((a != b).any() for a, b in zip(early.get_weights(), after))
+
+
+def test_a_frozen_model_trains_nothing_and_a_layer_can_be_let_go():
+    x, t = np.random.default_rng(0).random((4, 8, 8, 3)).astype("f"), [0, 1, 0, 1]
+    model = small()
+    model.compile(SGD(0.1), "binary_crossentropy")
+    before, model.trainable = model.get_weights(), False
+    model.train_on_batch(x, t)
+    assert same(model.get_weights(), before) and not model.trainable
+    model.layers[-2].trainable = True
+    model.train_on_batch(x, t)
+    assert model.trainable and [(a == b).all() for a, b in zip(model.get_weights(), before)].count(False) == 2
+    with pytest.raises(InputError, match="model: trainable must be True or False"):
+        model.trainable = 1
+
+
+def test_a_model_file_keeps_what_is_frozen(tmp_path):
+    model = small()
+    model.save(tmp_path / "a")
+    model.layers[0].trainable = False
+    model.save(tmp_path / "b")
+    assert b"trainable" not in (tmp_path / "a").read_bytes()
+    for again in (Sequential.load(tmp_path / "b"), copy.deepcopy(model)):
+        assert [layer.trainable for layer in again.layers] == [False] + [True] * (len(model.layers) - 1)
 
 
 # ---- Forms of targets, validation data and class weights -------------------------------------------------------------

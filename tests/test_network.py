@@ -402,15 +402,12 @@ def test_a_layer_of_ones_own_with_new_parameters_is_named():
         Network([faulty(build=parameters_of(Parameter("a", memory := np.ones(3)), Parameter("b", memory)))], (3,))
 
 
-def test_freezing_a_layer_of_ones_own_is_refused():
-    layer = faulty()
+def test_a_custom_layer_is_frozen_by_its_attribute():
+    layer = Scale()
     network = Network([layer, Dense(2)], (3,))
     layer.trainable = False
-    network.forward(np.ones((1, 3)))
-    with pytest.raises(InputError, match="layer 'mine_1': trainable = False would be ignored"):
-        network.forward(np.ones((1, 3)), training=True)
-    with pytest.raises(InputError, match="layer 'mine_1': trainable = False would be ignored"):
-        Network([layer, Dense(2)], (3,))
+    network.note_frozen()
+    assert [p.trainable for p in network.parameters] == [False, True, True]
 
 
 @each_engine

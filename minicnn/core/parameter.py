@@ -23,6 +23,8 @@ class Parameter:
     Attributes
     ----------
     value, grad : ndarray, C-contiguous, of the same shape and dtype
+    trainable : bool; False where the layer is frozen: no optimizer changes it then
+    regularizer : losses.L2, or None; what it adds to the loss in training
     owner : str, who speaks in an error; a network writes the layer's name here
 
     Raises
@@ -39,10 +41,10 @@ class Parameter:
     minicnn.errors.ShapeError: Parameter: its bias has shape (3,), the gradient (3, 1).
     """
 
-    __slots__ = ("name", "owner", "_value", "_grad")
+    __slots__ = ("name", "owner", "trainable", "regularizer", "_value", "_grad")
 
     def __init__(self, name, value, grad=None):
-        self.name, self.owner = name, "Parameter"
+        self.name, self.owner, self.trainable, self.regularizer = name, "Parameter", True, None
         self._value = np.atleast_1d(as_array(value, self.owner, f"{name}.value", None))
         self._grad = np.zeros_like(self._value) if grad is None else self._fitting(grad, "grad", "gradient")
         if np.may_share_memory(self._value, self._grad):
@@ -106,9 +108,12 @@ class Parameters(tuple):
         """Return an array of zeros for each parameter, laid out in memory as the parameters are."""
         return [np.zeros_like(parameter.value) for parameter in self]
 
-    def pieces(self, *slots):
-        """Yield (value, grad, *slots): what lies in one piece of memory; each of `slots` is a list as `zeros` returns."""
+    def pieces(self, *slots, each=False):
+        """Yield (value, grad, *slots) of what is trainable: what lies in one piece of memory, or `each` parameter alone;
+        each of `slots` is a list as `zeros` returns."""
         for parameter, (_, shape, dtype), *others in zip(self, self.layout, *slots):
+            if not parameter.trainable:
+                continue
             for array in (parameter.value, parameter.grad):
                 if array.shape != shape or array.dtype != dtype or not array.flags.carray:
                     raise InputError(f"{parameter.owner}: the array of its {parameter.name} has become {array.shape} "

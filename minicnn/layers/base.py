@@ -193,7 +193,8 @@ class Layer:
 
     def config(self):
         """Return what a model file keeps: {"type": ..., "name": ..., the constructor's arguments}."""
-        return {"type": type(self).__name__, "name": self.name} | self._said()
+        said = {field: value.config() if hasattr(value, "config") else value for field, value in self._said().items()}
+        return {"type": type(self).__name__, "name": self.name} | said | ({} if self.trainable else {"trainable": False})
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{field}={value!r}' for field, value in self._said().items())})"

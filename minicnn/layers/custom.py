@@ -12,7 +12,7 @@ import numpy as np
 from minicnn.core.parameter import Parameter
 from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
-from minicnn.layers.base import NAME, Layer, here, refuse_freezing
+from minicnn.layers.base import NAME, Layer, here
 
 __all__ = ["CustomStep", "Host", "check_protocol", "parameters_of"]
 
@@ -86,7 +86,6 @@ class CustomStep:
         if not all(isinstance(name, str) and re.fullmatch(NAME, name) and names.count(name) == 1 for name in names):
             raise InputError(f"{self.label}: each parameter needs a name of its own, of 1 to 64 letters, digits, '_', '.' or "
                              f"'-', got {names}. Give it another: parameter.name = '...'.")
-        refuse_freezing(self.label, getattr(layer, "trainable", True))
 
     def forward(self, x):
         x = as_array(x, self.label, "x", self._dtype)
@@ -134,8 +133,6 @@ class CustomStep:
             raise InputError(f"{self.label}: its `parameters` are not those that it had when the network was made, and "
                              "training would miss them. Make the list once, in build; set what is in it by "
                              "parameter.value = array.")
-        if training:
-            refuse_freezing(self.label, getattr(self._layer, "trainable", True))
 
 
 class Host:

@@ -198,12 +198,13 @@ def test_a_layer_computes_in_the_dtype_it_is_configured_for():
         layer.forward(np.ones((1, 3)))
 
 
-def test_a_layer_is_not_frozen_without_a_word():
+def test_a_frozen_layer_says_so_in_its_config_alone():
     layer = Dense(2, name="head")
-    layer.trainable = True
-    with pytest.raises(InputError, match=r"Dense 'head': trainable = False would be ignored, .* set_weights\(\) after each"):
-        layer.trainable = False
-    assert layer.trainable
+    assert layer.trainable and "trainable" not in layer.config()
+    layer.trainable = np.False_
+    assert layer.trainable is False and layer.config()["trainable"] is False and "trainable" not in repr(layer)
+    with pytest.raises(InputError, match="Dense 'head': trainable must be True or False, got 'no'"):
+        layer.trainable = "no"
 
 
 def test_a_layer_can_be_copied_and_pickled():
