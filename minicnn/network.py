@@ -139,29 +139,6 @@ class Network:
         finally:
             here.lending = before
 
-    def gradients(self, dy, rows, wanted=None):
-        """Run some rows of `_rows` backward, and return {number of a value: its gradient} of those that are `wanted`.
-
-        By default those that a layer before them learns from, and none is kept.
-        """
-        kept, gradients = {}, {rows[-1].last + 1: dy} if rows else {}
-        for step, first, last in rows[::-1]:
-            dy = gradients.pop(last + 1, None)
-            if wanted is not None and last + 1 in wanted:
-                kept[last + 1] = dy
-            if dy is None or not self._wanted[last + 1]:
-                continue
-            dx = step.backward(dy)
-            for value, part in zip(self.sources[first], dx if isinstance(dx, list) else [dx]):
-                if self._wanted[value]:
-                    gradients[value] = part if value not in gradients else self._add(value, gradients[value], part)
-        return kept
-
-    def _add(self, value, one, other):
-        """Return the sum of two gradients of a value, in a buffer of that value."""
-        total = self._sums.get(str(value), one.shape, one.dtype)
-        return np.add(one, other, out=total)
-
     def _check_unchanged(self):
         """Raise InputError if a layer was built again elsewhere, or has other parameters."""
         for layer, input_shape in self._built:
@@ -217,6 +194,16 @@ class Network:
         for _, statistic, value in moves:
             statistic.value = value
 
+    def note_frozen(self):
+        """Note at each parameter whether its layer, and every layer that holds this one, is trainable now."""
+        def note(layers, held):
+            for layer in layers:
+                trainable = held and bool(getattr(layer, "trainable", True))
+                for parameter in getattr(layer, "parameters", ()):
+                    parameter.trainable = trainable
+                note(getattr(layer, "layers", ()), trainable)
+        note(self.layers, True)
+
     def named_parameters(self):
         """Return {"layer/parameter": Parameter} in the order of the layers.
 
@@ -253,14 +240,4 @@ def _run(steps, x):
 
 def _is_ours(layer):
     """Whether a layer is one of the library; a subclass of one is its author's."""
-    def note_frozen(self):
-        """Note at each parameter whether its layer, and every layer that holds this one, is trainable now."""
-        def note(layers, held):
-            for layer in layers:
-                trainable = held and bool(getattr(layer, "trainable", True))
-                for parameter in getattr(layer, "parameters", ()):
-                    parameter.trainable = trainable
-                note(getattr(layer, "layers", ()), trainable)
-        note(self.layers, True)
-
     return type(layer) in LAYERS.values()
