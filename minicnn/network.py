@@ -1,17 +1,24 @@
-"""The stack of layers, as a plan of steps: forward, backward, and who made the first NaN.
+"""The graph of layers, as a plan of steps: forward, backward, and who made the first NaN.
+
+Layers stand in the order in which they run. Value 0 is the network's input, value i + 1 what layer i makes of the values
+that are its sources; in a chain layer i takes value i. Backward goes through the layers in reverse. A value that several
+layers take gets the sum of what comes back from them, always added in the same order.
 
 A network knows shapes, parameters and order; it knows no targets and no optimizer. The final activation that a loss
 folds into itself (its head) stays a layer of the network: training stops in front of it, prediction runs through it.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from minicnn.core.arguments import Whole, check
 from minicnn.core.backend import fusion_of
+from minicnn.core.memory import Buffers
 from minicnn.core.parameter import Parameters, check_apart
 from minicnn.core.validation import all_finite
 from minicnn.errors import InputError, NonFiniteError
-from minicnn.layers.base import LAYERS, Layer, here
+from minicnn.layers.base import LAYERS, Layer, here, lending
 
 __all__ = ["Network", "LayerStep"]
 
@@ -41,11 +48,14 @@ class Network:
     dtype : numpy dtype, float32 or float64
     engine : "fast" or "reference"
     custom : class of the steps that run custom layers (layers.custom.CustomStep); None where there are none
+    sources : for each layer a tuple of the numbers of the values that it takes; a chain where None
 
     Attributes
     ----------
     layers : tuple of the layers
-    shapes : list of tuple: the input shape of the first layer, then each layer's output shape
+    sources : tuple of tuple of int, as above
+    is_chain : bool, whether each layer takes what the one before makes
+    shapes : list of tuple: the shape of each value, without N; the input's, then each layer's output shape
     parameters : Parameters, in the order of the layers
     takes_pixels : bool; whether `forward` takes uint8 pixels, which its first step divides by 255 as it reads them
 
@@ -55,18 +65,23 @@ class Network:
         if the layers do not fit together, naming the layer
     """
 
-    def __init__(self, layers, input_shape, seed=0, dtype=np.float32, engine="fast", custom=None):
+    def __init__(self, layers, input_shape, seed=0, dtype=np.float32, engine="fast", custom=None, sources=None):
         self.layers, self.dtype, self.engine = tuple(layers), np.dtype(dtype), engine
         self.input_shape = tuple(check("Sequential", "input_shape", size, Whole()) for size in input_shape)
+        chain = tuple((i,) for i in range(len(self.layers)))
+        self.sources = chain if sources is None else _checked(sources, self.layers)
+        self.is_chain = self.sources == chain
+        self._takers = [sum(value in taken for taken in self.sources) for value in range(len(self.layers) + 1)]
         self.shapes, self._custom = [self.input_shape], {}      # the steps of custom layers, by the layer's number
         before, here.host = here.host, None         # a network inside a custom layer is a whole of its own
         try:
             for index, layer in enumerate(self.layers):
+                shape = self._taken(self.shapes, index)
                 if _is_ours(layer):
                     layer.configure(self.dtype, engine, seed, index)
-                    self.shapes.append(layer.build(self.shapes[-1]))
+                    self.shapes.append(layer.build(shape))
                 else:
-                    step = self._custom[index] = custom(layer, self.shapes[-1], self.dtype, engine, seed, index)
+                    step = self._custom[index] = custom(layer, shape, self.dtype, engine, seed, index)
                     self.shapes.append(step.output_shape)
         finally:
             here.host = before
@@ -79,26 +94,37 @@ class Network:
         fusion = fusion_of(engine)
         self.parameters = Parameters(p for _, p in owned) if fusion is None else \
             fusion.PackedParameters([p for _, p in owned], [_is_ours(layer) for layer, _ in owned])
-        # Nobody wants the gradient of the pixels: backward ends at the first layer that learns.
-        self._first = next((i for i, layer in enumerate(self.layers) if getattr(layer, "parameters", ())),
-                           len(self.layers))
+        # Nobody wants the gradient of the pixels: that of a value is wanted if a layer before it learns.
+        self._wanted, self._sums = [False], Buffers()
         for i, layer in enumerate(self.layers):
+            needed = any(self._wanted[value] for value in self.sources[i])
+            self._wanted.append(needed or bool(getattr(layer, "parameters", ())))
             if isinstance(layer, Layer):
-                layer.needs_input_gradient = i != self._first       # the layer may have been first elsewhere before
+                layer.needs_input_gradient = needed         # it may have been another elsewhere before
             if i in self._custom:
-                self._custom[i].needs_input_gradient = i != self._first
+                self._custom[i].needs_input_gradient = needed
 
         self._steps = self._find_steps(() if fusion is None else fusion.PATTERNS)
-        self.takes_pixels = self._steps[0][0].takes_pixels
+        self.takes_pixels = self._steps[0].step.takes_pixels and self._takers[0] == 1
+
+    def _taken(self, values, i):
+        """Return what layer i takes of the values: one, or a list where it merges several."""
+        several = getattr(self.layers[i], "several", False)
+        return [values[value] for value in self.sources[i]] if several else values[self.sources[i][0]]
 
     def _find_steps(self, patterns):
-        """Return [(step, number of its last layer)]: the longest pattern that matches where it stands, else one layer."""
-        steps, i = [], 0
+        """Return a list of _Row: the longest pattern that matches where it stands, else one layer."""
+        rows, i = [], 0
         while i < len(self.layers):
-            length, fused = next(((n, fused) for n, fused in patterns if fused.match(self.layers[i:i + n])), (1, None))
-            steps.append((self._single(i) if fused is None else fused(self.layers[i:i + length]), i + length - 1))
+            length, fused = next(((n, fused) for n, fused in patterns
+                                  if fused.match(self.layers[i:i + n]) and self._is_run(i, n)), (1, None))
+            rows.append(self._single(i) if fused is None else _Row(fused(self.layers[i:i + length]), i, i + length - 1))
             i += length
-        return steps
+        return rows
+
+    def _is_run(self, first, n):
+        """Whether n layers follow each other, and no other takes what is between them."""
+        return all(self.sources[i] == (i,) and self._takers[i] == 1 for i in range(first + 1, first + n))
 
     @property
     def output_shape(self):
@@ -118,26 +144,59 @@ class Network:
             layer.training, layer.step_number = training, step_number
         for step in self._custom.values():
             step.tell(training, step_number)
-        steps = self.steps(depth)
-        if getattr(x, "dtype", None) == np.uint8 and steps and not steps[0].takes_pixels:
+        rows = self._rows(depth)
+        if getattr(x, "dtype", None) == np.uint8 and rows and not (rows[0].step.takes_pixels and self.takes_pixels):
             x = np.divide(x, 255, dtype=np.float32)
-        return _run(steps, x)
+        with lending():
+            return self.values(x, rows)[-1]
+
+    def values(self, x, rows, run=None):
+        """Return the values that some rows of `_rows` make of x, in a list; None where a step keeps one to itself.
+
+        `run` is a function of (step, what it takes); by default the step's forward.
+        """
+        values = [x]
+        for step, first, last in rows:
+            taken = self._taken(values, first)
+            values += [None] * (last - first)
+            values.append(step.forward(taken) if run is None else run(step, taken))
+        return values
 
     def finish(self, z, depth):
         """Run the layers from number `depth` on, those that a loss takes over in training."""
-        return _run([self._single(i) for i in range(depth, len(self.layers))], z)
+        with lending():
+            for i in range(depth, len(self.layers)):
+                z = self._single(i).step.forward(z)
+            return z
 
     def backward(self, dy, depth=None):
-        """Run backward from layer `depth` to the first layer that learns; every parameter's `grad` is overwritten."""
+        """Run backward from layer `depth` to the first layers that learn; every parameter's `grad` is overwritten."""
         self._check_unchanged()
-        before, here.lending = here.lending, True
-        try:
-            for step, last in self._rows(depth)[::-1]:
-                if last < self._first:
-                    return
-                dy = step.backward(dy)
-        finally:
-            here.lending = before
+        with lending():
+            self.gradients(dy, self._rows(depth))
+
+    def gradients(self, dy, rows, wanted=None):
+        """Run some rows of `_rows` backward, and return {number of a value: its gradient} of those that are `wanted`.
+
+        By default those that a layer before them learns from, and none is kept.
+        """
+        kept, gradients = {}, {rows[-1].last + 1: dy} if rows else {}
+        for step, first, last in rows[::-1]:
+            dy = gradients.pop(last + 1, None)
+            if wanted is not None and last + 1 in wanted:
+                kept[last + 1] = dy
+            if dy is None or not self._wanted[last + 1]:
+                continue
+            dx = step.backward(dy)
+            for value, part in zip(self.sources[first], dx if isinstance(dx, list) else [dx]):
+                if self._wanted[value]:
+                    gradients[value] = part if value not in gradients else self._add(value, gradients[value], part)
+        return kept
+
+    def _add(self, value, one, other):
+        """Return the sum of two gradients of a value, in a buffer of that value."""
+        total = self._sums.get(str(value), one.shape, one.dtype)
+        return np.add(one, other, out=total)
 
     def _check_unchanged(self):
         """Raise InputError if a layer was built again elsewhere, or has other parameters."""
@@ -150,28 +209,28 @@ class Network:
 
     def steps(self, depth=None):
         """Return what runs the first `depth` layers, in order: steps of one layer or several (fusion.py)."""
-        return [step for step, _ in self._rows(depth)]
+        return [row.step for row in self._rows(depth)]
 
     def _rows(self, depth):
-        """Return the (step, number of its last layer) of layers 0 .. depth-1; one at a time where depth cuts a step."""
+        """Return the _Row of each step of layers 0 .. depth-1; one layer at a time where depth cuts a step."""
         if depth is None:
             return self._steps
-        rows = [row for row in self._steps if row[-1] < depth]
-        return rows + [(self._single(i), i) for i in range(rows[-1][-1] + 1 if rows else 0, depth)]
+        rows = [row for row in self._steps if row.last < depth]
+        return rows + [self._single(i) for i in range(rows[-1].last + 1 if rows else 0, depth)]
 
     def _single(self, i):
-        """Return the step that runs layer number i alone."""
-        return self._custom.get(i) or LayerStep(self.layers[i])
+        """Return the _Row of layer number i alone."""
+        return _Row(self._custom.get(i) or LayerStep(self.layers[i]), i, i)
 
     def blame_forward(self, x, depth=None):
         """Raise NonFiniteError naming the first layer whose output for x is not finite, if there is one."""
-        x = np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x
+        values = [np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x]
         for i, layer in enumerate(self.layers[:depth]):
             for parameter in getattr(layer, "parameters", ()):
                 if not np.isfinite(parameter.value).all():
                     raise NonFiniteError(f"layer {layer.name!r}: its {parameter.name} holds NaN or infinity.")
-            x = layer.forward(x)
-            if not np.isfinite(x).all():
+            values.append(layer.forward(self._taken(values, i)))
+            if not np.isfinite(values[-1]).all():
                 raise NonFiniteError(f"layer {layer.name!r}: the first whose output holds NaN or infinity.")
 
     def blame_gradients(self):
@@ -228,14 +287,25 @@ class Network:
                [[layer.name for layer in self.layers[depth:]] + ["loss"]]
 
 
-def _run(steps, x):
-    before, here.lending = here.lending, True
-    try:
-        for step in steps:
-            x = step.forward(x)
-    finally:
-        here.lending = before
-    return x
+class _Row(NamedTuple):
+    """A step, and the numbers of its first and last layer: it takes the sources of the first."""
+
+    step: object
+    first: int
+    last: int
+
+
+def _checked(sources, layers):
+    """Return the sources as tuples; InputError unless each layer takes values made before it, and each value is taken."""
+    sources = tuple(tuple(values) for values in sources)
+    several = [getattr(layer, "several", False) for layer in layers]
+    if len(sources) != len(layers) or not all(
+            all(type(value) is int and 0 <= value <= i for value in values) and (len(values) > 1) == merges and values
+            for i, (values, merges) in enumerate(zip(sources, several))):
+        raise InputError("network: each layer must take values that were made before it, one, or several to merge.")
+    if set(range(len(layers))) - {value for values in sources for value in values}:
+        raise InputError("network: what a layer makes is taken by none.")
+    return sources
 
 
 def _is_ours(layer):

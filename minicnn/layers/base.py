@@ -14,6 +14,7 @@ take dtype, engine and seed of the network.
 
 import math
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -25,8 +26,9 @@ from minicnn.core.random import check_seed
 from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.initializers import initialize
+from minicnn.layers.nodes import connect
 
-__all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "register"]
+__all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "lending", "register"]
 
 LAYERS = {}         # the closed table of layers that a model file may name: those imported so far; layers.LAYERS has all
 NAME = r"[A-Za-z0-9_.-]{1,64}"
@@ -48,6 +50,16 @@ class _Here(threading.local):
 
 
 here = _Here()
+
+
+@contextmanager
+def lending():
+    """Let layers hand each other their buffers, as within a network."""
+    before, here.lending = here.lending, True
+    try:
+        yield
+    finally:
+        here.lending = before
 
 
 class Settled:
@@ -78,6 +90,7 @@ class Layer:
     needs_input_gradient : bool; a network clears it on its first layer, whose dx is not needed
     """
 
+    several = False     # whether it merges several arrays: shapes, batches and gradients are then lists
     fields = {}         # {argument of the constructor: what it may be}; a model file keeps them
     unsaid = {}         # {argument: the default that is not kept, and not printed}; models of before know no such argument
     _trainable = True
@@ -142,6 +155,14 @@ class Layer:
         """How errors call this layer: Conv2D 'conv2d_1'."""
         return type(self).__name__ + (f" {self.name!r}" if self.name else "")
 
+    def __call__(self, x):
+        """Return the node that this layer makes of a node (nodes.py), or of a list of nodes; or of a batch, its output."""
+        if hasattr(x, "__array__"):
+            if self.input_shape is None:
+                self.build(np.shape(x)[1:])
+            return self.forward(x)
+        return connect(self, x)
+
     def infer(self, input_shape):
         """Return (output_shape, [(name, shape, initializer) of each parameter]); override in each layer."""
         return input_shape, []
@@ -156,7 +177,10 @@ class Layer:
         if here.host is not None and self._host is not here.host:
             here.host.take_in(self)
         self._host = here.host
-        input_shape = tuple(check(self.label, "input_shape", size, Whole()) for size in input_shape)
+        if self.several:
+            input_shape = [tuple(check(self.label, "input_shape", size, Whole()) for size in shape) for shape in input_shape]
+        else:
+            input_shape = tuple(check(self.label, "input_shape", size, Whole()) for size in input_shape)
         output_shape, laws = self.infer(input_shape)
         # Each parameter of a network is drawn under its own number: layer index, then place in the layer.
         made = [Parameter(name, initialize(law, shape, self.dtype, self.seed, self.index * 16 + i))

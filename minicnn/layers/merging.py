@@ -1,0 +1,158 @@
+"""Layers that merge several arrays into one, and the residual block made of them."""
+
+import math
+
+from minicnn.core.validation import as_array, check_batch
+from minicnn.errors import InputError, ShapeError
+from minicnn.layers.base import Layer, here, register
+from minicnn.layers.nodes import chain, connect
+
+__all__ = ["Add", "Multiply", "Concatenate", "Residual"]
+
+
+class _Merge(Layer):
+    """What merging layers share: they take lists of shapes and of batches, and hand back a list of gradients."""
+
+    several = True
+
+    def accept(self, xs):
+        if self.input_shape is None:
+            raise InputError(f"{self.label}: not built yet. Call build([shape, shape]) first, or put it into a Model.")
+        if not isinstance(xs, (list, tuple)) or len(xs) != len(self.input_shape):
+            raise InputError(f"{self.label}: expected a list of {len(self.input_shape)} batches.")
+        if not here.lending:
+            self._check_configured()
+        xs = [as_array(x, self.label, f"x[{i}]", self.dtype) for i, x in enumerate(xs)]
+        for i, (x, shape) in enumerate(zip(xs, self.input_shape)):
+            check_batch(x, shape, self.label, f"x[{i}]")
+            if len(x) != len(xs[0]):
+                raise ShapeError(f"{self.label}: x[0] has {len(xs[0])} samples, x[{i}] has {len(x)}.")
+        return xs
+
+    def _inputs(self, n):
+        """Return a buffer for the gradient of each of the inputs, of n samples."""
+        return [self.buffer(f"dx{i}", (n, *shape)) for i, shape in enumerate(self.input_shape)]
+
+    def flops(self):
+        """One for each number of the output and each array after the first."""
+        return (len(self.input_shape) - 1) * math.prod(self.output_shape)
+
+
+class Add(_Merge):
+    """Add two or more arrays of one shape (reference.add); the gradient goes to each of them.
+
+    >>> Add().build([(8, 8, 4), (8, 8, 4)])
+    (8, 8, 4)
+    """
+
+    def infer(self, shapes):
+        if len(set(shapes)) > 1:
+            raise ShapeError(f"{self.label}: the shapes must be equal, got {_listed(shapes)}.")
+        return shapes[0], []
+
+    def forward(self, xs):
+        xs = self.accept(xs)
+        y = self.buffer("y", (len(xs[0]), *self.output_shape))
+        self.ops.add(xs, y)
+        self.remember(y)
+        return y
+
+    def backward(self, dy):
+        dy, _ = self.consume(dy)
+        return [dy] * len(self.input_shape)
+
+
+class Multiply(_Merge):
+    """Multiply two or more arrays element by element (reference.multiply).
+
+    Sizes of 1 are repeated, so that (1, 1, C) or (C,) after a pooling over all positions weighs the channels of (H, W, C).
+
+    >>> Multiply().build([(8, 8, 4), (1, 1, 4)])
+    (8, 8, 4)
+    """
+
+    def infer(self, shapes):
+        sizes = {len(shape) for shape in shapes}
+        if len(sizes) > 1 or any(len({size for size in axis if size != 1}) > 1 for axis in zip(*shapes)):
+            raise ShapeError(f"{self.label}: the shapes must be equal, or 1 where they are not, got {_listed(shapes)}.")
+        return tuple(map(max, zip(*shapes))), []
+
+    def forward(self, xs):
+        xs = self.accept(xs)
+        y = self.buffer("y", (len(xs[0]), *self.output_shape))
+        self.ops.multiply(xs, y)
+        self.remember(xs[0], *xs[1:])
+        return y
+
+    def backward(self, dy):
+        dy, *xs = self.consume(dy)
+        dxs = self._inputs(len(dy))
+        self.ops.multiply_gradient(dy, xs, *dxs)
+        return dxs
+
+
+class Concatenate(_Merge):
+    """Put two or more arrays side by side along their last axis, the channels (reference.concatenate).
+
+    >>> Concatenate().build([(8, 8, 4), (8, 8, 2)])
+    (8, 8, 6)
+    """
+
+    def infer(self, shapes):
+        if len({shape[:-1] for shape in shapes}) > 1:
+            raise ShapeError(f"{self.label}: the shapes must be equal but for the last size, got {_listed(shapes)}.")
+        return (*shapes[0][:-1], sum(shape[-1] for shape in shapes)), []
+
+    def forward(self, xs):
+        xs = self.accept(xs)
+        y = self.buffer("y", (len(xs[0]), *self.output_shape))
+        self.ops.concatenate(xs, y)
+        self.remember(y)
+        return y
+
+    def backward(self, dy):
+        dy, _ = self.consume(dy)
+        dxs = self._inputs(len(dy))
+        self.ops.concatenate_gradient(dy, [shape[-1] for shape in self.input_shape], *dxs)
+        return dxs
+
+    def flops(self):
+        return 0
+
+
+class Residual:
+    """A block: y = body(x) + shortcut(x) (He et al., "Deep residual learning for image recognition", CVPR 2016).
+
+    The gradient reaches x through the shortcut whatever the body does: dx = dy + body'(x)^T dy. In a Sequential or called
+    on a node, its layers become layers of the network: residual_1/conv2d_1.
+
+    Parameters
+    ----------
+    body : list of layers and blocks
+    shortcut : list of layers and blocks, for a body that changes the shape; the input itself where empty
+    name : str, optional
+
+    >>> from minicnn import Conv2D, Input
+    >>> Residual([Conv2D(4, 3, padding="same")])(Input((8, 8, 4))).shape
+    (None, 8, 8, 4)
+    """
+
+    def __init__(self, body, shortcut=(), name=None):
+        self.body, self.shortcut, self.name = list(body), list(shortcut), name
+        if not self.body:
+            raise InputError("Residual: expected a body of at least one layer, got none.")
+
+    @property
+    def layers(self):
+        """The layers and blocks of the body, then those of the shortcut."""
+        return self.body + self.shortcut
+
+    def __call__(self, x):
+        return connect(Add(), [chain(self.body, x), chain(self.shortcut, x)])
+
+
+def _listed(shapes):
+    return " and ".join(map(str, shapes))
+
+
+register(Add, Multiply, Concatenate)

@@ -1,0 +1,134 @@
+"""Nodes: how a user connects layers into a graph, before there is a network.
+
+    x = Input((64, 64, 3))
+    y = Conv2D(32, 3, padding="same")(x)
+    model = Model(x, Add()([x, y]))
+
+A node stands for one array of a network: an input, or what a layer makes of other nodes. A layer called on a node gives a
+node. A block is anything else that is called on a node and gives one: a function, a Residual, a whole model; its layers
+become layers of the network, named after it: residual_1/conv2d_2.
+"""
+
+import threading
+
+from minicnn.core.arguments import Whole, check
+from minicnn.errors import InputError, ShapeError
+
+__all__ = ["Node", "Input", "connect", "chain", "ordered"]
+
+
+class _Here(threading.local):
+    blocks = ()         # those that the calling thread is inside of
+
+
+_here = _Here()
+
+
+class Node:
+    """One array of a network that is not built yet.
+
+    Attributes
+    ----------
+    layer : the layer that makes it; None for an input
+    sources : tuple of Node, what the layer takes
+    shape : tuple; None for N, then the sizes, as in Keras; None where only the network will know, after a custom layer
+    blocks : tuple, the blocks that the layer stands in, the outermost first
+    """
+
+    __slots__ = ("layer", "sources", "shape", "blocks")
+
+    def __init__(self, layer, sources, shape):
+        self.layer, self.sources, self.shape, self.blocks = layer, sources, shape, _here.blocks
+
+    def __repr__(self):
+        return f"<{_maker(self)}, shape {self.shape}>"
+
+
+def Input(shape):
+    """Return the node of an input: images are (H, W, C), without N.
+
+    >>> Input((64, 64, 3)).shape
+    (None, 64, 64, 3)
+    """
+    if isinstance(shape, int) or not hasattr(shape, "__iter__"):
+        raise InputError(f"Input: shape must be a tuple such as (64, 64, 3), got {shape!r}.")
+    return Node(None, (), (None, *(check("Input", "shape", size, Whole()) for size in shape)))
+
+
+def connect(layer, x):
+    """Return the node that a layer makes of a node, or of a list of nodes where it takes several.
+
+    Raises
+    ------
+    InputError, ShapeError : not nodes, more or fewer than the layer takes, shapes that it cannot take
+    """
+    sources = tuple(x) if isinstance(x, (list, tuple)) else (x,)
+    label = getattr(layer, "label", type(layer).__name__)
+    for source in sources:
+        if not isinstance(source, Node):
+            raise InputError(f"{label}: expected a node, such as Input((64, 64, 3)) or what a layer returns for one, got "
+                             f"{type(source).__name__}.")
+    several = getattr(layer, "several", False)
+    if several != (len(sources) > 1):
+        takes = "two or more nodes, in a list" if several else "one node"
+        raise InputError(f"{label}: it takes {takes}, got {len(sources)}.")
+    shapes = [None if source.shape is None else source.shape[1:] for source in sources]
+    if None in shapes or not hasattr(layer, "infer"):
+        return Node(layer, sources, None)
+    try:
+        return Node(layer, sources, (None, *layer.infer(shapes if several else shapes[0])[0]))
+    except ShapeError as error:
+        given = ", ".join(f"{_maker(source)} gives {shape}" for source, shape in zip(sources, shapes))
+        raise ShapeError(f"{error} ({given}.)") from None
+
+
+def chain(parts, x):
+    """Return the node that layers and blocks make of x, one after another.
+
+    Raises InputError where a part is neither, or a block gives no node.
+    """
+    for part in parts:
+        is_layer = all(callable(getattr(part, verb, None)) for verb in ("build", "forward", "backward"))
+        x = connect(part, x) if is_layer else _call(part, x)
+    return x
+
+
+def _call(block, x):
+    """Return block(x), a node whose layers are named after the block."""
+    label = getattr(block, "__name__", type(block).__name__)
+    if isinstance(block, type) or not callable(block):
+        raise InputError(f"{label}: neither a layer nor a block. A layer needs build(input_shape), forward(x) and backward(dy); "
+                         "a block is called on a node and returns a node.")
+    outside, _here.blocks = _here.blocks, (*_here.blocks, block)
+    try:
+        y = block(x)
+    finally:
+        _here.blocks = outside
+    if not isinstance(y, Node):
+        raise InputError(f"{label}: a block must return a node for a node, got {type(y).__name__}.")
+    return y
+
+
+def ordered(outputs):
+    """Return the nodes that these are made of, and these, each after its sources: the order in which layers run.
+
+    >>> x = Input((2,))
+    >>> [node.shape for node in ordered([x])]
+    [(None, 2)]
+    """
+    order, done, waiting = [], set(), [(node, False) for node in reversed(outputs)]
+    while waiting:
+        node, ready = waiting.pop()
+        if id(node) in done:
+            continue
+        if ready or not node.sources:
+            order.append(node)
+            done.add(id(node))
+        else:       # first what it needs; the first source first, so that a chain stays together
+            waiting.append((node, True))
+            waiting += [(source, False) for source in reversed(node.sources)]
+    return order
+
+
+def _maker(node):
+    return "Input" if node.layer is None else getattr(node.layer, "label", type(node.layer).__name__)
