@@ -13,11 +13,17 @@ from minicnn.kernels.convolution.backward_sparse import conv2d_relu_gradient, co
 from minicnn.kernels.convolution.direct import conv2d, conv2d_relu, conv2d_relu_pool
 from minicnn.kernels.convolution.grey import grey_planes          # noqa: F401  (for fusion)
 from minicnn.kernels.dense import dense, dense_input_gradient, dense_relu, dense_relu_gradient, dense_weight_gradient
+from minicnn.kernels.global_pooling import (global_average_pool2d, global_average_pool2d_gradient, global_max_pool2d,
+                                            global_max_pool2d_gradient)
 from minicnn.kernels.losses import binary_crossentropy, categorical_crossentropy, mean_squared_error
 from minicnn.kernels.optimizers import adam, sgd
 from minicnn.kernels.philox import philox_uniforms          # noqa: F401  (for core.random)
 from minicnn.kernels.pooling import average_pool2d, average_pool2d_gradient, max_pool2d, max_pool2d_gradient
+from minicnn.kernels.rectifiers import (clipped_relu, clipped_relu_gradient, elu, elu_gradient, leaky_relu,
+                                        leaky_relu_gradient, softplus, softplus_gradient, swish, swish_gradient)
 from minicnn.kernels.regularization import dropout
+from minicnn.kernels.reshaping import (rescaling, rescaling_gradient, up_sampling2d, up_sampling2d_gradient,
+                                       zero_padding2d, zero_padding2d_gradient)
 from minicnn.kernels.runtime.finite import all_finite               # noqa: F401  (for core.validation)
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
@@ -26,4 +32,9 @@ __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "dense", "dense_input_gradient", "dense_weight_gradient", "dense_relu", "dense_relu_gradient",
            "relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient",
            "softmax", "softmax_gradient", "dropout",
+           "clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "elu", "elu_gradient",
+           "swish", "swish_gradient", "softplus", "softplus_gradient",
+           "global_average_pool2d", "global_average_pool2d_gradient", "global_max_pool2d", "global_max_pool2d_gradient",
+           "zero_padding2d", "zero_padding2d_gradient", "up_sampling2d", "up_sampling2d_gradient",
+           "rescaling", "rescaling_gradient",
            "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd"]

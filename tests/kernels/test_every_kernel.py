@@ -14,14 +14,14 @@ from minicnn.kernels.runtime import jit, threads
 from minicnn.kernels.runtime.jit import kernel
 from minicnn.kernels.runtime.work_queue import TICKET
 from tests.support.fence import Fences, survives
-from tests.support.kernel_checks import EXACT, FUSED, NO_PADS, SUMS, check, each_dtype, nan_everywhere, poisoned, run
+from tests.support.kernel_checks import EXACT, FUNCTIONS, FUSED, NO_PADS, SUMS, check, each_dtype, nan_everywhere, poisoned, run
 from tests.support.laws import as_tuple, assert_same_bits, digest
 from tests.support.strategies import DTYPES, OPERATIONS, Case, cases, normals, specified
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 each_kernel = pytest.mark.parametrize("name", kernels.__all__)
 OUTPUTS = {"conv2d_weight_gradient": "dw db", "dense_weight_gradient": "dw db", "max_pool2d": "y switches",
-           "conv2d_relu_pool": "y switches", "conv2d_relu_gradient": "dx dw db",
+           "global_max_pool2d": "y switches", "conv2d_relu_pool": "y switches", "conv2d_relu_gradient": "dx dw db",
            "conv2d_relu_pool_gradient": "dx dw db",
            "dense_relu_gradient": "dx dw db",
            "adam": "w_new m_new v_new", "sgd": "w_new velocity_new"} \
@@ -37,9 +37,8 @@ def test_a_kernel_takes_the_inputs_of_the_specification_and_then_its_outputs(nam
 
 def test_every_operation_has_a_kernel():
     assert set(kernels.__all__) == set(OPERATIONS)
-    assert set(EXACT) | set(SUMS) | {"sigmoid", "tanh", "softmax", "softmax_gradient", "binary_crossentropy",
-                                     "categorical_crossentropy", "mean_squared_error",
-                                     "conv2d_relu_pool"} == set(OPERATIONS)
+    assert {*EXACT, *SUMS, *FUNCTIONS, "softmax", "softmax_gradient", "swish_gradient", "binary_crossentropy",
+            "categorical_crossentropy", "mean_squared_error", "conv2d_relu_pool"} == set(OPERATIONS)
 
 
 @each_dtype
@@ -60,7 +59,10 @@ def test_nan_at_any_place_reaches_all_that_it_contributes_to_and_no_other_sample
              "dense": (rows, normals(1, (n, 3), np.float32), b), "relu": (x,), "sigmoid": (x,), "tanh": (x,),
              "softmax": (x,), "dropout": (x, x != 0.01, 0.5),
              "conv2d_input_gradient": (x, np.ascontiguousarray(w.transpose(0, 1, 3, 2)), (4, 3), *window[1:]),
-             "average_pool2d_gradient": (x, (4, 3), *window)}
+             "average_pool2d_gradient": (x, (4, 3), *window),
+             "clipped_relu": (x, 0.3), "leaky_relu": (x, 0.3), "elu": (x, 0.3), "swish": (x,), "softplus": (x,),
+             "global_average_pool2d": (x,), "global_max_pool2d": (x,), "zero_padding2d": (x, (1, 0, 2, 1)),
+             "up_sampling2d": (x, (2, 3)), "up_sampling2d_gradient": (x, (3, 2)), "rescaling": (x, 2.0, 1.0)}
     for name, inputs in calls.items():
         with np.errstate(all="ignore"):
             expected = as_tuple(specified(name)(*inputs))
@@ -87,7 +89,11 @@ BY_SAMPLE = ["conv2d", "conv2d_input_gradient", "max_pool2d", "max_pool2d_gradie
              "average_pool2d_gradient", "dense", "dense_input_gradient", "relu", "relu_gradient", "sigmoid",
              "sigmoid_gradient", "tanh", "tanh_gradient", "softmax", "softmax_gradient", "binary_crossentropy",
              "categorical_crossentropy", "mean_squared_error", "conv2d_relu", "conv2d_relu_pool", "dense_relu",
-             "conv2d_relu_gradient", "conv2d_relu_pool_gradient", "dense_relu_gradient"]
+             "conv2d_relu_gradient", "conv2d_relu_pool_gradient", "dense_relu_gradient",
+             "clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "elu", "elu_gradient", "swish",
+             "swish_gradient", "softplus", "softplus_gradient", "global_average_pool2d", "global_average_pool2d_gradient",
+             "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient",
+             "up_sampling2d", "up_sampling2d_gradient", "rescaling", "rescaling_gradient"]
 BATCHED = {"x", "dy", "y", "switches", "z", "t", "scale"}       # the inputs that have a row for each sample
 WINOGRAD = Case(2, 9, 8, 32, 33, (3, 3), (1, 1), "same", 0)
 

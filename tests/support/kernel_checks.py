@@ -10,11 +10,16 @@ from tests.support.strategies import DTYPES, abs_inputs, separated, specified
 NO_PADS = (0, 0, 0, 0)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 # Kernels that do the very operations of the reference, in its order: equal to the last bit.
-EXACT = ["max_pool2d", "relu", "relu_gradient", "sigmoid_gradient", "tanh_gradient", "dropout", "adam", "sgd"]
+EXACT = ["max_pool2d", "relu", "relu_gradient", "sigmoid_gradient", "tanh_gradient", "dropout", "adam", "sgd",
+         "clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "global_average_pool2d_gradient",
+         "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient", "up_sampling2d",
+         "rescaling", "rescaling_gradient"]
+# Within 4 units in the last place of each number.
+FUNCTIONS = ["sigmoid", "tanh", "elu", "elu_gradient", "swish", "softplus", "softplus_gradient"]
 # Sums of products: how many units in the last place of the sum of magnitudes they may be off. Weight gradients add up
 # to 128 terms in a row.
 SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "dense", "dense_input_gradient", "max_pool2d_gradient",
-                      "average_pool2d", "average_pool2d_gradient"], 8) \
+                      "average_pool2d", "average_pool2d_gradient", "global_average_pool2d", "up_sampling2d_gradient"], 8) \
     | dict.fromkeys(["conv2d_relu", "dense_relu"], 8) \
     | dict.fromkeys(["conv2d_weight_gradient", "dense_weight_gradient", "dense_relu_gradient", "conv2d_relu_gradient",
                      "conv2d_relu_pool_gradient"], 24)
@@ -57,7 +62,11 @@ def check(name, inputs):
     elif name == "softmax_gradient":
         dy, y = map(np.abs, widened(inputs))
         assert_rounded(outputs[0], exact[0], y * (dy + (dy * y).sum(axis=-1, keepdims=True)))
-    elif name in ("sigmoid", "tanh"):
+    elif name == "swish_gradient":
+        dy, x = widened(inputs)
+        s = ref.sigmoid(x)
+        assert_rounded(outputs[0], exact[0], np.abs(dy) * (s + np.abs(x) * s * ref.sigmoid(-x)))
+    elif name in FUNCTIONS:
         assert_rounded(outputs[0], exact[0], np.abs(exact[0]), 4)
     elif name == "softmax":
         # exp passes on the rounding of its argument, whose size is its distance from the largest

@@ -173,6 +173,50 @@ def _gradient_of(activation):
     return inputs
 
 
+def _with(arguments, inputs):
+    """The inputs of an operation, and numbers after them."""
+    return lambda case, dtype: (*inputs(case, dtype), *arguments)
+
+
+def _gradient_at_input(case, dtype):
+    return case.normals(*case.x_shape, dtype=dtype), 3 * case.normals(*case.x_shape[::-1], dtype=dtype).T.copy()
+
+
+def _global(case, dtype):
+    return case.separated(*case.x_shape, dtype=dtype),
+
+
+def _global_average_gradient(case, dtype):
+    return case.normals(case.N, case.C, dtype=dtype), (case.H, case.W)
+
+
+def _global_max_gradient(case, dtype):
+    switches = reference.global_max_pool2d(case.separated(*case.x_shape))[1]
+    return case.normals(case.N, case.C, dtype=dtype), switches, (case.H, case.W)
+
+
+def _margins(case):
+    return case.strides[0] - 1, case.strides[1] - 1, case.kernel[0] - 1, case.kernel[1] - 1
+
+
+def _zero_padding(case, dtype):
+    return case.normals(*case.x_shape, dtype=dtype), _margins(case)
+
+
+def _zero_padding_gradient(case, dtype):
+    top, bottom, left, right = _margins(case)
+    return case.normals(case.N, case.H + top + bottom, case.W + left + right, case.C, dtype=dtype), _margins(case)
+
+
+def _up_sampling(case, dtype):
+    return case.normals(*case.x_shape, dtype=dtype), case.strides
+
+
+def _up_sampling_gradient(case, dtype):
+    SH, SW = case.strides
+    return case.normals(case.N, case.H * SH, case.W * SW, case.C, dtype=dtype), case.strides
+
+
 def _dropout(case, dtype):
     return case.normals(*case.x_shape, dtype=dtype), case.normals(*case.x_shape) > 0, 0.25
 
@@ -196,7 +240,7 @@ def _sgd(case, dtype):
 
 def specified(name):
     """Return the operation of the specification that is called `name`."""
-    return getattr(fusion if "_relu" in name else reference, name)
+    return getattr(fusion if name in fusion.__all__ else reference, name)
 
 
 OPERATIONS = {
@@ -214,6 +258,18 @@ OPERATIONS = {
     "tanh": _activation, "tanh_gradient": _gradient_of(reference.tanh),
     "softmax": _activation, "softmax_gradient": _gradient_of(reference.softmax),
     "dropout": _dropout,
+    "clipped_relu": _with([2.5], _activation),
+    "clipped_relu_gradient": _with([2.5], _gradient_of(lambda x: reference.clipped_relu(x, 2.5))),
+    "leaky_relu": _with([0.3], _activation),
+    "leaky_relu_gradient": _with([0.3], _gradient_of(lambda x: reference.leaky_relu(x, 0.3))),
+    "elu": _with([0.7], _activation), "elu_gradient": _with([0.7], _gradient_at_input),
+    "swish": _activation, "swish_gradient": _gradient_at_input,
+    "softplus": _activation, "softplus_gradient": _gradient_of(reference.softplus),
+    "global_average_pool2d": _global, "global_average_pool2d_gradient": _global_average_gradient,
+    "global_max_pool2d": _global, "global_max_pool2d_gradient": _global_max_gradient,
+    "zero_padding2d": _zero_padding, "zero_padding2d_gradient": _zero_padding_gradient,
+    "up_sampling2d": _up_sampling, "up_sampling2d_gradient": _up_sampling_gradient,
+    "rescaling": _with([1.7, -0.3], _activation), "rescaling_gradient": _with([1.7], _activation),
     "binary_crossentropy": _loss(lambda drawn: (drawn > 0) * 1.0),
     "categorical_crossentropy": _loss(reference.softmax),
     "mean_squared_error": _loss(lambda drawn: drawn),
@@ -221,7 +277,8 @@ OPERATIONS = {
 }
 # Each output is a sum of products of inputs: rounding is judged beside the sum of the products' sizes.
 LINEAR = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "max_pool2d_gradient", "average_pool2d",
-          "average_pool2d_gradient", "dense", "dense_input_gradient", "dense_weight_gradient"]
+          "average_pool2d_gradient", "dense", "dense_input_gradient", "dense_weight_gradient", "global_average_pool2d",
+          "up_sampling2d_gradient"]
 
 
 def abs_inputs(inputs, dtype=np.float64):

@@ -1,0 +1,109 @@
+"""Zero padding and up-sampling, split over images; rescaling, in one pass over the elements. See reference for the equations."""
+
+import numpy as np
+
+from minicnn.kernels.runtime.jit import kernel
+from minicnn.kernels.runtime.simd import pointer
+from minicnn.kernels.runtime.threads import run
+from minicnn.kernels.runtime.work_queue import claim
+
+__all__ = ["zero_padding2d", "zero_padding2d_gradient", "up_sampling2d", "up_sampling2d_gradient", "rescaling",
+           "rescaling_gradient"]
+
+_BLOCK = 16384          # elements in a unit
+
+
+def zero_padding2d(x, pads, y):
+    """Write the images of x (N, H, W, C) to y, with rows and columns of zeros around them."""
+    run(_zero_padding2d_images, x.shape[0], x, pads, y)
+
+
+@kernel
+def _zero_padding2d_images(x, pads, y, scratch, queue, lane):
+    _, H, W, C = x.shape
+    n = claim(queue, lane)
+    while n >= 0:
+        y[n] = 0
+        for h in range(H):
+            for w in range(W):
+                for c in range(C):
+                    y[n, pads[0] + h, pads[2] + w, c] = x[n, h, w, c]
+        n = claim(queue, lane)
+
+
+def zero_padding2d_gradient(dy, pads, dx):
+    """Write dy to dx (N, H, W, C), without the rows and columns that were added."""
+    run(_zero_padding2d_gradient_images, dy.shape[0], dy, pads, dx)
+
+
+@kernel
+def _zero_padding2d_gradient_images(dy, pads, dx, scratch, queue, lane):
+    _, H, W, C = dx.shape
+    n = claim(queue, lane)
+    while n >= 0:
+        for h in range(H):
+            for w in range(W):
+                for c in range(C):
+                    dx[n, h, w, c] = dy[n, pads[0] + h, pads[2] + w, c]
+        n = claim(queue, lane)
+
+
+def up_sampling2d(x, size, y):
+    """Write each pixel of x (N, H, W, C) to size[0] x size[1] places of y."""
+    run(_up_sampling2d_images, x.shape[0], x, size, y)
+
+
+@kernel
+def _up_sampling2d_images(x, size, y, scratch, queue, lane):
+    _, OH, OW, C = y.shape
+    n = claim(queue, lane)
+    while n >= 0:
+        for oh in range(OH):
+            for ow in range(OW):
+                for c in range(C):
+                    y[n, oh, ow, c] = x[n, oh // size[0], ow // size[1], c]
+        n = claim(queue, lane)
+
+
+def up_sampling2d_gradient(dy, size, dx):
+    """Write to each pixel of dx (N, H, W, C) the sum of dy over the places it went to."""
+    run(_up_sampling2d_gradient_images, dy.shape[0], dy, size, dx, scratch=dy.shape[3], dtype=np.float64)
+
+
+@kernel
+def _up_sampling2d_gradient_images(dy, size, dx, scratch, queue, lane):
+    _, H, W, C = dx.shape
+    total = scratch[lane, :C]
+    n = claim(queue, lane)
+    while n >= 0:
+        for h in range(H):
+            for w in range(W):
+                total[:] = 0
+                for kh in range(size[0]):
+                    for kw in range(size[1]):
+                        for c in range(C):
+                            total[c] += dy[n, h * size[0] + kh, w * size[1] + kw, c]
+                for c in range(C):
+                    dx[n, h, w, c] = total[c]
+        n = claim(queue, lane)
+
+
+def rescaling(x, factor, offset, y):
+    """Write factor x + offset to y."""
+    run(_rescaling, -(-x.size // _BLOCK), x.reshape(-1), x.dtype.type(factor), x.dtype.type(offset), y.reshape(-1))
+
+
+@kernel
+def _rescaling(x, factor, offset, y, scratch, queue, lane):
+    size = len(x)
+    x_at, y_at = pointer(x, 0), pointer(y, 0)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
+            y_at[i] = x_at[i] * factor + offset
+        unit = claim(queue, lane)
+
+
+def rescaling_gradient(dy, factor, dx):
+    """Write factor dy to dx."""
+    rescaling(dy, factor, -0.0, dx)          # adding -0 changes nothing, not even 0
