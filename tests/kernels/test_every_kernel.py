@@ -14,7 +14,8 @@ from minicnn.kernels.runtime import jit, threads
 from minicnn.kernels.runtime.jit import kernel
 from minicnn.kernels.runtime.work_queue import TICKET
 from tests.support.fence import Fences, survives
-from tests.support.kernel_checks import EXACT, FUNCTIONS, FUSED, NO_PADS, SUMS, check, each_dtype, nan_everywhere, poisoned, run
+from tests.support.kernel_checks import (EXACT, FUNCTIONS, FUSED, NO_PADS, NORMALIZATION, SUMS, check, each_dtype,
+                                          nan_everywhere, poisoned, run)
 from tests.support.laws import as_tuple, assert_same_bits, digest
 from tests.support.strategies import DTYPES, OPERATIONS, Case, cases, normals, specified
 
@@ -24,7 +25,9 @@ OUTPUTS = {"conv2d_weight_gradient": "dw db", "dense_weight_gradient": "dw db", 
            "global_max_pool2d": "y switches", "conv2d_relu_pool": "y switches", "conv2d_relu_gradient": "dx dw db",
            "conv2d_relu_pool_gradient": "dx dw db",
            "dense_relu_gradient": "dx dw db",
-           "adam": "w_new m_new v_new", "sgd": "w_new velocity_new"} \
+           "adam": "w_new m_new v_new", "sgd": "w_new velocity_new",
+           "batch_statistics": "mean variance", "batch_norm_gradient": "dx dgamma dbeta", "layer_norm": "y mean variance",
+           "layer_norm_gradient": "dx dgamma dbeta"} \
     | dict.fromkeys(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error"], "losses dz")
 
 
@@ -37,7 +40,7 @@ def test_a_kernel_takes_the_inputs_of_the_specification_and_then_its_outputs(nam
 
 def test_every_operation_has_a_kernel():
     assert set(kernels.__all__) == set(OPERATIONS)
-    assert {*EXACT, *SUMS, *FUNCTIONS, "softmax", "softmax_gradient", "swish_gradient", "binary_crossentropy",
+    assert {*EXACT, *SUMS, *FUNCTIONS, *NORMALIZATION, "softmax", "softmax_gradient", "swish_gradient", "binary_crossentropy",
             "categorical_crossentropy", "mean_squared_error", "conv2d_relu_pool"} == set(OPERATIONS)
 
 
@@ -63,6 +66,9 @@ def test_nan_at_any_place_reaches_all_that_it_contributes_to_and_no_other_sample
              "clipped_relu": (x, 0.3), "leaky_relu": (x, 0.3), "elu": (x, 0.3), "swish": (x,), "softplus": (x,),
              "global_average_pool2d": (x,), "global_max_pool2d": (x,), "zero_padding2d": (x, (1, 0, 2, 1)),
              "up_sampling2d": (x, (2, 3)), "up_sampling2d_gradient": (x, (3, 2)), "rescaling": (x, 2.0, 1.0)}
+    ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
+    calls |= {"batch_norm": (x, np.zeros(channels), np.ones(channels), ones, zeros, 1e-3),
+              "layer_norm": (x, ones, zeros, 1e-3)}
     for name, inputs in calls.items():
         with np.errstate(all="ignore"):
             expected = as_tuple(specified(name)(*inputs))
@@ -85,7 +91,7 @@ def test_nan_at_any_place_of_a_gradient_reaches_the_weights_and_of_a_logit_the_l
         assert np.isnan(losses).all() and np.isnan(np.diag(dz)).all()
 
 
-BY_SAMPLE = ["conv2d", "conv2d_input_gradient", "max_pool2d", "max_pool2d_gradient", "average_pool2d",
+BY_SAMPLE = ["batch_norm", "layer_norm", "conv2d", "conv2d_input_gradient", "max_pool2d", "max_pool2d_gradient", "average_pool2d",
              "average_pool2d_gradient", "dense", "dense_input_gradient", "relu", "relu_gradient", "sigmoid",
              "sigmoid_gradient", "tanh", "tanh_gradient", "softmax", "softmax_gradient", "binary_crossentropy",
              "categorical_crossentropy", "mean_squared_error", "conv2d_relu", "conv2d_relu_pool", "dense_relu",

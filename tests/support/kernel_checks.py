@@ -1,5 +1,7 @@
 """What the tests of the kernels share: run a kernel into poisoned outputs, and compare it with the specification."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,7 @@ SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "dense", "dense_input_g
     | dict.fromkeys(["conv2d_relu", "dense_relu"], 8) \
     | dict.fromkeys(["conv2d_weight_gradient", "dense_weight_gradient", "dense_relu_gradient", "conv2d_relu_gradient",
                      "conv2d_relu_pool_gradient"], 24)
+NORMALIZATION = ["batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient"]
 FUSED = ["conv2d_relu", "conv2d_relu_pool", "conv2d_relu_gradient", "conv2d_relu_pool_gradient"]
 
 
@@ -59,6 +62,8 @@ def check(name, inputs):
             assert_rounded(got, expected, magnitude, SUMS[name])
     elif name == "conv2d_relu_pool":
         check_maxima(inputs, *outputs, exact[0])
+    elif name in NORMALIZATION:
+        check_normalization(name, widened(inputs), outputs, exact)
     elif name == "softmax_gradient":
         dy, y = map(np.abs, widened(inputs))
         assert_rounded(outputs[0], exact[0], y * (dy + (dy * y).sum(axis=-1, keepdims=True)))
@@ -99,6 +104,29 @@ def check_maxima(inputs, y, switches, exact):
     assert_rounded(at(sums, switches).astype(y.dtype), sums.max(axis=-1), of_largest + of_chosen)
     chosen = np.where(y > 0, at(sums, switches), 0)
     assert_rounded(y, chosen, np.where(y > 0, of_chosen, 0))
+
+
+def check_normalization(name, inputs, outputs, exact):
+    """Float64 statistics are right to 13 digits, all else is within 8 units of the sum of its terms' magnitudes."""
+    named = dict(zip(inspect.signature(specified(name)).parameters, map(np.asarray, inputs)))
+    x, results = np.abs(named["x"]), {"batch_statistics": "mean variance", "layer_norm": "y mean variance"}
+    size = {"mean": x.max(), "variance": x.max() ** 2}
+    if name != "batch_statistics":
+        by_row = name.startswith("layer")
+        statistics = {"mean": exact[1], "variance": exact[2]} if name == "layer_norm" else named
+        mean, variance = (statistics[key][..., None] if by_row else statistics[key] for key in ("mean", "variance"))
+        s, gamma, dy = np.sqrt(variance + named["epsilon"]), np.abs(named["gamma"]), np.abs(named.get("dy", 0.0))
+        z, g, axes = (x + np.abs(mean)) / s, gamma * dy, tuple(range(x.ndim - 1))
+        size["y"] = gamma * z + np.abs(named.get("beta", 0.0))
+        size["dgamma"], size["dbeta"] = (dy * z).sum(axis=axes), (dy + 0 * z).sum(axis=axes)
+        group = dict(axis=-1, keepdims=True) if by_row else dict(axis=axes, keepdims=True)
+        size["dx"] = (g + (g + 0 * z).mean(**group) + z * (g * z).mean(**group)) / s
+    for key, got, expected in zip(results.get(name, "y" if name == "batch_norm" else "dx dgamma dbeta").split(), outputs, exact,
+                                  strict=True):
+        if key in ("mean", "variance"):
+            assert (np.abs(got - expected) <= 1e-13 * size[key]).all(), key
+        else:
+            assert_rounded(got, expected, size[key])
 
 
 def constants(shape):

@@ -238,6 +238,31 @@ def _sgd(case, dtype):
     return w, m, 2 * w + m, 1e-2, 0.9, bool(case.seed % 2)
 
 
+def _with_statistics(x):
+    return x, *reference.batch_statistics(x)
+
+
+def _batch_norm(case, dtype):
+    x = 2 * case.normals(*case.x_shape, dtype=dtype) + 3
+    return *_with_statistics(x), *(case.normals(case.C, n, dtype=dtype)[:, 0].copy() for n in (1, 2)), 1e-3
+
+
+def _batch_norm_gradient(case, dtype):
+    *inputs, _, epsilon = _batch_norm(case, dtype)
+    return case.normals(case.C, *case.x_shape[:3], dtype=dtype).reshape(case.x_shape), *inputs, epsilon, bool(case.seed % 2)
+
+
+def _layer_norm(case, dtype):
+    x, _, _, gamma, beta, epsilon = _batch_norm(case, dtype)
+    return x, gamma, beta, epsilon
+
+
+def _layer_norm_gradient(case, dtype):
+    x, gamma, beta, epsilon = _layer_norm(case, dtype)
+    _, mean, variance = reference.layer_norm(x, gamma, beta, epsilon)
+    return case.normals(case.C, *case.x_shape[:3], dtype=dtype).reshape(x.shape), x, mean, variance, gamma, epsilon
+
+
 def specified(name):
     """Return the operation of the specification that is called `name`."""
     return getattr(fusion if name in fusion.__all__ else reference, name)
@@ -258,6 +283,9 @@ OPERATIONS = {
     "tanh": _activation, "tanh_gradient": _gradient_of(reference.tanh),
     "softmax": _activation, "softmax_gradient": _gradient_of(reference.softmax),
     "dropout": _dropout,
+    "batch_statistics": lambda case, dtype: _batch_norm(case, dtype)[:1],
+    "batch_norm": _batch_norm, "batch_norm_gradient": _batch_norm_gradient,
+    "layer_norm": _layer_norm, "layer_norm_gradient": _layer_norm_gradient,
     "clipped_relu": _with([2.5], _activation),
     "clipped_relu_gradient": _with([2.5], _gradient_of(lambda x: reference.clipped_relu(x, 2.5))),
     "leaky_relu": _with([0.3], _activation),

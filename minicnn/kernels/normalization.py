@@ -1,0 +1,309 @@
+"""Batch and layer normalization. See reference for the equations and the derivations.
+
+The numbers are cut into blocks whose size depends on the number of channels alone. Each block keeps float64 sums of its
+own, which are joined in order, so the threads decide no bit. Within a block the sums have a place for each channel, of
+few channels several in a row: LLVM makes vectors of loops over 32 places, and none of loops over three.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from minicnn.kernels.runtime.jit import device, kernel
+from minicnn.kernels.runtime.simd import pointer
+from minicnn.kernels.runtime.threads import run, workspace
+from minicnn.kernels.runtime.work_queue import claim
+
+__all__ = ["batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient"]
+
+
+class _Blocks(NamedTuple):
+    """How rows of C channels are cut.
+
+    places : int, the least multiple of C that is at least 32
+    size : int, numbers in a block: whole rows, about 16384 numbers, so that it stays in the cache between two passes
+    """
+
+    C: int
+    places: int
+    size: int
+
+
+def _blocks(x):
+    C = x.shape[-1]
+    places = C * -(-32 // C)
+    blocks = _Blocks(C, places, places * max(8, 16384 // places))
+    return blocks, -(-x.size // blocks.size)
+
+
+def batch_statistics(x, mean, variance):
+    """Write mean and variance of each channel of x (..., C), over all other axes, to two float64 arrays (C,).
+
+    Each block has its mean first and then the squares around it, and blocks are joined by Chan's formula (1979). Sums of
+    x and x^2, in one pass, lose the variance where the mean is large: float64 has no digit of it left at 1e8 deviations.
+    """
+    blocks, units = _blocks(x)
+    parts = workspace("moments", units * 2 * blocks.C, np.float64)
+    run(_moments, units, x.reshape(-1), blocks, parts, scratch=2 * blocks.places, dtype=np.float64)
+    _join_moments(parts, x.size // blocks.C, blocks, mean, variance)
+
+
+@kernel
+def _moments(x, blocks, parts, scratch, queue, lane):
+    C, places, size = blocks
+    x_at, parts_at = pointer(x, 0), pointer(parts, 0)
+    own = scratch[lane]
+    sums, means = pointer(own, 0), pointer(own, places)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        first, last = unit * size, min((unit + 1) * size, len(x))
+        rows, at = (last - first) // C, unit * 2 * C
+        for j in range(places):
+            sums[j] = 0.0
+        for i in range(first, last, places):
+            for j in range(min(places, last - i)):
+                sums[j] += x_at[i + j]
+        _fold(sums, blocks)
+        for j in range(places):
+            means[j] = sums[j % C] / rows
+        for c in range(C):
+            parts_at[at + c] = means[c]
+        for j in range(places):
+            sums[j] = 0.0
+        for i in range(first, last, places):
+            for j in range(min(places, last - i)):
+                d = x_at[i + j] - means[j]
+                sums[j] += d * d
+        _fold(sums, blocks)
+        for c in range(C):
+            parts_at[at + C + c] = sums[c]
+        unit = claim(queue, lane)
+
+
+@device
+def _fold(sums, blocks):
+    """Add the places of each channel up in its first."""
+    for j in range(blocks.C, blocks.places):
+        sums[j % blocks.C] += sums[j]
+
+
+@kernel
+def _join_moments(parts, rows, blocks, mean, variance):
+    C = blocks.C
+    for c in range(C):
+        mean[c], variance[c] = parts[c], parts[C + c]
+    before = min(rows, blocks.size // C)
+    at = 2 * C
+    while before < rows:
+        more = min(rows - before, blocks.size // C)
+        share = more / (before + more)
+        for c in range(C):
+            step = parts[at + c] - mean[c]
+            mean[c] += step * share
+            variance[c] += parts[at + C + c] + step * step * share * before
+        before += more
+        at += 2 * C
+    for c in range(C):
+        variance[c] /= rows
+
+
+@np.errstate(all="ignore")       # NaN and infinity pass through
+def batch_norm(x, mean, variance, gamma, beta, epsilon, y):
+    """Write gamma (x - mean) / sqrt(variance + epsilon) + beta to y; mean and variance are float64.
+
+    Computed in x's precision as (x - centre) scale + shift: the shift makes good what the centre, the mean, lost when it
+    was rounded.
+    """
+    scale, centre = gamma / np.sqrt(variance + epsilon), mean.astype(x.dtype)
+    _scale_and_shift(x, centre, scale, beta - (mean - centre) * scale, y)
+
+
+def _scale_and_shift(x, centre, scale, shift, y):
+    blocks, units = _blocks(x)
+    constants = np.tile(np.stack([centre, scale, shift]).astype(x.dtype), blocks.places // blocks.C)
+    run(_scale_blocks, units, x.reshape(-1), constants.reshape(-1), blocks, y.reshape(-1))
+
+
+@kernel
+def _scale_blocks(x, constants, blocks, y, scratch, queue, lane):
+    _, places, size = blocks
+    x_at, y_at = pointer(x, 0), pointer(y, 0)
+    centre, scale, shift = pointer(constants, 0), pointer(constants, places), pointer(constants, 2 * places)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        last = min((unit + 1) * size, len(x))
+        for i in range(unit * size, last, places):
+            for j in range(min(places, last - i)):
+                y_at[i + j] = (x_at[i + j] - centre[j]) * scale[j] + shift[j]
+        unit = claim(queue, lane)
+
+
+@np.errstate(all="ignore")       # NaN and infinity pass through
+def batch_norm_gradient(dy, x, mean, variance, gamma, epsilon, constant, dx, dgamma, dbeta):
+    """Write dx, dgamma and dbeta of `batch_norm`. See reference.batch_norm_gradient. Where dx is None it is not computed.
+
+    With s = sqrt(variance + epsilon), dx = gamma dy / s - (x - mean) b - a: two passes over dy and x, the second with
+    three constants a channel.
+    """
+    blocks, units = _blocks(x)
+    C, M = blocks.C, x.size // blocks.C
+    s = np.sqrt(variance + epsilon)
+    parts, sums = workspace("gradient sums", units * 2 * C, np.float64), workspace("sums", 2 * C, np.float64)
+    run(_gradient_sums, units, dy.reshape(-1), x.reshape(-1), np.tile(mean, blocks.places // C), blocks, parts,
+        scratch=2 * blocks.places, dtype=np.float64)
+    _join(parts, sums)
+    sum_dy, sum_dyz = sums[:C], sums[C:] / s
+    dgamma[...], dbeta[...] = sum_dyz, sum_dy
+    if dx is None:
+        return
+    scale = gamma / s
+    if constant:
+        _scale_and_shift(dy, np.zeros(C), scale, np.zeros(C), dx)
+        return
+    slope, centre = -scale * sum_dyz / (s * M), mean.astype(x.dtype)
+    constants = np.stack([scale, centre, slope, -scale * sum_dy / M - (mean - centre) * slope]).astype(x.dtype)
+    run(_batch_norm_dx, units, dy.reshape(-1), x.reshape(-1), np.tile(constants, blocks.places // C).reshape(-1), blocks,
+        dx.reshape(-1))
+
+
+@kernel
+def _gradient_sums(dy, x, mean, blocks, parts, scratch, queue, lane):
+    """Write the sums of dy and of dy (x - mean) over each block to parts."""
+    C, places, size = blocks
+    dy_at, x_at, mean_at, parts_at = pointer(dy, 0), pointer(x, 0), pointer(mean, 0), pointer(parts, 0)
+    own = scratch[lane]
+    sums, products = pointer(own, 0), pointer(own, places)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        last = min((unit + 1) * size, len(x))
+        for j in range(2 * places):
+            sums[j] = 0.0
+        for i in range(unit * size, last, places):
+            for j in range(min(places, last - i)):
+                g = np.float64(dy_at[i + j])
+                sums[j] += g
+                products[j] += g * (x_at[i + j] - mean_at[j])
+        _fold(sums, blocks)
+        _fold(products, blocks)
+        for c in range(C):
+            parts_at[unit * 2 * C + c] = sums[c]
+            parts_at[unit * 2 * C + C + c] = products[c]
+        unit = claim(queue, lane)
+
+
+@kernel
+def _join(parts, sums):
+    """Write the sum over the blocks, in order, of parts to sums."""
+    wide = len(sums)
+    for c in range(wide):
+        sums[c] = parts[c]
+    for at in range(wide, len(parts), wide):
+        for c in range(wide):
+            sums[c] += parts[at + c]
+
+
+@kernel
+def _batch_norm_dx(dy, x, constants, blocks, dx, scratch, queue, lane):
+    _, places, size = blocks
+    dy_at, x_at, dx_at = pointer(dy, 0), pointer(x, 0), pointer(dx, 0)
+    scale, centre = pointer(constants, 0), pointer(constants, places)
+    slope, shift = pointer(constants, 2 * places), pointer(constants, 3 * places)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        last = min((unit + 1) * size, len(x))
+        for i in range(unit * size, last, places):
+            for j in range(min(places, last - i)):
+                dx_at[i + j] = dy_at[i + j] * scale[j] + (x_at[i + j] - centre[j]) * slope[j] + shift[j]
+        unit = claim(queue, lane)
+
+
+# ---- Layer normalization ---------------------------------------------------------------------------------------------
+
+_LANES = 16     # sums over a row are kept in so many parts, on registers of any size, and these are added in order
+
+
+@device
+def _sum_of(lanes):
+    total = 0.0
+    for j in range(_LANES):
+        total += lanes[j]
+    return total
+
+
+def layer_norm(x, gamma, beta, epsilon, y, mean, variance):
+    """Write x (..., C), each row normalized, scaled and shifted, to y, and its mean and variance to float64 arrays (...)."""
+    blocks, units = _blocks(x)
+    run(_layer_norm, units, x.reshape(-1), gamma, beta, epsilon, blocks, y.reshape(-1), mean.reshape(-1),
+        variance.reshape(-1), scratch=_LANES, dtype=np.float64)
+
+
+@kernel
+def _layer_norm(x, gamma, beta, epsilon, blocks, y, mean, variance, scratch, queue, lane):
+    C, _, size = blocks
+    x_at, y_at, gamma_at, beta_at = pointer(x, 0), pointer(y, 0), pointer(gamma, 0), pointer(beta, 0)
+    own = scratch[lane]
+    lanes = pointer(own, 0)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        for i in range(unit * size, min((unit + 1) * size, len(x)), C):
+            for j in range(_LANES):
+                lanes[j] = 0.0
+            for k in range(0, C, _LANES):
+                for j in range(min(_LANES, C - k)):
+                    lanes[j] += x_at[i + k + j]
+            middle = _sum_of(lanes) / C
+            for j in range(_LANES):
+                lanes[j] = 0.0
+            for k in range(0, C, _LANES):
+                for j in range(min(_LANES, C - k)):
+                    d = x_at[i + k + j] - middle
+                    lanes[j] += d * d
+            square = _sum_of(lanes) / C
+            mean[i // C], variance[i // C] = middle, square
+            inverse = 1.0 / math.sqrt(square + epsilon)
+            for c in range(C):
+                y_at[i + c] = gamma_at[c] * ((x_at[i + c] - middle) * inverse) + beta_at[c]
+        unit = claim(queue, lane)
+
+
+def layer_norm_gradient(dy, x, mean, variance, gamma, epsilon, dx, dgamma, dbeta):
+    """Write dx, dgamma and dbeta of `layer_norm`. See reference.layer_norm_gradient."""
+    blocks, units = _blocks(x)
+    C = blocks.C
+    parts, sums = workspace("gradient sums", units * 2 * C, np.float64), workspace("sums", 2 * C, np.float64)
+    run(_layer_norm_gradient, units, dy.reshape(-1), x.reshape(-1), mean.reshape(-1), variance.reshape(-1), gamma, epsilon,
+        blocks, dx.reshape(-1), parts, scratch=2 * _LANES, dtype=np.float64)
+    _join(parts, sums)
+    dbeta[...], dgamma[...] = sums[:C], sums[C:]
+
+
+@kernel
+def _layer_norm_gradient(dy, x, mean, variance, gamma, epsilon, blocks, dx, parts, scratch, queue, lane):
+    C, _, size = blocks
+    dy_at, x_at, gamma_at, dx_at = pointer(dy, 0), pointer(x, 0), pointer(gamma, 0), pointer(dx, 0)
+    own = scratch[lane]
+    lanes, products = pointer(own, 0), pointer(own, _LANES)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        dbeta, dgamma = pointer(parts, unit * 2 * C), pointer(parts, unit * 2 * C + C)
+        for c in range(C):
+            dbeta[c] = 0.0
+            dgamma[c] = 0.0
+        for i in range(unit * size, min((unit + 1) * size, len(x)), C):
+            middle, inverse = mean[i // C], 1.0 / math.sqrt(variance[i // C] + epsilon)
+            for j in range(2 * _LANES):
+                lanes[j] = 0.0
+            for k in range(0, C, _LANES):
+                for j in range(min(_LANES, C - k)):
+                    d = np.float64(dy_at[i + k + j])
+                    z = (x_at[i + k + j] - middle) * inverse
+                    dbeta[k + j] += d
+                    dgamma[k + j] += d * z
+                    lanes[j] += d * gamma_at[k + j]
+                    products[j] += d * gamma_at[k + j] * z
+            mean_g, mean_gz = _sum_of(lanes) / C, _sum_of(products) / C
+            for c in range(C):
+                z = (x_at[i + c] - middle) * inverse
+                dx_at[i + c] = (np.float64(dy_at[i + c]) * gamma_at[c] - mean_g - z * mean_gz) * inverse
+        unit = claim(queue, lane)
