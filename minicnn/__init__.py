@@ -8,13 +8,14 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
-    "minicnn.model": ["Sequential"],
+    "minicnn.model": ["Sequential", "Model"],
     "minicnn.networks": ["cov19net"],
     "minicnn.layers": ["Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense", "ReLU", "Sigmoid", "Tanh",
-                       "Softmax", "Dropout",
+                       "Softmax", "Dropout", "Add", "Multiply", "Concatenate", "Residual",
                        "MaxPooling2D", "AveragePooling2D", "AvgPool2D"],
+    "minicnn.layers.nodes": ["Input"],
     "minicnn.core.parameter": ["Parameter"],
-    "minicnn.optimizers": ["Adam", "AdamW", "SGD"],
+    "minicnn.optimizers": ["Adam", "AdamW", "SGD", "RMSprop"],
     "minicnn.gradient_check": ["gradcheck", "assert_gradients", "check_optimizer", "check_determinism"],
     "minicnn.losses": ["BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError"],
     "minicnn.callbacks": ["History", "Callback", "EarlyStopping", "LearningRateSchedule", "WeightAverage", "Checkpoint",

@@ -27,6 +27,7 @@ from minicnn.data.labels import check_classes
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import InputError, MiniCNNError, NonFiniteError, WeightsError, printable
 from minicnn.layers import LAYERS, Layer
+from minicnn.network import check_sources, inferred
 from minicnn.optimizers import OPTIMIZERS
 
 __all__ = ["Content", "Position", "save", "read", "refusing", "architecture_of"]
@@ -134,8 +135,7 @@ class Content:
             layers.append(LAYERS[kind](**config))
             layers[-1].trainable = trainable
         shape = tuple(check("architecture", "input_shape", size, Whole()) for size in self.architecture["input_shape"])
-        for layer in layers:
-            shape, laws = layer.infer(shape)
+        for layer, (_, laws) in zip(layers, inferred(layers, shape, self.architecture.get("sources"))):
             for name, parameter_shape, _ in laws:
                 array = self.tensors.get(f"{layer.name}/{name}")
                 if array is None or array.shape != parameter_shape:
@@ -159,8 +159,9 @@ class Content:
         unknown = [key for key in self.tensors if key not in expected and not key.startswith("callbacks/")]
         if unknown:
             raise WeightsError(f"{self.name}: the array {printable(unknown[0])!r} does not belong to this model.")
-        negative = [key for key, array in self.tensors.items()
-                    if (key.startswith("optimizer/v/") or key.endswith("/moving_variance")) and (array < 0).any()]
+        squares = [key for key in self.tensors
+                   if key.startswith(("optimizer/v/", "optimizer/v_hat/")) or key.endswith("/moving_variance")]
+        negative = [key for key in squares if (self.tensors[key] < 0).any()]
         if negative:
             raise WeightsError(f"{self.name}: {printable(negative[0])} holds mean squares; they cannot be negative.")
         if self.optimizer is not None and not 0 <= self.tensors["optimizer/t"] < 2**53:
@@ -192,7 +193,8 @@ def architecture_of(model):
     """Return the description of a model's layers: their types, names and numbers, nothing that names code."""
     layers = [layer.config() if isinstance(layer, Layer) else {"type": "your own", "name": layer.name}
               for layer in model.layers]
-    return {"input_shape": list(model.input_shape), "dtype": str(model.dtype), "seed": model.seed, "layers": layers}
+    found = {"input_shape": list(model.input_shape), "dtype": str(model.dtype), "seed": model.seed, "layers": layers}
+    return found if model.network.is_chain else found | {"sources": [list(taken) for taken in model.network.sources]}
 
 
 def save(path, model, stop=False, states=(), private=True):
@@ -300,10 +302,12 @@ def _range(values):
 
 
 def _architecture(values):
-    check_fields("architecture", values, ["input_shape", "dtype", "seed", "layers"])
+    check_fields("architecture", values, ["input_shape", "dtype", "seed", "layers"], ["sources"])
     if not isinstance(values["layers"], list) or not isinstance(values["input_shape"], list) \
             or not all(isinstance(layer, dict) and isinstance(layer.get("type"), str) for layer in values["layers"]):
         raise InputError("architecture: expected an input_shape and a list of layers.")
+    if "sources" in values:
+        check_sources(values["sources"], [LAYERS.get(layer["type"]) for layer in values["layers"]])
     if len(values["layers"]) > _MOST_LAYERS:
         raise InputError(f"architecture: {len(values['layers']):,} layers are too many, the limit is {_MOST_LAYERS:,}.")
     return values

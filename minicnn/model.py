@@ -1,4 +1,4 @@
-"""Sequential, the public API of the library: it checks what users pass in and connects the other modules."""
+"""Model and Sequential, the public API of the library: they check what users pass in and connects the other modules."""
 
 import copyreg
 import math
@@ -29,15 +29,16 @@ from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, nea
 from minicnn.layers.base import LAYERS, NAME, Layer
 from minicnn.layers.custom import CustomStep, check_protocol
 from minicnn.losses import get_loss
-from minicnn.network import Network
+from minicnn.layers.nodes import Block, Input, Node, chain, connect, inside, ordered
+from minicnn.network import Network, inferred
 from minicnn.optimizers import Optimizer
 from minicnn.training import Trainer
 
-__all__ = ["Sequential"]
+__all__ = ["Model", "Sequential"]
 
 
-class Sequential:
-    """A network of layers in a row: build it, compile it, fit it, ask it.
+class Model:
+    """A network of layers: build it, compile it, fit it, ask it. Sequential is the one whose layers stand in a row.
 
     Several threads may ask it: one is served at a time. So may a forked child, whatever other threads were doing, with the
     weights of that moment. `copy.deepcopy` and `pickle` keep all of it, optimizer and history too, and what they give goes
@@ -45,8 +46,8 @@ class Sequential:
 
     Parameters
     ----------
-    layers : list of layers (layers/, or your own)
-    input_shape : tuple of int, without N: (H, W, C) for images
+    inputs : node that `Input` returned
+    outputs : node that layers made of it (layers/nodes.py)
     seed : int from 0 to 2**64 - 1; decides initial weights, shuffling, augmentation and dropout
     dtype : "float32" or "float64"
     engine : "fast" (numba) or "reference" (NumPy, to learn and to debug); `$MINICNN_ENGINE` or "fast" where None
@@ -63,38 +64,38 @@ class Sequential:
     ------
     ShapeError
         if the layers do not fit together, naming the layer and, for images too small, the least size that fits
+    InputError
+        if the output is not made of this input alone, or a layer stands in two places
 
     Examples
     --------
-    >>> from minicnn import Sequential, Flatten, Dense, Sigmoid, Adam
-    >>> model = Sequential([Flatten(), Dense(1), Sigmoid()], input_shape=(2, 2, 1), seed=7, engine="reference")
-    >>> model.compile(Adam(learning_rate=0.1), loss="binary_crossentropy")
-    >>> x = np.array([0.0, 1.0]).reshape(2, 1, 1, 1) * np.ones((2, 2, 2, 1))
-    >>> history = model.fit(x, [0, 1], epochs=50, progress=False)
-    >>> (model.predict(x) > 0.5).ravel().tolist()
-    [False, True]
+    >>> from minicnn import Add, Conv2D, Input
+    >>> x = Input((8, 8, 3))
+    >>> y = Conv2D(3, 3, padding="same")(x)
+    >>> model = Model(x, Add()([x, y]))
+    >>> model.output_shape, [layer.name for layer in model.layers]
+    ((8, 8, 3), ['conv2d_1', 'add_1'])
     """
 
-    def __init__(self, layers, input_shape, seed=0, dtype="float32", engine=None, classes=None):
+    def __init__(self, inputs, outputs, seed=0, dtype="float32", engine=None, classes=None):
+        for argument, node in (("inputs", inputs), ("outputs", outputs)):
+            if not isinstance(node, Node):
+                raise InputError(f"Model: expected {argument} to be one node, such as Input((64, 64, 3)) or what a layer returns "
+                                 f"for it, got {type(node).__name__}.")
+        self._prepare(seed, dtype, engine, classes)
+        self._build(inputs, outputs)
+
+    def _prepare(self, seed, dtype, engine, classes):
+        """Check and keep what a network is built with; it has none yet."""
+        name = type(self).__name__
         self.seed = check_seed(seed)
         try:
             self.dtype = np.dtype(dtype)
         except TypeError:
             self.dtype = None
         if self.dtype not in (np.float32, np.float64):
-            raise DTypeError(f"Sequential: dtype must be 'float32' or 'float64', got {dtype!r}.")
-        self.engine = check("Sequential", "engine", default_engine() if engine is None else engine, OneOf(ENGINES))
-        if isinstance(input_shape, int) or not hasattr(input_shape, "__iter__"):
-            raise InputError(f"Sequential: input_shape must be a tuple such as (64, 64, 3), got {input_shape!r}.")
-        layers, input_shape = tuple(layers), tuple(input_shape)
-        if not layers:
-            raise InputError("Sequential: expected at least one layer, got none.")
-        check_protocol(layers)
-        _name_layers(layers)
-        try:
-            self.network = Network(layers, input_shape, self.seed, self.dtype, self.engine, CustomStep)
-        except ShapeError as error:
-            raise ShapeError(f"{error}{_least_size(layers, input_shape)}") from None
+            raise DTypeError(f"{name}: dtype must be 'float32' or 'float64', got {dtype!r}.")
+        self.engine = check(name, "engine", default_engine() if engine is None else engine, OneOf(ENGINES))
         self.classes = None if classes is None else check_classes(classes)
         self.preprocessing = None
         self.optimizer = self.loss = None
@@ -102,6 +103,37 @@ class Sequential:
         self.training_digests = self.split_digest = self.position = self.input_range = None
         self._trainer = None
         self._lock = Lock()                 # the layers' buffers serve one caller at a time
+
+    def _build(self, inputs, outputs):
+        """Build the network between two nodes."""
+        nodes = ordered([outputs])
+        strange = [node for node in nodes if node.layer is None and node is not inputs]
+        if strange or inputs not in nodes or outputs is inputs:
+            what = f"another input, {strange[0]!r}" if strange else "no layer that takes the input"
+            raise InputError(f"{type(self).__name__}: the output must be made of the input {inputs!r}, there is {what}.")
+        made = [node for node in nodes if node is not inputs]
+        layers = tuple(node.layer for node in made)
+        check_protocol(layers)
+        _name_layers([(*node.blocks, node.layer) for node in made], type(self).__name__)
+        number = {id(node): i for i, node in enumerate([inputs, *made])}
+        self._make(layers, inputs.shape[1:], [[number[id(source)] for source in node.sources] for node in made])
+
+    def _make(self, layers, input_shape, sources=None):
+        try:
+            self.network = Network(layers, input_shape, self.seed, self.dtype, self.engine, CustomStep, sources)
+        except ShapeError as error:
+            raise ShapeError(f"{error}{_least_size(layers, input_shape, sources)}") from None
+
+    def __call__(self, x):
+        """Return what the layers make of a node, as a block of another network; or of a batch, its outputs."""
+        if not isinstance(x, Node):
+            return self.predict(x)
+        nodes = [x]
+        with inside(self):
+            for layer, sources in zip(self.layers, self.network.sources):
+                taken = [nodes[source] for source in sources]
+                nodes.append(connect(layer, taken if len(taken) > 1 else taken[0]))
+        return nodes[-1]
 
     def __getstate__(self):
         """What a copy and a pickle keep: all but what is made of the rest. It waits for a `fit` of another thread."""
@@ -308,12 +340,14 @@ class Sequential:
 
     def summary_text(self, plan=False):
         """Return what `summary` prints."""
-        rows = [("layer", "type", "output shape", "parameters", "FLOPs", "bytes")]
+        takes = [] if self.network.is_chain else ["takes"]
+        rows = [("layer", "type", "output shape", "parameters", "FLOPs", "bytes", *takes)]
         rows.append(("input", "", _by(self.input_shape), "0", "0",
-                     f"{math.prod(self.input_shape) * self.dtype.itemsize:,}"))
+                     f"{math.prod(self.input_shape) * self.dtype.itemsize:,}", *[""] * len(takes)))
         for row in self.summary_rows():
             rows.append((row["name"], row["type"], _by(row["output_shape"]), f"{row['parameters']:,}",
-                         "?" if row["flops"] is None else f"{row['flops']:,}", f"{row['bytes']:,}"))
+                         "?" if row["flops"] is None else f"{row['flops']:,}", f"{row['bytes']:,}",
+                         *[", ".join(row["takes"])] * len(takes)))
         total = sum(p.value.size for p in self.network.parameters)
         flops = [row["flops"] or 0 for row in self.summary_rows()]
         lines = grid(rows, numbers=(3, 4, 5))
@@ -329,9 +363,11 @@ class Sequential:
         return "\n".join(lines)
 
     def summary_rows(self):
-        """Yield a dict for each layer: name, type, output_shape, parameters, flops (None where unknown), bytes of the output."""
-        for layer, shape in zip(self.layers, self.network.shapes[1:]):
-            yield {"name": layer.name, "type": type(layer).__name__, "output_shape": shape,
+        """Yield a dict for each layer: takes (names), name, type, output_shape, parameters, flops (None where unknown), bytes
+        of the output."""
+        names = ["input", *(layer.name for layer in self.layers)]
+        for layer, shape, taken in zip(self.layers, self.network.shapes[1:], self.network.sources):
+            yield {"takes": [names[value] for value in taken], "name": layer.name, "type": type(layer).__name__, "output_shape": shape,
                    "parameters": sum(p.value.size for p in getattr(layer, "parameters", ())),
                    "flops": layer.flops() if hasattr(layer, "flops") else None,
                    "bytes": math.prod(shape) * self.dtype.itemsize}
@@ -352,8 +388,8 @@ class Sequential:
         with self._lock:
             checkpoint.save(path, self, private=False)
 
-    @classmethod
-    def load(cls, path, engine=None, expect=None):
+    @staticmethod
+    def load(path, engine=None, expect=None):
         """Read a model that `save` wrote: ready to predict, evaluate, and to go on training.
 
         `expect` is the SHA-256 of the file, as `sha256sum` prints it, where a forged one must be told from the true one.
@@ -366,8 +402,13 @@ class Sequential:
         content = checkpoint.read(path, expect)
         with checkpoint.refusing(content.name):
             architecture = content.architecture
-            model = cls(content.layers(), tuple(architecture["input_shape"]), architecture["seed"],
-                        architecture["dtype"], engine)
+            chain = "sources" not in architecture
+            model = object.__new__(Sequential if chain else Model)
+            model._prepare(architecture["seed"], architecture["dtype"], engine, None)
+            layers = content.layers()
+            check_protocol(layers)
+            _name_layers([(layer,) for layer in layers], "Model")
+            model._make(tuple(layers), tuple(architecture["input_shape"]), architecture.get("sources"))
             if content.optimizer is not None:
                 model.compile(content.optimizer, content.loss)
             model.classes, model.preprocessing = content.classes, content.preprocessing
@@ -511,6 +552,69 @@ class Sequential:
         return content.stop, content.states
 
 
+class Sequential(Model):
+    """A network of layers in a row.
+
+    Parameters
+    ----------
+    layers : list of layers (layers/, or your own) and blocks (layers/nodes.py); the first may be an `Input`
+    input_shape : tuple of int, without N: (H, W, C) for images; where None, that of the `Input`
+    seed, dtype, engine, classes : see Model
+
+    Examples
+    --------
+    >>> from minicnn import Sequential, Flatten, Dense, Sigmoid, Adam
+    >>> model = Sequential([Flatten(), Dense(1), Sigmoid()], input_shape=(2, 2, 1), seed=7, engine="reference")
+    >>> model.compile(Adam(learning_rate=0.1), loss="binary_crossentropy")
+    >>> x = np.array([0.0, 1.0]).reshape(2, 1, 1, 1) * np.ones((2, 2, 2, 1))
+    >>> history = model.fit(x, [0, 1], epochs=50, progress=False)
+    >>> (model.predict(x) > 0.5).ravel().tolist()
+    [False, True]
+    """
+
+    def __init__(self, layers=None, input_shape=None, seed=0, dtype="float32", engine=None, classes=None):
+        self._prepare(seed, dtype, engine, classes)
+        self._input, self._parts, self.network = None, [], None
+        if input_shape is not None:
+            if isinstance(input_shape, int) or not hasattr(input_shape, "__iter__"):
+                raise InputError(f"Sequential: input_shape must be a tuple such as (64, 64, 3), got {input_shape!r}.")
+            input_shape = tuple(input_shape)
+            self._input = Input(input_shape)
+        parts = [] if layers is None else list(layers)
+        if layers is not None and not parts:
+            raise InputError("Sequential: expected at least one layer, got none.")
+        if parts and self._input is None and not _is_input(parts[0]):
+            raise InputError("Sequential: expected the shape of the input: input_shape=(H, W, C), or Input((H, W, C)) as the "
+                             "first of the layers.")
+        self._extend(parts)
+
+    def add(self, layer):
+        """Append a layer or a block, or, first of all, an `Input`. Weights that there are stay."""
+        if self.optimizer is not None:
+            raise InputError("add: the model is compiled. Add all layers before `compile`.")
+        if self._input is None and not _is_input(layer):
+            raise InputError("add: the first must be an Input: model.add(Input((64, 64, 3))).")
+        weights = [] if self.network is None else self.get_weights()
+        self._extend([layer])
+        if weights:
+            for parameter, value in zip(self.network.named_weights().values(), weights):
+                parameter.value = value
+
+    def _extend(self, parts):
+        """Append parts, and build the network again."""
+        if self._input is None and parts and _is_input(parts[0]):
+            self._input, parts = parts[0], parts[1:]
+        elif parts and _is_input(parts[0]):
+            raise InputError("Sequential: an Input stands first, and only there; this model has the shape of its input already.")
+        self._parts += parts
+        if self._parts:
+            self._build(self._input, chain(self._parts, self._input))
+
+
+def _is_input(part):
+    return isinstance(part, Node) and part.layer is None
+
+
 def _parts(validation):
     """Return (x, t, weights) of what is given as validation data; t and weights are None where it has none."""
     parts = tuple(validation) if isinstance(validation, (tuple, list)) else (validation,)
@@ -606,38 +710,51 @@ def _by(shape):
     return " x ".join(map(str, shape))
 
 
-def _name_layers(layers):
-    """Give every layer without a name one made of its type and a count: conv2d_1, conv2d_2, max_pool2d_1."""
-    taken = [getattr(layer, "name", None) for layer in layers]
-    counts = {}
-    for layer in layers:
-        if getattr(layer, "name", None):
-            continue
-        base = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
-        base = base.replace("re_lu", "relu")
-        while True:
-            counts[base] = counts.get(base, 0) + 1
-            name = f"{base}_{counts[base]}"
-            if name not in taken:
-                break
-        layer.name = name
-    names = [layer.name for layer in layers]
-    for name in names:
-        if not isinstance(name, str) or not re.fullmatch(NAME, name):
-            raise InputError(f"Sequential: layer name {name!r} must be 1 to 64 letters, digits, '_', '.' or '-'.")
-        if names.count(name) > 1:
-            raise InputError(f"Sequential: two layers are called {name!r}.")
+def _name_layers(places, owner):
+    """Give every layer without a name one made of its type and a count, and those in a block the block's name before it.
+
+    `places` are tuples of the blocks around a layer, then the layer: conv2d_1, residual_1/conv2d_1, residual_1/conv2d_2.
+    """
+    names, counts, taken = {}, {}, {(): set()}
+    for place in places:        # names that were given
+        for depth, part in enumerate(place):
+            taken.setdefault(tuple(map(id, place[:depth])), set()).add(getattr(part, "name", None))
+    for place in places:
+        for depth, part in enumerate(place):
+            around = tuple(map(id, place[:depth]))
+            if id(part) not in names:
+                names[id(part)] = getattr(part, "name", None) or _numbered(part, counts.setdefault(around, {}), taken[around])
+        own = [names[id(part)] for part in place]
+        for name in own[-1].split("/") + own[:-1] if isinstance(own[-1], str) else own:
+            if not isinstance(name, str) or not re.fullmatch(NAME, name):
+                raise InputError(f"{owner}: layer name {name!r} must be 1 to 64 letters, digits, '_', '.' or '-'.")
+        prefix = "".join(f"{name}/" for name in own[:-1])
+        place[-1].name = own[-1] if own[-1].startswith(prefix) else prefix + own[-1]
+    finals = [place[-1].name for place in places]
+    for name in finals:
+        if finals.count(name) > 1:
+            raise InputError(f"{owner}: two layers are called {name!r}.")
 
 
-def _least_size(layers, input_shape, most=1024):
+def _numbered(part, counts, taken):
+    """Return a name of the part's type and the next number that is free."""
+    kind = part.kind if isinstance(part, Block) else type(part).__name__
+    base = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", kind).lower().replace("re_lu", "relu")
+    base = re.sub(r"[^a-z0-9_]", "", base) or "block"
+    while True:
+        counts[base] = counts.get(base, 0) + 1
+        name = f"{base}_{counts[base]}"
+        if name not in taken:
+            return name
+
+
+def _least_size(layers, input_shape, sources=None, most=1024):
     """Return a sentence with the least square image that fits all layers, or an empty string where none does."""
     if len(input_shape) != 3 or not all(isinstance(layer, Layer) for layer in layers):
         return ""
     for size in range(min(input_shape[:2]) + 1, most + 1):
-        shape = (size, size, input_shape[2])
         try:
-            for layer in layers:
-                shape, _ = layer.infer(shape)
+            inferred(layers, (size, size, input_shape[2]), sources)
         except ShapeError:
             continue
         return f" This network needs images of at least {size} x {size}; these are {input_shape[0]} x {input_shape[1]}."

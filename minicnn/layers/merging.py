@@ -5,7 +5,7 @@ import math
 from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import InputError, ShapeError
 from minicnn.layers.base import Layer, here, register
-from minicnn.layers.nodes import chain, connect
+from minicnn.layers.nodes import chain, connect, inside
 
 __all__ = ["Add", "Multiply", "Concatenate", "Residual"]
 
@@ -148,7 +148,8 @@ class Residual:
         return self.body + self.shortcut
 
     def __call__(self, x):
-        return connect(Add(), [chain(self.body, x), chain(self.shortcut, x)])
+        with inside(self):
+            return connect(Add(), [chain(self.body, x), chain(self.shortcut, x)])
 
 
 def _listed(shapes):

@@ -10,18 +10,45 @@ become layers of the network, named after it: residual_1/conv2d_2.
 """
 
 import threading
+from contextlib import contextmanager
 
 from minicnn.core.arguments import Whole, check
 from minicnn.errors import InputError, ShapeError
 
-__all__ = ["Node", "Input", "connect", "chain", "ordered"]
+__all__ = ["Node", "Input", "connect", "chain", "inside", "ordered"]
 
 
 class _Here(threading.local):
-    blocks = ()         # those that the calling thread is inside of
+    blocks = ()         # the Block of each block that the calling thread is inside of
 
 
 _here = _Here()
+
+
+class Block:
+    """One use of a block: layers that are connected inside of it belong to it.
+
+    Attributes
+    ----------
+    of : the block: a Residual, a function, a model
+    name, kind : str; its name or None, and what it is called otherwise
+    """
+
+    def __init__(self, of):
+        self.of, self.name = of, getattr(of, "name", None)
+        self.kind = getattr(of, "__name__", type(of).__name__)
+
+
+@contextmanager
+def inside(block):
+    """Let layers that are connected until the end belong to a block, unless they do already."""
+    outside = _here.blocks
+    if not outside or outside[-1].of is not block:
+        _here.blocks = (*outside, Block(block))
+    try:
+        yield
+    finally:
+        _here.blocks = outside
 
 
 class Node:
@@ -32,7 +59,7 @@ class Node:
     layer : the layer that makes it; None for an input
     sources : tuple of Node, what the layer takes
     shape : tuple; None for N, then the sizes, as in Keras; None where only the network will know, after a custom layer
-    blocks : tuple, the blocks that the layer stands in, the outermost first
+    blocks : tuple of Block, those that the layer stands in, the outermost first
     """
 
     __slots__ = ("layer", "sources", "shape", "blocks")
@@ -73,7 +100,7 @@ def connect(layer, x):
         takes = "two or more nodes, in a list" if several else "one node"
         raise InputError(f"{label}: it takes {takes}, got {len(sources)}.")
     shapes = [None if source.shape is None else source.shape[1:] for source in sources]
-    if None in shapes or not hasattr(layer, "infer"):
+    if None in shapes or not type(layer).__module__.startswith("minicnn.layers."):     # a custom layer tells when built
         return Node(layer, sources, None)
     try:
         return Node(layer, sources, (None, *layer.infer(shapes if several else shapes[0])[0]))
@@ -99,11 +126,8 @@ def _call(block, x):
     if isinstance(block, type) or not callable(block):
         raise InputError(f"{label}: neither a layer nor a block. A layer needs build(input_shape), forward(x) and backward(dy); "
                          "a block is called on a node and returns a node.")
-    outside, _here.blocks = _here.blocks, (*_here.blocks, block)
-    try:
+    with inside(block):
         y = block(x)
-    finally:
-        _here.blocks = outside
     if not isinstance(y, Node):
         raise InputError(f"{label}: a block must return a node for a node, got {type(y).__name__}.")
     return y
