@@ -8,12 +8,15 @@ import math
 
 import numpy as np
 
-from minicnn.core.arguments import Flag, OneOf, Real, check_all
+from minicnn.core.arguments import Flag, OneOf, OrNone, Real, check_all
 from minicnn.core.parameter import Parameter, Parameters, check_apart
 from minicnn.core.validation import as_array
-from minicnn.errors import InputError
+from minicnn.errors import InputError, nearest
 
-__all__ = ["Optimizer", "Adam", "AdamW", "SGD", "OPTIMIZERS"]
+__all__ = ["Optimizer", "Adam", "AdamW", "SGD", "RMSprop", "OPTIMIZERS"]
+
+_POSITIVE = Real(0, math.inf, "()")
+_CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 
 
 def _as_parameters(owner, parameters):
@@ -29,23 +32,43 @@ def _as_parameters(owner, parameters):
 
 
 class Optimizer:
-    """Base of the optimizers: the step count and one array of each kind in `slots` for each parameter."""
+    """Base of the optimizers: the step count and one array of each kind in `slots` for each parameter.
+
+    Each takes one of `clipnorm` (the gradient of each parameter is scaled down to this L2 norm), `global_clipnorm` (all
+    are scaled by one factor, to this norm of them together) and `clipvalue` (each number is cut to lie in [-c, c]).
+    """
 
     slots = ()
-    fields = {"learning_rate": Real(0, math.inf, "()")}        # {argument of the constructor: what it may be}
+    fields = {"learning_rate": _POSITIVE, **dict.fromkeys(_CLIPPING, OrNone(_POSITIVE))}    # {argument: what it may be}
+    unsaid = dict.fromkeys(_CLIPPING)       # {argument: the default that is not kept}
 
     def __init__(self, **arguments):
-        vars(self).update(check_all(type(self).__name__, self.fields, arguments))
+        owner, given = type(self).__name__, self.unsaid | arguments
+        unknown = next((name for name in given if name not in self.fields), None)
+        if unknown:
+            raise InputError(f"{owner}: there is no argument {unknown!r}, only {', '.join(self.fields)}."
+                             f"{nearest(unknown, self.fields)}")
+        vars(self).update(check_all(owner, self.fields, given))
+        if sum(getattr(self, name) is not None for name in _CLIPPING) > 1:
+            raise InputError(f"{owner}: give one of {', '.join(_CLIPPING)}, or none.")
         self.t = 0
         self._state, self._layout = {}, None
 
     def step(self, ops, parameters):
-        """Apply one update to every parameter, in place, from its `grad`."""
+        """Apply one update to every parameter that is trainable, in place, from its `grad`, which stays as it is."""
         parameters = _as_parameters(type(self).__name__, parameters)
-        state = self._laid_out(parameters)
+        state, each = self._laid_out(parameters), any(getattr(self, name) is not None for name in _CLIPPING)
         self.t += 1
-        for w, dw, *slots in parameters.pieces(*(state[slot] for slot in self.slots)):
-            self.update(ops, w, dw, slots)
+        norm = self.global_clipnorm and math.hypot(*(_norm(dw) for _, dw in parameters.pieces(each=True)))
+        for w, dw, *slots in parameters.pieces(*(state[slot] for slot in self.slots), each=each):
+            self.update(ops, w, self._clipped(dw, norm) if each else dw, slots)
+
+    def _clipped(self, dw, norm):
+        """Return the gradient that is taken for dw; `norm` is that of all gradients together, or None."""
+        if self.clipvalue is not None:
+            return np.clip(dw, -self.clipvalue, self.clipvalue)
+        norm, most = (_norm(dw), self.clipnorm) if norm is None else (norm, self.global_clipnorm)
+        return dw * dw.dtype.type(most / norm) if norm > most else dw
 
     def state(self, parameters):
         """Return {slot: [array for each parameter]}; zeros before the first step.
@@ -76,10 +99,18 @@ class Optimizer:
 
     def config(self):
         """Return what a model file keeps: {"type": ..., the constructor's arguments}."""
-        return {"type": type(self).__name__} | {field: getattr(self, field) for field in self.fields}
+        values = {field: getattr(self, field) for field in self.fields}
+        return {"type": type(self).__name__} | {field: value for field, value in values.items()
+                                                if field not in self.unsaid or value != self.unsaid[field]}
 
     def __repr__(self):
-        return f"{type(self).__name__}({', '.join(f'{field}={getattr(self, field)!r}' for field in self.fields)})"
+        kind, *arguments = self.config().items()
+        return f"{kind[1]}({', '.join(f'{field}={value!r}' for field, value in arguments)})"
+
+
+def _norm(dw):
+    """Return the L2 norm of a gradient, added up in float64 and in one order."""
+    return math.sqrt(np.square(dw, dtype=np.float64).sum())
 
 
 class Adam(Optimizer):
@@ -101,6 +132,8 @@ class Adam(Optimizer):
     beta_1, beta_2 : floats in [0, 1)
     epsilon : float in [1e-30, 1); with 0 a weight whose gradients are all 0 would become 0 / 0
     epsilon_mode : "keras" or "paper"
+    amsgrad : bool; take the largest v so far in place of v (Reddi et al., ICLR 2018)
+    clipping : one of clipnorm, clipvalue, global_clipnorm (see Optimizer)
 
     >>> Adam(learning_rate=1e-3)
     Adam(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-07, epsilon_mode='keras')
@@ -108,19 +141,22 @@ class Adam(Optimizer):
 
     slots = ("m", "v")
     fields = Optimizer.fields | {"beta_1": Real(0, 1), "beta_2": Real(0, 1), "epsilon": Real(1e-30, 1),
-                                  "epsilon_mode": OneOf(("keras", "paper"))}
+                                  "epsilon_mode": OneOf(("keras", "paper")), "amsgrad": Flag()}
+    unsaid = Optimizer.unsaid | {"amsgrad": False}
 
-    def __init__(self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-7, epsilon_mode="keras"):
+    def __init__(self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-7, epsilon_mode="keras", amsgrad=False,
+                 **clipping):
         super().__init__(learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
-                         epsilon_mode=epsilon_mode)
+                         epsilon_mode=epsilon_mode, amsgrad=amsgrad, **clipping)
+        self.slots = ("m", "v", "v_hat") if self.amsgrad else ("m", "v")
 
     def update(self, ops, w, dw, slots):
-        m, v = slots
         correction = math.sqrt(1 - self.beta_2**self.t)
         rate = self.learning_rate * correction / (1 - self.beta_1**self.t)
         # Algorithm 1's epsilon stands beside the corrected root: multiply numerator and denominator by the correction.
         epsilon = self.epsilon if self.epsilon_mode == "keras" else self.epsilon * correction
-        ops.adam(w, m, v, dw, rate, self.beta_1, self.beta_2, epsilon, w, m, v)
+        step = ops.amsgrad if self.amsgrad else ops.adam
+        step(w, *slots, dw, rate, self.beta_1, self.beta_2, epsilon, w, *slots)
 
 
 class AdamW(Adam):
@@ -138,8 +174,7 @@ class AdamW(Adam):
     fields = Adam.fields | {"weight_decay": Real(0, 1)}
 
     def __init__(self, learning_rate=1e-3, weight_decay=1e-2, **options):
-        super().__init__(learning_rate, **options)
-        vars(self).update(check_all("AdamW", self.fields, {"weight_decay": weight_decay}))
+        super().__init__(learning_rate, weight_decay=weight_decay, **options)
 
     def update(self, ops, w, dw, slots):
         w *= w.dtype.type(1 - self.learning_rate * self.weight_decay)
@@ -156,12 +191,29 @@ class SGD(Optimizer):
     slots = ("velocity",)
     fields = Optimizer.fields | {"momentum": Real(0, 1), "nesterov": Flag()}
 
-    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False):
-        super().__init__(learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
+    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, **clipping):
+        super().__init__(learning_rate=learning_rate, momentum=momentum, nesterov=nesterov, **clipping)
 
     def update(self, ops, w, dw, slots):
         velocity, = slots
         ops.sgd(w, velocity, dw, self.learning_rate, self.momentum, self.nesterov, w, velocity)
 
 
-OPTIMIZERS = {"Adam": Adam, "AdamW": AdamW, "SGD": SGD}
+class RMSprop(Optimizer):
+    """Steps by the root of a moving mean square of the gradients (Hinton 2012), in Keras' form (see reference.rmsprop).
+
+    >>> RMSprop(rho=0.95)
+    RMSprop(learning_rate=0.001, rho=0.95, momentum=0.0, epsilon=1e-07)
+    """
+
+    slots = ("v", "velocity")
+    fields = Optimizer.fields | {"rho": Real(0, 1), "momentum": Real(0, 1), "epsilon": Real(1e-30, 1)}
+
+    def __init__(self, learning_rate=1e-3, rho=0.9, momentum=0.0, epsilon=1e-7, **clipping):
+        super().__init__(learning_rate=learning_rate, rho=rho, momentum=momentum, epsilon=epsilon, **clipping)
+
+    def update(self, ops, w, dw, slots):
+        ops.rmsprop(w, *slots, dw, self.learning_rate, self.rho, self.momentum, self.epsilon, w, *slots)
+
+
+OPTIMIZERS = {"Adam": Adam, "AdamW": AdamW, "SGD": SGD, "RMSprop": RMSprop}

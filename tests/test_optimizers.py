@@ -13,12 +13,14 @@ from minicnn.core.backend import ENGINES, get_engine
 from minicnn.core.parameter import Parameter
 from minicnn.errors import InputError
 from minicnn.fusion import PackedParameters
-from minicnn.optimizers import OPTIMIZERS, SGD, Adam, AdamW
+from minicnn.optimizers import OPTIMIZERS, SGD, Adam, AdamW, RMSprop
 from tests.support.laws import assert_same_bits
 from tests.support.strategies import DTYPES, normals
 
 OPTIMIZERS_TO_CHECK = [lambda: Adam(), lambda: Adam(0.01, 0.5, 0.9, 1e-8, "paper"), lambda: Adam(beta_1=0, beta_2=0),
-                       lambda: AdamW(0.01, 0.1), lambda: SGD(), lambda: SGD(0.1, 0.9), lambda: SGD(0.1, 0.9, nesterov=True)]
+                       lambda: AdamW(0.01, 0.1), lambda: Adam(0.01, 0.5, 0.5, amsgrad=True), lambda: RMSprop(),
+                       lambda: RMSprop(0.1, 0.5, 0.9, clipnorm=0.5), lambda: AdamW(0.1, global_clipnorm=0.5),
+                       lambda: SGD(), lambda: SGD(0.1, 0.9), lambda: SGD(0.1, 0.9, nesterov=True)]
 each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS_TO_CHECK, ids=lambda make: repr(make()))
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -156,6 +158,64 @@ def test_an_optimizer_serves_one_network(make):
                                              "network of other shapes. Make a new one for each model"):
             steps(optimizer, others, 1)
     assert optimizer.t == 1
+
+
+# ---- Clipped gradients -----------------------------------------------------------------------------------------------
+
+GRADIENTS = [np.array([3.0, -4.0]), np.array([0.0, 12.0, 0.5])]
+
+
+@each_engine
+@pytest.mark.parametrize("clipping, taken", [
+    ({"clipnorm": 5.0}, [[3, -4], np.array([0, 12, 0.5]) * 5 / 144.25**0.5]),       # the first has norm 5
+    ({"clipnorm": 20}, GRADIENTS), ({"global_clipnorm": 1e9}, GRADIENTS), ({"clipvalue": 12.0}, GRADIENTS),
+    ({"clipvalue": 3.5}, [[3, -3.5], [0, 3.5, 0.5]]),
+    ({"global_clipnorm": 1.0}, [g / 169.25**0.5 for g in GRADIENTS])])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_gradient_is_clipped_as_it_is_named(clipping, taken, packed, engine):
+    optimizer = SGD(1.0, **clipping)
+    params = [Parameter(f"p{i}", np.zeros(len(g))) for i, g in enumerate(GRADIENTS)]
+    trained = PackedParameters(params, [True, True]) if packed else params
+    for p, g in zip(params, GRADIENTS):
+        p.grad = g
+    optimizer.step(get_engine(engine), trained)
+    for p, g, expected in zip(params, GRADIENTS, taken, strict=True):
+        np.testing.assert_allclose(p.value, -np.array(expected), rtol=1e-14)
+        assert_same_bits(p.grad, g)         # stays as it was
+
+
+def test_the_norm_of_all_is_that_of_the_trainable():
+    optimizer, (frozen, other) = SGD(1.0, global_clipnorm=1.0), parameters(np.float64, (2,), (2,))
+    frozen.grad, other.grad, frozen.trainable = [300, 400], [3, 4], False
+    before, start = frozen.value.copy(), other.value.copy()
+    optimizer.step(get_engine("fast"), [frozen, other])
+    assert_same_bits(frozen.value, before)
+    np.testing.assert_allclose(start - other.value, [0.6, 0.8], rtol=1e-14)
+
+
+@each_dtype
+def test_a_large_gradient_has_a_norm(dtype):
+    parameter, optimizer = Parameter("w", np.zeros(2, dtype)), SGD(1.0, clipnorm=1.0)
+    parameter.grad = np.array([3e30, -4e30], dtype)         # their squares are no float32
+    optimizer.step(get_engine("fast"), [parameter])
+    np.testing.assert_allclose(parameter.value, [-0.6, 0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("make, sentence", [
+    (lambda: Adam(clipnorm=1, clipvalue=1), "Adam: give one of clipnorm, clipvalue, global_clipnorm"),
+    (lambda: SGD(clipnorm=0), r"SGD: clipnorm must lie in \(0, inf\), or be None, got 0"),
+    (lambda: RMSprop(clip_norm=1), "RMSprop: there is no argument 'clip_norm', only .*Did you mean 'clipnorm'"),
+    (lambda: AdamW(amsgrad="yes"), "AdamW: amsgrad must be True or False"),
+    (lambda: RMSprop(rho=1), r"RMSprop: rho must lie in \[0, 1\)")])
+def test_arguments_that_cannot_be(make, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make()
+
+
+def test_arguments_of_later_are_kept_only_where_they_are_given():
+    assert Adam().config() == {"type": "Adam", "learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7,
+                               "epsilon_mode": "keras"}
+    assert SGD(clipnorm=1).config()["clipnorm"] == 1.0 and Adam(amsgrad=True).config()["amsgrad"] is True
 
 
 # ---- Extremes --------------------------------------------------------------------------------------------------------

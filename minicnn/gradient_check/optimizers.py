@@ -1,4 +1,4 @@
-"""check_optimizer: compare the steps of Adam and SGD with their equations, computed with 60 decimal digits.
+"""check_optimizer: compare the steps of Adam, RMSprop and SGD with their equations, computed with 60 decimal digits.
 
 With g the gradient at step t = 1, 2, ...:
 
@@ -6,6 +6,8 @@ With g the gradient at step t = 1, 2, ...:
     Adam   m <- m + (1 - beta_1) (g - m),  v <- v + (1 - beta_2) (g^2 - v)
            "keras"  w <- w - learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)
            "paper"  w <- w - learning_rate m / (1 - beta_1^t) / (sqrt(v / (1 - beta_2^t)) + epsilon)
+           amsgrad: with the largest v so far in place of v
+    RMSprop  v <- v + (1 - rho) (g^2 - v),  u <- momentum u + learning_rate g / sqrt(v + epsilon),  w <- w - u
     SGD    u <- momentum u - learning_rate g;  w <- w + u, with Nesterov w <- w + momentum u - learning_rate g
 
 If an optimizer disagrees, the equations with common mistakes are computed too, and the mistake that agrees is named.
@@ -22,7 +24,7 @@ from minicnn.errors import InputError
 from minicnn.gradient_check.problems import draw
 from minicnn.gradient_check.report import Finding, Report
 from minicnn.gradient_check.verdicts import BUG
-from minicnn.optimizers import SGD, Adam
+from minicnn.optimizers import SGD, Adam, RMSprop
 
 __all__ = ["check_optimizer"]
 
@@ -36,7 +38,7 @@ def check_optimizer(optimizer, *, engine=None, seed=0):
 
     Parameters
     ----------
-    optimizer : Adam or SGD, or a subclass; new, with a step count of 0
+    optimizer : Adam, RMSprop or SGD, or a subclass; new, with a step count of 0
     engine : "fast" or "reference"; `$MINICNN_ENGINE` or "fast" by default
     seed : int, the seed of the gradients
 
@@ -50,13 +52,16 @@ def check_optimizer(optimizer, *, engine=None, seed=0):
     True
     """
     owner = type(optimizer).__name__
-    if not isinstance(optimizer, (Adam, SGD)):
-        raise InputError(f"check_optimizer: expected Adam, SGD or a subclass, got {owner}.")
+    known = {Adam: (_adam, _ADAM_MISTAKES), RMSprop: (_rmsprop, _RMSPROP_MISTAKES), SGD: (_sgd, _SGD_MISTAKES)}
+    kind = next((kind for kind in known if isinstance(optimizer, kind)), None)
+    if kind is None:
+        raise InputError(f"check_optimizer: expected Adam, RMSprop, SGD or a subclass, got {owner}.")
     if optimizer.t != 0:
         raise InputError(f"check_optimizer: this {owner} has taken {optimizer.t} steps; make a new one.")
     gradients = draw(normals, seed, 40, (_STEPS, len(_SIZES))) * _SIZES
-    equations, mistakes = (_adam, _ADAM_MISTAKES) if isinstance(optimizer, Adam) else (_sgd, _SGD_MISTAKES)
+    equations, mistakes = known[kind]
     taken = _steps_of(optimizer, get_engine(engine or default_engine()), gradients)
+    gradients = np.array([_clipped(optimizer, gradient) for gradient in gradients])
     report = Report(f"{owner}, {_STEPS} steps")
     expected = _expected(equations, optimizer, gradients)
     wrong = _wrong(taken, expected)
@@ -82,6 +87,14 @@ def _steps_of(optimizer, ops, gradients):
     return np.array(taken)
 
 
+def _clipped(optimizer, gradient):
+    """Return the gradient of the one parameter as the optimizer is to take it."""
+    if optimizer.clipvalue is not None:
+        return np.minimum(np.maximum(gradient, -optimizer.clipvalue), optimizer.clipvalue)
+    most, norm = optimizer.clipnorm or optimizer.global_clipnorm, np.linalg.norm(gradient)
+    return gradient if most is None or norm <= most else gradient / norm * most
+
+
 def _wrong(taken, expected):
     """Return (step, index) of the first weight that is not as expected, or None."""
     error = np.abs(taken - expected)
@@ -97,7 +110,7 @@ def _expected(equations, optimizer, gradients, **mistakes):
 
 
 def _adam(optimizer, gradients, correct=True, inside=False, late=0, swapped=False, other_form=False, sign=1,
-          square=True, moments=True, epsilon=True, decayed=True):
+          square=True, moments=True, epsilon=True, decayed=True, largest=True):
     """Yield a weight after each step; the options are the mistakes."""
     rate, beta_1, beta_2 = (Decimal(float(number)) for number in
                             (optimizer.learning_rate, optimizer.beta_1, optimizer.beta_2))
@@ -106,13 +119,15 @@ def _adam(optimizer, gradients, correct=True, inside=False, late=0, swapped=Fals
     tiny = Decimal(float(optimizer.epsilon if epsilon else 0))
     decay = Decimal(float(getattr(optimizer, "weight_decay", 0) if decayed else 0))
     keras = (optimizer.epsilon_mode == "keras") != other_form
-    w = m = v = Decimal(0)
+    largest = largest and optimizer.amsgrad
+    w = m = v = v_hat = Decimal(0)
     for t, g in enumerate(gradients, 1 - late):
         m += (1 - beta_1 if moments else 1) * g - (1 - beta_1) * m
         v += (1 - beta_2 if moments else 1) * (g * g if square else abs(g)) - (1 - beta_2) * v
         first, second = (1 - beta_1**t, 1 - beta_2**t) if correct and t else (Decimal(1), Decimal(1))
         shift = tiny if keras else tiny * second.sqrt()
-        root = (v + shift).sqrt() if inside else v.sqrt() + shift
+        v_hat = max(v_hat, v) if largest else v
+        root = (v_hat + shift).sqrt() if inside else v_hat.sqrt() + shift
         w -= rate * decay * w
         w -= sign * rate * second.sqrt() / first * m / root if root else 0
         yield float(w)
@@ -130,6 +145,31 @@ _ADAM_MISTAKES = {
     "the new gradient is not weighted by 1 - beta": {"moments": False},
     "epsilon is missing": {"epsilon": False},
     "the weight decay is missing": {"decayed": False},
+    "v is taken, and not the largest v so far": {"largest": False},
+}
+
+
+def _rmsprop(optimizer, gradients, inside=True, sign=1, square=True, swapped=False, momentum=True, epsilon=True):
+    """Yield a weight after each step; the options are the mistakes."""
+    rate, rho, keep, tiny = (Decimal(float(number)) for number in (optimizer.learning_rate, optimizer.rho,
+                             optimizer.momentum if momentum else 0, optimizer.epsilon if epsilon else 0))
+    rho = 1 - rho if swapped else rho
+    w = v = u = Decimal(0)
+    for g in gradients:
+        v += (1 - rho) * ((g * g if square else abs(g)) - v)
+        root = (v + tiny).sqrt() if inside else v.sqrt() + tiny
+        u = keep * u + (rate * g / root if root else 0)
+        w -= sign * u
+        yield float(w)
+
+
+_RMSPROP_MISTAKES = {
+    "epsilon is outside the root": {"inside": False},
+    "the sign is flipped: gradient ascent": {"sign": -1},
+    "the mean is of |g| instead of g^2": {"square": False},
+    "rho and 1 - rho are swapped": {"swapped": True},
+    "momentum is missing": {"momentum": False},
+    "epsilon is missing": {"epsilon": False},
 }
 
 

@@ -7,6 +7,7 @@ Arrays are C-contiguous and of one dtype, float32 or float64; outputs are fully 
 
 from minicnn.kernels.activations import (relu, relu_gradient, sigmoid, sigmoid_gradient, softmax,
                                          softmax_gradient, tanh, tanh_gradient)
+from minicnn.kernels.adaptive_optimizers import amsgrad, rmsprop
 from minicnn.kernels.augmentation import affine_warp              # noqa: F401  (for data.augmentation)
 from minicnn.kernels.convolution.backward import conv2d_input_gradient, conv2d_weight_gradient
 from minicnn.kernels.convolution.backward_sparse import conv2d_relu_gradient, conv2d_relu_pool_gradient
@@ -42,4 +43,5 @@ __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "zero_padding2d", "zero_padding2d_gradient", "up_sampling2d", "up_sampling2d_gradient",
            "rescaling", "rescaling_gradient",
            "add", "multiply", "multiply_gradient", "concatenate", "concatenate_gradient",
-           "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd"]
+           "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd",
+           "amsgrad", "rmsprop"]

@@ -27,6 +27,7 @@ from minicnn.reference.windows import col2im, im2col
 
 # {family that COV-19Net has no use for: its operations}, imported when one of them is first asked for.
 _FURTHER = {
+    "adaptive_optimizers": ["amsgrad", "rmsprop"],
     "normalization": ["batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient"],
     "rectifiers": ["clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "elu", "elu_gradient",
                    "swish", "swish_gradient", "softplus", "softplus_gradient"],

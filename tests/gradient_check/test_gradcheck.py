@@ -11,8 +11,8 @@ import pytest
 
 import minicnn
 from minicnn import (SGD, Adam, AdamW, BinaryCrossentropy, CategoricalCrossentropy, Conv2D, Dense, Dropout, Flatten,
-                     MaxPool2D, MeanSquaredError, Parameter, ReLU, Sequential, Sigmoid, Softmax, Tanh, assert_gradients,
-                     check_determinism, check_optimizer, cov19net, gradcheck)
+                     MaxPool2D, MeanSquaredError, Parameter, ReLU, RMSprop, Sequential, Sigmoid, Softmax, Tanh,
+                     assert_gradients, check_determinism, check_optimizer, cov19net, gradcheck)
 from minicnn.cli import gradcheck as gradcheck_command
 from minicnn.core.backend import ENGINES
 from minicnn.core.random import uniforms
@@ -591,6 +591,9 @@ def test_likely_causes(wrong, sentence):
 
 @each_engine
 @pytest.mark.parametrize("make", [Adam, lambda: Adam(0.1, 0, 0.5, 1e-3), lambda: Adam(epsilon_mode="paper"), lambda: AdamW(0.1, 0.2), SGD,
+                                  lambda: Adam(0.1, 0.5, 0.5, amsgrad=True), lambda: RMSprop(0.1, 0.5, 0.9, 1e-3),
+                                  RMSprop, lambda: Adam(clipnorm=0.5), lambda: RMSprop(global_clipnorm=0.5),
+                                  lambda: SGD(clipvalue=1e-3),
                                   lambda: SGD(0.1, momentum=0.9), lambda: SGD(0.1, momentum=0.9, nesterov=True)],
                          ids=lambda make: repr(make()))
 def test_optimizers_pass(make, engine):
@@ -605,11 +608,23 @@ def test_the_mistake_of_a_wrong_optimizer_is_named():
         def update(self, ops, w, dw, slots):
             Adam.update(self, ops, w, dw, slots)
     assert "The weight decay is missing" in str(check_optimizer(Through(weight_decay=0.2)))
+    class Forgetful(Adam):
+        def update(self, ops, w, dw, slots):
+            slots[2][...] = 0
+            super().update(ops, w, dw, slots)
+    assert "not the largest v so far" in str(check_optimizer(Forgetful(0.1, 0.5, 0.5, amsgrad=True)))
+
+    class Outside(RMSprop):
+        def update(self, ops, w, dw, slots):
+            v, velocity = slots
+            v += (1 - self.rho) * (dw * dw - v)
+            w -= self.learning_rate * dw / (np.sqrt(v) + self.epsilon)
+    assert "Epsilon is outside the root" in str(check_optimizer(Outside()))
     report = check_optimizer(Wrong())
     assert not report and report.bugs[0].place.startswith("Wrong/w[")
     with pytest.raises(InputError, match="has taken 12 steps; make a new one"):
         check_optimizer(used := Adam()) and check_optimizer(used)
-    with pytest.raises(InputError, match="expected Adam, SGD or a subclass, got object"):
+    with pytest.raises(InputError, match="expected Adam, RMSprop, SGD or a subclass, got object"):
         check_optimizer(object())
 
 

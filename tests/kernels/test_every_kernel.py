@@ -25,7 +25,8 @@ OUTPUTS = {"conv2d_weight_gradient": "dw db", "dense_weight_gradient": "dw db", 
            "global_max_pool2d": "y switches", "conv2d_relu_pool": "y switches", "conv2d_relu_gradient": "dx dw db",
            "conv2d_relu_pool_gradient": "dx dw db",
            "dense_relu_gradient": "dx dw db",
-           "adam": "w_new m_new v_new", "sgd": "w_new velocity_new",
+           "adam": "w_new m_new v_new", "sgd": "w_new velocity_new", "amsgrad": "w_new m_new v_new v_hat_new",
+           "rmsprop": "w_new v_new velocity_new",
            "batch_statistics": "mean variance", "batch_norm_gradient": "dx dgamma dbeta", "layer_norm": "y mean variance",
            "layer_norm_gradient": "dx dgamma dbeta"} \
     | dict.fromkeys(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error"], "losses dz")
@@ -131,7 +132,7 @@ LARGE = Case(21, 37, 29, 6, 34, (3, 3), (2, 1), "same", 0)
 LARGE_DENSE = Case(20, 60, 20, 20, 50, (1, 1), (1, 1), "valid", 0)
 LARGE_PARAMETER = Case(1, 1, 1, 300, 400, (1, 1), (1, 1), "valid", 0)
 NOT_DIVIDED = ["binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "tanh"]     # tanh is NumPy's
-DIVIDED = [(name, LARGE_DENSE if name.startswith("dense") else LARGE_PARAMETER if name in ("adam", "sgd") else LARGE)
+DIVIDED = [(name, LARGE_DENSE if name.startswith("dense") else LARGE_PARAMETER if name in ("adam", "sgd", "amsgrad", "rmsprop") else LARGE)
            for name in kernels.__all__] + [(name, WINOGRAD._replace(N=5, H=31)) for name in FUSED]
 
 

@@ -13,6 +13,7 @@ NO_PADS = (0, 0, 0, 0)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 # Kernels that do the very operations of the reference, in its order: equal to the last bit.
 EXACT = ["max_pool2d", "relu", "relu_gradient", "sigmoid_gradient", "tanh_gradient", "dropout", "adam", "sgd",
+         "amsgrad", "rmsprop",
          "clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "global_average_pool2d_gradient",
          "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient", "up_sampling2d",
          "rescaling", "rescaling_gradient"]

@@ -238,6 +238,16 @@ def _sgd(case, dtype):
     return w, m, 2 * w + m, 1e-2, 0.9, bool(case.seed % 2)
 
 
+def _amsgrad(case, dtype):
+    w, m, v, *rest = _adam(case, dtype)
+    return w, m, v, 1.002 * v[::-1].copy(), *rest
+
+
+def _rmsprop(case, dtype):
+    w, m, v, dw, *_ = _adam(case, dtype)
+    return w, v, m, dw, 1e-2, 0.9, 0.5 * (case.seed % 2), 1e-7
+
+
 def _with_statistics(x):
     return x, *reference.batch_statistics(x)
 
@@ -301,7 +311,7 @@ OPERATIONS = {
     "binary_crossentropy": _loss(lambda drawn: (drawn > 0) * 1.0),
     "categorical_crossentropy": _loss(reference.softmax),
     "mean_squared_error": _loss(lambda drawn: drawn),
-    "adam": _adam, "sgd": _sgd,
+    "adam": _adam, "sgd": _sgd, "amsgrad": _amsgrad, "rmsprop": _rmsprop,
 }
 # Each output is a sum of products of inputs: rounding is judged beside the sum of the products' sizes.
 LINEAR = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "max_pool2d_gradient", "average_pool2d",
