@@ -12,6 +12,7 @@ _HOMES = {
     "minicnn.networks": ["cov19net"],
     "minicnn.layers": ["Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense", "ReLU", "Sigmoid", "Tanh",
                        "Softmax", "Dropout", "Add", "Multiply", "Concatenate", "Residual",
+                       "BatchNormalization", "LayerNormalization",
                        "MaxPooling2D", "AveragePooling2D", "AvgPool2D"],
     "minicnn.layers.nodes": ["Input"],
     "minicnn.core.parameter": ["Parameter"],

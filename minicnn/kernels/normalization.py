@@ -40,8 +40,8 @@ def _blocks(x):
 def batch_statistics(x, mean, variance):
     """Write mean and variance of each channel of x (..., C), over all other axes, to two float64 arrays (C,).
 
-    Each block has its mean first and then the squares around it, and blocks are joined by Chan's formula (1979). Sums of
-    x and x^2, in one pass, lose the variance where the mean is large: float64 has no digit of it left at 1e8 deviations.
+    Each block has its mean first and then the squares around it, and blocks are joined by Chan's formula (1979). Sums
+    of x and x^2 would lose the variance where the mean is large: no digit of it is left at 1e8 deviations.
     """
     blocks, units = _blocks(x)
     parts = workspace("moments", units * 2 * blocks.C, np.float64)
@@ -112,8 +112,8 @@ def _join_moments(parts, rows, blocks, mean, variance):
 def batch_norm(x, mean, variance, gamma, beta, epsilon, y):
     """Write gamma (x - mean) / sqrt(variance + epsilon) + beta to y; mean and variance are float64.
 
-    Computed in x's precision as (x - centre) scale + shift: the shift makes good what the centre, the mean, lost when it
-    was rounded.
+    Computed in x's precision as (x - centre) scale + shift: the shift makes good what the centre, the mean, lost when
+    it was rounded.
     """
     scale, centre = gamma / np.sqrt(variance + epsilon), mean.astype(x.dtype)
     _scale_and_shift(x, centre, scale, beta - (mean - centre) * scale, y)
@@ -141,7 +141,7 @@ def _scale_blocks(x, constants, blocks, y, scratch, queue, lane):
 
 @np.errstate(all="ignore")       # NaN and infinity pass through
 def batch_norm_gradient(dy, x, mean, variance, gamma, epsilon, constant, dx, dgamma, dbeta):
-    """Write dx, dgamma and dbeta of `batch_norm`. See reference.batch_norm_gradient. Where dx is None it is not computed.
+    """Write dx, dgamma and dbeta of `batch_norm`, but no dx where it is None. See reference.batch_norm_gradient.
 
     With s = sqrt(variance + epsilon), dx = gamma dy / s - (x - mean) b - a: two passes over dy and x, the second with
     three constants a channel.
@@ -163,8 +163,8 @@ def batch_norm_gradient(dy, x, mean, variance, gamma, epsilon, constant, dx, dga
         return
     slope, centre = -scale * sum_dyz / (s * M), mean.astype(x.dtype)
     constants = np.stack([scale, centre, slope, -scale * sum_dy / M - (mean - centre) * slope]).astype(x.dtype)
-    run(_batch_norm_dx, units, dy.reshape(-1), x.reshape(-1), np.tile(constants, blocks.places // C).reshape(-1), blocks,
-        dx.reshape(-1))
+    constants = np.tile(constants, blocks.places // C).reshape(-1)
+    run(_batch_norm_dx, units, dy.reshape(-1), x.reshape(-1), constants, blocks, dx.reshape(-1))
 
 
 @kernel
@@ -232,7 +232,7 @@ def _sum_of(lanes):
 
 
 def layer_norm(x, gamma, beta, epsilon, y, mean, variance):
-    """Write x (..., C), each row normalized, scaled and shifted, to y, and its mean and variance to float64 arrays (...)."""
+    """Write x (..., C), each row normalized, scaled and shifted, to y; mean and variance to float64 arrays (...)."""
     blocks, units = _blocks(x)
     run(_layer_norm, units, x.reshape(-1), gamma, beta, epsilon, blocks, y.reshape(-1), mean.reshape(-1),
         variance.reshape(-1), scratch=_LANES, dtype=np.float64)
@@ -272,8 +272,8 @@ def layer_norm_gradient(dy, x, mean, variance, gamma, epsilon, dx, dgamma, dbeta
     blocks, units = _blocks(x)
     C = blocks.C
     parts, sums = workspace("gradient sums", units * 2 * C, np.float64), workspace("sums", 2 * C, np.float64)
-    run(_layer_norm_gradient, units, dy.reshape(-1), x.reshape(-1), mean.reshape(-1), variance.reshape(-1), gamma, epsilon,
-        blocks, dx.reshape(-1), parts, scratch=2 * _LANES, dtype=np.float64)
+    run(_layer_norm_gradient, units, dy.reshape(-1), x.reshape(-1), mean.reshape(-1), variance.reshape(-1), gamma,
+        epsilon, blocks, dx.reshape(-1), parts, scratch=2 * _LANES, dtype=np.float64)
     _join(parts, sums)
     dbeta[...], dgamma[...] = sums[:C], sums[C:]
 

@@ -16,7 +16,9 @@ from minicnn.layers.regularization import Dropout
 register(Conv2D, MaxPool2D, AveragePool2D, Flatten, Dense, ReLU, Sigmoid, Tanh, Softmax, Dropout)
 
 # {family that COV-19Net has no use for: its layers}; at its end each module registers them.
-_FURTHER = {"merging": ["Add", "Multiply", "Concatenate", "Residual"]}
+_FURTHER = {
+    "normalization": ["BatchNormalization", "LayerNormalization"],
+    "merging": ["Add", "Multiply", "Concatenate", "Residual"]}
 # {what Keras or a paper calls it too: our name}, which stands in a model file and in what is printed.
 ALIASES = {"MaxPooling2D": "MaxPool2D", "AveragePooling2D": "AveragePool2D", "AvgPool2D": "AveragePool2D"}
 _HOMES = {name: family for family, names in _FURTHER.items() for name in names}

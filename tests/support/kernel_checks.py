@@ -122,8 +122,8 @@ def check_normalization(name, inputs, outputs, exact):
         size["dgamma"], size["dbeta"] = (dy * z).sum(axis=axes), (dy + 0 * z).sum(axis=axes)
         group = dict(axis=-1, keepdims=True) if by_row else dict(axis=axes, keepdims=True)
         size["dx"] = (g + (g + 0 * z).mean(**group) + z * (g * z).mean(**group)) / s
-    for key, got, expected in zip(results.get(name, "y" if name == "batch_norm" else "dx dgamma dbeta").split(), outputs, exact,
-                                  strict=True):
+    keys = results.get(name, "y" if name == "batch_norm" else "dx dgamma dbeta").split()
+    for key, got, expected in zip(keys, outputs, exact, strict=True):
         if key in ("mean", "variance"):
             assert (np.abs(got - expected) <= 1e-13 * size[key]).all(), key
         else:

@@ -259,7 +259,8 @@ def _batch_norm(case, dtype):
 
 def _batch_norm_gradient(case, dtype):
     *inputs, _, epsilon = _batch_norm(case, dtype)
-    return case.normals(case.C, *case.x_shape[:3], dtype=dtype).reshape(case.x_shape), *inputs, epsilon, bool(case.seed % 2)
+    dy = case.normals(case.C, *case.x_shape[:3], dtype=dtype).reshape(case.x_shape)
+    return dy, *inputs, epsilon, bool(case.seed % 2)
 
 
 def _layer_norm(case, dtype):
