@@ -11,8 +11,12 @@ from minicnn.kernels.adaptive_optimizers import amsgrad, rmsprop
 from minicnn.kernels.augmentation import affine_warp              # noqa: F401  (for data.augmentation)
 from minicnn.kernels.convolution.backward import conv2d_input_gradient, conv2d_weight_gradient
 from minicnn.kernels.convolution.backward_sparse import conv2d_relu_gradient, conv2d_relu_pool_gradient
+from minicnn.kernels.convolution.depthwise import (depthwise_conv2d, depthwise_conv2d_input_gradient,
+                                                   depthwise_conv2d_weight_gradient)
 from minicnn.kernels.convolution.direct import conv2d, conv2d_relu, conv2d_relu_pool
 from minicnn.kernels.convolution.grey import grey_planes          # noqa: F401  (for fusion)
+from minicnn.kernels.convolution.grouped import (grouped_conv2d, grouped_conv2d_input_gradient,
+                                                 grouped_conv2d_weight_gradient)
 from minicnn.kernels.dense import dense, dense_input_gradient, dense_relu, dense_relu_gradient, dense_weight_gradient
 from minicnn.kernels.global_pooling import (global_average_pool2d, global_average_pool2d_gradient, global_max_pool2d,
                                             global_max_pool2d_gradient)
@@ -31,6 +35,8 @@ from minicnn.kernels.reshaping import (rescaling, rescaling_gradient, up_samplin
 from minicnn.kernels.runtime.finite import all_finite               # noqa: F401  (for core.validation)
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
+           "grouped_conv2d", "grouped_conv2d_input_gradient", "grouped_conv2d_weight_gradient",
+           "depthwise_conv2d", "depthwise_conv2d_input_gradient", "depthwise_conv2d_weight_gradient",
            "max_pool2d", "max_pool2d_gradient", "average_pool2d", "average_pool2d_gradient",
            "conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient",
            "dense", "dense_input_gradient", "dense_weight_gradient", "dense_relu", "dense_relu_gradient",

@@ -27,6 +27,9 @@ from minicnn.reference.windows import col2im, im2col
 
 # {family that COV-19Net has no use for: its operations}, imported when one of them is first asked for.
 _FURTHER = {
+    "grouped_convolution": ["grouped_conv2d", "grouped_conv2d_input_gradient", "grouped_conv2d_weight_gradient"],
+    "depthwise_convolution": ["depthwise_conv2d", "depthwise_conv2d_input_gradient", "depthwise_conv2d_weight_gradient"],
+
     "adaptive_optimizers": ["amsgrad", "rmsprop"],
     "normalization": ["batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient"],
     "rectifiers": ["clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "elu", "elu_gradient",

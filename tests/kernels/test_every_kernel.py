@@ -21,7 +21,8 @@ from tests.support.strategies import DTYPES, OPERATIONS, Case, cases, normals, s
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 each_kernel = pytest.mark.parametrize("name", kernels.__all__)
-OUTPUTS = {"conv2d_weight_gradient": "dw db", "dense_weight_gradient": "dw db", "max_pool2d": "y switches",
+OUTPUTS = {"conv2d_weight_gradient": "dw db", "grouped_conv2d_weight_gradient": "dw db",
+           "depthwise_conv2d_weight_gradient": "dw db", "dense_weight_gradient": "dw db", "max_pool2d": "y switches",
            "global_max_pool2d": "y switches", "conv2d_relu_pool": "y switches", "conv2d_relu_gradient": "dx dw db",
            "conv2d_relu_pool_gradient": "dx dw db",
            "dense_relu_gradient": "dx dw db",
@@ -62,6 +63,9 @@ def test_nan_at_any_place_reaches_all_that_it_contributes_to_and_no_other_sample
     calls = {"conv2d": (x, w, b, *window[1:]), "max_pool2d": (x, *window), "average_pool2d": (x, *window),
              "dense": (rows, normals(1, (n, 3), np.float32), b), "relu": (x,), "sigmoid": (x,), "tanh": (x,),
              "softmax": (x,), "dropout": (x, x != 0.01, 0.5),
+             "depthwise_conv2d": (x, w[..., :1].copy(), np.zeros(channels, np.float32), *window[1:], (1, 1)),
+             "depthwise_conv2d_input_gradient": (x, w[..., :1].copy(), (4, 3), *window[1:], (1, 1)),
+             "grouped_conv2d": (x, w, b, *window[1:], (1, 1), 1),
              "conv2d_input_gradient": (x, np.ascontiguousarray(w.transpose(0, 1, 3, 2)), (4, 3), *window[1:]),
              "average_pool2d_gradient": (x, (4, 3), *window),
              "clipped_relu": (x, 0.3), "leaky_relu": (x, 0.3), "elu": (x, 0.3), "swish": (x,), "softplus": (x,),
@@ -101,6 +105,7 @@ BY_SAMPLE = ["batch_norm", "layer_norm", "conv2d", "conv2d_input_gradient", "max
              "swish_gradient", "softplus", "softplus_gradient", "global_average_pool2d", "global_average_pool2d_gradient",
              "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient",
              "up_sampling2d", "up_sampling2d_gradient", "rescaling", "rescaling_gradient"]
+BY_SAMPLE += ["grouped_conv2d", "grouped_conv2d_input_gradient", "depthwise_conv2d", "depthwise_conv2d_input_gradient"]
 BATCHED = {"x", "dy", "y", "switches", "z", "t", "scale"}       # the inputs that have a row for each sample
 WINOGRAD = Case(2, 9, 8, 32, 33, (3, 3), (1, 1), "same", 0)
 

@@ -21,10 +21,11 @@ EXACT = ["max_pool2d", "relu", "relu_gradient", "sigmoid_gradient", "tanh_gradie
 FUNCTIONS = ["sigmoid", "tanh", "elu", "elu_gradient", "swish", "softplus", "softplus_gradient"]
 # Sums of products: how many units in the last place of the sum of magnitudes they may be off. Weight gradients add up
 # to 128 terms in a row.
-SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "dense", "dense_input_gradient", "max_pool2d_gradient",
+SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "grouped_conv2d", "grouped_conv2d_input_gradient",
+                      "depthwise_conv2d", "depthwise_conv2d_input_gradient", "dense", "dense_input_gradient", "max_pool2d_gradient",
                       "average_pool2d", "average_pool2d_gradient", "global_average_pool2d", "up_sampling2d_gradient"], 8) \
     | dict.fromkeys(["conv2d_relu", "dense_relu"], 8) \
-    | dict.fromkeys(["conv2d_weight_gradient", "dense_weight_gradient", "dense_relu_gradient", "conv2d_relu_gradient",
+    | dict.fromkeys(["grouped_conv2d_weight_gradient", "depthwise_conv2d_weight_gradient", "conv2d_weight_gradient", "dense_weight_gradient", "dense_relu_gradient", "conv2d_relu_gradient",
                      "conv2d_relu_pool_gradient"], 24)
 NORMALIZATION = ["batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient"]
 FUSED = ["conv2d_relu", "conv2d_relu_pool", "conv2d_relu_gradient", "conv2d_relu_pool_gradient"]

@@ -118,6 +118,45 @@ def _conv2d_weight_gradient(case, dtype):
             case.strides, case.pads)
 
 
+def _apart(case):
+    """Return (dilation, a number from 1 to 3, the case of the window with its holes), by the seed and the sizes.
+
+    Pixels of `valid` windows lie apart where the image has room.
+    """
+    number = case.seed + 7 * case.H + case.C
+    dilation = tuple(1 + drawn % 3 if case.padding == "same" or (K - 1) * (1 + drawn % 3) < size else 1
+                     for drawn, K, size in zip((number, number // 3), case.kernel, (case.H, case.W)))
+    reach = tuple((K - 1) * D + 1 for K, D in zip(case.kernel, dilation))
+    return dilation, 1 + number // 9 % 3, case._replace(kernel=reach)
+
+
+def _grouped(case, dtype):
+    dilation, groups, wide = _apart(case)
+    return (case.normals(*case.x_shape[:3], groups * case.C, dtype=dtype),
+            case.normals(*case.kernel, case.C, groups * case.F, dtype=dtype), case.normals(groups * case.F, dtype=dtype),
+            case.strides, wide.pads, dilation, groups)
+
+
+def _depthwise(case, dtype):
+    dilation, filters, wide = _apart(case)
+    return (case.normals(*case.x_shape, dtype=dtype), case.normals(*case.kernel, case.C, filters, dtype=dtype),
+            case.normals(case.C * filters, dtype=dtype), case.strides, wide.pads, dilation)
+
+
+def _input_gradient_of(inputs):
+    def gradient_inputs(case, dtype):
+        _, w, b, strides, *rest = inputs(case, dtype)
+        return case.normals(*_apart(case)[2].y_shape(len(b)), dtype=dtype), w, (case.H, case.W), strides, *rest
+    return gradient_inputs
+
+
+def _weight_gradient_of(inputs):
+    def gradient_inputs(case, dtype):
+        x, _, b, strides, *rest = inputs(case, dtype)
+        return case.normals(*_apart(case)[2].y_shape(len(b)), dtype=dtype), x, case.kernel, strides, *rest
+    return gradient_inputs
+
+
 def _pool(case, dtype):
     return case.separated(*case.x_shape, dtype=dtype), case.kernel, case.strides, case.pads
 
@@ -282,6 +321,10 @@ def specified(name):
 OPERATIONS = {
     "conv2d": _conv2d, "conv2d_input_gradient": _conv2d_input_gradient,
     "conv2d_weight_gradient": _conv2d_weight_gradient,
+    "grouped_conv2d": _grouped, "grouped_conv2d_input_gradient": _input_gradient_of(_grouped),
+    "grouped_conv2d_weight_gradient": _weight_gradient_of(_grouped),
+    "depthwise_conv2d": _depthwise, "depthwise_conv2d_input_gradient": _input_gradient_of(_depthwise),
+    "depthwise_conv2d_weight_gradient": _weight_gradient_of(_depthwise),
     "max_pool2d": _pool, "max_pool2d_gradient": _max_pool2d_gradient,
     "average_pool2d": _pool, "average_pool2d_gradient": _average_pool2d_gradient,
     "dense": _dense, "dense_input_gradient": _dense_input_gradient, "dense_weight_gradient": _dense_weight_gradient,
@@ -315,7 +358,9 @@ OPERATIONS = {
     "adam": _adam, "sgd": _sgd, "amsgrad": _amsgrad, "rmsprop": _rmsprop,
 }
 # Each output is a sum of products of inputs: rounding is judged beside the sum of the products' sizes.
-LINEAR = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "max_pool2d_gradient", "average_pool2d",
+LINEAR = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "grouped_conv2d", "grouped_conv2d_input_gradient",
+          "grouped_conv2d_weight_gradient", "depthwise_conv2d", "depthwise_conv2d_input_gradient",
+          "depthwise_conv2d_weight_gradient", "max_pool2d_gradient", "average_pool2d",
           "average_pool2d_gradient", "dense", "dense_input_gradient", "dense_weight_gradient", "global_average_pool2d",
           "up_sampling2d_gradient"]
 

@@ -18,7 +18,7 @@ from minicnn.kernels.runtime.simd import add_to_float64, load, pointer, store_fi
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim, places
 
-__all__ = ["conv2d_input_gradient", "conv2d_weight_gradient"]
+__all__ = ["conv2d_input_gradient", "conv2d_weight_gradient", "dilated_input_gradient", "dilated_weight_gradient"]
 
 
 def conv2d_input_gradient(dy, w, image_size, strides, pads, dx):
@@ -27,16 +27,22 @@ def conv2d_input_gradient(dy, w, image_size, strides, pads, dx):
     x[h, w] meets w[kh, kw] in the output at h = oh SH + kh - top. With kh' = KH - 1 - kh this is a convolution of
     stride 1 over dy spread SH apart, in a frame of KH - 1 - top zeros above.
     """
+    dilated_input_gradient(dy, w, image_size, strides, pads, (1, 1), dx)
+
+
+def dilated_input_gradient(dy, w, image_size, strides, pads, dilation, dx):
+    """Write dx of `dilated_conv2d`: the window reaches over (KH - 1) DH + 1 rows, else as above."""
     KH, KW, C, F = w.shape
     turned = workspace("turned", (KH, KW, F, C), w.dtype)
     turned[...] = w[::-1, ::-1].transpose(0, 1, 3, 2)
     packed, wide = in_panels(turned.reshape(-1, C))
     (H, W), (OH, OW), (SH, SW), (top, _, left, _) = image_size, dy.shape[1:3], strides, pads
-    above, before = KH - 1 - top, KW - 1 - left
-    frame = (above, H - 1 + KH - above - ((OH - 1) * SH + 1), before, W - 1 + KW - before - ((OW - 1) * SW + 1))
+    high, broad = (KH - 1) * dilation[0] + 1, (KW - 1) * dilation[1] + 1
+    above, before = high - 1 - top, broad - 1 - left
+    frame = (above, H - 1 + high - above - ((OH - 1) * SH + 1), before, W - 1 + broad - before - ((OW - 1) * SW + 1))
     HP, WP = frame[0] + (OH - 1) * SH + 1 + frame[1], frame[2] + (OW - 1) * SW + 1 + frame[3]
-    run(_gather_images, dy.shape[0], dy, packed, wide, window_terms((KH, KW), F, WP * F), strides, frame, (HP, WP), dx,
-        scratch=ROWS * columns_of(w.dtype) + HP * WP * F, dtype=w.dtype)
+    run(_gather_images, dy.shape[0], dy, packed, wide, window_terms((KH, KW), F, WP * F, dilation), strides, frame,
+        (HP, WP), dx, scratch=ROWS * columns_of(w.dtype) + HP * WP * F, dtype=w.dtype)
 
 
 @kernel
@@ -68,6 +74,11 @@ def conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dw, db):
 
     See reference.conv2d_weight_gradient. x may be uint8 pixels.
     """
+    dilated_weight_gradient(dy, x, kernel_size, strides, pads, (1, 1), dw, db)
+
+
+def dilated_weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw, db):
+    """Write dw and db of `dilated_conv2d`."""
     N, OH, OW, F = dy.shape
     H, W, C = pads[0] + x.shape[1] + pads[1], pads[2] + x.shape[2] + pads[3], x.shape[3]
     K = kernel_size[0] * kernel_size[1] * C
@@ -75,7 +86,7 @@ def conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dw, db):
     rows = workspace("rows", OH * OW, np.int64)
     np.add.outer(np.arange(OH) * (strides[0] * W * C), np.arange(OW) * (strides[1] * C), out=rows.reshape(OH, OW))
     elements = workspace("elements", -(-K // ROWS) * ROWS, np.int64)
-    elements[:K] = np.add.outer(np.arange(kernel_size[0]) * (W * C), np.arange(kernel_size[1] * C)).reshape(-1)
+    elements[:K] = window_terms(tuple(kernel_size), C, W * C, dilation)
     elements[K:] = elements[K - 1]
     chunk, panel = chunk_of(N), columns_of(dy.dtype)
     chunks, wide = -(-N // chunk), -(-F // panel) * panel

@@ -31,7 +31,7 @@ from minicnn.kernels.runtime.simd import (add, choose, load, pointer, rectify, s
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim, places
 
-__all__ = ["conv2d", "conv2d_relu", "conv2d_relu_pool"]
+__all__ = ["conv2d", "dilated_conv2d", "conv2d_relu", "conv2d_relu_pool"]
 
 
 def conv2d(x, w, b, strides, pads, y):
@@ -39,7 +39,12 @@ def conv2d(x, w, b, strides, pads, y):
 
     See reference.conv2d.
     """
-    _direct(x, w, b, strides, pads, 1, False, y, _none())
+    dilated_conv2d(x, w, b, strides, pads, (1, 1), y)
+
+
+def dilated_conv2d(x, w, b, strides, pads, dilation, y):
+    """Write the convolution with windows whose pixels lie `dilation` apart, reference.grouped_conv2d with one group."""
+    _direct(x, w, b, strides, pads, 1, False, y, _none(), dilation)
 
 
 def conv2d_relu(x, w, b, strides, pads, y):
@@ -66,7 +71,7 @@ def _block(x, w, b, strides, pads, pool, y, switches):
         _direct(x, w, b, strides, pads, pool, True, y, switches)
 
 
-def _direct(x, w, b, strides, pads, pool, rectified, y, switches):
+def _direct(x, w, b, strides, pads, pool, rectified, y, switches, dilation=(1, 1)):
     (N, H, W, C), (KH, KW, _, F), (OH, OW) = x.shape, w.shape, y.shape[1:3]
     packed, wide = in_panels(w.reshape(-1, F))
     bias, _ = in_panels(b.reshape(1, F), "bias")
@@ -74,11 +79,12 @@ def _direct(x, w, b, strides, pads, pool, rectified, y, switches):
     H, W = pads[0] + H + pads[1], pads[2] + W + pads[3]
     # Enough rows of y in a unit that few of its tiles are partly empty, few enough that one image occupies all threads.
     band = max(1, min(OH, -(-48 // (OW * pool * pool))))
-    rows = ((band * pool - 1) * strides[0] + KH) if framed else 0
+    reach = (KH - 1) * dilation[0] + 1          # rows under a window
+    rows = ((band * pool - 1) * strides[0] + reach) if framed else 0
     image = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
-    geometry = Geometry(H, W, pads[0], pads[2], KH, KW, *strides, OH, OW, F, wide, framed, band, pool, rectified)
-    run(_bands, N * -(-OH // band), x, image, packed, bias, window_terms((KH, KW), C, W * C), geometry, y.reshape(-1),
-        switches, scratch=ROWS * columns_of(w.dtype) + rows * W * C, dtype=w.dtype)
+    geometry = Geometry(H, W, pads[0], pads[2], reach, KW, *strides, OH, OW, F, wide, framed, band, pool, rectified)
+    run(_bands, N * -(-OH // band), x, image, packed, bias, window_terms((KH, KW), C, W * C, dilation), geometry,
+        y.reshape(-1), switches, scratch=ROWS * columns_of(w.dtype) + rows * W * C, dtype=w.dtype)
 
 
 @kernel

@@ -224,10 +224,13 @@ def in_panels(w, name="panels"):
 # ---- Terms -----------------------------------------------------------------------------------------------------------
 
 @functools.lru_cache(256)
-def window_terms(kernel_size, C, row):
-    """Return where the elements of a window lie behind its first, in images whose rows are `row` numbers apart."""
-    KH, KW = kernel_size
-    return np.add.outer(np.arange(KH) * row, np.arange(KW * C)).reshape(-1)
+def window_terms(kernel_size, C, row, dilation=(1, 1)):
+    """Return where the elements of a window lie behind its first, in images whose rows are `row` numbers apart.
+
+    The pixels of a window lie `dilation` apart.
+    """
+    (KH, KW), (DH, DW) = kernel_size, dilation
+    return (np.arange(KH)[:, None, None] * (DH * row) + np.arange(KW)[:, None] * (DW * C) + np.arange(C)).reshape(-1)
 
 
 @functools.lru_cache(256)

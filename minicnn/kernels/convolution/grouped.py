@@ -1,0 +1,67 @@
+"""Convolution in groups and with dilated windows: each group is a convolution of its own, over a copy of its channels.
+
+Dilation costs nothing here: a kernel reads a window by a list of where its elements lie (microkernel.window_terms). For
+filters of one channel each, `depthwise` is there.
+"""
+
+from minicnn.kernels.convolution.backward import dilated_input_gradient, dilated_weight_gradient
+from minicnn.kernels.convolution.direct import dilated_conv2d
+from minicnn.kernels.runtime.threads import workspace
+
+__all__ = ["grouped_conv2d", "grouped_conv2d_input_gradient", "grouped_conv2d_weight_gradient"]
+
+
+def grouped_conv2d(x, w, b, strides, pads, dilation, groups, y):
+    """Write the convolution of x (N, H, W, C) with w (KH, KW, C / G, F) and b (F,) to y (N, OH, OW, F).
+
+    See reference.grouped_conv2d.
+    """
+    for g in range(groups):
+        part = _part("group y", y, g, groups)
+        dilated_conv2d(_copy("group x", x, g, groups), _copy("group w", w, g, groups), _copy("group b", b, g, groups),
+                       strides, pads, dilation, part)
+        _put(part, y, g, groups)
+
+
+def grouped_conv2d_input_gradient(dy, w, image_size, strides, pads, dilation, groups, dx):
+    """Write dx (N, H, W, C). See reference.grouped_conv2d_input_gradient."""
+    for g in range(groups):
+        part = _part("group x", dx, g, groups)
+        dilated_input_gradient(_copy("group y", dy, g, groups), _copy("group w", w, g, groups), image_size, strides,
+                               pads, dilation, part)
+        _put(part, dx, g, groups)
+
+
+def grouped_conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dilation, groups, dw, db):
+    """Write dw (KH, KW, C / G, F) and db (F,). See reference.grouped_conv2d_weight_gradient."""
+    for g in range(groups):
+        dw_part, db_part = _part("group w", dw, g, groups), _part("group b", db, g, groups)
+        dilated_weight_gradient(_copy("group y", dy, g, groups), _copy("group x", x, g, groups), kernel_size, strides,
+                                pads, dilation, dw_part, db_part)
+        _put(dw_part, dw, g, groups)
+        _put(db_part, db, g, groups)
+
+
+def _of(array, g, groups):
+    """Return the view of what group g has of the last axis."""
+    size = array.shape[-1] // groups
+    return array[..., g * size:(g + 1) * size]
+
+
+def _part(name, array, g, groups):
+    """Return where the part of group g is to be written: the array itself where there is one group, else a workspace."""
+    return array if groups == 1 else workspace(name, _of(array, g, groups).shape, array.dtype)
+
+
+def _copy(name, array, g, groups):
+    """Return the part of group g, C-contiguous."""
+    part = _part(name, array, g, groups)
+    if groups > 1:
+        part[...] = _of(array, g, groups)
+    return part
+
+
+def _put(part, array, g, groups):
+    """Write the part of group g to where it belongs."""
+    if groups > 1:
+        _of(array, g, groups)[...] = part
