@@ -18,7 +18,7 @@ _HOMES = {
     "minicnn.core.parameter": ["Parameter"],
     "minicnn.optimizers": ["Adam", "AdamW", "SGD", "RMSprop"],
     "minicnn.gradient_check": ["gradcheck", "assert_gradients", "check_optimizer", "check_determinism"],
-    "minicnn.losses": ["BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError"],
+    "minicnn.losses": ["BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", "L2"],
     "minicnn.callbacks": ["History", "Callback", "EarlyStopping", "LearningRateSchedule", "WeightAverage", "Checkpoint",
                           "CSVHistory"],
     "minicnn.kernels.runtime.threads": ["set_thread_count", "thread_count"],

@@ -2,10 +2,11 @@
 
 A loss takes logits: the numbers before the final Sigmoid or Softmax, its `head`. That activation and the logarithm in
 the loss cancel (see reference.binary_crossentropy), which is exact where the probabilities would have rounded to 0 or 1.
-The mean over the batch is taken here and nowhere else.
+The mean over the batch is taken here and nowhere else. `L2` is what large weights add to it.
 """
 
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,45 +14,51 @@ from minicnn.core.arguments import Real, check
 from minicnn.core.validation import as_array, check_output
 from minicnn.errors import InputError, ShapeError, nearest
 
-__all__ = ["Loss", "BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", "get_loss"]
+__all__ = ["Loss", "BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", "get_loss", "L2",
+           "Regularizer"]
 
 
 class Loss:
     """Base of the losses: `operation` names the engine's function, `head` the activation folded into the loss.
 
     Label smoothing (Szegedy et al., CVPR 2016, section 7): in training, and there alone, a share of each target is
-    spread evenly over the classes, so that a network has nothing to gain from being surer than 1 - smoothing.
+    spread evenly over the classes, so that a network has nothing to gain from being surer than 1 - label_smoothing.
 
     Parameters
     ----------
-    smoothing : float in [0, 1); 0 where there is no head, for there targets are numbers and not classes
+    label_smoothing : float in [0, 1); 0 where there is no head, for there targets are numbers and not classes
     """
 
     operation = None
     head = None
 
-    def __init__(self, smoothing=0.0):
-        self.smoothing = check(self.operation, "smoothing", smoothing, Real(0, 1))
-        if self.smoothing and self.head is None:
-            raise InputError(f"{self.operation}: smoothing must be 0 where targets are no classes, got {smoothing!r}.")
+    def __init__(self, label_smoothing=0.0, **others):
+        for name in others:
+            raise InputError(f"{type(self).__name__}: there is no argument {name!r}, only label_smoothing. "
+                             "A loss takes the logits itself where the model ends with its activation, probabilities out.")
+        self.label_smoothing = check(self.operation, "label_smoothing", label_smoothing, Real(0, 1))
+        if label_smoothing and self.head is None:
+            raise InputError(f"{self.operation}: label_smoothing must be 0 where targets are no classes, got "
+                             f"{label_smoothing!r}.")
 
     @property
     def name(self):
         """What `get_loss` makes it from again: "binary_crossentropy", or "binary_crossentropy(smoothing=0.1)"."""
-        return f"{self.operation}(smoothing={self.smoothing})" if self.smoothing else self.operation
+        return f"{self.operation}(smoothing={self.label_smoothing})" if self.label_smoothing else self.operation
 
     def config(self):
         """Return {"type": ..., and the constructor's arguments}."""
-        return {"type": type(self).__name__, "smoothing": self.smoothing}
+        return {"type": type(self).__name__, "label_smoothing": self.label_smoothing}
 
     def smoothed(self, t):
-        """Return the targets that training takes for t: t (1 - smoothing) + smoothing / (number of classes).
+        """Return the targets that training takes for t, s being the smoothing: t (1 - s) + s / (number of classes).
 
-        >>> BinaryCrossentropy(smoothing=0.2).smoothed(np.array([[0.0], [1.0]])).tolist()
+        >>> BinaryCrossentropy(label_smoothing=0.2).smoothed(np.array([[0.0], [1.0]])).tolist()
         [[0.1], [0.9]]
         """
         classes = t.shape[-1] if self.head == "Softmax" else 2
-        return t * (1 - self.smoothing) + t.dtype.type(self.smoothing / classes) if self.smoothing else t
+        s = self.label_smoothing
+        return t * (1 - s) + t.dtype.type(s / classes) if s else t
 
     def __call__(self, ops, z, t, weights, losses, dz):
         """Return the mean loss of the batch and write its gradient to dz.
@@ -147,10 +154,54 @@ class MeanSquaredError(Loss):
 _LOSSES = {loss.operation: loss for loss in (BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError)}
 
 
+class L2:
+    """What the kernel of a layer adds to the loss, as in Keras: l2 sum(w^2), with the gradient 2 l2 w.
+
+    Training, and what is reported of it, includes it; biases and frozen layers add nothing.
+
+    >>> L2(0.5).penalty(np.array([1.0, 3.0])), L2(0.5).gradient(np.array([1.0, 3.0]))
+    (5.0, array([1., 3.]))
+    """
+
+    def __init__(self, l2=0.01):
+        self.l2 = check("L2", "l2", l2, Real(0))
+
+    def penalty(self, w):
+        """Return l2 sum(w^2), a float; the sum is in float64."""
+        return self.l2 * float(np.square(w, dtype=np.float64).sum())
+
+    def gradient(self, w):
+        """Return 2 l2 w."""
+        return w * w.dtype.type(2 * self.l2)
+
+    def config(self):
+        """Return what a model file keeps."""
+        return {"type": "L2", "l2": self.l2}
+
+    def __repr__(self):
+        return f"L2({self.l2})"
+
+
+class Regularizer(NamedTuple):
+    """An L2, its name "l2", what its `config` returned, or None."""
+
+    def __call__(self, value):
+        if value == "l2":
+            return L2()
+        if isinstance(value, dict) and set(value) == {"type", "l2"} and value["type"] == "L2":
+            return L2(value["l2"])
+        if value is not None and not isinstance(value, L2):
+            raise TypeError
+        return value
+
+    def __str__(self):
+        return "be an L2, such as L2(1e-4), or None"
+
+
 def get_loss(loss):
     """Return a loss by its name, with its smoothing where it has one; a loss is returned as it is.
 
-    >>> get_loss("binary_crossentropy").head, get_loss("binary_crossentropy(smoothing=0.1)").smoothing
+    >>> get_loss("binary_crossentropy").head, get_loss("binary_crossentropy(smoothing=0.1)").label_smoothing
     ('Sigmoid', 0.1)
     """
     if isinstance(loss, Loss):

@@ -45,12 +45,14 @@ class Trainer:
         z = self.network.forward(x, self.depth, training=True, step_number=self.optimizer.t)
         losses, dz = np.empty(len(x)), np.empty(z.shape, z.dtype)
         loss = self.loss(self.ops, z, self.loss.smoothed(t), weights, losses, dz)
+        loss += sum(self.network.parameters.penalties())
         if not math.isfinite(loss):
             self.network.blame_forward(x, self.depth)
             raise NonFiniteError(f"the loss is {loss} though every layer's output is finite; "
                                  "look at the targets and the sample weights.")
         outputs = self.outputs(z)
         self.network.backward(dz, self.depth)
+        self.network.parameters.add_penalty_gradients()
         self.network.blame_gradients()
         return loss, outputs
 
@@ -80,7 +82,9 @@ class Trainer:
 
     def mean_loss(self, logits, targets, weights=None):
         """Return the mean loss of logits against encoded targets; `weights`, one a sample, count in it."""
-        return self.loss(self.ops, logits, targets, weights, np.empty(len(logits)), np.empty_like(logits))
+        self.network.note_frozen()
+        loss = self.loss(self.ops, logits, targets, weights, np.empty(len(logits)), np.empty_like(logits))
+        return loss + sum(self.network.parameters.penalties())
 
     def evaluate(self, data, targets, batch_size, weights=None):
         """Return the metrics of a dataset as a dict: n, accuracy, ..., auc, loss (metrics.py); n and loss alone where

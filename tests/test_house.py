@@ -253,7 +253,7 @@ def test_the_public_names():
         "ReLU", "Sigmoid", "Tanh", "Softmax", "Dropout", "BatchNormalization", "LayerNormalization",
         "MaxPooling2D", "AveragePooling2D", "AvgPool2D", "Parameter", "Adam", "AdamW", "SGD", "RMSprop", "gradcheck", "assert_gradients",
         "check_optimizer", "check_determinism", "BinaryCrossentropy",
-        "CategoricalCrossentropy", "MeanSquaredError", "History", "Callback", "EarlyStopping", "LearningRateSchedule",
+        "CategoricalCrossentropy", "MeanSquaredError", "L2", "History", "Callback", "EarlyStopping", "LearningRateSchedule",
         "WeightAverage",
         "Checkpoint", "CSVHistory", "set_thread_count", "thread_count", "MiniCNNError", "ShapeError", "InputError",
         "DTypeError", "ImageError", "ManifestError", "WeightsError", "CheckpointError", "NonFiniteError",

@@ -1,10 +1,12 @@
 """The losses: the mean is taken once, extremes stay finite, and targets that make no sense are named."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from minicnn import SGD, Dense, Flatten, Sequential, Sigmoid, Softmax
+from minicnn import L2, SGD, Conv2D, Dense, Flatten, ReLU, Sequential, Sigmoid, Softmax, gradcheck
 from minicnn.core.backend import ENGINES, get_engine
 from minicnn.errors import InputError, ShapeError
 from minicnn.losses import BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError, get_loss
@@ -146,7 +148,7 @@ def test_a_gradient_of_images_has_their_shape():
 # ---- Label smoothing -------------------------------------------------------------------------------------------------
 
 def test_smoothing_spreads_a_share_over_the_classes():
-    two, three = BinaryCrossentropy(smoothing=0.2), CategoricalCrossentropy(0.3)
+    two, three = BinaryCrossentropy(label_smoothing=0.2), CategoricalCrossentropy(0.3)
     np.testing.assert_allclose(two.smoothed(np.array([[0.0], [0.25], [1.0]])), [[0.1], [0.3], [0.9]])
     np.testing.assert_allclose(three.smoothed(np.eye(3)), np.eye(3) * 0.7 + 0.1)
     assert two.smoothed(np.zeros((2, 1), np.float32)).dtype == np.float32
@@ -177,21 +179,21 @@ def test_training_is_smoothed_and_measuring_is_not(head, name, engine):
 @pytest.mark.parametrize("smoothing", [0.1, 1e-7, 0.99])
 def test_smoothing_travels_in_the_name(smoothing, tmp_path):
     model = Sequential([Flatten(), Dense(1), Sigmoid()], (2, 2, 1))
-    model.compile(SGD(), BinaryCrossentropy(smoothing=smoothing))
+    model.compile(SGD(), BinaryCrossentropy(label_smoothing=smoothing))
     model.save(tmp_path / "model.safetensors")
     again = Sequential.load(tmp_path / "model.safetensors").loss
-    assert type(again) is BinaryCrossentropy and again.smoothing == smoothing and again.name == model.loss.name
+    assert type(again) is BinaryCrossentropy and again.label_smoothing == smoothing and again.name == model.loss.name
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1, 1.5, True, "0.1", float("nan")])
 def test_smoothing_that_cannot_be(smoothing):
-    with pytest.raises(InputError, match=r"binary_crossentropy: smoothing must lie in \[0, 1\), got"):
+    with pytest.raises(InputError, match=r"binary_crossentropy: label_smoothing must lie in \[0, 1\), got"):
         BinaryCrossentropy(smoothing)
 
 
 @pytest.mark.parametrize("name", ["binary_crossentropy(smoothing=2)", "categorical_crossentropy(smoothing=9.5)"])
 def test_smoothing_that_cannot_be_in_a_name(name):
-    with pytest.raises(InputError, match=r"smoothing must lie in \[0, 1\)"):
+    with pytest.raises(InputError, match=r"label_smoothing must lie in \[0, 1\)"):
         get_loss(name)
 
 
@@ -202,9 +204,74 @@ def test_names_that_are_none(name):
         get_loss(name)
 
 
+def test_arguments_that_a_loss_does_not_have():
+    with pytest.raises(InputError, match="BinaryCrossentropy: there is no argument 'from_logits'.*takes the logits itself"):
+        BinaryCrossentropy(from_logits=True)
+
+
 def test_a_mean_of_squares_is_not_smoothed():
-    with pytest.raises(InputError, match="mean_squared_error: smoothing must be 0 where targets are no classes, got 0.1"):
+    with pytest.raises(InputError, match="mean_squared_error: label_smoothing must be 0 where targets are no classes, got 0.1"):
         get_loss("mean_squared_error(smoothing=0.1)")
+
+
+# ---- What weights add ------------------------------------------------------------------------------------------------
+
+def penalized(engine="fast", dtype="float64", l2=0.1):
+    model = Sequential([Conv2D(2, 2, kernel_regularizer=L2(l2)), ReLU(), Flatten(), Dense(3),
+                        Dense(1, kernel_regularizer="l2"), Sigmoid()], (4, 4, 1), seed=3, dtype=dtype, engine=engine)
+    model.compile(SGD(0.1), "binary_crossentropy")
+    return model
+
+
+@each_engine
+def test_l2_adds_to_the_loss_and_to_the_gradient_of_its_kernel_alone(engine):
+    x, t = normals(0, (6, 4, 4, 1)), np.array([0, 1, 1, 0, 1, 0])
+    plain, model = penalized(engine), penalized(engine)
+    for layer in plain.layers:
+        for parameter in layer.parameters:
+            parameter.regularizer = None
+    (loss, gradients), (more, others) = plain.loss_and_gradients(x, t), model.loss_and_gradients(x, t)
+    kernel, head = model.get_weights()[0], model.get_weights()[4]
+    added = 0.1 * (kernel**2).sum() + 0.01 * (head**2).sum()
+    assert more - loss == pytest.approx(added, rel=1e-13)
+    assert model.evaluate(x, t)["loss"] - plain.evaluate(x, t)["loss"] == pytest.approx(added, rel=1e-13)
+    for number, (ours, theirs) in enumerate(zip(others, gradients, strict=True)):
+        expected = theirs + {0: 0.2 * kernel, 4: 0.02 * head}.get(number, 0)
+        np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-15)
+    model.layers[0].trainable = False
+    assert model.loss_and_gradients(x, t)[0] - loss == pytest.approx(0.01 * (head**2).sum(), rel=1e-12)
+    history = model.fit(x, t, validation=(x, t), progress=False).rows[0]
+    assert history["val_loss"] == model.evaluate(x, t)["loss"]
+
+
+@each_engine
+def test_gradcheck_checks_the_penalty_and_the_smoothed_loss(engine, monkeypatch):
+    model = penalized(engine)
+    for loss in ("binary_crossentropy", "binary_crossentropy(smoothing=0.2)"):
+        model.compile(SGD(), loss)
+        assert (report := gradcheck(model)), report
+    monkeypatch.setattr(L2, "gradient", lambda self, w: w * self.l2)
+    assert {finding.layer for finding in gradcheck(model).bugs} == {"conv2d_1", "dense_2"}
+
+
+def test_a_model_file_keeps_its_regularizers(tmp_path):
+    model = penalized(l2=1e-4)
+    assert model.layers[0].config()["kernel_regularizer"] == {"type": "L2", "l2": 1e-4}
+    assert "kernel_regularizer" not in model.layers[3].config()
+    model.save(tmp_path / "m")
+    again, x, t = Sequential.load(tmp_path / "m"), normals(0, (2, 4, 4, 1)), [0, 1]
+    for one in (again, copy.deepcopy(model)):
+        assert [getattr(layer, "kernel_regularizer", None) and layer.kernel_regularizer.l2 for layer in one.layers] == \
+            [1e-4, None, None, None, 0.01, None]
+        assert one.loss_and_gradients(x, t)[0] == model.loss_and_gradients(x, t)[0]
+
+
+@pytest.mark.parametrize("given", [0.01, "l1", {"type": "L2"}, {"type": "L2", "l2": -1}, L2])
+def test_what_is_no_regularizer(given):
+    with pytest.raises(InputError, match="Dense: kernel_regularizer must be an L2, such as L2"):
+        Dense(1, kernel_regularizer=given)
+    with pytest.raises(InputError, match=r"L2: l2 must lie in \[0, inf\)"):
+        L2(-1)
 
 
 # ---- Sentences -------------------------------------------------------------------------------------------------------

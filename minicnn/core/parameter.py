@@ -104,6 +104,16 @@ class Parameters(tuple):
     def __init__(self, parameters):
         self.layout = tuple((False, parameter.value.shape, parameter.value.dtype) for parameter in self)
 
+    def penalties(self):
+        """Return what the regularizer of each parameter that has one and is trainable adds to the loss: list of float."""
+        return [p.regularizer.penalty(p.value) for p in self if p.regularizer is not None and p.trainable]
+
+    def add_penalty_gradients(self):
+        """Add the gradients of `penalties` to those of the parameters."""
+        for parameter in self:
+            if parameter.regularizer is not None and parameter.trainable:
+                parameter.grad[...] += parameter.regularizer.gradient(parameter.value)
+
     def zeros(self):
         """Return an array of zeros for each parameter, laid out in memory as the parameters are."""
         return [np.zeros_like(parameter.value) for parameter in self]

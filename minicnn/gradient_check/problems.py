@@ -5,6 +5,8 @@ of <y, dy>; for a network they are the losses of the samples. Terms are kept apa
 affect cancel exactly. With them come the *choices* of the forward pass: the masks of ReLU, the switches of max pooling.
 """
 
+import math
+
 import numpy as np
 
 from minicnn.core.backend import get_engine
@@ -14,7 +16,7 @@ from minicnn.layers import LAYERS, MaxPool2D, ReLU
 from minicnn.reference.windows import pad, windows_of
 
 __all__ = ["StepProblem", "NetworkProblem", "LossProblem", "draw", "call", "loss_gradient", "layer_name", "step_name",
-           "targets_for"]
+           "targets_for", "Joined", "join"]
 
 
 def draw(distribution, seed, purpose, shape):
@@ -132,8 +134,38 @@ class StepProblem(_Problem):
         return gradients | ({(self.name, "x"): np.array(dx)} if (self.name, "x") in self.arrays else {})
 
 
+class Joined:
+    """The step of a layer that merges several arrays, as a step of one: each sample flattened, and the arrays side by side.
+
+    Parameters
+    ----------
+    step : a LayerStep
+    shapes : list of tuple, those of the arrays without N
+    """
+
+    def __init__(self, step, shapes):
+        self.layers, self.choices, self._step, self._shapes = step.layers, step.choices, step, shapes
+
+    def forward(self, x):
+        ends = np.cumsum([math.prod(shape) for shape in self._shapes])[:-1]
+        return self._step.forward([np.ascontiguousarray(part).reshape(len(x), *shape) for part, shape in
+                                   zip(np.split(x, ends, axis=1), self._shapes)])
+
+    def backward(self, dy):
+        return join(self._step.backward(dy))
+
+
+def join(arrays):
+    """Return arrays of N samples as one, (N, D).
+
+    >>> join([np.zeros((2, 3, 3)), np.zeros((2, 1))]).shape
+    (2, 10)
+    """
+    return np.concatenate([np.reshape(array, (len(array), -1)) for array in arrays], axis=1)
+
+
 class NetworkProblem(_Problem):
-    """A network as in training: L = loss(network(x), t), the mean over the batch.
+    """A network as in training: L = loss(network(x), t), the mean over the batch, and the penalties of its weights.
 
     Parameters
     ----------
@@ -143,7 +175,7 @@ class NetworkProblem(_Problem):
     """
 
     def __init__(self, network, loss, x, t):
-        self.network, self.loss, self.x, self.t = network, loss, x, t
+        self.network, self.loss, self.x, self.t = network, loss, x, loss.smoothed(t) if hasattr(loss, "smoothed") else t
         self.name, self.dtype = "network", network.dtype
         self.depth = network.depth(loss.head)
         self.ops = get_engine(network.engine)
@@ -164,17 +196,21 @@ class NetworkProblem(_Problem):
 
     def terms(self):
         losses, _ = loss_gradient(self.loss, self.ops, self.outputs(), self.t)
-        return losses, [np.array(choice) for step in self.network.steps(self.depth) for choice in step.choices()]
+        return self._with_penalties(losses), [np.array(choice) for step in self.network.steps(self.depth) for choice in step.choices()]
 
     def frozen(self, choices):
-        x, choices = self.x.copy(), iter(choices)
-        for step in self.network.steps(self.depth):
-            x = _frozen(step, x, choices)
-        return loss_gradient(self.loss, self.ops, x, self.t)[0]
+        choices = iter(choices)
+        values = self.network.values(self.x.copy(), self.network.rows(self.depth),
+                                     lambda step, taken: _frozen(step, taken, choices))
+        return self._with_penalties(loss_gradient(self.loss, self.ops, values[-1], self.t)[0])
+
+    def _with_penalties(self, losses):
+        return np.append(losses, self.network.parameters.penalties())
 
     def gradients(self):
         _, dz = loss_gradient(self.loss, self.ops, self.outputs(), self.t)
         call(self.name, "backward", self.network.backward, dz, self.depth)
+        self.network.parameters.add_penalty_gradients()
         return {place: np.array(parameter.grad) for place, parameter in self.parameters.items()}
 
 
@@ -229,7 +265,7 @@ def _frozen(step, x, choices):
         return np.where(next(choices), x, 0.0)
     if not rest and type(first) is MaxPool2D:
         return _at_switches(x, next(choices), first)
-    y = np.array(first.forward(x), np.float64)
+    y = np.array(first.forward(x) if rest else step.forward(x), np.float64)
     if not rest:
         for _ in getattr(first, "choices", tuple)():
             next(choices)               # the choices of a user's layer cannot be fixed

@@ -185,6 +185,8 @@ class Layer:
         # Each parameter of a network is drawn under its own number: layer index, then place in the layer.
         made = [Parameter(name, initialize(law, shape, self.dtype, self.seed, self.index * 16 + i))
                 for i, (name, shape, law) in enumerate(laws)]
+        for parameter in made:
+            parameter.regularizer = getattr(self, f"{parameter.name}_regularizer", None)
         vars(self).update(input_shape=input_shape, output_shape=output_shape,
                           parameters=tuple(one for one in made if one.name not in self.untrained),
                           statistics=tuple(one for one in made if one.name in self.untrained))

@@ -6,6 +6,7 @@ from minicnn.core.arguments import OneOf, Pair, Whole
 from minicnn.core.shapes import PADDINGS
 from minicnn.initializers import INITIALIZERS
 from minicnn.layers.windows import WindowedLayer, windows_of
+from minicnn.losses import Regularizer
 
 __all__ = ["Conv2D"]
 
@@ -22,6 +23,7 @@ class Conv2D(WindowedLayer):
     kernel_size, strides : int or two ints (height, width)
     padding : "valid" or "same"
     kernel_initializer : see initializers.py; the bias starts at 0
+    kernel_regularizer : L2, or None
 
     >>> layer = Conv2D(32, 3)
     >>> layer.build((64, 64, 3)), [p.value.shape for p in layer.parameters]
@@ -29,12 +31,14 @@ class Conv2D(WindowedLayer):
     """
 
     fields = {"filters": Whole(), "kernel_size": Pair(), "strides": Pair(), "padding": OneOf(PADDINGS),
-              "kernel_initializer": OneOf(INITIALIZERS)}
+              "kernel_initializer": OneOf(INITIALIZERS), "kernel_regularizer": Regularizer()}
+    unsaid = {"kernel_regularizer": None}
     window = "kernel_size"
 
-    def __init__(self, filters, kernel_size, strides=1, padding="valid", kernel_initializer="glorot_uniform", name=None):
+    def __init__(self, filters, kernel_size, strides=1, padding="valid", kernel_initializer="glorot_uniform",
+                 kernel_regularizer=None, name=None):
         super().__init__(name, filters=filters, kernel_size=kernel_size, strides=strides, padding=padding,
-                         kernel_initializer=kernel_initializer)
+                         kernel_initializer=kernel_initializer, kernel_regularizer=kernel_regularizer)
 
     def infer(self, input_shape):
         (OH, OW), _ = windows_of(self, input_shape)

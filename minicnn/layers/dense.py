@@ -6,6 +6,7 @@ from minicnn.core.arguments import OneOf, Whole
 from minicnn.errors import ShapeError
 from minicnn.initializers import INITIALIZERS
 from minicnn.layers.base import Layer
+from minicnn.losses import Regularizer
 
 __all__ = ["Flatten", "Dense"]
 
@@ -47,10 +48,11 @@ class Dense(Layer):
     ((128,), 589952)
     """
 
-    fields = {"units": Whole(), "kernel_initializer": OneOf(INITIALIZERS)}
+    fields = {"units": Whole(), "kernel_initializer": OneOf(INITIALIZERS), "kernel_regularizer": Regularizer()}
+    unsaid = {"kernel_regularizer": None}
 
-    def __init__(self, units, kernel_initializer="glorot_uniform", name=None):
-        super().__init__(name, units=units, kernel_initializer=kernel_initializer)
+    def __init__(self, units, kernel_initializer="glorot_uniform", kernel_regularizer=None, name=None):
+        super().__init__(name, units=units, kernel_initializer=kernel_initializer, kernel_regularizer=kernel_regularizer)
 
     def infer(self, input_shape):
         if len(input_shape) != 1:

@@ -46,7 +46,7 @@ def test_every_recipe_trains_and_its_model_file_predicts_the_same(name, splits, 
 def test_a_recipe_is_what_it_says(classes):
     recipe = Recipe(Preprocessing(32, 32, border=1 / 8), dropout=0.3, weight_decay=0.1, smoothing=0.2, average=0.5)
     model = recipe.model(5, classes, learning_rate=1e-2)
-    assert model.input_shape == (32, 32, 3) and model.classes == classes and model.loss.smoothing == 0.2
+    assert model.input_shape == (32, 32, 3) and model.classes == classes and model.loss.label_smoothing == 0.2
     assert type(model.optimizer) is AdamW and model.optimizer.weight_decay == 0.1
     assert model.optimizer.learning_rate == 1e-2
     assert [layer.rate for layer in model.layers if isinstance(layer, Dropout)] == [0.3, 0.3]
