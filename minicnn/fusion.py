@@ -224,8 +224,9 @@ PATTERNS = [(3, GreyConvReLUPool), (3, ConvReLUPool), (2, GreyConvReLU), (2, Con
 
 
 def _types(layers, *types):
-    """Whether these are layers of exactly these types: a subclass may compute something else."""
-    return len(layers) == len(types) and all(type(layer) is kind for layer, kind in zip(layers, types))
+    """Whether these are layers of exactly these types: a subclass may compute something else, and so does ReLU(max_value)."""
+    return len(layers) == len(types) and all(type(layer) is kind and getattr(layer, "max_value", None) is None
+                                             for layer, kind in zip(layers, types))
 
 
 # ---- Parameters in one piece of memory -------------------------------------------------------------------------------

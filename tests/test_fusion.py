@@ -91,6 +91,7 @@ class Sparse(Dense):
 def test_a_subclass_may_compute_something_else_and_stays_a_layer():
     assert plan(Doubled(2, 3), ReLU(), MaxPool2D(2)) == [["doubled_1"], ["relu_1"], ["max_pool2d_1"], ["loss"]]
     assert plan(Conv2D(2, 3), Leaky(), MaxPool2D(2)) == [["conv2d_1"], ["leaky_1"], ["max_pool2d_1"], ["loss"]]
+    assert plan(Conv2D(2, 3), ReLU(6), MaxPool2D(2)) == [["conv2d_1"], ["relu_1"], ["max_pool2d_1"], ["loss"]]
     assert plan(Conv2D(2, 3), ReLU(), LastOfTwo(2)) == [["conv2d_1", "relu_1"], ["last_of_two_1"], ["loss"]]
     assert plan(Sparse(2), ReLU(), shape=(4,)) == [["sparse_1"], ["relu_1"], ["loss"]]
 

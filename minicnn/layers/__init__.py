@@ -17,10 +17,14 @@ register(Conv2D, MaxPool2D, AveragePool2D, Flatten, Dense, ReLU, Sigmoid, Tanh, 
 
 # {family that COV-19Net has no use for: its layers}; at its end each module registers them.
 _FURTHER = {
-    "normalization": ["BatchNormalization", "LayerNormalization"],
+    "global_pooling": ["GlobalAveragePooling2D", "GlobalMaxPooling2D"],
+    "reshaping": ["ZeroPadding2D", "UpSampling2D", "Reshape", "Rescaling"],
+    "rectifiers": ["LeakyReLU", "ELU", "Swish", "Softplus"],
+    "spatial_dropout": ["SpatialDropout2D"],
     "merging": ["Add", "Multiply", "Concatenate", "Residual"]}
 # {what Keras or a paper calls it too: our name}, which stands in a model file and in what is printed.
-ALIASES = {"MaxPooling2D": "MaxPool2D", "AveragePooling2D": "AveragePool2D", "AvgPool2D": "AveragePool2D"}
+ALIASES = {"MaxPooling2D": "MaxPool2D", "AveragePooling2D": "AveragePool2D", "AvgPool2D": "AveragePool2D",
+           "GlobalAvgPool2D": "GlobalAveragePooling2D", "GlobalMaxPool2D": "GlobalMaxPooling2D", "SiLU": "Swish"}
 _HOMES = {name: family for family, names in _FURTHER.items() for name in names}
 
 __all__ = ["Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense", "ReLU", "Sigmoid", "Tanh", "Softmax",

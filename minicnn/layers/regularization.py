@@ -1,5 +1,7 @@
 """Dropout."""
 
+import math
+
 import numpy as np
 
 from minicnn.core.arguments import Real
@@ -35,14 +37,18 @@ class Dropout(Layer):
         if not self.training or self.rate == 0:
             self.remember(x, None)
             return x
-        keep = self.buffer("keep", x.shape, np.bool_)
+        keep, shape = self.buffer("keep", x.shape, np.bool_), self._drawn(x.shape[1:])
         for i in range(len(x)):
-            drawn = uniforms(self.seed, Stream.DROPOUT, self.step_number, self.index << 32 | i, x[i].size)
-            np.greater_equal(drawn.reshape(x[i].shape), self.rate, out=keep[i])
+            drawn = uniforms(self.seed, Stream.DROPOUT, self.step_number, self.index << 32 | i, math.prod(shape))
+            np.greater_equal(drawn.reshape(shape), self.rate, out=keep[i])
         y = self.buffer("y", x.shape)
         self.ops.dropout(x, keep, self.rate, y)
         self.remember(x, keep)
         return y
+
+    def _drawn(self, shape):
+        """Return the shape of the numbers that are drawn for a sample of `shape`."""
+        return shape
 
     def backward(self, dy):
         dy, x, keep = self.consume(dy)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minicnn.layers import Dropout
+from minicnn.layers import Dropout, SpatialDropout2D
 from tests.support.laws import assert_same_bits
 from tests.support.layer_checks import built, each_engine, while_training
 
@@ -16,6 +16,15 @@ def test_dropout_drops_the_share_it_says_and_the_rest_grows(engine):
     dx = layer.backward(np.ones(y.shape))
     assert_same_bits(dx, y)                                         # what was dropped has no gradient
     assert (y[0] != y[1]).any()
+
+
+@each_engine
+def test_spatial_dropout_drops_whole_channels(engine):
+    layer = built(lambda: while_training(SpatialDropout2D(0.3)), (3, 5, 4000), engine=engine)
+    y = layer.forward(np.ones((2, 3, 5, 4000))).copy()
+    assert set(np.unique(y)) == {0, np.float32(1 / 0.7)} and (y == y[:, :1, :1]).all()
+    assert abs((y[:, 0, 0] == 0).mean() - 0.3) < 3 * np.sqrt(0.3 * 0.7 / 8000) and (y[0] != y[1]).any()
+    assert_same_bits(layer.backward(np.ones(y.shape)), y)
 
 
 def test_what_is_dropped_depends_on_seed_layer_step_and_place_alone():

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from minicnn import BatchNormalization, LayerNormalization
 from minicnn.core.backend import ENGINES
-from minicnn.layers import AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh
+from minicnn.layers import (ELU, AveragePool2D, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D,
+                            LeakyReLU, MaxPool2D, ReLU, Rescaling, Reshape, Sigmoid, Softmax, Softplus, SpatialDropout2D,
+                            Swish, Tanh, UpSampling2D, ZeroPadding2D)
 from tests.support.strategies import normals, separated
 
 
@@ -41,14 +42,27 @@ LAYERS_TO_CHECK = [
     (lambda: Dropout(0.5), (2, 3, 4)),
     (lambda: Dropout(0), (8,)),
     (lambda: while_training(Dropout(0.4)), (2, 3, 4)),
-    (lambda: BatchNormalization(), (5, 4, 3)),
-    (lambda: while_training(BatchNormalization(momentum=0.9, epsilon=1e-5)), (5, 4, 17)),
-    (lambda: while_training(BatchNormalization(center=False)), (3,)),
-    (lambda: while_training(BatchNormalization(scale=False)), (7,)),
-    (lambda: BatchNormalization(center=False, scale=False), (33,)),
-    (lambda: LayerNormalization(), (3, 2, 18)),
-    (lambda: LayerNormalization(center=False, epsilon=1e-5), (7,)),
-    (lambda: LayerNormalization(scale=False), (2, 5)),
+    (lambda: ReLU(0.3), (3, 4, 5)),
+    (lambda: LeakyReLU(), (3, 4, 5)),
+    (lambda: LeakyReLU(2), (9,)),                                   # steeper below 0 than above
+    (lambda: ELU(), (9,)),
+    (lambda: ELU(0.5), (3, 4, 5)),
+    (lambda: Swish(), (3, 4, 5)),
+    (lambda: Softplus(), (9,)),
+    (lambda: GlobalAveragePooling2D(), (5, 4, 17)),
+    (lambda: GlobalAveragePooling2D(keepdims=True), (1, 1, 3)),
+    (lambda: GlobalMaxPooling2D(), (5, 4, 17)),
+    (lambda: GlobalMaxPooling2D(keepdims=True), (2, 3, 1)),
+    (lambda: ZeroPadding2D(), (2, 3, 4)),
+    (lambda: ZeroPadding2D(((0, 1), (3, 0))), (2, 3, 17)),
+    (lambda: ZeroPadding2D((0, 0)), (2, 3, 1)),
+    (lambda: UpSampling2D(), (2, 3, 4)),
+    (lambda: UpSampling2D((3, 1)), (2, 3, 17)),
+    (lambda: Reshape((-1, 2)), (2, 3, 4)),
+    (lambda: Reshape([2, 3, 4]), (24,)),
+    (lambda: Rescaling(-2.5, offset=1), (2, 3, 4)),
+    (lambda: SpatialDropout2D(0.5), (2, 3, 4)),
+    (lambda: while_training(SpatialDropout2D(0.4)), (2, 3, 4)),
 ]
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
@@ -59,10 +73,8 @@ def built(make, shape, dtype=np.float32, engine="fast"):
     layer.configure(dtype, engine, seed=3, index=2)
     layer.build(shape)
     for parameter in layer.parameters:
-        if parameter.name in ("bias", "gamma", "beta"):
+        if parameter.name == "bias":
             parameter.value[...] = normals(4, parameter.value.shape, dtype)
-    for statistic in layer.statistics:
-        statistic.value[...] = 0.5 + normals(6, statistic.value.shape, dtype) ** 2
     return layer
 
 
