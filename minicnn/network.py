@@ -57,6 +57,7 @@ class Network:
     is_chain : bool, whether each layer takes what the one before makes
     shapes : list of tuple: the shape of each value, without N; the input's, then each layer's output shape
     parameters : Parameters, in the order of the layers
+    wanted : list of bool; of which values backward computes the gradient
     takes_pixels : bool; whether `forward` takes uint8 pixels, which its first step divides by 255 as it reads them
 
     Raises
@@ -76,7 +77,7 @@ class Network:
         before, here.host = here.host, None         # a network inside a custom layer is a whole of its own
         try:
             for index, layer in enumerate(self.layers):
-                shape = self._taken(self.shapes, index)
+                shape = self.taken(self.shapes, index)
                 if _is_ours(layer):
                     layer.configure(self.dtype, engine, seed, index)
                     self.shapes.append(layer.build(shape))
@@ -95,10 +96,10 @@ class Network:
         self.parameters = Parameters(p for _, p in owned) if fusion is None else \
             fusion.PackedParameters([p for _, p in owned], [_is_ours(layer) for layer, _ in owned])
         # Nobody wants the gradient of the pixels: that of a value is wanted if a layer before it learns.
-        self._wanted, self._sums = [False], Buffers()
+        self.wanted, self._sums = [False], Buffers()
         for i, layer in enumerate(self.layers):
-            needed = any(self._wanted[value] for value in self.sources[i])
-            self._wanted.append(needed or bool(getattr(layer, "parameters", ())))
+            needed = any(self.wanted[value] for value in self.sources[i])
+            self.wanted.append(needed or bool(getattr(layer, "parameters", ())))
             if isinstance(layer, Layer):
                 layer.needs_input_gradient = needed         # it may have been another elsewhere before
             if i in self._custom:
@@ -107,7 +108,7 @@ class Network:
         self._steps = self._find_steps(() if fusion is None else fusion.PATTERNS)
         self.takes_pixels = self._steps[0].step.takes_pixels and self._takers[0] == 1
 
-    def _taken(self, values, i):
+    def taken(self, values, i):
         """Return what layer i takes of the values: one, or a list where it merges several."""
         several = getattr(self.layers[i], "several", False)
         return [values[value] for value in self.sources[i]] if several else values[self.sources[i][0]]
@@ -118,7 +119,7 @@ class Network:
         while i < len(self.layers):
             length, fused = next(((n, fused) for n, fused in patterns
                                   if fused.match(self.layers[i:i + n]) and self._is_run(i, n)), (1, None))
-            rows.append(self._single(i) if fused is None else _Row(fused(self.layers[i:i + length]), i, i + length - 1))
+            rows.append(self.single(i) if fused is None else _Row(fused(self.layers[i:i + length]), i, i + length - 1))
             i += length
         return rows
 
@@ -144,20 +145,20 @@ class Network:
             layer.training, layer.step_number = training, step_number
         for step in self._custom.values():
             step.tell(training, step_number)
-        rows = self._rows(depth)
+        rows = self.rows(depth)
         if getattr(x, "dtype", None) == np.uint8 and rows and not (rows[0].step.takes_pixels and self.takes_pixels):
             x = np.divide(x, 255, dtype=np.float32)
         with lending():
             return self.values(x, rows)[-1]
 
     def values(self, x, rows, run=None):
-        """Return the values that some rows of `_rows` make of x, in a list; None where a step keeps one to itself.
+        """Return the values that some rows of `rows` make of x, in a list; None where a step keeps one to itself.
 
         `run` is a function of (step, what it takes); by default the step's forward.
         """
         values = [x]
         for step, first, last in rows:
-            taken = self._taken(values, first)
+            taken = self.taken(values, first)
             values += [None] * (last - first)
             values.append(step.forward(taken) if run is None else run(step, taken))
         return values
@@ -166,17 +167,17 @@ class Network:
         """Run the layers from number `depth` on, those that a loss takes over in training."""
         with lending():
             for i in range(depth, len(self.layers)):
-                z = self._single(i).step.forward(z)
+                z = self.single(i).step.forward(z)
             return z
 
     def backward(self, dy, depth=None):
         """Run backward from layer `depth` to the first layers that learn; every parameter's `grad` is overwritten."""
         self._check_unchanged()
         with lending():
-            self.gradients(dy, self._rows(depth))
+            self.gradients(dy, self.rows(depth))
 
     def gradients(self, dy, rows, wanted=None):
-        """Run some rows of `_rows` backward, and return {number of a value: its gradient} of those that are `wanted`.
+        """Run some rows of `rows` backward, and return {number of a value: its gradient} of those that are `wanted`.
 
         By default those that a layer before them learns from, and none is kept.
         """
@@ -184,12 +185,12 @@ class Network:
         for step, first, last in rows[::-1]:
             dy = gradients.pop(last + 1, None)
             if wanted is not None and last + 1 in wanted:
-                kept[last + 1] = dy
-            if dy is None or not self._wanted[last + 1]:
+                kept[last + 1] = None if dy is None else np.array(dy)
+            if dy is None or not self.wanted[last + 1]:
                 continue
             dx = step.backward(dy)
             for value, part in zip(self.sources[first], dx if isinstance(dx, list) else [dx]):
-                if self._wanted[value]:
+                if self.wanted[value]:
                     gradients[value] = part if value not in gradients else self._add(value, gradients[value], part)
         return kept
 
@@ -209,16 +210,16 @@ class Network:
 
     def steps(self, depth=None):
         """Return what runs the first `depth` layers, in order: steps of one layer or several (fusion.py)."""
-        return [row.step for row in self._rows(depth)]
+        return [row.step for row in self.rows(depth)]
 
-    def _rows(self, depth):
+    def rows(self, depth):
         """Return the _Row of each step of layers 0 .. depth-1; one layer at a time where depth cuts a step."""
         if depth is None:
             return self._steps
         rows = [row for row in self._steps if row.last < depth]
-        return rows + [self._single(i) for i in range(rows[-1].last + 1 if rows else 0, depth)]
+        return rows + [self.single(i) for i in range(rows[-1].last + 1 if rows else 0, depth)]
 
-    def _single(self, i):
+    def single(self, i):
         """Return the _Row of layer number i alone."""
         return _Row(self._custom.get(i) or LayerStep(self.layers[i]), i, i)
 
@@ -229,7 +230,7 @@ class Network:
             for parameter in getattr(layer, "parameters", ()):
                 if not np.isfinite(parameter.value).all():
                     raise NonFiniteError(f"layer {layer.name!r}: its {parameter.name} holds NaN or infinity.")
-            values.append(layer.forward(self._taken(values, i)))
+            values.append(layer.forward(self.taken(values, i)))
             if not np.isfinite(values[-1]).all():
                 raise NonFiniteError(f"layer {layer.name!r}: the first whose output holds NaN or infinity.")
 

@@ -236,6 +236,7 @@ def _shapes(data):
 def _numbers(model, data):
     """Return (thumbnails, contrasts, features) of images; features are None where there are none or too many."""
     depth = max((i for i, layer in enumerate(model.layers) if getattr(layer, "parameters", ())), default=0)
+    depth = model.network.sources[depth][0]         # the value that this layer takes
     shape = model.network.shapes[depth]
     wanted = depth > 0 and len(shape) == 1 and shape[0] <= _MOST_FEATURES
     rows = []

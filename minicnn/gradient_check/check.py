@@ -186,10 +186,9 @@ def _locate(problem, options, report):
 
 def _is_chained(problem):
     """Whether the gradients of the network are those of its steps, run backward one after another on copies."""
-    gradients, (steps, first) = problem.gradients(), _steps_and_first(problem)
-    _, dy = loss_gradient(problem.loss, problem.ops, _step_inputs(steps, problem.x)[-1], problem.t)
-    for step in steps[first:][::-1]:
-        dy = step.backward(np.array(dy))
+    gradients, network, rows = problem.gradients(), problem.network, problem.network.rows(problem.depth)
+    _, dy = loss_gradient(problem.loss, problem.ops, _values(problem, rows)[-1], problem.t)
+    network.gradients(dy, rows)
     return all(np.allclose(parameter.grad, gradients[place], rtol=1e-10, atol=1e-300)
                for place, parameter in problem.parameters.items())
 
@@ -201,33 +200,30 @@ def _check_steps(problem, options):
                    options)[1]
     size = sum(array.size for array in problem.arrays.values())
     alone = options if size <= options.limit else options._replace(limit=24)
-    steps, first = _steps_and_first(problem)
-    inputs = _step_inputs(steps, problem.x)
-    for i in reversed(range(first, len(steps))):
-        found = _check_step(steps[i], *inputs[i:i + 2], i > first, alone)
-        if _bugs(found) and len(steps[i].layers) > 1:
+    network, rows = problem.network, problem.network.rows(problem.depth)
+    values = _values(problem, rows)
+    for step, first, last in reversed([row for row in rows if network.wanted[row.last + 1]]):
+        x, y = network.taken(values, first), values[last + 1]
+        if isinstance(x, list):
+            step, x = Joined(step, [part.shape[1:] for part in x]), join(x)
+        moves_x = any(network.wanted[value] for value in network.sources[first])
+        found = _check_step(step, x, y, moves_x, alone)
+        if _bugs(found) and len(step.layers) > 1:
             # A fused step: if one of its layers is wrong alone, name that layer.
-            layers = [LayerStep(layer) for layer in steps[i].layers]
-            between = _step_inputs(layers, inputs[i])
-            by_layer = [finding for k, layer in enumerate(layers) for finding in
-                        _check_step(layer, *between[k:k + 2], i > first or k > 0, alone)]
+            by_layer = []
+            for k, layer in enumerate(map(LayerStep, step.layers)):
+                y = np.array(layer.forward(x.copy()))
+                by_layer += _check_step(layer, x, y, moves_x or k > 0, alone)
+                x = y
             found = by_layer if _bugs(by_layer) else found
         yield found
 
 
-def _steps_and_first(problem):
-    """Return (the steps of a network, the index of the first with parameters, where backward ends)."""
-    steps = problem.network.steps(problem.depth)
-    return steps, next(i for i, step in enumerate(steps)
-                       if any(getattr(layer, "parameters", ()) for layer in step.layers))
-
-
-def _step_inputs(steps, x):
-    """Return the input of each step in a row, and the output of the last."""
-    inputs = [x.copy()]
-    for step in steps:
-        inputs.append(np.array(step.forward(inputs[-1].copy())))
-    return inputs
+def _values(problem, rows):
+    """Return copies of the values that some rows of a network make of the problem's x."""
+    def run(step, taken):
+        return np.array(step.forward([part.copy() for part in taken] if isinstance(taken, list) else taken.copy()))
+    return problem.network.values(problem.x.copy(), rows, run)
 
 
 def _check_step(step, x, y, moves_x, options):

@@ -14,8 +14,8 @@ from minicnn.core.parameter import check_apart
 from minicnn.core.random import normals, uniforms
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
-from minicnn.gradient_check.problems import (LossProblem, NetworkProblem, StepProblem, call, draw, layer_name,
-                                             targets_for)
+from minicnn.gradient_check.problems import (Joined, LossProblem, NetworkProblem, StepProblem, call, draw, join,
+                                             layer_name, targets_for)
 from minicnn.layers.base import LAYERS, Layer
 from minicnn.layers.custom import CustomStep, Host, parameters_of
 from minicnn.losses import get_loss
@@ -35,13 +35,15 @@ def layer_problem(subject, shape, x, engine, seed, dtype):
     """Yield the StepProblem of a layer or of a pair of functions; the layer's parameters are restored afterwards."""
     layer = _checked_layer(subject)
     name = layer_name(layer)
-    x, shape = _inputs(name, shape, x, seed, dtype, normals)
+    several = getattr(layer, "several", False)
+    x, shape = (_several_inputs if several else _inputs)(name, shape, x, seed, dtype, normals)
+    sizes = [one[1:] for one in shape] if several else shape[1:]
     built, layer = layer, _copied(layer) if type(layer) in LAYERS.values() else layer
     host = Host(dtype, engine or default_engine(), seed)
     with host.within():         # layers of minicnn inside the user's layer are built in the dtype of the check too
         if isinstance(layer, Layer):
             layer.configure(dtype, engine or default_engine(), seed)
-        output_shape = call(name, "build", layer.build, shape[1:])
+        output_shape = call(name, "build", layer.build, sizes)
     if layer is not built and built.input_shape == layer.input_shape:
         for mine, theirs in zip(layer.parameters, built.parameters, strict=True):
             mine.value = theirs.value
@@ -54,10 +56,11 @@ def layer_problem(subject, shape, x, engine, seed, dtype):
             host.tell(True, 0)
             if isinstance(layer, Layer):
                 layer.needs_input_gradient = True
-            y_shape = (shape[0], *output_shape) if output_shape is not None else \
-                np.shape(call(name, "forward", layer.forward, x.copy()))
+            step, x = (Joined(LayerStep(layer), sizes), join(x)) if several else (LayerStep(layer), x)
+            y_shape = (len(x), *output_shape) if output_shape is not None else \
+                np.shape(call(name, "forward", step.forward, x.copy()))
             dy = draw(normals, seed, 2, y_shape).astype(dtype)
-            yield StepProblem(LayerStep(layer), x, dy)
+            yield StepProblem(step, x, dy)
         finally:
             host.tell(False, 0)
 
@@ -162,6 +165,16 @@ def _inputs(name, shape, x, seed, dtype, distribution, argument="x"):
     return draw(distribution, seed, 1, shape).astype(dtype), shape
 
 
+def _several_inputs(name, shapes, x, seed, dtype, distribution):
+    """Return (arrays, their shapes) of a layer that merges several; `shapes` is a list of them."""
+    given = shapes if x is None else x
+    if not isinstance(given, (tuple, list)) or len(given) < 2:
+        raise InputError(f"{name}: expected a list of two or more, such as shape=[(2, 5, 5, 3), (2, 5, 5, 3)], got {given!r}.")
+    pairs = [_inputs(name, None if x is not None else one, None if x is None else one, seed + i, dtype, distribution)
+             for i, one in enumerate(given)]
+    return [array for array, _ in pairs], [shape for _, shape in pairs]
+
+
 def _checked_shape(name, shape):
     if shape is None or (isinstance(shape, tuple) and all(isinstance(size, (int, np.integer)) for size in shape)):
         return shape
@@ -185,7 +198,7 @@ def _copy(network, dtype):
             raise InputError(f"gradcheck: layer {layer.name!r} cannot be copied for a check in {dtype} "
                              f"({type(error).__name__}: {error}). Make the model with dtype='float64'.") from None
     seed = next((layer.seed for layer in network.layers if isinstance(layer, Layer)), 0)
-    copied = Network(layers, network.input_shape, seed, dtype, network.engine, CustomStep)
+    copied = Network(layers, network.input_shape, seed, dtype, network.engine, CustomStep, network.sources)
     for mine, theirs in zip(copied.parameters, network.parameters, strict=True):
         mine.value = theirs.value
     return copied

@@ -43,8 +43,10 @@ def convolution(model, image, path):
     if max(conv.kernel_size) > _MOST:
         raise InputError(f"convolution: the window of {conv.name}, {_by(conv.kernel_size)}, is too large to be drawn; "
                          f"at most {_by((_MOST, _MOST))}.")
-    follows = index + 1 < len(model.layers) and isinstance(model.layers[index + 1], _ACTIVATIONS)
-    before, y = _output(model, x, index), _output(model, x, index + 1)
+    sources = model.network.sources
+    follows = index + 1 < len(model.layers) and isinstance(model.layers[index + 1], _ACTIVATIONS) \
+        and sources[index + 1] == (index + 1,)
+    before, y = _output(model, x, sources[index][0]), _output(model, x, index + 1)
     after = _output(model, x, index + 2) if follows else y
     best = _different(after, min(_FILTERS, after.shape[2]))
     (KH, KW), (SH, SW), (top, _, left, _), (OH, OW) = conv.kernel_size, conv.strides, conv.pads, y.shape[:2]
@@ -71,7 +73,7 @@ def pooling(model, image, path):
     if max(pool.pool_size) > 3:
         raise InputError(f"pooling: the windows of {pool.name}, {_by(pool.pool_size)}, are too large to be drawn; "
                          f"at most {_by((3, 3))}.")
-    before, after = _output(model, x, index), _output(model, x, index + 1)
+    before, after = _output(model, x, model.network.sources[index][0]), _output(model, x, index + 1)
     k = int(before.std(axis=(0, 1)).argmax())
     before, after = before[..., k], after[..., k]
     row, column = _most_varied({(i, j): after[i:i + 2, j:j + 2] for i in range(max(1, after.shape[0] - 1))

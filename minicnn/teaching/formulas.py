@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
+from minicnn.layers import (Add, AveragePool2D, Concatenate, Conv2D, Dense, Dropout, Flatten, MaxPool2D, Multiply, ReLU,
+                            Sigmoid, Softmax, Tanh)
 from minicnn.reference import sigmoid
 
 __all__ = ["ByHand", "KINDS", "explain", "by_hand", "times"]
@@ -127,6 +128,16 @@ _LAYERS = {
     Softmax: ("softmax", lambda layer: [
         ("formula", f"y[k] = exp(x[k]) / sum over j < {layer.input_shape[-1]} of exp(x[j])"),
         ("backward", "dx[k] = y[k] (dy[k] - sum over j of dy[j] y[j])")]),
+}
+_LAYERS |= {
+    Add: (None, lambda layer: [("formula", "y = x1 + x2 + ..., elementwise"),
+                               ("backward", "dx1 = dx2 = ... = dy; an array that goes into several layers gets the sum")]),
+    Multiply: (None, lambda layer: [("formula", "y = x1 x2 ..., elementwise; sizes of 1 are repeated"),
+                                    ("backward", "dx1 = dy x2 ..., summed where x1 was repeated")]),
+    Concatenate: (None, lambda layer: [
+        ("formula", "y = [x1, x2, ...] along the channels: "
+                    + " + ".join(str(shape[-1]) for shape in layer.input_shape) + f" = {layer.output_shape[-1]}"),
+        ("backward", "each takes its part of dy")]),
 }
 KINDS = {layer: kind for layer, (kind, _) in _LAYERS.items()}
 

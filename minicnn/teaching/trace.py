@@ -16,7 +16,7 @@ from minicnn.core.validation import as_array
 from minicnn.data.labels import encode_targets
 from minicnn.data.loader import ArrayDataset
 from minicnn.errors import InputError, ShapeError, nearest, printable
-from minicnn.evaluation.explanation.gradcam import field_after
+from minicnn.evaluation.explanation.gradcam import fields_of
 from minicnn.gradient_check.subjects import default_loss
 from minicnn.teaching.formulas import KINDS, by_hand, explain, times
 
@@ -35,7 +35,8 @@ class LayerTrace:
     ----------
     number : int, from 1
     layer : the layer itself
-    x, y : ndarrays, shape (N, ...), its input and output
+    x, y : ndarrays, shape (N, ...), its input and output; x is a list of those that it merges
+    takes : list of str, the names of the layers that x comes from, or "input"
     dy : ndarray of y's shape, the gradient with respect to y; None if the layer is `folded`, or if neither it nor a
         layer before it has parameters
     folded : bool, whether the loss computes this layer from its input
@@ -45,7 +46,8 @@ class LayerTrace:
 
     number: int
     layer: object
-    x: np.ndarray
+    takes: list
+    x: np.ndarray | list
     y: np.ndarray
     dy: np.ndarray | None
     folded: bool
@@ -55,6 +57,11 @@ class LayerTrace:
     @property
     def name(self):
         return self.layer.name
+
+    @property
+    def inputs(self):
+        """The arrays that the layer takes, a list."""
+        return self.x if isinstance(self.x, list) else [self.x]
 
     @property
     def kind(self):
@@ -80,11 +87,12 @@ class LayerTrace:
         if len(index) != len(shape) or not all(i in range(size) for i, size in zip(index, shape)):
             raise InputError(f"trace: the output of {self.name!r} has shape {shape}: there is no number {index} in it.")
         weights = [value for value, _ in self.parameters.values()]
-        return by_hand(self.layer, weights, self.x[0], self.y[0], tuple(int(i) for i in index))
+        return by_hand(self.layer, weights, self.inputs[0][0], self.y[0], tuple(int(i) for i in index))
 
     def facts(self):
         """Return [(word, text)]: formula, matrix products, cost, receptive field, and the ranges of the numbers."""
-        rows = explain(self.layer) + [("cost", self._cost()), ("field", _receptive_field(self.field, self.kind)),
+        takes = [("takes", " and ".join(self.takes))] if isinstance(self.x, list) else []
+        rows = takes + explain(self.layer) + [("cost", self._cost()), ("field", _receptive_field(self.field, self.kind)),
                                       ("y", _range(self.y) + self._dead_units())]
         rows.append(("dy", "folded into the loss: backward starts at the input of this layer" if self.folded else
                      "not computed: no layer up to this one has parameters" if self.dy is None else _range(self.dy)))
@@ -142,6 +150,9 @@ class Trace:
     def page(self, path, title="Trace of a network"):
         """Write a page that shows the products behind any selected number of any layer."""
         from minicnn.teaching.trace_page import write_page
+        if any(len(layer.takes) > 1 for layer in self.layers) or len({*(layer.takes[0] for layer in self.layers)}) < len(self.layers):
+            raise InputError("trace: the page shows networks whose layers stand in a row; print this trace instead "
+                             "(without --html).")
         write_page(path, self, title)
 
     def __str__(self):
@@ -197,15 +208,15 @@ def trace(model, x, t=None):
     z = np.array(network.forward(x, depth))
     dz, value, t, about = _output_gradient(network, loss, z, t)
     network.backward(dz, depth)             # checks what custom layers return
-    values = [x]
-    for layer in model.layers:
-        values.append(np.array(layer.forward(values[-1])))
-    gradients = _gradients(network, dz, depth)
-    layers, field = [], Field() if len(model.input_shape) == 3 else None
+    rows = [network.single(i) for i in range(len(model.layers))]
+    values = network.values(x, rows, lambda step, taken: np.array(step.forward(taken)))
+    gradients = network.gradients(dz, rows[:depth], range(depth + 1))
+    layers, fields = [], fields_of(network)
+    names = ["input", *(layer.name for layer in model.layers)]
     for i, layer in enumerate(model.layers):
-        field = field_after(layer, field)
         parameters = {p.name: (p.value.copy(), p.grad.copy()) for p in getattr(layer, "parameters", ())}
-        layers.append(LayerTrace(i + 1, layer, *values[i:i + 2], gradients[i + 1], i >= depth, parameters, field))
+        layers.append(LayerTrace(i + 1, layer, [names[value] for value in network.sources[i]], network.taken(values, i),
+                                 values[i + 1], gradients.get(i + 1), i >= depth, parameters, fields[i + 1]))
     return Trace(model, x, layers, output, value, t, loss.operation, about)
 
 
@@ -224,22 +235,12 @@ def _output_gradient(network, loss, z, t):
     return dz, value, t, f"Loss ({loss.name}): {value:.6g}; dy is its gradient with respect to y."
 
 
-def _gradients(network, dz, depth):
-    """Return the gradients with respect to the input and the output of each layer, in order; None if not computed."""
-    gradients = [None] * (len(network.layers) + 1)
-    gradients[depth] = dz
-    for i in range(depth, 0, -1):
-        dx = None if gradients[i] is None else network.layers[i - 1].backward(gradients[i])
-        gradients[i - 1] = None if dx is None else np.array(dx)
-    return gradients
-
-
 # ---- As text ---------------------------------------------------------------------------------------------------------
 
 def layer_lines(traced):
     """Return the lines of one layer: its name and shapes, its facts, and one number by hand."""
     head = f"{traced.number:2d}  {traced.name}  {type(traced.layer).__name__}"
-    shapes = f"{times(*traced.x.shape[1:])} -> {times(*traced.y.shape[1:])}"
+    shapes = f"{' + '.join(times(*x.shape[1:]) for x in traced.inputs)} -> {times(*traced.y.shape[1:])}"
     lines = [head + " " + shapes.rjust(_WIDTH - len(head) - 1), "-" * _WIDTH]
     for word, sentence in traced.facts():
         lines += textwrap.wrap(sentence, _WIDTH, initial_indent=f"    {word:10}", subsequent_indent=" " * 14)

@@ -18,7 +18,7 @@ from minicnn.evaluation.explanation.border import border_share, even_share
 from minicnn.layers import Conv2D, ReLU, Sigmoid, Softmax, Tanh
 from minicnn.layers.base import LAYERS
 
-__all__ = ["METHODS", "Explanation", "explain", "convolutions", "check_classifies", "field_after"]
+__all__ = ["METHODS", "Explanation", "explain", "convolutions", "check_classifies", "fields_of"]
 
 METHODS = ("gradcam", "hirescam", "occlusion")
 _BATCH = 32
@@ -189,34 +189,36 @@ def _signs(model, wanted):
 
 def _grad_cam(model, batch, wanted, index, method):
     """Return (coarse, maps) of a batch at layer `index`, or at the activation that follows it."""
-    layers, depth = model.layers, len(model.layers) - 1         # without the head: the score is its input
-    if index + 1 < depth and isinstance(layers[index + 1], (ReLU, Tanh, Sigmoid)):
+    network, depth = model.network, len(model.layers) - 1       # without the head: the score is its input
+    if index + 1 < depth and isinstance(model.layers[index + 1], (ReLU, Tanh, Sigmoid)) \
+            and network.sources[index + 1] == (index + 1,):
         index += 1
-    z = batch
-    for i, layer in enumerate(layers[:depth]):
-        z = layer.forward(z)
-        if i == index:
-            a = np.array(z, np.float64)
+    rows = [network.single(i) for i in range(depth)]
+    values = network.values(batch, rows)
+    z, a = values[-1], values[index + 1].astype(np.float64)
     dy = np.zeros_like(z)
     columns, signs = _signs(model, wanted)
     dy[np.arange(len(z)), columns] = signs
-    for layer in layers[depth - 1:index:-1]:
-        dy = layer.backward(dy)
-    alpha = dy.astype(np.float64)
+    alpha = network.gradients(dy, rows, {index + 1})[index + 1].astype(np.float64)
     if method == "gradcam":
         alpha = alpha.mean(axis=(1, 2), keepdims=True)
     coarse = (alpha * a).sum(axis=-1)
-    field = Field()
-    for layer in layers[:index + 1]:
-        field = field_after(layer, field)
-    rows, columns = (_to_pixels(*axis) for axis in zip(_centres(field, coarse.shape[1:], model.input_shape[:2]),
+    rows, columns = (_to_pixels(*axis) for axis in zip(_centres(fields_of(network)[index + 1], coarse.shape[1:], model.input_shape[:2]),
                                                        model.input_shape[:2]))
     return coarse, rows @ np.maximum(coarse, 0) @ columns.T
 
 
-def field_after(layer, field):
-    """Return the Field of a layer's outputs from that of its inputs; None if unknown, as for a custom layer."""
-    return layer.receptive_field(field) if field is not None and type(layer) in LAYERS.values() else None
+def fields_of(network):
+    """Return the Field of each value of a network over images, the input's first; None where it is not known.
+
+    A layer that merges several has the widest of their fields; a custom layer's is not known.
+    """
+    fields = [Field() if len(network.input_shape) == 3 else None]
+    for layer, sources in zip(network.layers, network.sources):
+        taken = [fields[value] for value in sources]
+        known = type(layer) in LAYERS.values() and None not in taken
+        fields.append(layer.receptive_field(max(taken, key=lambda field: field.size)) if known else None)
+    return fields
 
 
 def _centres(field, sizes, pixels):
