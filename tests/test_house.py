@@ -234,14 +234,17 @@ def test_the_evening_runs_alone(tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": str(tmp_path)})
 
 
-# Beside 2,250 lines of kernels for COV-19Net, what other families may have: these are a loop for each operation, 15 lines.
-KERNELS_OF_FAMILIES = {"rectifiers": 135, "global_pooling": 70, "reshaping": 80}
+# Beside 2,290 lines of kernels for COV-19Net and for windows with holes, what other families may have: these are a loop for each operation, 15 lines;
+# those of normalization are sums in blocks, and gradients that go through them, over rows and over columns.
+# Depthwise convolution has two loops of its own, over vectors of channels; groups go through the kernels of convolution.
+KERNELS_OF_FAMILIES = {"depthwise": 150, "grouped": 40,
+                       "adaptive_optimizers": 80, "normalization": 240, "rectifiers": 135, "global_pooling": 70, "reshaping": 80}
 
 
 def test_kernels_stay_few():
     lines = {path: code_lines(path) for path in KERNELS}
     assert all(lines[path] <= KERNELS_OF_FAMILIES.get(path.stem, 400) for path in KERNELS)
-    assert sum(lines[path] for path in KERNELS if path.stem not in KERNELS_OF_FAMILIES) <= 2250
+    assert sum(lines[path] for path in KERNELS if path.stem not in KERNELS_OF_FAMILIES) <= 2290
 
 
 def test_the_public_names():
@@ -249,10 +252,11 @@ def test_the_public_names():
         "__version__", "Sequential", "cov19net", "Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense",
         "ReLU", "Sigmoid", "Tanh", "Softmax", "Dropout", "GlobalAveragePooling2D",
         "GlobalMaxPooling2D", "ZeroPadding2D", "UpSampling2D", "Reshape", "Rescaling", "LeakyReLU", "ELU", "Swish", "Softplus",
-        "SpatialDropout2D", "MaxPooling2D", "AveragePooling2D", "AvgPool2D", "GlobalAvgPool2D", "GlobalMaxPool2D", "SiLU",
-        "Parameter", "Adam", "AdamW", "SGD", "gradcheck", "assert_gradients",
+        "SpatialDropout2D", "BatchNormalization", "LayerNormalization",
+        "MaxPooling2D", "AveragePooling2D", "AvgPool2D", "GlobalAvgPool2D", "GlobalMaxPool2D", "SiLU",
+        "Parameter", "Adam", "AdamW", "SGD", "RMSprop", "gradcheck", "assert_gradients",
         "check_optimizer", "check_determinism", "BinaryCrossentropy",
-        "CategoricalCrossentropy", "MeanSquaredError", "History", "Callback", "EarlyStopping", "LearningRateSchedule",
+        "CategoricalCrossentropy", "MeanSquaredError", "L2", "History", "Callback", "EarlyStopping", "LearningRateSchedule",
         "WeightAverage",
         "Checkpoint", "CSVHistory", "set_thread_count", "thread_count", "MiniCNNError", "ShapeError", "InputError",
         "DTypeError", "ImageError", "ManifestError", "WeightsError", "CheckpointError", "NonFiniteError",

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minicnn import BatchNormalization, LayerNormalization
 from minicnn.core.backend import ENGINES
 from minicnn.layers import (ELU, AveragePool2D, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D,
                             LeakyReLU, MaxPool2D, ReLU, Rescaling, Reshape, Sigmoid, Softmax, Softplus, SpatialDropout2D,
@@ -42,6 +43,14 @@ LAYERS_TO_CHECK = [
     (lambda: Dropout(0.5), (2, 3, 4)),
     (lambda: Dropout(0), (8,)),
     (lambda: while_training(Dropout(0.4)), (2, 3, 4)),
+    (lambda: BatchNormalization(), (5, 4, 3)),
+    (lambda: while_training(BatchNormalization(momentum=0.9, epsilon=1e-5)), (5, 4, 17)),
+    (lambda: while_training(BatchNormalization(center=False)), (3,)),
+    (lambda: while_training(BatchNormalization(scale=False)), (7,)),
+    (lambda: BatchNormalization(center=False, scale=False), (33,)),
+    (lambda: LayerNormalization(), (3, 2, 18)),
+    (lambda: LayerNormalization(center=False, epsilon=1e-5), (7,)),
+    (lambda: LayerNormalization(scale=False), (2, 5)),
     (lambda: ReLU(0.3), (3, 4, 5)),
     (lambda: LeakyReLU(), (3, 4, 5)),
     (lambda: LeakyReLU(2), (9,)),                                   # steeper below 0 than above
@@ -59,7 +68,7 @@ LAYERS_TO_CHECK = [
     (lambda: UpSampling2D(), (2, 3, 4)),
     (lambda: UpSampling2D((3, 1)), (2, 3, 17)),
     (lambda: Reshape((-1, 2)), (2, 3, 4)),
-    (lambda: Reshape([2, 3, 4]), (24,)),
+    (lambda: Reshape([2, -1, 1]), (24,)),
     (lambda: Rescaling(-2.5, offset=1), (2, 3, 4)),
     (lambda: SpatialDropout2D(0.5), (2, 3, 4)),
     (lambda: while_training(SpatialDropout2D(0.4)), (2, 3, 4)),
@@ -73,8 +82,10 @@ def built(make, shape, dtype=np.float32, engine="fast"):
     layer.configure(dtype, engine, seed=3, index=2)
     layer.build(shape)
     for parameter in layer.parameters:
-        if parameter.name == "bias":
+        if parameter.name in ("bias", "gamma", "beta"):
             parameter.value[...] = normals(4, parameter.value.shape, dtype)
+    for statistic in layer.statistics:
+        statistic.value[...] = 0.5 + normals(6, statistic.value.shape, dtype) ** 2
     return layer
 
 
