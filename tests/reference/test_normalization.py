@@ -97,4 +97,5 @@ def test_a_gradient_that_forgets_a_way_is_caught(wrong):
     dx, *_ = ref.batch_norm_gradient(dy, x, *statistics, ones, EPSILON, False)
     z = ref.batch_norm(x, *statistics, ones, 0 * ones, EPSILON)
     with pytest.raises(AssertionError, match="the gradient is off"):
-        assert_gradient(lambda x: ref.batch_norm(x, *ref.batch_statistics(x), ones, 0 * ones, EPSILON), wrong(dx, z), x, dy)
+        assert_gradient(lambda x: ref.batch_norm(x, *ref.batch_statistics(x), ones, 0 * ones, EPSILON), wrong(dx, z), x,
+                        dy)
