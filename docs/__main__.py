@@ -10,7 +10,8 @@ from jinja2 import pass_context
 
 # In the order of the menu. Where a package has no `__all__`, its modules come with it.
 MODULES = r"""
-    minicnn minicnn.layers minicnn.losses minicnn.optimizers minicnn.initializers minicnn.metrics minicnn.callbacks
+    minicnn minicnn.layers minicnn.losses minicnn.regularizers minicnn.optimizers minicnn.initializers minicnn.metrics
+    minicnn.callbacks
     minicnn.networks minicnn.data minicnn.data.manifest minicnn.data.split minicnn.data.collections
     minicnn.data.synthetic.phantom minicnn.experiment minicnn.evaluation minicnn.evaluation.summary
     minicnn.evaluation.intervals minicnn.evaluation.comparison minicnn.evaluation.calibration

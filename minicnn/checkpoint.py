@@ -132,6 +132,9 @@ class Content:
             if kind not in LAYERS:
                 raise InputError(f"the layer {printable(config.get('name'))!r} is not one of minicnn's. Build the model "
                                  "in code and use model.load_weights(path).")
+            for key in [key for key, value in config.items() if isinstance(value, dict)]:       # a regularizer
+                check_fields(key, config[key], ["type", "l2"])
+                config[key] = L2(config[key]["l2"])
             layers.append(LAYERS[kind](**config))
             layers[-1].trainable = trainable
         shape = tuple(check("architecture", "input_shape", size, Whole()) for size in self.architecture["input_shape"])

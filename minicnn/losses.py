@@ -2,11 +2,10 @@
 
 A loss takes logits: the numbers before the final Sigmoid or Softmax, its `head`. That activation and the logarithm in
 the loss cancel (see reference.binary_crossentropy), which is exact where the probabilities would have rounded to 0 or 1.
-The mean over the batch is taken here and nowhere else. `L2` is what large weights add to it.
+The mean over the batch is taken here and nowhere else.
 """
 
 import re
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +13,7 @@ from minicnn.core.arguments import Real, check
 from minicnn.core.validation import as_array, check_output
 from minicnn.errors import InputError, ShapeError, nearest
 
-__all__ = ["Loss", "BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", "get_loss", "L2",
-           "Regularizer"]
+__all__ = ["Loss", "BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", "get_loss"]
 
 
 class Loss:
@@ -152,50 +150,6 @@ class MeanSquaredError(Loss):
 
 
 _LOSSES = {loss.operation: loss for loss in (BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError)}
-
-
-class L2:
-    """What the kernel of a layer adds to the loss, as in Keras: l2 sum(w^2), with the gradient 2 l2 w.
-
-    Training, and what is reported of it, includes it; biases and frozen layers add nothing.
-
-    >>> L2(0.5).penalty(np.array([1.0, 3.0])), L2(0.5).gradient(np.array([1.0, 3.0]))
-    (5.0, array([1., 3.]))
-    """
-
-    def __init__(self, l2=0.01):
-        self.l2 = check("L2", "l2", l2, Real(0))
-
-    def penalty(self, w):
-        """Return l2 sum(w^2), a float; the sum is in float64."""
-        return self.l2 * float(np.square(w, dtype=np.float64).sum())
-
-    def gradient(self, w):
-        """Return 2 l2 w."""
-        return w * w.dtype.type(2 * self.l2)
-
-    def config(self):
-        """Return what a model file keeps."""
-        return {"type": "L2", "l2": self.l2}
-
-    def __repr__(self):
-        return f"L2({self.l2})"
-
-
-class Regularizer(NamedTuple):
-    """An L2, its name "l2", what its `config` returned, or None."""
-
-    def __call__(self, value):
-        if value == "l2":
-            return L2()
-        if isinstance(value, dict) and set(value) == {"type", "l2"} and value["type"] == "L2":
-            return L2(value["l2"])
-        if value is not None and not isinstance(value, L2):
-            raise TypeError
-        return value
-
-    def __str__(self):
-        return "be an L2, such as L2(1e-4), or None"
 
 
 def get_loss(loss):

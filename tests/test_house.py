@@ -15,7 +15,7 @@ from tests.support.source_rules import could_run_data, imported
 
 ROOT = Path(minicnn.__file__).parent
 # From the ground up; CONTRIBUTING.md says what each is for.
-GROUPS = ("errors core reference kernels initializers losses optimizers metrics layers network fusion weights gradient_check "
+GROUPS = ("errors core reference kernels initializers losses regularizers optimizers metrics layers network fusion weights gradient_check "
           "data checkpoint callbacks training model networks plotting evaluation reporting experiment study teaching cli "
           "__main__").split()
 # The imports upwards, each inside a function: engines are looked up from below; model.trace(x) explains a network, and
@@ -184,7 +184,7 @@ EVENING = [ROOT / f"{name}.py" for name in """
     reference/__init__ reference/activations reference/convolution reference/dense reference/losses reference/optimizers
     reference/pooling reference/regularization reference/windows
     layers/__init__ layers/activations layers/base layers/convolution layers/dense layers/pooling layers/regularization
-    layers/windows initializers losses optimizers metrics network training networks/cov19""".split()]
+    layers/windows initializers losses optimizers/__init__ metrics network training networks/cov19""".split()]
 
 
 def test_the_evening_is_closed_under_import():
@@ -254,7 +254,8 @@ def test_the_public_names():
         "GlobalMaxPooling2D", "ZeroPadding2D", "UpSampling2D", "Reshape", "Rescaling", "LeakyReLU", "ELU", "Swish", "Softplus",
         "SpatialDropout2D", "BatchNormalization", "LayerNormalization",
         "MaxPooling2D", "AveragePooling2D", "AvgPool2D", "GlobalAvgPool2D", "GlobalMaxPool2D", "SiLU",
-        "Parameter", "Adam", "AdamW", "SGD", "RMSprop", "gradcheck", "assert_gradients",
+        "Parameter", "Adam", "AdamW", "SGD",
+        "RMSprop", "gradcheck", "assert_gradients",
         "check_optimizer", "check_determinism", "BinaryCrossentropy",
         "CategoricalCrossentropy", "MeanSquaredError", "L2", "History", "Callback", "EarlyStopping", "LearningRateSchedule",
         "WeightAverage",

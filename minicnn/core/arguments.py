@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from minicnn.errors import InputError, nearest, printable
 
-__all__ = ["Whole", "Real", "OneOf", "Pair", "Flag", "Text", "OrNone", "check", "check_all"]
+__all__ = ["Whole", "Real", "OneOf", "Pair", "Flag", "Text", "Having", "OrNone", "check", "check_all"]
 
 
 def check(owner, argument, value, constraint):
@@ -118,6 +118,21 @@ class Text(NamedTuple):
     def __call__(self, value):
         if not isinstance(value, str) or not value or "\0" in value:
             raise ValueError
+        return value
+
+    def __str__(self):
+        return f"be {self.what}"
+
+
+class Having(NamedTuple):
+    """An object with this method: `what` says what has it."""
+
+    method: str
+    what: str
+
+    def __call__(self, value):
+        if isinstance(value, type) or not hasattr(value, self.method):
+            raise TypeError
         return value
 
     def __str__(self):

@@ -24,7 +24,7 @@ class Parameter:
     ----------
     value, grad : ndarray, C-contiguous, of the same shape and dtype
     trainable : bool; False where the layer is frozen: no optimizer changes it then
-    regularizer : losses.L2, or None; what it adds to the loss in training
+    regularizer : regularizers.L2, or None; what it adds to the loss in training
     owner : str, who speaks in an error; a network writes the layer's name here
 
     Raises

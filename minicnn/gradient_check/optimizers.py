@@ -24,7 +24,8 @@ from minicnn.errors import InputError
 from minicnn.gradient_check.problems import draw
 from minicnn.gradient_check.report import Finding, Report
 from minicnn.gradient_check.verdicts import BUG
-from minicnn.optimizers import SGD, Adam, RMSprop
+from minicnn.optimizers import SGD, Adam
+from minicnn.optimizers.rmsprop import RMSprop
 
 __all__ = ["check_optimizer"]
 

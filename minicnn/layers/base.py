@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from minicnn.core.arguments import Flag, Whole, check, check_all
+from minicnn.core.arguments import Flag, Having, OrNone, Whole, check, check_all
 from minicnn.core.backend import get_engine
 from minicnn.core.memory import Buffers, aligned
 from minicnn.core.parameter import Parameter
@@ -31,6 +31,7 @@ from minicnn.layers.nodes import connect
 __all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "lending", "register"]
 
 LAYERS = {}         # the closed table of layers that a model file may name: those imported so far; layers.LAYERS has all
+REGULARIZER = OrNone(Having("penalty", "a regularizer, such as L2(1e-4)"))
 NAME = r"[A-Za-z0-9_.-]{1,64}"
 
 

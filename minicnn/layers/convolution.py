@@ -5,8 +5,8 @@ import math
 from minicnn.core.arguments import OneOf, Pair, Whole
 from minicnn.core.shapes import PADDINGS
 from minicnn.initializers import INITIALIZERS
+from minicnn.layers.base import REGULARIZER
 from minicnn.layers.windows import WindowedLayer, windows_of
-from minicnn.losses import Regularizer
 
 __all__ = ["Conv2D"]
 
@@ -31,7 +31,7 @@ class Conv2D(WindowedLayer):
     """
 
     fields = {"filters": Whole(), "kernel_size": Pair(), "strides": Pair(), "padding": OneOf(PADDINGS),
-              "kernel_initializer": OneOf(INITIALIZERS), "kernel_regularizer": Regularizer()}
+              "kernel_initializer": OneOf(INITIALIZERS), "kernel_regularizer": REGULARIZER}
     unsaid = {"kernel_regularizer": None}
     window = "kernel_size"
 

@@ -5,8 +5,7 @@ import math
 from minicnn.core.arguments import OneOf, Whole
 from minicnn.errors import ShapeError
 from minicnn.initializers import INITIALIZERS
-from minicnn.layers.base import Layer
-from minicnn.losses import Regularizer
+from minicnn.layers.base import REGULARIZER, Layer
 
 __all__ = ["Flatten", "Dense"]
 
@@ -48,7 +47,7 @@ class Dense(Layer):
     ((128,), 589952)
     """
 
-    fields = {"units": Whole(), "kernel_initializer": OneOf(INITIALIZERS), "kernel_regularizer": Regularizer()}
+    fields = {"units": Whole(), "kernel_initializer": OneOf(INITIALIZERS), "kernel_regularizer": REGULARIZER}
     unsaid = {"kernel_regularizer": None}
 
     def __init__(self, units, kernel_initializer="glorot_uniform", kernel_regularizer=None, name=None):
