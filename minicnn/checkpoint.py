@@ -28,7 +28,8 @@ from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import InputError, MiniCNNError, NonFiniteError, WeightsError, printable
 from minicnn.layers import LAYERS, Layer
 from minicnn.network import check_sources, inferred
-from minicnn.optimizers import OPTIMIZERS
+from minicnn.optimizers.rmsprop import OPTIMIZERS
+from minicnn.regularizers import L2
 
 __all__ = ["Content", "Position", "save", "read", "refusing", "architecture_of"]
 
