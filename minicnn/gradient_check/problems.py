@@ -12,7 +12,7 @@ import numpy as np
 from minicnn.core.backend import get_engine
 from minicnn.core.random import Stream, normals, uniforms
 from minicnn.errors import InputError, MiniCNNError, NonFiniteError
-from minicnn.layers import LAYERS, MaxPool2D, ReLU
+from minicnn.layers import ELU, LAYERS, GlobalMaxPooling2D, LeakyReLU, MaxPool2D, ReLU
 from minicnn.reference.windows import pad, windows_of
 
 __all__ = ["StepProblem", "NetworkProblem", "LossProblem", "draw", "call", "loss_gradient", "layer_name", "step_name",
@@ -261,10 +261,8 @@ def targets_for(loss, shape, seed):
 def _frozen(step, x, choices):
     """Run a step with given choices: ReLU uses the given mask, max pooling takes the number at the given switch."""
     first, *rest = step.layers
-    if not rest and type(first) is ReLU:
-        return np.where(next(choices), x, 0.0)
-    if not rest and type(first) is MaxPool2D:
-        return _at_switches(x, next(choices), first)
+    if not rest and type(first) in _CHOSEN:
+        return _CHOSEN[type(first)](first, x, choices)
     y = np.array(first.forward(x) if rest else step.forward(x), np.float64)
     if not rest:
         for _ in getattr(first, "choices", tuple)():
@@ -275,6 +273,26 @@ def _frozen(step, x, choices):
         if type(layer) is MaxPool2D:
             y = _at_switches(y, next(choices), layer)
     return np.where(mask, y, 0.0)
+
+
+def _clipped(layer, x, choices):
+    positive = next(choices)
+    return np.where(positive, x if layer.max_value is None else np.where(next(choices), x, layer.max_value), 0.0)
+
+
+def _largest(layer, x, choices):
+    pixels = x.reshape(len(x), -1, x.shape[3])
+    chosen = np.take_along_axis(pixels, next(choices)[:, np.newaxis].astype(np.intp), axis=1)
+    return chosen.reshape(len(x), *layer.output_shape)
+
+
+# {layer: the function of (layer, x, choices) that it is while it makes these choices}
+_CHOSEN = {
+    ReLU: _clipped, GlobalMaxPooling2D: _largest,
+    LeakyReLU: lambda layer, x, choices: np.where(next(choices), x, layer.negative_slope * x),
+    ELU: lambda layer, x, choices: np.where(next(choices) if layer.alpha != 1 else x > 0, x,
+                                            layer.alpha * np.expm1(np.minimum(x, 1))),
+    MaxPool2D: lambda layer, x, choices: _at_switches(x, next(choices), layer)}
 
 
 def _at_switches(x, switches, pool):

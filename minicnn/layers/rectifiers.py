@@ -40,7 +40,8 @@ class ELU(Activation):
         super().__init__(name, alpha=alpha)
 
     def choices(self):
-        return self._cache[0] > 0,
+        """The mask, where alpha makes a kink at 0 of it."""
+        return () if self.alpha == 1 else (self._cache[0] > 0,)
 
 
 class Swish(Activation):

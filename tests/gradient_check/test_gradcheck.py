@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import (SGD, Adam, AdamW, BinaryCrossentropy, CategoricalCrossentropy, Conv2D, Dense, Dropout, Flatten,
-                     MaxPool2D, MeanSquaredError, Parameter, ReLU, RMSprop, Sequential, Sigmoid, Softmax, Tanh,
-                     assert_gradients, check_determinism, check_optimizer, cov19net, gradcheck)
+from minicnn import (ELU, SGD, Adam, AdamW, BinaryCrossentropy, CategoricalCrossentropy, Conv2D, Dense, Dropout, Flatten,
+                     GlobalMaxPooling2D, MaxPool2D, MeanSquaredError, Parameter, ReLU, RMSprop, Sequential, Sigmoid,
+                     Softmax, Softplus, Swish, Tanh, assert_gradients, check_determinism, check_optimizer, cov19net, gradcheck)
 from minicnn.cli import gradcheck as gradcheck_command
 from minicnn.core.backend import ENGINES
 from minicnn.core.random import uniforms
@@ -358,6 +358,29 @@ class LeakyReLU:
 
     def backward(self, dy):
         return dy * np.where(self.x > 0, 1, np.where(self.x < 0, 0.1, self.at_zero))
+
+
+@each_engine
+@pytest.mark.parametrize("make, x, kinks", [
+    (lambda: ReLU(6), [[-1, 0, 3, 6, 7]], 2), (lambda: minicnn.LeakyReLU(), [[-1, 0, 3, 6, 7]], 1),
+    (lambda: ELU(0.5), [[-1, 0, 3, 6, 7]], 1), (lambda: ELU(), [[-1, 0, 3, 6, 7]], 0),
+    (lambda: Swish(), [[-1, 0, 3, 6, 7]], 0), (lambda: Softplus(), [[-1, 0, 3, 6, 7]], 0),
+    (lambda: GlobalMaxPooling2D(), [[[[2], [5]], [[5], [1]]]], 2)])
+def test_kinks_of_the_further_layers_are_no_bugs(make, x, kinks, engine):
+    """At 0 and at max_value, and where two pixels tie, there is no derivative; elsewhere everything is right."""
+    report = gradcheck(make(), x=np.array(x, float), engine=engine)
+    assert report and report.counts["KINK"] == kinks and report.counts["PRECISION"] == 0, report
+
+
+@pytest.mark.parametrize("kind, wrong", [
+    (ReLU, lambda layer, dy, y: dy * (y > 0)), (minicnn.LeakyReLU, lambda layer, dy, y: dy * (y > 0)),
+    (ELU, lambda layer, dy, x: dy * np.where(x > 0, 1, np.exp(x))), (Swish, lambda layer, dy, x: dy / (1 + np.exp(-x))),
+    (Softplus, lambda layer, dy, y: dy * np.exp(-y))])
+def test_a_wrong_gradient_of_an_activation_is_a_bug(kind, wrong, monkeypatch):
+    """The clip forgotten, the slope, alpha, the product's other half, 1 - exp(-y) turned round."""
+    monkeypatch.setattr(kind, "backward", lambda layer, dy: wrong(layer, *layer.consume(dy)))
+    report = gradcheck({ReLU: ReLU(1), ELU: ELU(0.5)}.get(kind) or kind(), shape=(2, 9), engine="reference")
+    assert not report and report.counts["BUG"] > 0, report
 
 
 def test_a_kink_that_is_not_visible():
