@@ -14,7 +14,7 @@ from minicnn.core.arguments import OneOf, OrNone, Real, check
 from minicnn.core.random import normals
 from minicnn.gradient_check.elementwise import along_directions, check_row, row_findings, tie_findings
 from minicnn.gradient_check.finite_differences import PRECISIONS, Precision
-from minicnn.gradient_check.layer_contract import float32_fault, repeat_faults, step_faults
+from minicnn.gradient_check.layer_contract import float32_fault, moving_faults, repeat_faults, step_faults
 from minicnn.gradient_check.problems import StepProblem, draw, loss_gradient
 from minicnn.gradient_check.report import Report
 from minicnn.gradient_check.subjects import as_network, layer_problem, loss_problem, network_problem
@@ -112,6 +112,8 @@ def _check_layer(problem, options, ties):
             finite = np.isfinite(tied.terms()[0]).all()         # a logarithm is not defined at 0
         if finite:
             results.append(_examine(tied, options, "ties"))
+    if not _bugs(found + [finding for _, findings in results for finding in findings]):
+        report.findings += moving_faults(problem.step, problem.x)
     return _finished(report, results)
 
 
@@ -159,7 +161,18 @@ def _check_network(problem, options, directions):
         report.findings += found
     if not report:
         _locate(problem, options, report)
+    else:
+        _check_statistics(problem, report)
     return report
+
+
+def _check_statistics(problem, report):
+    """Add a Finding to the report for each layer that would move its statistics otherwise than its batch says."""
+    def run(step, taken):
+        copied = [part.copy() for part in taken] if isinstance(taken, list) else taken.copy()
+        report.findings += moving_faults(step, copied)
+        return np.array(step.forward(copied))
+    problem.network.values(problem.x.copy(), problem.network.rows(problem.depth), run)
 
 
 def _locate(problem, options, report):

@@ -59,6 +59,8 @@ def check_determinism(make_model, *, x=None, t=None, threads=(1, 2, 3), seed=0):
         _check_threads(report, model, x, t, once, threads)
     if any(isinstance(layer, Dropout) and layer.rate for layer in network.layers):
         report.notes.append("Dropout masks depend on the position in the batch: shards were not compared.")
+    elif any(getattr(layer, "statistics", ()) for layer in network.layers):
+        report.notes.append("Batch normalization takes its batch as a whole in training: shards were not compared.")
     else:
         _check_shards(report, model, x, t, once)
     _check_samples_alone(report, model, x)

@@ -39,7 +39,7 @@ def likely_cause(analytic, numeric, batch=1, dy=None):
     wrong = np.abs(a - n) > 1e-6 * largest
     return (_factor(a, n, batch, dy, largest)
             or complete and (_rearranged(analytic, numeric, largest) or _wrong_axis(analytic, dy)
-                             or _factor_by_channel(analytic, numeric, largest))
+                             or _factor_by_channel(analytic, numeric, largest) or _shared_constant(analytic, numeric))
             or wrong.sum() == 1 and a.size > 1 and "a single number is wrong"
             or not a[wrong].any() and "it is 0 where it should not be: part of the gradient is dropped"
             or not n[wrong].any() and "it should be 0: a gradient passes where none should"
@@ -113,6 +113,16 @@ def _factor_by_channel(analytic, numeric, largest):
     if np.abs(a - ratios * n).max() > 1e-5 * largest:
         return None
     return "wrong by one factor for each index of the last axis: a factor for each channel is missing or too many"
+
+
+def _shared_constant(analytic, numeric):
+    """Numbers that are normalized together have gradients that add up to 0, for a constant added to all changes nothing."""
+    for axes, where in ((tuple(range(analytic.ndim - 1)), "in each channel of the batch"), ((-1,), "along the last axis")):
+        off, size = ([np.abs(array.sum(axis=axes)), np.abs(array).sum(axis=axes)] for array in (analytic, numeric))
+        if (size[0] <= 1e-6 * size[1]).all() and (off[0] > 1e-3 * off[1]).any():
+            return (f"{where} it should add up to 0: what the numbers there share, a mean, a variance or a sum, is treated "
+                    "as a constant")
+    return None
 
 
 def _overlap(analytic, numeric, largest):

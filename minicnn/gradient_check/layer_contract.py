@@ -1,7 +1,7 @@
 """The rules that every layer must follow, each with its own message.
 
 A layer does not change its input, returns arrays of the promised shapes and of its input's dtype, gives the same
-result twice, and overwrites the gradients of its parameters.
+result twice, and overwrites the gradients of its parameters. Moving statistics follow those of the batch.
 """
 
 import numpy as np
@@ -10,11 +10,12 @@ from minicnn.core.random import normals
 from minicnn.errors import MiniCNNError
 from minicnn.gradient_check.diagnosis import FLOAT32
 from minicnn.gradient_check.finite_differences import Line
-from minicnn.gradient_check.problems import draw
+from minicnn.gradient_check.problems import draw, layer_name
 from minicnn.gradient_check.report import Finding
 from minicnn.gradient_check.verdicts import BUG
+from minicnn.reference import batch_statistics
 
-__all__ = ["step_faults", "repeat_faults", "float32_fault"]
+__all__ = ["step_faults", "repeat_faults", "float32_fault", "moving_faults"]
 
 _SENTINEL = 7.25        # the gradient before backward; what is still equal to it was never written
 
@@ -87,6 +88,36 @@ def repeat_faults(problem):
     problem.forward_other_input()
     return [Finding(BUG, *place, cause="backward depends on an earlier forward than the last: it uses a stale cache")
             for place in _differ(first, problem.gradients())]
+
+
+def moving_faults(step, x):
+    """Return a Finding if a layer with a moving_mean and a moving_variance would move one otherwise than a batch x says.
+
+    The new values are what `moved` returns after a forward: momentum old + (1 - momentum) new, new being the mean of a
+    channel of x and the variance that is divided by M, the numbers of a channel.
+    """
+    layer, *others = step.layers
+    kept = {statistic.name: statistic for statistic in getattr(layer, "statistics", ())}
+    if others or list(kept) != ["moving_mean", "moving_variance"] or not getattr(layer, "trainable", True):
+        return []
+    before = [statistic.value.copy() for statistic in kept.values()]
+    step.forward(x.copy())
+    moves = {statistic.name: value for statistic, value in getattr(layer, "moved", list)()}
+    m, M, close = layer.momentum, x.size // x.shape[-1], 1e-5 if x.dtype == np.float32 else 1e-9
+    for (name, statistic), old, new in zip(kept.items(), before, batch_statistics(x)):
+        got = moves.get(name)
+        causes = [(m * old + (1 - m) * new, None),
+                  ((1 - m) * old + m * new, "the moving average is the wrong way round: momentum weighs the batch"),
+                  (m * old + (1 - m) * new * M / max(M - 1, 1), f"the variance is divided by M - 1, not by M = {M}"),
+                  (m * old + (1 - m) * np.sqrt(np.abs(new)), "a standard deviation moves it, not a variance"),
+                  (new, "it becomes that of the last batch, and no average of many")]
+        cause = "forward moves it, so a check does too, and a step that is not finite: `moved` returns its new value" \
+            if not np.array_equal(statistic.value, old) else "no batch in training moves it" if got is None else \
+            next((cause for value, cause in causes if np.allclose(got, value, close, close)),
+                 "it does not move to momentum old + (1 - momentum) new")
+        if cause is not None:
+            return [Finding(BUG, layer_name(layer), name, cause=cause)]
+    return []
 
 
 def float32_fault(problem, seed):

@@ -45,7 +45,7 @@ def layer_problem(subject, shape, x, engine, seed, dtype):
             layer.configure(dtype, engine or default_engine(), seed)
         output_shape = call(name, "build", layer.build, sizes)
     if layer is not built and built.input_shape == layer.input_shape:
-        for mine, theirs in zip(layer.parameters, built.parameters, strict=True):
+        for mine, theirs in zip(layer.parameters + layer.statistics, built.parameters + built.statistics, strict=True):
             mine.value = theirs.value
     if not isinstance(layer, Layer):
         output_shape = _checked_shape(name, output_shape)
@@ -184,7 +184,7 @@ def _checked_shape(name, shape):
 def _copied(layer):
     """Return a new layer of minicnn with the same arguments."""
     copied = type(layer)(**{field: getattr(layer, field) for field in layer.fields}, name=layer.name)
-    copied.training = layer.training
+    copied.training, copied.trainable = layer.training, layer.trainable
     return copied
 
 
@@ -199,6 +199,6 @@ def _copy(network, dtype):
                              f"({type(error).__name__}: {error}). Make the model with dtype='float64'.") from None
     seed = next((layer.seed for layer in network.layers if isinstance(layer, Layer)), 0)
     copied = Network(layers, network.input_shape, seed, dtype, network.engine, CustomStep, network.sources)
-    for mine, theirs in zip(copied.parameters, network.parameters, strict=True):
+    for mine, theirs in zip(copied.named_weights().values(), network.named_weights().values(), strict=True):
         mine.value = theirs.value
     return copied

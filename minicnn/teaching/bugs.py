@@ -19,7 +19,8 @@ from minicnn.core.random import uniforms
 from minicnn.errors import InputError, nearest
 from minicnn.gradient_check import check_determinism, check_optimizer, gradcheck
 from minicnn.gradient_check.problems import draw
-from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
+from minicnn.layers import (AveragePool2D, BatchNormalization, Conv2D, Dense, Dropout, Flatten, LayerNormalization, MaxPool2D,
+                            ReLU, Sigmoid, Softmax, Tanh)
 from minicnn.losses import get_loss
 from minicnn.model import Sequential
 from minicnn.optimizers import SGD, Adam
@@ -79,6 +80,10 @@ def _pooled(pool):
 
 def _activated(activation):
     return lambda: [Dense(3), activation(), Dense(1), Sigmoid()]
+
+
+def _normalized(kind=BatchNormalization):
+    return lambda: [Conv2D(2, 2), kind(), Tanh(), Flatten(), Dense(1), Sigmoid()]
 
 
 _CONV, _IMAGE, _ROW = (5, 5, 2), (6, 6, 2), (4,)
@@ -141,6 +146,16 @@ BUGS = {bug.name: bug for bug in [
         _activated(lambda: Dropout(0.4)), _ROW, N=6),
     Bug("flatten-column-major", "backward of Flatten uses column-major order", "flatten_1", "x",
         _convolutions, _CONV, N=2),
+    Bug("batch-norm-constant-statistics", "dx treats mean and variance of the batch as constants",
+        "batch_normalization_1", "x", _normalized(), _CONV),
+    Bug("batch-norm-unbiased-variance", "forward divides the variance by M - 1, backward by M", "batch_normalization_1", "x",
+        _normalized(), _CONV),
+    Bug("batch-norm-unbiased-moving", "the moving variance follows the variance over M - 1", "batch_normalization_1",
+        "moving_variance", _normalized(), _CONV),
+    Bug("batch-norm-momentum-swapped", "the moving average is the wrong way round: (1 - momentum) old + momentum new",
+        "batch_normalization_1", "moving_mean", _normalized(), _CONV),
+    Bug("layer-norm-constant-statistics", "dx treats mean and variance of the row as constants",
+        "layer_normalization_1", "x", _normalized(LayerNormalization), _CONV),
     Bug("adam-no-bias-correction", "the bias correction of the moments is missing", "Adam", "w", Adam,
         checker="check_optimizer"),
     Bug("adam-epsilon-inside-root", "epsilon is inside the root", "Adam", "w", Adam, checker="check_optimizer"),
@@ -162,6 +177,8 @@ BUGS = {bug.name: bug for bug in [
         lambda: [Dense(6), Dropout(0.5), Dense(1), Sigmoid()], _ROW, checker="check_determinism"),
     Bug("batch-mean", "a layer subtracts the batch mean, so the samples depend on each other", "tanh_2", "output",
         _square, _ROW, checker="check_determinism"),
+    Bug("batch-norm-predicts-from-batch", "prediction takes mean and variance of its batch, not the moving ones",
+        "batch_normalization_1", "output", _normalized(), _CONV, checker="check_determinism"),
     Bug("rows-left-over", "rows of an earlier, larger batch are included in a sum", "dense_2", "kernel", _square, _ROW,
         checker="check_determinism"),
 ]}
@@ -310,9 +327,9 @@ class _Operations:
 def _reference_names():
     """Return {name: value} of all names in the files of the package reference together."""
     names = {}
-    for function in (*vars(reference).values(), *vars(fusion).values()):
-        if isinstance(function, FunctionType):
-            names |= function.__globals__
+    for module in (reference, fusion):
+        for name in module.__all__:
+            names |= getattr(module, name).__globals__
     return names
 
 

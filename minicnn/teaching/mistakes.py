@@ -57,6 +57,12 @@ def all_of_dy_to_each_pixel(dy, image_size, pool_size, strides, pads):
     return reference.col2im(dcols, image_size, pool_size, strides, pads)
 
 
+def unbiased_statistics(x):
+    mean, variance = reference.batch_statistics(x)
+    M = x.size // x.shape[-1]
+    return mean, variance * M / (M - 1)         # M - 1 for a variance that is estimated, M for the one to divide by
+
+
 def _loss(operation, change):
     """Return the loss `operation` with its dz changed by change(dz, z, t, scale)."""
     right = getattr(reference, operation)
@@ -115,6 +121,14 @@ OPERATIONS = {
     "loss-sign": _loss("binary_crossentropy", lambda dz, z, t, scale: -dz),
     "crossentropy-no-softmax": _loss("categorical_crossentropy", lambda dz, z, t, scale: -t * scale[:, None]),
     "square-without-two": _loss("mean_squared_error", lambda dz, z, t, scale: dz / 2),
+    "batch-norm-constant-statistics": {
+        "batch_norm_gradient": lambda dy, x, mean, variance, gamma, epsilon, constant:
+        reference.batch_norm_gradient(dy, x, mean, variance, gamma, epsilon, True)},
+    "batch-norm-unbiased-variance": {"batch_statistics": unbiased_statistics},
+    "layer-norm-constant-statistics": {
+        "layer_norm_gradient": lambda dy, x, mean, variance, gamma, epsilon: (
+            gamma * dy / np.sqrt(variance + epsilon)[..., None],
+            *reference.layer_norm_gradient(dy, x, mean, variance, gamma, epsilon)[1:])},
     "shards-mean-of-means": {"dense_weight_gradient": mean_of_shard_means},
     "threads-decide-order": {"dense_weight_gradient": one_sum_for_each_thread},
 }
@@ -207,6 +221,32 @@ def dropout_new_mask_each_call(network, layer):
     return {layer: {"forward": forward}}
 
 
+def _moved(change):
+    """Return the bug of a batch normalization whose moving statistics become change(momentum, old, new of the batch, M)."""
+    def wrong(network, layer):
+        forward, moved, seen = layer.forward, layer.moved, {}
+
+        def keep_size(x):
+            seen["M"] = x.size // x.shape[-1]
+            return forward(x)
+
+        def moves():
+            m = layer.momentum
+            return [(statistic, change(m, statistic.value, (value - m * statistic.value) / (1 - m), seen["M"], statistic.name))
+                    for statistic, value in moved()]
+        return {layer: {"forward": keep_size, "moved": moves}}
+    return wrong
+
+
+def batch_statistics_in_prediction(network, layer):
+    right = layer.forward
+
+    def forward(x):
+        layer.training = True
+        return right(x)
+    return {layer: {"forward": forward}}
+
+
 def rows_left_over(network, layer):
     right_forward, right_backward, most = layer.forward, layer.backward, {}
 
@@ -237,6 +277,10 @@ LAYERS = {
         dy.reshape(len(dy), *layer.input_shape[::-1]).transpose(0, 3, 2, 1))}},
     "batch-mean": lambda network, layer: {layer: {"forward": lambda x: Tanh.forward(layer, x) - x.mean()}},
     "rows-left-over": rows_left_over,
+    "batch-norm-momentum-swapped": _moved(lambda m, old, new, M, name: (1 - m) * old + m * new),
+    "batch-norm-unbiased-moving": _moved(lambda m, old, new, M, name:
+                                         m * old + (1 - m) * new * (M / (M - 1) if name == "moving_variance" else 1)),
+    "batch-norm-predicts-from-batch": batch_statistics_in_prediction,
 }
 
 

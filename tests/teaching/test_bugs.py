@@ -59,6 +59,10 @@ def test_the_lab_has_its_bugs():
     ("sgd-no-look-ahead", "look-ahead of Nesterov is missing"), ("dense-one-number-off", "a single number"),
     ("shards-mean-of-means", "a mean is taken over shards of unequal size"),
     ("threads-decide-order", "depends on the threads"),
+    ("batch-norm-constant-statistics", "in each channel of the batch it should add up to 0"),
+    ("layer-norm-constant-statistics", "along the last axis it should add up to 0"),
+    ("batch-norm-momentum-swapped", "the wrong way round"), ("batch-norm-unbiased-moving", "by M - 1, not by M = 48"),
+    ("batch-norm-predicts-from-batch", "depends on the other samples of the batch"),
 ])
 def test_the_likely_cause_is_named(name, sentence):
     assert sentence in demonstrate(name).bugs[0].cause
