@@ -17,17 +17,18 @@ class Activation(Layer):
     def forward(self, x):
         x = self.accept(x)
         y = self.buffer("y", x.shape)
-        getattr(self.ops, self.operation)(x, *self._numbers(), y)
+        getattr(self.ops, self.operation)(x, *self.numbers(), y)
         self.remember(y if self.from_output else x)
         return y
 
     def backward(self, dy):
         dy, seen = self.consume(dy)
         dx = self.buffer("dx", seen.shape)
-        getattr(self.ops, self.operation + "_gradient")(dy, seen, *self._numbers(), dx)
+        getattr(self.ops, self.operation + "_gradient")(dy, seen, *self.numbers(), dx)
         return dx
 
-    def _numbers(self):
+    def numbers(self):
+        """Return what the operation takes after its array."""
         return [getattr(self, field) for field in self.fields]
 
 
@@ -50,7 +51,7 @@ class ReLU(Activation):
     def operation(self):
         return "relu" if self.max_value is None else "clipped_relu"
 
-    def _numbers(self):
+    def numbers(self):
         return [] if self.max_value is None else [self.max_value]
 
     def choices(self):

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.layers import (Add, AveragePool2D, Concatenate, Conv2D, Dense, Dropout, Flatten, MaxPool2D, Multiply, ReLU,
-                            Sigmoid, Softmax, Tanh)
-from minicnn.reference import sigmoid
+from minicnn import reference
+from minicnn.layers import (ELU, Add, AveragePool2D, Concatenate, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D,
+                            GlobalMaxPooling2D, LeakyReLU, MaxPool2D, Multiply, ReLU, Rescaling, Reshape, Sigmoid, Softmax,
+                            Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
 
-__all__ = ["ByHand", "KINDS", "explain", "by_hand", "times"]
+__all__ = ["ByHand", "kind_of", "explain", "by_hand", "times"]
 
 
 class ByHand(NamedTuple):
@@ -28,6 +29,7 @@ class ByHand(NamedTuple):
     bound : float, the largest rounding error in the precision of the engine; 0 if the results must be equal
     w, products : ndarrays of x's shape, float64; None for layers without weights
     bias : float, 0 for layers without a bias
+    written : str, how the result is written, {} being the inputs; "" for the kinds that trace.py knows
     """
 
     index: tuple
@@ -38,6 +40,7 @@ class ByHand(NamedTuple):
     w: np.ndarray | None = None
     products: np.ndarray | None = None
     bias: float = 0.0
+    written: str = ""
 
     @property
     def difference(self):
@@ -110,8 +113,9 @@ def _explain_flatten(layer):
 
 
 def _explain_dropout(layer):
+    one = "channel" if isinstance(layer, SpatialDropout2D) else "number"
     return [("formula", "y = x at inference, as here"),
-            ("training", f"each number is set to 0 with probability {layer.rate:g}, the others are divided by "
+            ("training", f"each {one} is set to 0 with probability {layer.rate:g}, the others are divided by "
                          f"{1 - layer.rate:g}")]
 
 
@@ -120,9 +124,10 @@ _LAYERS = {
     Conv2D: ("conv", _explain_conv), Dense: ("dense", _explain_dense),
     MaxPool2D: ("max", _explain_pool("max", "dy goes to the largest number of the window, the others get 0")),
     AveragePool2D: ("average", _explain_pool("mean", "each number of a window gets an equal share of dy")),
-    Flatten: ("flatten", _explain_flatten), Dropout: ("same", _explain_dropout),
-    ReLU: ("relu", lambda layer: [("formula", "y = max(x, 0), elementwise"),
-                                  ("backward", "dx = dy where y > 0, else 0")]),
+    Flatten: ("flatten", _explain_flatten), Dropout: ("same", _explain_dropout), SpatialDropout2D: ("same", _explain_dropout),
+    ReLU: ("relu", lambda layer: [("formula", "y = max(x, 0), elementwise"), ("backward", "dx = dy where y > 0, else 0")]
+           if layer.max_value is None else [("formula", f"y = min(max(x, 0), {layer.max_value:g}), elementwise"),
+                                            ("backward", f"dx = dy where 0 < y < {layer.max_value:g}, else 0")]),
     Sigmoid: ("sigmoid", lambda layer: [("formula", "y = 1 / (1 + exp(-x))"), ("backward", "dx = dy y (1 - y)")]),
     Tanh: ("tanh", lambda layer: [("formula", "y = tanh(x)"), ("backward", "dx = dy (1 - y^2)")]),
     Softmax: ("softmax", lambda layer: [
@@ -139,7 +144,41 @@ _LAYERS |= {
                     + " + ".join(str(shape[-1]) for shape in layer.input_shape) + f" = {layer.output_shape[-1]}"),
         ("backward", "each takes its part of dy")]),
 }
-KINDS = {layer: kind for layer, (kind, _) in _LAYERS.items()}
+_LAYERS |= {layer: ("further", function) for layer, function in {
+    LeakyReLU: lambda layer: [("formula", f"y = x where x > 0, else {layer.negative_slope:g} x"),
+                              ("backward", f"dx = dy where y > 0, else {layer.negative_slope:g} dy")],
+    ELU: lambda layer: [("formula", f"y = x where x > 0, else {layer.alpha:g} (exp(x) - 1)"),
+                        ("backward", f"dx = dy where x > 0, else {layer.alpha:g} exp(x) dy")],
+    Swish: lambda layer: [("formula", "y = x s with s = 1 / (1 + exp(-x))"), ("backward", "dx = dy (s + x s (1 - s))")],
+    Softplus: lambda layer: [("formula", "y = log(1 + exp(x))"), ("backward", "dx = dy (1 - exp(-y))")],
+    GlobalAveragePooling2D: lambda layer: [
+        ("formula", f"y[c] = mean of x[h, w, c] over {_extent(layer)}"),
+        ("backward", f"each of the {math.prod(layer.input_shape[:2]):,} numbers of a channel gets an equal share of dy")],
+    GlobalMaxPooling2D: lambda layer: [
+        ("formula", f"y[c] = max of x[h, w, c] over {_extent(layer)}"),
+        ("backward", "dy goes to the largest number of the channel, the others get 0")],
+    ZeroPadding2D: lambda layer: [
+        ("formula", "y[i, j, c] = x[i - {}, j - {}, c], 0 outside the image".format(*(first for first, _ in layer.padding))),
+        ("backward", "dy without the padding")],
+    UpSampling2D: lambda layer: [("formula", "y[i, j, c] = x[i // {}, j // {}, c]".format(*layer.size)),
+                                 ("backward", f"each pixel gets the sum of dy over its {times(*layer.size)} places")],
+    Reshape: lambda layer: [("formula", f"the same numbers, in row-major order, as {times(*layer.output_shape)}"),
+                            ("backward", "dy in the shape of x")],
+    Rescaling: lambda layer: [("formula", f"y = {layer.scale:g} x + {layer.offset:g}"), ("backward", f"dx = {layer.scale:g} dy")],
+}.items()}
+
+
+def kind_of(layer):
+    """Return what the arithmetic of a layer is called here; None for a custom layer, and one that merges.
+
+    >>> kind_of(ReLU()), kind_of(ReLU(6)), kind_of(Add())
+    ('relu', 'further', None)
+    """
+    return "further" if getattr(layer, "max_value", None) is not None else _LAYERS.get(type(layer), (None, None))[0]
+
+
+def _extent(layer):
+    return "h < {:,}, w < {:,}".format(*layer.input_shape)
 
 
 def _places(layer):
@@ -189,13 +228,16 @@ def by_hand(layer, weights, x, y, index):
     >>> hand.products.ravel().tolist(), hand.bias, hand.value, hand.agrees
     ([0.0, 1.0, 2.0, 3.0], 0.5, 6.5, True)
     """
-    engine, eps, kind = float(y[index]), float(np.finfo(y.dtype).eps), KINDS[type(layer)]
+    engine, eps, kind = float(y[index]), float(np.finfo(y.dtype).eps), kind_of(layer)
     if kind in ("conv", "dense"):
         w, bias = weights[0][..., index[-1]].astype(np.float64), float(weights[1][index[-1]])
         terms = (window_of(layer, layer.kernel_size, x, index)[0] if kind == "conv" else x).astype(np.float64)
         products = terms * w
         bound = 8 * eps * math.fsum([*np.abs(products).ravel(), abs(bias)])
         return ByHand(index, terms, math.fsum([*products.ravel(), bias]), engine, bound, w, products, bias)
+    if kind == "further":
+        terms, value, scale, written = _by_hand_further(layer, x.astype(np.float64), index)
+        return ByHand(index, np.array(terms), float(value), engine, 8 * eps * float(scale), written=written)
     if kind in ("max", "average"):
         window, inside = window_of(layer, layer.pool_size, x, index)
         terms = window[..., index[2]].astype(np.float64)
@@ -208,10 +250,30 @@ def by_hand(layer, weights, x, y, index):
         scale = value * (1 - float(shifted.min()))
     else:
         terms = np.array(float(x.reshape(-1)[index[0]] if kind == "flatten" else x[index]))
-        functions = {"relu": lambda z: max(z, 0.0), "sigmoid": lambda z: float(sigmoid(z)), "tanh": math.tanh}
+        functions = {"relu": lambda z: max(z, 0.0), "sigmoid": lambda z: float(reference.sigmoid(z)), "tanh": math.tanh}
         value = functions[kind](terms[()]) if kind in functions else float(terms)
         scale = abs(value) if kind in ("sigmoid", "tanh") else 0.0
     return ByHand(index, terms, float(value), engine, 8 * eps * scale)
+
+
+def _by_hand_further(layer, x, index):
+    """Return (the inputs of one number, the number, the size of what is rounded, how it is written)."""
+    if isinstance(layer, GlobalAveragePooling2D):
+        return x[..., index[-1]], math.fsum(x[..., index[-1]].flat) / x[..., 0].size, np.abs(x[..., index[-1]]).max(), "mean({})"
+    if isinstance(layer, GlobalMaxPooling2D):
+        return x[..., index[-1]], x[..., index[-1]].max(), 0, "max({})"
+    if isinstance(layer, ZeroPadding2D):
+        return (reference.zero_padding2d(x[None], layer.padding[0] + layer.padding[1])[(0, *index)],) * 2 + (0, "{}")
+    if isinstance(layer, UpSampling2D):
+        return (x[index[0] // layer.size[0], index[1] // layer.size[1], index[2]],) * 2 + (0, "{}")
+    if isinstance(layer, Reshape):
+        return (x.reshape(layer.output_shape)[index],) * 2 + (0, "{}")
+    if isinstance(layer, Rescaling):
+        term = layer.scale * x[index]
+        return x[index], term + layer.offset, abs(term) + abs(layer.offset), f"{layer.scale:g} ({{}}) + {layer.offset:g}"
+    numbers = layer.numbers()
+    value = getattr(reference, layer.operation)(x[index], *numbers)
+    return x[index], value, abs(value), f"{layer.operation}({', '.join(['{}', *(f'{number:g}' for number in numbers)])})"
 
 
 def window_of(layer, size, x, index):

@@ -18,7 +18,7 @@ from minicnn.data.loader import ArrayDataset
 from minicnn.errors import InputError, ShapeError, nearest, printable
 from minicnn.evaluation.explanation.gradcam import fields_of
 from minicnn.gradient_check.subjects import default_loss
-from minicnn.teaching.formulas import KINDS, by_hand, explain, times
+from minicnn.teaching.formulas import by_hand, explain, kind_of, times
 
 __all__ = ["Trace", "LayerTrace", "trace"]
 
@@ -66,7 +66,7 @@ class LayerTrace:
     @property
     def kind(self):
         """The kind of the layer in formulas.py, or None for a custom layer."""
-        return KINDS.get(type(self.layer))
+        return kind_of(self.layer)
 
     def dead(self):
         """Return the filters (or units) whose output is 0 at every position of every sample: list of int."""
@@ -253,7 +253,7 @@ def hand_lines(traced, hand):
     if hand.products is None:
         terms = ", ".join(f"{x:.8g}" for x in hand.x.ravel()[:9]) + (", ..." if hand.x.size > 9 else "")
         operation = {"max": "max({})", "relu": "max({}, 0)", "average": "mean({})", "sigmoid": "1 / (1 + exp(-({})))",
-                     "tanh": "tanh({})", "softmax": f"softmax({{}})[{hand.index[-1]}]"}.get(traced.kind, "{}")
+                     "tanh": "tanh({})", "softmax": f"softmax({{}})[{hand.index[-1]}]"}.get(traced.kind, hand.written or "{}")
         lines = textwrap.wrap(f"y[{place}] = {operation.format(terms)} = {hand.value:.8g}", _WIDTH - 14)
     else:
         positive, negative = hand.products[hand.products > 0].sum(), hand.products[hand.products < 0].sum()

@@ -86,7 +86,7 @@ def _layer(layer):
     computes them.
     """
     y, numbers = layer.y[0], 0
-    entry = {"name": printable(layer.name), "type": printable(type(layer.layer).__name__), "kind": layer.kind,
+    entry = {"name": printable(layer.name), "type": printable(type(layer.layer).__name__), "kind": None if layer.kind == "further" else layer.kind,
              "shape": y.shape, "facts": [(printable(word), printable(text)) for word, text in layer.facts()],
              "start": layer.start(), "field": None if layer.field is None else layer.field._asdict()}
     computed = {"relu": lambda x: np.maximum(x, 0), "flatten": np.ravel, "same": np.asarray}.get(layer.kind)

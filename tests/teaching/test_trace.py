@@ -9,8 +9,9 @@ from minicnn.core.parameter import Parameter
 from minicnn.core.receptive_field import Field
 from minicnn.data.synthetic import phantom
 from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
-from minicnn.evaluation.explanation.gradcam import field_after
-from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
+from minicnn.layers import (ELU, AveragePool2D, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D,
+                            LeakyReLU, MaxPool2D, ReLU, Rescaling, Reshape, Sigmoid, Softmax, Softplus, SpatialDropout2D, Swish,
+                            Tanh, UpSampling2D, ZeroPadding2D)
 from minicnn.model import Sequential
 from minicnn.optimizers import Adam
 from minicnn.teaching.formulas import by_hand, explain, times, window_of
@@ -67,6 +68,25 @@ def test_every_number_of_every_kind_agrees_with_the_engine(engine, dtype):
             assert hand.engine == layer.y[0][index]
             assert hand.bound <= 1e-4 * (1 + abs(layer.y).max()) * (1 if dtype == "float32" else 1e-8)
     assert kinds == {"conv", "relu", "max", "average", "tanh", "same", "flatten", "dense", "sigmoid", "softmax"}
+
+
+@each_engine
+def test_every_number_of_the_further_layers_agrees_with_the_engine(engine):
+    model = Sequential([Rescaling(-2, offset=0.3), ZeroPadding2D(((1, 0), (0, 2))), Conv2D(4, 2), LeakyReLU(0.1), UpSampling2D((1, 2)),
+                        ELU(0.5), SpatialDropout2D(0.4), ReLU(0.2), MaxPool2D(2), Conv2D(6, 1), Swish(),
+                        GlobalAveragePooling2D(keepdims=True), Softplus(), Reshape((1, 2, 3)), GlobalMaxPooling2D(), Dense(1),
+                        Sigmoid()], input_shape=(5, 4, 2), seed=5, engine=engine)
+    traced = trace(model, image(model))
+    assert {layer.kind for layer in traced.layers} == {"further", "conv", "same", "max", "dense", "sigmoid"}
+    for layer in traced.layers:
+        for index in np.ndindex(layer.y.shape[1:]):
+            hand = layer.by_hand(index)
+            assert hand.agrees and hand.bound <= 1e-4 * (1 + abs(layer.y).max()), (layer.name, index, hand)
+        assert dict(layer.facts())["formula"] and "not known" not in dict(layer.facts())["formula"]
+    text = str(traced)
+    for sentence in ("y = -2 x + 0.3", "else 0.1 x", "else 0.5 (exp(x) - 1)", "y = min(max(x, 0), 0.2)", "each channel is set to 0",
+                     "= mean(", "= leaky_relu(", "y[i, j, c] = x[i // 1, j // 2, c]", "0 outside the image"):
+        assert sentence in text, sentence
 
 
 def test_a_wrong_engine_is_detected():
@@ -126,7 +146,7 @@ def test_an_output_depends_on_the_pixels_of_its_receptive_field(layers):
     shape, field = (17, 19, 1), Field()
     for i, layer in enumerate(layers):
         layer.configure(np.float64, "reference", seed=0, index=i)
-        shape, field = layer.build(shape), field_after(layer, field)
+        shape, field = layer.build(shape), layer.receptive_field(field)
         for parameter in layer.parameters:
             parameter.value[...] = 1            # so that nothing cancels
 
