@@ -608,7 +608,7 @@ class Sequential(Model):
             raise InputError("Sequential: an Input stands first, and only there; this model has the shape of its input already.")
         self._parts += parts
         if self._parts:
-            self._build(self._input, chain(self._parts, self._input))
+            self._build(self._input, chain(self._parts, self._input, late=True))
 
 
 def _is_input(part):
@@ -723,7 +723,9 @@ def _name_layers(places, owner):
         for depth, part in enumerate(place):
             around = tuple(map(id, place[:depth]))
             if id(part) not in names:
-                names[id(part)] = getattr(part, "name", None) or _numbered(part, counts.setdefault(around, {}), taken[around])
+                leader = getattr(part, "follows", None)         # the layer whose activation it is stands before it
+                names[id(part)] = getattr(part, "name", None) or (
+                    f"{leader.name}_activation" if leader else _numbered(part, counts.setdefault(around, {}), taken[around]))
         own = [names[id(part)] for part in place]
         for name in own[-1].split("/") + own[:-1] if isinstance(own[-1], str) else own:
             if not isinstance(name, str) or not re.fullmatch(NAME, name):

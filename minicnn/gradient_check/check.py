@@ -15,7 +15,7 @@ from minicnn.core.random import normals
 from minicnn.gradient_check.elementwise import along_directions, check_row, row_findings, tie_findings
 from minicnn.gradient_check.finite_differences import PRECISIONS, Precision
 from minicnn.gradient_check.layer_contract import float32_fault, moving_faults, repeat_faults, step_faults
-from minicnn.gradient_check.problems import StepProblem, draw, loss_gradient
+from minicnn.gradient_check.problems import Joined, StepProblem, draw, join, loss_gradient
 from minicnn.gradient_check.report import Report
 from minicnn.gradient_check.subjects import as_network, layer_problem, loss_problem, network_problem
 from minicnn.gradient_check.verdicts import BUG, KINK

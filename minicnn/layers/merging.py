@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import InputError, ShapeError
 from minicnn.layers.base import Layer, here, register
@@ -29,10 +31,6 @@ class _Merge(Layer):
                 raise ShapeError(f"{self.label}: x[0] has {len(xs[0])} samples, x[{i}] has {len(x)}.")
         return xs
 
-    def _inputs(self, n):
-        """Return a buffer for the gradient of each of the inputs, of n samples."""
-        return [self.buffer(f"dx{i}", (n, *shape)) for i, shape in enumerate(self.input_shape)]
-
     def flops(self):
         """One for each number of the output and each array after the first."""
         return (len(self.input_shape) - 1) * math.prod(self.output_shape)
@@ -51,9 +49,11 @@ class Add(_Merge):
         return shapes[0], []
 
     def forward(self, xs):
-        xs = self.accept(xs)
-        y = self.buffer("y", (len(xs[0]), *self.output_shape))
-        self.ops.add(xs, y)
+        y, *xs = self.accept(xs)
+        for i, x in enumerate(xs):
+            total = self.buffer(f"y{i}", y.shape)
+            self.ops.add(y, x, total)
+            y = total
         self.remember(y)
         return y
 
@@ -78,21 +78,31 @@ class Multiply(_Merge):
         return tuple(map(max, zip(*shapes))), []
 
     def forward(self, xs):
-        xs = self.accept(xs)
-        y = self.buffer("y", (len(xs[0]), *self.output_shape))
-        self.ops.multiply(xs, y)
-        self.remember(xs[0], *xs[1:])
+        y, *xs = self.accept(xs)
+        factors = []
+        for i, x in enumerate(xs):
+            product = self.buffer(f"y{i}", (len(x), *map(max, y.shape[1:], x.shape[1:])))
+            self.ops.multiply(y, x, product)
+            factors += [y, x]
+            y = product
+        self.remember(*factors)
         return y
 
     def backward(self, dy):
-        dy, *xs = self.consume(dy)
-        dxs = self._inputs(len(dy))
-        self.ops.multiply_gradient(dy, xs, *dxs)
-        return dxs
+        """From the last product to the first: dy of each gives that of the product before and that of its own factor."""
+        dy, *factors = self.consume(dy)
+        dxs = []
+        for i in reversed(range(0, len(factors), 2)):
+            y, x = factors[i:i + 2]
+            before, dx = self.buffer(f"dy{i}", y.shape), self.buffer(f"dx{i}", x.shape)
+            self.ops.multiply_gradient(dy, y, x, before, dx)
+            dxs.insert(0, dx)
+            dy = before
+        return [dy, *dxs]
 
 
 class Concatenate(_Merge):
-    """Put two or more arrays side by side along their last axis, the channels (reference.concatenate).
+    """Put two or more arrays side by side along their last axis, the channels; each takes its part of the gradient.
 
     >>> Concatenate().build([(8, 8, 4), (8, 8, 2)])
     (8, 8, 6)
@@ -106,14 +116,16 @@ class Concatenate(_Merge):
     def forward(self, xs):
         xs = self.accept(xs)
         y = self.buffer("y", (len(xs[0]), *self.output_shape))
-        self.ops.concatenate(xs, y)
+        np.concatenate(xs, axis=-1, out=y)
         self.remember(y)
         return y
 
     def backward(self, dy):
         dy, _ = self.consume(dy)
-        dxs = self._inputs(len(dy))
-        self.ops.concatenate_gradient(dy, [shape[-1] for shape in self.input_shape], *dxs)
+        ends = np.cumsum([shape[-1] for shape in self.input_shape])
+        dxs = [self.buffer(f"dx{i}", (len(dy), *shape)) for i, shape in enumerate(self.input_shape)]
+        for dx, part in zip(dxs, np.split(dy, ends[:-1], axis=-1)):
+            dx[...] = part
         return dxs
 
     def flops(self):

@@ -20,6 +20,7 @@ __all__ = ["Node", "Input", "connect", "chain", "inside", "ordered"]
 
 class _Here(threading.local):
     blocks = ()         # the Block of each block that the calling thread is inside of
+    late = False        # whether shapes that do not fit are left to the network, which knows the names
 
 
 _here = _Here()
@@ -85,6 +86,8 @@ def Input(shape):
 def connect(layer, x):
     """Return the node that a layer makes of a node, or of a list of nodes where it takes several.
 
+    Where the layer has an activation, it is that of the activation, which follows as a layer of its own.
+
     Raises
     ------
     InputError, ShapeError : not nodes, more or fewer than the layer takes, shapes that it cannot take
@@ -95,28 +98,45 @@ def connect(layer, x):
         if not isinstance(source, Node):
             raise InputError(f"{label}: expected a node, such as Input((64, 64, 3)) or what a layer returns for one, got "
                              f"{type(source).__name__}.")
+    leader = getattr(layer, "follows", None)
+    if leader is not None and sources[0].layer is layer and sources[0].sources[0].layer is leader:
+        return sources[0]           # an activation that was put behind its layer already
     several = getattr(layer, "several", False)
     if several != (len(sources) > 1):
         takes = "two or more nodes, in a list" if several else "one node"
         raise InputError(f"{label}: it takes {takes}, got {len(sources)}.")
     shapes = [None if source.shape is None else source.shape[1:] for source in sources]
     if None in shapes or not type(layer).__module__.startswith("minicnn.layers."):     # a custom layer tells when built
-        return Node(layer, sources, None)
+        return _followed(layer, Node(layer, sources, None))
     try:
-        return Node(layer, sources, (None, *layer.infer(shapes if several else shapes[0])[0]))
+        return _followed(layer, Node(layer, sources, (None, *layer.infer(shapes if several else shapes[0])[0])))
     except ShapeError as error:
+        if _here.late:
+            return Node(layer, sources, None)
         given = ", ".join(f"{_maker(source)} gives {shape}" for source, shape in zip(sources, shapes))
         raise ShapeError(f"{error} ({given}.)") from None
 
 
-def chain(parts, x):
+def _followed(layer, node):
+    """Return the node, or that of the layer's activation behind it (layers/affine.py)."""
+    activation = layer.unfold() if hasattr(layer, "unfold") and not isinstance(layer, type) else None
+    return node if activation is None else connect(activation, node)
+
+
+def chain(parts, x, late=False):
     """Return the node that layers and blocks make of x, one after another.
+
+    With `late`, shapes that do not fit are no error yet: the network that is built of the node names the layer.
 
     Raises InputError where a part is neither, or a block gives no node.
     """
-    for part in parts:
-        is_layer = all(callable(getattr(part, verb, None)) for verb in ("build", "forward", "backward"))
-        x = connect(part, x) if is_layer else _call(part, x)
+    before, _here.late = _here.late, late or _here.late
+    try:
+        for part in parts:
+            is_layer = all(callable(getattr(part, verb, None)) for verb in ("build", "forward", "backward"))
+            x = connect(part, x) if is_layer else _call(part, x)
+    finally:
+        _here.late = before
     return x
 
 

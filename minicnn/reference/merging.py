@@ -1,71 +1,44 @@
-"""Merging: several arrays become one.
+"""Merging: two arrays become one.
 
 Each branch of a network gets a gradient of its own, and where one array goes into several branches, the network adds what
-comes back: y = f(x) + g(x) gives dx = f'(x)^T dy + g'(x)^T dy.
+comes back: y = f(x) + g(x) gives dx = f'(x)^T dy + g'(x)^T dy. More than two arrays are merged in turn, from the first to
+the last. To concatenate is no arithmetic: the layer does it.
 """
 
 import numpy as np
 
-__all__ = ["add", "multiply", "multiply_gradient", "concatenate", "concatenate_gradient"]
+__all__ = ["add", "multiply", "multiply_gradient"]
 
 
-def add(xs):
-    """Return x1 + x2 + ..., from the first to the last. Its gradient hands dy to each.
+def add(a, b):
+    """Return a + b, arrays of one shape (N, ...). Its gradient is dy, for both.
+
+    >>> add(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]))
+    array([[4., 6.]])
+    """
+    return a + b
+
+
+def multiply(a, b):
+    """Return a b, element by element.
 
     Parameters
     ----------
-    xs : list of ndarray, all of one shape (N, ...)
+    a, b : ndarrays, shape (N, ..., C); of one shape, or with sizes of 1, which are repeated: (N, 1, 1, C) weighs channels
     """
-    y = xs[0]
-    for x in xs[1:]:
-        y = y + x
-    return y
+    return a * b
 
 
-def multiply(xs):
-    """Return x1 x2 ..., element by element, from the first to the last.
+def multiply_gradient(dy, a, b):
+    """Return (da, db): da = dy b and db = dy a, each summed over the axes along which it was repeated, in float64.
 
-    Parameters
-    ----------
-    xs : list of ndarray, shape (N, ..., C); of one shape, or with sizes of 1, which are repeated: (N, 1, 1, C) weighs
-        channels
+    >>> da, db = multiply_gradient(np.ones((1, 2)), np.array([[2.0, 0.0]]), np.array([[3.0]]))
+    >>> da.tolist(), db.tolist()
+    ([[3.0, 3.0]], [[2.0]])
     """
-    y = xs[0]
-    for x in xs[1:]:
-        y = y * x
-    return y
+    return _unrepeated(dy * b, a), _unrepeated(dy * a, b)
 
 
-def multiply_gradient(dy, xs):
-    """Return (dx1, dx2, ...): dxi = dy times the product of the others, summed where xi was repeated.
-
-    The product of the others is computed, not y / xi, which is undefined at 0. Sums are accumulated in float64.
-
-    >>> [dx.tolist() for dx in multiply_gradient(np.ones((1, 2)), [np.array([[2.0, 0.0]]), np.array([[3.0, 5.0]])])]
-    [[[3.0, 5.0]], [[2.0, 0.0]]]
-    """
-    gradients = []
-    for i, x in enumerate(xs):
-        dx = multiply([dy, *(other for j, other in enumerate(xs) if j != i)])
-        repeated = tuple(axis for axis, size in enumerate(x.shape) if size != dx.shape[axis])
-        gradients.append(dx.sum(axis=repeated, keepdims=True, dtype=np.float64).astype(x.dtype) if repeated else dx)
-    return tuple(gradients)
-
-
-def concatenate(xs):
-    """Return the arrays side by side along the last axis, the channels.
-
-    Parameters
-    ----------
-    xs : list of ndarray, shapes (N, ..., Ci), equal but for Ci
-    """
-    return np.concatenate(xs, axis=-1)
-
-
-def concatenate_gradient(dy, sizes):
-    """Return (dx1, dx2, ...): the part of dy that came from each; `sizes` are their Ci.
-
-    >>> [dx.tolist() for dx in concatenate_gradient(np.array([[1, 2, 3]]), [1, 2])]
-    [[[1]], [[2, 3]]]
-    """
-    return tuple(np.split(dy, np.cumsum(sizes)[:-1], axis=-1))
+def _unrepeated(gradient, x):
+    axes = tuple(axis for axis, size in enumerate(x.shape) if size != gradient.shape[axis])
+    return gradient.sum(axis=axes, keepdims=True, dtype=np.float64).astype(x.dtype) if axes else gradient

@@ -29,7 +29,7 @@ OUTPUTS = {"conv2d_weight_gradient": "dw db", "grouped_conv2d_weight_gradient": 
            "adam": "w_new m_new v_new", "sgd": "w_new velocity_new", "amsgrad": "w_new m_new v_new v_hat_new",
            "rmsprop": "w_new v_new velocity_new",
            "batch_statistics": "mean variance", "batch_norm_gradient": "dx dgamma dbeta", "layer_norm": "y mean variance",
-           "layer_norm_gradient": "dx dgamma dbeta"} \
+           "layer_norm_gradient": "dx dgamma dbeta", "multiply_gradient": "da db"} \
     | dict.fromkeys(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error"], "losses dz")
 
 
@@ -136,7 +136,8 @@ def test_a_sample_does_not_depend_on_its_company(name, case, n, dtype):
 LARGE = Case(21, 37, 29, 6, 34, (3, 3), (2, 1), "same", 0)
 LARGE_DENSE = Case(20, 60, 20, 20, 50, (1, 1), (1, 1), "valid", 0)
 LARGE_PARAMETER = Case(1, 1, 1, 300, 400, (1, 1), (1, 1), "valid", 0)
-NOT_DIVIDED = ["binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "tanh"]     # tanh is NumPy's
+NOT_DIVIDED = ["binary_crossentropy", "categorical_crossentropy", "mean_squared_error",
+               "tanh", "add", "multiply", "multiply_gradient"]      # the last four are NumPy's
 DIVIDED = [(name, LARGE_DENSE if name.startswith("dense") else LARGE_PARAMETER if name in ("adam", "sgd", "amsgrad", "rmsprop") else LARGE)
            for name in kernels.__all__] + [(name, WINOGRAD._replace(N=5, H=31)) for name in FUSED]
 

@@ -12,7 +12,7 @@ from tests.support.strategies import DTYPES, abs_inputs, separated, specified
 NO_PADS = (0, 0, 0, 0)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 # Kernels that do the very operations of the reference, in its order: equal to the last bit.
-EXACT = ["max_pool2d", "relu", "relu_gradient", "sigmoid_gradient", "tanh_gradient", "dropout", "adam", "sgd",
+EXACT = ["add", "multiply", "max_pool2d", "relu", "relu_gradient", "sigmoid_gradient", "tanh_gradient", "dropout", "adam", "sgd",
          "amsgrad", "rmsprop",
          "clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "global_average_pool2d_gradient",
          "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient", "up_sampling2d",
@@ -23,7 +23,8 @@ FUNCTIONS = ["sigmoid", "tanh", "elu", "elu_gradient", "swish", "softplus", "sof
 # to 128 terms in a row.
 SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "grouped_conv2d", "grouped_conv2d_input_gradient",
                       "depthwise_conv2d", "depthwise_conv2d_input_gradient", "dense", "dense_input_gradient", "max_pool2d_gradient",
-                      "average_pool2d", "average_pool2d_gradient", "global_average_pool2d", "up_sampling2d_gradient"], 8) \
+                      "average_pool2d", "average_pool2d_gradient", "global_average_pool2d", "up_sampling2d_gradient",
+                      "multiply_gradient"], 8) \
     | dict.fromkeys(["conv2d_relu", "dense_relu"], 8) \
     | dict.fromkeys(["grouped_conv2d_weight_gradient", "depthwise_conv2d_weight_gradient", "conv2d_weight_gradient", "dense_weight_gradient", "dense_relu_gradient", "conv2d_relu_gradient",
                      "conv2d_relu_pool_gradient"], 24)

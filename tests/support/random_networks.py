@@ -4,11 +4,13 @@ custom layer that contains layers of minicnn.
 
 import numpy as np
 
-from minicnn import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential, ShapeError, Sigmoid,
-                     Softmax, Tanh)
+from minicnn import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Conv2D, Dense, Dropout, Flatten,
+                     GlobalAveragePooling2D, GlobalMaxPooling2D, Input, LayerNormalization, LeakyReLU, MaxPool2D, Model,
+                     Multiply, ReLU, Rescaling, Reshape, Residual, Sequential, ShapeError, Sigmoid, Softmax, Softplus,
+                     SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
 from minicnn.core.backend import ENGINES
 
-__all__ = ["random_case", "flat_images", "Block"]
+__all__ = ["random_case", "random_graph", "flat_images", "Block"]
 
 
 def random_case(number):
@@ -29,6 +31,46 @@ def random_case(number):
         model.set_weights([np.round(16 * (w + (w == 0) * rng.normal(0, 0.3, w.shape))) / 16
                            for w in model.get_weights()])
     return model, x
+
+
+def random_graph(number, engine=None):
+    """Return (graph in float64, x), determined by the number: branches, merges, and all layers."""
+    rng = np.random.default_rng([6, number])
+    C = int(rng.integers(1, 4))
+    x = Input((int(rng.integers(4, 8)), int(rng.integers(4, 8)), C))
+    nodes = [x]
+    for _ in range(int(rng.integers(3, 9))):
+        node = nodes[rng.integers(max(0, len(nodes) - 3), len(nodes))]
+        alike = [other for other in nodes if other is not node and other.shape == node.shape]
+        beside = [other for other in nodes if other is not node and other.shape[:-1] == node.shape[:-1]]
+        draw = rng.random()
+        if draw < 0.35 and alike:
+            nodes.append(rng.choice([Add, Multiply])()([node, alike[rng.integers(len(alike))]]))
+        elif draw < 0.45 and beside:
+            nodes.append(Concatenate()([node, beside[rng.integers(len(beside))]]))
+        elif draw < 0.55:
+            nodes.append(Residual([Conv2D(node.shape[-1], 3, padding="same"), BatchNormalization(), ReLU()])(node))
+        elif draw < 0.60:       # channels weighed by what all positions say
+            weights = Sigmoid()(Dense(node.shape[-1])(GlobalAveragePooling2D()(node)))
+            nodes.append(Multiply()([node, Reshape((1, 1, node.shape[-1]))(weights)]))
+        else:
+            nodes.append(rng.choice(_KEEPING)(rng)(node) if draw < 0.9 else rng.choice(_RESIZING)(rng)(node))
+    taken = {id(source) for node in nodes for source in node.sources}
+    ends = [node for node in nodes if id(node) not in taken]
+    rows = [rng.choice([Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D])()(node) for node in ends]
+    y = Concatenate()(rows) if len(rows) > 1 else rows[0]
+    y = rng.choice([Sigmoid, Softmax])()(Dense(int(rng.integers(1, 4)))(y))
+    model = Model(x, y, seed=number, dtype="float64", engine=engine or ENGINES[number % 2])
+    return model, rng.random((int(rng.integers(2, 4)), *model.input_shape))
+
+
+_KEEPING = [lambda rng: Conv2D(int(rng.integers(1, 4)), int(rng.integers(1, 4)), padding="same"),
+            lambda rng: _activation(rng), lambda rng: MaxPool2D(2, strides=1, padding="same"),
+            lambda rng: rng.choice([LeakyReLU, ELU, Swish, Softplus])(), lambda rng: ReLU(max_value=0.5),
+            lambda rng: BatchNormalization(), lambda rng: LayerNormalization(), lambda rng: Rescaling(0.5, 0.1),
+            lambda rng: SpatialDropout2D(0.3)]
+_RESIZING = [lambda rng: UpSampling2D(2), lambda rng: ZeroPadding2D(1), lambda rng: MaxPool2D(2), lambda rng: AveragePool2D(2),
+             lambda rng: Conv2D(2, 2, strides=2)]
 
 
 def flat_images(rng, x):

@@ -318,6 +318,16 @@ def specified(name):
     return getattr(fusion if name in fusion.__all__ else reference, name)
 
 
+def _two(case, dtype):
+    return case.normals(*case.x_shape, dtype=dtype), case.separated(*case.x_shape, dtype=dtype)
+
+
+def _multiply_gradient(case, dtype):
+    """The second is repeated over the positions."""
+    x, y = _two(case, dtype)
+    return case.normals(*case.x_shape, dtype=dtype), x, y[:, :1, :1].copy()
+
+
 OPERATIONS = {
     "conv2d": _conv2d, "conv2d_input_gradient": _conv2d_input_gradient,
     "conv2d_weight_gradient": _conv2d_weight_gradient,
@@ -337,6 +347,7 @@ OPERATIONS = {
     "tanh": _activation, "tanh_gradient": _gradient_of(reference.tanh),
     "softmax": _activation, "softmax_gradient": _gradient_of(reference.softmax),
     "dropout": _dropout,
+    "add": _two, "multiply": _two, "multiply_gradient": _multiply_gradient,
     "batch_statistics": lambda case, dtype: _batch_norm(case, dtype)[:1],
     "batch_norm": _batch_norm, "batch_norm_gradient": _batch_norm_gradient,
     "layer_norm": _layer_norm, "layer_norm_gradient": _layer_norm_gradient,
