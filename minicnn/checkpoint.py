@@ -31,7 +31,7 @@ from minicnn.network import check_sources, inferred
 from minicnn.optimizers.rmsprop import OPTIMIZERS
 from minicnn.regularizers import L2
 
-__all__ = ["Content", "Position", "save", "read", "refusing", "architecture_of"]
+__all__ = ["Content", "Position", "save", "save_weights", "read", "refusing", "architecture_of"]
 
 _FORMAT = "minicnn model 1"
 _MOST_LAYERS = 1000
@@ -237,6 +237,12 @@ def save(path, model, stop=False, states=(), private=True):
         content["callbacks"] = {"stop": bool(stop), "states": plain}
     weights.save(path, tensors, {"format": _FORMAT} | {key: _as_json(key, value) for key, value in content.items()},
                  private)
+
+
+def save_weights(path, network):
+    """Write the weights of a network to `path` atomically; errors as of `save`."""
+    weights.save(path, {key: weight.value for key, weight in network.named_weights().items()},
+                 {"format": "minicnn weights 1"}, private=False)
 
 
 def read(path, expect=None):

@@ -420,8 +420,13 @@ class Model:
             model._take(content)
         return model
 
+    def save_weights(self, path):
+        """Write the weights alone to `path`, all or nothing, for `load_weights`; errors as of `save`."""
+        with self._lock:
+            checkpoint.save_weights(path, self.network)
+
     def load_weights(self, path):
-        """Take the weights of a file that `save` wrote into this model; names and shapes must agree."""
+        """Take the weights of a file that `save` or `save_weights` wrote; names and shapes must agree."""
         tensors, _ = weights.load(path)
         checkpoint.check_parameters(tensors, self.network, printable(path))
         self._take_parameters(tensors)

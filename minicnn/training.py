@@ -126,6 +126,7 @@ class Trainer:
         with closing(batches):
             for samples, x in batches:
                 t = targets[samples]
+                callbacks.begin_batch(position)
                 try:
                     loss, outputs = self.step(x, t, None if sample_weights is None else sample_weights[samples])
                 except NonFiniteError as error:

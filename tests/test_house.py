@@ -21,7 +21,7 @@ GROUPS = ("errors core reference kernels initializers losses regularizers optimi
 # The imports upwards, each inside a function: engines are looked up from below; model.trace(x) explains a network, and
 # History.plot draws it.
 KNOWN_UPWARDS = {("core/backend.py", "reference"), ("core/backend.py", "kernels"), ("core/backend.py", "fusion"),
-                 ("model.py", "teaching"), ("callbacks.py", "plotting")}
+                 ("model.py", "teaching"), ("callbacks/history.py", "plotting")}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 KERNELS = [path for path in FILES if path.relative_to(ROOT).parts[0] == "kernels"]
 
@@ -258,8 +258,8 @@ def test_the_public_names():
         "RMSprop", "gradcheck", "assert_gradients",
         "check_optimizer", "check_determinism", "BinaryCrossentropy",
         "CategoricalCrossentropy", "MeanSquaredError", "L2", "History", "Callback", "EarlyStopping", "LearningRateSchedule",
-        "WeightAverage",
-        "Checkpoint", "CSVHistory", "set_thread_count", "thread_count", "MiniCNNError", "ShapeError", "InputError",
+        "LearningRateScheduler", "ReduceLROnPlateau", "LambdaCallback", "WeightAverage",
+        "Checkpoint", "ModelCheckpoint", "CSVHistory", "set_thread_count", "thread_count", "MiniCNNError", "ShapeError", "InputError",
         "DTypeError", "ImageError", "ManifestError", "WeightsError", "CheckpointError", "NonFiniteError",
         "RunLockedError", "MissingExtraError"]
     for name in minicnn.__all__:

@@ -15,7 +15,8 @@ import pytest
 from benchmarks.reliability.run_faults import measure
 from minicnn import (Adam, Callback, Conv2D, Dense, Dropout, EarlyStopping, Flatten, InputError, LearningRateSchedule,
                      MaxPool2D, NonFiniteError, ReLU, Sequential, ShapeError, Sigmoid, WeightAverage, WeightsError,
-                     callbacks as callbacks_module, cov19net, set_thread_count, weights)
+                     cov19net, set_thread_count, weights)
+from minicnn.callbacks import keeping
 from minicnn.core import signals
 from minicnn.core.random import Stream, uniforms
 from minicnn.core.signals import Interrupted
@@ -305,7 +306,7 @@ def kill_after(monkeypatch, number):
                 raise Killed
         return call
 
-    for module, name in ((weights, "write_atomic"), (callbacks_module, "write_atomic"), (callbacks_module, "keep_as")):
+    for module, name in ((weights, "write_atomic"), (keeping, "write_atomic"), (keeping, "keep_as")):
         monkeypatch.setattr(module, name, counted(getattr(module, name)))
     return done
 
