@@ -14,7 +14,7 @@ _HOMES = {
                        "Softmax", "Dropout", "Add", "Multiply", "Concatenate", "Residual",
                        "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "UpSampling2D", "Reshape", "Rescaling",
                        "LeakyReLU", "ELU", "Swish", "Softplus", "SpatialDropout2D",
-                       "BatchNormalization", "LayerNormalization",
+                       "BatchNormalization", "LayerNormalization", "DepthwiseConv2D", "SeparableConv2D",
                        "MaxPooling2D", "AveragePooling2D", "AvgPool2D", "GlobalAvgPool2D", "GlobalMaxPool2D", "SiLU"],
     "minicnn.layers.nodes": ["Input"],
     "minicnn.core.parameter": ["Parameter"],

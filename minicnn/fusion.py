@@ -35,8 +35,8 @@ class _Fused:
         self._weights = next(layer for layer in layers if layer.parameters)
         # All that kernels trust, as it is now: the layers may be built again for another network. The parameters' own
         # arrays stay where they are for as long as this one may run.
-        w, b = self._weights.parameters
-        self._w, self._b, self._dw, self._db = w.value, b.value, w.grad, b.grad
+        w = self._weights.parameters[0]
+        self._w, self._dw, (self._b, self._db) = w.value, w.grad, self._weights.bias
         self._input_shape, self._output_shape = self._weights.input_shape, layers[-1].output_shape
         self._strides, self._pads = getattr(self._weights, "strides", None), getattr(self._weights, "pads", None)
         self._buffers, self._cache = Buffers(), None
@@ -224,8 +224,11 @@ PATTERNS = [(3, GreyConvReLUPool), (3, ConvReLUPool), (2, GreyConvReLU), (2, Con
 
 
 def _types(layers, *types):
-    """Whether these are layers of exactly these types: a subclass may compute something else, and so does ReLU(max_value)."""
+    """Whether these are layers of exactly these types: a subclass may compute something else, and so do ReLU(max_value),
+    a convolution in groups or with dilated windows, and a layer with an activation of its own."""
     return len(layers) == len(types) and all(type(layer) is kind and getattr(layer, "max_value", None) is None
+                                             and getattr(layer, "is_plain", True)
+                                             and getattr(layer, "activation", None) is None
                                              for layer, kind in zip(layers, types))
 
 

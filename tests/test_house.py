@@ -183,8 +183,8 @@ EVENING = [ROOT / f"{name}.py" for name in """
     errors core/__init__ core/arguments core/backend core/memory core/parameter core/random core/shapes core/validation
     reference/__init__ reference/activations reference/convolution reference/dense reference/losses reference/optimizers
     reference/pooling reference/regularization reference/windows
-    layers/__init__ layers/activations layers/base layers/convolution layers/dense layers/pooling layers/regularization
-    layers/windows initializers losses optimizers/__init__ metrics network training networks/cov19""".split()]
+    layers/__init__ layers/activations layers/affine layers/base layers/convolution layers/dense layers/pooling
+    layers/regularization layers/windows initializers losses optimizers/__init__ metrics network training networks/cov19""".split()]
 
 
 def test_the_evening_is_closed_under_import():
@@ -252,7 +252,7 @@ def test_the_public_names():
         "__version__", "Sequential", "cov19net", "Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense",
         "ReLU", "Sigmoid", "Tanh", "Softmax", "Dropout", "GlobalAveragePooling2D",
         "GlobalMaxPooling2D", "ZeroPadding2D", "UpSampling2D", "Reshape", "Rescaling", "LeakyReLU", "ELU", "Swish", "Softplus",
-        "SpatialDropout2D", "BatchNormalization", "LayerNormalization",
+        "SpatialDropout2D", "BatchNormalization", "LayerNormalization", "DepthwiseConv2D", "SeparableConv2D",
         "MaxPooling2D", "AveragePooling2D", "AvgPool2D", "GlobalAvgPool2D", "GlobalMaxPool2D", "SiLU",
         "Parameter", "Adam", "AdamW", "SGD",
         "RMSprop", "gradcheck", "assert_gradients",

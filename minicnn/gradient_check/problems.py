@@ -13,10 +13,11 @@ from minicnn.core.backend import get_engine
 from minicnn.core.random import Stream, normals, uniforms
 from minicnn.errors import InputError, MiniCNNError, NonFiniteError
 from minicnn.layers import ELU, LAYERS, GlobalMaxPooling2D, LeakyReLU, MaxPool2D, ReLU
+from minicnn.network import LayerStep
 from minicnn.reference.windows import pad, windows_of
 
 __all__ = ["StepProblem", "NetworkProblem", "LossProblem", "draw", "call", "loss_gradient", "layer_name", "step_name",
-           "targets_for", "Joined", "join"]
+           "targets_for", "InTurn", "Joined", "join"]
 
 
 def draw(distribution, seed, purpose, shape):
@@ -132,6 +133,26 @@ class StepProblem(_Problem):
         dx = self.backward(self.dy.copy())
         gradients = {place: np.array(parameter.grad) for place, parameter in self.parameters.items()}
         return gradients | ({(self.name, "x"): np.array(dx)} if (self.name, "x") in self.arrays else {})
+
+
+class InTurn:
+    """The step of layers one after another, each as it is: of one that is called by hand, and its activation."""
+
+    def __init__(self, layers):
+        self.layers = layers
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy):
+        for layer in self.layers[::-1]:
+            dy = layer.backward(dy)
+        return dy
+
+    def choices(self):
+        return [choice for layer in self.layers for choice in layer.choices()]
 
 
 class Joined:
@@ -260,6 +281,10 @@ def targets_for(loss, shape, seed):
 
 def _frozen(step, x, choices):
     """Run a step with given choices: ReLU uses the given mask, max pooling takes the number at the given switch."""
+    if isinstance(step, InTurn):
+        for layer in step.layers:
+            x = _frozen(LayerStep(layer), x, choices)
+        return x
     first, *rest = step.layers
     if not rest and type(first) in _CHOSEN:
         return _CHOSEN[type(first)](first, x, choices)

@@ -14,7 +14,7 @@ from minicnn.core.parameter import check_apart
 from minicnn.core.random import normals, uniforms
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
-from minicnn.gradient_check.problems import (Joined, LossProblem, NetworkProblem, StepProblem, call, draw, join,
+from minicnn.gradient_check.problems import (InTurn, Joined, LossProblem, NetworkProblem, StepProblem, call, draw, join,
                                              layer_name, targets_for)
 from minicnn.layers.base import LAYERS, Layer
 from minicnn.layers.custom import CustomStep, Host, parameters_of
@@ -56,13 +56,23 @@ def layer_problem(subject, shape, x, engine, seed, dtype):
             host.tell(True, 0)
             if isinstance(layer, Layer):
                 layer.needs_input_gradient = True
-            step, x = (Joined(LayerStep(layer), sizes), join(x)) if several else (LayerStep(layer), x)
+            step, x = (Joined(LayerStep(layer), sizes), join(x)) if several else (_step(layer), x)
             y_shape = (len(x), *output_shape) if output_shape is not None else \
                 np.shape(call(name, "forward", step.forward, x.copy()))
             dy = draw(normals, seed, 2, y_shape).astype(dtype)
             yield StepProblem(step, x, dy)
         finally:
             host.tell(False, 0)
+
+
+def _step(layer):
+    """Return the step of one layer; of one with an activation, that of both, so that the check sees its kinks."""
+    activation = layer.unfold() if hasattr(layer, "unfold") else None
+    if activation is None:
+        return LayerStep(layer)
+    activation.configure(layer.dtype, layer._engine)
+    activation.build(layer.output_shape)
+    return InTurn([layer, activation])
 
 
 @contextmanager

@@ -17,6 +17,7 @@ register(Conv2D, MaxPool2D, AveragePool2D, Flatten, Dense, ReLU, Sigmoid, Tanh, 
 
 # {family that COV-19Net has no use for: its layers}; at its end each module registers them.
 _FURTHER = {
+    "depthwise_convolution": ["DepthwiseConv2D", "SeparableConv2D"],
     "normalization": ["BatchNormalization", "LayerNormalization"],
     "global_pooling": ["GlobalAveragePooling2D", "GlobalMaxPooling2D"],
     "reshaping": ["ZeroPadding2D", "UpSampling2D", "Reshape", "Rescaling"],

@@ -18,8 +18,14 @@ class WindowedLayer(Layer):
         vars(self)["pads"] = windows_of(self, self.input_shape)[1]
         return output_shape
 
+    @property
+    def span(self):
+        """How many rows and columns a window spans: (K - 1) D + 1 where its pixels lie D apart."""
+        dilation = getattr(self, "dilation_rate", (1, 1))
+        return tuple((K - 1) * D + 1 for K, D in zip(getattr(self, self.window), dilation))
+
     def receptive_field(self, field):
-        return field.through(getattr(self, self.window), self.strides, self.pads[::2])
+        return field.through(self.span, self.strides, self.pads[::2])
 
 
 def windows_of(layer, input_shape):
@@ -27,7 +33,7 @@ def windows_of(layer, input_shape):
     if len(input_shape) != 3:
         raise ShapeError(f"{layer.label}: expected images, (H, W, C), got inputs of shape {input_shape}.")
     axes = []
-    for name, size, kernel, stride in zip(("height", "width"), input_shape, getattr(layer, layer.window), layer.strides):
+    for name, size, kernel, stride in zip(("height", "width"), input_shape, layer.span, layer.strides):
         try:
             axes.append(window(size, kernel, stride, layer.padding))
         except ShapeError as error:

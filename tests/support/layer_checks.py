@@ -5,9 +5,9 @@ import pytest
 
 from minicnn import BatchNormalization, LayerNormalization
 from minicnn.core.backend import ENGINES
-from minicnn.layers import (ELU, AveragePool2D, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D,
-                            LeakyReLU, MaxPool2D, ReLU, Rescaling, Reshape, Sigmoid, Softmax, Softplus, SpatialDropout2D,
-                            Swish, Tanh, UpSampling2D, ZeroPadding2D)
+from minicnn.layers import (ELU, AveragePool2D, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, GlobalAveragePooling2D,
+                            GlobalMaxPooling2D, LeakyReLU, MaxPool2D, ReLU, Rescaling, Reshape, SeparableConv2D, Sigmoid,
+                            Softmax, Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
 from tests.support.strategies import normals, separated
 
 
@@ -73,6 +73,18 @@ LAYERS_TO_CHECK = [
     (lambda: SpatialDropout2D(0.5), (2, 3, 4)),
     (lambda: while_training(SpatialDropout2D(0.4)), (2, 3, 4)),
 ]
+LAYERS_TO_CHECK += [
+    (lambda: Conv2D(3, 3, use_bias=False, activation="relu"), (6, 7, 2)),
+    (lambda: Conv2D(4, (3, 2), strides=(2, 1), padding="same", dilation_rate=(1, 3), groups=2), (7, 6, 6)),
+    (lambda: Conv2D(6, 2, groups=2, dilation_rate=2, use_bias=False, activation="softmax"), (5, 4, 2)),
+    (lambda: Dense(4, use_bias=False), (7,)),
+    (lambda: Dense(3, activation="sigmoid"), (5,)),
+    (lambda: DepthwiseConv2D(3), (5, 6, 17)),
+    (lambda: DepthwiseConv2D((3, 2), strides=(2, 1), padding="same", depth_multiplier=2), (7, 6, 3)),
+    (lambda: DepthwiseConv2D(2, dilation_rate=(2, 3), use_bias=False, activation="relu"), (5, 6, 2)),
+    (lambda: SeparableConv2D(4, 3), (5, 6, 3)),
+    (lambda: SeparableConv2D(17, 2, strides=2, padding="same", depth_multiplier=3, use_bias=False), (4, 5, 2)),
+    (lambda: SeparableConv2D(2, (1, 3), dilation_rate=2, padding="same", activation="tanh"), (3, 4, 2))]
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
