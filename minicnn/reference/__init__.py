@@ -27,10 +27,9 @@ from minicnn.reference.windows import col2im, im2col
 
 # {family that COV-19Net has no use for: its operations}, imported when one of them is first asked for.
 _FURTHER = {
+    "adaptive_optimizers": ["amsgrad", "rmsprop"],
     "grouped_convolution": ["grouped_conv2d", "grouped_conv2d_input_gradient", "grouped_conv2d_weight_gradient"],
     "depthwise_convolution": ["depthwise_conv2d", "depthwise_conv2d_input_gradient", "depthwise_conv2d_weight_gradient"],
-
-    "adaptive_optimizers": ["amsgrad", "rmsprop"],
     "normalization": ["batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient"],
     "rectifiers": ["clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "elu", "elu_gradient",
                    "swish", "swish_gradient", "softplus", "softplus_gradient"],
@@ -38,7 +37,7 @@ _FURTHER = {
                        "global_max_pool2d_gradient"],
     "reshaping": ["zero_padding2d", "zero_padding2d_gradient", "up_sampling2d", "up_sampling2d_gradient", "rescaling",
                   "rescaling_gradient"],
-    "merging": ["add", "multiply", "multiply_gradient", "concatenate", "concatenate_gradient"]}
+    "merging": ["add", "multiply", "multiply_gradient"]}
 _HOMES = {name: family for family, names in _FURTHER.items() for name in names}
 
 __all__ = ["im2col", "col2im", "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
