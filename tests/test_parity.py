@@ -15,6 +15,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+import minicnn
 from minicnn import (SGD, Adam, AveragePool2D, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Sigmoid, Softmax,
                      Tanh, cov19net)
 from minicnn.core.backend import ENGINES, get_engine
@@ -24,7 +25,7 @@ from minicnn.losses import get_loss
 from tests.vectors import cases
 
 VECTORS = Path(__file__).with_name("vectors")
-FROZEN = {"keras": load_file(VECTORS / "keras.safetensors"), "torch": load_file(VECTORS / "torch.safetensors")}
+FROZEN = {path.stem: load_file(path) for path in sorted(VECTORS.glob("*.safetensors"))}
 GOLDEN = json.loads((VECTORS / "golden.json").read_text(encoding="utf-8"))
 PEERS = [("keras", "float32"), ("torch", "float32"), ("torch", "float64")]
 ADAMS = {"keras": dict(epsilon=1e-7, epsilon_mode="keras"), "torch": dict(epsilon=1e-8, epsilon_mode="paper")}
@@ -326,6 +327,22 @@ def test_activation(name, peer, precision, engine):
     # Relative to each element, not to the largest: the left tail must not be lost. Frameworks may flush subnormals.
     np.testing.assert_allclose(results["y"], FROZEN[peer][f"{name}/{precision}/y"],
                                rtol=1e-6 if precision == "float32" else 1e-14, atol=np.finfo(np.float32).tiny)
+
+
+@each_engine
+@each_peer
+@pytest.mark.parametrize("name", cases.FURTHER)
+def test_further_layer(name, peer, precision, engine):
+    case, frozen = cases.FURTHER[name], FROZEN[f"{peer}_further"]
+    if f"{name}/{precision}/y" not in frozen:
+        assert (peer, case.kind) == ("torch", "Reshape")        # no operation of PyTorch's own
+        return
+    x, y = cases.further_input(name), frozen[f"{name}/{precision}/y"]
+    results = run_layer(getattr(minicnn, case.kind)(**case.arguments), x, cases.layer_gradient(name, y.shape), engine, precision)
+    assert_layer(results, name, f"{peer}_further", precision, 1e-6)
+    # Each element, not only beside the largest: no tail is lost. (TensorFlow's float32 has elu(-2**-27) = 0.)
+    if precision == "float64":
+        np.testing.assert_allclose(results["y"], y, rtol=1e-13)
 
 
 @each_engine

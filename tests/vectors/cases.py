@@ -224,6 +224,39 @@ def regression():
     return draw("mse/y", (6, 3), -3.0, 3.0), draw("mse/t", (6, 3), -3.0, 3.0)
 
 
+# --- layers that COV-19Net has no use for -----------------------------------------------------------------------------
+
+Further = namedtuple("Further", "kind arguments input_shape")       # no shape: the numbers of activation_input
+# Padding is at most what the smaller case has; where pixels tie, TensorFlow divides the gradient of a global maximum.
+FURTHER = {
+    "relu_6": Further("ReLU", {"max_value": 6.0}, None),
+    "relu_2.5": Further("ReLU", {"max_value": 2.5}, None),
+    "leaky_relu": Further("LeakyReLU", {}, None),
+    "leaky_relu_0.01": Further("LeakyReLU", {"negative_slope": 0.01}, None),
+    "elu": Further("ELU", {}, None),
+    "elu_0.5": Further("ELU", {"alpha": 0.5}, None),
+    "swish": Further("Swish", {}, None),
+    "softplus": Further("Softplus", {}, None),
+    "rescaling": Further("Rescaling", {"scale": 0.25, "offset": -1.5}, None),
+    "global_average": Further("GlobalAveragePooling2D", {}, (2, 7, 5, 3)),
+    "global_average_keepdims": Further("GlobalAveragePooling2D", {"keepdims": True}, (2, 4, 6, 17)),
+    "global_max": Further("GlobalMaxPooling2D", {}, (2, 7, 5, 3)),
+    "global_max_keepdims": Further("GlobalMaxPooling2D", {"keepdims": True}, (2, 4, 6, 17)),
+    "zero_padding": Further("ZeroPadding2D", {"padding": 1}, (2, 3, 4, 3)),
+    "zero_padding_each_axis": Further("ZeroPadding2D", {"padding": (2, 1)}, (2, 3, 4, 3)),
+    "zero_padding_each_side": Further("ZeroPadding2D", {"padding": ((0, 1), (3, 2))}, (2, 3, 4, 3)),
+    "up_sampling": Further("UpSampling2D", {}, (2, 3, 4, 3)),
+    "up_sampling_2x3": Further("UpSampling2D", {"size": (2, 3)}, (2, 3, 4, 3)),
+    "reshape": Further("Reshape", {"target_shape": (6, -1)}, (2, 3, 4, 5)),
+}
+
+
+def further_input(name):
+    """Return the input of a further layer."""
+    shape = FURTHER[name].input_shape
+    return activation_input()[:, np.newaxis] if shape is None else layer_input(name, shape)
+
+
 # --- initialisers -----------------------------------------------------------------------------------------------------
 
 INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")

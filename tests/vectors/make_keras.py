@@ -1,10 +1,11 @@
-"""Freeze what Keras on TensorFlow computes for the cases of `cases.py` into `keras.safetensors`.
+"""Freeze what Keras on TensorFlow computes for the cases of `cases.py` into `keras.safetensors`, and for the layers that
+COV-19Net has no use for into `keras_further.safetensors`.
 
 Run by hand from the root of the checkout, in an environment with TensorFlow, safetensors and NumPy (it is not needed to
 run the tests; last run with the versions in the file's metadata):
 
     python -m pip install -e . tensorflow-cpu==2.21.0 keras==3.15.1 safetensors
-    python tests/vectors/make_keras.py
+    python tests/vectors/make_keras.py [keras | keras_further]          # both by default
 
 One thread and no time, host or path in the output: two runs on one machine write the same bytes.
 
@@ -19,6 +20,7 @@ import os
 os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", TF_ENABLE_ONEDNN_OPTS="0", KERAS_BACKEND="tensorflow",
                   CUDA_VISIBLE_DEVICES="")
 
+import sys
 from pathlib import Path
 
 import cases
@@ -28,8 +30,6 @@ import safetensors
 import tensorflow as tf
 from keras import layers
 from safetensors.numpy import save_file
-
-OUT = Path(__file__).with_name("keras.safetensors")
 
 
 def make_model(name, final_sigmoid):
@@ -130,6 +130,14 @@ def freeze_layers(out):
     freeze_layer(out, "softmax/float32", layers.Softmax(), cases.class_logits()[0], "softmax")
 
 
+def freeze_further(out):
+    """Record y and dx of the layers that COV-19Net has no use for."""
+    for name, case in cases.FURTHER.items():
+        layer = layers.Activation(case.kind.lower()) if case.kind in ("Swish", "Softplus") else \
+            getattr(layers, case.kind)(**case.arguments)
+        freeze_layer(out, f"{name}/float32", layer, cases.further_input(name), name)
+
+
 def freeze_losses(out):
     """Record categorical cross-entropy from logits and mean squared error, with their gradients."""
     for name, loss, (y, t), gradient in (
@@ -160,11 +168,8 @@ def record(out, prefix, **arrays):
         out[f"{prefix}/{name}"] = array
 
 
-def main():
-    """Write keras.safetensors."""
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    out = {}
+def freeze_all(out):
+    """Record the networks, optimizers, layers, losses and initializers that COV-19Net has a use for."""
     for name in cases.NETWORKS:
         freeze_network(out, name)
     freeze_saturated(out)
@@ -174,12 +179,29 @@ def main():
     freeze_layers(out)
     freeze_losses(out)
     freeze_initializers(out)
+
+
+FILES = {"keras": freeze_all, "keras_further": freeze_further}
+
+
+def main(*names):
+    """Write the files of these names, by default all."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    for name in names or FILES:
+        out = {}
+        FILES[name](out)
+        write(out, Path(__file__).with_name(f"{name}.safetensors"))
+
+
+def write(out, path):
+    """Write the recorded arrays to a file, with the versions."""
     # One metadata entry: safetensors writes several in no particular order, and equal runs should be equal bytes.
     versions = (f"tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}, "
                 f"safetensors {safetensors.__version__}")
-    save_file({key: np.asarray(array, order="C") for key, array in out.items()}, OUT, {"versions": versions})
-    print(f"{OUT.name}: {len(out)} arrays, {OUT.stat().st_size:,} bytes, {versions}")
+    save_file({key: np.asarray(array, order="C") for key, array in out.items()}, path, {"versions": versions})
+    print(f"{path.name}: {len(out)} arrays, {path.stat().st_size:,} bytes, {versions}")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

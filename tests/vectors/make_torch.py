@@ -1,10 +1,11 @@
-"""Freeze what PyTorch computes for the cases of `cases.py` into `torch.safetensors`.
+"""Freeze what PyTorch computes for the cases of `cases.py` into `torch.safetensors`, and for the layers that COV-19Net has
+no use for into `torch_further.safetensors`.
 
 Run by hand from the root of the checkout, in an environment with PyTorch, safetensors and NumPy (it is not needed to
 run the tests; last run with the versions in the file's metadata):
 
     python -m pip install -e . torch==2.13.0 safetensors
-    python tests/vectors/make_torch.py
+    python tests/vectors/make_torch.py [torch | torch_further]          # both by default
 
 One thread and no time, host or path in the output: two runs on one machine write the same bytes.
 
@@ -13,6 +14,7 @@ given and returned in Keras' layout, so the kernel of the dense layer after Flat
 and back on the way out: the network is the same function.
 """
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -24,7 +26,6 @@ from safetensors.numpy import save_file
 from torch import nn
 from torch.nn import functional
 
-OUT = Path(__file__).with_name("torch.safetensors")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -182,6 +183,41 @@ def freeze_dense_and_activations(out, precision):
         record(out, f"{name}/{precision}", y=y.detach().numpy(), dx=x.grad.numpy())
 
 
+# The layers of `cases.FURTHER` in PyTorch: functions of (x, arguments), of images NCHW.
+FURTHER = {
+    "ReLU": lambda x, max_value: functional.hardtanh(x, 0.0, max_value),
+    "LeakyReLU": lambda x, negative_slope=0.3: functional.leaky_relu(x, negative_slope),
+    "ELU": lambda x, alpha=1.0: functional.elu(x, alpha),
+    "Swish": functional.silu,
+    "Softplus": lambda x: -functional.logsigmoid(-x),                   # softplus would be x from 20 on
+    "Rescaling": lambda x, scale, offset: x * scale + offset,
+    "GlobalAveragePooling2D": lambda x, keepdims=False: x.mean((2, 3), keepdim=keepdims),
+    "GlobalMaxPooling2D": lambda x, keepdims=False: x.amax((2, 3), keepdim=keepdims),
+    "ZeroPadding2D": lambda x, padding: functional.pad(x, _sides(padding)),
+    "UpSampling2D": lambda x, size=2: functional.interpolate(x, scale_factor=size, mode="nearest"),
+}
+
+
+def _sides(padding):
+    """Return (left, right, top, bottom) of the padding of an image."""
+    rows, columns = padding if isinstance(padding, tuple) else (padding, padding)
+    return [*(columns if isinstance(columns, tuple) else (columns,) * 2), *(rows if isinstance(rows, tuple) else (rows,) * 2)]
+
+
+def freeze_further(out, precision):
+    """Record y and dx of the layers that COV-19Net has no use for."""
+    for name, case in cases.FURTHER.items():
+        if case.kind not in FURTHER:
+            continue
+        x = cases.further_input(name)
+        x = nchw(x, DTYPES[precision]) if x.ndim == 4 else torch.tensor(x, dtype=DTYPES[precision], requires_grad=True)
+        y = FURTHER[case.kind](x, **case.arguments)
+        back = nhwc if y.ndim == 4 else lambda tensor: tensor.detach().numpy()
+        dy = torch.tensor(cases.layer_gradient(name, back(y).shape), dtype=y.dtype)
+        y.backward(dy.permute(0, 3, 1, 2) if y.ndim == 4 else dy)
+        record(out, f"{name}/{precision}", y=back(y), dx=nhwc(x.grad) if x.ndim == 4 else x.grad.numpy())
+
+
 def freeze_losses(out, precision):
     """Record softmax with its own gradient, categorical cross-entropy from logits, and mean squared error."""
     dtype = DTYPES[precision]
@@ -207,13 +243,10 @@ def record(out, prefix, **arrays):
         out[f"{prefix}/{name}"] = array
 
 
-def main():
-    """Write torch.safetensors."""
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+def freeze_all(out):
+    """Record the networks, optimizers, layers and losses that COV-19Net has a use for."""
     # An even kernel with `same` padding makes PyTorch pad a copy first, and say so.
     warnings.filterwarnings("ignore", message="Using padding='same' with even kernel")
-    out = {}
     freeze_network(out, "cov19net", "float32")
     for precision in DTYPES:
         freeze_network(out, "small", precision)
@@ -225,11 +258,26 @@ def main():
         freeze_poolings(out, precision)
         freeze_dense_and_activations(out, precision)
         freeze_losses(out, precision)
+
+
+def main(*names):
+    """Write the files of these names, by default all."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    files = {"torch": freeze_all, "torch_further": lambda out: [freeze_further(out, precision) for precision in DTYPES]}
+    for name in names or files:
+        out = {}
+        files[name](out)
+        write(out, Path(__file__).with_name(f"{name}.safetensors"))
+
+
+def write(out, path):
+    """Write the recorded arrays to a file, with the versions."""
     # One metadata entry: safetensors writes several in no particular order, and equal runs should be equal bytes.
     versions = f"torch {torch.__version__}, numpy {np.__version__}, safetensors {safetensors.__version__}"
-    save_file({key: np.asarray(array, order="C") for key, array in out.items()}, OUT, {"versions": versions})
-    print(f"{OUT.name}: {len(out)} arrays, {OUT.stat().st_size:,} bytes, {versions}")
+    save_file({key: np.asarray(array, order="C") for key, array in out.items()}, path, {"versions": versions})
+    print(f"{path.name}: {len(out)} arrays, {path.stat().st_size:,} bytes, {versions}")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
