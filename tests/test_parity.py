@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import minicnn
-from minicnn import (SGD, Adam, AveragePool2D, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential, Sigmoid, Softmax,
-                     Tanh, cov19net)
+from minicnn import (SGD, Adam, AveragePool2D, BatchNormalization, Conv2D, Dense, Flatten, LayerNormalization, MaxPool2D,
+                     ReLU, Sequential, Sigmoid, Softmax, Tanh, cov19net)
 from minicnn.core.backend import ENGINES, get_engine
 from minicnn.core.parameter import Parameter
 from minicnn.initializers import initialize
@@ -343,6 +343,66 @@ def test_further_layer(name, peer, precision, engine):
     # Each element, not only beside the largest: no tail is lost. (TensorFlow's float32 has elu(-2**-27) = 0.)
     if precision == "float64":
         np.testing.assert_allclose(results["y"], y, rtol=1e-13)
+
+
+@each_engine
+@each_peer
+@pytest.mark.parametrize("name", cases.NORMALIZATIONS)
+def test_normalization(name, peer, precision, engine):
+    case, frozen = cases.NORMALIZATIONS[name], FROZEN[f"{peer}_normalization"]
+    x, C = 3 * cases.layer_input(name, case.input_shape) + 1, case.input_shape[-1]
+    layer = {"batch": BatchNormalization, "layer": LayerNormalization}[case.kind](**case.options)
+    layer.configure(dtype=precision, engine=engine)
+    layer.build(x.shape[1:])
+    arrays = cases.normalization_weights(name, C, case.kind, case.options)
+    for weight, array in zip((*layer.parameters, *layer.statistics), arrays, strict=True):
+        weight.value = array
+    layer.training = case.training
+    y = layer.forward(x.astype(precision))
+    dx = layer.backward(cases.layer_gradient(name, x.shape).astype(precision))
+    results = {"y": y, "dx": dx} | {f"d{parameter.name}": parameter.grad for parameter in layer.parameters}
+    if peer == "keras":                     # PyTorch moves its variance by the one over M - 1
+        for statistic, value in layer.moved():
+            statistic.value = value
+        results |= {statistic.name: statistic.value for statistic in layer.statistics}
+    for key, array in results.items():
+        expected = frozen[f"{name}/{precision}/{key}"]
+        assert array.dtype == precision
+        # Measured in float32, of the largest: 1e-6 of Keras' dx, whose means are float32, elsewhere 4e-7.
+        assert_near(array, expected, 1e-12 if precision == "float64" else 3e-6 if key == "dx" else 1e-6)
+    assert len(results) == sum(path.startswith(f"{name}/{precision}/") for path in frozen)
+
+
+@each_engine
+def test_a_network_with_normalization(engine):
+    frozen, first = FROZEN["keras_normalization"], cases.normalized_weights()
+    makers = {"conv": lambda F, K, padding: Conv2D(F, K, padding=padding), "relu": ReLU, "max_pool": MaxPool2D,
+              "flatten": Flatten, "dense": Dense, "batch": BatchNormalization, "layer": LayerNormalization}
+    layers = [makers[kind](*options) for kind, *options in cases.NORMALIZED.layers]
+    model = Sequential([*layers, Sigmoid()], cases.NORMALIZED.input_shape, engine=engine)
+    model.compile(Adam(learning_rate=cases.LEARNING_RATE, **ADAMS["keras"]), loss="binary_crossentropy")
+    model.set_weights(first.values())
+    x, t = cases.normalized_batch(0)
+
+    def logits():
+        probabilities = model.predict(x).astype(np.float64)
+        return np.log(probabilities / (1 - probabilities))
+    np.testing.assert_allclose(logits(), frozen["normalized/float32/predicted"], rtol=0, atol=1e-5)
+    loss, gradients = model.loss_and_gradients(x, t)
+    assert loss == pytest.approx(frozen["normalized/float32/loss"].item(), abs=1e-5)
+    trained = [name for name in first if "moving" not in name]
+    assert len(gradients) == len(trained)
+    for index, gradient in enumerate(gradients):
+        assert_near(gradient, frozen[f"normalized/float32/gradient/{index}"], 1e-4)
+    for step in range(cases.NORMALIZED.steps):
+        model.train_on_batch(*cases.normalized_batch(step))
+    np.testing.assert_allclose(logits(), frozen["normalized/float32/predicted_after_3_steps"], rtol=0, atol=1e-5)
+    for name, value in zip(first, model.get_weights(), strict=True):
+        after = frozen[f"normalized/float32/after_3_steps/{name}"]
+        if "moving" in name:
+            assert np.abs(value - after).max() <= 1e-6
+        else:
+            assert (np.abs(value - after) <= 2e-5).mean() >= 0.999, name
 
 
 @each_engine

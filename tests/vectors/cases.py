@@ -83,6 +83,12 @@ def batch(name, step):
     return x, t
 
 
+def normalized_batch(step):
+    """Return images and targets for NORMALIZED."""
+    x = draw(f"normalized/x/{step}", (NORMALIZED.batch_size, *NORMALIZED.input_shape), 0.0, 1.0)
+    return x, np.floor(draw(f"normalized/t/{step}", (NORMALIZED.batch_size, 1), 0.0, 2.0))
+
+
 def sampled(array):
     """Return the elements of `array` that are frozen: all up to 9,248, else 8,192 at drawn positions, in order."""
     flat = np.asarray(array).ravel()
@@ -197,6 +203,55 @@ def dense_weights(name):
     """Return kernel (in, out) and bias (out,)."""
     _, n_in, n_out = DENSE[name]
     return draw(f"{name}/w", (n_in, n_out)), draw(f"{name}/b", (n_out,))
+
+
+Normalization = namedtuple("Normalization", "kind input_shape options training")
+NORMALIZATIONS = {
+    "batch_norm": Normalization("batch", (4, 5, 6, 3), {}, True),
+    "batch_norm_rows": Normalization("batch", (8, 7), {"momentum": 0.8, "epsilon": 1e-5}, True),
+    "batch_norm_33_channels": Normalization("batch", (2, 3, 3, 33), {"center": False}, True),
+    "batch_norm_no_scale": Normalization("batch", (3, 4, 4, 2), {"scale": False, "momentum": 0.5}, True),
+    "batch_norm_bare": Normalization("batch", (5, 4), {"center": False, "scale": False}, True),
+    "batch_norm_predicts": Normalization("batch", (3, 4, 4, 5), {"epsilon": 0.01}, False),
+    "layer_norm": Normalization("layer", (3, 4, 5, 6), {}, True),
+    "layer_norm_rows": Normalization("layer", (5, 33), {"epsilon": 1e-5}, True),
+    "layer_norm_no_center": Normalization("layer", (4, 7), {"center": False}, True),
+    "layer_norm_no_scale": Normalization("layer", (4, 7), {"scale": False}, True),
+}
+
+
+def normalization_weights(name, C, kind, options):
+    """Return what the options leave of gamma and beta, then for batch normalization the moving mean and variance."""
+    drawn = {"gamma": (0.5, 1.5), "beta": (-0.5, 0.5), "moving_mean": (-0.2, 0.2), "moving_variance": (0.5, 1.5)}
+    left = ["gamma"] * options.get("scale", True) + ["beta"] * options.get("center", True)
+    left += ["moving_mean", "moving_variance"] * (kind == "batch")
+    return [draw(f"{name}/{key}", (C,), *drawn[key]) for key in left]
+
+
+# A network with both. Batch normalization stands after ReLU: a bias right before it has a gradient of 0, in which Adam
+# would make whole steps of rounding.
+NORMALIZED = Network((12, 12, 3), (("conv", 6, 3, "same"), ("relu",), ("batch",), ("max_pool", 2), ("conv", 7, 3, "valid"),
+                                   ("relu",), ("batch",), ("flatten",), ("dense", 9), ("layer",), ("relu",), ("dense", 1)),
+                     batch_size=8, steps=3)
+
+
+def normalized_weights():
+    """Return {"layer/name": array}, the first weights of NORMALIZED in Keras' order."""
+    arrays, before, width = {}, 3, 7 * 4 * 4            # channels before a convolution, numbers before a dense layer
+    for index, (kind, *options) in enumerate(NORMALIZED.layers):
+        if kind in ("batch", "layer"):
+            found = normalization_weights(f"normalized/{index}", before, kind, {})
+            names = ["gamma", "beta", "moving_mean", "moving_variance"][:len(found)]
+        elif kind in ("conv", "dense"):
+            shape = (3, 3, before, options[0]) if kind == "conv" else (width, options[0])
+            limit = sqrt(6.0 / (prod(shape[:-2]) * (shape[-2] + shape[-1])))
+            found = [draw(f"normalized/{index}/w", shape, -limit, limit),
+                     draw(f"normalized/{index}/b", shape[-1:], -0.05, 0.05)]
+            names, before, width = ["kernel", "bias"], options[0], width if kind == "conv" else options[0]
+        else:
+            continue
+        arrays |= {f"{index}/{name}": array for name, array in zip(names, found, strict=True)}
+    return arrays
 
 
 ACTIVATIONS = ("relu", "sigmoid", "tanh")

@@ -1,11 +1,12 @@
 """Freeze what Keras on TensorFlow computes for the cases of `cases.py` into `keras.safetensors`, and for the layers that
-COV-19Net has no use for into `keras_further.safetensors`.
+COV-19Net has no use for into `keras_further.safetensors`
+and, those of normalization, `keras_normalization.safetensors`.
 
 Run by hand from the root of the checkout, in an environment with TensorFlow, safetensors and NumPy (it is not needed to
 run the tests; last run with the versions in the file's metadata):
 
     python -m pip install -e . tensorflow-cpu==2.21.0 keras==3.15.1 safetensors
-    python tests/vectors/make_keras.py [keras | keras_further]          # both by default
+    python tests/vectors/make_keras.py [keras | keras_further | keras_normalization]        # all by default
 
 One thread and no time, host or path in the output: two runs on one machine write the same bytes.
 
@@ -138,6 +139,59 @@ def freeze_further(out):
         freeze_layer(out, f"{name}/float32", layer, cases.further_input(name), name)
 
 
+def normalization(kind, options):
+    return {"batch": layers.BatchNormalization, "layer": layers.LayerNormalization}[kind](**options)
+
+
+def freeze_normalization(out):
+    """Record the layers of normalization, and a network with both."""
+    freeze_normalizations(out)
+    freeze_normalized_network(out)
+
+
+def freeze_normalizations(out):
+    """Record y, dx, the gradients of gamma and beta, and what batch normalization has of the moving statistics after."""
+    for name, case in cases.NORMALIZATIONS.items():
+        layer = normalization(case.kind, case.options)
+        x = tf.constant(3 * cases.layer_input(name, case.input_shape) + 1)
+        layer.build(x.shape)
+        layer.set_weights(cases.normalization_weights(name, x.shape[-1], case.kind, case.options))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=case.training)
+        dy = tf.constant(cases.layer_gradient(name, tuple(y.shape)))
+        dx, *dparameters = tape.gradient(y, [x, *layer.trainable_variables], output_gradients=dy)
+        record(out, f"{name}/float32", y=y.numpy(), dx=dx.numpy(),
+               **{f"d{variable.name}": gradient.numpy() for variable, gradient in zip(layer.trainable_variables, dparameters)},
+               **{variable.name: variable.numpy() for variable in layer.non_trainable_variables})
+
+
+def freeze_normalized_network(out):
+    """Record what NORMALIZED computes in training and prediction, its gradients, and its weights after Adam's steps."""
+    stack = [layers.Input(cases.NORMALIZED.input_shape)]
+    for kind, *options in cases.NORMALIZED.layers:
+        stack.append(layers.Conv2D(options[0], options[1], padding=options[2]) if kind == "conv" else
+                     normalization(kind, {}) if kind in ("batch", "layer") else
+                     {"relu": layers.ReLU, "max_pool": layers.MaxPooling2D, "flatten": layers.Flatten,
+                      "dense": layers.Dense}[kind](*options))
+    model = keras.Sequential(stack)
+    model.compile(keras.optimizers.Adam(learning_rate=cases.LEARNING_RATE), jit_compile=False,
+                  loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    model.set_weights(list(cases.normalized_weights().values()))
+    x, t = cases.normalized_batch(0)
+    record(out, "normalized/float32", predicted=model(x, training=False).numpy())
+    with tf.GradientTape() as tape:
+        loss = model.loss(t, model(x, training=True))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    record(out, "normalized/float32", loss=np.float64(loss.numpy()),
+           **{f"gradient/{index}": gradient.numpy() for index, gradient in enumerate(gradients)})
+    model.set_weights(list(cases.normalized_weights().values()))      # the pass in training has moved the statistics
+    for step in range(cases.NORMALIZED.steps):
+        model.train_on_batch(*cases.normalized_batch(step))
+    record(out, "normalized/float32", predicted_after_3_steps=model(x, training=False).numpy(),
+           **{f"after_3_steps/{name}": value for name, value in zip(cases.normalized_weights(), model.get_weights(), strict=True)})
+
+
 def freeze_losses(out):
     """Record categorical cross-entropy from logits and mean squared error, with their gradients."""
     for name, loss, (y, t), gradient in (
@@ -181,7 +235,7 @@ def freeze_all(out):
     freeze_initializers(out)
 
 
-FILES = {"keras": freeze_all, "keras_further": freeze_further}
+FILES = {"keras": freeze_all, "keras_further": freeze_further, "keras_normalization": freeze_normalization}
 
 
 def main(*names):

@@ -1,11 +1,12 @@
 """Freeze what PyTorch computes for the cases of `cases.py` into `torch.safetensors`, and for the layers that COV-19Net has
-no use for into `torch_further.safetensors`.
+no use for into `torch_further.safetensors`
+and, those of normalization, `torch_normalization.safetensors`.
 
 Run by hand from the root of the checkout, in an environment with PyTorch, safetensors and NumPy (it is not needed to
 run the tests; last run with the versions in the file's metadata):
 
     python -m pip install -e . torch==2.13.0 safetensors
-    python tests/vectors/make_torch.py [torch | torch_further]          # both by default
+    python tests/vectors/make_torch.py [torch | torch_further | torch_normalization]        # all by default
 
 One thread and no time, host or path in the output: two runs on one machine write the same bytes.
 
@@ -260,11 +261,31 @@ def freeze_all(out):
         freeze_losses(out, precision)
 
 
+def freeze_normalization(out, precision):
+    """Record y, dx and the gradients of gamma and beta. What PyTorch makes of the variance in prediction is another."""
+    for name, case in cases.NORMALIZATIONS.items():
+        C, dtype = case.input_shape[-1], DTYPES[precision]
+        rows = 3 * cases.layer_input(name, case.input_shape).reshape(-1, C) + 1
+        x = torch.tensor(rows, dtype=dtype, requires_grad=True)
+        arrays = [torch.tensor(a, dtype=dtype) for a in cases.normalization_weights(name, C, case.kind, case.options)]
+        gamma, beta = (arrays.pop(0).requires_grad_() if case.options.get(key, True) else None for key in ("scale", "center"))
+        epsilon = case.options.get("epsilon", 1e-3)
+        y = functional.layer_norm(x, (C,), gamma, beta, epsilon) if case.kind == "layer" else \
+            functional.batch_norm(x, *arrays, gamma, beta, training=case.training, eps=epsilon)
+        dy = cases.layer_gradient(name, case.input_shape).reshape(-1, C)
+        y.backward(torch.tensor(dy, dtype=dtype))
+        results = {"y": y.detach(), "dx": x.grad} | {f"d{key}": parameter.grad for key, parameter in
+                                                     (("gamma", gamma), ("beta", beta)) if parameter is not None}
+        record(out, f"{name}/{precision}", **{key: array.numpy().reshape(case.input_shape if key in ("y", "dx") else (C,))
+                                              for key, array in results.items()})
+
+
 def main(*names):
     """Write the files of these names, by default all."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    files = {"torch": freeze_all, "torch_further": lambda out: [freeze_further(out, precision) for precision in DTYPES]}
+    files = {"torch": freeze_all, "torch_further": lambda out: [freeze_further(out, precision) for precision in DTYPES],
+             "torch_normalization": lambda out: [freeze_normalization(out, precision) for precision in DTYPES]}
     for name in names or files:
         out = {}
         files[name](out)
