@@ -426,6 +426,52 @@ def test_loss(name, inputs, gradient, peer, precision, engine):
     assert_near(dz, frozen[f"{name}/{precision}/{gradient}"], bar)
 
 
+# --- forms of convolution ---------------------------------------------------------------------------------------------
+
+@each_engine
+@pytest.mark.parametrize("name", cases.FORMS)
+def test_form_of_convolution(name, engine):
+    case, frozen = cases.FORMS[name], FROZEN["keras_convolution"]
+    layer, x, y = getattr(minicnn, case.kind)(**case.arguments), cases.form_input(name), frozen[f"{name}/float32/y"]
+    layer.configure(engine=engine)
+    assert (len(x), *layer.build(x.shape[1:])) == y.shape
+    weights = cases.form_weights(name, [parameter.value.shape for parameter in layer.parameters])
+    for parameter, weight in zip(layer.parameters, weights):
+        parameter.value = weight
+    # Measured: 4e-7 of the largest.
+    assert_near(layer.forward(x), y, 1e-6)
+    assert_near(layer.backward(cases.layer_gradient(name, y.shape)), frozen[f"{name}/float32/dx"], 1e-6)
+    assert len(layer.parameters) == sum(key.startswith(f"{name}/float32/gradient/") for key in frozen)
+    for i, parameter in enumerate(layer.parameters):
+        assert_near(parameter.grad, frozen[f"{name}/float32/gradient/{i}"], 1e-6)
+
+
+def network_of_forms(engine):
+    """Return the network of the forms with its weights, and the sigmoid that the loss folds into itself."""
+    layers = [getattr(minicnn, kind)(**arguments) for kind, arguments, _ in cases.FORMS_NETWORK]
+    model = Sequential([*layers, Sigmoid()], input_shape=cases.FORMS_BATCH[1:], engine=engine)
+    model.set_weights(cases.form_weights("forms", [w.shape for w in model.get_weights()]))
+    model.compile(Adam(learning_rate=cases.LEARNING_RATE), loss="binary_crossentropy")
+    return model
+
+
+@each_engine
+def test_a_network_of_the_forms_trains_as_in_keras(engine):
+    frozen = {key.removeprefix("forms/float32/"): array for key, array in FROZEN["keras_convolution"].items()}
+    model, (x, t) = network_of_forms(engine), cases.forms_batch(0)
+    p = 1 / (1 + np.exp(-frozen["logits"].astype(np.float64)))
+    np.testing.assert_allclose(model.predict(x), p, rtol=0, atol=1e-5)
+    loss, gradients = model.loss_and_gradients(x, t)
+    assert loss == pytest.approx(frozen["loss"].item(), abs=1e-5)
+    for i, gradient in enumerate(gradients):
+        assert_near(gradient, frozen[f"gradient/{i}"], 1e-4)
+    for step in range(cases.FORMS_STEPS):
+        model.train_on_batch(*cases.forms_batch(step))
+    for i, value in enumerate(model.get_weights()):
+        difference = np.abs(value - frozen[f"after_{cases.FORMS_STEPS}_steps/{i}"])
+        assert (difference <= 2e-5).mean() >= 0.999, f"parameter {i}"
+
+
 # --- initialisers -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("kind, shape", cases.INITIALIZER_SHAPES.items())

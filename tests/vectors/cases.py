@@ -312,6 +312,74 @@ def further_input(name):
     return activation_input()[:, np.newaxis] if shape is None else layer_input(name, shape)
 
 
+# --- forms of convolution: by channel, in groups, dilated, without bias, with an activation ---------------------------
+
+Form = namedtuple("Form", "kind arguments input_shape")
+FORMS = {
+    "depthwise_3x3": Form("DepthwiseConv2D", dict(kernel_size=3), (2, 9, 7, 3)),
+    "depthwise_33_channels": Form("DepthwiseConv2D", dict(kernel_size=(2, 3)), (1, 4, 5, 33)),
+    "depthwise_same": Form("DepthwiseConv2D", dict(kernel_size=(3, 2), padding="same"), (2, 6, 7, 3)),
+    "depthwise_same_s2": Form("DepthwiseConv2D", dict(kernel_size=3, strides=2, padding="same"), (2, 8, 7, 5)),
+    "depthwise_multiplier": Form("DepthwiseConv2D", dict(kernel_size=3, depth_multiplier=3, use_bias=False),
+                                 (2, 6, 5, 2)),
+    "depthwise_dilated": Form("DepthwiseConv2D", dict(kernel_size=3, dilation_rate=2, padding="same"), (2, 7, 8, 3)),
+    "depthwise_relu": Form("DepthwiseConv2D", dict(kernel_size=(1, 4), depth_multiplier=2, activation="relu"),
+                           (2, 4, 6, 3)),
+    "separable_3x3": Form("SeparableConv2D", dict(filters=5, kernel_size=3), (2, 7, 6, 3)),
+    "separable_same_s2": Form("SeparableConv2D", dict(filters=4, kernel_size=(3, 5), strides=2, padding="same",
+                                                      depth_multiplier=2), (2, 8, 7, 3)),
+    "separable_dilated": Form("SeparableConv2D", dict(filters=4, kernel_size=(3, 2), dilation_rate=2, padding="same",
+                                                      use_bias=False, activation="tanh"), (2, 6, 5, 2)),
+    "groups": Form("Conv2D", dict(filters=6, kernel_size=(3, 2), groups=3, padding="same"), (2, 5, 6, 9)),
+    "groups_s2": Form("Conv2D", dict(filters=4, kernel_size=3, strides=2, groups=2, padding="same"), (2, 8, 7, 4)),
+    "dilated": Form("Conv2D", dict(filters=4, kernel_size=3, dilation_rate=2), (2, 9, 8, 3)),
+    "dilated_same": Form("Conv2D", dict(filters=4, kernel_size=(2, 3), dilation_rate=(3, 1), padding="same"),
+                         (2, 7, 6, 3)),
+    "no_bias": Form("Conv2D", dict(filters=5, kernel_size=3, use_bias=False), (2, 6, 5, 3)),
+    "relu": Form("Conv2D", dict(filters=5, kernel_size=3, padding="same", activation="relu"), (2, 6, 5, 3)),
+    "softmax": Form("Conv2D", dict(filters=5, kernel_size=1, activation="softmax"), (2, 4, 3, 2)),
+    "same_3x2_s2": Form("Conv2D", dict(filters=3, kernel_size=(3, 2), strides=2, padding="same"), (2, 8, 7, 2)),
+    "same_2x5_s2": Form("Conv2D", dict(filters=3, kernel_size=(2, 5), strides=2, padding="same"), (2, 7, 8, 2)),
+    "same_1x7_s2": Form("Conv2D", dict(filters=3, kernel_size=(1, 7), strides=2, padding="same"), (2, 6, 5, 2)),
+    "same_4x4_s3": Form("Conv2D", dict(filters=3, kernel_size=4, strides=3, padding="same"), (2, 10, 8, 2)),
+    "dense_no_bias": Form("Dense", dict(units=4, use_bias=False), (3, 7)),
+    "dense_sigmoid": Form("Dense", dict(units=4, activation="sigmoid"), (3, 7)),
+    "max_pool_3x2_s2": Form("MaxPool2D", dict(pool_size=(3, 2), strides=2, padding="same"), (2, 8, 7, 3)),
+    "max_pool_2x5_s21": Form("MaxPool2D", dict(pool_size=(2, 5), strides=(2, 1), padding="same"), (2, 7, 6, 3)),
+    "average_pool_3x2_s2": Form("AveragePool2D", dict(pool_size=(3, 2), strides=2, padding="same"), (2, 8, 7, 3)),
+    "average_pool_4x3_s3": Form("AveragePool2D", dict(pool_size=(4, 3), strides=3, padding="same"), (2, 10, 8, 3)),
+}
+# A network of them: images (13, 12, 3), logits (N, 1).
+FORMS_NETWORK = [
+    Form("Conv2D", dict(filters=8, kernel_size=3, strides=2, padding="same", activation="relu", use_bias=False), None),
+    Form("DepthwiseConv2D", dict(kernel_size=3, padding="same", activation="relu"), None),
+    Form("SeparableConv2D", dict(filters=10, kernel_size=(3, 2), padding="same", activation="relu"), None),
+    Form("Conv2D", dict(filters=6, kernel_size=(3, 2), padding="same", dilation_rate=2, activation="tanh"), None),
+    Form("MaxPool2D", dict(pool_size=(3, 2), strides=2, padding="same"), None),
+    Form("Flatten", {}, None),
+    Form("Dense", dict(units=9, use_bias=False, activation="relu"), None),
+    Form("Dense", dict(units=1), None)]
+FORMS_BATCH, FORMS_STEPS = (8, 13, 12, 3), 3
+
+
+def form_input(name):
+    """Return the input of a form."""
+    case = FORMS[name]
+    return (tied_input if case.kind == "MaxPool2D" else layer_input)(name, case.input_shape)
+
+
+def form_weights(name, shapes):
+    """Return weights of these shapes, in Keras' order; of a network they are small enough that no layer saturates."""
+    return [draw(f"{name}/weight/{i}", shape, -(limit := sqrt(6.0 / max(prod(shape[:-1]), 6))), limit)
+            for i, shape in enumerate(shapes)]
+
+
+def forms_batch(step):
+    """Return images and targets of the network of forms."""
+    return (draw(f"forms/x/{step}", FORMS_BATCH, 0.0, 1.0),
+            np.floor(draw(f"forms/t/{step}", (FORMS_BATCH[0], 1), 0.0, 2.0)))
+
+
 # --- initialisers -----------------------------------------------------------------------------------------------------
 
 INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")

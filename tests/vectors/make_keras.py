@@ -235,7 +235,46 @@ def freeze_all(out):
     freeze_initializers(out)
 
 
-FILES = {"keras": freeze_all, "keras_further": freeze_further, "keras_normalization": freeze_normalization}
+def freeze_forms(out):
+    """Record y, dx and the gradients of the parameters of each form of convolution, then a network of them."""
+    kinds = {"MaxPool2D": layers.MaxPooling2D, "AveragePool2D": layers.AveragePooling2D}
+    for name, case in cases.FORMS.items():
+        layer = kinds.get(case.kind, getattr(layers, case.kind, None))(**case.arguments)
+        x = tf.constant(cases.form_input(name))
+        layer.build(x.shape)
+        layer.set_weights(cases.form_weights(name, [w.shape for w in layer.weights]))
+        dy = tf.constant(cases.layer_gradient(name, tuple(layer(x).shape)))
+
+        def passed():
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x)
+            return y, tape.gradient(y, [x, *layer.trainable_variables], output_gradients=dy)
+        # TensorFlow has the gradient of groups on a CPU in compiled code alone.
+        y, (dx, *gradients) = (tf.function(passed, jit_compile=True) if "groups" in case.arguments else passed)()
+        record(out, f"{name}/float32", y=y.numpy(), dx=dx.numpy(),
+               **{f"gradient/{i}": gradient.numpy() for i, gradient in enumerate(gradients)})
+
+    model = keras.Sequential([layers.Input(cases.FORMS_BATCH[1:]),
+                              *(kinds.get(kind, getattr(layers, kind, None))(**arguments)
+                                for kind, arguments, _ in cases.FORMS_NETWORK)])
+    model.set_weights(cases.form_weights("forms", [w.shape for w in model.get_weights()]))
+    model.compile(keras.optimizers.Adam(learning_rate=cases.LEARNING_RATE), jit_compile=False,
+                  loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    x, t = cases.forms_batch(0)
+    with tf.GradientTape() as tape:
+        z = model(x, training=True)
+        loss = model.loss(t, z)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    for step in range(cases.FORMS_STEPS):
+        model.train_on_batch(*cases.forms_batch(step))
+    record(out, "forms/float32", logits=z.numpy(), loss=np.float64(loss.numpy()),
+           **{f"gradient/{i}": gradient.numpy() for i, gradient in enumerate(gradients)},
+           **{f"after_{cases.FORMS_STEPS}_steps/{i}": value for i, value in enumerate(model.get_weights())})
+
+
+FILES = {"keras_convolution": freeze_forms,
+         "keras": freeze_all, "keras_further": freeze_further, "keras_normalization": freeze_normalization}
 
 
 def main(*names):
