@@ -11,9 +11,11 @@ import threading
 import numpy as np
 import pytest
 
-from minicnn import (SGD, Adam, AdamW, Conv2D, CSVHistory, Dense, Dropout, DTypeError, EarlyStopping, Flatten, InputError,
-                     LearningRateSchedule, MaxPool2D, NonFiniteError, Parameter, ReLU, Sequential, ShapeError, Sigmoid,
-                     Softmax, Tanh, WeightsError, cov19net, set_thread_count, thread_count)
+from minicnn import (ELU, SGD, Adam, AdamW, AveragePooling2D, Conv2D, CSVHistory, Dense, Dropout, DTypeError, EarlyStopping,
+                     Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D, InputError, LeakyReLU, LearningRateSchedule,
+                     MaxPool2D, MaxPooling2D, NonFiniteError, Parameter, ReLU, Rescaling, Reshape, Sequential, ShapeError,
+                     Sigmoid, SiLU, Softmax, Softplus, SpatialDropout2D, Tanh, UpSampling2D, WeightsError, ZeroPadding2D,
+                     cov19net, set_thread_count, thread_count)
 from minicnn.core.backend import ENGINES
 from minicnn.core.random import Stream, uniforms
 from minicnn.data import Augmentation, Manifest
@@ -176,6 +178,39 @@ def test_save_and_load_keep_everything(tmp_path):
     assert repr(again.optimizer) == repr(model.optimizer) and again.optimizer.t == model.optimizer.t
     again.save(tmp_path / "again.safetensors")
     assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+
+
+def test_the_further_layers_learn_resume_and_do_not_depend_on_threads(tmp_path):
+    x, t = samples(30)
+
+    def model():
+        made = Sequential([
+            Rescaling(2, offset=-1), ZeroPadding2D(1), Conv2D(6, 3), LeakyReLU(), MaxPooling2D(), SpatialDropout2D(0.2),
+            UpSampling2D(2), Conv2D(6, 3), ReLU(6), AveragePooling2D(), Conv2D(8, 1), SiLU(), Conv2D(8, 2), ELU(), Reshape((-1, 2, 8)),
+            Softplus(), GlobalMaxPooling2D(keepdims=True), GlobalAveragePooling2D(), Dense(1), Sigmoid()], (8, 8, 3), seed=7)
+        made.compile(Adam(1e-2), loss="binary_crossentropy")
+        return made
+
+    def trained(threads):
+        set_thread_count(threads)
+        made = model()
+        history = made.fit(x, t, epochs=4, batch_size=8, progress=False)
+        made.save(tmp_path / f"{threads}.safetensors")
+        return history.metrics["loss"], (tmp_path / f"{threads}.safetensors").read_bytes()
+    before = thread_count()
+    try:
+        losses, whole = trained(1)
+        assert losses[-1] < losses[0] and all(trained(threads)[1] == whole for threads in (2, 3, 4))
+    finally:
+        set_thread_count(before)
+    half = model()
+    half.fit(x, t, epochs=2, batch_size=8, progress=False)
+    half.save(tmp_path / "half.safetensors")
+    again = Sequential.load(tmp_path / "half.safetensors")
+    assert repr(again.layers) == repr(half.layers)
+    again.fit(x, t, epochs=2, batch_size=8, progress=False)
+    again.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == whole
 
 
 class Scale:

@@ -11,7 +11,9 @@ import numpy as np
 
 from minicnn.core.text import percent
 from minicnn.errors import InputError, ShapeError, printable
-from minicnn.layers import AveragePool2D, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh
+from minicnn.layers import (AveragePool2D, Conv2D, Dense, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPool2D,
+                            Reshape)
+from minicnn.layers.activations import Activation
 from minicnn.plotting import style
 from minicnn.plotting.style import BLUE, GREEN, INK, ORANGE, QUIET, SKY, YELLOW
 from minicnn.reference import im2col
@@ -19,7 +21,6 @@ from minicnn.reference import im2col
 __all__ = ["convolution", "pooling", "architecture"]
 
 _DPI, _SIZE, _FILTERS, _MOST = 160, 9, 6, 7     # filters drawn; the widest window whose numbers are readable
-_ACTIVATIONS = (ReLU, Tanh, Sigmoid, Softmax)
 
 
 def convolution(model, image, path):
@@ -44,7 +45,7 @@ def convolution(model, image, path):
         raise InputError(f"convolution: the window of {conv.name}, {_by(conv.kernel_size)}, is too large to be drawn; "
                          f"at most {_by((_MOST, _MOST))}.")
     sources = model.network.sources
-    follows = index + 1 < len(model.layers) and isinstance(model.layers[index + 1], _ACTIVATIONS) \
+    follows = index + 1 < len(model.layers) and isinstance(model.layers[index + 1], Activation) \
         and sources[index + 1] == (index + 1,)
     before, y = _output(model, x, sources[index][0]), _output(model, x, index + 1)
     after = _output(model, x, index + 2) if follows else y
@@ -287,11 +288,12 @@ def _blocks(model):
     """Return a dict for the input and each layer but activations: lines, shape, parameters, kind."""
     blocks = [{"lines": ["input"], "shape": model.input_shape, "parameters": None, "kind": None, "name": "input"}]
     for layer, row in zip(model.layers, model.summary_rows()):
-        if isinstance(layer, _ACTIVATIONS) and len(blocks) > 1 and len(blocks[-1]["lines"]) < 3:
+        if isinstance(layer, Activation) and len(blocks) > 1 and len(blocks[-1]["lines"]) < 3:
             blocks[-1]["lines"].append(type(layer).__name__)
             continue
         window = getattr(layer, "kernel_size", getattr(layer, "pool_size", None))
-        lines = [type(layer).__name__.replace("Pool2D", "Pool").replace("Average", "Mean")[:11]]
+        name = type(layer).__name__.replace("Pooling2D", "Pool").replace("Pool2D", "Pool").replace("Average", "Mean")
+        lines = ["Global", name[6:]] if name.startswith("Global") else [(name if len(name) < 12 else name.removesuffix("2D"))[:11]]
         blocks.append({"lines": lines + ([_by(window)] if window is not None else []), "name": row["name"],
                        "shape": row["output_shape"], "parameters": row["parameters"], "kind": type(layer)})
     return blocks
@@ -310,7 +312,8 @@ def _block(ax, place, block, input_shape):
     """Draw one block around x = place between y = 0 and 1, its name above, and its sizes below."""
     from matplotlib.patches import Polygon
 
-    colours = {Conv2D: BLUE, MaxPool2D: YELLOW, AveragePool2D: YELLOW, Dense: GREEN, Flatten: SKY}
+    colours = {Conv2D: BLUE, MaxPool2D: YELLOW, AveragePool2D: YELLOW, Dense: GREEN, Flatten: SKY, Reshape: SKY,
+               GlobalAveragePooling2D: YELLOW, GlobalMaxPooling2D: YELLOW}
     colour, shape = colours.get(block["kind"], QUIET), block["shape"]
     if len(shape) == 3:
         height = 0.12 + 0.72 * shape[0] / max(input_shape[0], shape[0])

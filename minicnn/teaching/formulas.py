@@ -158,14 +158,21 @@ _LAYERS |= {layer: ("further", function) for layer, function in {
         ("formula", f"y[c] = max of x[h, w, c] over {_extent(layer)}"),
         ("backward", "dy goes to the largest number of the channel, the others get 0")],
     ZeroPadding2D: lambda layer: [
-        ("formula", "y[i, j, c] = x[i - {}, j - {}, c], 0 outside the image".format(*(first for first, _ in layer.padding))),
+        ("formula", "y[i, j, c] = x[{}, {}, c], 0 outside the image".format(
+            *(f"{out} - {first}" if first else out for out, (first, _) in zip("ij", layer.padding)))),
         ("backward", "dy without the padding")],
-    UpSampling2D: lambda layer: [("formula", "y[i, j, c] = x[i // {}, j // {}, c]".format(*layer.size)),
+    UpSampling2D: lambda layer: [("formula", "y[i, j, c] = x[{}, {}, c]".format(
+                                     *(f"{out} // {size}" if size > 1 else out for out, size in zip("ij", layer.size)))),
                                  ("backward", f"each pixel gets the sum of dy over its {times(*layer.size)} places")],
     Reshape: lambda layer: [("formula", f"the same numbers, in row-major order, as {times(*layer.output_shape)}"),
                             ("backward", "dy in the shape of x")],
-    Rescaling: lambda layer: [("formula", f"y = {layer.scale:g} x + {layer.offset:g}"), ("backward", f"dx = {layer.scale:g} dy")],
+    Rescaling: lambda layer: [("formula", f"y = {layer.scale:g} x{_added(layer.offset)}"),
+                              ("backward", f"dx = {layer.scale:g} dy")],
 }.items()}
+
+
+def _added(number):
+    return f" {'-' if number < 0 else '+'} {abs(number):g}" if number else ""
 
 
 def kind_of(layer):
@@ -270,7 +277,7 @@ def _by_hand_further(layer, x, index):
         return (x.reshape(layer.output_shape)[index],) * 2 + (0, "{}")
     if isinstance(layer, Rescaling):
         term = layer.scale * x[index]
-        return x[index], term + layer.offset, abs(term) + abs(layer.offset), f"{layer.scale:g} ({{}}) + {layer.offset:g}"
+        return x[index], term + layer.offset, abs(term) + abs(layer.offset), f"{layer.scale:g} ({{}}){_added(layer.offset)}"
     numbers = layer.numbers()
     value = getattr(reference, layer.operation)(x[index], *numbers)
     return x[index], value, abs(value), f"{layer.operation}({', '.join(['{}', *(f'{number:g}' for number in numbers)])})"

@@ -342,8 +342,9 @@ function showSum(layer, origin) {
   if (layer.kind === "max" || layer.kind === "average") return showPool(layer, terms);
   if (layer.kind === "softmax") return showSoftmax(layer, terms);
   if (layer.kind !== null) return showPointwise(layer, terms, origin);
-  find("sum-title").textContent = "A custom layer";
-  terms.append(make("p", "Its input and output are known, but not its formula."));
+  find("sum-title").textContent = layer.custom ? "A custom layer" : `One number of ${layer.name}`;
+  terms.append(make("p", layer.custom ? "Its input and output are known, but not its formula."
+    : "Its formula stands above. The trace as text, below, works out one of its numbers."));
   return null;
 }
 
@@ -391,7 +392,7 @@ function showGradient(layer) {
       + (last > top ? ` and p = ${data.layers[last].name} of y:` : ":")));
     terms.append(make("p", hand.formula, { class: operation ? "number" : "" }));
   } else if (hand) terms.append(...uses(layer, hand));
-  else terms.append(make("p", "It comes from a custom layer or loss, whose formula is not known here."));
+  else terms.append(make("p", "It comes from a layer or loss whose gradient this page does not take apart."));
   compare(find("gradient-result"), find("gradient-verdict"), [], hand ? hand.sum : undefined, engine,
           hand && hand.bound, "They are equal.");
 }

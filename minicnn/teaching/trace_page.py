@@ -17,6 +17,7 @@ import numpy as np
 from minicnn import reference
 from minicnn.core.files import write_atomic
 from minicnn.errors import InputError, printable
+from minicnn.layers.base import LAYERS
 
 __all__ = ["write_page"]
 
@@ -86,8 +87,9 @@ def _layer(layer):
     computes them.
     """
     y, numbers = layer.y[0], 0
-    entry = {"name": printable(layer.name), "type": printable(type(layer.layer).__name__), "kind": None if layer.kind == "further" else layer.kind,
-             "shape": y.shape, "facts": [(printable(word), printable(text)) for word, text in layer.facts()],
+    entry = {"name": printable(layer.name), "type": printable(type(layer.layer).__name__), "shape": y.shape,
+             "kind": None if layer.kind == "further" else layer.kind, "custom": type(layer.layer) not in LAYERS.values(),
+             "facts": [(printable(word), printable(text)) for word, text in layer.facts()],
              "start": layer.start(), "field": None if layer.field is None else layer.field._asdict()}
     computed = {"relu": lambda x: np.maximum(x, 0), "flatten": np.ravel, "same": np.asarray}.get(layer.kind)
     if computed is None or not np.array_equal(computed(layer.x[0]), y):

@@ -85,7 +85,7 @@ def test_every_number_of_the_further_layers_agrees_with_the_engine(engine):
         assert dict(layer.facts())["formula"] and "not known" not in dict(layer.facts())["formula"]
     text = str(traced)
     for sentence in ("y = -2 x + 0.3", "else 0.1 x", "else 0.5 (exp(x) - 1)", "y = min(max(x, 0), 0.2)", "each channel is set to 0",
-                     "= mean(", "= leaky_relu(", "y[i, j, c] = x[i // 1, j // 2, c]", "0 outside the image"):
+                     "= mean(", "= leaky_relu(", "y[i, j, c] = x[i, j // 2, c]", "x[i - 1, j, c], 0 outside the image"):
         assert sentence in text, sentence
 
 

@@ -15,7 +15,8 @@ from minicnn.core.validation import as_array
 from minicnn.data.loader import ArrayDataset
 from minicnn.errors import InputError, NonFiniteError, nearest, printable
 from minicnn.evaluation.explanation.border import border_share, even_share
-from minicnn.layers import Conv2D, ReLU, Sigmoid, Softmax, Tanh
+from minicnn.layers import Conv2D, Sigmoid, Softmax
+from minicnn.layers.activations import Activation
 from minicnn.layers.base import LAYERS
 
 __all__ = ["METHODS", "Explanation", "explain", "convolutions", "check_classifies", "fields_of"]
@@ -190,7 +191,7 @@ def _signs(model, wanted):
 def _grad_cam(model, batch, wanted, index, method):
     """Return (coarse, maps) of a batch at layer `index`, or at the activation that follows it."""
     network, depth = model.network, len(model.layers) - 1       # without the head: the score is its input
-    if index + 1 < depth and isinstance(model.layers[index + 1], (ReLU, Tanh, Sigmoid)) \
+    if index + 1 < depth and isinstance(model.layers[index + 1], Activation) and not isinstance(model.layers[index + 1], Softmax) \
             and network.sources[index + 1] == (index + 1,):
         index += 1
     rows = [network.single(i) for i in range(depth)]
