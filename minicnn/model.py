@@ -349,12 +349,13 @@ class Model:
                          "?" if row["flops"] is None else f"{row['flops']:,}", f"{row['bytes']:,}",
                          *[", ".join(row["takes"])] * len(takes)))
         total = sum(p.value.size for p in self.network.parameters)
+        moving = sum(weight.value.size for weight in self.network.named_weights().values()) - total
         flops = [row["flops"] or 0 for row in self.summary_rows()]
         lines = grid(rows, numbers=(3, 4, 5))
         rule = "-" * max(map(len, lines))
         lines[1:1] = [rule]
         lines += [rule, f"Total parameters: {total:,} (all trainable; {total * self.dtype.itemsize:,} bytes as "
-                  f"{self.dtype})", f"Forward pass: {sum(flops) / 1e6:.1f} MFLOP an image; FLOPs and bytes are of one "
+                  f"{self.dtype})" + f", and {moving:,} moving statistics" * bool(moving), f"Forward pass: {sum(flops) / 1e6:.1f} MFLOP an image; FLOPs and bytes are of one "
                   "image, a multiply-add counts as two"]
         if plan:
             head = None if self.loss is None else self.loss.head

@@ -27,7 +27,7 @@ class _Normalization(Layer):
         C = input_shape[-1:]
         return input_shape, [("gamma", C, "ones")] * self.scale + [("beta", C, "zeros")] * self.center
 
-    def _gamma_and_beta(self):
+    def gamma_and_beta(self):
         """Return gamma and beta, (C,); ones and zeros where the layer has none."""
         C = self.input_shape[-1]
         return (self.parameters[0].value if self.scale else np.ones(C, self.dtype),
@@ -97,7 +97,7 @@ class BatchNormalization(_Normalization):
         self._batch = None
         constant = not (self.training and self.trainable)
         mean, variance = self._moving() if constant else self._of_batch(x)
-        gamma, beta = self._gamma_and_beta()
+        gamma, beta = self.gamma_and_beta()
         y = self.buffer("y", x.shape)
         self.ops.batch_norm(x, mean, variance, gamma, beta, self.epsilon, y)
         self.remember(x, mean, variance, gamma, constant)
@@ -155,7 +155,7 @@ class LayerNormalization(_Normalization):
 
     def forward(self, x):
         x = self.accept(x)
-        gamma, beta = self._gamma_and_beta()
+        gamma, beta = self.gamma_and_beta()
         y, *statistics = self.buffer("y", x.shape), *(self.buffer(name, x.shape[:-1], np.float64) for name in
                                                      ("mean", "variance"))
         self.ops.layer_norm(x, gamma, beta, self.epsilon, y, *statistics)

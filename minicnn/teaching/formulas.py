@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn import reference
-from minicnn.layers import (ELU, Add, AveragePool2D, Concatenate, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D,
-                            GlobalMaxPooling2D, LeakyReLU, MaxPool2D, Multiply, ReLU, Rescaling, Reshape, Sigmoid, Softmax,
+from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D,
+                            GlobalMaxPooling2D, LayerNormalization, LeakyReLU, MaxPool2D, Multiply, ReLU, Rescaling, Reshape, Sigmoid, Softmax,
                             Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
 
 __all__ = ["ByHand", "kind_of", "explain", "by_hand", "times"]
@@ -164,6 +164,17 @@ _LAYERS |= {layer: ("further", function) for layer, function in {
     UpSampling2D: lambda layer: [("formula", "y[i, j, c] = x[{}, {}, c]".format(
                                      *(f"{out} // {size}" if size > 1 else out for out, size in zip("ij", layer.size)))),
                                  ("backward", f"each pixel gets the sum of dy over its {times(*layer.size)} places")],
+    BatchNormalization: lambda layer: [
+        ("formula", f"y[c] = gamma[c] z[c] + beta[c], z[c] = (x[c] - mean[c]) / s[c], s[c] = sqrt(variance[c] + "
+                    f"{layer.epsilon:g}); moving mean and variance at inference, as here"),
+        ("training", f"mean and variance of channel c over the batch, N{_sides(layer)} numbers; then moving <- "
+                     f"{layer.momentum:g} moving + {1 - layer.momentum:g} that of the batch"),
+        ("backward", "dx = g / s, g = gamma dy, as here; in training dx = (g - mean(g) - z mean(g z)) / s, because mean and "
+                     "s depend on x")],
+    LayerNormalization: lambda layer: [
+        ("formula", f"y[c] = gamma[c] z[c] + beta[c], z[c] = (x[c] - mean) / s, s = sqrt(variance + {layer.epsilon:g}), mean "
+                    f"and variance over c < {layer.input_shape[-1]:,}"),
+        ("backward", "dx = (g - mean(g) - z mean(g z)) / s, g = gamma dy, the means over c")],
     Reshape: lambda layer: [("formula", f"the same numbers, in row-major order, as {times(*layer.output_shape)}"),
                             ("backward", "dy in the shape of x")],
     Rescaling: lambda layer: [("formula", f"y = {layer.scale:g} x{_added(layer.offset)}"),
@@ -182,6 +193,10 @@ def kind_of(layer):
     ('relu', 'further', None)
     """
     return "further" if getattr(layer, "max_value", None) is not None else _LAYERS.get(type(layer), (None, None))[0]
+
+
+def _sides(layer):
+    return "".join(f" x {size:,}" for size in layer.input_shape[:-1])
 
 
 def _extent(layer):
@@ -273,6 +288,15 @@ def _by_hand_further(layer, x, index):
         return (reference.zero_padding2d(x[None], layer.padding[0] + layer.padding[1])[(0, *index)],) * 2 + (0, "{}")
     if isinstance(layer, UpSampling2D):
         return (x[index[0] // layer.size[0], index[1] // layer.size[1], index[2]],) * 2 + (0, "{}")
+    if isinstance(layer, (BatchNormalization, LayerNormalization)):
+        row = x[index[:-1]]
+        moving = isinstance(layer, BatchNormalization)
+        mean, variance = (float(s.value[index[-1]]) for s in layer.statistics) if moving else (row.mean(), row.var())
+        gamma, beta = (float(a[index[-1]]) for a in layer.gamma_and_beta())
+        scale = gamma / math.sqrt(variance + layer.epsilon)
+        written = f"{gamma:.5g} ({{}} - {mean:.5g}) / sqrt({variance:.5g} + {layer.epsilon:g}){_added(beta)}"
+        return (x[index] if moving else row, scale * (x[index] - mean) + beta, abs(scale) * (abs(x[index]) + abs(mean)) + abs(beta),
+                written if moving else written.format(f"{x[index]:.5g}") + " with mean and variance of {}")
     if isinstance(layer, Reshape):
         return (x.reshape(layer.output_shape)[index],) * 2 + (0, "{}")
     if isinstance(layer, Rescaling):

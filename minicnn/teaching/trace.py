@@ -99,7 +99,8 @@ class LayerTrace:
         for name, (value, gradient) in self.parameters.items():
             rows.append((name, f"({times(*value.shape)}) {_range(value)}"))
             rows.append((f"d{name}", _range(gradient)))
-        return rows
+        return rows + [(statistic.name.removeprefix("moving_"), f"({times(*statistic.value.shape)}) moving, now "
+                        + _range(statistic.value)) for statistic in getattr(self.layer, "statistics", ())]
 
     def _cost(self):
         count = sum(value.size for value, _ in self.parameters.values())

@@ -9,8 +9,8 @@ from minicnn.core.parameter import Parameter
 from minicnn.core.receptive_field import Field
 from minicnn.data.synthetic import phantom
 from minicnn.errors import DTypeError, InputError, NonFiniteError, ShapeError
-from minicnn.layers import (ELU, AveragePool2D, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D,
-                            LeakyReLU, MaxPool2D, ReLU, Rescaling, Reshape, Sigmoid, Softmax, Softplus, SpatialDropout2D, Swish,
+from minicnn.layers import (ELU, AveragePool2D, BatchNormalization, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D,
+                            LayerNormalization, LeakyReLU, MaxPool2D, ReLU, Rescaling, Reshape, Sigmoid, Softmax, Softplus, SpatialDropout2D, Swish,
                             Tanh, UpSampling2D, ZeroPadding2D)
 from minicnn.model import Sequential
 from minicnn.optimizers import Adam
@@ -87,6 +87,23 @@ def test_every_number_of_the_further_layers_agrees_with_the_engine(engine):
     for sentence in ("y = -2 x + 0.3", "else 0.1 x", "else 0.5 (exp(x) - 1)", "y = min(max(x, 0), 0.2)", "each channel is set to 0",
                      "= mean(", "= leaky_relu(", "y[i, j, c] = x[i, j // 2, c]", "x[i - 1, j, c], 0 outside the image"):
         assert sentence in text, sentence
+
+
+@each_engine
+def test_every_normalized_number_agrees_with_the_engine(engine):
+    model = Sequential([Conv2D(3, 2), BatchNormalization(), LayerNormalization(center=False), Flatten(),
+                        BatchNormalization(scale=False), LayerNormalization(), Dense(1), Sigmoid()], (4, 5, 2), seed=5,
+                       engine=engine)
+    model.set_weights([0.5 + np.abs(normals(i, w.shape)) for i, w in enumerate(model.get_weights())])
+    traced = trace(model, image(model))
+    for layer in traced.layers[1:6]:
+        for index in np.ndindex(layer.y.shape[1:]):
+            hand = layer.by_hand(index)
+            assert hand.agrees and hand.bound <= 1e-4 * (1 + abs(layer.y).max()), (layer.name, index, hand)
+    text, facts = " ".join(str(traced).split()), dict(traced["batch_normalization_1"].facts())
+    assert "moving mean and variance at inference, as here" in text and "with mean and variance of" in text
+    assert "N x 3 x 4 numbers; then moving <- 0.99 moving + 0.01 that" in facts["training"]
+    assert facts["variance"].startswith("(3) moving, now ") and "not known" not in text
 
 
 def test_a_wrong_engine_is_detected():
