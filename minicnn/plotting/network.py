@@ -44,6 +44,8 @@ def convolution(model, image, path):
     if max(conv.kernel_size) > _MOST:
         raise InputError(f"convolution: the window of {conv.name}, {_by(conv.kernel_size)}, is too large to be drawn; "
                          f"at most {_by((_MOST, _MOST))}.")
+    if not conv.is_plain:
+        raise InputError(f"convolution: {conv.name} has groups or dilated windows, which are not drawn.")
     sources = model.network.sources
     follows = index + 1 < len(model.layers) and isinstance(model.layers[index + 1], Activation) \
         and sources[index + 1] == (index + 1,)
@@ -194,7 +196,7 @@ class _Number(NamedTuple):
 
 def _number(conv, x, y, index):
     """Return the _Number at `index` of y, in float64."""
-    (row, column, f), (w, b) = index, (parameter.value for parameter in conv.parameters)
+    (row, column, f), w, b = index, conv.parameters[0].value, conv.bias[0]
     windows = im2col(x[np.newaxis].astype(np.float64), conv.kernel_size, conv.strides, conv.pads)
     window = windows[row * y.shape[1] + column].reshape(w.shape[:3])
     products = window * w[..., f]

@@ -13,6 +13,9 @@ from minicnn import reference
 from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D,
                             GlobalMaxPooling2D, LayerNormalization, LeakyReLU, MaxPool2D, Multiply, ReLU, Rescaling, Reshape, Sigmoid, Softmax,
                             Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
+from minicnn.layers.affine import AffineLayer
+from minicnn.layers.depthwise_convolution import DepthwiseConv2D, SeparableConv2D
+from minicnn.reference.grouped_convolution import dilated_windows
 
 __all__ = ["ByHand", "kind_of", "explain", "by_hand", "times"]
 
@@ -77,23 +80,41 @@ def explain(layer):
 
 def _explain_conv(layer):
     (KH, KW, C, F), (OH, OW, _) = layer.parameters[0].value.shape, layer.output_shape
-    windows, terms, itemsize = OH * OW, KH * KW * C, layer.dtype.itemsize
+    windows, terms, itemsize, G = OH * OW, KH * KW * C, layer.dtype.itemsize, layer.groups
+    bias, added = ("b[f] + ", f" + ({F // G})") if layer.use_bias else ("", "")
+    channel, each = ("c", "") if G == 1 else (f"{C} (f // {F // G}) + c", f"for each of {G} groups of channels and filters, ")
     return [
-        ("formula", f"y[i, j, f] = b[f] + sum of x[{_places(layer)}, c] w[kh, kw, c, f] over {_ranges(KH, KW)}, "
+        ("formula", f"y[i, j, f] = {bias}sum of x[{_places(layer)}, {channel}] w[kh, kw, c, f] over {_ranges(KH, KW)}, "
                     f"c < {C}"),
-        ("size", _sizes(layer, (KH, KW))),
-        ("im2col", f"each window of {times(KH, KW, C)} becomes a row: ({times(windows, terms)}), "
+        ("size", _sizes(layer, layer.span)),
+        ("im2col", f"{each}each window of {times(KH, KW, C)} becomes a row: ({times(windows, terms)}), "
                    f"{windows * terms * itemsize:,} bytes"),
-        ("GEMM", f"y = cols @ w + b: ({times(windows, terms)}) @ ({times(terms, F)}) + ({F})"),
-        ("backward", f"dw = cols.T @ dy: ({times(terms, windows)}) @ ({times(windows, F)}); "
+        ("GEMM", f"y = cols @ w{' + b' if added else ''}: ({times(windows, terms)}) @ ({times(terms, F // G)}){added}"),
+        ("backward", f"dw = cols.T @ dy: ({times(terms, windows)}) @ ({times(windows, F // G)}); "
                      f"dx = col2im(dy @ w.T)"),
     ]
 
 
+def _explain_by_channel(layer):
+    (KH, KW, C, M), bias = layer.parameters[0].value.shape, "b[f] + " if layer.use_bias else ""
+    of, w = (f"f // {M}", f"w[kh, kw, f // {M}, f % {M}]") if M > 1 else ("f", "w[kh, kw, f]")
+    first = f"sum of x[{_places(layer)}, {of}] {w} over {_ranges(KH, KW)}"
+    own, F = KH * KW * C * M, layer.output_shape[2]
+    facts = [("size", _sizes(layer, layer.span))]
+    if isinstance(layer, DepthwiseConv2D):
+        return [("formula", f"y[i, j, f] = {bias}{first}: channels do not mix"), *facts,
+                ("weights", f"{times(KH, KW, C, M)} = {own:,}; a Conv2D to {F:,} filters has {KH * KW * C * F:,}"),
+                ("backward", "channel by channel: dw = cols.T @ dy, dx = col2im(dy w)")]
+    return [("formula", f"z[i, j, f] = {first}; y[i, j, f] = {bias}sum of z[i, j, c] p[c, f] over c < {C * M}"), *facts,
+            ("weights", f"{own:,} + {C * M * F:,} = {own + C * M * F:,}; a Conv2D to {F:,} filters has {KH * KW * C * F:,}"),
+            ("backward", "dp = z.T @ dy, dz = dy @ p.T; then channel by channel dw = cols.T @ dz, dx = col2im(dz w)")]
+
+
 def _explain_dense(layer):
     D, F = layer.parameters[0].value.shape
-    return [("formula", f"y[f] = b[f] + sum of x[d] w[d, f] over d < {D:,}"),
-            ("GEMM", f"y = x @ w + b: ({times(1, D)}) @ ({times(D, F)}) + ({F})"),
+    bias, b, added = ("b[f] + ", " + b", f" + ({F})") if layer.use_bias else ("", "", "")
+    return [("formula", f"y[f] = {bias}sum of x[d] w[d, f] over d < {D:,}"),
+            ("GEMM", f"y = x @ w{b}: ({times(1, D)}) @ ({times(D, F)}){added}"),
             ("backward", f"dw = x.T @ dy: ({times(D, 1)}) @ ({times(1, F)}); dx = dy @ w.T")]
 
 
@@ -135,6 +156,7 @@ _LAYERS = {
         ("backward", "dx[k] = y[k] (dy[k] - sum over j of dy[j] y[j])")]),
 }
 _LAYERS |= {
+    DepthwiseConv2D: ("further", _explain_by_channel), SeparableConv2D: ("further", _explain_by_channel),
     Add: (None, lambda layer: [("formula", "y = x1 + x2 + ..., elementwise"),
                                ("backward", "dx1 = dx2 = ... = dy; an array that goes into several layers gets the sum")]),
     Multiply: (None, lambda layer: [("formula", "y = x1 x2 ..., elementwise; sizes of 1 are repeated"),
@@ -192,7 +214,8 @@ def kind_of(layer):
     >>> kind_of(ReLU()), kind_of(ReLU(6)), kind_of(Add())
     ('relu', 'further', None)
     """
-    return "further" if getattr(layer, "max_value", None) is not None else _LAYERS.get(type(layer), (None, None))[0]
+    apart = getattr(layer, "max_value", None) is not None or not getattr(layer, "is_plain", True)
+    return "further" if apart else _LAYERS.get(type(layer), (None, None))[0]
 
 
 def _sides(layer):
@@ -206,8 +229,9 @@ def _extent(layer):
 def _places(layer):
     """Return the row and column of a window's numbers: `2 i + kh - 1, j + kw`."""
     top, _, left, _ = layer.pads
-    return ", ".join((f"{stride} " if stride > 1 else "") + f"{out} + {inner}" + (f" - {before}" if before else "")
-                     for out, inner, stride, before in zip("ij", ("kh", "kw"), layer.strides, (top, left)))
+    return ", ".join((f"{stride} " if stride > 1 else "") + f"{out} + " + (f"{apart} " if apart > 1 else "") + inner
+                     + (f" - {before}" if before else "") for out, inner, stride, apart, before in
+                     zip("ij", ("kh", "kw"), layer.strides, getattr(layer, "dilation_rate", (1, 1)), (top, left)))
 
 
 def _ranges(KH, KW):
@@ -251,11 +275,10 @@ def by_hand(layer, weights, x, y, index):
     ([0.0, 1.0, 2.0, 3.0], 0.5, 6.5, True)
     """
     engine, eps, kind = float(y[index]), float(np.finfo(y.dtype).eps), kind_of(layer)
-    if kind in ("conv", "dense"):
-        w, bias = weights[0][..., index[-1]].astype(np.float64), float(weights[1][index[-1]])
-        terms = (window_of(layer, layer.kernel_size, x, index)[0] if kind == "conv" else x).astype(np.float64)
-        products = terms * w
-        bound = 8 * eps * math.fsum([*np.abs(products).ravel(), abs(bias)])
+    if isinstance(layer, AffineLayer):
+        terms, w, sizes = _factors(layer, [weight.astype(np.float64) for weight in weights], x.astype(np.float64), index)
+        products, bias = terms * w, float(weights[-1][index[-1]]) if layer.use_bias else 0.0
+        bound = 8 * eps * math.fsum([*np.abs(sizes * w).ravel(), abs(bias)])
         return ByHand(index, terms, math.fsum([*products.ravel(), bias]), engine, bound, w, products, bias)
     if kind == "further":
         terms, value, scale, written = _by_hand_further(layer, x.astype(np.float64), index)
@@ -276,6 +299,25 @@ def by_hand(layer, weights, x, y, index):
         value = functions[kind](terms[()]) if kind in functions else float(terms)
         scale = abs(value) if kind in ("sigmoid", "tanh") else 0.0
     return ByHand(index, terms, float(value), engine, 8 * eps * scale)
+
+
+def _factors(layer, weights, x, index):
+    """Return (the numbers that go into one sum, their weights, the sizes of what the numbers were rounded from)."""
+    kernel, f = weights[0], index[-1]
+    if isinstance(layer, Dense):
+        return x, kernel[:, f], x
+    apart = layer.strides, layer.pads, layer.dilation_rate
+    window = dilated_windows(x[np.newaxis], layer.kernel_size, *apart)[(0, *index[:2])]
+    if isinstance(layer, Conv2D):
+        C = kernel.shape[2]
+        first = f // (layer.filters // layer.groups) * C
+        terms = window[..., first:first + C]
+        return terms, kernel[..., f], terms
+    if isinstance(layer, DepthwiseConv2D):
+        c, m = divmod(f, layer.depth_multiplier)
+        return window[..., c:c + 1], kernel[:, :, c:c + 1, m], window[..., c:c + 1]
+    z, sizes = (np.einsum("hwc,hwcm->cm", a, b).ravel() for a, b in ((window, kernel), (abs(window), abs(kernel))))
+    return z, weights[1][0, 0, :, f], sizes
 
 
 def _by_hand_further(layer, x, index):

@@ -244,7 +244,7 @@ def layer_lines(traced):
     shapes = f"{' + '.join(times(*x.shape[1:]) for x in traced.inputs)} -> {times(*traced.y.shape[1:])}"
     lines = [head + " " + shapes.rjust(_WIDTH - len(head) - 1), "-" * _WIDTH]
     for word, sentence in traced.facts():
-        lines += textwrap.wrap(sentence, _WIDTH, initial_indent=f"    {word:10}", subsequent_indent=" " * 14)
+        lines += textwrap.wrap(sentence, _WIDTH, initial_indent=f"    {word:9} ", subsequent_indent=" " * 14)
     return lines if traced.kind is None else lines + hand_lines(traced, traced.by_hand())
 
 
@@ -258,7 +258,7 @@ def hand_lines(traced, hand):
         lines = textwrap.wrap(f"y[{place}] = {operation.format(terms)} = {hand.value:.8g}", _WIDTH - 14)
     else:
         positive, negative = hand.products[hand.products > 0].sum(), hand.products[hand.products < 0].sum()
-        lines = [f"y[{place}] = {hand.products.size:,} products and a bias:"]
+        lines = [f"y[{place}] = {hand.products.size:,} products{' and a bias' * traced.layer.use_bias}:"]
         if hand.products.ndim == 3 and hand.products.shape[1] * hand.products.shape[2] <= 9:
             lines += _window_table(hand)
         lines.append(f"positive products {positive:.7f}, negative {negative:.7f}, bias {hand.bias:.7f}: "

@@ -98,7 +98,7 @@ def _layer(layer):
         if layer.kind in ("conv", "max", "average") and hasattr(layer.layer, name):
             entry[name] = getattr(layer.layer, name)
     if layer.kind in ("conv", "dense"):
-        (w, _), (b, _) = layer.parameters.values()
+        w, b = next(iter(layer.parameters.values()))[0], layer.layer.bias[0]
         w = w.reshape(-1, w.shape[-1])
         included = _included(layer)
         entry |= {"filters": included.tolist(), "weights": _packed(w[:, included].T), "bias": _packed(b)}

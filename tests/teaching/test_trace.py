@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicnn import cov19net
+from minicnn import DepthwiseConv2D, SeparableConv2D, cov19net
 from minicnn.core.backend import ENGINES
 from minicnn.core.parameter import Parameter
 from minicnn.core.receptive_field import Field
@@ -86,6 +86,27 @@ def test_every_number_of_the_further_layers_agrees_with_the_engine(engine):
     text = str(traced)
     for sentence in ("y = -2 x + 0.3", "else 0.1 x", "else 0.5 (exp(x) - 1)", "y = min(max(x, 0), 0.2)", "each channel is set to 0",
                      "= mean(", "= leaky_relu(", "y[i, j, c] = x[i, j // 2, c]", "x[i - 1, j, c], 0 outside the image"):
+        assert sentence in text, sentence
+
+
+@each_engine
+def test_every_number_of_the_forms_of_convolution_agrees_with_the_engine(engine):
+    model = Sequential([Conv2D(4, 2, use_bias=False, padding="same"),
+                        DepthwiseConv2D((3, 2), strides=(1, 2), depth_multiplier=2, padding="same", activation="relu"),
+                        Conv2D(6, (2, 3), groups=2, dilation_rate=(1, 2), padding="same"), SeparableConv2D(3, 2, use_bias=False),
+                        Flatten(), Dense(4, use_bias=False), Dense(1, activation="sigmoid")],
+                       input_shape=(6, 5, 2), seed=5, engine=engine)
+    traced = trace(model, image(model))
+    for layer in traced.layers:
+        for index in np.ndindex(layer.y.shape[1:]):
+            hand = layer.by_hand(index)
+            assert hand.agrees and hand.bound <= 1e-4 * (1 + abs(layer.y).max()), (layer.name, index, hand)
+    text = " ".join(str(traced).split())
+    for sentence in ("y[i, j, f] = sum of x[i + kh, j + kw, c] w[kh, kw, c, f]",
+                     "x[i + kh - 1, 2 j + kw, f // 2] w[kh, kw, f // 2, f % 2] over kh < 3, kw < 2: channels do not mix",
+                     "x[i + kh, j + 2 kw - 2, 4 (f // 3) + c]", "for each of 2 groups of channels and filters",
+                     "y[i, j, f] = sum of z[i, j, c] p[c, f] over c < 6", "24 + 18 = 42; a Conv2D to 3 filters has 72",
+                     "y[f] = sum of x[d] w[d, f] over d < 30", "GEMM y = x @ w: (1 x 30) @ (30 x 4)"):
         assert sentence in text, sentence
 
 
