@@ -186,8 +186,8 @@ def test_the_further_layers_learn_resume_and_do_not_depend_on_threads(tmp_path):
     def model():
         made = Sequential([
             Rescaling(2, offset=-1), ZeroPadding2D(1), Conv2D(6, 3), LeakyReLU(), MaxPooling2D(), SpatialDropout2D(0.2),
-            UpSampling2D(2), Conv2D(6, 3), ReLU(6), AveragePooling2D(), Conv2D(8, 1), SiLU(), Conv2D(8, 2), ELU(), Reshape((-1, 2, 8)),
-            Softplus(), GlobalMaxPooling2D(keepdims=True), GlobalAveragePooling2D(), Dense(1), Sigmoid()], (8, 8, 3), seed=7)
+            UpSampling2D(2), Conv2D(6, 3), ReLU(6), AveragePooling2D(), Conv2D(8, 1), SiLU(), Conv2D(8, 2), ELU(),
+            Reshape((-1, 2, 8)), Softplus(), GlobalMaxPooling2D(keepdims=True), GlobalAveragePooling2D(), Dense(1), Sigmoid()], (8, 8, 3), seed=7)
         made.compile(Adam(1e-2), loss="binary_crossentropy")
         return made
 

@@ -338,7 +338,8 @@ def test_further_layer(name, peer, precision, engine):
         assert (peer, case.kind) == ("torch", "Reshape")        # no operation of PyTorch's own
         return
     x, y = cases.further_input(name), frozen[f"{name}/{precision}/y"]
-    results = run_layer(getattr(minicnn, case.kind)(**case.arguments), x, cases.layer_gradient(name, y.shape), engine, precision)
+    results = run_layer(getattr(minicnn, case.kind)(**case.arguments), x, cases.layer_gradient(name, y.shape), engine,
+                        precision)
     assert_layer(results, name, f"{peer}_further", precision, 1e-6)
     # Each element, not only beside the largest: no tail is lost. (TensorFlow's float32 has elu(-2**-27) = 0.)
     if precision == "float64":

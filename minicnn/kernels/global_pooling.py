@@ -17,7 +17,7 @@ def global_average_pool2d(x, y):
 @kernel
 def _global_average_pool2d_images(x, y, scratch, queue, lane):
     _, H, W, C = x.shape
-    # The rows of the image are summed apart: a sum in float64 over all pixels in a row would round a thousand times as often.
+    # The rows of the image are summed apart: over all pixels in one go a float64 would round a thousand times as often.
     row, total = scratch[lane, :C], scratch[lane, C:2 * C]
     n = claim(queue, lane)
     while n >= 0:

@@ -34,7 +34,8 @@ def _clipped_relu(x, max_value, y, scratch, queue, lane):
 
 def clipped_relu_gradient(dy, y, max_value, dx):
     """Write dy where 0 < y < max_value, else 0, to dx."""
-    run(_clipped_relu_gradient, -(-dy.size // _BLOCK), dy.reshape(-1), y.reshape(-1), dy.dtype.type(max_value), dx.reshape(-1))
+    run(_clipped_relu_gradient, -(-dy.size // _BLOCK), dy.reshape(-1), y.reshape(-1),
+        dy.dtype.type(max_value), dx.reshape(-1))
 
 
 @kernel
@@ -68,7 +69,8 @@ def _leaky_relu(x, negative_slope, y, scratch, queue, lane):
 
 def leaky_relu_gradient(dy, y, negative_slope, dx):
     """Write dy where y > 0, else negative_slope dy, to dx."""
-    run(_leaky_relu_gradient, -(-dy.size // _BLOCK), dy.reshape(-1), y.reshape(-1), dy.dtype.type(negative_slope), dx.reshape(-1))
+    run(_leaky_relu_gradient, -(-dy.size // _BLOCK), dy.reshape(-1), y.reshape(-1),
+        dy.dtype.type(negative_slope), dx.reshape(-1))
 
 
 @kernel

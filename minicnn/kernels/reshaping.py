@@ -1,4 +1,4 @@
-"""Zero padding and up-sampling, split over images; rescaling, in one pass over the elements. See reference for the equations."""
+"""Zero padding and up-sampling, split over images; rescaling, over the elements. See reference for the equations."""
 
 import numpy as np
 

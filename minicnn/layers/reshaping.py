@@ -150,7 +150,8 @@ class Reshape(Layer):
         given, wanted = math.prod(input_shape), abs(math.prod(self.target_shape))
         left = given // wanted if -1 in self.target_shape else 1
         if given != left * wanted:
-            raise ShapeError(f"{self.label}: {given:,} numbers, of shape {input_shape}, do not fit into {self.target_shape}.")
+            raise ShapeError(f"{self.label}: {given:,} numbers, of shape {input_shape}, do not fit into "
+                             f"{self.target_shape}.")
         return tuple(left if size == -1 else size for size in self.target_shape), []
 
     def receptive_field(self, field):
@@ -173,8 +174,8 @@ class Reshape(Layer):
 class Rescaling(Layer):
     """scale x + offset, element by element, with two numbers that are not learned (reference.rescaling).
 
-    Images that minicnn reads have values in [0, 1], and a network divides uint8 pixels by 255 by itself: `Rescaling(1 / 255)`
-    is for arrays of 0 to 255 in floating point. `Rescaling(2, offset=-1)` makes [-1, 1] of [0, 1].
+    Images that minicnn reads have values in [0, 1], and a network divides uint8 pixels by 255 by itself:
+    `Rescaling(1 / 255)` is for arrays of 0 to 255 in floating point. `Rescaling(2, offset=-1)` makes [-1, 1] of [0, 1].
 
     >>> layer = Rescaling(2, offset=-1)
     >>> _ = layer.build((2,)); layer.forward([[0.0, 1.0]]).tolist()

@@ -295,7 +295,8 @@ def _blocks(model):
             continue
         window = getattr(layer, "kernel_size", getattr(layer, "pool_size", None))
         name = type(layer).__name__.replace("Pooling2D", "Pool").replace("Pool2D", "Pool").replace("Average", "Mean")
-        lines = ["Global", name[6:]] if name.startswith("Global") else [(name if len(name) < 12 else name.removesuffix("2D"))[:11]]
+        short = (name if len(name) < 12 else name.removesuffix("2D"))[:11]
+        lines = ["Global", name[6:]] if name.startswith("Global") else [short]
         blocks.append({"lines": lines + ([_by(window)] if window is not None else []), "name": row["name"],
                        "shape": row["output_shape"], "parameters": row["parameters"], "kind": type(layer)})
     return blocks

@@ -145,7 +145,8 @@ _LAYERS = {
     Conv2D: ("conv", _explain_conv), Dense: ("dense", _explain_dense),
     MaxPool2D: ("max", _explain_pool("max", "dy goes to the largest number of the window, the others get 0")),
     AveragePool2D: ("average", _explain_pool("mean", "each number of a window gets an equal share of dy")),
-    Flatten: ("flatten", _explain_flatten), Dropout: ("same", _explain_dropout), SpatialDropout2D: ("same", _explain_dropout),
+    Flatten: ("flatten", _explain_flatten), Dropout: ("same", _explain_dropout),
+    SpatialDropout2D: ("same", _explain_dropout),
     ReLU: ("relu", lambda layer: [("formula", "y = max(x, 0), elementwise"), ("backward", "dx = dy where y > 0, else 0")]
            if layer.max_value is None else [("formula", f"y = min(max(x, 0), {layer.max_value:g}), elementwise"),
                                             ("backward", f"dx = dy where 0 < y < {layer.max_value:g}, else 0")]),
@@ -322,10 +323,11 @@ def _factors(layer, weights, x, index):
 
 def _by_hand_further(layer, x, index):
     """Return (the inputs of one number, the number, the size of what is rounded, how it is written)."""
-    if isinstance(layer, GlobalAveragePooling2D):
-        return x[..., index[-1]], math.fsum(x[..., index[-1]].flat) / x[..., 0].size, np.abs(x[..., index[-1]]).max(), "mean({})"
-    if isinstance(layer, GlobalMaxPooling2D):
-        return x[..., index[-1]], x[..., index[-1]].max(), 0, "max({})"
+    if isinstance(layer, (GlobalAveragePooling2D, GlobalMaxPooling2D)):
+        channel = x[..., index[-1]]
+        if isinstance(layer, GlobalMaxPooling2D):
+            return channel, channel.max(), 0, "max({})"
+        return channel, math.fsum(channel.flat) / channel.size, np.abs(channel).max(), "mean({})"
     if isinstance(layer, ZeroPadding2D):
         return (reference.zero_padding2d(x[None], layer.padding[0] + layer.padding[1])[(0, *index)],) * 2 + (0, "{}")
     if isinstance(layer, UpSampling2D):

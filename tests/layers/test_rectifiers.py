@@ -24,4 +24,5 @@ def test_a_plain_relu_is_kept_and_printed_as_ever():
 
 
 def test_the_defaults_are_those_of_keras():
-    assert [repr(layer) for layer in (LeakyReLU(), ELU(), Swish())] == ["LeakyReLU(negative_slope=0.3)", "ELU(alpha=1.0)", "Swish()"]
+    assert [repr(layer) for layer in (LeakyReLU(), ELU(), Swish())] == [
+        "LeakyReLU(negative_slope=0.3)", "ELU(alpha=1.0)", "Swish()"]

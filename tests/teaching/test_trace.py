@@ -72,10 +72,10 @@ def test_every_number_of_every_kind_agrees_with_the_engine(engine, dtype):
 
 @each_engine
 def test_every_number_of_the_further_layers_agrees_with_the_engine(engine):
-    model = Sequential([Rescaling(-2, offset=0.3), ZeroPadding2D(((1, 0), (0, 2))), Conv2D(4, 2), LeakyReLU(0.1), UpSampling2D((1, 2)),
-                        ELU(0.5), SpatialDropout2D(0.4), ReLU(0.2), MaxPool2D(2), Conv2D(6, 1), Swish(),
-                        GlobalAveragePooling2D(keepdims=True), Softplus(), Reshape((1, 2, 3)), GlobalMaxPooling2D(), Dense(1),
-                        Sigmoid()], input_shape=(5, 4, 2), seed=5, engine=engine)
+    model = Sequential([Rescaling(-2, offset=0.3), ZeroPadding2D(((1, 0), (0, 2))), Conv2D(4, 2), LeakyReLU(0.1),
+                        UpSampling2D((1, 2)), ELU(0.5), SpatialDropout2D(0.4), ReLU(0.2), MaxPool2D(2), Conv2D(6, 1), Swish(),
+                        GlobalAveragePooling2D(keepdims=True), Softplus(), Reshape((1, 2, 3)), GlobalMaxPooling2D(),
+                        Dense(1), Sigmoid()], input_shape=(5, 4, 2), seed=5, engine=engine)
     traced = trace(model, image(model))
     assert {layer.kind for layer in traced.layers} == {"further", "conv", "same", "max", "dense", "sigmoid"}
     for layer in traced.layers:
@@ -84,8 +84,8 @@ def test_every_number_of_the_further_layers_agrees_with_the_engine(engine):
             assert hand.agrees and hand.bound <= 1e-4 * (1 + abs(layer.y).max()), (layer.name, index, hand)
         assert dict(layer.facts())["formula"] and "not known" not in dict(layer.facts())["formula"]
     text = str(traced)
-    for sentence in ("y = -2 x + 0.3", "else 0.1 x", "else 0.5 (exp(x) - 1)", "y = min(max(x, 0), 0.2)", "each channel is set to 0",
-                     "= mean(", "= leaky_relu(", "y[i, j, c] = x[i, j // 2, c]", "x[i - 1, j, c], 0 outside the image"):
+    for sentence in ("y = -2 x + 0.3", "else 0.1 x", "else 0.5 (exp(x) - 1)", "y = min(max(x, 0), 0.2)",
+                     "each channel is set to 0", "= mean(", "= leaky_relu(", "y[i, j, c] = x[i, j // 2, c]", "x[i - 1, j, c], 0 outside the image"):
         assert sentence in text, sentence
 
 
