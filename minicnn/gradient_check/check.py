@@ -16,7 +16,7 @@ from minicnn.gradient_check.elementwise import along_directions, check_row, row_
 from minicnn.gradient_check.finite_differences import PRECISIONS, Precision
 from minicnn.gradient_check.layer_contract import float32_fault, moving_faults, repeat_faults, step_faults
 from minicnn.gradient_check.problems import Joined, StepProblem, draw, join, loss_gradient
-from minicnn.gradient_check.report import Report
+from minicnn.gradient_check.report import Finding, Report
 from minicnn.gradient_check.subjects import as_network, layer_problem, loss_problem, network_problem
 from minicnn.gradient_check.verdicts import BUG, KINK
 from minicnn.network import LayerStep
@@ -193,8 +193,31 @@ def _locate(problem, options, report):
         for row in report.rows:
             for verdicts in (row.first, row.verdicts):
                 verdicts[verdicts == BUG] = KINK
+    elif found := _branch_faults(problem):
+        report.notes.append("Every step alone is right, the sum of what they hand back is not.")
+        report.findings = found + [finding for finding in report.findings if finding.verdict != BUG]
     else:
         report.notes.append("Every step alone is right: check what the steps share, and what they pass to each other.")
+
+
+def _branch_faults(problem):
+    """Return a Finding on the last value whose gradient is not the sum of what the layers that take it hand back."""
+    network, rows = problem.network, problem.network.rows(problem.depth)
+    takers = {value: [layer.name for layer, taken in zip(network.layers, network.sources) if value in taken]
+              for value, wanted in enumerate(network.wanted) if wanted}
+    branched = [value for value in takers if len(takers[value]) > 1]
+    _, dy = loss_gradient(problem.loss, problem.ops, _values(problem, rows)[-1], problem.t)
+    got, sums = network.gradients(dy, rows, branched), {rows[-1].last + 1: dy}
+    _values(problem, rows)          # each backward uses one forward up
+    for step, first, last in [row for row in rows[::-1] if network.wanted[row.last + 1]]:
+        dx = step.backward(np.array(sums[last + 1]))
+        for value, part in zip(network.sources[first], dx if isinstance(dx, list) else [dx]):
+            if network.wanted[value]:
+                sums[value] = sums.get(value, 0) + part
+    wrong = [value for value in branched if not np.allclose(got[value], sums[value], rtol=1e-10, atol=1e-300)]
+    cause = "it must be the sum of what each of the layers that take it hands back: {}"
+    return [Finding(BUG, network.layers[value - 1].name, "y", cause=cause.format(" and ".join(takers[value])))
+            for value in wrong[-1:]]
 
 
 def _is_chained(problem):

@@ -20,7 +20,7 @@ from minicnn.errors import InputError, nearest
 from minicnn.gradient_check import check_determinism, check_optimizer, gradcheck
 from minicnn.gradient_check.problems import draw
 from minicnn.layers import (AveragePool2D, BatchNormalization, Conv2D, Dense, Dropout, Flatten, LayerNormalization, MaxPool2D,
-                            ReLU, Sigmoid, Softmax, Tanh)
+                            ReLU, Residual, Sigmoid, Softmax, Tanh)
 from minicnn.losses import get_loss
 from minicnn.model import Sequential
 from minicnn.optimizers import SGD, Adam
@@ -68,6 +68,10 @@ def _strided():
 
 def _square():
     return [Dense(3), Tanh(), Dense(3), Tanh(), Dense(1), Sigmoid()]
+
+
+def _residual():
+    return [Dense(3), ReLU(), Residual([Dense(3), Tanh()]), Dense(1), Sigmoid()]
 
 
 def _rectified():
@@ -156,6 +160,10 @@ BUGS = {bug.name: bug for bug in [
         "batch_normalization_1", "moving_mean", _normalized(), _CONV),
     Bug("layer-norm-constant-statistics", "dx treats mean and variance of the row as constants",
         "layer_normalization_1", "x", _normalized(LayerNormalization), _CONV),
+    Bug("branch-gradient-forgotten", "of an array that two layers take, the gradient of one is forgotten", "relu_1", "y",
+        _residual, _ROW),
+    Bug("branch-gradient-twice", "of an array that two layers take, the gradient of one is added twice", "relu_1", "y",
+        _residual, _ROW),
     Bug("adam-no-bias-correction", "the bias correction of the moments is missing", "Adam", "w", Adam,
         checker="check_optimizer"),
     Bug("adam-epsilon-inside-root", "epsilon is inside the root", "Adam", "w", Adam, checker="check_optimizer"),
@@ -293,10 +301,11 @@ def _into_layer(stack, bug, model, name):
         for step in fused:
             _replace(stack, step, "ops", wrong)
         return
-    if fused:
+    wrong = mistakes.LAYERS[bug.name](network, layer)
+    if fused and layer in wrong:
         raise InputError(f"{bug.name}: {layer.name!r} runs in one step with its neighbours. Make the model with "
                          "engine='reference', where it runs alone.")
-    for owner, methods in mistakes.LAYERS[bug.name](network, layer).items():
+    for owner, methods in wrong.items():
         for method, function in methods.items():
             for one in (owner, *(step for step in network.steps() if step.layers == [owner])):
                 _replace(stack, one, method, function)

@@ -45,7 +45,8 @@ def random_graph(number, engine=None):
         beside = [other for other in nodes if other is not node and other.shape[:-1] == node.shape[:-1]]
         draw = rng.random()
         if draw < 0.35 and alike:
-            nodes.append(rng.choice([Add, Multiply])()([node, alike[rng.integers(len(alike))]]))
+            products = sum(isinstance(one.layer, Multiply) for one in nodes)        # of many, the sigmoid is flat
+            nodes.append(rng.choice([Add, Multiply] if products < 2 else [Add])()([node, alike[rng.integers(len(alike))]]))
         elif draw < 0.45 and beside:
             nodes.append(Concatenate()([node, beside[rng.integers(len(beside))]]))
         elif draw < 0.55:
