@@ -104,6 +104,25 @@ SGD = {"sgd": (0.0, False), "sgd_momentum": (0.9, False), "sgd_nesterov": (0.9, 
 SGD_LEARNING_RATE = 0.01
 
 
+# {case: (optimizer, its arguments in Keras and here)}; the parameters are two of 160, with a norm each
+FURTHER_OPTIMIZERS = {
+    "rmsprop": ("RMSprop", {"learning_rate": LEARNING_RATE}),
+    "rmsprop_momentum": ("RMSprop", {"learning_rate": 0.01, "rho": 0.8, "momentum": 0.9, "epsilon": 1e-4}),
+    "amsgrad": ("Adam", {"learning_rate": LEARNING_RATE, "beta_2": 0.9, "amsgrad": True}),
+    "clipnorm": ("SGD", {"learning_rate": 0.01, "clipnorm": 1.5}),
+    "global_clipnorm": ("SGD", {"learning_rate": 0.01, "momentum": 0.5, "global_clipnorm": 20.0}),
+    "clipvalue": ("SGD", {"learning_rate": 0.01, "clipvalue": 0.25}),
+}
+LABEL_SMOOTHING, L2 = 0.15, 0.02
+
+
+def smoothed_logits(name):
+    """Return logits and targets of a loss with smoothed labels."""
+    z = draw(f"smoothed/{name}", (8, 4), -4.0, 4.0)
+    return z, np.eye(4, dtype=np.float32)[[3, 0, 2, 1, 1, 2, 3, 0]] if name.startswith("categorical") else \
+        np.floor(draw("smoothed/t", (8, 4), 0.0, 2.0))
+
+
 def optimizer_start():
     """Return 320 parameters: the first half zero, so that what is compared there is the update and nothing else."""
     start = draw("optimizer/start", (320,))

@@ -273,7 +273,38 @@ def freeze_forms(out):
            **{f"after_{cases.FORMS_STEPS}_steps/{i}": value for i, value in enumerate(model.get_weights())})
 
 
-FILES = {"keras_convolution": freeze_forms,
+def freeze_training(out):
+    """Record what training has beyond COV-19Net's: optimizers, clipped gradients, smoothed labels, a penalty of weights."""
+    for name, (kind, arguments) in cases.FURTHER_OPTIMIZERS.items():
+        optimizer = getattr(keras.optimizers, kind)(**arguments)
+        parameters = [keras.Variable(half) for half in np.split(cases.optimizer_start(), 2)]
+        rows = []
+        for gradient in cases.optimizer_gradients():
+            optimizer.apply([tf.constant(half) for half in np.split(gradient, 2)], parameters)
+            rows.append(np.concatenate([parameter.numpy() for parameter in parameters]))
+        out[f"optimizer/{name}/float32"] = np.stack(rows)
+    for name, kind in (("binary_crossentropy", keras.losses.BinaryCrossentropy),
+                       ("categorical_crossentropy", keras.losses.CategoricalCrossentropy)):
+        z, t = map(tf.constant, cases.smoothed_logits(name))
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            value = kind(from_logits=True, label_smoothing=cases.LABEL_SMOOTHING)(t, z)
+        record(out, f"smoothed_{name}/float32", loss=np.float64(value.numpy()), dz=tape.gradient(value, z).numpy())
+    for frozen in (False, True):
+        model = make_model("small", final_sigmoid=True)
+        for layer in model.layers:
+            if layer.weights:
+                layer.kernel.regularizer = keras.regularizers.L2(cases.L2)
+        model.layers[0].trainable = not frozen
+        model.compile(keras.optimizers.Adam(learning_rate=cases.LEARNING_RATE), jit_compile=False,
+                      loss=keras.losses.BinaryCrossentropy())
+        losses = [model.train_on_batch(*cases.batch("small", step)) for step in range(cases.NETWORKS["small"].steps)]
+        record(out, f"l2_frozen_{frozen}/float32", losses=np.float64(losses),
+               tested=np.float64(model.test_on_batch(*cases.batch("small", 0))),
+               **{str(i): cases.sampled(value) for i, value in enumerate(model.get_weights())})
+
+
+FILES = {"keras_training": freeze_training, "keras_convolution": freeze_forms,
          "keras": freeze_all, "keras_further": freeze_further, "keras_normalization": freeze_normalization}
 
 
