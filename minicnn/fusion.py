@@ -16,10 +16,11 @@ from minicnn.core.memory import Buffers, aligned
 from minicnn.core.parameter import Parameters
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
-from minicnn.layers import Conv2D, Dense, MaxPool2D, ReLU
+from minicnn.layers import BatchNormalization, Conv2D, Dense, MaxPool2D, ReLU
 from minicnn.layers.base import here
 
-__all__ = ["ConvReLU", "ConvReLUPool", "GreyConvReLU", "GreyConvReLUPool", "DenseReLU", "PATTERNS", "PackedParameters"]
+__all__ = ["ConvReLU", "ConvReLUPool", "GreyConvReLU", "GreyConvReLUPool", "DenseReLU", "FoldedBatchNorm",
+           "FoldedBatchNormReLU", "FoldedBatchNormReLUPool", "PATTERNS", "PackedParameters"]
 
 
 class _Fused:
@@ -219,8 +220,73 @@ class DenseReLU(_Fused):
         return self._lent(dx)
 
 
+class FoldedBatchNorm(_Fused):
+    """A convolution and batch normalization: in prediction one convolution.
+
+    With its moving statistics batch normalization is a factor and a summand for each filter, y = scale z + shift, so that
+    a convolution with the kernel w scale and the bias b scale + shift does both. In training, where each batch has
+    statistics of its own, the layers run one after another, and so they do for a backward after a prediction.
+    """
+
+    operation, in_turn = "conv2d", True
+    match = staticmethod(lambda layers: _types(layers, Conv2D, BatchNormalization))
+
+    def forward(self, x):
+        if self.layers[1].training:
+            self._cache = None
+            return self._in_turn(x)
+        x = self._accept(x)
+        scale, shift = self.layers[1].as_factors()
+        w, outputs = self._buffer("w", self._w.shape), self._outputs(x)
+        np.multiply(self._w, scale.astype(w.dtype), out=w)
+        b = (self._b * scale + shift).astype(w.dtype)
+        getattr(self.ops, self.operation)(x, w, b, self._strides, self._pads, *outputs)
+        self._cache = x,
+        return self._lent(outputs[0])
+
+    def backward(self, dy):
+        if self._cache is not None:
+            self._in_turn(*self._cache)
+            self._cache = None
+        for layer in self.layers[::-1]:
+            dy = layer.backward(dy)
+        return dy
+
+    def choices(self):
+        """Return the masks and switches that the layers took, where they ran one after another."""
+        return () if self._cache is not None else tuple(choice for layer in self.layers for choice in layer.choices())
+
+    def _outputs(self, x):
+        return [self._output(x)]
+
+    def _in_turn(self, x):
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+
+class FoldedBatchNormReLU(FoldedBatchNorm):
+    """The same, and ReLU."""
+
+    operation = "conv2d_relu"
+    match = staticmethod(lambda layers: _types(layers, Conv2D, BatchNormalization, ReLU))
+
+
+class FoldedBatchNormReLUPool(FoldedBatchNorm):
+    """The same, and ReLU and 2x2 max pooling in either order."""
+
+    operation = "conv2d_relu_pool"
+    match = staticmethod(lambda layers: _types(layers[1:2], BatchNormalization)
+                         and ConvReLUPool.match([*layers[:1], *layers[2:]]))
+
+    def _outputs(self, x):
+        y = self._output(x)
+        return [y, self._buffer("switches", y.shape, "uint8")]
+
+
 # (how many layers, the step): the longest first, and of equal ones the narrower.
-PATTERNS = [(3, GreyConvReLUPool), (3, ConvReLUPool), (2, GreyConvReLU), (2, ConvReLU), (2, DenseReLU)]
+PATTERNS = [(4, FoldedBatchNormReLUPool), (3, GreyConvReLUPool), (3, ConvReLUPool), (3, FoldedBatchNormReLU),
+            (2, GreyConvReLU), (2, ConvReLU), (2, FoldedBatchNorm), (2, DenseReLU)]
 
 
 def _types(layers, *types):

@@ -12,7 +12,8 @@ import pytest
 from minicnn import reference as ref, fusion
 from minicnn.core.backend import get_engine
 from minicnn.errors import InputError, ShapeError
-from minicnn.layers import AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Tanh
+from minicnn.layers import (AveragePool2D, BatchNormalization, Conv2D, Dense, Dropout, Flatten, LayerNormalization,
+                            MaxPool2D, ReLU, Sigmoid, Tanh)
 from minicnn.model import Sequential
 from minicnn.network import LayerStep
 from minicnn.networks import cov19net
@@ -270,11 +271,76 @@ def test_who_cannot_divide_bytes_takes_none(layers):
     assert not Network(layers, (9,) if isinstance(layers[0], Dense) else (9, 9, 3)).takes_pixels
 
 
+# ---- Batch normalization, folded into the convolution before it ------------------------------------------------------
+
+FOLDED = {"alone": (lambda: [Conv2D(17, 3), BatchNormalization()], 2),
+          "ReLU": (lambda: [Conv2D(5, 3, strides=2, padding="same"), BatchNormalization(), ReLU()], 3),
+          "pooling": (lambda: [Conv2D(32, 3), BatchNormalization(center=False), ReLU(), MaxPool2D(2)], 4),
+          "pooling first, no bias": (lambda: [Conv2D(6, 2, use_bias=False), BatchNormalization(scale=False), MaxPool2D(2),
+                                              ReLU()], 4)}
+each_fold = pytest.mark.parametrize("layers, length", FOLDED.values(), ids=FOLDED)
+
+
+def folded_and_not(layers, monkeypatch, dtype="float32"):
+    fused, single = fused_and_not(monkeypatch, layers, (11, 12, 3), dtype)
+    for network in (fused, single):
+        for i, statistic in enumerate(network.layers[1].statistics):
+            statistic.value = 0.3 + np.abs(normals(i, statistic.value.shape))
+    return fused, single
+
+
+@each_dtype
+@each_fold
+def test_folded_batch_normalization_predicts_what_its_layers_do(layers, length, dtype, monkeypatch):
+    fused, single = folded_and_not(layers, monkeypatch, dtype)
+    assert len(fused.plan()[0]) == length
+    x = normals(0, (7, 11, 12, 3), dtype)
+    y = fused.forward(x).copy()
+    assert_near_largest(y, single.forward(x).astype(np.float64), 1e-6 if dtype == "float32" else 1e-14)
+    for i in (0, 6):                        # whatever else is in the batch
+        assert_same_bits(fused.forward(x[i:i + 1]), y[i:i + 1])
+    # A prediction may be followed backward, as an explanation does: the statistics are constants then.
+    dy = normals(1, y.shape, dtype)
+    fused.forward(x), fused.backward(dy), single.forward(x), single.backward(dy)
+    for got, right in zip(fused.parameters, single.parameters, strict=True):
+        assert_same_bits(got.grad, right.grad)
+
+
+@each_fold
+def test_in_training_the_layers_run_one_after_another(layers, length, monkeypatch):
+    fused, single = folded_and_not(layers, monkeypatch)
+    x, dy = normals(0, (4, 11, 12, 3), "float32"), normals(1, (4, *fused.output_shape), "float32")
+    for frozen in (False, True):
+        for network in (fused, single):
+            network.layers[1].trainable = not frozen
+        fused.forward(x)                    # a prediction in between, as validation is
+        assert_same_bits(fused.forward(x, training=True), single.forward(x, training=True))
+        fused.backward(dy), single.backward(dy)
+        fused.move_statistics(), single.move_statistics()
+        for got, right in zip(fused.named_weights().values(), single.named_weights().values(), strict=True):
+            assert_same_bits(got.value, right.value)
+        for got, right in zip(fused.parameters, single.parameters, strict=True):
+            assert_same_bits(got.grad, right.grad)
+        with pytest.raises(InputError, match="backward needs a forward before it"):
+            fused.backward(dy)
+
+
+def test_what_batch_normalization_is_not_folded_into():
+    assert ["batch_normalization_1"] in plan(Conv2D(2, 3, activation="relu"), BatchNormalization())
+    assert plan(Conv2D(2, 3, groups=1, dilation_rate=2), BatchNormalization())[0] == ["conv2d_1"]
+    assert plan(Conv2D(2, 3), ReLU(), BatchNormalization())[:2] == [["conv2d_1", "relu_1"], ["batch_normalization_1"]]
+    assert plan(Conv2D(2, 3), LayerNormalization())[0] == ["conv2d_1"]
+    assert plan(Conv2D(2, 3), BatchNormalization(), ReLU(), MaxPool2D(3))[:2] == [
+        ["conv2d_1", "batch_normalization_1", "relu_1"], ["max_pool2d_1"]]
+    assert plan(Conv2D(2, 3), BatchNormalization(), engine="reference")[0] == ["conv2d_1"]
+
+
 # ---- The idiom of layers holds for steps -----------------------------------------------------------------------------
 
 FUSED = {"conv relu pool": ([Conv2D(4, 3), ReLU(), MaxPool2D(2)], (8, 8, 2), "Conv2D 'conv2d_1'"),
          "conv relu": ([Conv2D(4, 3), ReLU()], (8, 8, 2), "Conv2D 'conv2d_1'"),
-         "dense relu": ([Dense(4), ReLU()], (6,), "Dense 'dense_1'")}
+         "dense relu": ([Dense(4), ReLU()], (6,), "Dense 'dense_1'"),
+         "conv norm": ([Conv2D(4, 3), BatchNormalization()], (8, 8, 2), "(Conv2D 'conv2d_1'|BatchNormalization 'b.*1')")}
 each_step = pytest.mark.parametrize("layers, shape, label", FUSED.values(), ids=FUSED)
 
 

@@ -281,7 +281,7 @@ def targets_for(loss, shape, seed):
 
 def _frozen(step, x, choices):
     """Run a step with given choices: ReLU uses the given mask, max pooling takes the number at the given switch."""
-    if isinstance(step, InTurn):
+    if isinstance(step, InTurn) or getattr(step, "in_turn", False):
         for layer in step.layers:
             x = _frozen(LayerStep(layer), x, choices)
         return x

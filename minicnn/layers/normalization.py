@@ -109,6 +109,13 @@ class BatchNormalization(_Normalization):
         self.ops.batch_norm_gradient(dy, x, mean, variance, gamma, self.epsilon, constant, dx, *self._their_gradients())
         return dx
 
+    def as_factors(self):
+        """Return (scale, shift), float64, (C,): in prediction it is y = scale x + shift."""
+        mean, variance = self._moving()
+        gamma, beta = self.gamma_and_beta()
+        scale = gamma / np.sqrt(variance + self.epsilon)
+        return scale, beta - mean * scale
+
     def moved(self):
         batch, self._batch = self._batch, None
         with np.errstate(over="ignore"):        # the network says where it is not finite
