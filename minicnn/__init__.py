@@ -8,7 +8,7 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
-    "minicnn.model": ["Sequential", "Model"],
+    "minicnn.model": ["Sequential", "Model", "load_model"],
     "minicnn.networks": ["cov19net"],
     "minicnn.layers": ["Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense", "ReLU", "Sigmoid", "Tanh",
                        "Softmax", "Dropout", "Add", "Multiply", "Concatenate", "Residual",

@@ -35,7 +35,7 @@ __all__ = ["Content", "Position", "save", "save_weights", "read", "refusing", "a
 
 _FORMAT = "minicnn model 1"
 _MOST_LAYERS = 1000
-_POSITION = {"samples": Whole(), "batch_size": Whole(), "steps_per_epoch": OrNone(Whole()), "shuffle": Flag(),
+_POSITION = {"samples": OrNone(Whole()), "batch_size": OrNone(Whole()), "steps_per_epoch": OrNone(Whole()), "shuffle": Flag(),
              "batch": Whole(), "loss": Real(-math.inf, math.inf, "()"), "right": Real(0), "seen": Whole()}
 
 
@@ -45,19 +45,29 @@ class Position:
 
     Attributes
     ----------
-    samples, batch_size, steps_per_epoch, shuffle : of the epoch; training resumes only with the same
+    samples, batch_size, steps_per_epoch, shuffle : of the epoch; training resumes only with the same. Batches that come
+        from elsewhere (data/batches.py) have neither a number of samples nor a size
     batch : number of batches done
     loss, right, seen : sums over the samples of these batches: of losses, of correct predictions, of samples
+    outputs, targets : lists of ndarray, those of each batch, where a metric needs them
     """
 
-    samples: int
-    batch_size: int
+    samples: int | None
+    batch_size: int | None
     steps_per_epoch: int | None
     shuffle: bool
     batch: int = 0
     loss: float = 0.0
     right: float = 0.0
     seen: int = 0
+
+    def __post_init__(self):
+        self.outputs, self.targets = [], []
+
+    def keep(self, outputs, targets):
+        """Keep the outputs and targets of a batch, copies."""
+        self.outputs.append(np.array(outputs))
+        self.targets.append(np.array(targets))
 
     @property
     def steps(self):
@@ -83,10 +93,13 @@ class Position:
         """Return the Position with these fields, or raise InputError."""
         check_fields("position", values, list(_POSITION))
         position = cls(**check_all("position", _POSITION, values))
-        seen = position.batch * position.batch_size
-        if position.steps_per_epoch is None:
-            seen = min(seen, position.samples)
-        if position.batch > position.steps or position.seen != seen or position.right > seen:
+        if position.samples is None or position.batch_size is None:         # batches from elsewhere
+            whole = position.samples is position.batch_size and position.steps_per_epoch is not None
+            seen = position.seen if whole and position.seen >= position.batch else -1
+        else:
+            seen = position.batch * position.batch_size
+            seen = seen if position.steps_per_epoch else min(seen, position.samples)
+        if seen < 0 or position.batch > position.steps or position.seen != seen or position.right > seen:
             raise InputError("position: these are not the sums over the batches of an epoch.")
         return position
 
@@ -108,6 +121,7 @@ class Content:
     stop, states : whether a callback has ended training, and the state of each (callbacks.py)
     split : str or None; the SHA-256 of the split of the images
     input_range : (least, greatest) value of the images in training, or None where it is not known
+    metrics : list of str, what the model was compiled to measure, or None
     """
 
     name: str
@@ -123,6 +137,7 @@ class Content:
     states: list
     split: str | None = None
     input_range: tuple | None = None
+    metrics: list | None = None
 
     def layers(self):
         """Return new layers, after checking that the file holds arrays of their shapes."""
@@ -158,6 +173,9 @@ class Content:
         images = self.tensors.get("training_images")
         if images is not None:
             expected["training_images"] = ((len(images) if images.ndim else 0, 32), np.dtype(np.uint8))
+        if self.position is not None and "position/outputs" in self.tensors:
+            what = (self.position.seen, *network.output_shape), network.dtype
+            expected |= {"position/outputs": what, "position/targets": what}
         for key, (shape, dtype) in expected.items():
             _check_array(self.tensors, key, shape, dtype, self.name)
         unknown = [key for key in self.tensors if key not in expected and not key.startswith("callbacks/")]
@@ -175,9 +193,12 @@ class Content:
         """Raise InputError unless this is a checkpoint of such a model, trained on images with these digests."""
         here = json.loads(json.dumps(architecture_of(model)))
         parts = {name: (self.architecture[name], here[name]) for name in here}
-        parts |= {"loss": (self.loss, model.loss.name), "optimizer": (_rule(self.optimizer), _rule(model.optimizer)),
-                  "classes": (self.classes, model.classes), "preprocessing": (self.preprocessing, model.preprocessing),
-                  "split": (self.split, model.split_digest)}
+        # What is frozen goes on as it was, as the learning rate does: a callback may have changed it.
+        parts["layers"] = tuple([{key: layer[key] for key in layer if key != "trainable"} for layer in layers]
+                                for layers in parts["layers"])
+        parts |= {"loss": (self.loss, model.loss.name), "metrics": (self.metrics, model.metrics),
+                  "optimizer": (_rule(self.optimizer), _rule(model.optimizer)), "classes": (self.classes, model.classes),
+                  "preprocessing": (self.preprocessing, model.preprocessing), "split": (self.split, model.split_digest)}
         trained = self.tensors.get("training_images")
         parts["training images"] = (trained if trained is None else trained.tobytes(),
                                     digests if digests is None else digests.tobytes())
@@ -222,8 +243,13 @@ def save(path, model, stop=False, states=(), private=True):
                         for key, array in zip(model.network.named_parameters(), arrays)}
     if model.training_digests is not None:
         tensors["training_images"] = model.training_digests
+    if model.metrics is not None:
+        content["metrics"] = model.metrics
     if model.position is not None:
         content["position"] = asdict(model.position)
+        for name in ("outputs", "targets"):
+            if kept := getattr(model.position, name):
+                tensors[f"position/{name}"] = np.concatenate(kept)
     if model.split_digest is not None:
         content["split"] = model.split_digest
     if model.input_range is not None:
@@ -258,7 +284,7 @@ def read(path, expect=None):
     with refusing(name):
         content = {key: parse_json(text) for key, text in metadata.items() if key != "format"}
         check_fields("the file", content, ["architecture", "history", "classes", "preprocessing"],
-                     ["loss", "optimizer", "position", "callbacks", "split", "input_range"])
+                     ["loss", "optimizer", "position", "callbacks", "split", "input_range", "metrics"])
         stop, states = _states(content.get("callbacks", {"stop": False, "states": []}), tensors)
         preprocessing, position = content["preprocessing"], content.get("position")
         return Content(name, tensors, _architecture(content["architecture"]), _history(content["history"]),
@@ -266,7 +292,7 @@ def read(path, expect=None):
                        None if preprocessing is None else Preprocessing.from_dict(preprocessing),
                        *_training(content.get("optimizer"), content.get("loss")),
                        None if position is None else Position.from_dict(position), stop, states,
-                       _split(content.get("split")), _range(content.get("input_range")))
+                       _split(content.get("split")), _range(content.get("input_range")), content.get("metrics"))
 
 
 @contextmanager

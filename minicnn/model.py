@@ -5,6 +5,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from minicnn import checkpoint, weights
 from minicnn.callbacks import Callbacks, Checkpoint, CSVHistory, History, as_callbacks, check_monitors
+from minicnn.callbacks.base import say
 from minicnn.checkpoint import Position
 from minicnn.core import signals
 from minicnn.core.arguments import Flag, OneOf, OrNone, Real, Whole, check
@@ -22,19 +24,21 @@ from minicnn.core.parameter import Parameter
 from minicnn.core.random import check_seed
 from minicnn.core.text import grid
 from minicnn.core.validation import as_array, check_batch, check_finite
+from minicnn.data.batches import Batches, is_batches
 from minicnn.data.labels import check_classes, encode_targets
-from minicnn.data.loader import ArrayDataset, check_scale, load, open_dataset, schedule
+from minicnn.data.loader import ArrayDataset, Subset, check_scale, load, open_dataset, schedule
 from minicnn.data.preprocessing import Preprocessing
+from minicnn.data.split import split_groups
 from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, nearest, printable
 from minicnn.layers.base import LAYERS, NAME, Layer
 from minicnn.layers.custom import CustomStep, check_protocol
-from minicnn.losses import get_loss
+from minicnn.keras_names import as_loss, as_metrics, as_optimizer, is_told, one_of, refuse
 from minicnn.layers.nodes import Block, Input, Node, chain, connect, inside, ordered
 from minicnn.network import Network, inferred
 from minicnn.optimizers import Optimizer
-from minicnn.training import Trainer
+from minicnn.training import Trainer, share_right
 
-__all__ = ["Model", "Sequential"]
+__all__ = ["Model", "Sequential", "load_model"]
 
 
 class Model:
@@ -98,7 +102,7 @@ class Model:
         self.engine = check(name, "engine", default_engine() if engine is None else engine, OneOf(ENGINES))
         self.classes = None if classes is None else check_classes(classes)
         self.preprocessing = None
-        self.optimizer = self.loss = None
+        self.optimizer = self.loss = self.metrics = None
         self.history = []
         self.training_digests = self.split_digest = self.position = self.input_range = None
         self._trainer = None
@@ -146,7 +150,7 @@ class Model:
         for layer, attribute, parameter, name in shared:
             setattr(layer, attribute, getattr(parameter, name))
         if self.optimizer is not None:
-            self._trainer = Trainer(self.network, self.loss, self.optimizer, signals.check)
+            self._trainer = Trainer(self.network, self.loss, self.optimizer, signals.check, self.metrics)
             if isinstance(self.optimizer, Optimizer) and self.optimizer.t:
                 self.optimizer.restore(self.optimizer.t, self.optimizer.state(self.network.parameters))
 
@@ -174,19 +178,27 @@ class Model:
     def output_shape(self):
         return self.network.output_shape
 
-    def compile(self, optimizer, loss):
-        """Choose how to train: an optimizer (Adam, SGD) and a loss, by name or object.
+    def compile(self, optimizer="rmsprop", loss=None, *, metrics=None, **others):
+        """Choose how to train: an optimizer ("adam", "rmsprop", "sgd", or an object such as Adam(1e-4)), and a loss.
 
         "binary_crossentropy" wants a final Sigmoid, "categorical_crossentropy" a final Softmax; both are folded into the
         loss, which is computed from the logits. "mean_squared_error" takes the outputs as they are.
-        """
-        if not hasattr(optimizer, "step"):
-            raise InputError(f"compile: expected an optimizer such as Adam(learning_rate=1e-3), got {optimizer!r}.")
-        self._trainer = Trainer(self.network, get_loss(loss), optimizer, signals.check)
-        self.optimizer, self.loss = optimizer, self._trainer.loss
 
-    def fit(self, x, t=None, *, validation=None, epochs=1, batch_size=32, steps_per_epoch=None, shuffle=True,
-            class_weight=None, callbacks=(), run=None, resume=False, workers=1, progress=True):
+        Parameters
+        ----------
+        metrics : list of "accuracy", "auc", "precision", "recall", "specificity", "f1", optional; what each epoch is
+            measured with, in training and in validation. By default accuracy, and in validation AUC too
+        """
+        refuse(self.compile, others)
+        optimizer, loss = as_optimizer(optimizer), as_loss(loss)
+        metrics = as_metrics(metrics, loss, self.output_shape)
+        self._trainer = Trainer(self.network, loss, optimizer, signals.check, metrics)
+        self.optimizer, self.loss, self.metrics = optimizer, loss, metrics
+
+    def fit(self, x, t=None, batch_size=32, epochs=1, verbose=None, callbacks=(), validation_split=0.0,
+            validation_data=None, shuffle=True, class_weight=None, sample_weight=None, initial_epoch=None,
+            steps_per_epoch=None, validation_steps=None, *, y=None, validation=None, run=None, resume=False, workers=1,
+            progress=True, **others):
         """Train for `epochs` more epochs, of which one that was interrupted in its middle is the first.
 
         Ctrl-C and SIGTERM end training after the batch under way, and leave the model whole; with `run`, saved. A
@@ -194,21 +206,29 @@ class Model:
 
         Parameters
         ----------
-        x : array (N, ...), or a Manifest (with augmentation, if it has one), or a dataset of data/loader.py
-        t : array of targets, where x is an array: (N,) or the shape of the outputs
-        validation : (x, t), a Manifest or a dataset, measured after each epoch; in (x, t, weights) the weight of each
-            sample counts in val_loss
-        epochs, batch_size : int >= 1
-        steps_per_epoch : int >= 1, or None for one pass over the data. With a number, batches are always full and run
-            on through the shuffled data, epoch after epoch
+        x : array (N, ...), or a Manifest (with augmentation, if it has one), or a dataset of data/loader.py; or what gives
+            batches (x, t) or (x, t, weights): a generator, or an object with __len__ and __getitem__ (data/batches.py)
+        t, or y : array of targets, where x is an array: (N,) or the shape of the outputs
+        batch_size, epochs : int >= 1
+        callbacks : one Callback or several (callbacks/)
+        validation_split : float in [0, 1); this share of the samples is not trained on but measured after each epoch. They
+            are drawn by the seed, as many of each class; images of one patient stay together where a Manifest has patients
+        validation, or validation_data : (x, t), a Manifest, a dataset or batches, measured after each epoch; in
+            (x, t, weights) the weight of each sample counts in val_loss
+        shuffle : bool; whether each pass has an order of its own
         class_weight : the weight of each class's samples in the loss: a dict from class names or numbers, where those left
             out weigh 1; a list or array, one for each class; or "balanced", n / (number of classes x n of the class)
-        callbacks : one Callback or several (callbacks.py)
+        sample_weight : array (N,), the weight of each sample in the loss, times that of its class
+        initial_epoch : int; the number of epochs trained before, of which `epochs` then counts the last
+        steps_per_epoch : int >= 1, or None for one pass over the data. With a number, batches are always full and run
+            on through the shuffled data, epoch after epoch
+        validation_steps : int >= 1; how many batches of a generator are validation data
         run : folder that receives last, previous and best.safetensors and history.csv after each epoch
-        resume : bool; first take everything from last.safetensors in `run` if there is one (the learning rate too), and
-            train until there are `epochs` epochs in all: the result is, to the bit, that without an interruption
+        resume : bool; first take everything from last.safetensors in `run` if there is one (the learning rate, and what is
+            frozen, too), and train until there are `epochs` epochs in all: the result is, to the bit, that without an
+            interruption
         workers : int >= 0, threads that prepare batches ahead; never changes a result
-        progress : bool, report on stderr
+        progress, or verbose : bool, report on stderr
 
         Returns
         -------
@@ -223,58 +243,91 @@ class Model:
         WeightsError
             with `resume`, if neither last nor previous.safetensors is whole
         InputError
-            if an epoch was begun with other data or batches, or the run is not of a model and callbacks like these
+            if an epoch was begun with other data or batches, the run is not of a model and callbacks like these, or a
+            generator ends early
         """
+        refuse(self.fit, others)
         trainer = self._compiled("fit")
-        epochs, batch_size = check("fit", "epochs", epochs, Whole()), check("fit", "batch_size", batch_size, Whole())
+        t, validation = one_of("fit", t=t, y=y), one_of("fit", validation=validation, validation_data=validation_data)
+        progress = is_told(verbose, progress)
+        epochs, batch_size = check("fit", "epochs", epochs, Whole()), _batch_size("fit", batch_size)
         steps_per_epoch = check("fit", "steps_per_epoch", steps_per_epoch, OrNone(Whole()))
+        validation_split = check("fit", "validation_split", validation_split, Real(0, 1))
+        if validation_split and (validation is not None or is_batches(x)):
+            raise InputError("fit: validation_split is for arrays and manifests, in place of validation data. Give validation "
+                             "data: validation_data=(x, y).")
+        if initial_epoch is not None:
+            if check("fit", "initial_epoch", initial_epoch, Whole(0)) != len(self.history) and not resume:
+                raise InputError(f"fit: initial_epoch must be {len(self.history)}, the number of epochs that the model has "
+                                 f"trained, got {initial_epoch}. Leave it out to train epochs more.")
+            epochs = check("fit", "epochs - initial_epoch", epochs - initial_epoch, Whole())
         callbacks = as_callbacks(callbacks)
-        check_monitors(callbacks, self._metrics_of_an_epoch(), validation)
-        if resume and run is None:
-            raise InputError("fit: resume=True needs the folder to go on with: run='...'.")
+        check_monitors(callbacks, self._metrics_of_an_epoch(),
+                       validation if validation is not None else validation_split or None)
+        if resume and (run is None or hasattr(x, "__next__")):
+            raise InputError("fit: resume=True needs the folder to go on with, run='...', and data that can be taken up again: "
+                             "arrays, a Manifest, or an object with __len__ and __getitem__, not a generator.")
         with signals.handled(), self._lock:
-            data, targets = self._labelled(x, t, "fit", workers, progress)
-            self._widen(data)
-            measured = None
+            if is_batches(x):
+                data, targets, digests, measured = Batches(x, steps_per_epoch, "fit"), None, None, None
+                if t is not None or sample_weight is not None or class_weight == "balanced":
+                    raise InputError("fit: batches bring their targets and weights: leave out y and sample_weight, and give "
+                                     "the weight of each class as a number.")
+                begin = Position(None, None, data.steps, bool(shuffle) and not data.in_order)
+            else:
+                data, targets, weights, measured = self._training_data(x, t, sample_weight, validation_split, workers,
+                                                                       progress)
+                self._widen(data)
+                digests, begin = _identities(data), Position(len(data), batch_size, steps_per_epoch, bool(shuffle))
+                weights = _product(self._sample_weights(class_weight, targets), weights)
             if validation is not None:
-                x, t, weights = _parts(validation)
-                measured = self._labelled(x, t, "fit, validation", workers, progress)
-                measured += _as_sample_weights(weights, len(measured[1]), "fit, validation", "weights"),
-            digests = _identities(data)
+                measured = self._validation_data(validation, validation_steps, workers, progress)
             kept = self._go_on_with(Path(run), digests) if resume else None
-            if kept is not None:
+            if kept is not None and targets is not None:
                 check_scale(data, self.input_range, "fit")
             if digests is not None:
                 self.training_digests = digests
             if run is not None:
                 callbacks = [Checkpoint(run), CSVHistory(Path(run) / "history.csv")] + callbacks
-            begin = Position(len(data), batch_size, steps_per_epoch, bool(shuffle))
             if self.position is not None:
                 self.position.check_same_epoch(begin)
 
             def batches(epoch, position):
+                if targets is None:
+                    with closing(data.epoch(epoch, position.batch, self.seed, position.shuffle, workers)) as given:
+                        for name, batch in given:
+                            images, x, t, w = self._batch(*batch, *[None] * (3 - len(batch)), name)
+                            self._widen(images)
+                            yield x, t, _product(self._sample_weights(class_weight, t), w)
+                    return
                 steps = schedule(position.samples, position.batch_size, epoch - 1, position.steps_per_epoch, self.seed,
                                  position.shuffle, start=position.batch)
-                return load(data, steps, self.seed, workers)
-            weights, epochs = self._sample_weights(class_weight, targets), epochs if resume else len(self.history) + epochs
+                with closing(load(data, steps, self.seed, workers)) as given:
+                    for samples, x in given:
+                        yield x, targets[samples], None if weights is None else weights[samples]
+            epochs = epochs if resume else len(self.history) + epochs
             with signals.postponed():
-                return History(trainer.fit(self, batches, targets, begin=begin, validation=measured, epochs=epochs,
-                                           sample_weights=weights, callbacks=Callbacks(callbacks, kept, progress)))
+                return History(trainer.fit(self, batches, begin=begin, validation=measured, batch_size=batch_size,
+                                           epochs=epochs, callbacks=Callbacks(callbacks, kept, progress)))
 
-    def predict(self, x, batch_size=32):
+    def predict(self, x, batch_size=32, verbose=None, steps=None, **others):
         """Return the outputs for x, in input order: probabilities after a Sigmoid or Softmax.
 
         Parameters
         ----------
-        x : array (N, ...), a Manifest, a file name or a list of them
+        x : array (N, ...), a Manifest, a file name or a list of them, or batches, as for `fit`
+        verbose : nothing is reported
+        steps : int >= 1; how many batches of a generator to take
 
         Returns
         -------
         ndarray, shape (N,) + output_shape: a copy; row i is the same bits whatever else is in the batch
         """
+        refuse(self.predict, others)
+        batch_size = _batch_size("predict", batch_size)
+        x = Batches(x, steps, "predict", "steps").collected(1)[0] if is_batches(x) else x
         with self._lock:
             data = self._dataset(x, "predict")
-            batch_size = check("predict", "batch_size", batch_size, Whole())
             outputs = np.empty((len(data),) + self.output_shape, self.dtype)
             for start in range(0, len(data), batch_size):
                 samples = slice(start, min(start + batch_size, len(data)))
@@ -283,19 +336,37 @@ class Model:
                 outputs[samples] = self.network.forward(data.batch(samples))
             return outputs
 
-    def evaluate(self, x, t=None, batch_size=32):
+    def predict_on_batch(self, x):
+        """Return the outputs for one batch."""
+        return self.predict(x, len(x))
+
+    def evaluate(self, x, t=None, batch_size=32, verbose=None, sample_weight=None, steps=None, *, y=None, return_dict=True,
+                 **others):
         """Return the metrics of labelled data (metrics.py): accuracy, specificity, precision, recall, f1, auc, loss.
 
-        Arguments as for `fit`; nothing is augmented.
+        Arguments as for `fit`; nothing is augmented. With return_dict=False, the list that Keras returns: the loss, then
+        the metrics that the model was compiled with.
         """
-        trainer = self._compiled("evaluate")
+        refuse(self.evaluate, others)
+        trainer, t = self._compiled("evaluate"), one_of("evaluate", t=t, y=y)
+        batch_size = _batch_size("evaluate", batch_size)
+        if is_batches(x):
+            x, t, sample_weight = Batches(x, steps, "evaluate", "steps").collected()
         with self._lock:
             data, targets = self._labelled(x, t, "evaluate")
-            return trainer.evaluate(data, targets, check("evaluate", "batch_size", batch_size, Whole()))
+            weights = _as_sample_weights(sample_weight, len(targets), "evaluate", "sample_weight")
+            measured = trainer.evaluate(data, targets, batch_size, weights)
+        return measured if return_dict else [measured[name] for name in trainer.measured() if name in measured]
 
-    def train_on_batch(self, x, t, sample_weight=None):
-        """Update the weights once from one batch; return its mean loss before the update."""
-        return self._on_batch(x, t, sample_weight, "train_on_batch", self._compiled("train_on_batch").step)
+    def train_on_batch(self, x, t=None, sample_weight=None, *, y=None, return_dict=False):
+        """Update the weights once from one batch; return its mean loss before the update, or {"loss", "accuracy"}."""
+        return self._on_batch(x, one_of("train_on_batch", t=t, y=y), sample_weight, "train_on_batch",
+                              self._compiled("train_on_batch").step, return_dict)
+
+    def test_on_batch(self, x, t=None, sample_weight=None, *, y=None, return_dict=False):
+        """Return the mean loss of one batch as `evaluate` would, or {"loss", "accuracy"}."""
+        return self._on_batch(x, one_of("test_on_batch", t=t, y=y), sample_weight, "test_on_batch",
+                              self._compiled("test_on_batch").test, return_dict)
 
     def loss_and_gradients(self, x, t, sample_weight=None):
         """Return (mean loss, [gradient of each parameter]) of one batch, copies, without an update."""
@@ -308,6 +379,43 @@ class Model:
         from minicnn.teaching.trace import trace
         with self._lock:
             return trace(self, self._dataset(x, "trace"), t)
+
+    @property
+    def weights(self):
+        """All weights, a list of Parameter in the order of `get_weights`."""
+        return list(self.network.named_weights().values())
+
+    @property
+    def trainable_weights(self):
+        """Those that training changes, a list of Parameter."""
+        self.network.note_frozen()
+        return [parameter for parameter in self.network.parameters if parameter.trainable]
+
+    def count_params(self):
+        """Return how many numbers the weights hold."""
+        return sum(weight.value.size for weight in self.weights)
+
+    def get_layer(self, name=None, index=None):
+        """Return the layer of this name, or with this number, counted from 0."""
+        names = [layer.name for layer in self.layers]
+        if (name is None) == (index is None):
+            raise InputError("get_layer: give a name or an index.")
+        if index is not None:
+            return self.layers[check("get_layer", "index", index, Whole(-len(names), len(names) - 1))]
+        if name not in names:
+            raise InputError(f"get_layer: there is no layer {printable(repr(name))[:80]}, only {', '.join(names)}."
+                             f"{nearest(name, names)}")
+        return self.layers[names.index(name)]
+
+    def get_config(self):
+        """Return what a model file says of the layers: their types, names and arguments."""
+        return checkpoint.architecture_of(self)
+
+    def __repr__(self):
+        kinds = [type(layer).__name__ for layer in self.layers]
+        inside = ", ".join(kinds if len(kinds) < 9 else [*kinds[:4], "...", *kinds[-3:]])
+        return (f"<{type(self).__name__} of {len(kinds)} layers ({inside}), {_by(self.input_shape)} to "
+                f"{_by(self.output_shape)}, {self.count_params():,} parameters>")
 
     def get_weights(self):
         """Return copies of all weights in Keras' order, by layer: kernel (KH, KW, C, F) or (in, out), then bias; the
@@ -411,7 +519,7 @@ class Model:
             _name_layers([(layer,) for layer in layers], "Model")
             model._make(tuple(layers), tuple(architecture["input_shape"]), architecture.get("sources"))
             if content.optimizer is not None:
-                model.compile(content.optimizer, content.loss)
+                model.compile(content.optimizer, content.loss, metrics=content.metrics)
             model.classes, model.preprocessing = content.classes, content.preprocessing
             several = model.output_shape[-1] if model.output_shape != (1,) else 2
             if model.classes is not None and len(model.classes) != several:
@@ -440,19 +548,63 @@ class Model:
                              "loss='binary_crossentropy') first.")
         return self._trainer
 
-    def _on_batch(self, x, t, sample_weight, verb, function):
+    def _on_batch(self, x, t, sample_weight, verb, function, return_dict=False):
+        _, x, t, sample_weight = self._batch(x, t, sample_weight, verb)
+        with self._lock:
+            loss, outputs = function(x, t, sample_weight)
+            if not return_dict or self.loss.head is None:
+                return {"loss": loss} if return_dict else loss
+            return {"loss": loss, "accuracy": share_right(outputs, t, self.loss)}
+
+    def _batch(self, x, t, sample_weight, owner):
+        """Return (x as a dataset, x, t, weights) of one batch, for a step of training."""
         # As in fit and predict, uint8 means pixels from 0 to 255.
-        data = ArrayDataset(x, shape=self.input_shape, owner=verb)
+        data = ArrayDataset(x, shape=self.input_shape, owner=owner)
         data.keep_pixels = self.network.takes_pixels
         x = data.batch(np.arange(len(data)))
-        x = x if x.dtype == np.uint8 else as_array(x, verb, "x", self.dtype)
-        t = encode_targets(t, self.output_shape, self.loss, self.dtype)
+        x = x if x.dtype == np.uint8 else as_array(x, owner, "x", self.dtype)
+        if t is None:
+            raise InputError(f"{owner}: expected targets beside x.")
+        try:
+            t = encode_targets(t, self.output_shape, self.loss, self.dtype)
+        except (InputError, ShapeError) as error:
+            raise type(error)(f"{owner}: {error}") from None
         if len(t) != len(x):
-            raise ShapeError(f"{verb}: {len(x)} samples, but {len(t)} targets.")
-        sample_weight = _as_sample_weights(sample_weight, len(x), verb, "sample_weight")
-        with self._lock:
-            loss, _ = function(x, t, sample_weight)
-            return loss
+            raise ShapeError(f"{owner}: {len(x)} samples, but {len(t)} targets.")
+        return data, x, t, _as_sample_weights(sample_weight, len(x), owner, "sample_weight")
+
+    def _training_data(self, x, t, sample_weight, share, workers, progress):
+        """Return (data, targets, weights, validation data or None), split at `share` where it is above 0."""
+        data, targets = self._labelled(x, t, "fit", workers, progress)
+        weights = _as_sample_weights(sample_weight, len(targets), "fit", "sample_weight")
+        if not share:
+            return data, targets, weights, None
+        # The classes are the strata, where there are some; else a target on one side of the middle or the other.
+        label = targets.argmax(axis=-1) if targets.ndim == 2 and targets.shape[1] > 1 else \
+            (targets.reshape(len(targets), -1)[:, 0] > 0.5).astype(np.int64)
+        if self.loss.head is None:
+            label = np.zeros(len(targets), np.int64)
+        manifest = getattr(data, "manifest", None)
+        known = manifest is not None and any(manifest.patients)
+        group = np.arange(len(targets)) if manifest is None else manifest.patient_groups(data.preprocessing, workers)
+        sets = split_groups(group, label, (1 - share, share), self.seed, self.classes)
+        say(f"validation_split={share:g}: {int(sets.sum()):,} of {len(sets):,} samples, drawn by the seed ({self.seed})"
+            f"{' and stratified by class' if label.any() else ''}. " + (
+                "Images of one patient stay together." if known else
+                "Which are of one patient is not said: if some are, give validation data, or a Manifest with patients."),
+            progress)
+        parts = [np.flatnonzero(sets == number) for number in (0, 1)]
+        chosen = [None if weights is None else weights[rows] for rows in parts]
+        return (Subset(data, parts[0]), targets[parts[0]], chosen[0], (Subset(data, parts[1]), targets[parts[1]], chosen[1]))
+
+    def _validation_data(self, validation, steps, workers, progress):
+        """Return (data, targets, weights) of what `fit` takes as validation data; batches are taken once, all."""
+        owner = "fit, validation"
+        if is_batches(validation):
+            validation = Batches(validation, steps, owner, "validation_steps").collected()
+        x, t, weights = _parts(validation)
+        data, targets = self._labelled(x, t, owner, workers, progress)
+        return data, targets, _as_sample_weights(weights, len(targets), owner, "weights")
 
     def _dataset(self, x, verb, workers=None, progress=False):
         """Return x as a dataset whose images this network takes; preprocessing is the model's once it has one."""
@@ -512,6 +664,8 @@ class Model:
     def _metrics_of_an_epoch(self):
         """Return the names of what training measures in each epoch (training.py), with validation data."""
         head = self.loss.head
+        if self.metrics is not None:
+            return [before + name for before in ("", "val_") for name in ("loss", *self.metrics)]
         rates = head == "Softmax" or head == "Sigmoid" and self.output_shape == (1,)
         return ["loss", *["accuracy"] * (head is not None), "val_loss", *["val_accuracy", "val_auc"] * rates]
 
@@ -524,6 +678,8 @@ class Model:
                 self.optimizer.restore(*content.optimizer_arrays(self.network))
                 self.optimizer.state(self.network.parameters)
             self.history, self.position = content.history, content.position
+            if self.position is not None and "position/outputs" in content.tensors:
+                self.position.keep(content.tensors["position/outputs"], content.tensors["position/targets"])
             self.training_digests, self.split_digest = content.tensors.get("training_images"), content.split
             self.input_range = content.input_range
 
@@ -555,6 +711,13 @@ class Model:
                           stacklevel=3)
         self._take(content)
         self.optimizer.learning_rate = content.optimizer.learning_rate
+        frozen = [config.get("trainable", True) for config in content.architecture["layers"]]
+        other = [layer for layer, trainable in zip(self.layers, frozen) if getattr(layer, "trainable", True) != trainable]
+        if other:
+            warnings.warn(f"fit: going on with what was frozen in the run, which differs in {', '.join(layer.name for layer in other)}. "
+                          "To freeze others, train on in another folder.", RuntimeWarning, stacklevel=3)
+            for layer, trainable in zip(self.layers, frozen):
+                layer.trainable = trainable
         return content.stop, content.states
 
 
@@ -619,6 +782,15 @@ class Sequential(Model):
 
 def _is_input(part):
     return isinstance(part, Node) and part.layer is None
+
+
+def _batch_size(owner, batch_size):
+    return 32 if batch_size is None else check(owner, "batch_size", batch_size, Whole())
+
+
+def _product(one, other):
+    """Return the product of two weights of each sample, of which either may be None: all 1."""
+    return one if other is None else other if one is None else one * other
 
 
 def _parts(validation):
@@ -767,3 +939,8 @@ def _least_size(layers, input_shape, sources=None, most=1024):
             continue
         return f" This network needs images of at least {size} x {size}; these are {input_shape[0]} x {input_shape[1]}."
     return ""
+
+
+def load_model(path, engine=None, expect=None):
+    """Read a model that `save` wrote: Model.load."""
+    return Model.load(path, engine, expect)

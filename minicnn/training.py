@@ -26,10 +26,12 @@ class Trainer:
     loss : a loss of losses.py
     optimizer : an optimizer of optimizers.py
     between_batches : function, called without arguments after each batch; what it raises ends the work there
+    metrics : names of the metrics of each epoch, or None: accuracy where the network classifies, and AUC in validation
     """
 
-    def __init__(self, network, loss, optimizer, between_batches):
+    def __init__(self, network, loss, optimizer, between_batches, metrics=None):
         self.network, self.loss, self.optimizer, self.between_batches = network, loss, optimizer, between_batches
+        self.metrics = metrics
         self.depth = network.depth(loss.head)
         if loss.head is not None and self.depth == len(network.layers):
             raise InputError(f"compile: loss {loss.name!r} needs {loss.head}() as the last layer, "
@@ -63,6 +65,15 @@ class Trainer:
         self.optimizer.step(self.ops, self.network.parameters)
         return loss, outputs
 
+    def test(self, x, t, weights=None):
+        """Return (mean loss, outputs) of a batch as they are outside of training."""
+        z = self.network.forward(x, self.depth)
+        return self.mean_loss(z, t, weights), self.outputs(z)
+
+    def measured(self):
+        """Return the names of what an epoch is measured with: the loss, then the metrics."""
+        return ["loss", *(["accuracy"] * (self.loss.head is not None) if self.metrics is None else self.metrics)]
+
     def outputs(self, z):
         """Return the network's outputs for logits z: through the head, where the loss folds one."""
         return self.network.finish(z, self.depth)
@@ -92,7 +103,7 @@ class Trainer:
         outputs, logits = self.predict(data, batch_size)
         return describe(outputs, targets, self.mean_loss(logits, targets, weights), self.loss)
 
-    def fit(self, model, batches, targets, *, begin, validation, epochs, sample_weights, callbacks):
+    def fit(self, model, batches, *, begin, validation, batch_size, epochs, callbacks):
         """Train until `model.history` has `epochs` epochs; return the rows of those trained here.
 
         Where `model.position` stands in the middle of an epoch, the rest of its batches come first. After each epoch
@@ -102,41 +113,45 @@ class Trainer:
         Parameters
         ----------
         model : Sequential, whose history and position this is
-        batches : function of (epoch, position) that returns a generator of (numbers of samples, x): the batches of the
+        batches : function of (epoch, position) that returns a generator of (x, targets, weights or None): the batches of the
             epoch that come after the position
-        targets, sample_weights : ndarrays, a row for each sample; the weights may be None
         begin : Position (checkpoint.py) at the beginning of an epoch
         validation : (dataset, targets), or with a weight in the loss for each sample (dataset, targets, weights), or None
-        callbacks : Callbacks (callbacks.py)
+        batch_size : int, in validation
+        callbacks : Callbacks (callbacks/running.py)
         """
         rows, stop = [], callbacks.begin(model)
         while len(model.history) < epochs and not stop:
             epoch = len(model.history) + 1
             with callbacks.epoch(model, epoch, epochs, begin) as position:
-                row = self._train_epoch(epoch, position, batches(epoch, position), targets, sample_weights, callbacks)
-                row |= self._validate(epoch, validation, position.batch_size)
+                row = self._train_epoch(epoch, position, batches(epoch, position), callbacks)
+                row |= self._validate(epoch, validation, batch_size)
                 model.history.append(row)
                 rows.append(row)
                 stop = callbacks.end_epoch(model, epoch, row)
         callbacks.end(model)
         return rows
 
-    def _train_epoch(self, epoch, position, batches, targets, sample_weights, callbacks):
+    def _train_epoch(self, epoch, position, batches, callbacks):
         """Take a step for each of the batches, which move `position` on; return the row of the epoch."""
+        names = self.measured()
         with closing(batches):
-            for samples, x in batches:
-                t = targets[samples]
+            for x, t, weights in batches:
                 callbacks.begin_batch(position)
                 try:
-                    loss, outputs = self.step(x, t, None if sample_weights is None else sample_weights[samples])
+                    loss, outputs = self.step(x, t, weights)
                 except NonFiniteError as error:
                     raise NonFiniteError(f"epoch {epoch}, batch {position.batch + 1}: {error} Training stopped before "
                                          "this update; a smaller learning rate may help.") from None
                 position.add(len(x), loss, 0.0 if self.loss.head is None else share_right(outputs, t, self.loss))
+                if set(names) - {"loss", "accuracy"}:
+                    position.keep(outputs, t)
                 callbacks.end_batch(position)
                 self.between_batches()
-        row = {"epoch": epoch, "loss": position.loss / position.seen}
-        return row if self.loss.head is None else row | {"accuracy": position.right / position.seen}
+        row = {"loss": position.loss / position.seen, "accuracy": position.right / position.seen}
+        if position.outputs:
+            row = describe(np.concatenate(position.outputs), np.concatenate(position.targets), row["loss"], self.loss) | row
+        return {"epoch": epoch} | {name: row[name] for name in names}
 
     def _validate(self, epoch, validation, batch_size):
         """Return {"val_" + name: value} of the validation data; empty where there is none."""
@@ -146,7 +161,8 @@ class Trainer:
         if not math.isfinite(measured["loss"]):
             raise NonFiniteError(f"epoch {epoch}: the loss of the validation data is {measured['loss']}. "
                                  "A smaller learning rate may help.")
-        return {f"val_{name}": measured[name] for name in ("loss", "accuracy", "auc") if name in measured}
+        names = ("loss", "accuracy", "auc") if self.metrics is None else self.measured()
+        return {f"val_{name}": measured[name] for name in names if name in measured}
 
 
 def share_right(outputs, targets, loss):

@@ -46,7 +46,7 @@ class Parameter:
     def __init__(self, name, value, grad=None):
         self.name, self.owner, self.trainable, self.regularizer = name, "Parameter", True, None
         self._value = np.atleast_1d(as_array(value, self.owner, f"{name}.value", None))
-        self._grad = np.zeros_like(self._value) if grad is None else self._fitting(grad, "grad", "gradient")
+        self._grad = np.zeros_like(self._value) if grad is None else self.fitting(grad, "grad", "gradient")
         if np.may_share_memory(self._value, self._grad):
             raise InputError(f"Parameter: {name!r} has one piece of memory as value and as gradient. Give it two.")
 
@@ -57,7 +57,7 @@ class Parameter:
 
     @value.setter
     def value(self, array):
-        self._value[...] = self._fitting(array, "value", "new value")
+        self._value[...] = self.fitting(array)
 
     @property
     def grad(self):
@@ -65,9 +65,9 @@ class Parameter:
 
     @grad.setter
     def grad(self, array):
-        self._grad[...] = self._fitting(array, "grad", "gradient")
+        self._grad[...] = self.fitting(array, "grad", "gradient")
 
-    def _fitting(self, array, attribute, noun):
+    def fitting(self, array, attribute="value", noun="new value"):
         """Return `array` in the dtype of the value, or raise; the error knows its `parameter`."""
         try:
             array = as_array(array, self.owner, f"{self.name}.{attribute}", self._value.dtype)

@@ -23,7 +23,7 @@ from minicnn.data.preprocessing import to_input
 from minicnn.data.workers import in_order
 from minicnn.errors import DTypeError, InputError, ShapeError, printable
 
-__all__ = ["ArrayDataset", "ImageDataset", "check_scale", "open_dataset", "image_files", "schedule", "load"]
+__all__ = ["ArrayDataset", "ImageDataset", "Subset", "check_scale", "open_dataset", "image_files", "schedule", "load"]
 
 
 _PIXELS = 0.0, 1.0
@@ -145,6 +145,32 @@ class ImageDataset:
         if manifest is None or manifest.augmentation is None or passes is None:
             return to_input(pixels, self.preprocessing)
         return manifest.augmentation.apply(pixels, seed, passes, samples, channels)
+
+
+class Subset:
+    """Some samples of a dataset, by their numbers; nothing is copied, and each is augmented as in the whole.
+
+    >>> some = Subset(ArrayDataset(np.arange(8.0).reshape(4, 2), [0, 1, 0, 1]), np.array([3, 0]))
+    >>> some.batch(np.array([0])), some.labels, len(some)
+    (array([[6., 7.]]), array([1, 0]), 2)
+    """
+
+    def __init__(self, data, numbers):
+        self._data, self._numbers = data, numbers
+        for name in ("labels", "digests", "pixel_digests"):
+            column = getattr(data, name, None)
+            setattr(self, name, None if column is None else column[numbers])
+        self.pixel_digests = self.digests if self.pixel_digests is None else self.pixel_digests
+
+    def __len__(self):
+        return len(self._numbers)
+
+    def __getattr__(self, name):
+        return getattr(vars(self)["_data"], name)
+
+    def batch(self, samples, passes=None, seed=0):
+        """Return the samples with these numbers, as the dataset does."""
+        return self._data.batch(self._numbers[samples], passes, seed)
 
 
 def open_dataset(x, preprocessing=None, classes=None, owner="open_dataset", workers=None, progress=False,

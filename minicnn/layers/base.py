@@ -218,6 +218,37 @@ class Layer:
         """Return the floating-point operations of one sample's forward pass."""
         return math.prod(self.output_shape)
 
+    @property
+    def weights(self):
+        """Parameters, then statistics; a list."""
+        return [*self.parameters, *self.statistics]
+
+    @property
+    def trainable_weights(self):
+        """The parameters, unless they are frozen; a list."""
+        return [*self.parameters] if self.trainable else []
+
+    def get_weights(self):
+        """Return copies of the arrays of `weights`."""
+        return [weight.value.copy() for weight in self.weights]
+
+    def set_weights(self, arrays):
+        """Set `weights` from arrays of their shapes; all or none."""
+        arrays = list(arrays)
+        if len(arrays) != len(self.weights):
+            raise ShapeError(f"{self.label}: expected {len(self.weights)} arrays, as get_weights() returns, got {len(arrays)}.")
+        fitting = [weight.fitting(array).copy() for weight, array in zip(self.weights, arrays)]
+        for weight, array in zip(self.weights, fitting):
+            weight.value = array
+
+    def count_params(self):
+        """Return how many numbers the weights hold."""
+        return sum(weight.value.size for weight in self.weights)
+
+    def get_config(self):
+        """Return `config()`, as Keras calls it."""
+        return self.config()
+
     def config(self):
         """Return what a model file keeps: {"type": ..., "name": ..., the constructor's arguments}."""
         said = {field: value.config() if hasattr(value, "config") else value for field, value in self._said().items()}
