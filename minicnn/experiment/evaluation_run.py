@@ -143,7 +143,8 @@ def _measured(result, run, data):
     if data is not None:
         digest = data_digest(result.datasets["evaluation"])[:16]
         return f"Measured on {name} on {_date()}. The SHA-256 of its images and labels begins with {digest}."
-    kept, config = RunFolder(run).read_json("environment.json"), Config.read(RunFolder(run))
+    folder, config = RunFolder(run), Config.read(RunFolder(run))
+    kept = folder.read_json("environment.json") if (folder.path / "environment.json").exists() else None
     digests = kept.get("digests") if isinstance(kept, dict) else None
     digests = digests if isinstance(digests, dict) else {}     # an earlier version did not note them
     known = join(f"{name} {printable(digests[name])[:16]}" for name in result.metrics if name in digests)
