@@ -220,15 +220,24 @@ def _matrix(matrix):
 
 def _tiles(tiles):
     found = "".join(f'<li class="{"marked" if one.marked else ""}">{_title(one.title) if one.title else ""}'
-                    f'<div>{_pictures(one)}</div>' + "".join(f"<small>{_text(line)}</small>" for line in one.lines)
-                    + "</li>" for one in tiles.tiles)
-    wide = max((len(one.pictures) for one in tiles.tiles), default=1)
+                    f'{_inside(one)}' + "".join(f"<small>{_text(line)}</small>" for line in one.lines) + "</li>"
+                    for one in tiles.tiles)
+    kind = " pairs" if any(len(one.pictures) > 1 for one in tiles.tiles) else \
+        " mixed" if any(one.numbers for one in tiles.tiles) else "" if any(one.pictures for one in tiles.tiles) else \
+        " boxes"
     return (f'<div class="group">{_title(tiles.title) if tiles.title else ""}'
-            f'<ul class="tiles{" pairs" if wide > 1 else ""}">{found}</ul></div>')
+            f'<ul class="tiles{kind}">{found}</ul>{f"<p>{_text(tiles.note)}</p>" if tiles.note else ""}</div>')
 
 
-def _pictures(tile):
+def _inside(tile):
+    if tile.numbers:
+        rows = "".join("<tr>" + "".join(f'<td class="{"full" if full else ""}">{_text(text)}</td>' for text, full in row)
+                       + "</tr>" for row in tile.numbers)
+        return f'<table class="grid-of">{rows}</table>'
     found = [f'<img src="data:image/png;base64,{base64.b64encode(one).decode("ascii")}" alt="">' for one in tile.pictures]
     if tile.framed:
         found[-1] = f'<span class="framed">{found[-1]}</span>'
-    return "".join(found)
+    if tile.frame:
+        place = "; ".join(f"{side}: {_n(x)}%" for side, x in zip(("left", "top", "width", "height"), tile.frame))
+        found[-1] = f'<span class="frame">{found[-1]}<i style="{place}"></i></span>'
+    return f"<div>{''.join(found)}</div>" if found else ""
