@@ -197,7 +197,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value in a Forest: `text` is what stands beside it; without a value it says why. `hollow`: reported elsewhere."""
+    """A value in a Forest: `text` stands beside it; without a value it says why. `hollow`: reported elsewhere."""
 
     text: str
     value: float | None = None

@@ -227,7 +227,8 @@ def worst_error_tiles(images, explained, rows):
     tiles = []
     for image, heat, share, row in zip(images_of(images, explained), explained.maps, explained.border_shares, rows):
         tiles.append(Tile((plots.png(image), plots.png(blended(image, heat))), f"true: {row['label']}",
-                          (f"predicted: {row['prediction']} {row['probability']:.3f}", *_origin(row, share)), framed=True))
+                          (f"predicted: {row['prediction']} {row['probability']:.3f}", *_origin(row, share)),
+                          framed=True))
     return [Tiles("", tiles)]
 
 
@@ -265,8 +266,9 @@ def architecture_tiles(model):
     """Return the layers of a network in order, with their output shapes and parameters, for the page."""
     blocks = network.blocks_of(model)
     return [Tiles(network.total_of(blocks), [
-        Tile(title=" ".join(block["lines"]), lines=(" x ".join(map(str, block["shape"])), "" if block["parameters"] is None
-                                                    else f"{block['parameters']:,} parameters")) for block in blocks])]
+        Tile(title=" ".join(block["lines"]), lines=(
+            " x ".join(map(str, block["shape"])),
+            "" if block["parameters"] is None else f"{block['parameters']:,} parameters")) for block in blocks])]
 
 
 # ---- Panels ----------------------------------------------------------------------------------------------------------
