@@ -111,7 +111,8 @@ def drawings():
     return {"curves_paper": plots.learning_curves(histories), "curves_honest": plots.learning_curves(histories[:1]),
             "roc_pr": result_plots.roc_and_precision_panels({"the paper's protocol": [(labels, p)] * 2, "none": []}),
             "reliability": plots.reliability({"a": points, "b": points, "undefined": []}),
-            "confusions": plots.confusions({"a": [[1999, 1], [0, 0]], "b": np.eye(2, dtype=int)}, ["normal", "covid"]),
+            "confusions": plots.confusions({"a": [[1999, 1], [0, 0]], "b": np.eye(2, dtype=int)}, ["normal", "covid"])
+            + plots.confusions({"c": np.eye(7, dtype=int)}, ["pneumonia"] * 7),
             "stress": plots.shortcut_check([stress("test"), stress("external")], dict.fromkeys(CONDITIONS, np.eye(8))),
             "worst": [Tiles("", [Tile((plots.png(np.eye(8)),) * 2, one["label"], ("external, somewhere, seed 0", "no map"),
                                       framed=True) for one in errors])], "samples": tiles, "augmentation": tiles,
