@@ -235,6 +235,9 @@ def unseen_images(run, model, dataset, allowed=False, leave_out=False):
                          "another exposure) of images that the network was trained on, the first is "
                          f"{printable(dataset.names[copies.argmax()])}: the metrics are optimistic. Leave them out with "
                          "leave_out_copies=True (--leave-out-copies).")
+        elif known is not None and seen is None:
+            notes.append("None of these images is one that the network was trained on, or an altered copy of one (saved "
+                         "again, resized, mirrored, of another exposure).")
     if known is None:
         reason = "this run, of an earlier version of minicnn," if run.is_dir() else "a weights file without its run"
         notes.append(f"Altered copies of training images are not looked for: {reason} has no hashes of them. "
