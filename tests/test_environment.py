@@ -80,7 +80,7 @@ def test_a_run_is_the_same_bytes_elsewhere(flags, environment, collection, finis
     image = next((collection.parent / "images").iterdir())
     done = run("predict", finished, image, flags=flags, **environment)
     assert done.returncode == 0 and os.path.basename(image) in done.stdout, done.stderr
-    assert not {"malade à 37 oC", "malade \\xe0 37 oC", "normal"}.isdisjoint(done.stdout.split("  "))
+    assert "p_normal" in done.stdout and ("p_malade à 37 oC" in done.stdout or "p_malade \\xe0 37 oC" in done.stdout)
 
 
 def test_an_empty_variable_is_an_unset_one(tmp_path):
@@ -233,8 +233,8 @@ def test_without_matplotlib_there_is_all_but_the_plots(module, sentence, collect
     assert main(["evaluate", str(finished), "--data", str(collection), "--allow-training-images", "--shortcuts",
                  "--report", str(page), "--quiet"]) in (0, 1)
     out = capsys.readouterr().out
-    assert "accuracy" in out and "Not drawn: confusion.png, " in out and "Not drawn: shortcuts.png (" in out
-    assert "Not drawn: confusion.png" in page.read_text() and "data:image/png" not in page.read_text()
+    assert "accuracy" in out and "Not drawn" not in out     # the page draws without matplotlib
+    assert page.read_text().count('<svg class="plot"') >= 2 and "Not drawn" not in page.read_text()
     image = str(next((collection.parent / "images").iterdir()))
     assert main(["explain", str(finished), image, "--out", str(tmp_path / "maps"), "--json"]) == 0
     out, error = capsys.readouterr()

@@ -143,7 +143,8 @@ def _measured(result, run, data):
     if data is not None:
         digest = data_digest(result.datasets["evaluation"])[:16]
         return f"Measured on {name} on {_date()}. The SHA-256 of its images and labels begins with {digest}."
-    kept, config = RunFolder(run).read_json("environment.json"), Config.read(RunFolder(run))
+    folder, config = RunFolder(run), Config.read(RunFolder(run))
+    kept = folder.read_json("environment.json") if (folder.path / "environment.json").exists() else None
     digests = kept.get("digests") if isinstance(kept, dict) else None
     digests = digests if isinstance(digests, dict) else {}     # an earlier version did not note them
     known = join(f"{name} {printable(digests[name])[:16]}" for name in result.metrics if name in digests)
@@ -234,6 +235,9 @@ def unseen_images(run, model, dataset, allowed=False, leave_out=False):
                          "another exposure) of images that the network was trained on, the first is "
                          f"{printable(dataset.names[copies.argmax()])}: the metrics are optimistic. Leave them out with "
                          "leave_out_copies=True (--leave-out-copies).")
+        elif known is not None and seen is None:
+            notes.append("None of these images is one that the network was trained on, or an altered copy of one (saved "
+                         "again, resized, mirrored, of another exposure).")
     if known is None:
         reason = "this run, of an earlier version of minicnn," if run.is_dir() else "a weights file without its run"
         notes.append(f"Altered copies of training images are not looked for: {reason} has no hashes of them. "

@@ -12,9 +12,10 @@ __all__ = ["PLOTS", "draw", "drawings", "read_answers", "read_history"]
 
 # The caption of each.
 PLOTS = {"curves.png": "Loss and accuracy by epoch",
-         "roc.png": "ROC curves with their AUC, of three or more classes each against the rest; the thin line is chance",
-         "reliability.png": "Reliability: the share of positives among the images with a probability, with 95 % intervals; "
-         "bars: how many images have it. A calibrated network lies on the diagonal.",
+         "roc.png": "ROC curves with their AUC, of three or more classes each against the rest; the thin line is "
+         "chance",
+         "reliability.png": "Reliability: the share of positives among the images with a probability, with 95 % "
+         "intervals; bars: how many images have it. A calibrated network lies on the diagonal.",
          "confusion.png": "Confusion matrix of the last set, with percent of each true class",
          "samples.png": "Images of the last set; above: the true class; below: the predicted class and its probability"}
 
@@ -71,7 +72,8 @@ def drawings(classes, summaries, answers, history=(), dataset=None):
     if len(history):
         found["curves.png"] = page_plots.learning_curves([history])
     if curves := _roc(classes, summaries, answers):
-        found["roc.png"] = [page_plots.roc({f"{name}: AUC {area:.3f}": [(x, y)] for name, (x, y, area) in curves.items()})]
+        found["roc.png"] = [page_plots.roc({f"{name}: AUC {area:.3f}": [(x, y)]
+                                            for name, (x, y, area) in curves.items()})]
     if any(one.get("reliability") for one in summaries.values()):
         found["reliability.png"] = page_plots.reliability({name: one.get("reliability", [])
                                                            for name, one in summaries.items()})
@@ -97,7 +99,8 @@ def _chosen(n):
 
 
 def _samples(classes, dataset, outputs):
-    rows, p = _chosen(len(dataset)), np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
+    rows = _chosen(len(dataset))
+    p = np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
     tiles = []
     for image, label, of_classes in zip(dataset.batch(rows), dataset.labels[rows], p[rows]):
         predicted = int(of_classes.argmax())
@@ -115,7 +118,8 @@ def read_answers(run, classes):
     found = {}
     try:
         for row in read_table(run / "predictions.csv", ("part", "label", *columns), "surrogateescape"):
-            found.setdefault(row["part"], []).append([list(classes).index(row["label"]), *(float(row[c]) for c in columns)])
+            found.setdefault(row["part"], []).append([list(classes).index(row["label"]),
+                                                      *(float(row[name]) for name in columns)])
     except (OSError, ValueError):
         return {}
     tables = {name: np.array(rows) for name, rows in found.items()}

@@ -18,7 +18,7 @@ from minicnn.plotting import style
 from minicnn.plotting.style import BLUE, GREEN, INK, ORANGE, QUIET, SKY, YELLOW
 from minicnn.reference import im2col
 
-__all__ = ["convolution", "pooling", "architecture"]
+__all__ = ["convolution", "convolution_figure", "pooling", "pooling_figure", "architecture", "blocks_of", "total_of"]
 
 _DPI, _SIZE, _FILTERS, _MOST = 160, 9, 6, 7     # filters drawn; the widest window whose numbers are readable
 
@@ -39,6 +39,11 @@ def convolution(model, image, path):
     ------
     ShapeError, InputError : another shape than the network's input; no convolution, or a window wider than 7
     """
+    style.save(convolution_figure(model, image), path)
+
+
+def convolution_figure(model, image):
+    """Return the figure of `convolution`."""
     index = _first(model, Conv2D, "convolution")
     conv, x = model.layers[index], _input(model, image)
     if max(conv.kernel_size) > _MOST:
@@ -62,7 +67,7 @@ def convolution(model, image, path):
     behind = f" after {model.layers[index + 1].name}" if follows else ""
     _computation(upper, conv, before, number, behind and f";{behind} it is {after[number.index]:.3f}")
     _maps(lower, conv, behind, after, best)
-    style.save(figure, path)
+    return figure
 
 
 def pooling(model, image, path):
@@ -71,6 +76,11 @@ def pooling(model, image, path):
     The map is the one of the largest variance, the windows are where its output varies most. Arguments and errors as
     for `convolution`.
     """
+    style.save(pooling_figure(model, image), path)
+
+
+def pooling_figure(model, image):
+    """Return the figure of `pooling`."""
     index = _first(model, (MaxPool2D, AveragePool2D), "pooling")
     pool, x = model.layers[index], _input(model, image)
     if max(pool.pool_size) > 3:
@@ -96,7 +106,7 @@ def pooling(model, image, path):
     _numbers(c, windows, "output", np.full(windows.shape, largest))
     _grey(d, after, "after")
     _frame(d, row, column, *windows.shape)
-    style.save(figure, path)
+    return figure
 
 
 def architecture(model, path):
@@ -110,11 +120,11 @@ def architecture(model, path):
     model : Sequential
     path : str or Path; a PNG file
     """
-    blocks = _blocks(model)
+    blocks = blocks_of(model)
     columns = min(len(blocks), 9)
     rows = -(-len(blocks) // columns)
     figure = style.new_figure(6.4, 2.25 * rows + 0.5, _DPI)
-    _title(figure, _total(blocks), "below each layer: its output shape, and its number of parameters")
+    _title(figure, total_of(blocks), "below each layer: its output shape, and its number of parameters")
     for r, ax in enumerate(np.ravel(figure.subplots(rows, 1, squeeze=False))):
         ax.set(xlim=(-0.55, max(columns, 5) - 0.45), ylim=(-0.75, 1.5))
         ax.set_axis_off()
@@ -286,7 +296,7 @@ def _frame(ax, row, column, rows, columns):
 
 # ---- Architecture ----------------------------------------------------------------------------------------------------
 
-def _blocks(model):
+def blocks_of(model):
     """Return a dict for the input and each layer but activations: lines, shape, parameters, kind."""
     blocks = [{"lines": ["input"], "shape": model.input_shape, "parameters": None, "kind": None, "name": "input"}]
     for layer, row in zip(model.layers, model.summary_rows()):
@@ -302,7 +312,7 @@ def _blocks(model):
     return blocks
 
 
-def _total(blocks):
+def total_of(blocks):
     """Return the number of parameters, and the layer with most of them."""
     total = sum(block["parameters"] or 0 for block in blocks)
     most = max(blocks, key=lambda block: block["parameters"] or 0)

@@ -197,7 +197,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value in a Forest: `text` is what stands beside it; without a value it says why. `hollow`: reported elsewhere."""
+    """A value in a Forest: `text` stands beside it; without a value it says why. `hollow`: reported elsewhere."""
 
     text: str
     value: float | None = None
@@ -237,22 +237,34 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Tile:
-    """Pictures side by side, PNG files as bytes, with a line above and lines below; `framed`: the last has a dashed border
-    at an eighth of its width, `marked`: set off as an error."""
+    """Something small with a line above and lines below.
 
-    pictures: tuple
+    Attributes
+    ----------
+    pictures : PNG files as bytes, side by side
+    title, lines : str, and sequence of str
+    framed : bool; the last picture has a dashed border at an eighth of its width
+    marked : bool; set off as an error
+    numbers : rows of (text, bool): cells of a matrix, and which of them are filled
+    frame : (left, top, width, height) of a rectangle in the picture, in percent of it
+    """
+
+    pictures: tuple = ()
     title: str = ""
     lines: tuple = ()
     framed: bool = False
     marked: bool = False
+    numbers: tuple = ()
+    frame: tuple = ()
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """A row of Tile under a title, which goes on in the next line where the page is narrow."""
+    """A row of Tile under a title, which goes on in the next line where the page is narrow, and a note below it."""
 
     title: str
     tiles: list
+    note: str = ""
 
 
 def said_once(chapters):

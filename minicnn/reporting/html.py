@@ -1,7 +1,7 @@
 """Chapters of a report (document.py) as one self-contained HTML file.
 
-Names of files, classes and settings are untrusted. jinja2 and svg.py escape every value, the page has no script, and its
-content security policy lets a browser load nothing: plots are drawn in the page, images are embedded as data.
+Names of files, classes and settings are untrusted. jinja2 and svg.py escape every value, the page has no script, and
+its content security policy lets a browser load nothing: plots are drawn in the page, images are embedded as data.
 """
 
 import base64

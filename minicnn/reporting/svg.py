@@ -150,14 +150,14 @@ def _key(panels):
     entries = {one.name: one for panel in panels if isinstance(panel, Plot) for one in panel.series if one.name}
     if not entries:
         return ""
-    return '<ul class="key">' + "".join(f"<li>{_sample(one)}{_text(name)}</li>" for name, one in entries.items()) + "</ul>"
+    names = "".join(f"<li>{_sample(one)}{_text(name)}</li>" for name, one in entries.items())
+    return f'<ul class="key">{names}</ul>'
 
 
 def _sample(one):
     dashes = f' stroke-dasharray="{_DASHES[one.tone % 6]}"' if _DASHES[one.tone % 6] else ""
-    mark = f'<path class="mark" transform="translate(16 8)" d="{_MARKS[one.tone % 6]}"/>' if one.style == "marks" else ""
-    return (f'<svg class="sample tone{one.tone % 6}" viewBox="0 0 32 16"><path class="{_SHAPES[one.style]}" d="M1 8H31"{dashes}/>'
-            f"{mark}</svg>")
+    return (f'<svg class="sample tone{one.tone % 6}" viewBox="0 0 32 16">'
+            f'<path class="{_SHAPES[one.style]}" d="M1 8H31"{dashes}/></svg>')
 
 
 # ---- Forest plot -----------------------------------------------------------------------------------------------------
@@ -165,19 +165,20 @@ def _sample(one):
 def _forest(forest):
     """Return a table: the name of a row, and for each metric a strip with its mark, and the value beside it."""
     heads = "".join(f'<th colspan="2">{_text(head)}</th>' for head in forest.heads)
-    lines, before = [], ""
+    lines, before, width = [], "", _STRIP // max(2, len(forest.heads))
     for group, name, note, cells in forest.rows:
         if group != before:
             lines.append(f'<tr class="group"><th colspan="{1 + 2 * len(forest.heads)}">{_text(group)}</th></tr>')
             before = group
-        shown = "".join(f'<td class="strip" data-head="{_text(head)}">{_strip(one, forest.low, _STRIP // max(2, len(forest.heads)))}</td>'
+        shown = "".join(f'<td class="strip" data-head="{_text(head)}">{_strip(one, forest.low, width)}</td>'
                         f'<td class="{"value" if one.value is not None else "why"}">{_text(one.text)}</td>'
                         for head, one in zip(forest.heads, cells))
         small = f" <small>{_text(note)}</small>" if note else ""
         lines.append(f"<tr><th>{_text(name)}{small}</th>{shown}</tr>")
     axes = "".join(f'<td class="strip" data-head="">{_scale(forest.low, shares)}</td><td></td>'
                    for shares in forest.percent)
-    return (f'<table class="group forest{" one" if len(forest.heads) == 1 else ""}"><thead><tr><td></td>{heads}</tr></thead><tbody>{"".join(lines)}'
+    return (f'<table class="group forest{" one" if len(forest.heads) == 1 else ""}">'
+            f'<thead><tr><td></td>{heads}</tr></thead><tbody>{"".join(lines)}'
             f'<tr class="scale"><th></th>{axes}</tr></tbody></table>')
 
 
@@ -213,22 +214,33 @@ def _matrix(matrix):
         cells = "".join(f'<td style="--share:{100 * n / total if total else 0:.0f}%">{n:,}'
                         f'<small>{percent(n / total) if total else "–"}</small></td>' for n in counts)
         rows += f"<tr><th>{_text(name)}</th>{cells}</tr>"
-    return (f'<div class="panel">{_title(matrix.title, matrix.note)}<table class="matrix{" two" if len(matrix.rows) == 2 else ""}">'
+    return (f'<div class="panel">{_title(matrix.title, matrix.note)}'
+            f'<table class="matrix{" two" if len(matrix.rows) == 2 else ""}">'
             f'<thead><tr><td>true \\ predicted'
             f"</td>{heads}</tr></thead><tbody>{rows}</tbody></table></div>")
 
 
 def _tiles(tiles):
     found = "".join(f'<li class="{"marked" if one.marked else ""}">{_title(one.title) if one.title else ""}'
-                    f'<div>{_pictures(one)}</div>' + "".join(f"<small>{_text(line)}</small>" for line in one.lines)
-                    + "</li>" for one in tiles.tiles)
-    wide = max((len(one.pictures) for one in tiles.tiles), default=1)
+                    f'{_inside(one)}' + "".join(f"<small>{_text(line)}</small>" for line in one.lines) + "</li>"
+                    for one in tiles.tiles)
+    kind = " pairs" if any(len(one.pictures) > 1 for one in tiles.tiles) else \
+        " mixed" if any(one.numbers for one in tiles.tiles) else "" if any(one.pictures for one in tiles.tiles) else \
+        " boxes"
     return (f'<div class="group">{_title(tiles.title) if tiles.title else ""}'
-            f'<ul class="tiles{" pairs" if wide > 1 else ""}">{found}</ul></div>')
+            f'<ul class="tiles{kind}">{found}</ul>{f"<p>{_text(tiles.note)}</p>" if tiles.note else ""}</div>')
 
 
-def _pictures(tile):
-    found = [f'<img src="data:image/png;base64,{base64.b64encode(one).decode("ascii")}" alt="">' for one in tile.pictures]
+def _inside(tile):
+    if tile.numbers:
+        rows = "".join("<tr>" + "".join(f'<td class="{"full" if full else ""}">{_text(text)}</td>'
+                                        for text, full in row) + "</tr>" for row in tile.numbers)
+        return f'<table class="grid-of">{rows}</table>'
+    found = [f'<img src="data:image/png;base64,{base64.b64encode(one).decode("ascii")}" alt="">'
+             for one in tile.pictures]
     if tile.framed:
         found[-1] = f'<span class="framed">{found[-1]}</span>'
-    return "".join(found)
+    if tile.frame:
+        place = "; ".join(f"{side}: {_n(x)}%" for side, x in zip(("left", "top", "width", "height"), tile.frame))
+        found[-1] = f'<span class="frame">{found[-1]}<i style="{place}"></i></span>'
+    return f"<div>{''.join(found)}</div>" if found else ""

@@ -116,8 +116,8 @@ def shortcut_table(name, check):
             for row in check["rows"]]
     macro = "macro " * check.get("is_macro", False)
     return Table(f"The shortcut check: {name}, {patients_cell(check)} patients",
-                 ["images", "accuracy", f"{macro}recall", f"{macro}specificity", f"{macro}AUC", f"change of {macro}AUC"],
-                 rows)
+                 ["images", "accuracy", f"{macro}recall", f"{macro}specificity", f"{macro}AUC",
+                  f"change of {macro}AUC"], rows)
 
 
 def _with_span(value, interval, form):

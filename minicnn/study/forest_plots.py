@@ -95,8 +95,8 @@ def forest(rows, metrics=("accuracy", "auc")):
     """Return the rows of a forest plot as a drawing of the page (reporting/document.py); arguments as for
     `forest_plot`."""
     return Forest([_HEADS[metric].removesuffix(", %") for metric in metrics],
-                  [(row["group"], row["name"], row.get("note", ""), [_estimate(row[metric], metric) for metric in metrics])
-                   for row in rows], _lowest(rows, metrics), [metric != "auc" for metric in metrics])
+                  [(row["group"], row["name"], row.get("note", ""),
+                    [_estimate(row[metric], metric) for metric in metrics]) for row in rows], _lowest(rows, metrics), [metric != "auc" for metric in metrics])
 
 
 def forests(results):
@@ -206,11 +206,11 @@ def _mark(ax, place, one, metric, room):
     `room` : the width of the panel and that column, in widths of the panel
     """
     value = style.number(one["value"])
-    small = dict(transform=ax.get_yaxis_transform(), fontsize=7.5, ha="left", va="center", parse_math=False,
+    small = dict(transform=ax.get_yaxis_transform(), fontsize=7.5, ha="right", va="center", parse_math=False,
                  linespacing=1.1)
     if np.isnan(value):
         lines = textwrap.wrap(_why(one), int(_VALUES / (7 * _LETTER)), max_lines=3, placeholder=" …")
-        ax.text(room, place + 0.04, "\n".join(lines), **small | dict(fontsize=7, ha="right"), color=QUIET)
+        ax.text(room, place + 0.04, "\n".join(lines), **small | {"fontsize": 7}, color=QUIET)
         return
     claimed, mark = one.get("claimed", False), place + 0.02
     low, high = (style.number(one[key]) for key in ("low", "high"))
@@ -222,7 +222,7 @@ def _mark(ax, place, one, metric, room):
         ax.plot(one["seeds"], [mark + 0.095] * len(one["seeds"]), "o", markersize=2.6, color=SKY, zorder=4,
                 markeredgewidth=0, clip_on=False)
     text = _numbers(value, low, high, metric, claimed)
-    ax.text(room, place + 0.02, text.replace(" (", "\n(").replace(", no", ",\nno"), color=INK, **small | {"ha": "right"})
+    ax.text(room, place + 0.02, text.replace(" (", "\n(").replace(", no", ",\nno"), color=INK, **small)
 
 
 def _why(one):

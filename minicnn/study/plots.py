@@ -51,9 +51,11 @@ def draw(found, collection, trainings, checks, folder):
     samples = [images.batch(rows) for rows in chosen]
     plot("samples", result_plots.samples_of_both, samples, images.classes,
          page=lambda: [Tiles(name, _tiles(of_class)) for name, of_class in zip(images.classes, samples)])
-    plot("convolution", network.convolution, first.model, example)
-    plot("pooling", network.pooling, first.model, example)
-    plot("architecture", network.architecture, first.model)
+    plot("convolution", network.convolution, first.model, example,
+         page=lambda: result_plots.tiles_of(network.convolution_figure(first.model, example)))
+    plot("pooling", network.pooling, first.model, example,
+         page=lambda: result_plots.tiles_of(network.pooling_figure(first.model, example)))
+    plot("architecture", network.architecture, first.model, page=lambda: result_plots.architecture_tiles(first.model))
     for protocol in ("paper", "honest"):
         histories = [training.history for training in trainings_of(trainings, protocol)]
         plot(f"curves_{protocol}", result_plots.curves_of_seeds, histories,

@@ -5,6 +5,7 @@ forest_plots.py. All are 16 cm wide; an undefined value leaves a gap with a word
 """
 
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,14 +13,14 @@ from minicnn import metrics
 from minicnn.core.text import percent, shortened, span
 from minicnn.errors import InputError, ShapeError, printable
 from minicnn.evaluation import intervals
-from minicnn.plotting import style
+from minicnn.plotting import network, style
 from minicnn.plotting.explanation import blended, images_of, method_name, overlay
 from minicnn.plotting.style import INK, QUIET
 from minicnn.reporting import plots
 from minicnn.reporting.document import Plot, Series, Tile, Tiles
 
 __all__ = ["samples_of_both", "curves_of_seeds", "roc_and_precision", "roc_and_precision_panels",
-           "precision_recall", "confusions", "worst_errors", "worst_error_tiles"]
+           "precision_recall", "confusions", "worst_errors", "worst_error_tiles", "tiles_of", "architecture_tiles"]
 
 _DPI, _WIDTH, _SIZE = 160, 6.4, 9
 
@@ -226,8 +227,48 @@ def worst_error_tiles(images, explained, rows):
     tiles = []
     for image, heat, share, row in zip(images_of(images, explained), explained.maps, explained.border_shares, rows):
         tiles.append(Tile((plots.png(image), plots.png(blended(image, heat))), f"true: {row['label']}",
-                          (f"predicted: {row['prediction']} {row['probability']:.3f}", *_origin(row, share)), framed=True))
+                          (f"predicted: {row['prediction']} {row['probability']:.3f}", *_origin(row, share)),
+                          framed=True))
     return [Tiles("", tiles)]
+
+
+def tiles_of(figure):
+    """Return a figure of plotting/network.py as pictures and numbers of the page (reporting/document.py)."""
+    found = []
+    for part in figure.subfigs or [figure]:
+        tiles, maps = [], []
+        for ax in part.axes:
+            frames = [patch for patch in ax.patches if not patch.get_fill()] if ax.images else []
+            if ax.images:
+                image = ax.images[0]
+                (H, W), (x, y) = image.get_array().shape[:2], frames[0].get_xy() if frames else (0, 0)
+                box = (100 * (x + 0.5) / W, 100 * (y + 0.5) / H, 100 * frames[0].get_width() / W,
+                       100 * frames[0].get_height() / H) if frames else ()
+                colours = image.to_rgba(image.get_array())[..., :3]
+                picture = plots.png(np.kron(colours, np.ones((-(-64 // H), -(-64 // W), 1))))      # pixels stay squares
+                if ax.get_title():
+                    tiles.append(Tile((picture,), ax.get_title(), frame=box))
+                else:                   # the map of a filter: each stands beside it
+                    maps.append(picture)
+            elif ax.texts:
+                columns = int(round(ax.get_xlim()[1]))
+                cells = [(text.get_text(), patch.get_facecolor()[:3] != (1, 1, 1))
+                         for text, patch in zip(ax.texts, ax.patches)]
+                tiles.append(Tile(title=ax.get_title(), numbers=tuple(
+                    tuple(cells[k:k + columns]) for k in range(0, len(cells), columns))))
+        tiles = [replace(tile, pictures=tile.pictures + (one,)) for tile, one in zip(tiles, maps)] if maps else tiles
+        found.append(Tiles(*(" ".join(text.split()) if isinstance(text, str) else text
+                             for text in (part.get_suptitle(), tiles, part.get_supxlabel()))))
+    return found
+
+
+def architecture_tiles(model):
+    """Return the layers of a network in order, with their output shapes and parameters, for the page."""
+    blocks = network.blocks_of(model)
+    return [Tiles(network.total_of(blocks), [
+        Tile(title=" ".join(block["lines"]), lines=(
+            " x ".join(map(str, block["shape"])),
+            "" if block["parameters"] is None else f"{block['parameters']:,} parameters")) for block in blocks])]
 
 
 # ---- Panels ----------------------------------------------------------------------------------------------------------

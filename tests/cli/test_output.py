@@ -61,7 +61,8 @@ def manifests(tmp_path_factory):
 def test_train_and_evaluate_print_this(classes, manifests, known, capsys):
     other = manifests["two" if classes == "two" else "absent"]
     for name, command in (("train", ["train", "--data", str(manifests[classes]), "--out", "run", *QUICK]),
-                          ("evaluate", ["evaluate", "run", "--data", str(other), "--allow-training-images", "--quiet"])):
+                          ("evaluate", ["evaluate", "run", "--data", str(other), "--quiet", "--allow-training-images"]
+                           )):
         assert main(command) == 0
         text = capsys.readouterr().out
         golden.check(GOLDEN / f"{name}_{classes}.txt", text)

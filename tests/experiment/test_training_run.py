@@ -231,7 +231,7 @@ def test_metrics_of_another_version(finished, tmp_path):
     (folder / "metrics.json").write_text(json.dumps({"training": old, "test": old}))
     os.remove(folder / "decision.json")
     text = experiment.evaluate(folder, report=tmp_path / "old.html").table()
-    assert "undefined: test specificity, because no sample is negative." in text and "95 % intervals" not in text
+    assert "undefined specificity, because no sample is negative." in text and "95 % interval" not in text
     assert "no sample is negative" in (tmp_path / "old.html").read_text()
     (folder / "metrics.json").write_text(json.dumps({"test": metrics["test"] | {"charm": 1.0}}))
     with pytest.raises(InputError, match="metrics.json: not the metrics of this version of minicnn"):
@@ -258,9 +258,9 @@ def test_images_with_other_labels_or_one_are_measured_as_far_as_they_go(collecti
     page = tmp_path / "one.html"
     assert main(["evaluate", str(folder), "--data", data, "--report", str(page), "--shortcuts", "--quiet"]) == 0
     out = capsys.readouterr().out
-    assert "undefined: evaluation AUC, because all samples have the same label." in out
-    assert "undefined: evaluation specificity, because no sample is negative." in out
-    assert "No verdict: the AUC has no interval" in out
+    assert "evaluation: undefined specificity, because no sample is negative." in out
+    assert "evaluation: undefined AUC, average precision, calibration slope and calibration intercept, because" in out
+    assert "No verdict: the AUC is undefined" in out
     assert "undefined AUC, because all samples have the same label" in page.read_text()
     assert main(["evaluate", str(folder), "--shortcuts"]) == 3
     assert "shortcuts are measured on images; name them with --data." in capsys.readouterr().err

@@ -111,10 +111,14 @@ def drawings():
     return {"curves_paper": plots.learning_curves(histories), "curves_honest": plots.learning_curves(histories[:1]),
             "roc_pr": result_plots.roc_and_precision_panels({"the paper's protocol": [(labels, p)] * 2, "none": []}),
             "reliability": plots.reliability({"a": points, "b": points, "undefined": []}),
-            "confusions": plots.confusions({"a": [[1999, 1], [0, 0]], "b": np.eye(2, dtype=int)}, ["normal", "covid"]),
+            "confusions": plots.confusions({"a": [[1999, 1], [0, 0]], "b": np.eye(2, dtype=int)}, ["normal", "covid"])
+            + plots.confusions({"c": np.eye(7, dtype=int)}, ["pneumonia"] * 7),
             "stress": plots.shortcut_check([stress("test"), stress("external")], dict.fromkeys(CONDITIONS, np.eye(8))),
             "worst": [Tiles("", [Tile((plots.png(np.eye(8)),) * 2, one["label"], ("external, somewhere, seed 0", "no map"),
-                                      framed=True) for one in errors])], "samples": tiles, "augmentation": tiles}
+                                      framed=True) for one in errors])], "samples": tiles, "augmentation": tiles,
+            "convolution": [Tiles("", [Tile((plots.png(np.eye(8)),), "image", frame=(40, 50, 10, 10)), Tile(
+                title="numbers", numbers=((("-0.27", True), ("0.12", False)) * 3,) * 5)], "a note")],
+            "architecture": [Tiles("", [Tile(title="Conv2D 3 x 3 ReLU", lines=("62 x 62 x 32", "589,952 parameters"))] * 9)]}
 
 
 # ---- The page --------------------------------------------------------------------------------------------------------

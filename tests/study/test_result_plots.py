@@ -366,6 +366,26 @@ def test_the_architecture_is_that_of_the_network(tmp_path, caught):
     assert said.count("Conv2D\n1 x 1") == 6 and "MeanPool\n3 x 3" in said and "Dropout" in said
 
 
+def test_the_page_shows_what_the_pictures_of_the_network_show(small):
+    model, x, _ = small
+    computation, filters = result_plots.tiles_of(network.convolution_figure(model, x[0]))
+    image, patch, weights, products = computation.tiles
+    assert computation.title == "conv2d_1: the computation of one number" and computation.note.startswith("Sum of the 9 ")
+    assert len(image.pictures) == 1 and len(image.frame) == 4 and all(0 < part < 100 for part in image.frame)
+    full = [float(text) for row in patch.numbers for text, marked in row if marked]
+    w, p = ([float(text) for row in tile.numbers for text, _ in row] for tile in (weights, products))
+    assert len(full) == len(w) == len(p) == 9 and len(patch.numbers) == len(patch.numbers[0]) == 5
+    np.testing.assert_allclose(np.multiply(full, w), p, atol=0.02)
+    assert len(filters.tiles) == 6 and all(len(tile.pictures) == 2 and tile.title.startswith("filter") for tile in filters.tiles)
+    pooled, = result_plots.tiles_of(network.pooling_figure(model, x[0]))
+    before, after = ([float(text) for row in tile.numbers for text, marked in row if marked] for tile in pooled.tiles[1:3])
+    assert sorted(before) == sorted(after) and len(after) == 4
+    layers, = result_plots.architecture_tiles(cov19net(seed=1))
+    assert layers.title == "609,473 parameters, 97 % of them in dense_1"
+    assert [(tile.title, tile.lines) for tile in layers.tiles][:2] == [
+        ("input", ("64 x 64 x 3", "")), ("Conv2D 3 x 3 ReLU", ("62 x 62 x 32", "896 parameters"))]
+
+
 @pytest.mark.parametrize("draw, layers, channels, error, message", [
     (network.convolution, [Flatten(), Dense(1)], 1, InputError,
      r"convolution: this network has no convolution layer to draw; its layers are flatten_1, dense_1\."),

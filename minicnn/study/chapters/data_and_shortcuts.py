@@ -23,7 +23,8 @@ def data(results):
                                ("Unusual images", "unusual", "No image is far from the rest.")):
         items = [line for kind, sentences in findings_by_kind(audit.get(key, []), "minicnn data audit --json lists all")
                  for line in [kind, *sentences] if line]
-        blocks.append(Fold(f"{heading}: {number(len(audit[key]))}", [Bullets(items)]) if items else Text(none, f"{heading}."))
+        blocks.append(Fold(f"{heading}: {number(len(audit[key]))}", [Bullets(items)]) if items
+                      else Text(none, f"{heading}."))
     tables = {name: counted(f"Images by {name}", name, table)
               for name, table in audit.get("tables", {}).items() if name != "source"}
     return Chapter("data", "Data audit", blocks + ([Fold(f"Labels by {join(tables)}", list(tables.values()))] if tables
@@ -133,8 +134,9 @@ def _errors(results):
     rows = [[row["path"], row["label"], row["prediction"], number(row["probability"], "{:.3f}"), row["part"],
              row.get("source") or "unknown", str(row["seed"]), percent(row["border_share"], 0)]
             for row in results["worst"]]
-    return [image_of(results, "worst", "The errors with the highest probability, each with its Grad-CAM map. A map "
-                     "shows which pixels support a prediction, not why.",
+    return [image_of(results, "worst", "The errors with the highest probability, each with its Grad-CAM map, which "
+                     "shows the pixels that support a prediction, not why. The dashed line marks the border; below, "
+                     "the share of the map that lies on it.",
                      f"The {len(rows)} errors with the highest probability, each image beside its map."),
             Fold("The files of these errors", [
                 Table("The errors with the highest probability", ["file", "label", "prediction", "probability", "set",

@@ -21,12 +21,13 @@ def curves(results):
     sets, unjudged = {name: summary for name, summary in sets.items() if summary}, not_judged(results)
     return Chapter("curves", "Discrimination and calibration", [
         image_of(results, "roc_pr", "ROC and precision-recall curves with their areas, AUC and AP (average "
-                 f"precision){', as mean and range over seeds' * bool(several_seeds(results))}; the diagonal is chance.",
+                 f"precision){', as mean and range over seeds' * bool(several_seeds(results))}; "
+                 "the diagonal is chance.",
                  "Two plots: true positive rate against false positive rate, and precision against recall. "
                  + _listed(sets, "auc", "AUC")),
         image_of(results, "reliability", "Reliability curves: the observed proportion of positives against the "
-                 "predicted probability, with 95 % intervals; bars: how many images have it. A calibrated network lies on "
-                 "the diagonal.",
+                 "predicted probability, with 95 % intervals; bars: how many images have it. A calibrated network lies "
+                 "on the diagonal.",
                  "A plot of observed proportions against predicted probabilities. " + _listed(sets, "slope", "slope")),
         *([Text(f"The calibration is {unjudged}.")] if unjudged else
           (Text(f"{name}: {calibrated(summary)}") for name, summary in sets.items())),
