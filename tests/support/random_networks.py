@@ -4,10 +4,10 @@ custom layer that contains layers of minicnn.
 
 import numpy as np
 
-from minicnn import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Conv2D, Dense, Dropout, Flatten,
-                     GlobalAveragePooling2D, GlobalMaxPooling2D, Input, LayerNormalization, LeakyReLU, MaxPool2D, Model,
-                     Multiply, ReLU, Rescaling, Reshape, Residual, Sequential, ShapeError, Sigmoid, Softmax, Softplus,
-                     SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
+from minicnn import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Conv2D, Dense, DepthwiseConv2D, Dropout,
+                     Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D, Input, LayerNormalization, LeakyReLU,
+                     MaxPool2D, Model, Multiply, ReLU, Rescaling, Reshape, Residual, SeparableConv2D, Sequential,
+                     ShapeError, Sigmoid, Softmax, Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
 from minicnn.core.backend import ENGINES
 
 __all__ = ["random_case", "random_graph", "flat_images", "Block"]
@@ -102,8 +102,15 @@ def _padding(rng):
 
 
 def _convolution(rng):
-    return Conv2D(int(rng.integers(1, 4)), tuple(int(k) for k in rng.integers(1, 4, 2)),
-                  strides=tuple(int(s) for s in rng.integers(1, 3, 2)), padding=_padding(rng))
+    filters, window = int(rng.integers(1, 4)), tuple(int(k) for k in rng.integers(1, 4, 2))
+    options = dict(strides=tuple(int(s) for s in rng.integers(1, 3, 2)), padding=_padding(rng))
+    if rng.random() < 0.6:
+        return Conv2D(filters, window, **options)
+    options |= dict(dilation_rate=tuple(int(d) for d in rng.integers(1, 3, 2)), use_bias=bool(rng.random() < 0.5),
+                    activation=str(rng.choice(["linear", "relu", "relu", "leaky_relu"])))
+    return [lambda: Conv2D(filters, window, **options), lambda: Conv2D(2 * filters, window, groups=2, **options),
+            lambda: DepthwiseConv2D(window, depth_multiplier=min(filters, 2), **options),
+            lambda: SeparableConv2D(filters, window, **options)][int(rng.integers(0, 4))]()
 
 
 def _pooling(rng):
