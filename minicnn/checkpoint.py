@@ -182,7 +182,7 @@ class Content:
         if unknown:
             raise WeightsError(f"{self.name}: the array {printable(unknown[0])!r} does not belong to this model.")
         squares = [key for key in self.tensors
-                   if key.startswith(("optimizer/v/", "optimizer/v_hat/")) or key.endswith("/moving_variance")]
+                   if key.startswith(("optimizer/v/", "optimizer/v_hat/")) or "/moving_variance" in key]
         negative = [key for key in squares if (self.tensors[key] < 0).any()]
         if negative:
             raise WeightsError(f"{self.name}: {printable(negative[0])} holds mean squares; they cannot be negative.")

@@ -278,8 +278,12 @@ class Network:
     def named_weights(self):
         """Return {"layer/name": Parameter} of what a model file keeps: of each layer parameters, then statistics."""
         self.named_parameters()
-        return {f"{layer.name}/{p.name}": p for layer in self.layers
-                for p in (*getattr(layer, "parameters", ()), *getattr(layer, "statistics", ()))}
+        named = {}
+        for i, layer in enumerate(self.layers):
+            named |= {f"{layer.name}/{p.name}": p for p in getattr(layer, "parameters", ())}
+            held = self._custom[i].statistics if i in self._custom else {p.name: p for p in layer.statistics}
+            named |= {f"{layer.name}/{name}": statistic for name, statistic in held.items()}
+        return named
 
     def plan(self, head=None):
         """Return the steps of one training pass: lists of layer names that run as one. The loss takes over the head."""

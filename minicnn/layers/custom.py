@@ -119,6 +119,16 @@ class CustomStep:
         """The layers of ours inside."""
         return self._host.layers
 
+    @property
+    def statistics(self):
+        """{name: Parameter} of the layer's own and those of ours inside; a name that comes again gets a number."""
+        every = [one for layer in [self._layer, *self.hosted] for one in getattr(layer, "statistics", ())]
+        found = {}
+        for one in {id(one): one for one in every}.values():
+            number = sum(name.split(".")[0] == one.name for name in found) + 1
+            found[one.name if number == 1 else f"{one.name}.{number}"] = one
+        return found
+
     def tell(self, training, step_number):
         """Tell the layers inside whether they train, and in which step."""
         self._host.tell(training, step_number)

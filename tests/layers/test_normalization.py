@@ -222,6 +222,50 @@ def test_callbacks_restore_and_average_them():
     assert all((s >= 0).all() for s in statistics(made)[1::2])
 
 
+class Holder:
+    """A custom layer with two batch normalizations, of which it tells the network the parameters alone."""
+
+    def build(self, shape):
+        self.parts = [Conv2D(3, 3), BatchNormalization(center=False), Conv2D(2, 2), BatchNormalization(center=False)]
+        for part in self.parts:
+            shape = part.build(shape)
+        self.parameters = [p for part in self.parts for p in part.parameters]
+        for i, parameter in enumerate(self.parameters):
+            parameter.name += f"_{i}"
+        return shape
+
+    def forward(self, x):
+        for part in self.parts:
+            x = part.forward(x)
+        return x
+
+    def backward(self, dy):
+        for part in self.parts[::-1]:
+            dy = part.backward(dy)
+        return dy
+
+
+@each_engine
+def test_inside_a_custom_layer_statistics_move_and_are_kept(engine, tmp_path):
+    def make():
+        made = Sequential([Holder(), Flatten(), Dense(1), Sigmoid()], (6, 6, 2), engine=engine, seed=2)
+        made.compile(Adam(), "binary_crossentropy")
+        return made
+    made = make()
+    made.fit(X, T, epochs=2, progress=False, run=tmp_path / "run")
+    named = made.network.named_weights()
+    assert [name for name in named if "moving" in name] == [
+        "holder_1/moving_mean", "holder_1/moving_variance", "holder_1/moving_mean.2", "holder_1/moving_variance.2"]
+    assert all(named[name].value.any() for name in named if "moving_mean" in name)
+    other = make()
+    other.load_weights(tmp_path / "run" / "last.safetensors")
+    assert same(other.get_weights(), made.get_weights())
+    assert_same_bits(other.predict(X), made.predict(X))
+    again = make()
+    again.fit(X, T, epochs=2, progress=False, run=tmp_path / "run", resume=True)
+    assert same(again.get_weights(), made.get_weights()) and gradcheck(made, x=X[:3])
+
+
 @pytest.mark.parametrize("kind", [BatchNormalization, LayerNormalization])
 def test_arguments(kind):
     for arguments, sentence in [({"axis": 1}, "axis must be -1, .* got 1"), ({"axis": True}, "axis must be -1"),
