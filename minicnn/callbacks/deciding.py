@@ -163,7 +163,7 @@ class WeightAverage(Callback):
 
     so that the weights of n epochs ago count about decay^n. Training itself goes on with the weights as they are, and
     what is measured after each epoch is theirs; `last` and `best.safetensors` hold them. The mean is in the model when
-    `fit` is done.
+    `fit` is done. Moving statistics are averaged likewise, which is near those that the mean of the weights would have.
 
     Parameters
     ----------
