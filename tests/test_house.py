@@ -249,18 +249,17 @@ def test_kernels_stay_few():
 
 def test_the_public_names():
     assert minicnn.__all__ == [
-        "__version__", "Sequential", "cov19net", "Layer", "Conv2D", "MaxPool2D", "AveragePool2D", "Flatten", "Dense",
-        "ReLU", "Sigmoid", "Tanh", "Softmax", "Dropout", "GlobalAveragePooling2D",
-        "GlobalMaxPooling2D", "ZeroPadding2D", "UpSampling2D", "Reshape", "Rescaling", "LeakyReLU", "ELU", "Swish", "Softplus",
-        "SpatialDropout2D", "BatchNormalization", "LayerNormalization", "DepthwiseConv2D", "SeparableConv2D",
-        "MaxPooling2D", "AveragePooling2D", "AvgPool2D", "GlobalAvgPool2D", "GlobalMaxPool2D", "SiLU",
-        "Parameter", "Adam", "AdamW", "SGD",
-        "RMSprop", "gradcheck", "assert_gradients",
-        "check_optimizer", "check_determinism", "BinaryCrossentropy",
-        "CategoricalCrossentropy", "MeanSquaredError", "L2", "History", "Callback", "EarlyStopping", "LearningRateSchedule",
-        "LearningRateScheduler", "ReduceLROnPlateau", "LambdaCallback", "WeightAverage",
-        "Checkpoint", "ModelCheckpoint", "CSVHistory", "set_thread_count", "thread_count", "MiniCNNError", "ShapeError", "InputError",
-        "DTypeError", "ImageError", "ManifestError", "WeightsError", "CheckpointError", "NonFiniteError",
+        "__version__", "Sequential", "Model", "load_model", "cov19net", "Layer", "Conv2D", "MaxPool2D", "AveragePool2D",
+        "Flatten", "Dense", "ReLU", "Sigmoid", "Tanh", "Softmax", "Dropout", "Add", "Multiply", "Concatenate",
+        "Residual", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "UpSampling2D", "Reshape",
+        "Rescaling", "LeakyReLU", "ELU", "Swish", "Softplus", "SpatialDropout2D", "BatchNormalization",
+        "LayerNormalization", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D", "AveragePooling2D", "AvgPool2D",
+        "GlobalAvgPool2D", "GlobalMaxPool2D", "SiLU", "Input", "Parameter", "Adam", "AdamW", "SGD", "RMSprop",
+        "gradcheck", "assert_gradients", "check_optimizer", "check_determinism", "BinaryCrossentropy",
+        "CategoricalCrossentropy", "MeanSquaredError", "L2", "History", "Callback", "EarlyStopping",
+        "LearningRateSchedule", "LearningRateScheduler", "ReduceLROnPlateau", "LambdaCallback", "WeightAverage",
+        "Checkpoint", "ModelCheckpoint", "CSVHistory", "set_thread_count", "thread_count", "MiniCNNError", "ShapeError",
+        "InputError", "DTypeError", "ImageError", "ManifestError", "WeightsError", "CheckpointError", "NonFiniteError",
         "RunLockedError", "MissingExtraError"]
     for name in minicnn.__all__:
         assert getattr(minicnn, name) is not None and name in dir(minicnn)

@@ -1,12 +1,12 @@
 """Freeze what Keras on TensorFlow computes for the cases of `cases.py` into `keras.safetensors`, and for the layers that
-COV-19Net has no use for into `keras_further.safetensors`
-and, those of normalization, `keras_normalization.safetensors`.
+COV-19Net has no use for into `keras_further.safetensors`,
+those of normalization into `keras_normalization.safetensors`, and what training has beyond it into `keras_training.safetensors`.
 
 Run by hand from the root of the checkout, in an environment with TensorFlow, safetensors and NumPy (it is not needed to
 run the tests; last run with the versions in the file's metadata):
 
     python -m pip install -e . tensorflow-cpu==2.21.0 keras==3.15.1 safetensors
-    python tests/vectors/make_keras.py [keras | keras_further | keras_normalization]        # all by default
+    python tests/vectors/make_keras.py [keras | keras_further | keras_normalization | keras_training]        # all by default
 
 One thread and no time, host or path in the output: two runs on one machine write the same bytes.
 
