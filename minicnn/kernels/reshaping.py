@@ -1,4 +1,4 @@
-"""Zero padding and up-sampling, split over images; rescaling, over the elements. See reference for the equations."""
+"""Zero padding; up-sampling, split over images; rescaling, over the elements. See reference for the equations."""
 
 import numpy as np
 
@@ -14,38 +14,19 @@ _BLOCK = 16384          # elements in a unit
 
 
 def zero_padding2d(x, pads, y):
-    """Write the images of x (N, H, W, C) to y, with rows and columns of zeros around them."""
-    run(_zero_padding2d_images, x.shape[0], x, pads, y)
-
-
-@kernel
-def _zero_padding2d_images(x, pads, y, scratch, queue, lane):
-    _, H, W, C = x.shape
-    n = claim(queue, lane)
-    while n >= 0:
-        y[n] = 0
-        for h in range(H):
-            for w in range(W):
-                for c in range(C):
-                    y[n, pads[0] + h, pads[2] + w, c] = x[n, h, w, c]
-        n = claim(queue, lane)
+    """Write the images of x (N, H, W, C) to y, with rows and columns of zeros around them; NumPy's copy is as fast as any."""
+    y[...] = 0
+    _inside(y, pads)[...] = x
 
 
 def zero_padding2d_gradient(dy, pads, dx):
     """Write dy to dx (N, H, W, C), without the rows and columns that were added."""
-    run(_zero_padding2d_gradient_images, dy.shape[0], dy, pads, dx)
+    dx[...] = _inside(dy, pads)
 
 
-@kernel
-def _zero_padding2d_gradient_images(dy, pads, dx, scratch, queue, lane):
-    _, H, W, C = dx.shape
-    n = claim(queue, lane)
-    while n >= 0:
-        for h in range(H):
-            for w in range(W):
-                for c in range(C):
-                    dx[n, h, w, c] = dy[n, pads[0] + h, pads[2] + w, c]
-        n = claim(queue, lane)
+def _inside(padded, pads):
+    top, bottom, left, right = pads
+    return padded[:, top:padded.shape[1] - bottom, left:padded.shape[2] - right]
 
 
 def up_sampling2d(x, size, y):
