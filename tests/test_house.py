@@ -238,7 +238,8 @@ def test_the_evening_runs_alone(tmp_path):
 # those of normalization are sums in blocks, and gradients that go through them, over rows and over columns.
 # Depthwise convolution has two loops of its own, over vectors of channels; groups go through the kernels of convolution.
 KERNELS_OF_FAMILIES = {"depthwise": 150, "grouped": 40,
-                       "adaptive_optimizers": 80, "normalization": 240, "rectifiers": 140, "global_pooling": 70, "reshaping": 60}
+                       "adaptive_optimizers": 80, "normalization": 240, "rectifiers": 140, "global_pooling": 70, "reshaping": 60,
+                       "merging": 25}
 
 
 def test_kernels_stay_few():
