@@ -1,6 +1,7 @@
 """Freeze what PyTorch computes for the cases of `cases.py` into `torch.safetensors`, and for the layers that COV-19Net has
 no use for into `torch_further.safetensors`
-and, those of normalization, `torch_normalization.safetensors`.
+and, those of normalization, `torch_normalization.safetensors`, and forms of convolution, in float64,
+`torch_convolution.safetensors`.
 
 Run by hand from the root of the checkout, in an environment with PyTorch, safetensors and NumPy (it is not needed to
 run the tests; last run with the versions in the file's metadata):
@@ -23,9 +24,11 @@ import cases
 import numpy as np
 import safetensors
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from torch import nn
 from torch.nn import functional
+
+from minicnn.core.shapes import window
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -219,6 +222,48 @@ def freeze_further(out, precision):
         record(out, f"{name}/{precision}", y=back(y), dx=nhwc(x.grad) if x.ndim == 4 else x.grad.numpy())
 
 
+ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "softmax": lambda y: torch.softmax(y, 1)}
+
+
+def freeze_forms(out, precision):
+    """Record y, dx and the gradients of the parameters of the forms of convolution; PyTorch pools without `same`."""
+    shapes = load_file(Path(__file__).with_name("keras_convolution.safetensors"))
+    for name, case in cases.FORMS.items():
+        if "Pool" in case.kind:
+            continue
+        count = sum(key.startswith(f"{name}/float32/gradient/") for key in shapes)
+        weights = [torch.tensor(w, dtype=DTYPES[precision], requires_grad=True) for w in
+                   cases.form_weights(name, [shapes[f"{name}/float32/gradient/{i}"].shape for i in range(count)])]
+        x, back = cases.form_input(name), nhwc if case.kind != "Dense" else lambda tensor: tensor.detach().numpy()
+        x = nchw(x, DTYPES[precision]) if x.ndim == 4 else torch.tensor(x, dtype=DTYPES[precision], requires_grad=True)
+        y = form(x, weights, case)
+        y = ACTIVATIONS.get(case.arguments.get("activation"), lambda y: y)(y)
+        dy = torch.tensor(cases.layer_gradient(name, back(y).shape), dtype=y.dtype)
+        y.backward(dy.permute(0, 3, 1, 2) if y.ndim == 4 else dy)
+        record(out, f"{name}/{precision}", y=back(y), dx=back(x.grad),
+               **{f"gradient/{i}": weight.grad.numpy() for i, weight in enumerate(weights)})
+
+
+def form(x, weights, case):
+    """Return what a form makes of x before its activation; weights are in Keras' layout."""
+    arguments, (w, *rest) = case.arguments, weights
+    bias = rest.pop() if arguments.get("use_bias", True) else None
+    if case.kind == "Dense":
+        return functional.linear(x, w.T, bias)
+    strides, dilation = ((size, size) if isinstance(size, int) else size for size in
+                         (arguments.get("strides", 1), arguments.get("dilation_rate", 1)))
+    rows, columns = (window(size, (K - 1) * D + 1, S, arguments.get("padding", "valid")) for size, K, D, S in
+                     zip(x.shape[2:], w.shape, dilation, strides))
+    x = functional.pad(x, (columns.before, columns.after, rows.before, rows.after))
+    if case.kind == "Conv2D":
+        return functional.conv2d(x, w.permute(3, 2, 0, 1), bias, strides, 0, dilation, arguments.get("groups", 1))
+    KH, KW, C, M = w.shape
+    apart = w.permute(2, 3, 0, 1).reshape(C * M, 1, KH, KW)
+    if case.kind == "DepthwiseConv2D":
+        return functional.conv2d(x, apart, bias, strides, 0, dilation, C)
+    return functional.conv2d(functional.conv2d(x, apart, None, strides, 0, dilation, C), rest[0].permute(3, 2, 0, 1), bias)
+
+
 def freeze_losses(out, precision):
     """Record softmax with its own gradient, categorical cross-entropy from logits, and mean squared error."""
     dtype = DTYPES[precision]
@@ -285,6 +330,7 @@ def main(*names):
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     files = {"torch": freeze_all, "torch_further": lambda out: [freeze_further(out, precision) for precision in DTYPES],
+             "torch_convolution": lambda out: freeze_forms(out, "float64"),
              "torch_normalization": lambda out: [freeze_normalization(out, precision) for precision in DTYPES]}
     for name in names or files:
         out = {}
