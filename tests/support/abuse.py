@@ -20,8 +20,10 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from minicnn import (SGD, Adam, AdamW, AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, MiniCNNError,
-                     Parameter, ReLU, Sequential, Sigmoid, Softmax, Tanh, fusion, gradcheck, weights)
+from minicnn import (ELU, SGD, Adam, AdamW, AveragePool2D, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D,
+                     GlobalMaxPooling2D, LeakyReLU, MaxPool2D, MiniCNNError, Parameter, ReLU, Rescaling, Reshape, Sequential,
+                     Sigmoid, Softmax, Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D, fusion, gradcheck,
+                     weights)
 from minicnn.core import memory
 from minicnn.core.backend import get_engine
 from minicnn.data import Augmentation
@@ -272,7 +274,11 @@ LAYERS = [(lambda: Conv2D(4, 3), (6, 5, 3)), (lambda: Conv2D(16, 3, padding="sam
           (lambda: Conv2D(17, (3, 2), strides=(2, 1), padding="same"), (6, 7, 2)), (lambda: MaxPool2D(2), (5, 4, 3)),
           (lambda: MaxPool2D(3, strides=1, padding="same"), (5, 4, 2)), (lambda: AveragePool2D(2), (5, 5, 3)),
           (lambda: Flatten(), (3, 2, 2)), (lambda: Dense(5), (7,)), (lambda: Dense(33), (70,)), (lambda: ReLU(), (3, 4, 5)),
-          (lambda: Sigmoid(), (7,)), (lambda: Tanh(), (2, 3)), (lambda: Softmax(), (4,)), (lambda: Dropout(0.5), (9,))]
+          (lambda: Sigmoid(), (7,)), (lambda: Tanh(), (2, 3)), (lambda: Softmax(), (4,)), (lambda: Dropout(0.5), (9,)),
+          (lambda: ReLU(0.5), (3, 4, 5)), (lambda: LeakyReLU(), (9,)), (lambda: ELU(0.5), (3, 4, 5)), (lambda: Swish(), (9,)),
+          (lambda: Softplus(), (9,)), (lambda: GlobalAveragePooling2D(), (5, 4, 3)), (lambda: GlobalMaxPooling2D(True), (5, 4, 3)),
+          (lambda: ZeroPadding2D(((0, 1), (2, 0))), (3, 4, 2)), (lambda: UpSampling2D((2, 3)), (3, 4, 2)),
+          (lambda: Reshape((-1, 2)), (3, 2, 2)), (lambda: Rescaling(0.5, 1), (3, 4, 2)), (lambda: SpatialDropout2D(0.5), (3, 4, 5))]
 
 
 def built(make, shape, dtype, engine):
@@ -303,7 +309,7 @@ def by_hand(draw):
     again = draw(st.sampled_from(["nothing", "x", "y", "weights", "once more"]))
     if again == "x" and isinstance(given, np.ndarray) and given.flags.writeable:
         given[...] = 9
-    elif again == "y" and y.flags.writeable and type(layer) not in (Flatten, Dropout):
+    elif again == "y" and y.flags.writeable and type(layer) not in (Flatten, Reshape, Dropout):
         y *= 0
     elif again == "weights":
         for p in layer.parameters:
