@@ -6,7 +6,7 @@ from minicnn.core.arguments import OneOf, Pair, Whole
 from minicnn.core.shapes import PADDINGS
 from minicnn.initializers import INITIALIZERS
 from minicnn.layers.affine import AffineLayer
-from minicnn.layers.base import register
+from minicnn.layers.base import REGULARIZER, register
 from minicnn.layers.windows import WindowedLayer, windows_of
 
 __all__ = ["DepthwiseConv2D", "SeparableConv2D"]
@@ -16,9 +16,13 @@ class _Depthwise(AffineLayer, WindowedLayer):
     """What both share: each channel has `depth_multiplier` filters of its own."""
 
     fields = {"kernel_size": Pair(), "strides": Pair(), "padding": OneOf(PADDINGS), "depth_multiplier": Whole(),
-              "depthwise_initializer": OneOf(INITIALIZERS), "dilation_rate": Pair(), **AffineLayer.options}
-    unsaid = AffineLayer.unsaid | {"dilation_rate": (1, 1)}
+              "depthwise_initializer": OneOf(INITIALIZERS), "depthwise_regularizer": REGULARIZER,
+              "dilation_rate": Pair(), **AffineLayer.options}
+    unsaid = AffineLayer.unsaid | {"dilation_rate": (1, 1), "depthwise_regularizer": None,
+                                   "pointwise_regularizer": None}
     window = "kernel_size"
+    # A parameter's regularizer is looked up by the parameter's name.
+    depthwise_kernel_regularizer = property(lambda layer: layer.depthwise_regularizer)
 
     def _infer(self, input_shape):
         """Return (OH, OW, C M) and the law of the depthwise kernel."""
@@ -56,6 +60,7 @@ class DepthwiseConv2D(_Depthwise):
     kernel_size, strides, padding, dilation_rate, activation, use_bias : as for Conv2D
     depth_multiplier : int >= 1, M
     depthwise_initializer : see initializers.py; the bias starts at 0
+    depthwise_regularizer : L2, or None
 
     >>> layer = DepthwiseConv2D(3, padding="same")
     >>> layer.build((64, 64, 32)), [p.value.shape for p in layer.parameters]
@@ -63,10 +68,12 @@ class DepthwiseConv2D(_Depthwise):
     """
 
     def __init__(self, kernel_size, strides=1, padding="valid", depth_multiplier=1,
-                 depthwise_initializer="glorot_uniform", dilation_rate=1, activation=None, use_bias=True, name=None):
+                 depthwise_initializer="glorot_uniform", depthwise_regularizer=None, dilation_rate=1, activation=None,
+                 use_bias=True, name=None):
         super().__init__(name, kernel_size=kernel_size, strides=strides, padding=padding,
                          depth_multiplier=depth_multiplier, depthwise_initializer=depthwise_initializer,
-                         dilation_rate=dilation_rate, use_bias=use_bias, activation=activation)
+                         depthwise_regularizer=depthwise_regularizer, dilation_rate=dilation_rate, use_bias=use_bias,
+                         activation=activation)
 
     def infer(self, input_shape):
         output_shape, law = self._infer(input_shape)
@@ -101,22 +108,27 @@ class SeparableConv2D(_Depthwise):
     kernel_size, strides, padding, dilation_rate, activation, use_bias : as for Conv2D
     depth_multiplier : int >= 1, M
     depthwise_initializer, pointwise_initializer : see initializers.py; the bias starts at 0
+    depthwise_regularizer, pointwise_regularizer : L2, or None
 
     >>> layer = SeparableConv2D(64, 3, padding="same")
     >>> layer.build((32, 32, 16)), [p.value.shape for p in layer.parameters]
     ((32, 32, 64), [(3, 3, 16, 1), (1, 1, 16, 64), (64,)])
     """
 
-    fields = {"filters": Whole(), **_Depthwise.fields, "pointwise_initializer": OneOf(INITIALIZERS)}
+    fields = {"filters": Whole(), **_Depthwise.fields, "pointwise_initializer": OneOf(INITIALIZERS),
+              "pointwise_regularizer": REGULARIZER}
+    pointwise_kernel_regularizer = property(lambda layer: layer.pointwise_regularizer)
     _POINT = (1, 1), (0, 0, 0, 0)           # strides and pads of the second convolution
 
     def __init__(self, filters, kernel_size, strides=1, padding="valid", depth_multiplier=1,
-                 depthwise_initializer="glorot_uniform", pointwise_initializer="glorot_uniform", dilation_rate=1,
-                 activation=None, use_bias=True, name=None):
+                 depthwise_initializer="glorot_uniform", pointwise_initializer="glorot_uniform",
+                 depthwise_regularizer=None, pointwise_regularizer=None, dilation_rate=1, activation=None,
+                 use_bias=True, name=None):
         super().__init__(name, filters=filters, kernel_size=kernel_size, strides=strides, padding=padding,
                          depth_multiplier=depth_multiplier, depthwise_initializer=depthwise_initializer,
-                         dilation_rate=dilation_rate, use_bias=use_bias, activation=activation,
-                         pointwise_initializer=pointwise_initializer)
+                         pointwise_initializer=pointwise_initializer, depthwise_regularizer=depthwise_regularizer,
+                         pointwise_regularizer=pointwise_regularizer, dilation_rate=dilation_rate, use_bias=use_bias,
+                         activation=activation)
 
     def infer(self, input_shape):
         (OH, OW, C), law = self._infer(input_shape)

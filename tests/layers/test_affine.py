@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from minicnn import (ELU, Adam, Conv2D, Dense, DepthwiseConv2D, Flatten, Input, InputError, MaxPool2D, Model, ReLU,
+from minicnn import (ELU, L2, Adam, Conv2D, Dense, DepthwiseConv2D, Flatten, Input, InputError, MaxPool2D, Model, ReLU,
                      SeparableConv2D, Sequential, ShapeError, Sigmoid, Swish, Tanh, gradcheck)
 from minicnn.core.backend import ENGINES
 from tests.support.laws import assert_same_bits
@@ -98,6 +98,15 @@ def test_by_hand_a_layer_computes_its_activation_too(make):
         assert_same_bits(ours, parameter.grad)
     for engine in ENGINES:
         assert gradcheck(make(), shape=(2, *shape), engine=engine)
+
+
+def test_the_kernels_of_a_separable_convolution_have_regularizers_of_their_own(tmp_path):
+    layers = [SeparableConv2D(2, 3, depthwise_regularizer=L2(0.5)), Flatten(), Dense(1)]
+    model = Sequential(layers, SHAPE, dtype="float64")
+    assert [repr(p.regularizer) for p in layers[0].parameters] == ["L2(0.5)", "None", "None"] and gradcheck(model)
+    model.save(tmp_path / "m.safetensors")
+    config = Sequential.load(tmp_path / "m.safetensors").layers[0].config()
+    assert config == model.layers[0].config() and "depthwise_regularizer" in config and "pointwise_regularizer" not in config
 
 
 def test_without_a_bias_it_is_a_bias_of_zeros_that_does_not_learn():
