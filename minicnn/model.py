@@ -365,8 +365,12 @@ class Model:
 
     def test_on_batch(self, x, t=None, sample_weight=None, *, y=None, return_dict=False):
         """Return the mean loss of one batch as `evaluate` would, or {"loss", "accuracy"}."""
-        return self._on_batch(x, one_of("test_on_batch", t=t, y=y), sample_weight, "test_on_batch",
-                              self._compiled("test_on_batch").test, return_dict)
+        trainer = self._compiled("test_on_batch")
+
+        def measure(x, t, weights):
+            z = self.network.forward(x, trainer.depth)
+            return trainer.mean_loss(z, t, weights), trainer.outputs(z)
+        return self._on_batch(x, one_of("test_on_batch", t=t, y=y), sample_weight, "test_on_batch", measure, return_dict)
 
     def loss_and_gradients(self, x, t, sample_weight=None):
         """Return (mean loss, [gradient of each parameter]) of one batch, copies, without an update."""

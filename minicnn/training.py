@@ -65,11 +65,6 @@ class Trainer:
         self.optimizer.step(self.ops, self.network.parameters)
         return loss, outputs
 
-    def test(self, x, t, weights=None):
-        """Return (mean loss, outputs) of a batch as they are outside of training."""
-        z = self.network.forward(x, self.depth)
-        return self.mean_loss(z, t, weights), self.outputs(z)
-
     def measured(self):
         """Return the names of what an epoch is measured with: the loss, then the metrics."""
         return ["loss", *(["accuracy"] * (self.loss.head is not None) if self.metrics is None else self.metrics)]
