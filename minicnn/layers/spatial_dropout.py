@@ -8,7 +8,7 @@ __all__ = ["SpatialDropout2D"]
 
 
 class SpatialDropout2D(Dropout):
-    """While training, drop each channel of an image with probability `rate` and divide the rest by 1 - rate.
+    """While training, drop each channel of an image with the probability rate and divide the rest by 1 - rate.
 
     Neighbouring pixels are so alike that dropping single numbers takes little away (Tompson et al. 2015).
 
