@@ -116,12 +116,13 @@ def _factor_by_channel(analytic, numeric, largest):
 
 
 def _shared_constant(analytic, numeric):
-    """Numbers that are normalized together have gradients that add up to 0, for a constant added to all changes nothing."""
-    for axes, where in ((tuple(range(analytic.ndim - 1)), "in each channel of the batch"), ((-1,), "along the last axis")):
+    """Numbers normalized together have gradients that add up to 0: a constant added to all of them changes nothing."""
+    channels = tuple(range(analytic.ndim - 1))
+    for axes, where in ((channels, "in each channel of the batch"), ((-1,), "along the last axis")):
         off, size = ([np.abs(array.sum(axis=axes)), np.abs(array).sum(axis=axes)] for array in (analytic, numeric))
         if (size[0] <= 1e-6 * size[1]).all() and (off[0] > 1e-3 * off[1]).any():
-            return (f"{where} it should add up to 0: what the numbers there share, a mean, a variance or a sum, is treated "
-                    "as a constant")
+            return (f"{where} it should add up to 0: what the numbers there share, a mean, a variance or a sum, is "
+                    "treated as a constant")
     return None
 
 

@@ -91,7 +91,7 @@ def repeat_faults(problem):
 
 
 def moving_faults(step, x):
-    """Return a Finding if a layer with a moving_mean and a moving_variance would move one otherwise than a batch x says.
+    """Return a Finding if a layer with moving_mean and moving_variance would move one otherwise than a batch x says.
 
     The new values are what `moved` returns after a forward: momentum old + (1 - momentum) new, new being the mean of a
     channel of x and the variance that is divided by M, the numbers of a channel.

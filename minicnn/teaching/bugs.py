@@ -19,8 +19,8 @@ from minicnn.core.random import uniforms
 from minicnn.errors import InputError, nearest
 from minicnn.gradient_check import check_determinism, check_optimizer, gradcheck
 from minicnn.gradient_check.problems import draw
-from minicnn.layers import (AveragePool2D, BatchNormalization, Conv2D, Dense, Dropout, Flatten, LayerNormalization, MaxPool2D,
-                            ReLU, Residual, Sigmoid, Softmax, Tanh)
+from minicnn.layers import (AveragePool2D, BatchNormalization, Conv2D, Dense, Dropout, Flatten, LayerNormalization,
+                            MaxPool2D, ReLU, Residual, Sigmoid, Softmax, Tanh)
 from minicnn.losses import get_loss
 from minicnn.model import Sequential
 from minicnn.optimizers import SGD, Adam
@@ -87,7 +87,7 @@ def _activated(activation):
 
 
 def _normalized(kind=BatchNormalization):
-    return lambda: [Conv2D(2, 2), kind(), Tanh(), Flatten(), Dense(1), Sigmoid()]
+    return lambda: [Conv2D(2, 2), Tanh(), kind(), Flatten(), Dense(1), Sigmoid()]        # not folded
 
 
 _CONV, _IMAGE, _ROW = (5, 5, 2), (6, 6, 2), (4,)
@@ -152,8 +152,8 @@ BUGS = {bug.name: bug for bug in [
         _convolutions, _CONV, N=2),
     Bug("batch-norm-constant-statistics", "dx treats mean and variance of the batch as constants",
         "batch_normalization_1", "x", _normalized(), _CONV),
-    Bug("batch-norm-unbiased-variance", "forward divides the variance by M - 1, backward by M", "batch_normalization_1", "x",
-        _normalized(), _CONV),
+    Bug("batch-norm-unbiased-variance", "forward divides the variance by M - 1, backward by M",
+        "batch_normalization_1", "x", _normalized(), _CONV),
     Bug("batch-norm-unbiased-moving", "the moving variance follows the variance over M - 1", "batch_normalization_1",
         "moving_variance", _normalized(), _CONV),
     Bug("batch-norm-momentum-swapped", "the moving average is the wrong way round: (1 - momentum) old + momentum new",

@@ -222,7 +222,7 @@ def dropout_new_mask_each_call(network, layer):
 
 
 def _moved(change):
-    """Return the bug of a batch normalization whose moving statistics become change(momentum, old, new of the batch, M)."""
+    """Return the bug of moving statistics that become change(momentum, old, new of the batch, M, name)."""
     def wrong(network, layer):
         forward, moved, seen = layer.forward, layer.moved, {}
 
@@ -232,8 +232,8 @@ def _moved(change):
 
         def moves():
             m = layer.momentum
-            return [(statistic, change(m, statistic.value, (value - m * statistic.value) / (1 - m), seen["M"], statistic.name))
-                    for statistic, value in moved()]
+            return [(one, change(m, one.value, (value - m * one.value) / (1 - m), seen["M"], one.name))
+                    for one, value in moved()]
         return {layer: {"forward": keep_size, "moved": moves}}
     return wrong
 

@@ -270,7 +270,8 @@ def test_inside_a_custom_layer_statistics_move_and_are_kept(engine, tmp_path):
 def test_arguments(kind):
     for arguments, sentence in [({"axis": 1}, "axis must be -1, .* got 1"), ({"axis": True}, "axis must be -1"),
                                 ({"axis": None}, "axis must be -1"),
-                                ({"epsilon": 0}, r"epsilon must lie in \(0, inf\)"), ({"center": 1}, "center must"), ({"scale": "no"}, "scale must")]:
+                                ({"epsilon": 0}, r"epsilon must lie in \(0, inf\)"), ({"center": 1}, "center must"),
+                                ({"scale": "no"}, "scale must")]:
         with pytest.raises(InputError, match=f"{kind.__name__}: {sentence}"):
             kind(**arguments)
     with pytest.raises(ShapeError, match=r"samples of shape \(C,\) or \(H, W, C\)"):
