@@ -344,6 +344,8 @@ def _architecture(values):
         raise InputError("architecture: expected an input_shape and a list of layers.")
     if "sources" in values:
         check_sources(values["sources"], [LAYERS.get(layer["type"]) for layer in values["layers"]])
+    if not values["layers"]:
+        raise InputError("architecture: expected at least one layer, got none.")
     if len(values["layers"]) > _MOST_LAYERS:
         raise InputError(f"architecture: {len(values['layers']):,} layers are too many, the limit is {_MOST_LAYERS:,}.")
     return values
