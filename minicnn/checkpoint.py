@@ -27,8 +27,8 @@ from minicnn.data.labels import check_classes
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import InputError, MiniCNNError, NonFiniteError, WeightsError, printable
 from minicnn.layers import LAYERS, Layer
-from minicnn.network import check_sources, inferred
-from minicnn.optimizers.rmsprop import OPTIMIZERS
+from minicnn.layers.nodes import inferred
+from minicnn.optimizers.adaptive import OPTIMIZERS
 from minicnn.regularizers import L2
 
 __all__ = ["Content", "Position", "save", "save_weights", "read", "refusing", "architecture_of"]
@@ -343,12 +343,26 @@ def _architecture(values):
             or not all(isinstance(layer, dict) and isinstance(layer.get("type"), str) for layer in values["layers"]):
         raise InputError("architecture: expected an input_shape and a list of layers.")
     if "sources" in values:
-        check_sources(values["sources"], [LAYERS.get(layer["type"]) for layer in values["layers"]])
+        _check_sources(values["sources"], [LAYERS.get(layer["type"]) for layer in values["layers"]])
     if not values["layers"]:
         raise InputError("architecture: expected at least one layer, got none.")
     if len(values["layers"]) > _MOST_LAYERS:
         raise InputError(f"architecture: {len(values['layers']):,} layers are too many, the limit is {_MOST_LAYERS:,}.")
     return values
+
+
+def _check_sources(sources, layers):
+    """Raise InputError unless each layer takes values made before it, and each value is taken."""
+    if not isinstance(sources, (list, tuple)) or not all(isinstance(values, (list, tuple)) for values in sources):
+        raise InputError("architecture: expected the sources of each layer, a list of lists of numbers.")
+    sources = tuple(map(tuple, sources))
+    several = [getattr(layer, "several", False) for layer in layers]
+    if len(sources) != len(layers) or not all(
+            all(type(value) is int and 0 <= value <= i for value in values) and (len(values) > 1) == merges and values
+            for i, (values, merges) in enumerate(zip(sources, several))):
+        raise InputError("architecture: each layer must take values that were made before it, one, or several to merge.")
+    if set(range(len(layers))) - {value for values in sources for value in values}:
+        raise InputError("architecture: what a layer makes is taken by none.")
 
 
 def _history(rows):

@@ -8,7 +8,7 @@ import inspect
 from minicnn.core.arguments import Flag
 from minicnn.errors import InputError, nearest, printable
 from minicnn.losses import get_loss
-from minicnn.optimizers.rmsprop import OPTIMIZERS
+from minicnn.optimizers.adaptive import OPTIMIZERS
 
 __all__ = ["as_optimizer", "as_loss", "as_metrics", "one_of", "refuse", "is_told"]
 

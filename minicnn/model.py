@@ -33,8 +33,8 @@ from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, nea
 from minicnn.layers.base import LAYERS, NAME, Layer
 from minicnn.layers.custom import CustomStep, check_protocol
 from minicnn.keras_names import as_loss, as_metrics, as_optimizer, is_told, one_of, refuse
-from minicnn.layers.nodes import Block, Input, Node, chain, connect, inside, ordered
-from minicnn.network import Network, inferred
+from minicnn.layers.nodes import Block, Input, Node, chain, connect, inferred, inside, ordered
+from minicnn.network import Network
 from minicnn.optimizers import Optimizer
 from minicnn.training import Trainer, share_right
 
@@ -254,8 +254,8 @@ class Model:
         steps_per_epoch = check("fit", "steps_per_epoch", steps_per_epoch, OrNone(Whole()))
         validation_split = check("fit", "validation_split", validation_split, Real(0, 1))
         if validation_split and (validation is not None or is_batches(x)):
-            raise InputError("fit: validation_split is for arrays and manifests, in place of validation data. Give validation "
-                             "data: validation_data=(x, y).")
+            raise InputError("fit: validation_split is for arrays and manifests, in place of validation data. Give "
+                             "validation data: validation_data=(x, y).")
         if initial_epoch is not None:
             if check("fit", "initial_epoch", initial_epoch, Whole(0)) != len(self.history) and not resume:
                 raise InputError(f"fit: initial_epoch must be {len(self.history)}, the number of epochs that the model has "
@@ -265,8 +265,8 @@ class Model:
         check_monitors(callbacks, self._metrics_of_an_epoch(),
                        validation if validation is not None else validation_split or None)
         if resume and (run is None or hasattr(x, "__next__")):
-            raise InputError("fit: resume=True needs the folder to go on with, run='...', and data that can be taken up again: "
-                             "arrays, a Manifest, or an object with __len__ and __getitem__, not a generator.")
+            raise InputError("fit: resume=True needs the folder to go on with, run='...', and data that can be taken up "
+                             "again: arrays, a Manifest, or an object with __len__ and __getitem__, not a generator.")
         with signals.handled(), self._lock:
             if is_batches(x):
                 data, targets, digests, measured = Batches(x, steps_per_epoch, "fit"), None, None, None
@@ -520,7 +520,7 @@ class Model:
             model._prepare(architecture["seed"], architecture["dtype"], engine, None)
             layers = content.layers()
             check_protocol(layers)
-            _name_layers([(layer,) for layer in layers], "Model")
+            _name_layers([(layer,) for layer in layers], "Model", nested=True)
             model._make(tuple(layers), tuple(architecture["input_shape"]), architecture.get("sources"))
             if content.optimizer is not None:
                 model.compile(content.optimizer, content.loss, metrics=content.metrics)
@@ -718,8 +718,9 @@ class Model:
         frozen = [config.get("trainable", True) for config in content.architecture["layers"]]
         other = [layer for layer, trainable in zip(self.layers, frozen) if getattr(layer, "trainable", True) != trainable]
         if other:
-            warnings.warn(f"fit: going on with what was frozen in the run, which differs in {', '.join(layer.name for layer in other)}. "
-                          "To freeze others, train on in another folder.", RuntimeWarning, stacklevel=3)
+            names = ", ".join(layer.name for layer in other)
+            warnings.warn(f"fit: going on with what was frozen in the run, which differs in {names}. To freeze others, "
+                          "train on in another folder.", RuntimeWarning, stacklevel=3)
             for layer, trainable in zip(self.layers, frozen):
                 layer.trainable = trainable
         return content.stop, content.states
@@ -749,10 +750,7 @@ class Sequential(Model):
         self._prepare(seed, dtype, engine, classes)
         self._input, self._parts, self.network = None, [], None
         if input_shape is not None:
-            if isinstance(input_shape, int) or not hasattr(input_shape, "__iter__"):
-                raise InputError(f"Sequential: input_shape must be a tuple such as (64, 64, 3), got {input_shape!r}.")
-            input_shape = tuple(input_shape)
-            self._input = Input(input_shape)
+            self._input = Input(input_shape, "Sequential", "input_shape")
         parts = [] if layers is None else list(layers)
         if layers is not None and not parts:
             raise InputError("Sequential: expected at least one layer, got none.")
@@ -781,7 +779,7 @@ class Sequential(Model):
             raise InputError("Sequential: an Input stands first, and only there; this model has the shape of its input already.")
         self._parts += parts
         if self._parts:
-            self._build(self._input, chain(self._parts, self._input, late=True))
+            self._build(self._input, chain(self._parts, self._input, "Sequential", late=True))
 
 
 def _is_input(part):
@@ -892,15 +890,16 @@ def _by(shape):
     return " x ".join(map(str, shape))
 
 
-def _name_layers(places, owner):
+def _name_layers(places, owner, nested=False):
     """Give every layer without a name one made of its type and a count, and those in a block the block's name before it.
 
-    `places` are tuples of the blocks around a layer, then the layer: conv2d_1, residual_1/conv2d_1, residual_1/conv2d_2.
+    `places` are tuples of the Blocks around a layer, then the layer: conv2d_1, residual_1/conv2d_1, residual_1/conv2d_2.
+    With `nested`, names may hold those of blocks already, as in a model file, and in a model that is a block.
     """
-    names, counts, taken = {}, {}, {(): set()}
+    names, counts, taken = {}, {}, {}
     for place in places:        # names that were given
         for depth, part in enumerate(place):
-            taken.setdefault(tuple(map(id, place[:depth])), set()).add(getattr(part, "name", None))
+            taken.setdefault(tuple(map(id, place[:depth])), []).append(getattr(part, "name", None))
     for place in places:
         for depth, part in enumerate(place):
             around = tuple(map(id, place[:depth]))
@@ -908,12 +907,15 @@ def _name_layers(places, owner):
                 leader = getattr(part, "follows", None)         # the layer whose activation it is stands before it
                 names[id(part)] = getattr(part, "name", None) or (
                     f"{leader.name}_activation" if leader else _numbered(part, counts.setdefault(around, {}), taken[around]))
-        own = [names[id(part)] for part in place]
-        for name in own[-1].split("/") + own[:-1] if isinstance(own[-1], str) else own:
-            if not isinstance(name, str) or not re.fullmatch(NAME, name):
-                raise InputError(f"{owner}: layer name {name!r} must be 1 to 64 letters, digits, '_', '.' or '-'.")
-        prefix = "".join(f"{name}/" for name in own[:-1])
-        place[-1].name = own[-1] if own[-1].startswith(prefix) else prefix + own[-1]
+        *around, name = (names[id(part)] for part in place)
+        prefix = "".join(f"{one}/" for one in around)
+        if isinstance(name, str) and name.startswith(prefix):       # it was named in an earlier network
+            name = name[len(prefix):]
+        nested = nested or any(isinstance(getattr(part, "of", None), Model) for part in place[:-1])
+        for one in (*around, *(name.split("/") if nested and isinstance(name, str) else [name])):
+            if not isinstance(one, str) or not re.fullmatch(NAME, one):
+                raise InputError(f"{owner}: layer name {one!r} must be 1 to 64 letters, digits, '_', '.' or '-'.")
+        place[-1].name = prefix + name
     finals = [place[-1].name for place in places]
     for name in finals:
         if finals.count(name) > 1:

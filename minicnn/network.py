@@ -20,7 +20,7 @@ from minicnn.core.validation import all_finite
 from minicnn.errors import InputError, NonFiniteError
 from minicnn.layers.base import LAYERS, Layer, here, lending
 
-__all__ = ["Network", "LayerStep", "check_sources", "inferred"]
+__all__ = ["Network", "LayerStep"]
 
 
 class LayerStep:
@@ -70,7 +70,7 @@ class Network:
         self.layers, self.dtype, self.engine = tuple(layers), np.dtype(dtype), engine
         self.input_shape = tuple(check("Sequential", "input_shape", size, Whole()) for size in input_shape)
         chain = tuple((i,) for i in range(len(self.layers)))
-        self.sources = chain if sources is None else check_sources(sources, self.layers)
+        self.sources = chain if sources is None else tuple(map(tuple, sources))
         self.is_chain = self.sources == chain
         self._takers = [sum(value in taken for taken in self.sources) for value in range(len(self.layers) + 1)]
         self.shapes, self._custom = [self.input_shape], {}      # the steps of custom layers, by the layer's number
@@ -292,40 +292,12 @@ class Network:
                [[layer.name for layer in self.layers[depth:]] + ["loss"]]
 
 
-def inferred(layers, input_shape, sources=None):
-    """Return [(output shape, [(name, shape, initializer) of each parameter]) of each layer], without building any.
-
-    Raises ShapeError where the layers do not fit together.
-    """
-    shapes, found = [input_shape], []
-    for i, layer in enumerate(layers):
-        taken = [shapes[value] for value in (sources[i] if sources else [i])]
-        found.append(layer.infer(taken if getattr(layer, "several", False) else taken[0]))
-        shapes.append(found[-1][0])
-    return found
-
-
 class _Row(NamedTuple):
     """A step, and the numbers of its first and last layer: it takes the sources of the first."""
 
     step: object
     first: int
     last: int
-
-
-def check_sources(sources, layers):
-    """Return the sources as tuples; InputError unless each layer takes values made before it, and each value is taken."""
-    if not isinstance(sources, (list, tuple)) or not all(isinstance(values, (list, tuple)) for values in sources):
-        raise InputError("network: expected the sources of each layer, a list of lists of numbers.")
-    sources = tuple(map(tuple, sources))
-    several = [getattr(layer, "several", False) for layer in layers]
-    if len(sources) != len(layers) or not all(
-            all(type(value) is int and 0 <= value <= i for value in values) and (len(values) > 1) == merges and values
-            for i, (values, merges) in enumerate(zip(sources, several))):
-        raise InputError("network: each layer must take values that were made before it, one, or several to merge.")
-    if set(range(len(layers))) - {value for values in sources for value in values}:
-        raise InputError("network: what a layer makes is taken by none.")
-    return sources
 
 
 def _is_ours(layer):

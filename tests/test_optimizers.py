@@ -13,8 +13,8 @@ from minicnn.core.backend import ENGINES, get_engine
 from minicnn.core.parameter import Parameter
 from minicnn.errors import InputError
 from minicnn.fusion import PackedParameters
-from minicnn.optimizers import SGD, Adam, AdamW
-from minicnn.optimizers.rmsprop import OPTIMIZERS, RMSprop
+from minicnn.optimizers import SGD, Adam
+from minicnn.optimizers.adaptive import OPTIMIZERS, AdamW, RMSprop
 from tests.support.laws import assert_same_bits
 from tests.support.strategies import DTYPES, normals
 

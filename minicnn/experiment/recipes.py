@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from minicnn.callbacks import WeightAverage
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.networks import cov19net
-from minicnn.optimizers import Adam, AdamW
+from minicnn.optimizers import Adam
+from minicnn.optimizers.adaptive import AdamW
 
 __all__ = ["Recipe", "RECIPES"]
 

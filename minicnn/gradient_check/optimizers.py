@@ -25,7 +25,7 @@ from minicnn.gradient_check.problems import draw
 from minicnn.gradient_check.report import Finding, Report
 from minicnn.gradient_check.verdicts import BUG
 from minicnn.optimizers import SGD, Adam
-from minicnn.optimizers.rmsprop import RMSprop
+from minicnn.optimizers.adaptive import RMSprop
 
 __all__ = ["check_optimizer"]
 

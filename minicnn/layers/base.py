@@ -26,7 +26,6 @@ from minicnn.core.random import check_seed
 from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.initializers import initialize
-from minicnn.layers.nodes import connect
 
 __all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "lending", "register"]
 
@@ -162,6 +161,7 @@ class Layer:
             if self.input_shape is None:
                 self.build(np.shape(x)[1:])
             return self.forward(x)
+        from minicnn.layers.nodes import connect        # of graphs, which the first evening leaves out
         return connect(self, x)
 
     def infer(self, input_shape):
@@ -236,7 +236,8 @@ class Layer:
         """Set `weights` from arrays of their shapes; all or none."""
         arrays = list(arrays)
         if len(arrays) != len(self.weights):
-            raise ShapeError(f"{self.label}: expected {len(self.weights)} arrays, as get_weights() returns, got {len(arrays)}.")
+            raise ShapeError(f"{self.label}: expected {len(self.weights)} arrays, as get_weights() returns, got "
+                             f"{len(arrays)}.")
         fitting = [weight.fitting(array).copy() for weight, array in zip(self.weights, arrays)]
         for weight, array in zip(self.weights, fitting):
             weight.value = array

@@ -18,14 +18,10 @@ __all__ = ["CustomStep", "Host", "check_protocol", "parameters_of"]
 
 
 def check_protocol(layers):
-    """Raise InputError unless every layer has the methods that a layer needs, and none stands in two places."""
+    """Raise InputError if a layer is a class, or stands in two places."""
     for i, layer in enumerate(layers):
-        missing = [verb for verb in ("build", "forward", "backward") if not callable(getattr(layer, verb, None))]
         if isinstance(layer, type):
             raise InputError(f"Sequential: layer {i} is the class {layer.__name__}; make one: {layer.__name__}(...).")
-        if missing:
-            raise InputError(f"Sequential: layer {i}, {layer!r}, has no {', '.join(missing)}. A layer needs "
-                             "build(input_shape), forward(x) and backward(dy).")
     if len({id(layer) for layer in layers}) < len(layers):
         raise InputError("Sequential: the same layer stands in two places. Make one for each place.")
 
@@ -133,8 +129,8 @@ class CustomStep:
         """Tell the layers inside whether they train, and in which step."""
         self._host.tell(training, step_number)
 
-    def check_unchanged(self, training=False):
-        """Raise InputError if a layer inside was built again elsewhere, parameters are others, or are to be frozen."""
+    def check_unchanged(self):
+        """Raise InputError if a layer inside was built again elsewhere, or parameters are others."""
         for layer in self._host.layers:
             if layer._host is not self._host:
                 raise InputError(f"{layer.label} was built again, by hand or by another network, so it no longer fits this "

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from minicnn.core.arguments import Whole, check
 from minicnn.errors import InputError, ShapeError
 
-__all__ = ["Node", "Input", "connect", "chain", "inside", "ordered"]
+__all__ = ["Node", "Input", "connect", "chain", "inside", "inferred", "ordered"]
 
 
 class _Here(threading.local):
@@ -63,8 +63,6 @@ class Node:
     blocks : tuple of Block, those that the layer stands in, the outermost first
     """
 
-    __slots__ = ("layer", "sources", "shape", "blocks")
-
     def __init__(self, layer, sources, shape):
         self.layer, self.sources, self.shape, self.blocks = layer, sources, shape, _here.blocks
 
@@ -72,15 +70,15 @@ class Node:
         return f"<{_maker(self)}, shape {self.shape}>"
 
 
-def Input(shape):
-    """Return the node of an input: images are (H, W, C), without N.
+def Input(shape, owner="Input", argument="shape"):
+    """Return the node of an input: images are (H, W, C), without N. `owner` and `argument` are their names in errors.
 
     >>> Input((64, 64, 3)).shape
     (None, 64, 64, 3)
     """
     if isinstance(shape, int) or not hasattr(shape, "__iter__"):
-        raise InputError(f"Input: shape must be a tuple such as (64, 64, 3), got {shape!r}.")
-    return Node(None, (), (None, *(check("Input", "shape", size, Whole()) for size in shape)))
+        raise InputError(f"{owner}: {argument} must be a tuple such as (64, 64, 3), got {shape!r}.")
+    return Node(None, (), (None, *(check(owner, argument, size, Whole()) for size in shape)))
 
 
 def connect(layer, x):
@@ -123,18 +121,24 @@ def _followed(layer, node):
     return node if activation is None else connect(activation, node)
 
 
-def chain(parts, x, late=False):
+def chain(parts, x, owner="block", late=False):
     """Return the node that layers and blocks make of x, one after another.
 
     With `late`, shapes that do not fit are no error yet: the network that is built of the node names the layer.
 
-    Raises InputError where a part is neither, or a block gives no node.
+    Raises InputError where a part is neither, or a block gives no node; `owner` is whose parts they are.
     """
     before, _here.late = _here.late, late or _here.late
     try:
-        for part in parts:
-            is_layer = all(callable(getattr(part, verb, None)) for verb in ("build", "forward", "backward"))
-            x = connect(part, x) if is_layer else _call(part, x)
+        for i, part in enumerate(parts):
+            missing = [verb for verb in ("build", "forward", "backward") if not callable(getattr(part, verb, None))]
+            if not missing:
+                x = connect(part, x)
+            elif callable(part) and not isinstance(part, type):
+                x = _call(part, x)
+            else:
+                raise InputError(f"{owner}: layer {i}, {part!r}, has no {', '.join(missing)}. A layer needs build(input_shape), "
+                                 "forward(x) and backward(dy). A block is called on a node, and returns a node.")
     finally:
         _here.late = before
     return x
@@ -142,13 +146,10 @@ def chain(parts, x, late=False):
 
 def _call(block, x):
     """Return block(x), a node whose layers are named after the block."""
-    label = getattr(block, "__name__", type(block).__name__)
-    if isinstance(block, type) or not callable(block):
-        raise InputError(f"{label}: neither a layer nor a block. A layer needs build(input_shape), forward(x) and backward(dy); "
-                         "a block is called on a node and returns a node.")
     with inside(block):
         y = block(x)
     if not isinstance(y, Node):
+        label = getattr(block, "__name__", type(block).__name__)
         raise InputError(f"{label}: a block must return a node for a node, got {type(y).__name__}.")
     return y
 
@@ -172,6 +173,19 @@ def ordered(outputs):
             waiting.append((node, True))
             waiting += [(source, False) for source in reversed(node.sources)]
     return order
+
+
+def inferred(layers, input_shape, sources=None):
+    """Return [(output shape, [(name, shape, initializer) of each parameter]) of each layer], without building any.
+
+    Raises ShapeError where the layers do not fit together.
+    """
+    shapes, found = [input_shape], []
+    for i, layer in enumerate(layers):
+        taken = [shapes[value] for value in (sources[i] if sources else [i])]
+        found.append(layer.infer(taken if getattr(layer, "several", False) else taken[0]))
+        shapes.append(found[-1][0])
+    return found
 
 
 def _maker(node):

@@ -13,7 +13,7 @@ from minicnn.core.parameter import Parameter, Parameters, check_apart
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, nearest
 
-__all__ = ["Optimizer", "Adam", "AdamW", "SGD"]
+__all__ = ["Optimizer", "Adam", "SGD"]
 
 _POSITIVE = Real(0, math.inf, "()")
 _CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
@@ -157,28 +157,6 @@ class Adam(Optimizer):
         epsilon = self.epsilon if self.epsilon_mode == "keras" else self.epsilon * correction
         step = ops.amsgrad if self.amsgrad else ops.adam
         step(w, *slots, dw, rate, self.beta_1, self.beta_2, epsilon, w, *slots)
-
-
-class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019, Algorithm 2), as in PyTorch: before each step
-
-        w <- w - learning_rate weight_decay w
-
-    for every weight and bias, beside the gradient and not through it. Other arguments are those of Adam.
-
-    Parameters
-    ----------
-    weight_decay : float in [0, 1)
-    """
-
-    fields = Adam.fields | {"weight_decay": Real(0, 1)}
-
-    def __init__(self, learning_rate=1e-3, weight_decay=1e-2, **options):
-        super().__init__(learning_rate, weight_decay=weight_decay, **options)
-
-    def update(self, ops, w, dw, slots):
-        w *= w.dtype.type(1 - self.learning_rate * self.weight_decay)
-        super().update(ops, w, dw, slots)
 
 
 class SGD(Optimizer):

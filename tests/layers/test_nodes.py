@@ -72,7 +72,7 @@ def test_shapes_are_known_where_nodes_are_made():
     (lambda x: ReLU(name="r")([x, x]), InputError, ["ReLU 'r'", "got 2"]),
     (lambda x: Add()([x, "x"]), InputError, ["Add", "str"]),
     (lambda x: Sequential([lambda node: 3], input_shape=(4, 4, 2)), InputError, ["<lambda>", "int"]),
-    (lambda x: Sequential([3], input_shape=(4, 4, 2)), InputError, ["int"]),
+    (lambda x: Sequential([3], input_shape=(4, 4, 2)), InputError, ["layer 0", "3"]),
     (lambda x: Residual([]), InputError, ["Residual"]),
     (lambda x: Input(5), InputError, ["5"]),
     (lambda x: Model(x, x), InputError, ["input"]),
@@ -80,7 +80,7 @@ def test_shapes_are_known_where_nodes_are_made():
     (lambda x: Model(x, Add()([x, Input((4, 4, 2))])), InputError, ["another input"]),
     (lambda x: Model([x], ReLU()(x)), InputError, ["list"]),
     (lambda x: (lambda layer: Model(x, layer(layer(x))))(Conv2D(2, 1, name="again")), InputError, ["two places"]),
-    (lambda x: Sequential([ReLU(), x], input_shape=(4, 4, 2)), InputError, ["Node"]),
+    (lambda x: Sequential([ReLU(), x], input_shape=(4, 4, 2)), InputError, ["layer 1", "Input"]),
     (lambda x: Sequential([ReLU()]), InputError, ["input_shape", "Input"]),
     (lambda x: Sequential().add(ReLU()), InputError, ["Input"]),
 ])
