@@ -8,7 +8,6 @@ import pytest
 
 import minicnn
 from minicnn import Adam, Dense, Dropout, Flatten, Sequential, Sigmoid, Softmax
-from minicnn.core.signals import Interrupted
 from minicnn.data import Manifest
 from minicnn.errors import DTypeError, InputError, ManifestError, MiniCNNError, ShapeError
 from minicnn.keras_names import as_metrics
