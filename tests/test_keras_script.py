@@ -81,3 +81,60 @@ def test_it_runs_after_its_imports_are_changed(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "history.png").stat().st_size > 10_000 and np.isfinite(names["history"].history["val_loss"]).all()
     said = capsys.readouterr()
     assert "test accuracy:" in said.out and re.search(r"validation_split=0.2: 3[56] of 180 samples", said.err)
+
+
+FUNCTIONAL = '''\
+import numpy as np
+from keras import Input, Model
+from keras.layers import (Add, BatchNormalization, Concatenate, Conv2D, Dense, GlobalAveragePooling2D, MaxPooling2D,
+                          Multiply, ReLU, Reshape)
+from keras.models import load_model
+from keras.optimizers import Adam
+
+rng = np.random.default_rng(1)
+y = rng.integers(0, 2, 160)
+x = rng.normal(0.3, 0.1, (160, 16, 16, 1)).astype("float32")
+for image, label, place in zip(x, y, rng.integers(2, 13, 160)):
+    if label == 1:
+        image[:, place:place + 2] += 0.5
+    else:
+        image[place:place + 2, :] += 0.5
+
+
+def residual_block(inputs, filters, strides=1):
+    y = Conv2D(filters, 3, strides=strides, padding="same", use_bias=False)(inputs)
+    y = BatchNormalization(momentum=0.8)(y)
+    y = ReLU()(y)
+    y = Conv2D(filters, 3, padding="same", use_bias=False)(y)
+    y = BatchNormalization(momentum=0.8)(y)
+    if strides > 1 or inputs.shape[-1] != filters:
+        inputs = Conv2D(filters, 1, strides=strides, use_bias=False)(inputs)
+    return ReLU()(Add()([inputs, y]))
+
+
+inputs = Input(shape=(16, 16, 1))
+h = Conv2D(8, 3, padding="same", activation="relu")(inputs)
+h = residual_block(h, 8)
+h = residual_block(h, 16, strides=2)
+one, three = Conv2D(8, 1, activation="relu")(h), Conv2D(8, 3, padding="same", activation="relu")(h)
+h = Concatenate()([one, three, MaxPooling2D(3, strides=1, padding="same")(h)])
+weights = Dense(32, activation="sigmoid")(GlobalAveragePooling2D()(h))
+h = Multiply()([h, Reshape((1, 1, 32))(weights)])
+outputs = Dense(1, activation="sigmoid")(GlobalAveragePooling2D()(h))
+model = Model(inputs=inputs, outputs=outputs)
+model.summary()
+model.compile(optimizer=Adam(3e-3), loss="binary_crossentropy", metrics=["accuracy"])
+model.fit(x[:120], y[:120], batch_size=20, epochs=12, verbose=0)
+model.save("functional.keras")
+p = load_model("functional.keras").predict(x[120:], verbose=0)
+accuracy = ((p[:, 0] > 0.5) == y[120:]).mean()
+'''
+
+
+def test_a_functional_script_runs_after_its_imports_are_changed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    changed = re.sub(r"^from keras[.\w]* import", "from minicnn import", FUNCTIONAL, flags=re.M)
+    names = {}
+    exec(compile(changed, "script.py", "exec"), names)
+    assert names["accuracy"] >= 0.9 and not names["model"].network.is_chain
+    assert "add_2" in capsys.readouterr().out
