@@ -17,7 +17,8 @@ from minicnn.evaluation.explanation.border import border_mask, border_share, eve
 from minicnn.evaluation.explanation.gradcam import convolutions, explain
 from minicnn.evaluation.explanation.sanity import border_check, parameter_randomization, rank_correlation
 from minicnn.evaluation.shortcut_test import check_shortcuts
-from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
+from minicnn.layers import (AveragePool2D, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, MaxPool2D, ReLU,
+                            SeparableConv2D, Sigmoid, Softmax, Tanh)
 from minicnn.model import Sequential
 from minicnn.plotting import explanation
 from tests.support import tagged
@@ -48,6 +49,22 @@ def score(model, a, index, wanted):
     for layer in model.layers[index + 1:-1]:
         a = layer.forward(a)
     return a[:, wanted].copy() if a.shape[1] > 1 else a[:, 0] * (1 if wanted == 1 else -1)
+
+
+@each_engine
+def test_convolutions_by_channel_are_explained_too(engine):
+    layers = [Conv2D(4, 3), DepthwiseConv2D(3, activation="relu"), SeparableConv2D(3, 2, activation="relu"), Flatten(),
+              Dense(1, activation="sigmoid")]
+    model, h = Sequential(layers, (9, 8, 3), dtype="float64", engine=engine), 1e-6
+    assert convolutions(model) == ["conv2d_1", "depthwise_conv2d_1", "separable_conv2d_1"]
+    x = a = pictures(model, 1)
+    for layer in model.layers[:5]:          # up to the activation of the last
+        a = np.array(layer.forward(a))
+    steps = np.eye(a.size).reshape(-1, *a.shape[1:]) * h
+    ds = (score(model, a + steps, 4, 1) - score(model, a - steps, 4, 1)).reshape(a.shape) / (2 * h)
+    explained = explain(model, x, target=1)
+    np.testing.assert_allclose(explained.coarse[0], (a[0] * ds[0].mean(axis=(0, 1))).sum(axis=-1), rtol=1e-6, atol=1e-8)
+    assert explained.layer == "separable_conv2d_1" and explained.coarse.any()
 
 
 @each_engine

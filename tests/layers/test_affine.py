@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minicnn import (ELU, L2, Adam, Conv2D, Dense, DepthwiseConv2D, Flatten, Input, InputError, MaxPool2D, Model, ReLU,
-                     SeparableConv2D, Sequential, ShapeError, Sigmoid, Swish, Tanh, gradcheck)
+                     SeparableConv2D, Sequential, ShapeError, Sigmoid, Swish, Tanh, gradcheck, set_thread_count)
 from minicnn.core.backend import ENGINES
 from tests.support.laws import assert_same_bits
 from tests.support.layer_checks import batch, built, passed
@@ -15,13 +15,13 @@ from tests.support.layer_checks import batch, built, passed
 SHAPE = 12, 12, 3
 
 
-def short(head="sigmoid"):
+def short():
     """Return layers with activations of their own."""
     return [Conv2D(8, 3, activation="relu"), MaxPool2D(2), Conv2D(6, 3, activation="relu", use_bias=False),
             DepthwiseConv2D(3, padding="same", depth_multiplier=2, activation="silu"),
             SeparableConv2D(4, 2, activation="elu"),
             Conv2D(4, 2, groups=2, dilation_rate=2, activation="tanh", padding="same"), Flatten(),
-            Dense(9, activation="relu", use_bias=False), Dense(1, activation=head)]
+            Dense(9, activation="relu", use_bias=False), Dense(1, activation="sigmoid")]
 
 
 def long():
@@ -52,6 +52,24 @@ def test_equal_networks_written_both_ways_have_equal_bits(engine, tmp_path):
     again, x = Sequential.load(tmp_path / "m.safetensors", engine=engine), np.ones((2, *SHAPE), np.float32)
     assert [layer.config() for layer in again.layers] == [layer.config() for layer in ours.layers]
     assert_same_bits(again.predict(x), ours.predict(x))
+
+
+@pytest.mark.usefixtures("same_threads")
+def test_resumed_and_with_any_number_of_threads_the_bytes_are_those_of_one_run(tmp_path):
+    rng = np.random.default_rng(1)
+    x, t = rng.random((12, *SHAPE), np.float32), np.arange(12) % 2
+
+    def fit(run, epochs, **settings):
+        model = Sequential(short(), SHAPE, seed=3)
+        model.compile(Adam(), loss="binary_crossentropy")
+        model.fit(x, t, epochs=epochs, batch_size=5, run=tmp_path / run, progress=False, **settings)
+        return (tmp_path / run / "last.safetensors").read_bytes()
+    whole = fit("whole", 2)
+    fit("parts", 1)
+    assert fit("parts", 2, resume=True) == whole
+    for count in (1, 2, 3, 4):
+        set_thread_count(count)
+        assert fit(f"threads {count}", 2) == whole
 
 
 def test_names_say_whose_activation_it_is():
@@ -106,7 +124,8 @@ def test_the_kernels_of_a_separable_convolution_have_regularizers_of_their_own(t
     assert [repr(p.regularizer) for p in layers[0].parameters] == ["L2(0.5)", "None", "None"] and gradcheck(model)
     model.save(tmp_path / "m.safetensors")
     config = Sequential.load(tmp_path / "m.safetensors").layers[0].config()
-    assert config == model.layers[0].config() and "depthwise_regularizer" in config and "pointwise_regularizer" not in config
+    assert config == model.layers[0].config()
+    assert "depthwise_regularizer" in config and "pointwise_regularizer" not in config
 
 
 def test_without_a_bias_it_is_a_bias_of_zeros_that_does_not_learn():

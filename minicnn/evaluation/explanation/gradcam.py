@@ -15,7 +15,7 @@ from minicnn.core.validation import as_array
 from minicnn.data.loader import ArrayDataset
 from minicnn.errors import InputError, NonFiniteError, nearest, printable
 from minicnn.evaluation.explanation.border import border_share, even_share
-from minicnn.layers import Conv2D, Sigmoid, Softmax
+from minicnn.layers import Conv2D, DepthwiseConv2D, SeparableConv2D, Sigmoid, Softmax
 from minicnn.layers.activations import Activation
 from minicnn.layers.base import LAYERS
 
@@ -129,7 +129,7 @@ def explain(model, x, method="gradcam", layer=None, target=None):
 
 def convolutions(model):
     """Return the names of a model's convolutions, in order."""
-    return [layer.name for layer in model.layers if isinstance(layer, Conv2D)]
+    return [layer.name for layer in model.layers if isinstance(layer, (Conv2D, DepthwiseConv2D, SeparableConv2D))]
 
 
 # ---- Arguments -------------------------------------------------------------------------------------------------------
