@@ -16,12 +16,16 @@ def amsgrad(w, m, v, v_hat, dw, rate, beta_1, beta_2, epsilon, w_new, m_new, v_n
     """Write the parameter, its two moments and the largest second moment after one step of AMSGrad."""
     check_alike("amsgrad", w, m, v, v_hat, dw, w_new, m_new, v_new, v_hat_new)
     rates = _Rates(float(rate), float(1 - beta_1), float(1 - beta_2), float(epsilon))
-    run(_amsgrad, -(-w.size // _BLOCK), w.reshape(-1), m.reshape(-1), v.reshape(-1), v_hat.reshape(-1), dw.reshape(-1),
-        rates, w_new.reshape(-1), m_new.reshape(-1), v_new.reshape(-1), v_hat_new.reshape(-1))
+    run(_amsgrad, -(-w.size // _BLOCK), _flat(w, m, v, v_hat), dw.reshape(-1), rates, _flat(w_new, m_new, v_new, v_hat_new))
+
+
+def _flat(*arrays):
+    return tuple(array.reshape(-1) for array in arrays)
 
 
 @kernel
-def _amsgrad(w, m, v, v_hat, dw, rates, w_new, m_new, v_new, v_hat_new, scratch, queue, lane):
+def _amsgrad(before, dw, rates, after, scratch, queue, lane):
+    (w, m, v, v_hat), (w_new, m_new, v_new, v_hat_new) = before, after
     as_dtype = w.dtype.type
     rate, one_minus_1 = as_dtype(rates.rate), as_dtype(rates.one_minus_1)
     one_minus_2, epsilon = as_dtype(rates.one_minus_2), as_dtype(rates.epsilon)
@@ -56,14 +60,14 @@ def rmsprop(w, v, velocity, dw, learning_rate, rho, momentum, epsilon, w_new, v_
     """Write the parameter, its mean square and its velocity after one step of RMSprop with momentum."""
     check_alike("rmsprop", w, v, velocity, dw, w_new, v_new, velocity_new)
     as_dtype = w.dtype.type
-    run(_rmsprop, -(-w.size // _BLOCK), w.reshape(-1), v.reshape(-1), velocity.reshape(-1), dw.reshape(-1),
-        as_dtype(learning_rate), as_dtype(1 - rho), as_dtype(momentum), as_dtype(epsilon), w_new.reshape(-1),
-        v_new.reshape(-1), velocity_new.reshape(-1))
+    rates = tuple(as_dtype(number) for number in (learning_rate, 1 - rho, momentum, epsilon))
+    run(_rmsprop, -(-w.size // _BLOCK), _flat(w, v, velocity), dw.reshape(-1), rates, _flat(w_new, v_new, velocity_new))
 
 
 @kernel
-def _rmsprop(w, v, velocity, dw, learning_rate, one_minus, momentum, epsilon, w_new, v_new, velocity_new, scratch, queue,
-             lane):
+def _rmsprop(before, dw, rates, after, scratch, queue, lane):
+    (w, v, velocity), (w_new, v_new, velocity_new) = before, after
+    learning_rate, one_minus, momentum, epsilon = rates
     unit = claim(queue, lane)
     while unit >= 0:
         first, last = unit * _BLOCK, min((unit + 1) * _BLOCK, w.size)
