@@ -275,15 +275,20 @@ class Network:
             raise InputError(f"two of the parameters are called the same: {', '.join(named)} name {len(self.parameters)}.")
         return named
 
+    def weights(self):
+        """Return what a model file keeps, a list of Parameter: of each layer parameters, then statistics."""
+        return [weight for _, weight in self._weights()]
+
     def named_weights(self):
-        """Return {"layer/name": Parameter} of what a model file keeps: of each layer parameters, then statistics."""
+        """Return {"layer/name": Parameter} of `weights`; errors as of `named_parameters`."""
         self.named_parameters()
-        named = {}
+        return dict(self._weights())
+
+    def _weights(self):
         for i, layer in enumerate(self.layers):
-            named |= {f"{layer.name}/{p.name}": p for p in getattr(layer, "parameters", ())}
             held = self._custom[i].statistics if i in self._custom else {p.name: p for p in layer.statistics}
-            named |= {f"{layer.name}/{name}": statistic for name, statistic in held.items()}
-        return named
+            named = [(p.name, p) for p in getattr(layer, "parameters", ())] + list(held.items())
+            yield from ((f"{layer.name}/{name}", weight) for name, weight in named)
 
     def plan(self, head=None):
         """Return the steps of one training pass: lists of layer names that run as one. The loss takes over the head."""

@@ -488,7 +488,9 @@ def changed_layers(draw):
         elif way == "another":
             Sequential([layer], layer.input_shape, dtype=dtype, engine=engine)
         elif way == "trainable":
-            draw(st.sampled_from([layer, model])).trainable = False
+            whole = draw(st.booleans())
+            for one in (model, twin):
+                (one if whole else one.layers[model.layers.index(layer)]).trainable = False
         elif way == "parameters":
             layer.parameters[0] = Parameter("kernel", np.zeros(3))
         elif way == "rename":
@@ -501,7 +503,7 @@ def changed_layers(draw):
         elif way == "infer":
             layer.infer(tuple(size + 3 for size in layer.input_shape))
     try:
-        _, refused = attempt(action, way not in ("set", "trainable"), promised=False)
+        _, refused = attempt(action, way != "set", promised=False)
     except TypeError:                       # a tuple cannot be assigned to: Python says so
         refused = "refused"
         assert way == "parameters"
