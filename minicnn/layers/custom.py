@@ -26,14 +26,30 @@ def check_protocol(layers):
         raise InputError("Sequential: the same layer stands in two places. Make one for each place.")
 
 
+class _Gathered(tuple):
+    """The parameters of the layers in a custom layer, which has none of its own."""
+
+
 def parameters_of(layer, owner):
     """Return the parameters of any layer as a tuple; `owner` is who it is in an error.
+
+    A custom layer that lists layers of ours in `layers`, and has no `parameters`, gets theirs, named after the layers:
+    conv2d_1/kernel.
 
     Raises
     ------
     DTypeError
         if one of them is no Parameter
     """
+    parameters, held = getattr(layer, "parameters", ()), getattr(layer, "layers", ())
+    if held and (not len(parameters) or isinstance(parameters, _Gathered)) and all(isinstance(one, Layer) for one in held):
+        for one in held:
+            kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", type(one).__name__).lower().replace("re_lu", "relu")
+            alike = [other for other in held if type(other) is type(one)]
+            one.name = one.name or f"{kind}_{alike.index(one) + 1}"
+            for weight in one.weights:
+                weight.name = f"{one.name}/{weight.name.rpartition('/')[2]}"
+        layer.parameters = _Gathered(parameter for one in held for parameter in one.parameters)
     parameters = tuple(getattr(layer, "parameters", ()))
     for parameter in parameters:
         if not isinstance(parameter, Parameter):
@@ -79,9 +95,15 @@ class CustomStep:
         self.output_shape = tuple(int(size) for size in shape)
         self._parameters = parameters_of(layer, self.label)
         names = [parameter.name for parameter in self._parameters]
-        if not all(isinstance(name, str) and re.fullmatch(NAME, name) and names.count(name) == 1 for name in names):
+        plain = f"{NAME}/{NAME}" if isinstance(getattr(layer, "parameters", ()), _Gathered) else NAME
+        if not all(isinstance(name, str) and re.fullmatch(plain, name) and names.count(name) == 1 for name in names):
             raise InputError(f"{self.label}: each parameter needs a name of its own, of 1 to 64 letters, digits, '_', '.' or "
                              f"'-', got {names}. Give it another: parameter.name = '...'.")
+        listed = set(map(id, self._parameters))
+        for held in self._host.layers:
+            if held is not layer and not listed.issuperset(map(id, held.parameters)):
+                raise InputError(f"{self.label}: its `parameters` have not those of {held.label}, and training would miss them. "
+                                 "List the layers that it holds: self.layers = [...], and leave `parameters` out.")
 
     def forward(self, x):
         x = as_array(x, self.label, "x", self._dtype)
@@ -126,7 +148,9 @@ class CustomStep:
         return found
 
     def tell(self, training, step_number):
-        """Tell the layers inside whether they train, and in which step."""
+        """Tell the layer, where it has an attribute `training`, and those inside whether they train, and in which step."""
+        if hasattr(self._layer, "training"):
+            self._layer.training = training
         self._host.tell(training, step_number)
 
     def check_unchanged(self):
