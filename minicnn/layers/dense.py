@@ -27,7 +27,7 @@ class Flatten(Layer):
     def forward(self, x):
         x = self.accept(x)
         self.remember(x)
-        return x.reshape(len(x), -1)
+        return x.reshape(len(x), *self.output_shape)
 
     def backward(self, dy):
         dy, x = self.consume(dy)

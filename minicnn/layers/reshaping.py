@@ -8,6 +8,7 @@ from minicnn.core.arguments import OneOf, Pair, Real, Whole
 from minicnn.core.receptive_field import Field
 from minicnn.errors import ShapeError
 from minicnn.layers.base import Layer, register
+from minicnn.layers.dense import Flatten
 
 __all__ = ["ZeroPadding2D", "UpSampling2D", "Reshape", "Rescaling"]
 
@@ -130,7 +131,7 @@ class UpSampling2D(_Images):
                                        for size, stride, start, S in axes))))
 
 
-class Reshape(Layer):
+class Reshape(Flatten):
     """Give each sample another shape, in row-major order. A view: nothing is computed or copied.
 
     Parameters
@@ -153,22 +154,6 @@ class Reshape(Layer):
             raise ShapeError(f"{self.label}: {given:,} numbers, of shape {input_shape}, do not fit into "
                              f"{self.target_shape}.")
         return tuple(left if size == -1 else size for size in self.target_shape), []
-
-    def receptive_field(self, field):
-        return field.whole(self.input_shape) if len(self.input_shape) == 3 else field
-
-    def forward(self, x):
-        x = self.accept(x)
-        self.remember(x)
-        return x.reshape(len(x), *self.output_shape)
-
-    def backward(self, dy):
-        dy, x = self.consume(dy)
-        return dy.reshape(x.shape)
-
-    def flops(self):
-        """None: nothing is computed."""
-        return 0
 
 
 class Rescaling(Layer):
