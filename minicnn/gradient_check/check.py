@@ -168,11 +168,8 @@ def _check_network(problem, options, directions):
 
 def _check_statistics(problem, report):
     """Add a Finding to the report for each layer that would move its statistics otherwise than its batch says."""
-    def run(step, taken):
-        copied = [part.copy() for part in taken] if isinstance(taken, list) else taken.copy()
-        report.findings += moving_faults(step, copied)
-        return np.array(step.forward(copied))
-    problem.network.values(problem.x.copy(), problem.network.rows(problem.depth), run)
+    _values(problem, problem.network.rows(problem.depth),
+            lambda step, taken: report.findings.extend(moving_faults(step, taken)))
 
 
 def _locate(problem, options, report):
@@ -255,10 +252,12 @@ def _check_steps(problem, options):
         yield found
 
 
-def _values(problem, rows):
-    """Return copies of the values that some rows of a network make of the problem's x."""
+def _values(problem, rows, before=lambda step, taken: None):
+    """Return copies of the values that some rows of a network make of the problem's x; `before` sees what each takes."""
     def run(step, taken):
-        return np.array(step.forward([part.copy() for part in taken] if isinstance(taken, list) else taken.copy()))
+        copied = [part.copy() for part in taken] if isinstance(taken, list) else taken.copy()
+        before(step, copied)
+        return np.array(step.forward(copied))
     return problem.network.values(problem.x.copy(), rows, run)
 
 
