@@ -105,6 +105,9 @@ class Network:
             if i in self._custom:
                 self._custom[i].needs_input_gradient = needed
 
+        inner = [layer for step in self._custom.values() for layer in step.hosted]
+        self._moving = [layer for layer in [*self.layers, *inner] if hasattr(layer, "moved") and getattr(layer, "statistics", ())]
+
         self._steps = self._find_steps(() if fusion is None else fusion.PATTERNS)
         self.takes_pixels = self._steps[0].step.takes_pixels and self._takers[0] == 1
 
@@ -246,8 +249,7 @@ class Network:
 
     def move_statistics(self):
         """Move the statistics of the layers as the last forward says; all, or none and NonFiniteError."""
-        inner = [layer for step in self._custom.values() for layer in step.hosted]
-        moves = [(layer, *move) for layer in [*self.layers, *inner] for move in getattr(layer, "moved", list)()]
+        moves = [(layer, *move) for layer in self._moving for move in layer.moved()]
         for layer, statistic, value in moves:
             if not np.isfinite(value).all():
                 raise NonFiniteError(f"layer {layer.name!r}: its {statistic.name} would hold NaN or infinity.")
