@@ -1,8 +1,7 @@
-"""Model and Sequential, the public API of the library: they check what users pass in and connects the other modules."""
+"""Model and Sequential, the public API of the library: they check what users pass in, and connect the other modules."""
 
 import copyreg
 import math
-import re
 import warnings
 from collections.abc import Mapping
 from contextlib import closing
@@ -30,10 +29,11 @@ from minicnn.data.loader import ArrayDataset, Subset, check_scale, load, open_da
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.split import split_groups
 from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, nearest, printable
-from minicnn.layers.base import LAYERS, NAME, Layer
-from minicnn.layers.custom import CustomStep, check_protocol
 from minicnn.keras_names import as_loss, as_metrics, as_optimizer, is_told, one_of, refuse
-from minicnn.layers.nodes import Block, Input, Node, chain, connect, inferred, inside, ordered
+from minicnn.layers.base import LAYERS, Layer
+from minicnn.layers.custom import CustomStep, check_protocol
+from minicnn.layers.naming import name_layers
+from minicnn.layers.nodes import Input, Node, chain, connect, inferred, inside, ordered
 from minicnn.network import Network
 from minicnn.optimizers import Optimizer
 from minicnn.training import Trainer, share_right
@@ -118,7 +118,7 @@ class Model:
         made = [node for node in nodes if node is not inputs]
         layers = tuple(node.layer for node in made)
         check_protocol(layers)
-        _name_layers([(*node.blocks, node.layer) for node in made], type(self).__name__)
+        name_layers([(*node.blocks, node.layer) for node in made], type(self).__name__)
         number = {id(node): i for i, node in enumerate([inputs, *made])}
         self._make(layers, inputs.shape[1:], [[number[id(source)] for source in node.sources] for node in made])
 
@@ -461,14 +461,16 @@ class Model:
                          "?" if row["flops"] is None else f"{row['flops']:,}", f"{row['bytes']:,}",
                          *[", ".join(row["takes"])] * len(takes)))
         total = sum(p.value.size for p in self.network.parameters)
-        moving = sum(weight.value.size for weight in self.network.named_weights().values()) - total
+        moving, learned = self.count_params() - total, sum(p.value.size for p in self.trainable_weights)
         flops = [row["flops"] or 0 for row in self.summary_rows()]
         lines = grid(rows, numbers=(3, 4, 5))
         rule = "-" * max(map(len, lines))
         lines[1:1] = [rule]
-        lines += [rule, f"Total parameters: {total:,} (all trainable; {total * self.dtype.itemsize:,} bytes as "
-                  f"{self.dtype})" + f", and {moving:,} moving statistics" * bool(moving), f"Forward pass: {sum(flops) / 1e6:.1f} MFLOP an image; FLOPs and bytes are of one "
-                  "image, a multiply-add counts as two"]
+        lines += [rule, f"Total parameters: {total:,} ({'all' if learned == total else f'{learned:,}'} trainable; "
+                  f"{total * self.dtype.itemsize:,} bytes as {self.dtype})"
+                  + f", and {moving:,} moving statistics" * bool(moving),
+                  f"Forward pass: {sum(flops) / 1e6:.1f} MFLOP an image; FLOPs and bytes are of one image, a multiply-add "
+                  "counts as two"]
         if plan:
             head = None if self.loss is None else self.loss.head
             lines += ["", f"Plan of the {self.engine} engine ({'training step' if self.loss else 'not compiled'}):"]
@@ -476,12 +478,12 @@ class Model:
         return "\n".join(lines)
 
     def summary_rows(self):
-        """Yield a dict for each layer: takes (names), name, type, output_shape, parameters, flops (None where unknown), bytes
-        of the output."""
+        """Yield a dict for each layer: takes (names), name, type, output_shape, parameters, flops (None where unknown),
+        bytes of the output."""
         names = ["input", *(layer.name for layer in self.layers)]
         for layer, shape, taken in zip(self.layers, self.network.shapes[1:], self.network.sources):
-            yield {"takes": [names[value] for value in taken], "name": layer.name, "type": type(layer).__name__, "output_shape": shape,
-                   "parameters": sum(p.value.size for p in getattr(layer, "parameters", ())),
+            yield {"takes": [names[value] for value in taken], "name": layer.name, "type": type(layer).__name__,
+                   "output_shape": shape, "parameters": sum(p.value.size for p in getattr(layer, "parameters", ())),
                    "flops": layer.flops() if hasattr(layer, "flops") else None,
                    "bytes": math.prod(shape) * self.dtype.itemsize}
 
@@ -520,7 +522,7 @@ class Model:
             model._prepare(architecture["seed"], architecture["dtype"], engine, None)
             layers = content.layers()
             check_protocol(layers)
-            _name_layers([(layer,) for layer in layers], "Model", nested=True)
+            name_layers([(layer,) for layer in layers], "Model", nested=True)
             model._make(tuple(layers), tuple(architecture["input_shape"]), architecture.get("sources"))
             if content.optimizer is not None:
                 model.compile(content.optimizer, content.loss, metrics=content.metrics)
@@ -746,9 +748,11 @@ class Sequential(Model):
     [False, True]
     """
 
+    _input = _parts = None
+
     def __init__(self, layers=None, input_shape=None, seed=0, dtype="float32", engine=None, classes=None):
         self._prepare(seed, dtype, engine, classes)
-        self._input, self._parts, self.network = None, [], None
+        self._input, self._parts, self._network = None, [], None
         if input_shape is not None:
             self._input = Input(input_shape, "Sequential", "input_shape")
         parts = [] if layers is None else list(layers)
@@ -759,13 +763,35 @@ class Sequential(Model):
                              "first of the layers.")
         self._extend(parts)
 
+    @property
+    def network(self):
+        """The Network, built anew with each layer that is added."""
+        if self._network is None:
+            raise InputError("Sequential: it has no layers yet: model.add(Input((64, 64, 3))), then model.add(layer).")
+        return self._network
+
+    @network.setter
+    def network(self, network):
+        self._network = network
+
+    def __repr__(self):
+        return "<Sequential of 0 layers>" if self._network is None else super().__repr__()
+
+    def __getstate__(self):
+        """As of Model. What the layers were made of stays behind: a block may be a function that no pickle knows."""
+        return super().__getstate__() | {"_input": None, "_parts": None}
+
     def add(self, layer):
         """Append a layer or a block, or, first of all, an `Input`. Weights that there are stay."""
         if self.optimizer is not None:
             raise InputError("add: the model is compiled. Add all layers before `compile`.")
+        if self._parts is None:             # a copy, or read from a file
+            if not self.network.is_chain:
+                raise InputError("add: this copy has blocks, and does not know them any more. Add layers before copying.")
+            self._input, self._parts = Input(self.input_shape), list(self.layers)
         if self._input is None and not _is_input(layer):
             raise InputError("add: the first must be an Input: model.add(Input((64, 64, 3))).")
-        weights = [] if self.network is None else self.get_weights()
+        weights = [] if self._network is None else self.get_weights()
         self._extend([layer])
         if weights:
             for parameter, value in zip(self.network.named_weights().values(), weights):
@@ -888,50 +914,6 @@ def _identities(data):
 
 def _by(shape):
     return " x ".join(map(str, shape))
-
-
-def _name_layers(places, owner, nested=False):
-    """Give every layer without a name one made of its type and a count, and those in a block the block's name before it.
-
-    `places` are tuples of the Blocks around a layer, then the layer: conv2d_1, residual_1/conv2d_1, residual_1/conv2d_2.
-    With `nested`, names may hold those of blocks already, as in a model file, and in a model that is a block.
-    """
-    names, counts, taken = {}, {}, {}
-    for place in places:        # names that were given
-        for depth, part in enumerate(place):
-            taken.setdefault(tuple(map(id, place[:depth])), []).append(getattr(part, "name", None))
-    for place in places:
-        for depth, part in enumerate(place):
-            around = tuple(map(id, place[:depth]))
-            if id(part) not in names:
-                leader = getattr(part, "follows", None)         # the layer whose activation it is stands before it
-                names[id(part)] = getattr(part, "name", None) or (
-                    f"{leader.name}_activation" if leader else _numbered(part, counts.setdefault(around, {}), taken[around]))
-        *around, name = (names[id(part)] for part in place)
-        prefix = "".join(f"{one}/" for one in around)
-        if isinstance(name, str) and name.startswith(prefix):       # it was named in an earlier network
-            name = name[len(prefix):]
-        nested = nested or any(isinstance(getattr(part, "of", None), Model) for part in place[:-1])
-        for one in (*around, *(name.split("/") if nested and isinstance(name, str) else [name])):
-            if not isinstance(one, str) or not re.fullmatch(NAME, one):
-                raise InputError(f"{owner}: layer name {one!r} must be 1 to 64 letters, digits, '_', '.' or '-'.")
-        place[-1].name = prefix + name
-    finals = [place[-1].name for place in places]
-    for name in finals:
-        if finals.count(name) > 1:
-            raise InputError(f"{owner}: two layers are called {name!r}.")
-
-
-def _numbered(part, counts, taken):
-    """Return a name of the part's type and the next number that is free."""
-    kind = part.kind if isinstance(part, Block) else type(part).__name__
-    base = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", kind).lower().replace("re_lu", "relu")
-    base = re.sub(r"[^a-z0-9_]", "", base) or "block"
-    while True:
-        counts[base] = counts.get(base, 0) + 1
-        name = f"{base}_{counts[base]}"
-        if name not in taken:
-            return name
 
 
 def _least_size(layers, input_shape, sources=None, most=1024):

@@ -13,6 +13,7 @@ from minicnn.core.parameter import Parameter
 from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.layers.base import NAME, Layer, here
+from minicnn.layers.naming import numbered
 
 __all__ = ["CustomStep", "Host", "check_protocol", "parameters_of"]
 
@@ -43,10 +44,9 @@ def parameters_of(layer, owner):
     """
     parameters, held = getattr(layer, "parameters", ()), getattr(layer, "layers", ())
     if held and (not len(parameters) or isinstance(parameters, _Gathered)) and all(isinstance(one, Layer) for one in held):
+        counts, taken = {}, [one.name for one in held]
         for one in held:
-            kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", type(one).__name__).lower().replace("re_lu", "relu")
-            alike = [other for other in held if type(other) is type(one)]
-            one.name = one.name or f"{kind}_{alike.index(one) + 1}"
+            one.name = one.name or numbered(one, counts, taken)
             for weight in one.weights:
                 weight.name = f"{one.name}/{weight.name.rpartition('/')[2]}"
         layer.parameters = _Gathered(parameter for one in held for parameter in one.parameters)

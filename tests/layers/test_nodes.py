@@ -1,5 +1,8 @@
 """Nodes: what layers make of them, blocks and names, and the errors."""
 
+import pickle
+from copy import deepcopy
+
 import numpy as np
 import pytest
 
@@ -23,7 +26,7 @@ def test_layers_run_in_an_order_in_which_each_comes_after_what_it_takes():
 
 
 def test_a_deep_chain_needs_no_deep_stack():
-    x = y = Input((2,))
+    y = Input((2,))
     for _ in range(3000):
         y = ReLU()(y)
     assert len(ordered([y])) == 3001
@@ -104,3 +107,39 @@ def test_layers_are_added_one_at_a_time():
     model.compile(Adam(), loss="mean_squared_error")
     with pytest.raises(InputError, match="compile"):
         model.add(ReLU())
+
+
+def test_a_sequential_without_layers_says_so():
+    model = Sequential()
+    assert repr(model) == "<Sequential of 0 layers>"
+    for ask in (model.summary, model.get_weights, lambda: model.compile("adam", "mse"), lambda: model.predict(np.zeros((1, 2)))):
+        with pytest.raises(InputError, match="no layers yet"):
+            ask()
+
+
+def test_a_copy_takes_more_layers_and_leaves_functions_behind(tmp_path):
+    plain = Sequential([Conv2D(2, 1, activation="relu"), Flatten()], input_shape=(2, 2, 1), seed=1)
+    plain.save(tmp_path / "m.safetensors")
+    for copy in (Model.load(tmp_path / "m.safetensors"), pickle.loads(pickle.dumps(plain)), deepcopy(plain)):
+        copy.add(Dense(3))
+        assert names(copy) == ["conv2d_1", "conv2d_1_activation", "flatten_1", "dense_1"] and copy.output_shape == (3,)
+        assert all(np.array_equal(a, b) for a, b in zip(plain.get_weights(), copy.get_weights()))
+    assert plain.output_shape == (8,)
+    blocks = Sequential([lambda x: Add()([x, ReLU()(x)]), Flatten()], input_shape=(2, 2, 1))
+    copy, x = pickle.loads(pickle.dumps(blocks)), np.ones((1, 2, 2, 1), np.float32)
+    assert np.array_equal(copy.predict(x), blocks.predict(x))
+    with pytest.raises(InputError, match="blocks"):
+        copy.add(Dense(1))
+
+
+def test_names_in_a_model_that_is_a_block_allow_no_others():
+    inner = Sequential([Residual([ReLU()])], input_shape=(4,))
+    with pytest.raises(InputError, match="a/b"):
+        Sequential([inner, Dense(1, name="a/b")], input_shape=(4,))
+
+
+def test_the_summary_counts_what_is_trained():
+    model = Sequential([Dense(3), Dense(1)], input_shape=(2,))
+    assert "Total parameters: 13 (all trainable" in model.summary_text()
+    model.layers[0].trainable = False
+    assert "Total parameters: 13 (4 trainable" in model.summary_text()
