@@ -118,7 +118,7 @@ class Content:
     preprocessing : Preprocessing or None
     optimizer, loss : a new optimizer without its arrays, and the name of the loss; or both None
     position : Position or None
-    stop, states : whether a callback has ended training, and the state of each (callbacks.py)
+    stop, states : whether a callback has ended training, and the state of each (callbacks/)
     split : str or None; the SHA-256 of the split of the images
     input_range : (least, greatest) value of the images in training, or None where it is not known
     metrics : list of str, what the model was compiled to measure, or None

@@ -24,7 +24,7 @@ class Trainer:
     ----------
     network : Network
     loss : a loss of losses.py
-    optimizer : an optimizer of optimizers.py
+    optimizer : an optimizer of optimizers/
     between_batches : function, called without arguments after each batch; what it raises ends the work there
     metrics : names of the metrics of each epoch, or None: accuracy where the network classifies, and AUC in validation
     """

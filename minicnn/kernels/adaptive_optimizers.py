@@ -1,4 +1,4 @@
-"""AMSGrad and RMSprop: one step of one parameter, in a single pass. Outputs may be the inputs. See optimizers.py."""
+"""AMSGrad and RMSprop: one step of one parameter, in a single pass. Outputs may be the inputs. See optimizers/."""
 
 import math
 

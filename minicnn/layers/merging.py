@@ -65,7 +65,7 @@ class Add(_Merge):
 class Multiply(_Merge):
     """Multiply two or more arrays element by element (reference.multiply).
 
-    Sizes of 1 are repeated, so that (1, 1, C) or (C,) after a pooling over all positions weighs the channels of (H, W, C).
+    Sizes of 1 are repeated: (1, 1, C), as GlobalAveragePooling2D(keepdims=True) gives, weighs the channels of (H, W, C).
 
     >>> Multiply().build([(8, 8, 4), (1, 1, 4)])
     (8, 8, 4)

@@ -10,7 +10,7 @@ def adam(w, m, v, dw, rate, beta_1, beta_2, epsilon):
 
     m <- m + (1 - beta_1) (dw - m), v <- v + (1 - beta_2) (dw^2 - v), w <- w - rate m / (sqrt(v) + epsilon).
     `rate` = learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) and `epsilon` = epsilon-hat are float64 numbers that
-    optimizers.py computes from the integer t.
+    optimizers/ computes from the integer t.
 
     >>> w, m, v = adam(np.ones(1), np.zeros(1), np.zeros(1), np.full(1, 0.1), 1e-3 * 0.001**0.5 / 0.1, 0.9, 0.999, 1e-7)
     >>> f"{w.item():.10f}"
