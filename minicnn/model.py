@@ -387,7 +387,7 @@ class Model:
     @property
     def weights(self):
         """All weights, a list of Parameter in the order of `get_weights`."""
-        return self.network.weights()
+        return [weight for _, weight in self.network.weights()]
 
     @property
     def trainable_weights(self):
@@ -424,7 +424,7 @@ class Model:
     def get_weights(self):
         """Return copies of all weights in Keras' order, by layer: kernel (KH, KW, C, F) or (in, out), then bias; the
         statistics of a layer, such as moving means, come after its parameters."""
-        return [weight.value.copy() for weight in self.network.weights()]
+        return [weight.value.copy() for weight in self.weights]
 
     def set_weights(self, arrays):
         """Set all weights from arrays in the order and shapes of `get_weights`; all or none."""

@@ -278,19 +278,16 @@ class Network:
         return named
 
     def weights(self):
-        """Return what a model file keeps, a list of Parameter: of each layer parameters, then statistics."""
-        return [weight for _, weight in self._weights()]
-
-    def named_weights(self):
-        """Return {"layer/name": Parameter} of `weights`; errors as of `named_parameters`."""
-        self.named_parameters()
-        return dict(self._weights())
-
-    def _weights(self):
+        """Yield ("layer/name", Parameter) of what a model file keeps: of each layer parameters, then statistics."""
         for i, layer in enumerate(self.layers):
             held = self._custom[i].statistics if i in self._custom else {p.name: p for p in layer.statistics}
-            named = [(p.name, p) for p in getattr(layer, "parameters", ())] + list(held.items())
-            yield from ((f"{layer.name}/{name}", weight) for name, weight in named)
+            for name, weight in [*((p.name, p) for p in getattr(layer, "parameters", ())), *held.items()]:
+                yield f"{layer.name}/{name}", weight
+
+    def named_weights(self):
+        """Return `weights` as a dict; errors as of `named_parameters`."""
+        self.named_parameters()
+        return dict(self.weights())
 
     def plan(self, head=None):
         """Return the steps of one training pass: lists of layer names that run as one. The loss takes over the head."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from minicnn.errors import InputError, nearest, printable
 
-__all__ = ["Whole", "Real", "OneOf", "Pair", "Flag", "Text", "Having", "OrNone", "check", "check_all"]
+__all__ = ["Whole", "Real", "OneOf", "Pair", "Flag", "Text", "Having", "OrNone", "check", "check_all", "said"]
 
 
 def check(owner, argument, value, constraint):
@@ -149,3 +149,9 @@ class OrNone(NamedTuple):
 
     def __str__(self):
         return f"{self.constraint}, or be None"
+
+
+def said(owner):
+    """Return {argument: value} of an object with `fields`, without those at the default that is in its `unsaid`."""
+    values = {field: getattr(owner, field) for field in owner.fields}
+    return {field: value for field, value in values.items() if field not in owner.unsaid or value != owner.unsaid[field]}

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from minicnn.core.arguments import Flag, Having, OrNone, Whole, check, check_all
+from minicnn.core.arguments import Flag, Having, OrNone, Whole, check, check_all, said
 from minicnn.core.backend import get_engine
 from minicnn.core.memory import Buffers, aligned
 from minicnn.core.parameter import Parameter
@@ -178,10 +178,9 @@ class Layer:
         if here.host is not None and self._host is not here.host:
             here.host.take_in(self)
         self._host = here.host
-        if self.several:
-            input_shape = [tuple(check(self.label, "input_shape", size, Whole()) for size in shape) for shape in input_shape]
-        else:
-            input_shape = tuple(check(self.label, "input_shape", size, Whole()) for size in input_shape)
+        shapes = [tuple(check(self.label, "input_shape", size, Whole()) for size in shape)
+                  for shape in (input_shape if self.several else [input_shape])]
+        input_shape = shapes if self.several else shapes[0]
         output_shape, laws = self.infer(input_shape)
         # Each parameter of a network is drawn under its own number: layer index, then place in the layer.
         made = [Parameter(name, initialize(law, shape, self.dtype, self.seed, self.index * 16 + i))
@@ -252,16 +251,11 @@ class Layer:
 
     def config(self):
         """Return what a model file keeps: {"type": ..., "name": ..., the constructor's arguments}."""
-        said = {field: value.config() if hasattr(value, "config") else value for field, value in self._said().items()}
-        return {"type": type(self).__name__, "name": self.name} | said | ({} if self.trainable else {"trainable": False})
+        kept = {field: value.config() if hasattr(value, "config") else value for field, value in said(self).items()}
+        return {"type": type(self).__name__, "name": self.name} | kept | ({} if self.trainable else {"trainable": False})
 
     def __repr__(self):
-        return f"{type(self).__name__}({', '.join(f'{field}={value!r}' for field, value in self._said().items())})"
-
-    def _said(self):
-        """Return {argument: value} of those that are not at an `unsaid` default."""
-        values = {field: getattr(self, field) for field in self.fields}
-        return {field: value for field, value in values.items() if field not in self.unsaid or value != self.unsaid[field]}
+        return f"{type(self).__name__}({', '.join(f'{field}={value!r}' for field, value in said(self).items())})"
 
     # -- for the layers below --
 

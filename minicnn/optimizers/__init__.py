@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from minicnn.core.arguments import Flag, OneOf, OrNone, Real, check_all
+from minicnn.core.arguments import Flag, OneOf, OrNone, Real, check_all, said
 from minicnn.core.parameter import Parameter, Parameters, check_apart
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, nearest
@@ -99,13 +99,10 @@ class Optimizer:
 
     def config(self):
         """Return what a model file keeps: {"type": ..., the constructor's arguments}."""
-        values = {field: getattr(self, field) for field in self.fields}
-        return {"type": type(self).__name__} | {field: value for field, value in values.items()
-                                                if field not in self.unsaid or value != self.unsaid[field]}
+        return {"type": type(self).__name__} | said(self)
 
     def __repr__(self):
-        kind, *arguments = self.config().items()
-        return f"{kind[1]}({', '.join(f'{field}={value!r}' for field, value in arguments)})"
+        return f"{type(self).__name__}({', '.join(f'{field}={value!r}' for field, value in said(self).items())})"
 
 
 def _norm(dw):
