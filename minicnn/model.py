@@ -84,8 +84,8 @@ class Model:
     def __init__(self, inputs, outputs, seed=0, dtype="float32", engine=None, classes=None):
         for argument, node in (("inputs", inputs), ("outputs", outputs)):
             if not isinstance(node, Node):
-                raise InputError(f"Model: expected {argument} to be one node, such as Input((64, 64, 3)) or what a layer returns "
-                                 f"for it, got {type(node).__name__}.")
+                raise InputError(f"Model: expected {argument} to be one node, such as Input((64, 64, 3)) or what a layer "
+                                 f"returns for it, got {type(node).__name__}.")
         self._prepare(seed, dtype, engine, classes)
         self._build(inputs, outputs)
 
@@ -601,7 +601,8 @@ class Model:
             progress)
         parts = [np.flatnonzero(sets == number) for number in (0, 1)]
         chosen = [None if weights is None else weights[rows] for rows in parts]
-        return (Subset(data, parts[0]), targets[parts[0]], chosen[0], (Subset(data, parts[1]), targets[parts[1]], chosen[1]))
+        trained, held_out = ((Subset(data, rows), targets[rows], weight) for rows, weight in zip(parts, chosen))
+        return *trained, held_out
 
     def _validation_data(self, validation, steps, workers, progress):
         """Return (data, targets, weights) of what `fit` takes as validation data; batches are taken once, all."""
@@ -802,7 +803,8 @@ class Sequential(Model):
         if self._input is None and parts and _is_input(parts[0]):
             self._input, parts = parts[0], parts[1:]
         elif parts and _is_input(parts[0]):
-            raise InputError("Sequential: an Input stands first, and only there; this model has the shape of its input already.")
+            raise InputError("Sequential: an Input stands first, and only there; this model has the shape of its input "
+                             "already.")
         self._parts += parts
         if self._parts:
             self._build(self._input, chain(self._parts, self._input, "Sequential", late=True))

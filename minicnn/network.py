@@ -106,7 +106,8 @@ class Network:
                 self._custom[i].needs_input_gradient = needed
 
         inner = [layer for step in self._custom.values() for layer in step.hosted]
-        self._moving = [layer for layer in [*self.layers, *inner] if hasattr(layer, "moved") and getattr(layer, "statistics", ())]
+        self._moving = [layer for layer in [*self.layers, *inner]
+                        if hasattr(layer, "moved") and getattr(layer, "statistics", ())]
 
         self._steps = self._find_steps(() if fusion is None else fusion.PATTERNS)
         self.takes_pixels = self._steps[0].step.takes_pixels and self._takers[0] == 1

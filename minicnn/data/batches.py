@@ -65,8 +65,8 @@ class Batches:
             for step, batch in enumerate(given, start + 1):
                 name = f"{self._owner}, epoch {number}, batch {step}"
                 if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-                    raise InputError(f"{name}: expected (x, t) or (x, t, weights), got "
-                                     f"{f'{len(batch)} parts' if isinstance(batch, (tuple, list)) else type(batch).__name__}.")
+                    got = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else type(batch).__name__
+                    raise InputError(f"{name}: expected (x, t) or (x, t, weights), got {got}.")
                 yield name, tuple(batch)
         finally:
             given.close()

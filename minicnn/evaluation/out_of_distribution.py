@@ -160,7 +160,10 @@ class TrainingDistribution:
         return said
 
     def save(self, path):
-        """Write a safetensors file (weights.py), 85 KB for COV-19Net and 16 bytes for each training image; no image can be recovered from it."""
+        """Write a safetensors file (weights.py): 85 KB for COV-19Net, and 16 bytes for each training image.
+
+        No image can be recovered from it.
+        """
         tensors = {"contrast": np.array(self.contrast), "coloured": np.array(self.coloured, np.uint8)}
         for name in ("look", "features"):
             if (known := getattr(self, name)) is not None:

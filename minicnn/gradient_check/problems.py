@@ -217,7 +217,8 @@ class NetworkProblem(_Problem):
 
     def terms(self):
         losses, _ = loss_gradient(self.loss, self.ops, self.outputs(), self.t)
-        return self._with_penalties(losses), [np.array(choice) for step in self.network.steps(self.depth) for choice in step.choices()]
+        choices = [np.array(choice) for step in self.network.steps(self.depth) for choice in step.choices()]
+        return self._with_penalties(losses), choices
 
     def frozen(self, choices):
         choices = iter(choices)

@@ -179,7 +179,8 @@ def _several_inputs(name, shapes, x, seed, dtype, distribution):
     """Return (arrays, their shapes) of a layer that merges several; `shapes` is a list of them."""
     given = shapes if x is None else x
     if not isinstance(given, (tuple, list)) or len(given) < 2:
-        raise InputError(f"{name}: expected a list of two or more, such as shape=[(2, 5, 5, 3), (2, 5, 5, 3)], got {given!r}.")
+        raise InputError(f"{name}: expected a list of two or more, such as shape=[(2, 5, 5, 3), (2, 5, 5, 3)], got "
+                         f"{given!r}.")
     pairs = [_inputs(name, None if x is not None else one, None if x is None else one, seed + i, dtype, distribution)
              for i, one in enumerate(given)]
     return [array for array, _ in pairs], [shape for _, shape in pairs]

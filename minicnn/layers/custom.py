@@ -43,7 +43,8 @@ def parameters_of(layer, owner):
         if one of them is no Parameter
     """
     parameters, held = getattr(layer, "parameters", ()), getattr(layer, "layers", ())
-    if held and (not len(parameters) or isinstance(parameters, _Gathered)) and all(isinstance(one, Layer) for one in held):
+    has_none = not len(parameters) or isinstance(parameters, _Gathered)
+    if held and has_none and all(isinstance(one, Layer) for one in held):
         counts, taken = {}, [one.name for one in held]
         for one in held:
             one.name = one.name or numbered(one, counts, taken)
@@ -102,8 +103,8 @@ class CustomStep:
         listed = set(map(id, self._parameters))
         for held in self._host.layers:
             if held is not layer and not listed.issuperset(map(id, held.parameters)):
-                raise InputError(f"{self.label}: its `parameters` have not those of {held.label}, and training would miss them. "
-                                 "List the layers that it holds: self.layers = [...], and leave `parameters` out.")
+                raise InputError(f"{self.label}: its `parameters` have not those of {held.label}, and training would miss "
+                                 "them. List the layers that it holds: self.layers = [...], and leave `parameters` out.")
 
     def forward(self, x):
         x = as_array(x, self.label, "x", self._dtype)

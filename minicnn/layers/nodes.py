@@ -137,8 +137,9 @@ def chain(parts, x, owner="block", late=False):
             elif callable(part) and not isinstance(part, type):
                 x = _call(part, x)
             else:
-                raise InputError(f"{owner}: layer {i}, {part!r}, has no {', '.join(missing)}. A layer needs build(input_shape), "
-                                 "forward(x) and backward(dy). A block is called on a node, and returns a node.")
+                raise InputError(f"{owner}: layer {i}, {part!r}, has no {', '.join(missing)}. A layer needs "
+                                 "build(input_shape), forward(x) and backward(dy). A block is called on a node, and "
+                                 "returns a node.")
     finally:
         _here.late = before
     return x

@@ -96,7 +96,8 @@ def forest(rows, metrics=("accuracy", "auc")):
     `forest_plot`."""
     return Forest([_HEADS[metric].removesuffix(", %") for metric in metrics],
                   [(row["group"], row["name"], row.get("note", ""),
-                    [_estimate(row[metric], metric) for metric in metrics]) for row in rows], _lowest(rows, metrics), [metric != "auc" for metric in metrics])
+                    [_estimate(row[metric], metric) for metric in metrics]) for row in rows],
+                  _lowest(rows, metrics), [metric != "auc" for metric in metrics])
 
 
 def forests(results):

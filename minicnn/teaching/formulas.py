@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn import reference
-from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D,
-                            GlobalMaxPooling2D, LayerNormalization, LeakyReLU, MaxPool2D, Multiply, ReLU, Rescaling, Reshape, Sigmoid, Softmax,
-                            Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
+from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Conv2D, Dense, Dropout, Flatten,
+                            GlobalAveragePooling2D, GlobalMaxPooling2D, LayerNormalization, LeakyReLU, MaxPool2D,
+                            Multiply, ReLU, Rescaling, Reshape, Sigmoid, Softmax, Softplus, SpatialDropout2D, Swish, Tanh,
+                            UpSampling2D, ZeroPadding2D)
 from minicnn.layers.affine import AffineLayer
 from minicnn.layers.depthwise_convolution import DepthwiseConv2D, SeparableConv2D
 from minicnn.reference.grouped_convolution import dilated_windows
@@ -339,7 +340,8 @@ def _by_hand_further(layer, x, index):
         gamma, beta = (float(a[index[-1]]) for a in layer.gamma_and_beta())
         scale = gamma / math.sqrt(variance + layer.epsilon)
         written = f"{gamma:.5g} ({{}} - {mean:.5g}) / sqrt({variance:.5g} + {layer.epsilon:g}){_added(beta)}"
-        return (x[index] if moving else row, scale * (x[index] - mean) + beta, abs(scale) * (abs(x[index]) + abs(mean)) + abs(beta),
+        return (x[index] if moving else row, scale * (x[index] - mean) + beta,
+                abs(scale) * (abs(x[index]) + abs(mean)) + abs(beta),
                 written if moving else written.format(f"{x[index]:.5g}") + " with mean and variance of {}")
     if isinstance(layer, Reshape):
         return (x.reshape(layer.output_shape)[index],) * 2 + (0, "{}")

@@ -134,7 +134,7 @@ class Trace:
         self.x, self.layers, self.output, self.loss = x, layers, output, loss
         self.target, self.operation = target, operation
         self.classes, self.dtype, self.engine = model.classes, model.dtype, model.engine
-        self._about_gradients = about_gradients
+        self._about_gradients, self._is_chain = about_gradients, model.network.is_chain
 
     def __getitem__(self, layer):
         names = [one.name for one in self.layers]
@@ -151,7 +151,7 @@ class Trace:
     def page(self, path, title="Trace of a network"):
         """Write a page that shows the products behind any selected number of any layer."""
         from minicnn.teaching.trace_page import write_page
-        if any(len(layer.takes) > 1 for layer in self.layers) or len({*(layer.takes[0] for layer in self.layers)}) < len(self.layers):
+        if not self._is_chain:
             raise InputError("trace: the page shows networks whose layers stand in a row; print this trace instead "
                              "(without --html).")
         write_page(path, self, title)

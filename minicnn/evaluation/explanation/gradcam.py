@@ -191,7 +191,8 @@ def _signs(model, wanted):
 def _grad_cam(model, batch, wanted, index, method):
     """Return (coarse, maps) of a batch at layer `index`, or at the activation that follows it."""
     network, depth = model.network, len(model.layers) - 1       # without the head: the score is its input
-    if index + 1 < depth and isinstance(model.layers[index + 1], Activation) and not isinstance(model.layers[index + 1], Softmax) \
+    after = model.layers[index + 1]
+    if index + 1 < depth and isinstance(after, Activation) and not isinstance(after, Softmax) \
             and network.sources[index + 1] == (index + 1,):
         index += 1
     rows = [network.single(i) for i in range(depth)]
@@ -204,8 +205,9 @@ def _grad_cam(model, batch, wanted, index, method):
     if method == "gradcam":
         alpha = alpha.mean(axis=(1, 2), keepdims=True)
     coarse = (alpha * a).sum(axis=-1)
-    rows, columns = (_to_pixels(*axis) for axis in zip(_centres(fields_of(network)[index + 1], coarse.shape[1:], model.input_shape[:2]),
-                                                       model.input_shape[:2]))
+    sizes = model.input_shape[:2]
+    centres = _centres(fields_of(network)[index + 1], coarse.shape[1:], sizes)
+    rows, columns = (_to_pixels(*axis) for axis in zip(centres, sizes))
     return coarse, rows @ np.maximum(coarse, 0) @ columns.T
 
 
