@@ -72,6 +72,7 @@ class Network:
         chain = tuple((i,) for i in range(len(self.layers)))
         self.sources = chain if sources is None else tuple(map(tuple, sources))
         self.is_chain = self.sources == chain
+        self._several = [getattr(layer, "several", False) for layer in self.layers]
         self._takers = [sum(value in taken for taken in self.sources) for value in range(len(self.layers) + 1)]
         self.shapes, self._custom = [self.input_shape], {}      # the steps of custom layers, by the layer's number
         before, here.host = here.host, None         # a network inside a custom layer is a whole of its own
@@ -114,8 +115,7 @@ class Network:
 
     def taken(self, values, i):
         """Return what layer i takes of the values: one, or a list where it merges several."""
-        several = getattr(self.layers[i], "several", False)
-        return [values[value] for value in self.sources[i]] if several else values[self.sources[i][0]]
+        return [values[value] for value in self.sources[i]] if self._several[i] else values[self.sources[i][0]]
 
     def _find_steps(self, patterns):
         """Return a list of _Row: the longest pattern that matches where it stands, else one layer."""

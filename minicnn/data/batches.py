@@ -17,9 +17,9 @@ def is_batches(x):
     >>> is_batches(iter([])), is_batches([1, 2]), is_batches(np.zeros(3))
     (True, False, False)
     """
-    if isinstance(x, (list, tuple, str, bytes, bytearray, memoryview, dict, os.PathLike)):
+    if hasattr(x, "__array__") or hasattr(x, "labels") or hasattr(x, "iloc"):
         return False
-    if any(hasattr(x, name) for name in ("__array__", "labels", "iloc")):
+    if isinstance(x, (list, tuple, str, bytes, bytearray, memoryview, dict, os.PathLike)):
         return False
     return hasattr(x, "__next__") or hasattr(x, "__len__") and hasattr(x, "__getitem__")
 
