@@ -16,7 +16,7 @@ import json
 import math
 import re
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class Position:
         from elsewhere (data/batches.py) have neither a number of samples nor a size
     batch : number of batches done
     loss, right, seen : sums over the samples of these batches: of losses, of correct predictions, of samples
+    others : dict; sums of further means over the samples, by name: the losses of several outputs
     outputs, targets : lists of ndarray, those of each batch, where a metric needs them
     """
 
@@ -60,6 +61,7 @@ class Position:
     loss: float = 0.0
     right: float = 0.0
     seen: int = 0
+    others: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.outputs, self.targets = [], []
@@ -74,10 +76,11 @@ class Position:
         """Batches of the whole epoch."""
         return self.steps_per_epoch or -(-self.samples // self.batch_size)
 
-    def add(self, n, loss, right):
-        """Add a batch of n samples with its mean loss and its accuracy."""
+    def add(self, n, loss, right, others):
+        """Add a batch of n samples with its mean loss, its accuracy and other means, a dict."""
         self.batch, self.seen = self.batch + 1, self.seen + n
         self.loss, self.right = self.loss + loss * n, self.right + right * n
+        self.others = {name: self.others.get(name, 0.0) + mean * n for name, mean in others.items()}
 
     def check_same_epoch(self, other):
         """Raise InputError unless `other` is a position in an epoch with the same settings."""
@@ -91,8 +94,11 @@ class Position:
     @classmethod
     def from_dict(cls, values):
         """Return the Position with these fields, or raise InputError."""
-        check_fields("position", values, list(_POSITION))
-        position = cls(**check_all("position", _POSITION, values))
+        check_fields("position", values, list(_POSITION), ["others"])
+        others = values.pop("others", {})
+        if not isinstance(others, dict) or not all(name.isidentifier() and _is_finite(total) for name, total in others.items()):
+            raise InputError("position: expected the finite sums of other losses.")
+        position = cls(**check_all("position", _POSITION, values), others=others)
         if position.samples is None or position.batch_size is None:         # batches from elsewhere
             whole = position.samples is position.batch_size and position.steps_per_epoch is not None
             seen = position.seen if whole and position.seen >= position.batch else -1
@@ -122,6 +128,7 @@ class Content:
     split : str or None; the SHA-256 of the split of the images
     input_range : (least, greatest) value of the images in training, or None where it is not known
     metrics : list of str, what the model was compiled to measure, or None
+    loss_weights : list of float, where there are several outputs: `loss` is then a list of names too
     """
 
     name: str
@@ -131,13 +138,14 @@ class Content:
     classes: tuple | None
     preprocessing: Preprocessing | None
     optimizer: object | None
-    loss: str | None
+    loss: str | list | None
     position: Position | None
     stop: bool
     states: list
     split: str | None = None
     input_range: tuple | None = None
     metrics: list | None = None
+    loss_weights: list | None = None
 
     def layers(self):
         """Return new layers, after checking that the file holds arrays of their shapes."""
@@ -196,7 +204,7 @@ class Content:
         # What is frozen goes on as it was, as the learning rate does: a callback may have changed it.
         parts["layers"] = tuple([{key: layer[key] for key in layer if key != "trainable"} for layer in layers]
                                 for layers in parts["layers"])
-        parts |= {"loss": (self.loss, model.loss.name), "metrics": (self.metrics, model.metrics),
+        parts |= {"loss": (self.loss, model.loss.name), "loss weights": (self.loss_weights, model.loss.weights), "metrics": (self.metrics, model.metrics),
                   "optimizer": (_rule(self.optimizer), _rule(model.optimizer)), "classes": (self.classes, model.classes),
                   "preprocessing": (self.preprocessing, model.preprocessing), "split": (self.split, model.split_digest)}
         trained = self.tensors.get("training_images")
@@ -218,7 +226,7 @@ def architecture_of(model):
     """Return the description of a model's layers: their types, names and numbers, nothing that names code."""
     layers = [layer.config() if isinstance(layer, Layer) else {"type": "your own", "name": layer.name}
               for layer in model.layers]
-    found = {"input_shape": list(model.input_shape), "dtype": str(model.dtype), "seed": model.seed, "layers": layers}
+    found = {"input_shape": list(model.network.input_shape), "dtype": str(model.dtype), "seed": model.seed, "layers": layers}
     return found if model.network.is_chain else found | {"sources": [list(taken) for taken in model.network.sources]}
 
 
@@ -237,6 +245,8 @@ def save(path, model, stop=False, states=(), private=True):
                "preprocessing": None if model.preprocessing is None else model.preprocessing.to_dict()}
     if model.optimizer is not None:
         content |= {"loss": model.loss.name, "optimizer": model.optimizer.config()}
+        if model.loss.weights is not None:
+            content["loss_weights"] = model.loss.weights
         tensors["optimizer/t"] = np.array(model.optimizer.t, np.int64)
         for slot, arrays in model.optimizer.state(model.network.parameters).items():
             tensors |= {f"optimizer/{slot}/{key}": array
@@ -246,7 +256,7 @@ def save(path, model, stop=False, states=(), private=True):
     if model.metrics is not None:
         content["metrics"] = model.metrics
     if model.position is not None:
-        content["position"] = asdict(model.position)
+        content["position"] = {name: value for name, value in asdict(model.position).items() if value != {}}
         for name in ("outputs", "targets"):
             if kept := getattr(model.position, name):
                 tensors[f"position/{name}"] = np.concatenate(kept)
@@ -284,7 +294,7 @@ def read(path, expect=None):
     with refusing(name):
         content = {key: parse_json(text) for key, text in metadata.items() if key != "format"}
         check_fields("the file", content, ["architecture", "history", "classes", "preprocessing"],
-                     ["loss", "optimizer", "position", "callbacks", "split", "input_range", "metrics"])
+                     ["loss", "loss_weights", "optimizer", "position", "callbacks", "split", "input_range", "metrics"])
         stop, states = _states(content.get("callbacks", {"stop": False, "states": []}), tensors)
         preprocessing, position = content["preprocessing"], content.get("position")
         return Content(name, tensors, _architecture(content["architecture"]), _history(content["history"]),
@@ -292,7 +302,8 @@ def read(path, expect=None):
                        None if preprocessing is None else Preprocessing.from_dict(preprocessing),
                        *_training(content.get("optimizer"), content.get("loss")),
                        None if position is None else Position.from_dict(position), stop, states,
-                       _split(content.get("split")), _range(content.get("input_range")), content.get("metrics"))
+                       _split(content.get("split")), _range(content.get("input_range")), content.get("metrics"),
+                       content.get("loss_weights"))
 
 
 @contextmanager
@@ -386,10 +397,11 @@ def _classes(names):
 
 
 def _training(config, loss):
-    """Return (a new optimizer, the name of the loss), or (None, None) for a model that was not compiled."""
+    """Return (a new optimizer, the name of the loss or of several), or (None, None) for a model that was not compiled."""
     if config is None and loss is None:
         return None, None
-    if not isinstance(config, dict) or config.get("type") not in OPTIMIZERS or not isinstance(loss, str):
+    names = loss if isinstance(loss, list) else [loss]
+    if not isinstance(config, dict) or config.get("type") not in OPTIMIZERS or not all(isinstance(one, str) for one in names):
         raise InputError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, and a loss.")
     return OPTIMIZERS[config["type"]](**{key: value for key, value in config.items() if key != "type"}), loss
 

@@ -4,19 +4,19 @@ docs/KERAS.md has the table of what works; the other names of layers are in laye
 """
 
 import inspect
+from collections.abc import Mapping
 
-from minicnn.core.arguments import Flag
+from minicnn.core.arguments import Flag, Real, check
 from minicnn.errors import InputError, nearest, printable
 from minicnn.losses import get_loss
 from minicnn.optimizers.adaptive import OPTIMIZERS
 
-__all__ = ["as_optimizer", "as_loss", "as_metrics", "one_of", "refuse", "is_told"]
+__all__ = ["as_optimizer", "as_loss", "as_metrics", "in_order", "one_of", "refuse", "is_told"]
 
 _LOSSES = {"mse": "mean_squared_error", "sparse_categorical_crossentropy": "categorical_crossentropy"}
 _RATES = ["accuracy", "auc", "precision", "recall", "specificity", "f1"]
 # {argument of Keras that there is not: what to do}
 _INSTEAD = {
-    "loss_weights": "A model of one output has one loss.",
     "weighted_metrics": "Weights of samples count in the loss alone.",
     "run_eagerly": "To step through the layers in a debugger, make the model with engine='reference'.",
     "jit_compile": "Leave it out: kernels are always compiled.",
@@ -55,13 +55,27 @@ def as_optimizer(optimizer):
     return optimizer
 
 
-def as_loss(loss):
-    """Return a loss by one of its names; an object is returned as it is.
+def as_loss(loss, names=(), shapes=(), weights=None):
+    """Return a loss by one of its names; an object is returned as it is. Of several outputs, the JointLoss of their losses.
+
+    Parameters
+    ----------
+    loss : str or Loss; for several outputs one for all, a list or a dict
+    names, shapes : the names of several outputs, and their shapes without N
+    weights : list or dict of float, or None where all weigh 1
 
     >>> as_loss("mse").name
     'mean_squared_error'
     """
-    return get_loss(_LOSSES.get(loss, loss) if isinstance(loss, str) else loss)
+    if not names:
+        if weights is not None:
+            raise InputError("compile: loss_weights weigh the losses of several outputs, and this model has one.")
+        return get_loss(_LOSSES.get(loss, loss) if isinstance(loss, str) else loss)
+    from minicnn.losses.joint import JointLoss, Output
+    losses = in_order(loss, names, "compile", "a loss") if isinstance(loss, (list, tuple, Mapping)) else [loss] * len(names)
+    weights = [1.0] * len(names) if weights is None else in_order(weights, names, "compile", "a loss weight")
+    return JointLoss([Output(name, shape, as_loss(one), check("compile", f"loss_weights: {name}", weight, Real(0)))
+                      for name, shape, one, weight in zip(names, shapes, losses, weights)])
 
 
 def as_metrics(metrics, loss, output_shape):
@@ -71,8 +85,14 @@ def as_metrics(metrics, loss, output_shape):
     """
     if metrics is None:
         return None
-    known = _RATES if loss.head == "Softmax" or loss.head == "Sigmoid" and output_shape == (1,) else \
-        ["accuracy"] if loss.head else []
+    known = {name: [name] for name in _rates(loss, output_shape)}
+    if hasattr(loss, "outputs"):        # a name alone stands for all outputs that it fits
+        known = {}
+        for prefix, output in zip(loss.prefixes, loss.outputs):
+            for name in _rates(output.loss, output.shape):
+                known.setdefault(name, []).append(f"{prefix}_{name}")
+                known[f"{prefix}_{name}"] = [f"{prefix}_{name}"]
+        metrics = _of_outputs(metrics, loss)
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     for name in names:
         if not isinstance(name, str):
@@ -82,7 +102,44 @@ def as_metrics(metrics, loss, output_shape):
             near = "accuracy" if name.lower().endswith(("acc", "accuracy")) else name
             raise InputError(f"compile: metrics: {printable(repr(name))} is not measured with {loss.name} on outputs of "
                              f"shape {output_shape}, only {', '.join(known) or 'the loss'}.{nearest(near, known)}")
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(full for name in names for full in known[name]))
+
+
+def _rates(loss, output_shape):
+    return _RATES if loss.head == "Softmax" or loss.head == "Sigmoid" and output_shape == (1,) else \
+        ["accuracy"] if loss.head else []
+
+
+def _of_outputs(metrics, loss):
+    """Return the metrics of several outputs in one list, from a dict, or a list of as many lists."""
+    names = [output.name for output in loss.outputs]
+    if isinstance(metrics, Mapping):
+        metrics = in_order(dict.fromkeys(names, ()) | dict(metrics), names, "compile", "metrics")
+    elif isinstance(metrics, str) or not any(isinstance(one, (list, tuple)) for one in metrics):
+        return metrics
+    lists = [[one] if isinstance(one, str) else one or () for one in in_order(metrics, names, "compile", "metrics")]
+    return [f"{prefix}_{name}" for prefix, own in zip(loss.prefixes, lists) for name in own]
+
+
+def in_order(given, names, owner, what):
+    """Return a list with one of `what` for each of several inputs or outputs, from a list in their order, or a dict.
+
+    >>> in_order({"age": 2, "image": 1}, ["image", "age"], "fit", "x")
+    [1, 2]
+    """
+    several = f"{owner}: expected {what} for each of {', '.join(names)}: a list, or a dict by name"
+    if isinstance(given, Mapping):
+        strange = [name for name in given if name not in names]
+        if strange:
+            raise InputError(f"{several}; got {printable(repr(strange[0]))[:80]}.{nearest(strange[0], names)}")
+        if len(given) < len(names):
+            raise InputError(f"{several}; got none for {', '.join(name for name in names if name not in given)}.")
+        return [given[name] for name in names]
+    if not isinstance(given, (list, tuple)):
+        raise InputError(f"{several}; got one {type(given).__name__}.")
+    if len(given) != len(names):
+        raise InputError(f"{several}; got {len(given)}.")
+    return list(given)
 
 
 def one_of(owner, **given):

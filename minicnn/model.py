@@ -3,14 +3,13 @@
 import copyreg
 import math
 import warnings
-from collections.abc import Mapping
 from contextlib import closing
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from minicnn import checkpoint, weights
+from minicnn import checkpoint, model_data, weights
 from minicnn.callbacks import Callbacks, Checkpoint, CSVHistory, History, as_callbacks, check_monitors
 from minicnn.callbacks.base import say
 from minicnn.checkpoint import Position
@@ -19,24 +18,23 @@ from minicnn.core.arguments import Flag, OneOf, OrNone, Real, Whole, check
 from minicnn.core.backend import ENGINES, default_engine
 from minicnn.core.files import keep_as
 from minicnn.core.locks import Lock
+from minicnn.core.memory import split
 from minicnn.core.parameter import Parameter
 from minicnn.core.random import check_seed
 from minicnn.core.text import grid
-from minicnn.core.validation import as_array, check_batch, check_finite
+from minicnn.core.validation import as_array, check_finite
 from minicnn.data.batches import Batches, is_batches
-from minicnn.data.labels import check_classes, encode_targets
-from minicnn.data.loader import ArrayDataset, Subset, check_scale, load, open_dataset, schedule
-from minicnn.data.preprocessing import Preprocessing
-from minicnn.data.split import split_groups
+from minicnn.data.labels import check_classes
+from minicnn.data.loader import ArrayDataset, check_scale, load, schedule
 from minicnn.errors import DTypeError, InputError, ShapeError, WeightsError, nearest, printable
-from minicnn.keras_names import as_loss, as_metrics, as_optimizer, is_told, one_of, refuse
+from minicnn.keras_names import as_loss, as_metrics, as_optimizer, in_order, is_told, one_of, refuse
 from minicnn.layers.base import LAYERS, Layer
 from minicnn.layers.custom import CustomStep, check_protocol
 from minicnn.layers.naming import name_layers
 from minicnn.layers.nodes import Input, Node, chain, connect, inferred, inside, ordered
 from minicnn.network import Network
 from minicnn.optimizers import Optimizer
-from minicnn.training import Trainer, share_right
+from minicnn.training import Trainer
 
 __all__ = ["Model", "Sequential", "load_model"]
 
@@ -50,8 +48,8 @@ class Model:
 
     Parameters
     ----------
-    inputs : node that `Input` returned
-    outputs : node that layers made of it (layers/nodes.py)
+    inputs : node that `Input` returned, or a list of them
+    outputs : node that layers made of them (layers/nodes.py), or a list
     seed : int from 0 to 2**64 - 1; decides initial weights, shuffling, augmentation and dropout
     dtype : "float32" or "float64"
     engine : "fast" (numba) or "reference" (NumPy, to learn and to debug); `$MINICNN_ENGINE` or "fast" where None
@@ -61,6 +59,7 @@ class Model:
     ----------
     history : list of dict, one an epoch
     split_digest : str, the SHA-256 of which image was in which split, or None (evaluation/test_access.py)
+    input_names, output_names : tuples of str, where there are several inputs or outputs; else empty
     input_range : (least, greatest) value of the images that it was trained on, or None where it is not known
     position : Position (checkpoint.py) in the middle of an epoch whose training was interrupted, else None
 
@@ -69,7 +68,7 @@ class Model:
     ShapeError
         if the layers do not fit together, naming the layer and, for images too small, the least size that fits
     InputError
-        if the output is not made of this input alone, or a layer stands in two places
+        if an output is not made of these inputs alone, or a layer stands in two places
 
     Examples
     --------
@@ -79,15 +78,30 @@ class Model:
     >>> model = Model(x, Add()([x, y]))
     >>> model.output_shape, [layer.name for layer in model.layers]
     ((8, 8, 3), ['conv2d_1', 'add_1'])
+
+    With several outputs, `compile` takes a loss for each, and a weight of each; targets and predictions are lists:
+
+    >>> from minicnn import Dense, Flatten
+    >>> features = Flatten()(y)
+    >>> model = Model(x, [Dense(1, activation="sigmoid", name="covid")(features), Dense(2, name="place")(features)])
+    >>> model.compile("adam", loss={"covid": "binary_crossentropy", "place": "mse"}, loss_weights=[1, 0.5])
+    >>> _ = model.fit(np.ones((2, 8, 8, 3)), {"covid": [0, 1], "place": np.zeros((2, 2))}, progress=False)
+    >>> [y.shape for y in model.predict(np.ones((3, 8, 8, 3)))]
+    [(3, 1), (3, 2)]
     """
 
+    input_names = output_names = ()
+
     def __init__(self, inputs, outputs, seed=0, dtype="float32", engine=None, classes=None):
-        for argument, node in (("inputs", inputs), ("outputs", outputs)):
-            if not isinstance(node, Node):
-                raise InputError(f"Model: expected {argument} to be one node, such as Input((64, 64, 3)) or what a layer "
-                                 f"returns for it, got {type(node).__name__}.")
+        ends = [list(nodes) if isinstance(nodes, (list, tuple)) else [nodes] for nodes in (inputs, outputs)]
+        for argument, nodes in zip(("inputs", "outputs"), ends):
+            strange = [node for node in nodes if not isinstance(node, Node)]
+            if strange or not nodes or len(set(nodes)) < len(nodes):
+                got = f"{type(strange[0]).__name__}" if strange else "one of them twice" if nodes else "none"
+                raise InputError(f"Model: expected {argument} to be a node, such as Input((64, 64, 3)) or what a layer "
+                                 f"returns for it, or a list of nodes, got {got}.")
         self._prepare(seed, dtype, engine, classes)
-        self._build(inputs, outputs)
+        self._build(*ends)
 
     def _prepare(self, seed, dtype, engine, classes):
         """Check and keep what a network is built with; it has none yet."""
@@ -109,34 +123,54 @@ class Model:
         self._lock = Lock()                 # the layers' buffers serve one caller at a time
 
     def _build(self, inputs, outputs):
-        """Build the network between two nodes."""
-        nodes = ordered([outputs])
-        strange = [node for node in nodes if node.layer is None and node is not inputs]
-        if strange or inputs not in nodes or outputs is inputs:
-            what = f"another input, {strange[0]!r}" if strange else "no layer that takes the input"
-            raise InputError(f"{type(self).__name__}: the output must be made of the input {inputs!r}, there is {what}.")
-        made = [node for node in nodes if node is not inputs]
+        """Build the network between nodes; several inputs, and several outputs, are one row for it (layers/ends.py)."""
+        nodes = ordered(outputs)
+        strange = [node for node in nodes if node.layer is None and node not in inputs]
+        unused = [node for node in inputs if node not in nodes or node in outputs]
+        if strange or unused:
+            what = f"another input, {strange[0]!r}" if strange else f"no layer that takes {unused[0]!r}"
+            raise InputError(f"{type(self).__name__}: the output must be made of the input "
+                             f"{', '.join(map(repr, inputs))}, there is {what}.")
+        made, row = [node for node in nodes if node not in inputs], inputs[0]
+        number = {row: 0}
+        if len(inputs) > 1 or len(outputs) > 1:
+            from minicnn.layers.ends import InputLayer, Outputs
+            made += [Node(Outputs(), outputs, None)] * (len(outputs) > 1)
+            if len(inputs) > 1:
+                first = np.cumsum([0] + [math.prod(node.shape[1:]) for node in inputs]).tolist()
+                row = Node(None, (), (None, first[-1]))
+                taken = [Node(InputLayer(i, node.shape[1:], node.name), (row,), node.shape) for i, node in zip(first, inputs)]
+                made, number = taken + made, {row: 0} | {node: i for i, node in enumerate(inputs, 1)}
         layers = tuple(node.layer for node in made)
         check_protocol(layers)
         name_layers([(*node.blocks, node.layer) for node in made], type(self).__name__)
-        number = {id(node): i for i, node in enumerate([inputs, *made])}
-        self._make(layers, inputs.shape[1:], [[number[id(source)] for source in node.sources] for node in made])
+        number |= {node: i for i, node in enumerate(made, 1)}
+        self._make(layers, row.shape[1:], [[number[source] for source in node.sources] for node in made])
 
     def _make(self, layers, input_shape, sources=None):
         try:
-            self.network = Network(layers, input_shape, self.seed, self.dtype, self.engine, CustomStep, sources)
+            self.network = network = Network(layers, input_shape, self.seed, self.dtype, self.engine, CustomStep, sources)
         except ShapeError as error:
             raise ShapeError(f"{error}{_least_size(layers, input_shape, sources)}") from None
+        self.input_names = tuple(layer.name for layer in layers if type(layer) is LAYERS.get("InputLayer"))
+        self.output_names = ()
+        if len(network.outputs) > 1:
+            self.output_names = tuple(_output_name(network, value - 1) for value in network.outputs)
 
     def __call__(self, x):
         """Return what the layers make of a node, as a block of another network; or of a batch, its outputs."""
-        if not isinstance(x, Node):
+        given = list(x.values() if isinstance(x, dict) else x) if isinstance(x, (list, tuple, dict)) else [x]
+        if not given or not isinstance(given[0], Node):
             return self.predict(x)
-        nodes = [x]
+        if self.input_names:
+            given = [None, *in_order(x, self.input_names, type(self).__name__, "nodes")]
+        nodes, inputs = given[:1], len(self.input_names)
         with inside(self):
-            for layer, sources in zip(self.layers, self.network.sources):
+            for i, (layer, sources) in enumerate(zip(self.layers, self.network.sources)):
                 taken = [nodes[source] for source in sources]
-                nodes.append(connect(layer, taken if len(taken) > 1 else taken[0]))
+                if self.output_names and i == len(self.layers) - 1:
+                    return taken
+                nodes.append(given[i + 1] if i < inputs else connect(layer, taken if len(taken) > 1 else taken[0]))
         return nodes[-1]
 
     def __getstate__(self):
@@ -172,13 +206,16 @@ class Model:
 
     @property
     def input_shape(self):
-        return self.network.input_shape
+        """The shape of the input without N; of several inputs a list of shapes."""
+        return [layer.output_shape for layer in self.layers[:len(self.input_names)]] or self.network.input_shape
 
     @property
     def output_shape(self):
-        return self.network.output_shape
+        """The shape of the output without N; of several outputs a list of shapes."""
+        network = self.network
+        return [network.shapes[value] for value in network.outputs] if self.output_names else network.output_shape
 
-    def compile(self, optimizer="rmsprop", loss=None, *, metrics=None, **others):
+    def compile(self, optimizer="rmsprop", loss=None, *, metrics=None, loss_weights=None, **others):
         """Choose how to train: an optimizer ("adam", "rmsprop", "sgd", or an object such as Adam(1e-4)), and a loss.
 
         "binary_crossentropy" wants a final Sigmoid, "categorical_crossentropy" a final Softmax; both are folded into the
@@ -186,11 +223,14 @@ class Model:
 
         Parameters
         ----------
+        loss : a name or a Loss; for several outputs one for all, a list, or a dict by the names of the output layers
         metrics : list of "accuracy", "auc", "precision", "recall", "specificity", "f1", optional; what each epoch is
-            measured with, in training and in validation. By default accuracy, and in validation AUC too
+            measured with, in training and in validation. By default accuracy, and in validation AUC too. For several
+            outputs one list for all, or a dict; history has main_loss, main_accuracy, ... for an output main
+        loss_weights : list or dict of a number for each of several outputs: the loss is the sum of weight x loss
         """
         refuse(self.compile, others)
-        optimizer, loss = as_optimizer(optimizer), as_loss(loss)
+        optimizer, loss = as_optimizer(optimizer), as_loss(loss, self.output_names, self.output_shape, loss_weights)
         metrics = as_metrics(metrics, loss, self.output_shape)
         self._trainer = Trainer(self.network, loss, optimizer, signals.check, metrics)
         self.optimizer, self.loss, self.metrics = optimizer, loss, metrics
@@ -207,8 +247,10 @@ class Model:
         Parameters
         ----------
         x : array (N, ...), or a Manifest (with augmentation, if it has one), or a dataset of data/loader.py; or what gives
-            batches (x, t) or (x, t, weights): a generator, or an object with __len__ and __getitem__ (data/batches.py)
-        t, or y : array of targets, where x is an array: (N,) or the shape of the outputs
+            batches (x, t) or (x, t, weights): a generator, or an object with __len__ and __getitem__ (data/batches.py).
+            For several inputs a list of arrays, or a dict by their names
+        t, or y : array of targets, where x is an array: (N,) or the shape of the outputs; for several outputs a list of
+            them, or a dict
         batch_size, epochs : int >= 1
         callbacks : one Callback or several (callbacks/)
         validation_split : float in [0, 1); this share of the samples is not trained on but measured after each epoch. They
@@ -275,13 +317,13 @@ class Model:
                                      "the weight of each class as a number.")
                 begin = Position(None, None, data.steps, bool(shuffle) and not data.in_order)
             else:
-                data, targets, weights, measured = self._training_data(x, t, sample_weight, validation_split, workers,
-                                                                       progress)
-                self._widen(data)
+                data, targets, weights, measured = model_data.training_data(self, x, t, sample_weight, validation_split, workers,
+                                                                 progress)
+                model_data.widen(self, data)
                 digests, begin = _identities(data), Position(len(data), batch_size, steps_per_epoch, bool(shuffle))
-                weights = _product(self._sample_weights(class_weight, targets), weights)
+                weights = model_data.sample_weights(self, class_weight, targets, weights)
             if validation is not None:
-                measured = self._validation_data(validation, validation_steps, workers, progress)
+                measured = model_data.validation_data(self, validation, validation_steps, workers, progress)
             kept = self._go_on_with(Path(run), digests) if resume else None
             if kept is not None and targets is not None:
                 check_scale(data, self.input_range, "fit")
@@ -296,9 +338,9 @@ class Model:
                 if targets is None:
                     with closing(data.epoch(epoch, position.batch, self.seed, position.shuffle, workers)) as given:
                         for name, batch in given:
-                            images, x, t, w = self._batch(*batch, *[None] * (3 - len(batch)), name)
-                            self._widen(images)
-                            yield x, t, _product(self._sample_weights(class_weight, t), w)
+                            images, x, t, w = model_data.one_batch(self, *batch, *[None] * (3 - len(batch)), name)
+                            model_data.widen(self, images)
+                            yield x, t, model_data.sample_weights(self, class_weight, t, w)
                     return
                 steps = schedule(position.samples, position.batch_size, epoch - 1, position.steps_per_epoch, self.seed,
                                  position.shuffle, start=position.batch)
@@ -321,24 +363,26 @@ class Model:
 
         Returns
         -------
-        ndarray, shape (N,) + output_shape: a copy; row i is the same bits whatever else is in the batch
+        ndarray, shape (N,) + output_shape: a copy; row i is the same bits whatever else is in the batch. For several
+        outputs a list of them
         """
         refuse(self.predict, others)
         batch_size = _batch_size("predict", batch_size)
         x = Batches(x, steps, "predict", "steps").collected(1)[0] if is_batches(x) else x
         with self._lock:
-            data = self._dataset(x, "predict")
-            outputs = np.empty((len(data),) + self.output_shape, self.dtype)
+            data = model_data.as_dataset(self, x, "predict")
+            outputs = np.empty((len(data),) + self.network.output_shape, self.dtype)
             for start in range(0, len(data), batch_size):
                 samples = slice(start, min(start + batch_size, len(data)))
                 if not isinstance(data, ArrayDataset):
                     samples = np.arange(samples.start, samples.stop)
                 outputs[samples] = self.network.forward(data.batch(samples))
-            return outputs
+            return split(outputs, self.output_shape) if self.output_names else outputs
 
     def predict_on_batch(self, x):
         """Return the outputs for one batch."""
-        return self.predict(x, len(x))
+        one = in_order(x, self.input_names, "predict_on_batch", "arrays x")[0] if self.input_names else x
+        return self.predict(x, len(one))
 
     def evaluate(self, x, t=None, batch_size=32, verbose=None, sample_weight=None, steps=None, *, y=None, return_dict=True,
                  **others):
@@ -353,10 +397,11 @@ class Model:
         if is_batches(x):
             x, t, sample_weight = Batches(x, steps, "evaluate", "steps").collected()
         with self._lock:
-            data, targets = self._labelled(x, t, "evaluate")
-            weights = _as_sample_weights(sample_weight, len(targets), "evaluate", "sample_weight")
+            data, targets = model_data.labelled(self, x, t, "evaluate")
+            weights = model_data.weights_of_samples(sample_weight, len(targets), "evaluate", "sample_weight")
             measured = trainer.evaluate(data, targets, batch_size, weights)
-        return measured if return_dict else [measured[name] for name in trainer.measured() if name in measured]
+        names = self.loss.measured(self.metrics)
+        return measured if return_dict else [measured[name] for name in names if name in measured]
 
     def train_on_batch(self, x, t=None, sample_weight=None, *, y=None, return_dict=False):
         """Update the weights once from one batch; return its mean loss before the update, or {"loss", "accuracy"}."""
@@ -368,7 +413,7 @@ class Model:
         trainer = self._compiled("test_on_batch")
 
         def measure(x, t, weights):
-            z = self.network.forward(x, trainer.depth)
+            z = self.network.forward(x, trainer.rows)
             return trainer.mean_loss(z, t, weights), trainer.outputs(z)
         return self._on_batch(x, one_of("test_on_batch", t=t, y=y), sample_weight, "test_on_batch", measure, return_dict)
 
@@ -382,7 +427,7 @@ class Model:
         """Return what every layer computes for x, on real numbers (teaching/trace.py): print it, or write its `page`."""
         from minicnn.teaching.trace import trace
         with self._lock:
-            return trace(self, self._dataset(x, "trace"), t)
+            return trace(self, model_data.as_dataset(self, x, "trace"), t)
 
     @property
     def weights(self):
@@ -418,8 +463,10 @@ class Model:
     def __repr__(self):
         kinds = [type(layer).__name__ for layer in self.layers]
         inside = ", ".join(kinds if len(kinds) < 9 else [*kinds[:4], "...", *kinds[-3:]])
-        return (f"<{type(self).__name__} of {len(kinds)} layers ({inside}), {_by(self.input_shape)} to "
-                f"{_by(self.output_shape)}, {self.count_params():,} parameters>")
+        ends = [" and ".join(map(_by, shape if several else [shape])) for shape, several in
+                ((self.input_shape, self.input_names), (self.output_shape, self.output_names))]
+        return (f"<{type(self).__name__} of {len(kinds)} layers ({inside}), {' to '.join(ends)}, "
+                f"{self.count_params():,} parameters>")
 
     def get_weights(self):
         """Return copies of all weights in Keras' order, by layer: kernel (KH, KW, C, F) or (in, out), then bias; the
@@ -454,8 +501,8 @@ class Model:
         """Return what `summary` prints."""
         takes = [] if self.network.is_chain else ["takes"]
         rows = [("layer", "type", "output shape", "parameters", "FLOPs", "bytes", *takes)]
-        rows.append(("input", "", _by(self.input_shape), "0", "0",
-                     f"{math.prod(self.input_shape) * self.dtype.itemsize:,}", *[""] * len(takes)))
+        shape = self.network.input_shape
+        rows.append(("input", "", _by(shape), "0", "0", f"{math.prod(shape) * self.dtype.itemsize:,}", *[""] * len(takes)))
         for row in self.summary_rows():
             rows.append((row["name"], row["type"], _by(row["output_shape"]), f"{row['parameters']:,}",
                          "?" if row["flops"] is None else f"{row['flops']:,}", f"{row['bytes']:,}",
@@ -472,9 +519,9 @@ class Model:
                   f"Forward pass: {sum(flops) / 1e6:.1f} MFLOP an image; FLOPs and bytes are of one image, a multiply-add "
                   "counts as two"]
         if plan:
-            head = None if self.loss is None else self.loss.head
+            heads = () if self.loss is None else self.loss.heads
             lines += ["", f"Plan of the {self.engine} engine ({'training step' if self.loss else 'not compiled'}):"]
-            lines += [f"  {i:2d}  {' + '.join(step)}" for i, step in enumerate(self.network.plan(head), 1)]
+            lines += [f"  {i:2d}  {' + '.join(step)}" for i, step in enumerate(self.network.plan(heads), 1)]
         return "\n".join(lines)
 
     def summary_rows(self):
@@ -525,9 +572,9 @@ class Model:
             name_layers([(layer,) for layer in layers], "Model", nested=True)
             model._make(tuple(layers), tuple(architecture["input_shape"]), architecture.get("sources"))
             if content.optimizer is not None:
-                model.compile(content.optimizer, content.loss, metrics=content.metrics)
+                model.compile(content.optimizer, content.loss, metrics=content.metrics, loss_weights=content.loss_weights)
             model.classes, model.preprocessing = content.classes, content.preprocessing
-            several = model.output_shape[-1] if model.output_shape != (1,) else 2
+            several = model.network.output_shape[-1] if model.output_shape != (1,) else 2
             if model.classes is not None and len(model.classes) != several:
                 raise InputError(f"{len(model.classes)} classes for outputs of shape {model.output_shape}.")
             if model.preprocessing is not None and model.preprocessing.shape != model.input_shape:
@@ -555,126 +602,22 @@ class Model:
         return self._trainer
 
     def _on_batch(self, x, t, sample_weight, verb, function, return_dict=False):
-        _, x, t, sample_weight = self._batch(x, t, sample_weight, verb)
+        _, x, t, sample_weight = model_data.one_batch(self, x, t, sample_weight, verb)
         with self._lock:
             loss, outputs = function(x, t, sample_weight)
-            if not return_dict or self.loss.head is None:
+            if not return_dict or self.loss.head is None and not self.output_names:
                 return {"loss": loss} if return_dict else loss
-            return {"loss": loss, "accuracy": share_right(outputs, t, self.loss)}
-
-    def _batch(self, x, t, sample_weight, owner):
-        """Return (x as a dataset, x, t, weights) of one batch, for a step of training."""
-        # As in fit and predict, uint8 means pixels from 0 to 255.
-        data = ArrayDataset(x, shape=self.input_shape, owner=owner)
-        data.keep_pixels = self.network.takes_pixels
-        x = data.batch(np.arange(len(data)))
-        x = x if x.dtype == np.uint8 else as_array(x, owner, "x", self.dtype)
-        if t is None:
-            raise InputError(f"{owner}: expected targets beside x.")
-        try:
-            t = encode_targets(t, self.output_shape, self.loss, self.dtype)
-        except (InputError, ShapeError) as error:
-            raise type(error)(f"{owner}: {error}") from None
-        if len(t) != len(x):
-            raise ShapeError(f"{owner}: {len(x)} samples, but {len(t)} targets.")
-        return data, x, t, _as_sample_weights(sample_weight, len(x), owner, "sample_weight")
-
-    def _training_data(self, x, t, sample_weight, share, workers, progress):
-        """Return (data, targets, weights, validation data or None), split at `share` where it is above 0."""
-        data, targets = self._labelled(x, t, "fit", workers, progress)
-        weights = _as_sample_weights(sample_weight, len(targets), "fit", "sample_weight")
-        if not share:
-            return data, targets, weights, None
-        # The classes are the strata, where there are some; else a target on one side of the middle or the other.
-        label = targets.argmax(axis=-1) if targets.ndim == 2 and targets.shape[1] > 1 else \
-            (targets.reshape(len(targets), -1)[:, 0] > 0.5).astype(np.int64)
-        if self.loss.head is None:
-            label = np.zeros(len(targets), np.int64)
-        manifest = getattr(data, "manifest", None)
-        known = manifest is not None and any(manifest.patients)
-        group = np.arange(len(targets)) if manifest is None else manifest.patient_groups(data.preprocessing, workers)
-        sets = split_groups(group, label, (1 - share, share), self.seed, self.classes)
-        say(f"validation_split={share:g}: {int(sets.sum()):,} of {len(sets):,} samples, drawn by the seed ({self.seed})"
-            f"{' and stratified by class' if label.any() else ''}. " + (
-                "Images of one patient stay together." if known else
-                "Which are of one patient is not said: if some are, give validation data, or a Manifest with patients."),
-            progress)
-        parts = [np.flatnonzero(sets == number) for number in (0, 1)]
-        chosen = [None if weights is None else weights[rows] for rows in parts]
-        trained, held_out = ((Subset(data, rows), targets[rows], weight) for rows, weight in zip(parts, chosen))
-        return *trained, held_out
-
-    def _validation_data(self, validation, steps, workers, progress):
-        """Return (data, targets, weights) of what `fit` takes as validation data; batches are taken once, all."""
-        owner = "fit, validation"
-        if is_batches(validation):
-            validation = Batches(validation, steps, owner, "validation_steps").collected()
-        x, t, weights = _parts(validation)
-        data, targets = self._labelled(x, t, owner, workers, progress)
-        return data, targets, _as_sample_weights(weights, len(targets), owner, "weights")
-
-    def _dataset(self, x, verb, workers=None, progress=False):
-        """Return x as a dataset whose images this network takes; preprocessing is the model's once it has one."""
-        preprocessing = self.preprocessing
-        needed = preprocessing is None and not isinstance(x, np.ndarray)
-        if needed and len(self.input_shape) == 3 and self.input_shape[2] in (1, 3):
-            preprocessing = Preprocessing(*self.input_shape)
-        data = open_dataset(x, preprocessing, self.classes, verb, workers, progress)
-        if data is not x and isinstance(data, ArrayDataset):
-            data.keep_pixels = self.network.takes_pixels
-        if data.shape != self.input_shape:
-            check_batch(np.empty((len(data),) + data.shape, np.bool_), self.input_shape, verb, "x")
-        check_scale(data, self.input_range, verb)
-        return data
-
-    def _widen(self, data):
-        """Note the range of images to train on."""
-        given = getattr(data, "range", None)
-        if given is not None:
-            low, high = self.input_range or given
-            self.input_range = min(low, given[0]), max(high, given[1])
-
-    def _labelled(self, x, t, verb, workers=None, progress=False):
-        """Return (data, encoded targets) of x with t, or of a manifest with its labels; adopt its classes."""
-        data = self._dataset(x, verb, workers, progress)
-        if t is None and data.labels is None:
-            raise InputError(f"{verb}: expected targets beside x.")
-        try:
-            targets = encode_targets(data.labels if t is None else t, self.output_shape, self.loss, self.dtype)
-        except (InputError, ShapeError) as error:
-            raise type(error)(f"{verb}: {error}") from None
-        if len(targets) != len(data):
-            raise ShapeError(f"{verb}: {len(data)} samples, but {len(targets)} targets.")
-        if data.classes is not None:
-            if self.classes is None:
-                self.classes = tuple(data.classes)
-            elif tuple(data.classes) != self.classes:
-                raise InputError(f"{verb}: the data's classes are {', '.join(data.classes)}, the model's "
-                                 f"{', '.join(self.classes)}. Name them in the model's order: classes=[...].")
-        if data.preprocessing is not None:
-            self.preprocessing = data.preprocessing
-        return data, targets
-
-    def _sample_weights(self, class_weight, targets):
-        """Return a float64 weight for each sample, or None."""
-        if class_weight is None:
-            return None
-        several = targets.shape[1:] != (1,)
-        n_classes = targets.shape[-1] if several else 2
-        sure = np.isin(targets, (0, 1)).all() and (not several or (targets.sum(axis=-1) == 1).all())
-        if targets.ndim != 2 or not sure and self.loss.head != ("Softmax" if several else "Sigmoid"):
-            raise InputError(f"class_weight: each sample must be of one class, and with {self.loss.name} on outputs of shape "
-                             f"{self.output_shape} the targets are none. Leave class_weight out.")
-        classes = targets.argmax(axis=-1) if several else (targets[:, 0] > 0.5).astype(int)
-        return _class_weights(class_weight, classes, n_classes, self.classes)[classes]
+            if self.output_names:
+                measured = self.loss.describe(outputs, t, loss)
+                return {name: measured[name] for name in self.loss.measured(self.metrics) if name in measured}
+            return {"loss": loss, "accuracy": self.loss.share_right(outputs, t)}
 
     def _metrics_of_an_epoch(self):
         """Return the names of what training measures in each epoch (training.py), with validation data."""
-        head = self.loss.head
-        if self.metrics is not None:
-            return [before + name for before in ("", "val_") for name in ("loss", *self.metrics)]
-        rates = head == "Softmax" or head == "Sigmoid" and self.output_shape == (1,)
-        return ["loss", *["accuracy"] * (head is not None), "val_loss", *["val_accuracy", "val_auc"] * rates]
+        validation = self.loss.measured(self.metrics, validation=True)
+        if self.metrics is None and self.loss.head == "Sigmoid" and self.output_shape != (1,):
+            validation = ["loss"]
+        return [*self.loss.measured(self.metrics), *(f"val_{name}" for name in validation)]
 
     def _take(self, content):
         """Take arrays, history and position of a file's content that fits this model, all or nothing."""
@@ -755,7 +698,7 @@ class Sequential(Model):
         self._prepare(seed, dtype, engine, classes)
         self._input, self._parts, self._network = None, [], None
         if input_shape is not None:
-            self._input = Input(input_shape, "Sequential", "input_shape")
+            self._input = Input(input_shape, owner="Sequential", argument="input_shape")
         parts = [] if layers is None else list(layers)
         if layers is not None and not parts:
             raise InputError("Sequential: expected at least one layer, got none.")
@@ -807,7 +750,7 @@ class Sequential(Model):
                              "already.")
         self._parts += parts
         if self._parts:
-            self._build(self._input, chain(self._parts, self._input, "Sequential", late=True))
+            self._build([self._input], [chain(self._parts, self._input, "Sequential", late=True)])
 
 
 def _is_input(part):
@@ -816,66 +759,6 @@ def _is_input(part):
 
 def _batch_size(owner, batch_size):
     return 32 if batch_size is None else check(owner, "batch_size", batch_size, Whole())
-
-
-def _product(one, other):
-    """Return the product of two weights of each sample, of which either may be None: all 1."""
-    return one if other is None else other if one is None else one * other
-
-
-def _parts(validation):
-    """Return (x, t, weights) of what is given as validation data; t and weights are None where it has none."""
-    parts = tuple(validation) if isinstance(validation, (tuple, list)) else (validation,)
-    x, t, weights = (*parts, None, None)[:3] if parts else (None,) * 3
-    if len(parts) > 3 or t is None and not hasattr(x, "labels"):
-        got = f"a {type(validation).__name__} of {len(parts)}" if isinstance(validation, (tuple, list)) else \
-            f"{type(validation).__name__} without targets"
-        raise InputError("fit, validation: expected (x, t), (x, t, weights), a Manifest or a dataset with labels, got "
-                         f"{got}.")
-    return x, t, weights
-
-
-def _as_sample_weights(weights, n, owner, argument):
-    """Return a weight for each of n samples as float64, or None where there are none."""
-    if weights is None:
-        return None
-    weights = as_array(weights, owner, argument, np.float64)
-    check_finite(weights, owner, argument)
-    if weights.shape != (n,):
-        raise ShapeError(f"{owner}: expected {argument} of shape ({n},), got {weights.shape}.")
-    return weights
-
-
-def _class_weights(given, labels, n, names):
-    """Return the weight of each of n classes, float64, from what `fit` takes as class_weight; `labels` are the samples'."""
-    if isinstance(given, str):
-        if given != "balanced":
-            raise InputError("class_weight: expected a dict, one weight for each class, or 'balanced', got "
-                             f"{given!r}.{nearest(given, ['balanced'])}")
-        counts = np.bincount(labels, minlength=n)
-        return len(labels) / (n * np.maximum(counts, 1))
-    if not isinstance(given, Mapping) and not hasattr(given, "keys"):       # a pandas Series has keys
-        try:
-            values = as_array(given, "class_weight", "the list", np.float64)
-        except (DTypeError, ShapeError) as error:
-            raise InputError(f"{error} Give a dict, one weight for each class, or 'balanced'.") from None
-        if values.shape != (n,):
-            raise ShapeError(f"class_weight: expected one weight for each of {n} classes, got shape {values.shape}.")
-        given = dict(enumerate(values.tolist()))
-    table, said = np.ones(n), {}
-    for key, value in dict(given).items():
-        number = names.index(key) if names and key in names else key
-        try:
-            number, value = Whole(0, n - 1)(number), Real(0)(value)
-        except (TypeError, ValueError):
-            raise InputError(f"class_weight: expected a class (0 to {n - 1}" + (f", or {', '.join(names)}" if names else "")
-                             + f") with a weight of at least 0, got {key!r}: {value!r}.") from None
-        if number in said:
-            raise InputError(f"class_weight: {said[number]!r} and {key!r} are the same class.")
-        table[number], said[number] = value, key
-    if not table.any():
-        raise InputError("class_weight: expected a weight above 0 for at least one class, got 0 for all.")
-    return table
 
 
 def _parameter(name, owner, trainable, regularizer, value, grad):
@@ -912,6 +795,13 @@ def _identities(data):
     if data.digests is None:
         return None
     return np.unique(np.concatenate([data.digests, getattr(data, "pixel_digests", data.digests)]), axis=0)
+
+
+def _output_name(network, i):
+    """Return the name of layer i, or, where it is the activation of the layer before it (layers/affine.py), of that one."""
+    name, before = network.layers[i].name, network.sources[i][0] - 1
+    leader = network.layers[before].name if before >= 0 else None
+    return leader if name == f"{leader}_activation" else name
 
 
 def _by(shape):

@@ -14,7 +14,7 @@ import numpy as np
 
 from minicnn.core.arguments import Whole, check
 from minicnn.core.backend import fusion_of
-from minicnn.core.memory import Buffers
+from minicnn.core.memory import Buffers, join, split
 from minicnn.core.parameter import Parameters, check_apart
 from minicnn.core.validation import all_finite
 from minicnn.errors import InputError, NonFiniteError
@@ -59,6 +59,7 @@ class Network:
     parameters : Parameters, in the order of the layers
     wanted : list of bool; of which values backward computes the gradient
     takes_pixels : bool; whether `forward` takes uint8 pixels, which its first step divides by 255 as it reads them
+    outputs : tuple of int, the numbers of the values that are outputs: the last, or those that a last layer Outputs joins
 
     Raises
     ------
@@ -74,6 +75,7 @@ class Network:
         self.is_chain = self.sources == chain
         self._several = [getattr(layer, "several", False) for layer in self.layers]
         self._takers = [sum(value in taken for taken in self.sources) for value in range(len(self.layers) + 1)]
+        self.outputs = self.sources[-1] if getattr(self.layers[-1], "joins", False) else (len(self.layers),)
         self.shapes, self._custom = [self.input_shape], {}      # the steps of custom layers, by the layer's number
         before, here.host = here.host, None         # a network inside a custom layer is a whole of its own
         try:
@@ -135,12 +137,19 @@ class Network:
     def output_shape(self):
         return self.shapes[-1]
 
-    def depth(self, head=None):
-        """Return how many layers run before the loss: all, or all but the last where it is the loss's head."""
-        return len(self.layers) - (type(self.layers[-1]).__name__ == head)
+    def is_taken(self, output):
+        """Whether a layer takes the value with this number, which is an output."""
+        return self._takers[output] > (len(self.outputs) > 1)
 
-    def forward(self, x, depth=None, training=False, step_number=0):
-        """Run the first `depth` layers (all by default) on the batch x; the result is valid until the next call.
+    def heads(self, names):
+        """Return the numbers of the layers that a loss takes over: of each output the last, where it is of the type named.
+
+        `names` has a name, or None, for each output.
+        """
+        return tuple(value - 1 for value, name in zip(self.outputs, names) if type(self.layers[value - 1]).__name__ == name)
+
+    def forward(self, x, rows=None, training=False, step_number=0):
+        """Run `rows` (all by default) on the batch x, return the last value; it is valid until the next call.
 
         x may be uint8 pixels where the first step takes them (`takes_pixels`). Until `backward` it must stay as it is.
         """
@@ -149,7 +158,7 @@ class Network:
             layer.training, layer.step_number = training, step_number
         for step in self._custom.values():
             step.tell(training, step_number)
-        rows = self.rows(depth)
+        rows = self._steps if rows is None else rows
         if getattr(x, "dtype", None) == np.uint8 and rows and not (rows[0].step.takes_pixels and self.takes_pixels):
             x = np.divide(x, 255, dtype=np.float32)
         with lending():
@@ -167,18 +176,20 @@ class Network:
             values.append(step.forward(taken) if run is None else run(step, taken))
         return values
 
-    def finish(self, z, depth):
-        """Run the layers from number `depth` on, those that a loss takes over in training."""
+    def finish(self, z, heads):
+        """Return the outputs for logits z: what the layers `heads`, which a loss took over in training, make of them."""
         with lending():
-            for i in range(depth, len(self.layers)):
-                z = self.single(i).step.forward(z)
-            return z
+            if self.outputs == (len(self.layers),):
+                return self.single(heads[0]).step.forward(z) if heads else z
+            parts = split(z, [self.shapes[value] for value in self.outputs])
+            return join([self.single(value - 1).step.forward(part) if value - 1 in heads else part
+                         for value, part in zip(self.outputs, parts)])
 
-    def backward(self, dy, depth=None):
-        """Run backward from layer `depth` to the first layers that learn; every parameter's `grad` is overwritten."""
+    def backward(self, dy, rows=None):
+        """Run `rows` backward to the first layers that learn; every parameter's `grad` is overwritten."""
         self._check_unchanged()
         with lending():
-            self.gradients(dy, self.rows(depth))
+            self.gradients(dy, self._steps if rows is None else rows)
 
     def gradients(self, dy, rows, wanted=None):
         """Run some rows of `rows` backward, and return {number of a value: its gradient} of those that are `wanted`.
@@ -212,25 +223,24 @@ class Network:
         for step in self._custom.values():
             step.check_unchanged()
 
-    def steps(self, depth=None):
-        """Return what runs the first `depth` layers, in order: steps of one layer or several (fusion.py)."""
-        return [row.step for row in self.rows(depth)]
+    def rows(self, depth=None, heads=(), fused=True):
+        """Return the _Row of each step that runs layers 0 .. depth-1 (by default all): of one layer, or fused (fusion.py).
 
-    def rows(self, depth):
-        """Return the _Row of each step of layers 0 .. depth-1; one layer at a time where depth cuts a step."""
-        if depth is None:
-            return self._steps
-        rows = [row for row in self._steps if row.last < depth]
-        return rows + [self.single(i) for i in range(rows[-1].last + 1 if rows else 0, depth)]
+        Where depth cuts a step, its layers run one at a time. The `heads` hand on what they take.
+        """
+        depth = len(self.layers) if depth is None else depth
+        rows = [row for row in self._steps if row.last < depth] if fused else []
+        rows = rows + [self.single(i) for i in range(rows[-1].last + 1 if rows else 0, depth)]
+        return [_Row(_HandedOn, row.first, row.last) if row.first in heads else row for row in rows]
 
     def single(self, i):
         """Return the _Row of layer number i alone."""
         return _Row(self._custom.get(i) or LayerStep(self.layers[i]), i, i)
 
-    def blame_forward(self, x, depth=None):
+    def blame_forward(self, x):
         """Raise NonFiniteError naming the first layer whose output for x is not finite, if there is one."""
         values = [np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x]
-        for i, layer in enumerate(self.layers[:depth]):
+        for i, layer in enumerate(self.layers):
             for parameter in getattr(layer, "parameters", ()):
                 if not np.isfinite(parameter.value).all():
                     raise NonFiniteError(f"layer {layer.name!r}: its {parameter.name} holds NaN or infinity.")
@@ -290,11 +300,34 @@ class Network:
         self.named_parameters()
         return dict(self.weights())
 
-    def plan(self, head=None):
-        """Return the steps of one training pass: lists of layer names that run as one. The loss takes over the head."""
-        depth = self.depth(head)
-        return [[layer.name for layer in step.layers] for step in self.steps(depth)] + \
-               [[layer.name for layer in self.layers[depth:]] + ["loss"]]
+    @property
+    def steps(self):
+        """What runs the layers, in order: steps of one layer or several (fusion.py)."""
+        return [row.step for row in self._steps]
+
+    def plan(self, heads=()):
+        """Return the steps of one training pass: lists of layer names that run as one. The loss takes over `heads`."""
+        heads = self.heads(heads)
+        return [[layer.name for layer in row.step.layers] for row in self.rows(heads=heads) if row.first not in heads] + \
+               [[self.layers[i].name for i in heads] + ["loss"]]
+
+
+class _HandedOn:
+    """The step of a final activation that the loss takes over: logits pass, and their gradient."""
+
+    layers, takes_pixels = (), False
+
+    @staticmethod
+    def forward(x):
+        return x
+
+    @staticmethod
+    def backward(dy):
+        return dy
+
+    @staticmethod
+    def choices():
+        return ()
 
 
 class _Row(NamedTuple):

@@ -12,7 +12,6 @@ import numpy as np
 
 from minicnn.core.backend import get_engine
 from minicnn.errors import InputError, NonFiniteError
-from minicnn.metrics import categorical_metrics, binary_metrics
 
 __all__ = ["Trainer"]
 
@@ -32,10 +31,15 @@ class Trainer:
     def __init__(self, network, loss, optimizer, between_batches, metrics=None):
         self.network, self.loss, self.optimizer, self.between_batches = network, loss, optimizer, between_batches
         self.metrics = metrics
-        self.depth = network.depth(loss.head)
-        if loss.head is not None and self.depth == len(network.layers):
-            raise InputError(f"compile: loss {loss.name!r} needs {loss.head}() as the last layer, "
-                             f"got {type(network.layers[-1]).__name__}.")
+        for value, head in zip(network.outputs, loss.heads):
+            last = network.layers[value - 1]
+            if head not in (None, type(last).__name__):
+                raise InputError(f"compile: loss {loss.name!r} needs {head}() as the last layer, got {last.label}.")
+            if head is not None and network.is_taken(value):
+                raise InputError(f"compile: the loss takes {last.label} over, and another layer takes it. Give that layer a "
+                                 f"{head}() of its own.")
+        self.heads = network.heads(loss.heads)
+        self.rows = network.rows(heads=self.heads)
         self.ops = get_engine(network.engine)
 
     def loss_and_gradients(self, x, t, weights=None):
@@ -44,16 +48,16 @@ class Trainer:
         Raises NonFiniteError naming the first layer, if the loss or a gradient is NaN or infinite.
         """
         self.network.note_frozen()
-        z = self.network.forward(x, self.depth, training=True, step_number=self.optimizer.t)
+        z = self.network.forward(x, self.rows, training=True, step_number=self.optimizer.t)
         losses, dz = np.empty(len(x)), np.empty(z.shape, z.dtype)
         loss = self.loss(self.ops, z, self.loss.smoothed(t), weights, losses, dz)
         loss += sum(self.network.parameters.penalties())
         if not math.isfinite(loss):
-            self.network.blame_forward(x, self.depth)
+            self.network.blame_forward(x)
             raise NonFiniteError(f"the loss is {loss} though every layer's output is finite; "
                                  "look at the targets and the sample weights.")
         outputs = self.outputs(z)
-        self.network.backward(dz, self.depth)
+        self.network.backward(dz, self.rows)
         self.network.parameters.add_penalty_gradients()
         self.network.blame_gradients()
         return loss, outputs
@@ -65,13 +69,9 @@ class Trainer:
         self.optimizer.step(self.ops, self.network.parameters)
         return loss, outputs
 
-    def measured(self):
-        """Return the names of what an epoch is measured with: the loss, then the metrics."""
-        return ["loss", *(["accuracy"] * (self.loss.head is not None) if self.metrics is None else self.metrics)]
-
     def outputs(self, z):
         """Return the network's outputs for logits z: through the head, where the loss folds one."""
-        return self.network.finish(z, self.depth)
+        return self.network.finish(z, self.heads)
 
     def predict(self, data, batch_size):
         """Return (outputs (n, ...), logits (n, ...)) of every sample of a dataset, in order, without augmentation."""
@@ -80,7 +80,7 @@ class Trainer:
         logits = np.empty_like(outputs)
         for start in range(0, n, batch_size):
             samples = np.arange(start, min(start + batch_size, n))
-            z = self.network.forward(data.batch(samples), self.depth)
+            z = self.network.forward(data.batch(samples), self.rows)
             logits[samples] = z
             outputs[samples] = self.outputs(z)
             self.between_batches()
@@ -93,10 +93,9 @@ class Trainer:
         return loss + sum(self.network.parameters.penalties())
 
     def evaluate(self, data, targets, batch_size, weights=None):
-        """Return the metrics of a dataset as a dict: n, accuracy, ..., auc, loss (metrics.py); n and loss alone where
-        the network does not classify."""
+        """Return the metrics of a dataset as a dict (Loss.describe)."""
         outputs, logits = self.predict(data, batch_size)
-        return describe(outputs, targets, self.mean_loss(logits, targets, weights), self.loss)
+        return self.loss.describe(outputs, targets, self.mean_loss(logits, targets, weights))
 
     def fit(self, model, batches, *, begin, validation, batch_size, epochs, callbacks):
         """Train until `model.history` has `epochs` epochs; return the rows of those trained here.
@@ -129,7 +128,7 @@ class Trainer:
 
     def _train_epoch(self, epoch, position, batches, callbacks):
         """Take a step for each of the batches, which move `position` on; return the row of the epoch."""
-        names = self.measured()
+        names = self.loss.measured(self.metrics)
         with closing(batches):
             for x, t, weights in batches:
                 callbacks.begin_batch(position)
@@ -138,14 +137,15 @@ class Trainer:
                 except NonFiniteError as error:
                     raise NonFiniteError(f"epoch {epoch}, batch {position.batch + 1}: {error} Training stopped before "
                                          "this update; a smaller learning rate may help.") from None
-                position.add(len(x), loss, 0.0 if self.loss.head is None else share_right(outputs, t, self.loss))
-                if set(names) - {"loss", "accuracy"}:
+                position.add(len(x), loss, self.loss.share_right(outputs, t), self.loss.values)
+                if set(names) - {"loss", "accuracy", *self.loss.values}:
                     position.keep(outputs, t)
                 callbacks.end_batch(position)
                 self.between_batches()
-        row = {"loss": position.loss / position.seen, "accuracy": position.right / position.seen}
+        row = {"loss": position.loss, "accuracy": position.right} | position.others
+        row = {name: total / position.seen for name, total in row.items()}
         if position.outputs:
-            row = describe(np.concatenate(position.outputs), np.concatenate(position.targets), row["loss"], self.loss) | row
+            row = self.loss.describe(np.concatenate(position.outputs), np.concatenate(position.targets), row["loss"]) | row
         return {"epoch": epoch} | {name: row[name] for name in names}
 
     def _validate(self, epoch, validation, batch_size):
@@ -156,21 +156,4 @@ class Trainer:
         if not math.isfinite(measured["loss"]):
             raise NonFiniteError(f"epoch {epoch}: the loss of the validation data is {measured['loss']}. "
                                  "A smaller learning rate may help.")
-        names = ("loss", "accuracy", "auc") if self.metrics is None else self.measured()
-        return {f"val_{name}": measured[name] for name in names if name in measured}
-
-
-def share_right(outputs, targets, loss):
-    """Return the share of right decisions: the largest of several under a softmax, else p > 0.5 (strictly)."""
-    if loss.head == "Softmax":
-        return float((outputs.argmax(axis=-1) == targets.argmax(axis=-1)).mean())
-    return float(((outputs > 0.5) == (targets > 0.5)).mean())
-
-
-def describe(outputs, targets, loss, loss_function):
-    """Return the metrics of outputs against encoded targets."""
-    if loss_function.head == "Sigmoid" and outputs.shape[1:] == (1,):
-        return binary_metrics((targets[:, 0] > 0.5).astype(np.int64), outputs[:, 0], loss=loss)
-    if loss_function.head == "Softmax":
-        return categorical_metrics(targets.argmax(axis=-1), outputs, loss=loss)
-    return {"n": len(outputs), "loss": loss}
+        return {f"val_{name}": measured[name] for name in self.loss.measured(self.metrics, True) if name in measured}

@@ -30,7 +30,7 @@ def Network(layers, input_shape, seed=0, dtype="float32", engine="fast"):
 
 
 def plan(*layers, shape=(16, 16, 3), engine="fast", head=None):
-    return Network(list(layers), shape, engine=engine).plan(head)
+    return Network(list(layers), shape, engine=engine).plan([head])
 
 
 # ---- What is found ---------------------------------------------------------------------------------------------------
@@ -41,15 +41,15 @@ PAPER = [["conv2d_1", "relu_1", "max_pool2d_1"], ["conv2d_2", "relu_2", "max_poo
 
 def test_the_plan_of_the_papers_network():
     network = cov19net().network
-    assert network.plan("Sigmoid") == PAPER + [["sigmoid_1", "loss"]]
+    assert network.plan(["Sigmoid"]) == PAPER + [["sigmoid_1", "loss"]]
     assert network.plan() == PAPER + [["sigmoid_1"], ["loss"]]
-    assert [type(step).__name__ for step in network.steps()] == \
+    assert [type(step).__name__ for step in network.steps] == \
         ["GreyConvReLUPool", "ConvReLUPool", "ConvReLU", "LayerStep", "DenseReLU", "LayerStep", "LayerStep"]
 
 
 def test_the_reference_engine_takes_one_layer_at_a_time():
     network = cov19net(engine="reference").network
-    assert network.plan("Sigmoid")[:-1] == [[layer.name] for layer in network.layers[:-1]]
+    assert network.plan(["Sigmoid"])[:-1] == [[layer.name] for layer in network.layers[:-1]]
     assert not network.takes_pixels and cov19net().network.takes_pixels
 
 
@@ -406,7 +406,7 @@ def test_a_step_writes_neither_to_its_input_nor_to_the_gradient_it_gets(layers, 
 
 @each_step
 def test_only_a_step_that_is_not_the_first_to_learn_computes_dx(layers, shape, label):
-    step, = Network(layers, shape).steps()
+    step, = Network(layers, shape).steps
     x = normals(0, (2, *shape), np.float32)
     y = step.forward(x)
     assert step.backward(np.ones_like(y)) is None
@@ -418,7 +418,7 @@ def test_only_a_step_that_is_not_the_first_to_learn_computes_dx(layers, shape, l
 def test_the_head_is_left_to_the_loss():
     network = Network([Dense(3), ReLU(), Dense(1), Sigmoid()], (4,))
     x = normals(0, (2, 4), np.float32)
-    z = network.forward(x, network.depth("Sigmoid")).copy()
+    z = network.forward(x, network.rows(heads=network.heads(["Sigmoid"]))).copy()
     np.testing.assert_allclose(network.forward(x), ref.sigmoid(z), rtol=1e-6)
 
 
@@ -498,7 +498,7 @@ def test_no_kernel_allocates():
 def test_a_step_keeps_what_it_was_made_for(shape):
     network = Network([Conv2D(4, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(2), ReLU()], (10, 11, 3), seed=1)
     x, dy = normals(1, (2, 10, 11, 3), np.float32), normals(2, (2, 4, 4, 4), np.float32)
-    step = network.steps()[0]
+    step = network.steps[0]
     y = step.forward(x)
     network.layers[0].configure("float64")
     for layer in network.layers[:3]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import Adam, Dense, Dropout, Flatten, Sequential, Sigmoid, Softmax
+from minicnn import Adam, Dense, Dropout, Flatten, Sequential, Sigmoid, Softmax, model_data
 from minicnn.data import Manifest
 from minicnn.errors import DTypeError, InputError, ManifestError, MiniCNNError, ShapeError
 from minicnn.keras_names import as_metrics
@@ -99,14 +99,14 @@ def test_sample_weights_are_split_too():
     assert again.rows == history.rows and same(model, by_hand)
 
 
-def test_images_of_one_patient_stay_together(capsys):
+def test_images_of_one_patient_stay_together(capsys, monkeypatch):
     images, labels = (np.random.default_rng(2).random((24, 8, 8)) * 255).astype(np.uint8), np.arange(24) // 4 % 2
     manifest = Manifest.from_arrays(images, labels, ("normal", "covid"), patients=[f"p{i // 4}" for i in range(24)])
     model = Sequential([Flatten(), Dense(1), Sigmoid()], (8, 8, 1), seed=1, engine="reference")
     model.compile("sgd", "binary_crossentropy")
     seen = []
-    data_of = model._training_data
-    model._training_data = lambda *given: seen.append(data_of(*given)) or seen[-1]
+    data_of = model_data.training_data
+    monkeypatch.setattr(model_data, "training_data", lambda *given: seen.append(data_of(*given)) or seen[-1])
     model.fit(manifest, validation_split=0.34)
     assert "Images of one patient stay together." in capsys.readouterr().err
     training, _, _, (validation, *_) = seen[0]

@@ -113,8 +113,8 @@ def test_shapes_parameters_rows_and_plan_of_the_paper():
     assert sum(p.value.size for p in network.parameters) == 609_473
     assert list(network.named_parameters())[:3] == ["conv2d_1/kernel", "conv2d_1/bias", "conv2d_2/kernel"]
     assert tuple(network.named_parameters().values()) == network.parameters
-    assert network.depth() == network.depth("Softmax") == 13 and network.depth("Sigmoid") == 12
-    steps = network.plan("Sigmoid")
+    assert network.heads([None]) == network.heads(["Softmax"]) == () and network.heads(["Sigmoid"]) == (12,)
+    steps = network.plan(["Sigmoid"])
     assert [name for step in steps for name in step] == [layer.name for layer in network.layers] + ["loss"]
     assert steps[-1][-1] == "loss" and network.plan()[-1] == ["loss"]
 
@@ -124,15 +124,15 @@ def test_all_gradients_of_the_papers_network(engine):
     # Numerics A2: the whole network with its loss, in float64, along random directions in all parameters at once.
     network = Network(paper_layers(), (22, 22, 3), seed=5, dtype=np.float64, engine=engine)
     x, t, scale = np.abs(normals(0, (3, 22, 22, 3))), np.array([[0.0], [1.0], [1.0]]), np.full(3, 1 / 3)
-    depth, shapes = network.depth("Sigmoid"), [p.value.shape for p in network.parameters]
+    rows, shapes = network.rows(heads=(12,)), [p.value.shape for p in network.parameters]
 
     def loss(theta):
         for parameter, part in zip(network.parameters, np.split(theta, np.cumsum([np.prod(s) for s in shapes])[:-1])):
             parameter.value[...] = part.reshape(parameter.value.shape)
-        return reference.binary_crossentropy(network.forward(x, depth), t, scale)[0].sum()[None]
+        return reference.binary_crossentropy(network.forward(x, rows), t, scale)[0].sum()[None]
     theta = np.concatenate([p.value.ravel() for p in network.parameters])
     loss(theta)
-    network.backward(reference.binary_crossentropy(network.forward(x, depth), t, scale)[1], depth)
+    network.backward(reference.binary_crossentropy(network.forward(x, rows), t, scale)[1], rows)
     gradient = np.concatenate([p.grad.ravel() for p in network.parameters])
     for seed in range(3):
         assert_gradient(loss, gradient, theta, np.ones(1), seed=seed)

@@ -1,10 +1,10 @@
-"""Where bytes live: arrays that begin on a cache line, and named workspaces that are allocated once."""
+"""Where bytes live: arrays that begin on a cache line, workspaces that are allocated once, several arrays in one row."""
 
 import math
 
 import numpy as np
 
-__all__ = ["aligned", "Buffers"]
+__all__ = ["aligned", "join", "split", "Buffers"]
 
 _LINE = 64      # bytes
 
@@ -22,6 +22,21 @@ def aligned(shape, dtype):
     raw = np.empty(size + _LINE, np.uint8)
     first = -raw.ctypes.data % _LINE
     return raw[first:first + size].view(dtype).reshape(shape)
+
+
+def join(arrays):
+    """Return arrays of N samples as one, (N, D): each sample flattened, side by side.
+
+    >>> join([np.zeros((2, 3, 3)), np.zeros((2, 1))]).shape
+    (2, 10)
+    """
+    return np.concatenate([np.reshape(array, (len(array), -1)) for array in arrays], axis=1)
+
+
+def split(row, shapes):
+    """Return the arrays that `join` made one, copies; `shapes` are theirs without N."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+    return [part.reshape(len(row), *shape).copy() for part, shape in zip(np.split(row, ends, axis=1), shapes)]
 
 
 class Buffers:

@@ -86,12 +86,19 @@ class Batches:
         widths = {len(batch[:parts]) for batch in given}
         if len(widths) > 1 or not 1 <= min(widths) <= 3:
             raise InputError(f"{self._owner}: expected batches of as many parts each, got {sorted(widths)}.")
-        whole = []
-        for column in zip(*(batch[:parts] for batch in given)):
-            column = [np.asarray(array) for array in column]
-            for i, array in enumerate(column):
-                if array.shape[1:] != column[0].shape[1:] or not array.ndim:
-                    raise ShapeError(f"{self._owner}, batch {i + 1}: expected arrays of shape (n, "
-                                     f"{printable(str(column[0].shape[1:])[1:-1])}), as in batch 1, got {array.shape}.")
-            whole.append(np.concatenate(column))
+        whole = [self._joined(column) for column in zip(*(batch[:parts] for batch in given))]
         return (*whole, None, None)[:3]
+
+    def _joined(self, column):
+        """Return one part of all batches as one array; of several inputs or outputs, a list or dict of them."""
+        if isinstance(column[0], dict) and all(isinstance(part, dict) and part.keys() == column[0].keys() for part in column):
+            return {name: self._joined([part[name] for part in column]) for name in column[0]}
+        if hasattr(column[0], "__len__") and len(column[0]) and hasattr(column[0][0], "shape") \
+                and all(isinstance(part, (list, tuple)) and len(part) == len(column[0]) for part in column):
+            return [self._joined(parts) for parts in zip(*column)]
+        column = [np.asarray(array) for array in column]
+        for i, array in enumerate(column):
+            if array.shape[1:] != column[0].shape[1:] or not array.ndim:
+                raise ShapeError(f"{self._owner}, batch {i + 1}: expected arrays of shape (n, "
+                                 f"{printable(str(column[0].shape[1:])[1:-1])}), as in batch 1, got {array.shape}.")
+        return np.concatenate(column)

@@ -6,12 +6,14 @@ prepares them ahead on threads. The sample at a position of the stream, and its 
 position: training can resume at any step, and the number of threads does not change a bit.
 """
 
+import math
 import os
 import warnings
 from glob import glob
 
 import numpy as np
 
+from minicnn.core.memory import join
 from minicnn.core.random import Stream, check_seed, permutation
 from minicnn.core.validation import all_finite, as_array, check_batch, check_finite
 from minicnn.data.decoding import ImageWarning
@@ -23,7 +25,7 @@ from minicnn.data.preprocessing import to_input
 from minicnn.data.workers import in_order
 from minicnn.errors import DTypeError, InputError, ShapeError, printable
 
-__all__ = ["ArrayDataset", "ImageDataset", "Subset", "check_scale", "open_dataset", "image_files", "schedule", "load"]
+__all__ = ["ArrayDataset", "ImageDataset", "JoinedDataset", "Subset", "check_scale", "open_dataset", "image_files", "schedule", "load"]
 
 
 _PIXELS = 0.0, 1.0
@@ -97,6 +99,37 @@ class ArrayDataset:
             return np.divide(x, 255, dtype=np.float32)
         # A slice is not copied where a network can take it as it is. It never writes to it.
         return np.require(x, x.dtype if x.dtype == np.uint8 else self._dtype, ["C", "A", "W"])
+
+
+class JoinedDataset:
+    """The arrays of several inputs as one dataset: each sample flattened, side by side (core.memory.join).
+
+    Parameters
+    ----------
+    parts : list of ArrayDataset
+    owner : str; the name in an error
+
+    >>> data = JoinedDataset([ArrayDataset(np.zeros((5, 2, 2))), ArrayDataset(np.ones((5, 1)))])
+    >>> data.shape, data.batch(np.array([3])).tolist()
+    ((5,), [[0.0, 0.0, 0.0, 0.0, 1.0]])
+    """
+
+    names = digests = preprocessing = labels = classes = None
+
+    def __init__(self, parts, owner="JoinedDataset"):
+        self._parts = parts
+        if len(set(map(len, parts))) > 1:
+            raise ShapeError(f"{owner}: expected as many samples of each input, got {', '.join(map(str, map(len, parts)))}.")
+        self.shape = (sum(math.prod(part.shape) for part in parts),)
+        ranges = [part.range for part in parts if part.range is not None]
+        self.range = (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
+
+    def __len__(self):
+        return len(self._parts[0])
+
+    def batch(self, samples, passes=None, seed=0):
+        """Return the samples with these numbers: ndarray, (n, D)."""
+        return join([part.batch(samples) for part in self._parts])
 
 
 class ImageDataset:

@@ -245,7 +245,7 @@ def _numbers(model, data):
     rows = []
     for start in range(0, len(data), _BATCH):
         batch = data.batch(np.arange(start, min(start + _BATCH, len(data))))
-        features = np.array(model.network.forward(batch, depth), np.float64) if wanted else np.empty((len(batch), 0))
+        features = np.array(model.network.forward(batch, model.network.rows(depth)), np.float64) if wanted else np.empty((len(batch), 0))
         rows.append((thumbnails(batch), batch.std(axis=(1, 2, 3), dtype=np.float64), features))
     looks, contrasts, features = (np.concatenate(column) for column in zip(*rows))
     return looks, contrasts, features if wanted else None

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.core.arguments import OneOf, OrNone, Real, check
+from minicnn.core.memory import join
 from minicnn.core.random import normals
 from minicnn.gradient_check.elementwise import along_directions, check_row, row_findings, tie_findings
 from minicnn.gradient_check.finite_differences import PRECISIONS, Precision
 from minicnn.gradient_check.layer_contract import float32_fault, moving_faults, repeat_faults, step_faults
-from minicnn.gradient_check.problems import Joined, StepProblem, draw, join, loss_gradient
+from minicnn.gradient_check.problems import Joined, StepProblem, draw, loss_gradient
 from minicnn.gradient_check.report import Finding, Report
 from minicnn.gradient_check.subjects import as_network, layer_problem, loss_problem, network_problem
 from minicnn.gradient_check.verdicts import BUG, KINK
@@ -168,7 +169,7 @@ def _check_network(problem, options, directions):
 
 def _check_statistics(problem, report):
     """Add a Finding to the report for each layer that would move its statistics otherwise than its batch says."""
-    _values(problem, problem.network.rows(problem.depth),
+    _values(problem, problem.rows,
             lambda step, taken: report.findings.extend(moving_faults(step, taken)))
 
 
@@ -199,7 +200,7 @@ def _locate(problem, options, report):
 
 def _branch_faults(problem):
     """Return a Finding on the last value whose gradient is not the sum of what the layers that take it hand back."""
-    network, rows = problem.network, problem.network.rows(problem.depth)
+    network, rows = problem.network, problem.rows
     takers = {value: [layer.name for layer, taken in zip(network.layers, network.sources) if value in taken]
               for value, wanted in enumerate(network.wanted) if wanted}
     branched = [value for value in takers if len(takers[value]) > 1]
@@ -219,7 +220,7 @@ def _branch_faults(problem):
 
 def _is_chained(problem):
     """Whether the gradients of the network are those of its steps, run backward one after another on copies."""
-    gradients, network, rows = problem.gradients(), problem.network, problem.network.rows(problem.depth)
+    gradients, network, rows = problem.gradients(), problem.network, problem.rows
     _, dy = loss_gradient(problem.loss, problem.ops, _values(problem, rows)[-1], problem.t)
     network.gradients(dy, rows)
     return all(np.allclose(parameter.grad, gradients[place], rtol=1e-10, atol=1e-300)
@@ -233,9 +234,9 @@ def _check_steps(problem, options):
                    options)[1]
     size = sum(array.size for array in problem.arrays.values())
     alone = options if size <= options.limit else options._replace(limit=24)
-    network, rows = problem.network, problem.network.rows(problem.depth)
+    network, rows = problem.network, problem.rows
     values = _values(problem, rows)
-    for step, first, last in reversed([row for row in rows if network.wanted[row.last + 1]]):
+    for step, first, last in reversed([row for row in rows if network.wanted[row.last + 1] and row.step.layers]):
         x, y = network.taken(values, first), values[last + 1]
         if isinstance(x, list):
             step, x = Joined(step, [part.shape[1:] for part in x]), join(x)

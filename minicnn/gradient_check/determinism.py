@@ -6,6 +6,7 @@ of threads, or on the other samples of the batch; and the gradients of uneven sh
 
 import numpy as np
 
+from minicnn.core.memory import split
 from minicnn.core.random import uniforms
 from minicnn.errors import InputError
 from minicnn.gradient_check.problems import draw, step_name, targets_for
@@ -42,12 +43,12 @@ def check_determinism(make_model, *, x=None, t=None, threads=(1, 2, 3), seed=0):
     True
     """
     model = _new(make_model)
-    x = draw(uniforms, seed, 50, (_N, *model.input_shape)) if x is None else np.asarray(x)
-    t = targets_for(model.loss, (len(x), *model.output_shape), seed) if t is None else np.asarray(t)
+    network = model.network
+    x = draw(uniforms, seed, 50, (_N, *network.input_shape)) if x is None else np.asarray(x)
+    t = targets_for(model.loss, (len(x), *network.output_shape), seed) if t is None else np.asarray(t)
     if len(x) < 3 or len(t) != len(x):
         raise InputError("check_determinism: expected at least 3 samples and as many targets, "
                          f"got {len(x)} and {len(t)}.")
-    network = model.network
     report = Report(f"determinism of a network of {len(network.layers)} layers")
     once = _results(model, x, t)
     _compare(report, once, _results(model, x, t), "a second call of the same model gives another result: it is random, "
@@ -78,7 +79,9 @@ def _new(make_model):
 def _results(model, x, t):
     """Return (outputs of the steps, loss and gradients) on one batch, each {(layer, name): array}."""
     places = [(layer.name, p.name) for layer in model.network.layers for p in getattr(layer, "parameters", ())]
-    outputs, (loss, gradients) = _outputs(model, x, True), model.loss_and_gradients(x, t)
+    outputs = _outputs(model, x, True)
+    loss, gradients = model.loss_and_gradients(split(x, model.input_shape) if model.input_names else x,
+                                               split(t, model.output_shape) if model.output_names else t)
     return outputs, {("network", "loss"): np.array(loss)} | dict(zip(places, gradients, strict=True))
 
 
@@ -86,12 +89,14 @@ def _outputs(model, x, training):
     """Return {(step, "output"): array}, computed one step at a time."""
     network = model.network
     x = np.ascontiguousarray(x, network.dtype)
-    depth = network.depth(model.loss.head)
-    network.forward(x.copy(), depth, training)          # sets the mode of every layer: training or inference
-    outputs = {}
-    for step in network.steps(depth):
-        x = np.array(step.forward(x.copy()))
-        outputs[step_name(step), "output"] = x
+    rows, outputs = network.rows(heads=network.heads(model.loss.heads)), {}
+    network.forward(x.copy(), rows, training)           # sets the mode of every layer: training or inference
+
+    def run(step, taken):
+        y = np.array(step.forward([part.copy() for part in taken] if isinstance(taken, list) else taken.copy()))
+        outputs[step_name(step), "output"] = y
+        return y
+    network.values(x.copy(), rows, run)
     return outputs
 
 

@@ -96,7 +96,7 @@ def moving_faults(step, x):
     The new values are what `moved` returns after a forward: momentum old + (1 - momentum) new, new being the mean of a
     channel of x and the variance that is divided by M, the numbers of a channel.
     """
-    layer, *others = step.layers
+    layer, *others = step.layers or [None]
     kept = {statistic.name: statistic for statistic in getattr(layer, "statistics", ())}
     if others or list(kept) != ["moving_mean", "moving_variance"] or not getattr(layer, "trainable", True):
         return []

@@ -5,11 +5,10 @@ of <y, dy>; for a network they are the losses of the samples. Terms are kept apa
 affect cancel exactly. With them come the *choices* of the forward pass: the masks of ReLU, the switches of max pooling.
 """
 
-import math
-
 import numpy as np
 
 from minicnn.core.backend import get_engine
+from minicnn.core.memory import join, split
 from minicnn.core.random import Stream, normals, uniforms
 from minicnn.errors import InputError, MiniCNNError, NonFiniteError
 from minicnn.layers import ELU, LAYERS, GlobalMaxPooling2D, LeakyReLU, MaxPool2D, ReLU
@@ -17,7 +16,7 @@ from minicnn.network import LayerStep
 from minicnn.reference.windows import pad, windows_of
 
 __all__ = ["StepProblem", "NetworkProblem", "LossProblem", "draw", "call", "loss_gradient", "layer_name", "step_name",
-           "targets_for", "InTurn", "Joined", "join"]
+           "targets_for", "InTurn", "Joined"]
 
 
 def draw(distribution, seed, purpose, shape):
@@ -168,21 +167,10 @@ class Joined:
         self.layers, self.choices, self._step, self._shapes = step.layers, step.choices, step, shapes
 
     def forward(self, x):
-        ends = np.cumsum([math.prod(shape) for shape in self._shapes])[:-1]
-        return self._step.forward([np.ascontiguousarray(part).reshape(len(x), *shape) for part, shape in
-                                   zip(np.split(x, ends, axis=1), self._shapes)])
+        return self._step.forward(split(x, self._shapes))
 
     def backward(self, dy):
         return join(self._step.backward(dy))
-
-
-def join(arrays):
-    """Return arrays of N samples as one, (N, D).
-
-    >>> join([np.zeros((2, 3, 3)), np.zeros((2, 1))]).shape
-    (2, 10)
-    """
-    return np.concatenate([np.reshape(array, (len(array), -1)) for array in arrays], axis=1)
 
 
 class NetworkProblem(_Problem):
@@ -198,7 +186,7 @@ class NetworkProblem(_Problem):
     def __init__(self, network, loss, x, t):
         self.network, self.loss, self.x, self.t = network, loss, x, loss.smoothed(t) if hasattr(loss, "smoothed") else t
         self.name, self.dtype = "network", network.dtype
-        self.depth = network.depth(loss.head)
+        self.rows = network.rows(heads=network.heads(loss.heads))
         self.ops = get_engine(network.engine)
         self.kinks_visible = _kinks_visible(network.layers)
         self.parameters = {(layer.name, p.name): p for layer in network.layers
@@ -209,7 +197,7 @@ class NetworkProblem(_Problem):
         self._forward(self.x[::-1] * 0.9)
 
     def _forward(self, x):
-        return call(self.name, "forward", self.network.forward, x, self.depth, True)
+        return call(self.name, "forward", self.network.forward, x, self.rows, True)
 
     def outputs(self):
         """Return the logits, or the outputs if the loss has no head."""
@@ -217,13 +205,12 @@ class NetworkProblem(_Problem):
 
     def terms(self):
         losses, _ = loss_gradient(self.loss, self.ops, self.outputs(), self.t)
-        choices = [np.array(choice) for step in self.network.steps(self.depth) for choice in step.choices()]
+        choices = [np.array(choice) for row in self.rows for choice in row.step.choices()]
         return self._with_penalties(losses), choices
 
     def frozen(self, choices):
         choices = iter(choices)
-        values = self.network.values(self.x.copy(), self.network.rows(self.depth),
-                                     lambda step, taken: _frozen(step, taken, choices))
+        values = self.network.values(self.x.copy(), self.rows, lambda step, taken: _frozen(step, taken, choices))
         return self._with_penalties(loss_gradient(self.loss, self.ops, values[-1], self.t)[0])
 
     def _with_penalties(self, losses):
@@ -231,7 +218,7 @@ class NetworkProblem(_Problem):
 
     def gradients(self):
         _, dz = loss_gradient(self.loss, self.ops, self.outputs(), self.t)
-        call(self.name, "backward", self.network.backward, dz, self.depth)
+        call(self.name, "backward", self.network.backward, dz, self.rows)
         self.network.parameters.add_penalty_gradients()
         return {place: np.array(parameter.grad) for place, parameter in self.parameters.items()}
 
@@ -272,6 +259,8 @@ def _unused(place, taken):
 
 def targets_for(loss, shape, seed):
     """Return random targets of `shape` in the domain of the loss: [0, 1], distributions, or real numbers."""
+    if hasattr(loss, "outputs"):
+        return join([targets_for(one.loss, (shape[0], *one.shape), seed + i) for i, one in enumerate(loss.outputs)])
     if loss.head == "Sigmoid":
         return np.clip(np.round(1.5 * draw(uniforms, seed, 11, shape), 1), 0, 1)
     if loss.head == "Softmax":
@@ -286,6 +275,8 @@ def _frozen(step, x, choices):
         for layer in step.layers:
             x = _frozen(LayerStep(layer), x, choices)
         return x
+    if not step.layers:         # a head that the loss takes over
+        return step.forward(x)
     first, *rest = step.layers
     if not rest and type(first) in _CHOSEN:
         return _CHOSEN[type(first)](first, x, choices)

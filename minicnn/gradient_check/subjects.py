@@ -10,18 +10,20 @@ import numpy as np
 
 from minicnn.core.arguments import Whole, check
 from minicnn.core.backend import default_engine, get_engine
+from minicnn.core.memory import join
 from minicnn.core.parameter import check_apart
 from minicnn.core.random import normals, uniforms
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
-from minicnn.gradient_check.problems import (InTurn, Joined, LossProblem, NetworkProblem, StepProblem, call, draw, join,
-                                             layer_name, targets_for)
+from minicnn.gradient_check.problems import (InTurn, Joined, LossProblem, NetworkProblem, StepProblem, call, draw, layer_name,
+                                             targets_for)
 from minicnn.layers.base import LAYERS, Layer
 from minicnn.layers.custom import CustomStep, Host, parameters_of
 from minicnn.losses import get_loss
+from minicnn.losses.joint import JointLoss, Output
 from minicnn.network import LayerStep, Network
 
-__all__ = ["as_network", "layer_problem", "loss_problem", "network_problem", "default_loss"]
+__all__ = ["as_network", "layer_problem", "loss_problem", "network_problem", "loss_of"]
 
 
 def as_network(subject):
@@ -109,10 +111,12 @@ def network_problem(subject, network, shape, x, t, loss, seed, dtype):
                          "Check its layers one at a time.")
     if network.dtype != dtype:
         network = _copy(network, dtype)
-    head = type(network.layers[-1]).__name__
-    loss = get_loss(loss or getattr(subject, "loss", None) or default_loss(head, len(network.output_shape)))
-    if loss.head not in (None, head):
-        raise InputError(f"gradcheck: loss {loss.name!r} needs {loss.head}() as the last layer, got {head}.")
+    loss = loss or getattr(subject, "loss", None)
+    loss = loss_of(network) if loss is None else loss if hasattr(loss, "outputs") else get_loss(loss)
+    found = [type(network.layers[value - 1]).__name__ for value in network.outputs]
+    for needed, head in zip(loss.heads, found):
+        if needed not in (None, head):
+            raise InputError(f"gradcheck: loss {loss.name!r} needs {needed}() as the last layer, got {head}.")
     shape = (2, *network.input_shape) if shape is None and x is None else shape
     x, shape = _inputs("gradcheck", shape, x, seed, dtype, uniforms)
     t_shape = (shape[0], *network.output_shape)
@@ -122,10 +126,15 @@ def network_problem(subject, network, shape, x, t, loss, seed, dtype):
         yield NetworkProblem(network, loss, x, t)
 
 
-def default_loss(head, dimensions=1):
-    """Return the loss that fits a last layer of this type, the name of a class, and dimensions of its output."""
-    return get_loss({("Sigmoid", dimensions): "binary_crossentropy", ("Softmax", 1): "categorical_crossentropy"}.get(
-        (head, dimensions), "mean_squared_error"))
+def loss_of(network):
+    """Return the loss that fits the last layer of a network, or of each of its outputs."""
+    outputs = []
+    for value in network.outputs:
+        head, dimensions = type(network.layers[value - 1]).__name__, len(network.shapes[value])
+        loss = get_loss({("Sigmoid", dimensions): "binary_crossentropy", ("Softmax", 1): "categorical_crossentropy"}.get(
+            (head, dimensions), "mean_squared_error"))
+        outputs.append(Output(network.layers[value - 1].name, network.shapes[value], loss))
+    return outputs[0].loss if len(outputs) == 1 else JointLoss(outputs)
 
 
 class _Functions:

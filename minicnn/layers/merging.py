@@ -9,10 +9,10 @@ from minicnn.errors import InputError, ShapeError
 from minicnn.layers.base import Layer, here, register
 from minicnn.layers.nodes import chain, connect, inside
 
-__all__ = ["Add", "Multiply", "Concatenate", "Residual"]
+__all__ = ["Merge", "Add", "Multiply", "Concatenate", "Residual"]
 
 
-class _Merge(Layer):
+class Merge(Layer):
     """What merging layers share: they take lists of shapes and of batches, and hand back a list of gradients."""
 
     several = True
@@ -36,7 +36,7 @@ class _Merge(Layer):
         return (len(self.input_shape) - 1) * math.prod(self.output_shape)
 
 
-class Add(_Merge):
+class Add(Merge):
     """Add two or more arrays of one shape (reference.add); the gradient goes to each of them.
 
     >>> Add().build([(8, 8, 4), (8, 8, 4)])
@@ -62,7 +62,7 @@ class Add(_Merge):
         return [dy] * len(self.input_shape)
 
 
-class Multiply(_Merge):
+class Multiply(Merge):
     """Multiply two or more arrays element by element (reference.multiply).
 
     Sizes of 1 are repeated: (1, 1, C), as GlobalAveragePooling2D(keepdims=True) gives, weighs the channels of (H, W, C).
@@ -101,7 +101,7 @@ class Multiply(_Merge):
         return [dy, *dxs]
 
 
-class Concatenate(_Merge):
+class Concatenate(Merge):
     """Put two or more arrays side by side along their last axis, the channels; each takes its part of the gradient.
 
     >>> Concatenate().build([(8, 8, 4), (8, 8, 2)])

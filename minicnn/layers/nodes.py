@@ -58,27 +58,30 @@ class Node:
     Attributes
     ----------
     layer : the layer that makes it; None for an input
+    name : str, of an input; or None
     sources : tuple of Node, what the layer takes
     shape : tuple; None for N, then the sizes, as in Keras; None where only the network will know, after a custom layer
     blocks : tuple of Block, those that the layer stands in, the outermost first
     """
 
-    def __init__(self, layer, sources, shape):
-        self.layer, self.sources, self.shape, self.blocks = layer, sources, shape, _here.blocks
+    def __init__(self, layer, sources, shape, name=None):
+        self.layer, self.sources, self.shape, self.blocks, self.name = layer, sources, shape, _here.blocks, name
 
     def __repr__(self):
         return f"<{_maker(self)}, shape {self.shape}>"
 
 
-def Input(shape, owner="Input", argument="shape"):
+def Input(shape, name=None, *, owner="Input", argument="shape"):
     """Return the node of an input: images are (H, W, C), without N. `owner` and `argument` are their names in errors.
+
+    A model of several inputs calls them by their `name`: {"image": x, "age": ages}.
 
     >>> Input((64, 64, 3)).shape
     (None, 64, 64, 3)
     """
     if isinstance(shape, int) or not hasattr(shape, "__iter__"):
         raise InputError(f"{owner}: {argument} must be a tuple such as (64, 64, 3), got {shape!r}.")
-    return Node(None, (), (None, *(check(owner, argument, size, Whole()) for size in shape)))
+    return Node(None, (), (None, *(check(owner, argument, size, Whole()) for size in shape)), name)
 
 
 def connect(layer, x):

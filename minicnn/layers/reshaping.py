@@ -10,7 +10,7 @@ from minicnn.errors import ShapeError
 from minicnn.layers.base import Layer, register
 from minicnn.layers.dense import Flatten
 
-__all__ = ["ZeroPadding2D", "UpSampling2D", "Reshape", "Rescaling"]
+__all__ = ["SIZES", "ZeroPadding2D", "UpSampling2D", "Reshape", "Rescaling"]
 
 
 class _Margins(NamedTuple):
@@ -39,6 +39,8 @@ class _Sizes(NamedTuple):
     def __str__(self):
         return "be a tuple of sizes without N, such as (8, 8, 3), of which one may be -1"
 
+
+SIZES = _Sizes()
 
 class _Images(Layer):
     """What padding and up-sampling share: they take images, and compute by one operation and its gradient."""
@@ -142,7 +144,7 @@ class Reshape(Flatten):
     (4, 4, 8)
     """
 
-    fields = {"target_shape": _Sizes()}
+    fields = {"target_shape": SIZES}
 
     def __init__(self, target_shape, name=None):
         super().__init__(name, target_shape=target_shape)

@@ -157,7 +157,7 @@ def _input(model, image):
 
 def _output(model, x, depth):
     """Return the output of the first `depth` layers for one image, without N."""
-    return x if depth == 0 else np.array(model.network.forward(x[np.newaxis], depth)[0])
+    return x if depth == 0 else np.array(model.network.forward(x[np.newaxis], model.network.rows(depth))[0])
 
 
 def _different(maps, n):

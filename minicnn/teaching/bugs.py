@@ -294,7 +294,7 @@ def _into_layer(stack, bug, model, name):
         raise InputError(f"{bug.name}: this is a bug of {kind.__name__}, and the model has none"
                          + (f" called {name!r}." if name else "."))
     layer = fitting[-1]
-    fused = [step for step in network.steps() if len(step.layers) > 1 and layer in step.layers]
+    fused = [step for step in network.steps if len(step.layers) > 1 and layer in step.layers]
     if bug.name in mistakes.OPERATIONS:
         wrong = _Operations(layer.ops, mistakes.OPERATIONS[bug.name])
         _replace(stack, layer, "_ops", wrong)
@@ -307,7 +307,7 @@ def _into_layer(stack, bug, model, name):
                          "engine='reference', where it runs alone.")
     for owner, methods in wrong.items():
         for method, function in methods.items():
-            for one in (owner, *(step for step in network.steps() if step.layers == [owner])):
+            for one in (owner, *(step for step in network.steps if step.layers == [owner])):
                 _replace(stack, one, method, function)
 
 

@@ -13,11 +13,11 @@ from minicnn.core.backend import get_engine
 from minicnn.core.receptive_field import Field
 from minicnn.core.text import grid
 from minicnn.core.validation import as_array
-from minicnn.data.labels import encode_targets
 from minicnn.data.loader import ArrayDataset
-from minicnn.errors import InputError, ShapeError, nearest, printable
+from minicnn.errors import InputError, nearest, printable
 from minicnn.evaluation.explanation.gradcam import fields_of
-from minicnn.gradient_check.subjects import default_loss
+from minicnn.gradient_check.subjects import loss_of
+from minicnn.model_data import as_dataset, encoded
 from minicnn.teaching.formulas import by_hand, explain, kind_of, times
 
 __all__ = ["Trace", "LayerTrace", "trace"]
@@ -200,24 +200,25 @@ def trace(model, x, t=None):
     >>> hand.products.shape, hand.agrees
     ((4,), True)
     """
-    source = x if hasattr(x, "batch") else ArrayDataset(x, shape=model.input_shape, owner="trace")
+    source = x if hasattr(x, "batch") else as_dataset(model, x, "trace") if model.input_names else \
+        ArrayDataset(x, shape=model.input_shape, owner="trace")
     x = as_array(source.batch(np.arange(len(source))), "trace", "x", model.dtype)
-    network, loss = model.network, model.loss or default_loss(type(model.layers[-1]).__name__)
-    depth = network.depth(loss.head)
+    network, loss = model.network, model.loss or loss_of(model.network)
+    heads = network.heads(loss.heads)
     network.blame_forward(x)
     output = np.array(network.forward(x))
-    z = np.array(network.forward(x, depth))
+    rows = network.rows(heads=heads)
+    z = np.array(network.forward(x, rows))
     dz, value, t, about = _output_gradient(network, loss, z, t)
-    network.backward(dz, depth)             # checks what custom layers return
-    rows = [network.single(i) for i in range(len(model.layers))]
-    values = network.values(x, rows, lambda step, taken: np.array(step.forward(taken)))
-    gradients = network.gradients(dz, rows[:depth], range(depth + 1))
+    network.backward(dz, rows)              # checks what custom layers return
+    values = network.values(x, network.rows(fused=False), lambda step, taken: np.array(step.forward(taken)))
+    gradients = network.gradients(dz, network.rows(heads=heads, fused=False), range(len(values)))
     layers, fields = [], fields_of(network)
     names = ["input", *(layer.name for layer in model.layers)]
     for i, layer in enumerate(model.layers):
         parameters = {p.name: (p.value.copy(), p.grad.copy()) for p in getattr(layer, "parameters", ())}
         layers.append(LayerTrace(i + 1, layer, [names[value] for value in network.sources[i]], network.taken(values, i),
-                                 values[i + 1], gradients.get(i + 1), i >= depth, parameters, fields[i + 1]))
+                                 values[i + 1], None if i in heads else gradients.get(i + 1), i in heads, parameters, fields[i + 1]))
     return Trace(model, x, layers, output, value, t, loss.operation, about)
 
 
@@ -229,9 +230,8 @@ def _output_gradient(network, loss, z, t):
         rows[np.arange(len(z)), z.reshape(len(z), -1).argmax(axis=1)] = 1
         what = "logit" if loss.head else "output"
         return dz, None, None, f"No target: dy is the gradient of the largest {what} with respect to y."
-    t = encode_targets(np.atleast_1d(t), network.output_shape, loss, network.dtype)
-    if len(t) != len(z):
-        raise ShapeError(f"trace: {len(z)} samples, but {len(t)} targets.")
+    t = t if hasattr(loss, "outputs") else np.atleast_1d(t)
+    t = encoded(loss, t, network.output_shape, network.dtype, len(z), "trace")
     value = loss(get_engine(network.engine), z, t, None, np.zeros(len(z)), dz)
     return dz, value, t, f"Loss ({loss.name}): {value:.6g}; dy is its gradient with respect to y."
 

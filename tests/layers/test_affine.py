@@ -46,7 +46,7 @@ def test_equal_networks_written_both_ways_have_equal_bits(engine, tmp_path):
     assert [type(layer) for layer in ours.layers] == [type(layer) for layer in written_out.layers]
     for one, other in zip(ours.get_weights(), written_out.get_weights(), strict=True):
         assert_same_bits(one, other)
-    plans = [[len(step) for step in model.network.plan(model.loss.head)] for model in (ours, written_out)]
+    plans = [[len(step) for step in model.network.plan(model.loss.heads)] for model in (ours, written_out)]
     assert plans[0] == plans[1] and (engine == "reference" or plans[0][:2] == [3, 2])
     ours.save(tmp_path / "m.safetensors")
     again, x = Sequential.load(tmp_path / "m.safetensors", engine=engine), np.ones((2, *SHAPE), np.float32)

@@ -332,9 +332,9 @@ def steps_by_hand(draw):
     """The steps of a plan called by hand"""
     kind, dtype, engine = draw(st.sampled_from(["paper", "wide", "strided"])), draw(DTYPES), draw(ENGINES)
     model, twin = model_of(kind, dtype, engine), model_of(kind, dtype, "reference")
-    number = draw(places) % len(model.network.steps())
-    step, first = model.network.steps()[number], 0
-    for earlier in model.network.steps()[:number]:
+    number = draw(places) % len(model.network.steps)
+    step, first = model.network.steps[number], 0
+    for earlier in model.network.steps[:number]:
         first += len(earlier.layers)
     theirs = twin.layers[first:first + len(step.layers)]
     x = numbers(3, (2, *model.network.shapes[first])) + 1 / 3 ** 8

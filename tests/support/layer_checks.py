@@ -6,7 +6,7 @@ import pytest
 from minicnn import BatchNormalization, LayerNormalization
 from minicnn.core.backend import ENGINES
 from minicnn.layers import (ELU, AveragePool2D, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, GlobalAveragePooling2D,
-                            GlobalMaxPooling2D, LeakyReLU, MaxPool2D, ReLU, Rescaling, Reshape, SeparableConv2D, Sigmoid,
+                            GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPool2D, ReLU, Rescaling, Reshape, SeparableConv2D, Sigmoid,
                             Softmax, Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
 from tests.support.strategies import normals, separated
 
@@ -72,6 +72,8 @@ LAYERS_TO_CHECK = [
     (lambda: Rescaling(-2.5, offset=1), (2, 3, 4)),
     (lambda: SpatialDropout2D(0.5), (2, 3, 4)),
     (lambda: while_training(SpatialDropout2D(0.4)), (2, 3, 4)),
+    (lambda: InputLayer(3, (2, 4)), (12,)),
+    (lambda: InputLayer(0, (5,)), (5,)),
 ]
 LAYERS_TO_CHECK += [
     (lambda: Conv2D(3, 3, use_bias=False, activation="relu"), (6, 7, 2)),

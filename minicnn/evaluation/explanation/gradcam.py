@@ -5,7 +5,9 @@ score of the negative class is minus that of the positive one). `explain` makes 
 depend on the trained weights. A map shows where, not why, and a plausible map proves nothing.
 """
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -60,16 +62,17 @@ class Explanation:
         return even_share(*self.maps.shape[1:])
 
 
-def explain(model, x, method="gradcam", layer=None, target=None):
+def explain(model, x, method="gradcam", layer=None, target=None, output=None):
     """Return the Explanation of a model's predictions for x.
 
     Parameters
     ----------
-    model : Sequential over images that ends in a Sigmoid of one output, or in a Softmax
+    model : a model over images that ends in a Sigmoid of one output, or in a Softmax
     x : array, shape (N, H, W, C), or a dataset of data/loader.py
     method : "gradcam" or "hirescam" (of a convolution), or "occlusion" (of any network)
     layer : name of the convolution; the last one where None. If an activation follows, its output is used
     target : the class to explain, by name or number, for all images or one for each; the predicted class where None
+    output : name of the output, where the model has several
 
     Raises
     ------
@@ -105,24 +108,25 @@ def explain(model, x, method="gradcam", layer=None, target=None):
     >>> explained.layer, explained.coarse.shape, explained.maps.shape, explained.border_shares
     ('conv2d_1', (1, 6, 6), (1, 8, 8), [None])
     """
-    check_classifies(model)
+    score = check_classifies(model, output)
     check("explain", "method", method, OneOf(METHODS))
     if method == "occlusion" and layer is not None:
         raise InputError("explain: occlusion explains the whole network; leave the layer out, or use gradcam or "
                          "hirescam.")
     index = None if method == "occlusion" else _layer_index(model, layer)
     data = x if hasattr(x, "batch") else ArrayDataset(x, shape=model.input_shape, owner="explain")
-    targets = _targets(model, target, len(data))
+    targets = _targets(model, score, target, len(data))
     parts = []
     for start in range(0, len(data), _BATCH):
         samples = np.arange(start, min(start + _BATCH, len(data)))
         batch = as_array(data.batch(samples), "explain", "x", model.dtype)
-        p = _probabilities(model, batch)
+        p = _probabilities(model, score, batch)
         wanted = p.argmax(axis=1) if targets is None else targets[samples]
-        made = _occlusion(model, batch, wanted) if index is None else _grad_cam(model, batch, wanted, index, method)
+        made = _occlusion(model, score, batch, wanted) if index is None else \
+            _grad_cam(model, score, batch, wanted, index, method)
         parts.append((wanted, p[np.arange(len(p)), wanted], *made))
     wanted, p, coarse, maps = (np.concatenate(columns) for columns in zip(*parts))
-    names = model.classes or [f"class {number}" for number in range(max(2, model.output_shape[0]))]
+    names = model.classes or [f"class {number}" for number in range(max(2, score.size))]
     return Explanation(method, None if index is None else model.layers[index].name, wanted, [names[k] for k in wanted],
                        p, coarse, maps)
 
@@ -134,14 +138,28 @@ def convolutions(model):
 
 # ---- Arguments -------------------------------------------------------------------------------------------------------
 
-def check_classifies(model):
-    """Raise InputError unless a model maps images to probabilities of classes."""
-    last = model.layers[-1]
-    if len(model.input_shape) != 3 or len(model.output_shape) != 1 \
-            or not isinstance(last, Softmax) and not (isinstance(last, Sigmoid) and model.output_shape == (1,)):
+class _Score(NamedTuple):
+    """Where the score is: the number of the output's last layer, and which columns of the network's row are its output."""
+
+    head: int
+    first: int
+    size: int
+
+
+def check_classifies(model, output=None):
+    """Return the _Score of a model that maps images to probabilities of classes, or raise InputError."""
+    network, names = model.network, model.output_names
+    if output is not None or names:
+        output = check("explain", "output", output, OneOf(names))
+    sizes = [math.prod(network.shapes[value]) for value in network.outputs]
+    number = names.index(output) if names else 0
+    head, shape = network.outputs[number] - 1, network.shapes[network.outputs[number]]
+    last = model.layers[head]
+    if model.input_names or len(network.input_shape) != 3 or len(shape) != 1 \
+            or not isinstance(last, Softmax) and not (isinstance(last, Sigmoid) and shape == (1,)):
         raise InputError("explain: expected a network from images (H, W, C) to a Sigmoid of one output or a Softmax, "
-                         f"this one goes from {model.input_shape} to {model.output_shape} and ends in "
-                         f"{type(last).__name__} {last.name!r}.")
+                         f"this one goes from {model.input_shape} to {shape} and ends in {last.label}.")
+    return _Score(head, sum(sizes[:number]), sizes[number])
 
 
 def _layer_index(model, name):
@@ -152,11 +170,11 @@ def _layer_index(model, name):
     return next(i for i, layer in enumerate(model.layers) if layer.name == name)
 
 
-def _targets(model, target, n):
+def _targets(model, score, target, n):
     """Return the class to explain in each image, (n,) int64, or None where it is the predicted one."""
     if target is None:
         return None
-    k = max(2, model.output_shape[0])
+    k = max(2, score.size)
     known = list(model.classes or ())
     wanted = [target] if isinstance(target, str) or np.ndim(target) == 0 else list(target)
     numbers = [known.index(one) if isinstance(one, str) and one in known else one for one in wanted]
@@ -170,36 +188,35 @@ def _targets(model, target, n):
     return np.broadcast_to(np.array(numbers, np.int64), n)
 
 
-def _probabilities(model, batch):
+def _probabilities(model, score, batch):
     """Return the probability of each class: ndarray, shape (N, k), float64."""
-    p = np.array(model.network.forward(batch), np.float64)
+    p = np.array(model.network.forward(batch)[:, score.first:score.first + score.size], np.float64)
     if not np.isfinite(p).all():
         model.network.blame_forward(batch)
         raise NonFiniteError("explain: the network's outputs hold NaN or infinity.")
     return np.concatenate([1 - p, p], axis=1) if p.shape[1] == 1 else p
 
 
-def _signs(model, wanted):
+def _signs(score, wanted):
     """Return (column of z, its sign) of each sample's score; with one output, class 0 has minus class 1's score."""
-    if model.output_shape == (1,):
-        return np.zeros(len(wanted), np.int64), np.where(wanted == 1, 1.0, -1.0)
-    return wanted, np.ones(len(wanted))
+    if score.size == 1:
+        return np.full(len(wanted), score.first), np.where(wanted == 1, 1.0, -1.0)
+    return score.first + wanted, np.ones(len(wanted))
 
 
 # ---- Grad-CAM --------------------------------------------------------------------------------------------------------
 
-def _grad_cam(model, batch, wanted, index, method):
+def _grad_cam(model, score, batch, wanted, index, method):
     """Return (coarse, maps) of a batch at layer `index`, or at the activation that follows it."""
-    network, depth = model.network, len(model.layers) - 1       # without the head: the score is its input
-    after = model.layers[index + 1]
-    if index + 1 < depth and isinstance(after, Activation) and not isinstance(after, Softmax) \
+    network, after = model.network, model.layers[index + 1]
+    if index + 1 != score.head and isinstance(after, Activation) and not isinstance(after, Softmax) \
             and network.sources[index + 1] == (index + 1,):
         index += 1
-    rows = [network.single(i) for i in range(depth)]
+    rows = network.rows(heads=(score.head,), fused=False)       # the score is what the head takes
     values = network.values(batch, rows)
     z, a = values[-1], values[index + 1].astype(np.float64)
     dy = np.zeros_like(z)
-    columns, signs = _signs(model, wanted)
+    columns, signs = _signs(score, wanted)
     dy[np.arange(len(z)), columns] = signs
     alpha = network.gradients(dy, rows, {index + 1})[index + 1].astype(np.float64)
     if method == "gradcam":
@@ -239,21 +256,21 @@ def _to_pixels(centres, pixels):
 
 # ---- Occlusion -------------------------------------------------------------------------------------------------------
 
-def _occlusion(model, batch, wanted):
+def _occlusion(model, score, batch, wanted):
     """Return (coarse, maps) of a batch: the drop of the score where a grey square hides the image."""
     H, W, _ = model.input_shape
     rows, columns = _squares(H), _squares(W)
     places = [np.ix_(row, column) for row in rows for column in columns]
     coarse = np.empty((len(batch), len(rows), len(columns)))
-    for n, (image, column, sign) in enumerate(zip(batch, *_signs(model, wanted))):
+    for n, (image, column, sign) in enumerate(zip(batch, *_signs(score, wanted))):
         grey = image.mean(axis=(0, 1), dtype=np.float64)
         scores = []
         for i in range(0, len(places), _BATCH):
             hidden = np.repeat(image[np.newaxis], len(places[i:i + _BATCH]), axis=0)
             for one, place in zip(hidden, places[i:i + _BATCH]):
                 one[place] = grey
-            scores.append(_scores(model, hidden, column, sign))
-        whole = _scores(model, image[np.newaxis], column, sign)
+            scores.append(_scores(model, score, hidden, column, sign))
+        whole = _scores(model, score, image[np.newaxis], column, sign)
         coarse[n] = (whole - np.concatenate(scores)).reshape(coarse.shape[1:])
     down, across = (np.stack(masks, axis=1).astype(np.float64) for masks in (rows, columns))
     covered = np.outer(down.sum(axis=1), across.sum(axis=1))        # the number of squares over each pixel
@@ -267,6 +284,6 @@ def _squares(side):
     return [(np.arange(side) >= start) & (np.arange(side) < start + size) for start in starts]
 
 
-def _scores(model, x, column, sign):
+def _scores(model, score, x, column, sign):
     """Return the score of a class for each sample of x: ndarray, shape (N,), float64."""
-    return sign * model.network.forward(x, len(model.layers) - 1)[:, column].astype(np.float64)
+    return sign * model.network.forward(x, model.network.rows(heads=(score.head,)))[:, column].astype(np.float64)

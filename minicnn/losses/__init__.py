@@ -12,6 +12,7 @@ import numpy as np
 from minicnn.core.arguments import Real, check
 from minicnn.core.validation import as_array, check_output
 from minicnn.errors import InputError, ShapeError, nearest
+from minicnn.metrics import binary_metrics, categorical_metrics
 
 __all__ = ["Loss", "BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", "get_loss"]
 
@@ -29,6 +30,8 @@ class Loss:
 
     operation = None
     head = None
+    values = {}         # where there are several outputs (joint.py): {name: mean loss of the last batch}, and their weights
+    weights = None
 
     def __init__(self, label_smoothing=0.0, **others):
         for name in others:
@@ -43,6 +46,11 @@ class Loss:
     def name(self):
         """What `get_loss` makes it from again: "binary_crossentropy", or "binary_crossentropy(smoothing=0.1)"."""
         return f"{self.operation}(smoothing={self.label_smoothing})" if self.label_smoothing else self.operation
+
+    @property
+    def heads(self):
+        """For each output its head."""
+        return (self.head,)
 
     def config(self):
         """Return {"type": ..., and the constructor's arguments}."""
@@ -100,6 +108,25 @@ class Loss:
     def terms_per_sample(self, outputs):
         """How many terms one sample adds to the mean: one for each output."""
         return outputs
+
+    def share_right(self, outputs, targets):
+        """Return the share of right decisions: the largest of several under a softmax, else p > 0.5 (strictly)."""
+        if self.head == "Softmax":
+            return float((outputs.argmax(axis=-1) == targets.argmax(axis=-1)).mean())
+        return 0.0 if self.head is None else float(((outputs > 0.5) == (targets > 0.5)).mean())
+
+    def describe(self, outputs, targets, loss):
+        """Return the metrics of outputs against encoded targets, a dict (metrics.py); n and loss alone without classes."""
+        if self.head == "Sigmoid" and outputs.shape[1:] == (1,):
+            return binary_metrics((targets[:, 0] > 0.5).astype(np.int64), outputs[:, 0], loss=loss)
+        if self.head == "Softmax":
+            return categorical_metrics(targets.argmax(axis=-1), outputs, loss=loss)
+        return {"n": len(outputs), "loss": loss}
+
+    def measured(self, metrics=None, validation=False):
+        """Return the names of what an epoch is measured with: the loss, then `metrics`; where None, accuracy and AUC."""
+        rates = ["accuracy", *["auc"] * validation] if metrics is None else metrics
+        return ["loss", *(rates if self.head or metrics else [])]
 
     def check_targets(self, t, shape):
         """Raise unless the targets t have the shape of the outputs and values that the loss is defined for."""
