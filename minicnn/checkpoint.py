@@ -204,7 +204,7 @@ class Content:
         # What is frozen goes on as it was, as the learning rate does: a callback may have changed it.
         parts["layers"] = tuple([{key: layer[key] for key in layer if key != "trainable"} for layer in layers]
                                 for layers in parts["layers"])
-        parts |= {"loss": (self.loss, model.loss.name), "loss weights": (self.loss_weights, model.loss.weights), "metrics": (self.metrics, model.metrics),
+        parts |= {"loss": (self.loss, _loss_of(model)), "loss weights": (self.loss_weights, model.loss.weights), "metrics": (self.metrics, model.metrics),
                   "optimizer": (_rule(self.optimizer), _rule(model.optimizer)), "classes": (self.classes, model.classes),
                   "preprocessing": (self.preprocessing, model.preprocessing), "split": (self.split, model.split_digest)}
         trained = self.tensors.get("training_images")
@@ -230,6 +230,11 @@ def architecture_of(model):
     return found if model.network.is_chain else found | {"sources": [list(taken) for taken in model.network.sources]}
 
 
+def _loss_of(model):
+    """Return the name of a model's loss, or the names of those of several outputs."""
+    return model.loss.name if model.loss.weights is None else model.loss.names
+
+
 def save(path, model, stop=False, states=(), private=True):
     """Write a model to `path` atomically (`private` as of write_atomic), with the state of callbacks where it is given.
 
@@ -244,7 +249,7 @@ def save(path, model, stop=False, states=(), private=True):
     content = {"architecture": architecture_of(model), "history": model.history, "classes": model.classes,
                "preprocessing": None if model.preprocessing is None else model.preprocessing.to_dict()}
     if model.optimizer is not None:
-        content |= {"loss": model.loss.name, "optimizer": model.optimizer.config()}
+        content |= {"loss": _loss_of(model), "optimizer": model.optimizer.config()}
         if model.loss.weights is not None:
             content["loss_weights"] = model.loss.weights
         tensors["optimizer/t"] = np.array(model.optimizer.t, np.int64)

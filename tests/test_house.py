@@ -15,8 +15,8 @@ from tests.support.source_rules import could_run_data, imported
 
 ROOT = Path(minicnn.__file__).parent
 # From the ground up; CONTRIBUTING.md says what each is for.
-GROUPS = ("errors core reference kernels initializers losses regularizers optimizers metrics layers network fusion weights gradient_check "
-          "data checkpoint callbacks training keras_names model networks plotting evaluation reporting experiment study teaching cli "
+GROUPS = ("errors core reference kernels initializers metrics losses regularizers optimizers layers network fusion weights gradient_check "
+          "data checkpoint callbacks training keras_names model_data model networks plotting evaluation reporting experiment study teaching cli "
           "__main__").split()
 # The imports upwards, each inside a function: engines are looked up from below; model.trace(x) explains a network, and
 # History.plot draws it.
@@ -184,7 +184,7 @@ EVENING = [ROOT / f"{name}.py" for name in """
     reference/__init__ reference/activations reference/convolution reference/dense reference/losses reference/optimizers
     reference/pooling reference/regularization reference/windows
     layers/__init__ layers/activations layers/affine layers/base layers/convolution layers/dense layers/pooling
-    layers/regularization layers/windows initializers losses optimizers/__init__ metrics network training networks/cov19""".split()]
+    layers/regularization layers/windows initializers losses/__init__ optimizers/__init__ metrics/__init__ network training networks/cov19""".split()]
 
 
 def test_the_evening_is_closed_under_import():
@@ -209,7 +209,7 @@ def test_the_evening_is_closed_under_import():
 
 def test_the_evening_is_one_evening():
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in EVENING)
-    assert 2000 < lines <= 3430, lines
+    assert 2000 < lines <= 3400, lines
 
 
 def test_the_evening_runs_alone(tmp_path):

@@ -9,7 +9,8 @@ from hypothesis import given, strategies as st
 from minicnn import L2, SGD, Conv2D, Dense, Flatten, ReLU, Sequential, Sigmoid, Softmax, gradcheck
 from minicnn.core.backend import ENGINES, get_engine
 from minicnn.errors import InputError, ShapeError
-from minicnn.losses import BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError, get_loss
+from minicnn.losses import BinaryCrossentropy, get_loss
+from minicnn.losses.further import CategoricalCrossentropy, MeanSquaredError
 from tests.support.laws import assert_gradient, assert_same_bits, digest
 from tests.support.strategies import DTYPES, normals
 

@@ -8,8 +8,8 @@ import sklearn.metrics
 from hypothesis import given, strategies as st
 
 from minicnn.errors import DTypeError, InputError, ShapeError
-from minicnn.metrics import (auc, bce_from_probabilities, binary_metrics, categorical_metrics, cce_from_probabilities,
-                             confusion, roc)
+from minicnn.metrics import auc, bce_from_probabilities, binary_metrics, confusion, roc
+from minicnn.metrics.categorical import categorical_metrics, cce_from_probabilities
 
 # Few distinct values, so that ties and p = threshold happen.
 SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1, width=32)

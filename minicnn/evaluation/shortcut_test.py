@@ -22,6 +22,7 @@ from minicnn.errors import InputError, printable
 from minicnn.evaluation.explanation.border import border_mask
 from minicnn.evaluation.intervals import Interval, as_clusters, auc_interval, aucs, bootstrap
 from minicnn.evaluation.summary import count_patients, images_and_patients
+from minicnn.metrics.categorical import categorical_metrics
 
 __all__ = ["CONDITIONS", "PAPER_ACCURACY", "Condition", "ShortcutCheck", "check_shortcuts", "examples", "disturb"]
 
@@ -246,7 +247,7 @@ def _measured(labels, outputs, clusters, classes, seed):
         if p.shape[1] == 1:
             values, interval = metrics.binary_metrics(labels, p), auc_interval(labels, p, clusters)[1]
         else:
-            values = metrics.categorical_metrics(labels, p, classes=classes)
+            values = categorical_metrics(labels, p, classes=classes)
             interval = bootstrap(lambda weights: _aucs(labels, p, weights)[:, np.newaxis], clusters, ["auc"],
                                  seed=seed)["auc"]
         before = conditions[0].metrics["auc"] if conditions else None

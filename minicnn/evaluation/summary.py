@@ -21,6 +21,7 @@ from minicnn.evaluation import intervals
 from minicnn.evaluation.calibration import (brier_score, calibration_line, calibration_lines, cross_entropies, logits,
                                             reliability_curve, squared_errors)
 from minicnn.evaluation.intervals import SHARES, as_clusters, threshold_intervals
+from minicnn.metrics.categorical import categorical_metrics
 
 __all__ = ["HEADS", "SHARES", "GROUPED", "OF_A_CLASS", "MORE_CLASSES", "heads", "summarize", "count_patients",
            "images_and_patients", "patient_clusters", "subgroup_columns", "same_words", "age_band", "statistic",
@@ -54,7 +55,7 @@ def summarize(labels, probabilities, clusters=None, columns=None, threshold=None
     Parameters
     ----------
     labels, probabilities, loss, classes : as for `metrics.binary_metrics` where probabilities are (n,) or (n, 1), for
-        `metrics.categorical_metrics` where they are (n, k)
+        `categorical_metrics` where they are (n, k)
     clusters : ndarray, shape (n,), optional; the cluster of each image as a number (`patient_clusters`): images of one
         patient share it. Without, each image is a cluster of its own
     columns : {name: n words}, optional; the subgroups (`subgroup_columns`)
@@ -89,7 +90,7 @@ def summarize(labels, probabilities, clusters=None, columns=None, threshold=None
     if classes is not None and not several and len(classes) != 2:
         raise InputError(f"classes: expected the names of two, negative and positive, got {len(classes)}.")
     if several:
-        told = metrics.categorical_metrics(labels, p, loss, classes)
+        told = categorical_metrics(labels, p, loss, classes)
     else:
         told = metrics.binary_metrics(labels, p, loss=loss)
         p = p.reshape(-1)

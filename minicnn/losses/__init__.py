@@ -5,6 +5,7 @@ the loss cancel (see reference.binary_crossentropy), which is exact where the pr
 The mean over the batch is taken here and nowhere else.
 """
 
+import importlib
 import re
 
 import numpy as np
@@ -12,9 +13,9 @@ import numpy as np
 from minicnn.core.arguments import Real, check
 from minicnn.core.validation import as_array, check_output
 from minicnn.errors import InputError, ShapeError, nearest
-from minicnn.metrics import binary_metrics, categorical_metrics
+from minicnn.metrics import binary_metrics
 
-__all__ = ["Loss", "BinaryCrossentropy", "CategoricalCrossentropy", "MeanSquaredError", "get_loss"]
+__all__ = ["Loss", "BinaryCrossentropy", "LOSSES", "get_loss"]
 
 
 class Loss:
@@ -110,17 +111,11 @@ class Loss:
         return outputs
 
     def share_right(self, outputs, targets):
-        """Return the share of right decisions: the largest of several under a softmax, else p > 0.5 (strictly)."""
-        if self.head == "Softmax":
-            return float((outputs.argmax(axis=-1) == targets.argmax(axis=-1)).mean())
-        return 0.0 if self.head is None else float(((outputs > 0.5) == (targets > 0.5)).mean())
+        """Return the share of right decisions, 0 where there are no classes."""
+        return 0.0
 
     def describe(self, outputs, targets, loss):
-        """Return the metrics of outputs against encoded targets, a dict (metrics.py); n and loss alone without classes."""
-        if self.head == "Sigmoid" and outputs.shape[1:] == (1,):
-            return binary_metrics((targets[:, 0] > 0.5).astype(np.int64), outputs[:, 0], loss=loss)
-        if self.head == "Softmax":
-            return categorical_metrics(targets.argmax(axis=-1), outputs, loss=loss)
+        """Return the metrics of outputs against encoded targets, a dict (metrics); n and loss alone without classes."""
         return {"n": len(outputs), "loss": loss}
 
     def measured(self, metrics=None, validation=False):
@@ -142,6 +137,15 @@ class BinaryCrossentropy(Loss):
     operation = "binary_crossentropy"
     head = "Sigmoid"
 
+    def share_right(self, outputs, targets):
+        """Return the share of decisions p > 0.5 (strictly) that are right."""
+        return float(((outputs > 0.5) == (targets > 0.5)).mean())
+
+    def describe(self, outputs, targets, loss):
+        if outputs.shape[1:] != (1,):
+            return super().describe(outputs, targets, loss)
+        return binary_metrics((targets[:, 0] > 0.5).astype(np.int64), outputs[:, 0], loss=loss)
+
     def check_targets(self, t, shape):
         super().check_targets(t, shape)
         if t.size and (t.min() < 0 or t.max() > 1):
@@ -149,34 +153,7 @@ class BinaryCrossentropy(Loss):
                              "For whole-number classes use loss='categorical_crossentropy' and a Softmax.")
 
 
-class CategoricalCrossentropy(Loss):
-    """Mean cross-entropy over classes; folds a final Softmax. Targets are one row of probabilities a sample."""
-
-    operation = "categorical_crossentropy"
-    head = "Softmax"
-
-    def terms_per_sample(self, outputs):
-        """One: a softmax over K classes is a single choice."""
-        return 1
-
-    def check_targets(self, t, shape):
-        if len(shape) != 2:
-            raise ShapeError(f"{self.name}: expected outputs of shape (N, K), got {shape}. "
-                             "Put Flatten() and Dense(K) before the Softmax.")
-        super().check_targets(t, shape)
-        sums = t.sum(axis=-1)
-        if t.size and (t.min() < 0 or np.abs(sums - 1).max() > 1e-4):
-            raise InputError(f"{self.name}: each row of targets must hold probabilities that sum to 1 (one-hot, or "
-                             f"whole-number classes as a vector), got sums from {sums.min()} to {sums.max()}.")
-
-
-class MeanSquaredError(Loss):
-    """Mean squared error of the outputs as they are: no head is folded, and nothing is smoothed."""
-
-    operation = "mean_squared_error"
-
-
-_LOSSES = {loss.operation: loss for loss in (BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError)}
+LOSSES = {"binary_crossentropy": BinaryCrossentropy}       # further.py adds its own
 
 
 def get_loss(loss):
@@ -188,6 +165,8 @@ def get_loss(loss):
     if isinstance(loss, Loss):
         return loss
     parts = re.fullmatch(r"(\w+)(?:\(smoothing=(\d(?:\.\d+)?(?:e-\d+)?)\))?", loss) if isinstance(loss, str) else None
-    if not parts or parts[1] not in _LOSSES:
-        raise InputError(f"loss: expected one of {', '.join(_LOSSES)}, got {loss!r}." + nearest(loss, _LOSSES))
-    return _LOSSES[parts[1]](*([float(parts[2])] if parts[2] else []))
+    if not parts or parts[1] not in LOSSES:
+        importlib.import_module("minicnn.losses.further")
+    if not parts or parts[1] not in LOSSES:
+        raise InputError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}." + nearest(loss, LOSSES))
+    return LOSSES[parts[1]](*([float(parts[2])] if parts[2] else []))

@@ -42,7 +42,7 @@ class JointLoss:
     """
 
     head = None
-    operation = "the sum of several losses"
+    operation = "joint"
 
     def __init__(self, outputs):
         self.outputs, self.values = tuple(outputs), {}
@@ -52,6 +52,11 @@ class JointLoss:
 
     @property
     def name(self):
+        """What errors call it: "1 binary_crossentropy + 0.3 categorical_crossentropy"."""
+        return " + ".join(f"{output.weight:g} {output.loss.name}" for output in self.outputs)
+
+    @property
+    def names(self):
         """The name of each loss, a list."""
         return [output.loss.name for output in self.outputs]
 

@@ -16,7 +16,8 @@ from minicnn.evaluation.calibration import (apply_temperature, brier_score, cali
                                             fit_temperature, logits, reliability_curve)
 from minicnn.evaluation.operating_point import OperatingPoint, fit_operating_point
 from minicnn.experiment.run_folder import RunFolder
-from minicnn.metrics import auc, bce_from_probabilities, binary_metrics, cce_from_probabilities
+from minicnn.metrics import auc, bce_from_probabilities, binary_metrics
+from minicnn.metrics.categorical import cce_from_probabilities
 
 SCORES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]) | st.floats(0, 1, width=32)
 BINARY = st.lists(st.tuples(st.integers(0, 1), SCORES), min_size=2, max_size=40).map(

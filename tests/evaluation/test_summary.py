@@ -10,7 +10,8 @@ from minicnn.data import Manifest
 from minicnn.evaluation.intervals import auc_interval, threshold_intervals
 from minicnn.evaluation.summary import (HEADS, SHARES, age_band, is_summary, patient_clusters, subgroup_columns,
                                         summarize)
-from minicnn.metrics import binary_metrics, categorical_metrics
+from minicnn.metrics import binary_metrics
+from minicnn.metrics.categorical import categorical_metrics
 from minicnn.reporting.console import table
 
 

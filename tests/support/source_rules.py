@@ -12,7 +12,7 @@ CALLS = {"os": {"system", "popen", "fork", "startfile"}, "np": {"load", "loadtxt
          "shutil": {"unpack_archive"}, "ast": {"literal_eval"}, "ImageFile": {"LOAD_TRUNCATED_IMAGES"}}
 # Modules imported by a name that is computed: from a table of their own, or, by `minicnn gradcheck module:Layer`, the user's
 # own code that the command line names.
-IMPORTERS = {"__init__.py", "data/__init__.py", "layers/__init__.py", "reference/__init__.py", "cli/doctor.py",
+IMPORTERS = {"__init__.py", "data/__init__.py", "layers/__init__.py", "losses/__init__.py", "reference/__init__.py", "cli/doctor.py",
              "cli/gradcheck.py"}
 
 

@@ -9,20 +9,15 @@ and AUC, the probability that a random positive scores higher than a random nega
 is predicted positive where p > threshold, strictly. A fraction whose denominator is zero is undefined: its value is
 None, and `undefined` says why. It is never 0 or 1 by convention, which would read as a result. F1 is defined as long as
 there is a positive, true or predicted: with TP = 0 it is 0, though precision or recall may be undefined.
-
-With three or more classes each class is taken against the rest, and the values are averaged over the classes, all with
-the same weight: specificity, precision, recall, F1 and AUC are macro averages. Undefined for one class is undefined on
-average, since a mean over fewer classes is another quantity.
 """
 
 import numpy as np
 
 from minicnn.core.arguments import Real, check
 from minicnn.core.validation import as_array, check_finite
-from minicnn.errors import InputError, ShapeError, printable
+from minicnn.errors import InputError, ShapeError
 
-__all__ = ["confusion", "binary_metrics", "categorical_metrics", "auc", "roc", "bce_from_probabilities",
-           "cce_from_probabilities", "HEADS", "REASONS"]
+__all__ = ["confusion", "binary_metrics", "auc", "roc", "bce_from_probabilities", "HEADS", "REASONS"]
 
 # The keys of a metrics object, in the order of Table II of the paper, and how people read them.
 HEADS = {"n": "n", "accuracy": "accuracy", "specificity": "specificity", "precision": "precision", "recall": "recall",
@@ -52,7 +47,7 @@ def confusion(labels, predictions, k):
     array([[1, 1],
            [0, 2]])
     """
-    labels, predictions = _classes("labels", labels, k), _classes("predictions", predictions, k)
+    labels, predictions = as_classes("labels", labels, k), as_classes("predictions", predictions, k)
     _check_lengths("predictions", predictions, labels)
     return np.bincount(labels * k + predictions, minlength=k * k).reshape(k, k)
 
@@ -84,49 +79,9 @@ def binary_metrics(labels, probabilities, threshold=0.5, loss=None):
     labels, p = _binary(labels, probabilities)
     threshold = check("", "threshold", threshold, Real(0, 1, "[]"))
     matrix = confusion(labels, p > threshold, 2)
-    values, undefined = _rates(matrix, 1)
-    values["auc"], undefined["auc"] = _auc(labels == 1, p)
-    return _report(matrix, values, undefined, bce_from_probabilities(labels, p) if loss is None else loss)
-
-
-def categorical_metrics(labels, probabilities, loss=None, classes=None):
-    """Return the metrics of a prediction of one of k classes: macro averages over each class against the rest.
-
-    Parameters
-    ----------
-    labels : array-like, shape (n,) or (n, 1); whole numbers from 0 to k - 1
-    probabilities : array-like, shape (n, k), k >= 2, in [0, 1], rows summing to 1; the largest is the prediction, the
-        first of equals
-    loss : float, optional; as in `binary_metrics`
-    classes : sequence of k names, optional; for the reasons in `undefined`
-
-    Returns
-    -------
-    dict: the keys of `binary_metrics`; specificity, precision, recall, f1 and auc are macro averages
-
-    >>> p = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.0, 0.1, 0.9]]
-    >>> metrics = categorical_metrics([0, 1, 2, 2], p)
-    >>> metrics["accuracy"], round(metrics["recall"], 3)
-    (0.75, 0.833)
-    """
-    labels, p = _categorical(labels, probabilities)
-    k = p.shape[1]
-    if classes is not None and len(classes) != k:
-        raise InputError(f"classes: expected {k} names, one for each column of probabilities, got {len(classes)}.")
-    matrix = confusion(labels, p.argmax(axis=1), k)
-    each, undefined = [], {}
-    for c in range(k):
-        name = f"of class {c}" if classes is None else printable(classes[c])
-        values, reasons = _rates(matrix, c, name, "of another class")
-        values["auc"], reason = _auc(labels == c, p[:, c])
-        reasons["auc"] = reason and (reasons["recall"] or reasons["specificity"])
-        each.append(values)
-        for metric, reason in reasons.items():
-            if reason:
-                undefined.setdefault(metric, f"{reason}, and a mean over the other classes is another quantity")
-    macro = {metric: None if metric in undefined else float(np.mean([values[metric] for values in each]))
-             for metric in (*REASONS, "auc")}
-    return _report(matrix, macro, undefined, cce_from_probabilities(labels, p) if loss is None else loss)
+    values, undefined = rates(matrix, 1)
+    values["auc"], undefined["auc"] = area(labels == 1, p)
+    return report(matrix, values, undefined, bce_from_probabilities(labels, p) if loss is None else loss)
 
 
 def auc(labels, probabilities):
@@ -136,7 +91,7 @@ def auc(labels, probabilities):
     0.75
     """
     labels, p = _binary(labels, probabilities)
-    return _auc(labels == 1, p)[0]
+    return area(labels == 1, p)[0]
 
 
 def roc(labels, probabilities):
@@ -173,17 +128,7 @@ def bce_from_probabilities(labels, probabilities, eps=1e-7):
     return float(-np.log(np.clip(np.where(labels == 1, p, 1.0 - p), eps, 1.0 - eps)).mean())
 
 
-def cce_from_probabilities(labels, probabilities, eps=1e-7):
-    """Return the mean cross-entropy of (n, k) probabilities clipped to [eps, 1 - eps]; a metric only.
-
-    >>> round(cce_from_probabilities([1], [[0.25, 0.5, 0.25]]), 3)
-    0.693
-    """
-    labels, p = _categorical(labels, probabilities)
-    return float(-np.log(np.clip(p[np.arange(len(p)), labels], eps, 1.0 - eps)).mean())
-
-
-def _rates(matrix, c, this="positive", other="negative"):
+def rates(matrix, c, this="positive", other="negative"):
     """Return ({rate: value or None}, {rate: reason or None}) of class c of a confusion matrix against the rest."""
     tp = int(matrix[c, c])
     fn, fp = int(matrix[c].sum()) - tp, int(matrix[:, c].sum()) - tp
@@ -195,7 +140,7 @@ def _rates(matrix, c, this="positive", other="negative"):
              for rate, (part, whole) in fractions.items()})
 
 
-def _auc(positive, p):
+def area(positive, p):
     """Return (AUC, None), or (None, reason)."""
     negatives, positives = _counts_by_score(positive, p)
     if not negatives.any() or not positives.any():
@@ -212,13 +157,13 @@ def _counts_by_score(positive, scores):
             np.bincount(where[positive], minlength=len(distinct)))
 
 
-def _report(matrix, values, undefined, loss):
+def report(matrix, values, undefined, loss):
     n, loss = int(matrix.sum()), check("", "loss", loss, Real(0))
     return {"n": n, "accuracy": int(matrix.trace()) / n, **{rate: values[rate] for rate in (*REASONS, "auc")},
             "loss": loss, "undefined": {metric: reason for metric, reason in undefined.items() if reason}}
 
 
-def _classes(name, values, k):
+def as_classes(name, values, k):
     """Return whole numbers from 0 to k - 1 as an (n,) int64 array, or raise."""
     values = _column(name, as_array(values, "metrics", name, np.float64))
     if not ((values >= 0) & (values < k) & (values == np.floor(values))).all():
@@ -229,26 +174,13 @@ def _classes(name, values, k):
 
 def _binary(labels, probabilities):
     """Return (n,) labels 0 or 1 and (n,) float64 probabilities, or raise."""
-    labels = _classes("labels", labels, 2)
+    labels = as_classes("labels", labels, 2)
     p = _column("probabilities", as_array(probabilities, "metrics", "probabilities", np.float64))
-    _check_probabilities(p, labels, "sigmoid")
+    check_probabilities(p, labels, "sigmoid")
     return labels, p
 
 
-def _categorical(labels, probabilities):
-    """Return (n,) labels and (n, k) float64 probabilities, or raise."""
-    p = as_array(probabilities, "metrics", "probabilities", np.float64)
-    if p.ndim != 2 or p.shape[0] == 0 or p.shape[1] < 2:
-        raise ShapeError(f"probabilities: expected shape (n, k) with n >= 1 and k >= 2, got {p.shape}.")
-    labels = _classes("labels", labels, p.shape[1])
-    _check_probabilities(p, labels, "softmax")
-    sums = p.sum(axis=1)
-    if np.abs(sums - 1).max() > 1e-3:
-        raise InputError(f"probabilities: expected rows that sum to 1, got sums from {sums.min():g} to {sums.max():g}.")
-    return labels, p
-
-
-def _check_probabilities(p, labels, activation):
+def check_probabilities(p, labels, activation):
     _check_lengths("probabilities", p, labels)
     check_finite(p, "metrics", "probabilities")
     if p.min() < 0 or p.max() > 1:
