@@ -399,6 +399,67 @@ def forms_batch(step):
             np.floor(draw(f"forms/t/{step}", (FORMS_BATCH[0], 1), 0.0, 2.0)))
 
 
+# --- graphs -----------------------------------------------------------------------------------------------------------
+
+def residual_network(L):
+    """Return (inputs, outputs) of a small residual network; L is keras.layers, or minicnn, which has the same names."""
+    def conv(x, filters, size, name, strides=1):
+        x = L.Conv2D(filters, size, strides=strides, padding="same", use_bias=False, name=name)(x)
+        return L.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+
+    def block(x, filters, name, strides=1):
+        y = conv(L.ReLU()(conv(x, filters, 3, f"{name}_1", strides)), filters, 3, f"{name}_2")
+        shortcut = x if strides == 1 else conv(x, filters, 1, f"{name}_shortcut", strides)
+        return L.ReLU()(L.Add()([y, shortcut]))
+    x = L.Input((12, 12, 3))
+    y = block(block(L.ReLU()(conv(x, 8, 3, "stem")), 8, "same"), 12, "halved", strides=2)
+    return x, [L.Dense(1, activation="sigmoid", name="covid")(L.GlobalAveragePooling2D()(y))]
+
+
+def inception_network(L):
+    """Return (inputs, outputs) of a small inception-like network with two outputs."""
+    x = L.Input((12, 12, 2))
+    y = L.Conv2D(6, 3, padding="same", activation="relu", name="stem")(x)
+    pooled = L.MaxPooling2D(3, strides=1, padding="same")(y)
+    middle = L.Conv2D(3, 1, activation="relu", name="before_3")(y)
+    wide = L.Conv2D(2, 1, activation="relu", name="before_5")(y)
+    y = L.Concatenate()([L.Conv2D(4, 1, use_bias=False, name="branch_1")(y),
+                         L.Conv2D(4, 3, padding="same", use_bias=False, name="branch_3")(middle),
+                         L.Conv2D(3, 5, padding="same", use_bias=False, name="branch_5")(wide),
+                         L.Conv2D(3, 1, use_bias=False, name="branch_pool")(pooled)])
+    y = L.ReLU()(L.BatchNormalization(momentum=0.9, name="norm")(y))
+    kind = L.Dense(3, activation="softmax", name="kind")(L.GlobalAveragePooling2D()(y))
+    y = L.SeparableConv2D(8, 3, activation="relu", name="separable")(L.AveragePooling2D(2)(y))
+    return x, [L.Dense(1, activation="sigmoid", name="covid")(L.Flatten()(y)), kind]
+
+
+Graph = namedtuple("Graph", "make losses weights")
+GRAPHS = {"residual": Graph(residual_network, ["binary_crossentropy"], [1.0]),
+          "inception": Graph(inception_network, ["binary_crossentropy", "categorical_crossentropy"], [1.0, 0.3])}
+GRAPH_STEPS = 3
+
+
+def set_graph_weights(name, layers):
+    """Set the weights of the layers of a graph that have some, by their names; return the names in order."""
+    names = sorted(layer.name for layer in layers if layer.get_weights())
+    for layer in layers:
+        if layer.name in names:
+            kept = [w.shape for w in layer.get_weights()]
+            new = form_weights(f"{name}/{layer.name}", kept)
+            if "norm" in layer.name:        # gamma, beta, moving mean, moving variance
+                new = [0.1 * draw(f"{name}/{layer.name}/{i}", shape) + (i in (0, 3)) for i, shape in enumerate(kept)]
+            layer.set_weights([array.astype(np.float32) for array in new])
+    return names
+
+
+def graph_batch(name, step, shape):
+    """Return images and the targets of each output of a graph."""
+    x = draw(f"{name}/x/{step}", (8, *shape), 0.0, 1.0)
+    kinds = np.floor(draw(f"{name}/kind/{step}", (8,), 0.0, 3.0)).astype(int)
+    targets = [np.floor(draw(f"{name}/t/{step}", (8, 1), 0.0, 2.0)), np.eye(3, dtype=np.float32)[kinds]]
+    return x, targets[:len(GRAPHS[name].losses)]
+
+
 # --- initialisers -----------------------------------------------------------------------------------------------------
 
 INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")

@@ -1,12 +1,13 @@
 """Freeze what Keras on TensorFlow computes for the cases of `cases.py` into `keras.safetensors`, and for the layers that
 COV-19Net has no use for into `keras_further.safetensors`,
-those of normalization into `keras_normalization.safetensors`, and what training has beyond it into `keras_training.safetensors`.
+those of normalization into `keras_normalization.safetensors`, what training has beyond it into
+`keras_training.safetensors`, and networks that are graphs into `keras_graphs.safetensors`.
 
 Run by hand from the root of the checkout, in an environment with TensorFlow, safetensors and NumPy (it is not needed to
 run the tests; last run with the versions in the file's metadata):
 
     python -m pip install -e . tensorflow-cpu==2.21.0 keras==3.15.1 safetensors
-    python tests/vectors/make_keras.py [keras | keras_further | keras_normalization | keras_training]        # all by default
+    python tests/vectors/make_keras.py [keras | keras_further | keras_graphs | ...]        # all by default
 
 One thread and no time, host or path in the output: two runs on one machine write the same bytes.
 
@@ -304,7 +305,43 @@ def freeze_training(out):
                **{str(i): cases.sampled(value) for i, value in enumerate(model.get_weights())})
 
 
-FILES = {"keras_training": freeze_training, "keras_convolution": freeze_forms,
+def freeze_graphs(out):
+    """Record outputs, loss, gradients and the weights after whole Adam steps of each graph, by the names of its layers."""
+    def made(name):
+        inputs, outputs = cases.GRAPHS[name].make(layers)
+        model = keras.Model(inputs, outputs)
+        names = cases.set_graph_weights(name, model.layers)
+        one = len(outputs) == 1
+        model.compile(keras.optimizers.Adam(cases.LEARNING_RATE), jit_compile=False,
+                      loss=cases.GRAPHS[name].losses[0] if one else cases.GRAPHS[name].losses,
+                      loss_weights=None if one else cases.GRAPHS[name].weights)
+        return model, [model.get_layer(one) for one in names]
+
+    for name, graph in cases.GRAPHS.items():
+        model, named = made(name)
+        x, targets = cases.graph_batch(name, 0, model.input_shape[1:])
+        outputs = model.predict_on_batch(x)
+        with tf.GradientTape() as tape:
+            y = model(x, training=True)
+            losses = [keras.losses.get(loss)(t, one) for loss, t, one in
+                      zip(graph.losses, targets, y if isinstance(y, list) else [y])]
+            loss = sum(weight * tf.reduce_mean(one) for weight, one in zip(graph.weights, losses))
+        gradients = iter(tape.gradient(loss, [w for layer in named for w in layer.trainable_weights]))
+        for i, one in enumerate(outputs if isinstance(outputs, list) else [outputs]):
+            out[f"{name}/float32/output/{i}"] = one
+        out[f"{name}/float32/loss"] = np.float64(loss.numpy())
+        for layer in named:
+            record(out, f"{name}/float32/gradient/{layer.name}",
+                   **{str(i): next(gradients).numpy() for i in range(len(layer.trainable_weights))})
+        model, named = made(name)
+        for step in range(cases.GRAPH_STEPS):
+            x, targets = cases.graph_batch(name, step, model.input_shape[1:])
+            model.train_on_batch(x, targets[0] if len(targets) == 1 else targets)
+        for layer in named:
+            record(out, f"{name}/float32/after/{layer.name}", **{str(i): w for i, w in enumerate(layer.get_weights())})
+
+
+FILES = {"keras_graphs": freeze_graphs, "keras_training": freeze_training, "keras_convolution": freeze_forms,
          "keras": freeze_all, "keras_further": freeze_further, "keras_normalization": freeze_normalization}
 
 
