@@ -7,7 +7,7 @@ const Numbers = data.dtype === "float64" ? Float64Array : Float32Array;
 const DIGITS = data.dtype === "float64" ? 17 : 9;        // as many as tell all numbers of the type apart
 const dark = matchMedia("screen and (prefers-color-scheme: dark)");
 const find = id => document.getElementById(id);
-const WINDOWED = ["conv", "max", "average"];
+const WINDOWED = ["conv", "separable", "max", "average"];
 // Layers whose numbers are each made of one number of each array that they take, and those of them that change no number.
 const MERGING = ["add", "multiply", "concatenate"];
 const COPYING = ["flatten", "same", "concatenate", "zero_padding", "up_sampling"];
@@ -51,7 +51,7 @@ function prepare() {
     array.view = viewOf(array.shape);
     if (array.packed) array.values = unpack(array.packed);
     else array.values = array.kind === "relu" ? array.input.values.map(x => Math.max(x, 0)) : array.input.values;
-    for (const name of ["weights", "bias", "gamma", "beta", "mean", "variance"]) {
+    for (const name of ["weights", "depthwise", "bias", "gamma", "beta", "mean", "variance"]) {
       if (array[name]) array[name] = unpack(array[name]);
     }
     array.extent = extent(array.values);
@@ -149,7 +149,8 @@ function largestIn(layer, i, j, channel) {
 
 // A convolution may have groups of channels and filters: how many channels a filter has, how many filters there are, the
 // first channel of a filter, and the filters in the page that a channel goes into.
-const depthOf = layer => layer.input.view.channels / (layer.groups || 1);
+const depthOf = layer => layer.depthwise ? layer.depthwise.length / layer.kernel_size[0] / layer.kernel_size[1]
+  : layer.input.view.channels / (layer.groups || 1);
 const unitsOf = layer => layer.view.map ? layer.view.channels : layer.view.size;
 const groupOf = (layer, filter) => Math.floor(filter * (layer.groups || 1) / unitsOf(layer));
 const firstOf = (layer, filter) => groupOf(layer, filter) * depthOf(layer);
@@ -171,6 +172,26 @@ function convTerms(layer) {
     channels.push({ x, w, products, sum: products.flat().reduce((a, b) => a + b, 0) });
   }
   return channels;
+}
+
+// A separable convolution: window and weights of each channel in between, their sum z, and its product with p[c, f].
+function depthwiseOf(layer, q) {
+  const [KH, KW] = layer.kernel_size, CM = depthOf(layer);
+  return Array.from({ length: KH }, (_, kh) =>
+    Array.from({ length: KW }, (_, kw) => exact(layer.depthwise[(kh * KW + kw) * CM + q])));
+}
+
+const channelOfDepthwise = (layer, q) => Math.floor(q * layer.input.view.channels / depthOf(layer));
+const pointwiseOf = (layer, q, filter) => exact(layer.weights[layer.filters.indexOf(filter) * depthOf(layer) + q]);
+
+function separableTerms(layer) {
+  return Array.from({ length: depthOf(layer) }, (_, q) => {
+    const x = windowOf(layer, state.i, state.j, channelOfDepthwise(layer, q)), w = depthwiseOf(layer, q);
+    const products = x.map((row, kh) => row.map((value, kw) => (value || 0) * w[kh][kw])), p = pointwiseOf(layer, q, state.c);
+    const z = exact(products.flat().reduce((a, b) => a + b, 0));
+    return { q, x, w, products, z, p, sum: z * p,
+             size: products.flat().reduce((a, b) => a + Math.abs(b), 0) * Math.abs(p) };
+  });
 }
 
 function denseTerms(layer, unit) {
@@ -258,6 +279,15 @@ function usesOf({ layer: next, slot }, layer, i, j, c) {
       place: placeOf(next.view, oh, ow, filter), factor: exact(next.weights[next.filters.indexOf(filter) * size
         + (kh * next.kernel_size[1] + kw) * C + c % C]) })));
   }
+  if (next.kind === "separable") {                      // by way of each of the channel's filters in between
+    const ways = Array.from({ length: depthOf(next) }, (_, q) => q).filter(q => channelOfDepthwise(next, q) === c);
+    const weights = ways.map(q => depthwiseOf(next, q));
+    return windowsWith(next, i, j).flatMap(({ oh, ow, kh, kw }) => next.filters.map(filter => {
+      const products = ways.map((q, m) => weights[m][kh][kw] * pointwiseOf(next, q, filter));
+      return { place: placeOf(next.view, oh, ow, filter), factor: products.reduce((a, b) => a + b, 0),
+               size: products.reduce((a, b) => a + Math.abs(b), 0) };
+    }));
+  }
   if (next.kind === "dense") {
     return next.filters.map((unit, k) => ({ place: unit, factor: exact(next.weights[k * layer.view.size + place]) }));
   }
@@ -322,7 +352,7 @@ function gradientTerms(taker, layer, i, j, c) {
 // The gradient of a number that several layers take: {parts, sum, bound}, in the order in which the network adds.
 function gradientParts(layer, i, j, c) {
   const parts = layer.takers.map(taker => gradientTerms(taker, layer, i, j, c));
-  return parts.includes(null) ? null : { parts, sum: parts.reduce((a, one) => a + one.sum, 0),
+  return parts.includes(null) ? null : { parts, sum: parts.reduce((a, one) => a + exact(one.sum), 0),
                                          bound: parts.reduce((a, one) => a + one.bound, 0) };
 }
 

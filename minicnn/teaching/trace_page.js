@@ -31,7 +31,7 @@ function grid(caption, rows, most, chosen) {
 }
 
 function list(heads, rows) {
-  const box = make("div", null, { class: "scroll" }), table = make("table", null, { class: "list" });
+  const box = make("div", null, { class: "scroll" }), table = make("table", null, { class: heads.length > 2 ? "list" : "list short" });
   const head = table.createTHead().insertRow();
   heads.forEach(text => head.append(make("th", text, { scope: "col" })));
   const body = table.createTBody();
@@ -119,8 +119,8 @@ function originOf(layer, slot = 0) {
   const { i, j, c } = state, view = layer.inputs[slot].view;
   if (WINDOWED.includes(layer.kind)) {
     const [KH, KW] = layer.kernel_size || layer.pool_size, [SH, SW] = layer.strides, [top, , left] = layer.pads;
-    const [DH, DW] = layer.dilation_rate || [1, 1], conv = layer.kind === "conv";
-    return { channel: conv ? firstOf(layer, c) + state.channel : c,
+    const [DH, DW] = layer.dilation_rate || [1, 1], conv = firstOf(layer, c) + state.channel;
+    return { channel: layer.depthwise ? channelOfDepthwise(layer, conv) : layer.kernel_size ? conv : c,
              box: [i * SH - top, j * SW - left, (KH - 1) * DH + 1, (KW - 1) * DW + 1] };
   }
   if (ELEMENTWISE.includes(layer.kind)) {
@@ -167,11 +167,12 @@ function showInputs(layer, origin) {
   });
 }
 
+const listed = names => new Intl.ListFormat("en-GB").format(names);        // a, b and c
 const nameOf = array => array === data.input ? "the input" : array.name;
 
 const FACTS = { size: "output size", GEMM: "matrix product", field: "receptive field", y: "output y",
                 dy: "gradient dy" };
-const channelWord = layer => layer.kind === "conv" ? "filter" : "channel";
+const channelWord = layer => layer.kernel_size ? "filter" : "channel";
 function counted({ view, values, index }) {
   const names = namesOf(index);
   if (names) return `${names.map((name, k) => `${name} ${short(values[k])}`).join(", ")}.`;
@@ -216,6 +217,15 @@ function showImage(layer, origin) {
 
 // ---- The sum --------------------------------------------------------------------------------------------------------
 
+// The window of a channel, the weights, and their products.
+function productRow(channel, { x, w, products }, sum, most) {
+  const row = make("div", null, { class: "product" }), [factors, result] = [make("span"), make("span")];
+  factors.append(grid("window", x, most.x), make("i", "\u00d7"), grid("weights", w, most.w));
+  result.append(make("i", "="), grid(`products, sum ${long(sum)}`, products, most.p));
+  row.append(make("b", `channel ${channel + 1}`), factors, result);
+  return row;
+}
+
 const productsOf = ({ bias }, count) => `${count.toLocaleString("en")} product${count > 1 ? "s" : ""}`
   + (bias ? " and a bias" : "");
 
@@ -227,12 +237,7 @@ function showConv(layer, terms) {
                  p: extent(channels.flatMap(one => one.products.flat())).most };
   if (C > 3) terms.append(...channelBars(channels, layer.groups > 1 ? "group" : "input"));
   for (const c of C > 3 ? [state.channel] : channels.keys()) {
-    const { x, w, products, sum } = channels[c], row = make("div", null, { class: "product" });
-    const [factors, result] = [make("span"), make("span")];
-    factors.append(grid("window", x, most.x), make("i", "\u00d7"), grid("weights", w, most.w));
-    result.append(make("i", "="), grid(`products, sum ${long(sum)}`, products, most.p));
-    row.append(make("b", `channel ${first + c + 1}`), factors, result);
-    terms.append(row);
+    terms.append(productRow(first + c, channels[c], channels[c].sum, most));
   }
   return { ...summed(layer, channels.flatMap(one => one.products.flat()), state.c), count };
 }
@@ -274,6 +279,24 @@ function channelBars(channels, of) {
   return [box, line];
 }
 
+// First a sum z of each channel alone, then the products of these with the filter's weights p.
+function showSeparable(layer, terms) {
+  const rows = separableTerms(layer), { q, x, w, products, z } = rows[state.channel], line = make("div", null, { class: "channel" });
+  const largest = [...rows].sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum)).slice(0, 8);
+  find("sum-title").textContent = productsOf(layer, rows.length);
+  terms.append(list(["largest products", "z", "p", "product"], largest.map(one => [`z[${one.q}] p[${one.q}, ${state.c}]`,
+                                                                                    ...[one.z, one.p, one.sum].map(long)])));
+  if (rows.length > largest.length) {
+    terms.append(make("p", `The other ${rows.length - largest.length} add up to `
+      + `${long(rows.reduce((a, one) => a + one.sum, 0) - largest.reduce((a, one) => a + one.sum, 0))}.`, { class: "equals" }));
+  }
+  line.append(...numberInput("The window of z, channel", "channel", rows.length));
+  terms.append(line, productRow(channelOfDepthwise(layer, q), { x, w, products }, z,
+                                { x: layer.input.extent.most, w: extent(w.flat()).most, p: extent(products.flat()).most }));
+  return { ...summed(layer, rows.map(one => one.sum), state.c), count: rows.length,
+           bound: 8 * data.eps * rows.reduce((a, one) => a + one.size, layer.bias ? Math.abs(layer.bias[state.c]) : 0) };
+}
+
 function showDense(layer, terms) {
   const unit = state.i * layer.view.columns + state.j, rows = denseTerms(layer, unit), before = layer.input;
   find("sum-title").textContent = productsOf(layer, rows.length);
@@ -310,6 +333,12 @@ function showPool(layer, terms) {
 function button(array, place) {
   const code = indexOf(array.shape, place);
   return array === data.input ? `x${code}` : goTo(array, place, `y${code}`);
+}
+
+function whereFrom({ input }, place) {
+  const line = make("p", "x is ");
+  line.append(button(input, place), ` of ${nameOf(input)}.`);
+  return line;
 }
 
 function showMerged(layer, terms, place) {
@@ -349,9 +378,10 @@ function showNormalized(layer, terms, place) {
   find("sum-title").textContent = "A number, normalized";
   if (pixel) {
     const rows = pixel.x.map((value, k) => [button(layer.input, pixel.first + k), long(value)]);
-    terms.append(list(["takes", "x"], rows.slice(0, 12)));
-    if (rows.length > 12) terms.append(make("p", `and ${rows.length - 12} more.`, { class: "equals" }));
+    terms.append(list(["takes", "x"], rows.slice(0, 8)));
+    if (rows.length > 8) terms.append(make("p", `and ${rows.length - 8} more.`, { class: "equals" }));
   }
+  terms.append(whereFrom(layer, place));
   for (const line of [`mean = ${long(mean)}`, `variance = ${long(variance)}`, `s = sqrt(variance + ${epsilon}) = ${long(s)}`,
                       `gamma (x \u2212 mean) / s + beta`, `= ${long(gamma)} (${long(x)} \u2212 ${long(mean)}) / ${long(s)} + ${long(beta)}`]) {
     terms.append(make("p", signs(line), { class: "number" }));
@@ -386,10 +416,8 @@ function showPointwise(layer, terms) {
     const y = exact(at(layer, state.i, state.j, state.c)), [negative, positive] = data.classes;
     terms.append(make("p", `y is the probability of ${positive}, 1 \u2212 y = ${long(1 - y)} that of ${negative}.`));
   }
-  if (part && layer.input !== data.input && (isGraph || layer.kind === "up_sampling" || layer.kind === "zero_padding")) {
-    const line = make("p", "x is ");
-    line.append(button(layer.input, part.place), ` of ${layer.input.name}.`);
-    terms.append(line);
+  if (part && (isGraph || layer.kind === "up_sampling" || layer.kind === "zero_padding")) {
+    terms.append(whereFrom(layer, part.place));
   }
   const bound = layer.kind === "rescaling" ? Math.abs(a * x) + Math.abs(b) : Math.abs(value);
   return { value, bound: [...COPYING, "relu"].includes(layer.kind) ? 0 : 8 * data.eps * bound };
@@ -413,12 +441,12 @@ function showSoftmax(layer, terms) {
 // A filter or unit whose weights are not in the page.
 function showMissing(layer, terms, filter) {
   find("sum-title").textContent = "Weights not included in this page";
-  const what = layer.kind === "conv" ? "filter" : "unit", paragraph = make("p", null, { id: "missing" });
+  const what = layer.kernel_size ? "filter" : "unit", paragraph = make("p", null, { id: "missing" });
   paragraph.append(`Included are the ${layer.filters.length} ${what}s with the largest outputs. Select ${what} `);
   for (const other of layer.filters) {
     const button = make("button", String(other + 1), { type: "button" });
     button.addEventListener("click", () => {
-      if (layer.kind === "conv") state.c = other;
+      if (layer.kernel_size) state.c = other;
       else [state.i, state.j] = [Math.floor(other / layer.view.columns), other % layer.view.columns];
       show();
     });
@@ -429,10 +457,11 @@ function showMissing(layer, terms, filter) {
 }
 
 function showSum(layer) {
-  const terms = find("terms"), filter = layer.kind === "conv" ? state.c : state.i * layer.view.columns + state.j;
+  const terms = find("terms"), filter = layer.kernel_size ? state.c : state.i * layer.view.columns + state.j;
   terms.replaceChildren();
   if (layer.filters && !layer.filters.includes(filter)) return showMissing(layer, terms, filter);
   if (layer.kind === "conv") return showConv(layer, terms);
+  if (layer.kind === "separable") return showSeparable(layer, terms);
   if (layer.kind === "dense") return showDense(layer, terms);
   if (layer.kind === "max" || layer.kind === "average") return showPool(layer, terms);
   if (layer.kind === "softmax") return showSoftmax(layer, terms);
@@ -458,6 +487,7 @@ function showResult(layer, hand) {
 // ---- The gradient ---------------------------------------------------------------------------------------------------
 
 const PASSED_BACK = {
+  separable: "sends its gradient back times w p, the weights on the way, added where there are several ways",
   conv: "sends its gradient back times the weight", dense: "sends its gradient back times the weight",
   max: "sends its gradient to the largest number of its window: times 1 if that is this number, or 0",
   average: "shares its gradient among the numbers of its window",
@@ -511,8 +541,8 @@ function showGradient(layer) {
 
 // Where several layers take a number, what comes back from each is added.
 function several({ parts }) {
-  return parts.length === 1 ? [] : [make("p", `It is taken ${parts.length} times: the network adds what comes back, from the `
-    + "last layer that takes it to the first.")];
+  return parts.length === 1 ? [] : [make("p", `It is taken ${parts.length} times. The network adds what comes back, from the `
+    + "last layer that takes it to the first:")];
 }
 
 // A layer that sends back a part of a gradient; one that takes the same array twice sends back two.
@@ -541,7 +571,7 @@ function uses({ taker, terms, rest }) {
       + (zeros ? `; ${zeros.toLocaleString("en")} of all products are 0.` : "."), { class: "equals" }));
   }
   if (missing) {
-    const what = next.kind === "conv" ? "filters" : "units";
+    const what = next.kernel_size ? "filters" : "units";
     elements.push(make("p", `The ${missing} ${what} of ${next.name} whose weights are not in this page add `
       + `${long(rest)}, computed when it was written.`, { class: "equals" }));
   }
@@ -599,7 +629,7 @@ function drawConnections() {
                               "data-from": from, "data-to": index }));
   }));
   columns.forEach((_, row) => {
-    const { kind } = data.layers[row - 1] || {}, [x, y] = place(row), sign = { add: "+", multiply: "\u00d7", concatenate: "[ ]" };
+    const { kind } = data.layers[row - 1] || {}, [x, y] = place(row), sign = { add: "+", multiply: "\u00d7", concatenate: "\u2016" };
     svg.append(draw("circle", { cx: x, cy: y, r: sign[kind] ? 0.55 : 0.3, "data-to": row - 1 }));
     if (sign[kind]) svg.append(draw("text", { x, y: y + 0.28 }, sign[kind]));
   });
@@ -617,7 +647,7 @@ function showPick(layer) {
   const kept = document.activeElement && document.activeElement.id;
   state.unit = state.i * columns + state.j;
   pick.replaceChildren(...(map
-    ? [...numberInput(layer.kind === "conv" ? "Filter" : "Channel", "c", channels),
+    ? [...numberInput(layer.kernel_size ? "Filter" : "Channel", "c", channels),
        ...numberInput("Row", "i", rows), ...numberInput("Column", "j", columns)]
     : numberInput(layer.kind === "dense" ? "Unit" : "Number", "unit", size,
                   () => choose(Math.floor(state.unit / columns), state.unit % columns))));
@@ -632,7 +662,7 @@ function show() {
   showMaps(layer, origin);
   const place = placeOf(layer.view, state.i, state.j, state.c);
   find("selected").textContent = `y${indexOf(layer.shape, place)} = ${long(layer.values[place])}`;
-  find("sum").classList.toggle("broad", layer.kind === "conv");
+  find("sum").classList.toggle("broad", layer.kernel_size !== undefined);
   showResult(layer, showSum(layer));
   showGradient(layer);
   if (kept && document.activeElement.id !== kept && find(kept)) find(kept).focus();
@@ -657,8 +687,8 @@ function chooseLayer(number, place) {
     [state.i, state.j, state.c] = layer.view.map ? layer.start
       : [Math.floor(unit / layer.view.columns), unit % layer.view.columns, 0];
   }
-  const shapes = `${layer.inputs.map(input => times(input.shape)).join(" + ")} \u2192 ${times(layer.shape)}`;
-  const takes = isGraph ? ` of ${layer.inputs.map(nameOf).join(" and ")}` : "";
+  const shapes = `${listed(layer.inputs.map(input => times(input.shape)))} \u2192 ${times(layer.shape)}`;
+  const takes = isGraph ? ` of ${listed(layer.inputs.map(nameOf))}` : "";
   find("name").replaceChildren(layer.name, " ", make("span", `${layer.type}${takes}, ${shapes}`));
   find("formula").textContent = typeset(layer.facts.find(([word]) => word === "formula")[1]);
   find("facts").replaceChildren(...layer.facts.filter(([word]) => word !== "formula" && word !== "takes").map(([word, text]) => {
@@ -674,8 +704,8 @@ function chooseLayer(number, place) {
   for (const line of strip.querySelectorAll("path, circle")) {        // those that end or begin at the layer
     line.classList.toggle("chosen", [line.dataset.from, line.dataset.to].includes(String(number)));
   }
-  if (layer.kind === "conv" && layer.filters.includes(state.c)) {
-    const sums = convTerms(layer).map(one => Math.abs(one.sum));
+  if (layer.kernel_size && layer.filters.includes(state.c)) {
+    const sums = (layer.depthwise ? separableTerms : convTerms)(layer).map(one => Math.abs(one.sum));
     state.channel = sums.indexOf(Math.max(...sums));
   }
   show();
@@ -685,7 +715,7 @@ function listen() {
   data.layers.forEach((layer, number) => {
     const label = make("label"), radio = make("input", null, { type: "radio", name: "layer", value: number });
     radio.addEventListener("change", () => chooseLayer(number));
-    const takes = layer.sources ? `, takes ${layer.inputs.map(nameOf).join(" and ")}` : "";
+    const takes = layer.sources ? `, takes ${listed(layer.inputs.map(nameOf))}` : "";
     label.append(radio, layer.name, make("small", times(layer.shape) + takes));
     if (takes) label.title = `${layer.name}${takes}`;
     find("strip").append(label);

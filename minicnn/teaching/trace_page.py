@@ -20,7 +20,7 @@ from minicnn.layers import (ELU, Add, BatchNormalization, Concatenate, Conv2D, G
                             LayerNormalization, LeakyReLU, Multiply, ReLU, Rescaling, Reshape, Softplus, Swish, UpSampling2D,
                             ZeroPadding2D)
 from minicnn.layers.base import LAYERS
-from minicnn.layers.depthwise_convolution import DepthwiseConv2D
+from minicnn.layers.depthwise_convolution import DepthwiseConv2D, SeparableConv2D
 
 __all__ = ["write_page"]
 
@@ -29,6 +29,7 @@ __all__ = ["write_page"]
 _FURTHER = {
     Conv2D: ("conv", lambda layer: {"groups": layer.groups, "dilation_rate": layer.dilation_rate}),
     DepthwiseConv2D: ("conv", lambda layer: {"groups": layer.input_shape[2], "dilation_rate": layer.dilation_rate}),
+    SeparableConv2D: ("separable", lambda layer: {"dilation_rate": layer.dilation_rate}),
     Reshape: ("flatten", lambda layer: {}), ReLU: ("clipped", lambda layer: {"constants": [layer.max_value]}),
     LeakyReLU: ("leaky_relu", lambda layer: {"constants": [layer.negative_slope]}),
     ELU: ("elu", lambda layer: {"constants": [layer.alpha]}),
@@ -116,11 +117,11 @@ def _layer(layer):
     if computed is None or not np.array_equal(computed(layer.x[0]), y):
         entry["packed"], numbers = _packed(y), y.size
     for name in ("strides", "pads", "kernel_size", "pool_size"):
-        if kind in ("conv", "max", "average") and hasattr(layer.layer, name):
+        if kind in ("conv", "separable", "max", "average") and hasattr(layer.layer, name):
             entry[name] = getattr(layer.layer, name)
     if layer.kind in ("further", None) and kind:
         entry |= _FURTHER[type(layer.layer)][1](layer.layer)
-    if kind in ("conv", "dense"):
+    if kind in ("conv", "separable", "dense"):
         w, included = _kernel(layer), _included(layer)
         w = w.reshape(-1, w.shape[-1])
         entry |= {"filters": included.tolist(), "weights": _packed(w[:, included].T)}
@@ -128,6 +129,9 @@ def _layer(layer):
         if layer.layer.use_bias:
             entry["bias"] = _packed(layer.layer.bias[0])
             numbers += w.shape[1]
+    if kind == "separable":
+        entry["depthwise"] = _packed(layer.layer.parameters[0].value)
+        numbers += layer.layer.parameters[0].value.size
     if kind in ("batch_norm", "layer_norm"):
         arrays = [*layer.layer.gamma_and_beta(), *(statistic.value for statistic in layer.layer.statistics)]
         entry |= dict(zip(("gamma", "beta", "mean", "variance"), map(_packed, arrays)))
@@ -141,8 +145,10 @@ def _kind(layer):
 
 
 def _kernel(layer):
-    """Return the weights of a dense layer, (D, F), or of a convolution, (KH, KW, C / groups, F)."""
-    (w, _), *_ = layer.parameters.values()
+    """Return the weights of a dense layer, (D, F), or of a convolution, (KH, KW, C / groups, F); of a separable one the last."""
+    (w, _), *others = layer.parameters.values()
+    if isinstance(layer.layer, SeparableConv2D):
+        return others[0][0]
     return w.reshape(*w.shape[:2], 1, -1) if isinstance(layer.layer, DepthwiseConv2D) else w
 
 
@@ -174,17 +180,23 @@ def _gradient(layer, takers):
 
 def _rest(taker):
     """Return what the units or filters of a layer send back whose weights are not in the page, and its size; or nothing."""
-    if _kind(taker) not in ("conv", "dense"):
+    kind, layer = _kind(taker), taker.layer
+    if kind not in ("conv", "separable", "dense"):
         return []
-    w, dy = _kernel(taker).astype(np.float64), taker.dy[:1].astype(np.float64)
-    dy[..., _included(taker)] = 0
-    if len(_included(taker)) == w.shape[-1]:
+    w, dy, included = _kernel(taker).astype(np.float64), taker.dy[:1].astype(np.float64), _included(taker)
+    if len(included) == w.shape[-1]:
         return []
-    if taker.kind == "dense":
+    dy[..., included] = 0
+    if kind == "dense":
         return [reference.dense_input_gradient(*arrays) for arrays in ((dy, w), (abs(dy), abs(w)))]
-    layer, groups = taker.layer, taker.x.shape[3] // w.shape[2]
-    return [reference.grouped_conv2d_input_gradient(*arrays, taker.x.shape[1:3], layer.strides, layer.pads,
-                                                    layer.dilation_rate, groups) for arrays in ((dy, w), (abs(dy), abs(w)))]
+    window = taker.x.shape[1:3], layer.strides, layer.pads, layer.dilation_rate
+    if kind == "conv":
+        groups = taker.x.shape[3] // w.shape[2]
+        return [reference.grouped_conv2d_input_gradient(*arrays, *window, groups)
+                for arrays in ((dy, w), (abs(dy), abs(w)))]
+    depthwise = layer.parameters[0].value.astype(np.float64)
+    return [reference.depthwise_conv2d_input_gradient(dy @ w[0, 0].T, depthwise, *window)
+            for dy, w, depthwise in ((dy, w, depthwise), (abs(dy), abs(w), abs(depthwise)))]
 
 
 def _passed_back(after):
