@@ -84,7 +84,8 @@ class LayerTrace:
     def by_hand(self, index=None):
         """Return ByHand (formulas.py) of one number of the first sample's output, of `start()` by default."""
         if self.kind is None:
-            raise InputError(f"trace: {self.name!r} is a custom layer; by_hand needs a layer of minicnn.")
+            what = "merges arrays" if isinstance(self.x, list) else "is a custom layer"
+            raise InputError(f"trace: {self.name!r} {what}; by_hand needs a layer of minicnn that takes one array.")
         index = self.start() if index is None else index
         index = tuple(index) if isinstance(index, (tuple, list)) else (index,)
         shape = self.y.shape[1:]

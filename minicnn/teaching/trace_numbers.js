@@ -8,11 +8,12 @@ const DIGITS = data.dtype === "float64" ? 17 : 9;        // as many as tell all 
 const dark = matchMedia("screen and (prefers-color-scheme: dark)");
 const find = id => document.getElementById(id);
 const WINDOWED = ["conv", "separable", "max", "average"];
-// Layers whose numbers are each made of one number of each array that they take, and those of them that change no number.
+const GLOBAL = ["global_average", "global_max"];
+// Layers whose numbers are each made of one number of an array, or of each of several; and those that change no number.
 const MERGING = ["add", "multiply", "concatenate"];
 const COPYING = ["flatten", "same", "concatenate", "zero_padding", "up_sampling"];
-const ELEMENTWISE = [...COPYING, ...MERGING, "relu", "clipped", "leaky_relu", "elu", "swish", "softplus", "sigmoid", "tanh",
-                     "rescaling", "batch_norm"];
+const ELEMENTWISE = [...COPYING, ...MERGING, "relu", "clipped", "leaky_relu", "elu", "swish", "softplus", "sigmoid",
+                     "tanh", "rescaling", "batch_norm"];
 const state = { layer: 0, i: 0, j: 0, c: 0, channel: 0 };
 
 // ---- Numbers --------------------------------------------------------------------------------------------------------
@@ -147,8 +148,8 @@ function largestIn(layer, i, j, channel) {
   return [i * SH - top + Math.floor(place / KW), j * SW - left + place % KW];
 }
 
-// A convolution may have groups of channels and filters: how many channels a filter has, how many filters there are, the
-// first channel of a filter, and the filters in the page that a channel goes into.
+// A convolution may have groups of channels and filters: how many channels a filter has, how many filters there are,
+// the first channel of a filter, and the filters in the page that a channel goes into.
 const depthOf = layer => layer.depthwise ? layer.depthwise.length / layer.kernel_size[0] / layer.kernel_size[1]
   : layer.input.view.channels / (layer.groups || 1);
 const unitsOf = layer => layer.view.map ? layer.view.channels : layer.view.size;
@@ -186,11 +187,12 @@ const pointwiseOf = (layer, q, filter) => exact(layer.weights[layer.filters.inde
 
 function separableTerms(layer) {
   return Array.from({ length: depthOf(layer) }, (_, q) => {
-    const x = windowOf(layer, state.i, state.j, channelOfDepthwise(layer, q)), w = depthwiseOf(layer, q);
-    const products = x.map((row, kh) => row.map((value, kw) => (value || 0) * w[kh][kw])), p = pointwiseOf(layer, q, state.c);
+    const channel = channelOfDepthwise(layer, q), x = windowOf(layer, state.i, state.j, channel);
+    const w = depthwiseOf(layer, q), p = pointwiseOf(layer, q, state.c);
+    const products = x.map((row, kh) => row.map((value, kw) => (value || 0) * w[kh][kw]));
     const z = exact(products.flat().reduce((a, b) => a + b, 0));
-    return { q, x, w, products, z, p, sum: z * p,
-             size: products.flat().reduce((a, b) => a + Math.abs(b), 0) * Math.abs(p) };
+    const size = products.flat().reduce((a, b) => a + Math.abs(b), 0) * Math.abs(p);
+    return { q, channel, x, w, products, z, p, sum: z * p, size };
   });
 }
 
@@ -268,9 +270,9 @@ function windowsWith(next, i, j) {
   return found;
 }
 
-// The numbers of a layer that use the number (i, j, c) of its input: [{place, factor, size}]. The gradient of the number is
-// the sum of their gradients, each multiplied by its factor, the slope dy / dx, which is itself a difference of numbers that
-// add up to `size`. Null for a layer that this page does not know.
+// The numbers of a layer that use the number (i, j, c) of an input: [{place, factor, size}]. The gradient of the number
+// is the sum of their gradients, each multiplied by its factor, the slope dy / dx, which is itself a difference of
+// numbers that add up to `size`. Null for a layer that this page does not know.
 function usesOf({ layer: next, slot }, layer, i, j, c) {
   const place = placeOf(layer.view, i, j, c);
   if (next.kind === "conv") {
@@ -330,8 +332,9 @@ function usesOf({ layer: next, slot }, layer, i, j, c) {
   const factor = { relu: y > 0 ? 1 : 0, sigmoid: y * (1 - y), tanh: 1 - y * y, clipped: y > 0 && x < a ? 1 : 0,
                    leaky_relu: y > 0 ? 1 : a, elu: x > 0 ? 1 : a * Math.exp(x), swish: s + x * s * (1 - s),
                    softplus: 1 - Math.exp(-y), rescaling: a }[next.kind];
-  const size = { sigmoid: y * (1 + y), tanh: 1 + y * y, swish: s + Math.abs(x) * s * (1 + s), softplus: 1 + Math.exp(-y) };
-  return factor === undefined ? null : [{ place, factor, size: size[next.kind] }];
+  const size = { sigmoid: y * (1 + y), tanh: 1 + y * y, swish: s + Math.abs(x) * s * (1 + s),
+                 softplus: 1 + Math.exp(-y) }[next.kind];
+  return factor === undefined ? null : [{ place, factor, size }];
 }
 
 // The gradient of a number as the sum of what a layer that takes it sends back: {taker, terms, rest, sum, bound}, the

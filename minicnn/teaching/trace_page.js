@@ -31,7 +31,8 @@ function grid(caption, rows, most, chosen) {
 }
 
 function list(heads, rows) {
-  const box = make("div", null, { class: "scroll" }), table = make("table", null, { class: heads.length > 2 ? "list" : "list short" });
+  const box = make("div", null, { class: "scroll" });
+  const table = make("table", null, { class: heads.length > 2 ? "list" : "list short" });
   const head = table.createTHead().insertRow();
   heads.forEach(text => head.append(make("th", text, { scope: "col" })));
   const body = table.createTBody();
@@ -129,9 +130,9 @@ function originOf(layer, slot = 0) {
     const [row, column, channel] = coordinates(view, part.place);
     return { i: row, j: column, channel, box: [row, column, 1, 1] };
   }
-  const pixel = layer.view.map && (layer.kind === "softmax" || layer.kind === "layer_norm");
-  const channel = ["global_average", "global_max"].includes(layer.kind) ? placeOf(layer.view, i, j, c) : Math.min(c, view.channels - 1);
-  return { channel, box: pixel ? [i, j, 1, 1] : null };
+  const pixel = layer.view.map && ["softmax", "layer_norm"].includes(layer.kind);
+  const channel = GLOBAL.includes(layer.kind) ? placeOf(layer.view, i, j, c) : c;
+  return { channel: Math.min(channel, view.channels - 1), box: pixel ? [i, j, 1, 1] : null };
 }
 
 function showMaps(layer, origin) {
@@ -146,7 +147,7 @@ function showMaps(layer, origin) {
     : counted(layer), layer.extent);
 }
 
-// What the layer takes: one array, or each of those that it merges; of those that it concatenates the one with this number.
+// What the layer takes: one array, or each that it merges; of those that it concatenates the one with this number.
 function showInputs(layer, origin) {
   const several = layer.inputs.length > 1 && layer.kind !== "concatenate", origins = evidence(layer);
   document.querySelectorAll("figure.merged").forEach(figure => figure.remove());
@@ -154,6 +155,7 @@ function showInputs(layer, origin) {
     if (slot && !several) return;
     if (layer.kind === "concatenate") [{ slot }] = takenBy(layer, placeOf(layer.view, state.i, state.j, state.c));
     const id = slot && several ? `input-${slot + 1}` : "input", array = origins || layer.inputs[slot];
+    const title = layer.inputs.length > 1 ? `Input ${slot + 1}, ${nameOf(array)}:` : "Input:";
     const { channel, box } = slot ? originOf(layer, slot) : origin;
     if (!find(id)) {
       const figure = make("figure", null, { class: "merged" });
@@ -161,9 +163,9 @@ function showInputs(layer, origin) {
       find("output").parentElement.before(figure);
     }
     paint(find(id), array, (i, j) => colour(at(array, i, j, channel), array.extent.most), box ? [box] : []);
-    caption(id, origins ? "Contributions:" : layer.inputs.length > 1 ? `Input ${slot + 1}, ${nameOf(array)}:` : "Input:",
-            origins ? `products summed over the ${input.input.view.channels} channels of the map before ${input.name}.`
-              : array.view.map ? `channel ${channel + 1} of ${array.view.channels}.` : counted(array), array.extent);
+    caption(id, origins ? "Contributions:" : title, origins
+      ? `products summed over the ${input.input.view.channels} channels of the map before ${input.name}.`
+      : array.view.map ? `channel ${channel + 1} of ${array.view.channels}.` : counted(array), array.extent);
   });
 }
 
@@ -279,22 +281,28 @@ function channelBars(channels, of) {
   return [box, line];
 }
 
+// The rest of a long list, in a sentence.
+function others(count, sum, zeros, what) {
+  return make("p", `The other ${count.toLocaleString("en")} add up to ${long(sum)}`
+    + (zeros ? `; ${zeros.toLocaleString("en")} of all ${what} are 0.` : "."), { class: "equals" });
+}
+
+const totalOf = (rows, key) => rows.reduce((a, row) => a + row[key], 0);
+
 // First a sum z of each channel alone, then the products of these with the filter's weights p.
 function showSeparable(layer, terms) {
-  const rows = separableTerms(layer), { q, x, w, products, z } = rows[state.channel], line = make("div", null, { class: "channel" });
+  const rows = separableTerms(layer), one = rows[state.channel], line = make("div", null, { class: "channel" });
   const largest = [...rows].sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum)).slice(0, 8);
   find("sum-title").textContent = productsOf(layer, rows.length);
-  terms.append(list(["largest products", "z", "p", "product"], largest.map(one => [`z[${one.q}] p[${one.q}, ${state.c}]`,
-                                                                                    ...[one.z, one.p, one.sum].map(long)])));
-  if (rows.length > largest.length) {
-    terms.append(make("p", `The other ${rows.length - largest.length} add up to `
-      + `${long(rows.reduce((a, one) => a + one.sum, 0) - largest.reduce((a, one) => a + one.sum, 0))}.`, { class: "equals" }));
-  }
-  line.append(...numberInput("The window of z, channel", "channel", rows.length));
-  terms.append(line, productRow(channelOfDepthwise(layer, q), { x, w, products }, z,
-                                { x: layer.input.extent.most, w: extent(w.flat()).most, p: extent(products.flat()).most }));
-  return { ...summed(layer, rows.map(one => one.sum), state.c), count: rows.length,
-           bound: 8 * data.eps * rows.reduce((a, one) => a + one.size, layer.bias ? Math.abs(layer.bias[state.c]) : 0) };
+  terms.append(list(["largest products", "z", "p", "product"], largest.map(({ q, z, p, sum }) =>
+    [`z[${q}] p[${q}, ${state.c}]`, long(z), long(p), long(sum)])));
+  const count = rows.length - largest.length;
+  if (count) terms.append(others(count, totalOf(rows, "sum") - totalOf(largest, "sum")));
+  line.append(...numberInput("Channel of z", "channel", rows.length));
+  terms.append(line, productRow(one.channel, one, one.z, { x: layer.input.extent.most, w: extent(one.w.flat()).most,
+                                                          p: extent(one.products.flat()).most }));
+  return { ...summed(layer, rows.map(row => row.sum), state.c), count: rows.length,
+           bound: 8 * data.eps * (totalOf(rows, "size") + Math.abs(layer.bias ? layer.bias[state.c] : 0)) };
 }
 
 function showDense(layer, terms) {
@@ -306,12 +314,8 @@ function showDense(layer, terms) {
     + `${Math.floor(d / from.channels) % from.columns}, ${d % from.channels}]` : `x[${d}]`;
   terms.append(list(["largest products", "x", "weight", "product"],
     largest.map(({ d, x, w, product }) => [place(d), long(x), long(w), long(product)])));
-  const zeros = rows.filter(row => row.x === 0).length, others = rows.length - largest.length;
-  const rest = rows.reduce((a, row) => a + row.product, 0) - largest.reduce((a, row) => a + row.product, 0);
-  if (others > 0) {
-    terms.append(make("p", `The other ${others.toLocaleString("en")} add up to ${long(rest)}`
-      + (zeros ? `; ${zeros.toLocaleString("en")} of all inputs are 0.` : "."), { class: "equals" }));
-  }
+  const zeros = rows.filter(row => row.x === 0).length, count = rows.length - largest.length;
+  if (count) terms.append(others(count, totalOf(rows, "product") - totalOf(largest, "product"), zeros, "inputs"));
   return { ...summed(layer, rows.map(row => row.product), unit), count: rows.length };
 }
 
@@ -343,8 +347,9 @@ function whereFrom({ input }, place) {
 
 function showMerged(layer, terms, place) {
   const parts = takenBy(layer, place), values = taken(layer, place), multiply = layer.kind === "multiply";
-  find("sum-title").textContent = layer.kind === "concatenate" ? `The same number, of ${nameOf(layer.inputs[parts[0].slot])}`
-    : `The ${multiply ? "product" : "sum"} of ${values.length} numbers`;
+  const what = `The ${multiply ? "product" : "sum"} of ${values.length} numbers`;
+  find("sum-title").textContent = layer.kind !== "concatenate" ? what
+    : `The same number, of ${nameOf(layer.inputs[parts[0].slot])}`;
   terms.append(list(["of", "number", "value"], parts.map((one, k) => [nameOf(layer.inputs[one.slot]),
     button(layer.inputs[one.slot], one.place), long(values[k])])));
   const value = values.reduce((a, b) => multiply ? a * b : a + b);
@@ -354,15 +359,12 @@ function showMerged(layer, terms, place) {
 
 function showGlobalPool(layer, terms, channel) {
   const { x, largest } = channelOf(layer, channel), max = layer.kind === "global_max", count = x.length;
-  const sum = x.reduce((a, one) => a + one.value, 0), most = [...x].sort((a, b) => b.value - a.value).slice(0, max ? 3 : 8);
+  const sum = totalOf(x, "value"), most = [...x].sort((a, b) => b.value - a.value).slice(0, max ? 3 : 8);
   find("sum-title").textContent = `The ${max ? "largest" : "mean"} of ${count.toLocaleString("en")}`;
-  terms.append(list([`largest of channel ${channel + 1}`, "x"], most.map(one => [button(layer.input, one.place),
-                                                                                  long(one.value)])));
+  terms.append(list([`largest of channel ${channel + 1}`, "x"],
+                    most.map(one => [button(layer.input, one.place), long(one.value)])));
   if (max) return { value: largest.value, bound: 0 };
-  if (count > most.length) {
-    terms.append(make("p", `The other ${(count - most.length).toLocaleString("en")} add up to `
-      + `${long(most.reduce((a, one) => a - one.value, sum))}.`, { class: "equals" }));
-  }
+  if (count > most.length) terms.append(others(count - most.length, sum - totalOf(most, "value")));
   terms.append(make("p", `${long(sum)} / ${count}`, { class: "number" }));
   return { value: sum / count, bound: 8 * data.eps * x.reduce((a, one) => Math.max(a, Math.abs(one.value)), 0) };
 }
@@ -382,8 +384,11 @@ function showNormalized(layer, terms, place) {
     if (rows.length > 8) terms.append(make("p", `and ${rows.length - 8} more.`, { class: "equals" }));
   }
   terms.append(whereFrom(layer, place));
-  for (const line of [`mean = ${long(mean)}`, `variance = ${long(variance)}`, `s = sqrt(variance + ${epsilon}) = ${long(s)}`,
-                      `gamma (x \u2212 mean) / s + beta`, `= ${long(gamma)} (${long(x)} \u2212 ${long(mean)}) / ${long(s)} + ${long(beta)}`]) {
+  for (const line of [
+    `mean = ${long(mean)}`, `variance = ${long(variance)}`, `s = sqrt(variance + ${epsilon}) = ${long(s)}`,
+    "gamma (x \u2212 mean) / s + beta",
+    `= ${long(gamma)} (${long(x)} \u2212 ${long(mean)}) / ${long(s)} + ${long(beta)}`,
+  ]) {
     terms.append(make("p", signs(line), { class: "number" }));
   }
   return { value: gamma * (x - mean) / s + beta,
@@ -396,9 +401,10 @@ function showPointwise(layer, terms) {
   const e = Math.exp(-Math.abs(x)), s = (x >= 0 ? 1 : e) / (1 + e), [title, formula, value] = {
     relu: ["The larger of x and 0", `max(${long(x)}, 0)`, Math.max(x, 0)],
     clipped: [`The larger of x and 0, but at most ${a}`, `min(max(${long(x)}, 0), ${a})`, Math.min(Math.max(x, 0), a)],
-    leaky_relu: [`x where it is above 0, else ${a} x`, x > 0 ? `x = ${long(x)}` : `${a} (${long(x)})`, x > 0 ? x : a * x],
-    elu: [`x where it is above 0, else ${a} (exp(x) \u2212 1)`, x > 0 ? `x = ${long(x)}` : `${a} (exp(${long(x)}) \u2212 1)`,
-          x > 0 ? x : a * Math.expm1(x)],
+    leaky_relu: [`x where it is above 0, else ${a} x`, x > 0 ? `x = ${long(x)}` : `${a} (${long(x)})`,
+                 x > 0 ? x : a * x],
+    elu: [`x where it is above 0, else ${a} (exp(x) \u2212 1)`,
+          x > 0 ? `x = ${long(x)}` : `${a} (exp(${long(x)}) \u2212 1)`, x > 0 ? x : a * Math.expm1(x)],
     swish: ["x times its sigmoid", `x s, x = ${long(x)}, s = 1 / (1 + exp(\u2212x)) = ${long(s)}`, x * s],
     softplus: ["A smooth maximum of x and 0", `log(1 + exp(${long(x)}))`, Math.max(x, 0) + Math.log1p(e)],
     rescaling: ["x times a number, and another added", signs(`${a} (${long(x)}) + ${long(b || 0)}`), a * x + b],
@@ -467,7 +473,7 @@ function showSum(layer) {
   if (layer.kind === "softmax") return showSoftmax(layer, terms);
   const place = placeOf(layer.view, state.i, state.j, state.c);
   if (MERGING.includes(layer.kind)) return showMerged(layer, terms, place);
-  if (["global_average", "global_max"].includes(layer.kind)) return showGlobalPool(layer, terms, place);
+  if (GLOBAL.includes(layer.kind)) return showGlobalPool(layer, terms, place);
   if (["batch_norm", "layer_norm"].includes(layer.kind)) return showNormalized(layer, terms, place);
   if (layer.kind !== null) return showPointwise(layer, terms);
   find("sum-title").textContent = layer.custom ? "A custom layer" : `One number of ${layer.name}`;
@@ -504,9 +510,10 @@ const PASSED_BACK = {
   leaky_relu: "sends its gradient back times 1 where y > 0, else times the slope",
   elu: "sends its gradient back times 1 where x > 0, else times alpha exp(x)",
   swish: "sends its gradient back times s + x s (1 \u2212 s), where s is the sigmoid of x",
-  softplus: "sends its gradient back times 1 \u2212 exp(\u2212y)", batch_norm: "sends its gradient back times gamma / s",
-  layer_norm: "sends its gradient back: that of this number k times gamma[k] / s (1 \u2212 (1 + z[k]\u00b2) / C), that of "
-    + "another j times \u2212gamma[j] / s (1 + z[j] z[k]) / C",
+  softplus: "sends its gradient back times 1 \u2212 exp(\u2212y)",
+  batch_norm: "sends its gradient back times gamma / s",
+  layer_norm: "sends its gradient back: that of this number k times gamma[k] / s (1 \u2212 (1 + z[k]\u00b2) / C), "
+    + "that of another j times \u2212gamma[j] / s (1 + z[j] z[k]) / C",
 };
 
 function showGradient(layer) {
@@ -534,20 +541,22 @@ function showGradient(layer) {
     terms.append(make("p", hand.formula, { class: operation ? "number" : "" }));
   } else if (hand) terms.append(...several(hand), ...hand.parts.flatMap(part => uses(part)));
   else terms.append(make("p", "It comes from a layer or loss whose gradient this page does not take apart."));
-  const rows = hand && hand.parts && hand.parts.length > 1 ? hand.parts.map(part => [`from ${fromOf(part)}`, part.sum]) : [];
-  compare(find("gradient-result"), find("gradient-verdict"), rows, hand ? hand.sum : undefined, engine,
-          hand && hand.bound, "They are equal.");
+  const parts = hand && hand.parts || [];
+  compare(find("gradient-result"), find("gradient-verdict"),
+          parts.length > 1 ? parts.map(part => [`from ${fromOf(part)}`, part.sum]) : [],
+          hand ? hand.sum : undefined, engine, hand && hand.bound, "They are equal.");
 }
 
 // Where several layers take a number, what comes back from each is added.
 function several({ parts }) {
-  return parts.length === 1 ? [] : [make("p", `It is taken ${parts.length} times. The network adds what comes back, from the `
-    + "last layer that takes it to the first:")];
+  return parts.length === 1 ? [] : [make("p", `It is taken ${parts.length} times. The network adds what comes back, `
+    + "from the last layer that takes it to the first:")];
 }
 
 // A layer that sends back a part of a gradient; one that takes the same array twice sends back two.
 function fromOf({ taker: { layer, slot } }) {
-  return layer.name + (layer.inputs.filter(input => input === layer.inputs[slot]).length > 1 ? `, input ${slot + 1}` : "");
+  const twice = layer.inputs.filter(input => input === layer.inputs[slot]).length > 1;
+  return layer.name + (twice ? `, input ${slot + 1}` : "");
 }
 
 // What uses a number, and sends back its own gradient times a factor. A button goes there: the next link of the chain.
@@ -562,13 +571,12 @@ function uses({ taker, terms, rest }) {
   const factor = ["conv", "dense"].includes(next.kind) ? "weight" : "factor";
   const who = all === 1 ? `One number of ${next.name} uses it, and` : `${all.toLocaleString("en")} numbers of `
     + `${next.name} use it. Each`;
-  const elements = !count ? [] : [make("p", `${who} ${PASSED_BACK[next.kind]}.` + (all > 1 ? " The products are added." : "")),
+  const elements = !count ? [] : [
+    make("p", `${who} ${PASSED_BACK[next.kind]}.` + (all > 1 ? " The products are added." : "")),
     list([`${count > most ? "largest, " : ""}of ${next.name}`, "gradient", factor, "product"], rows)];
   if (count > most) {
-    const others = terms.slice(most).reduce((a, one) => a + one.product, 0);
     const zeros = terms.filter(one => one.product === 0).length;
-    elements.push(make("p", `The other ${(count - most).toLocaleString("en")} add up to ${long(others)}`
-      + (zeros ? `; ${zeros.toLocaleString("en")} of all products are 0.` : "."), { class: "equals" }));
+    elements.push(others(count - most, totalOf(terms.slice(most), "product"), zeros, "products"));
   }
   if (missing) {
     const what = next.kernel_size ? "filters" : "units";
@@ -595,9 +603,11 @@ function goTo(layer, place, text = `dy${indexOf(layer.shape, place)}`) {
   return button;
 }
 
-// ---- Connections -----------------------------------------------------------------------------------------------------
+// ---- Connections ----------------------------------------------------------------------------------------------------
 
 const isGraph = data.layers.some(layer => layer.sources);
+const ROW = 2.75;         // the height of a row of the list in rem, as in the style
+const SIGNS = { add: "+", multiply: "\u00d7", concatenate: "\u2016" };
 
 // The column of each array beside the list: an array keeps its own until the last layer has taken it.
 function columnsOf() {
@@ -612,33 +622,31 @@ function columnsOf() {
 
 // The connections of a graph: a line for each array that a layer takes, down its column and over to that of the layer.
 function drawConnections() {
-  const strip = find("strip"), columns = columnsOf(), place = row => [0.75 + columns[row] * 1.25, (row + 0.5) * ROW];
+  const strip = find("strip"), columns = columnsOf(), place = row => [0.75 + columns[row], (row + 0.5) * ROW];
   const draw = (tag, attributes, text) => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.textContent = text || "";
     return element;
   };
-  const width = Math.max(...columns) * 1.25 + 1.5, height = columns.length * ROW;
+  const width = Math.max(...columns) + 1.5, height = columns.length * ROW;
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
   Object.assign(svg.style, { width: `${width}rem`, height: `${height}rem` });
   strip.style.setProperty("--lines", `${width}rem`);
   data.layers.forEach((layer, index) => layer.inputs.forEach(input => {
     const from = input === data.input ? -1 : input.index, [x, y] = place(from + 1), [to, end] = place(index + 1);
-    svg.append(draw("path", { d: `M${x} ${y}V${end - ROW}C${x} ${end - ROW / 3} ${to} ${end - ROW * 2 / 3} ${to} ${end}`,
-                              "data-from": from, "data-to": index }));
+    const curve = `C${x} ${end - ROW / 3} ${to} ${end - ROW * 2 / 3} ${to} ${end}`;
+    svg.append(draw("path", { d: `M${x} ${y}V${end - ROW}${curve}`, "data-from": from, "data-to": index }));
   }));
   columns.forEach((_, row) => {
-    const { kind } = data.layers[row - 1] || {}, [x, y] = place(row), sign = { add: "+", multiply: "\u00d7", concatenate: "\u2016" };
-    svg.append(draw("circle", { cx: x, cy: y, r: sign[kind] ? 0.55 : 0.3, "data-to": row - 1 }));
-    if (sign[kind]) svg.append(draw("text", { x, y: y + 0.28 }, sign[kind]));
+    const sign = row ? SIGNS[data.layers[row - 1].kind] : undefined, [x, y] = place(row);
+    svg.append(draw("circle", { cx: x, cy: y, r: sign ? 0.55 : 0.3, "data-to": row - 1 }));
+    if (sign) svg.append(draw("text", { x, y: y + 0.28 }, sign));
   });
   strip.prepend(svg, make("div", "input"));
   strip.children[1].append(make("small", times(data.input.shape)));
   find("lab").classList.add("graph");
 }
-
-const ROW = 2.75;         // the height of a row of the list in rem, as in the style
 
 // ---- Selection ------------------------------------------------------------------------------------------------------
 
@@ -691,7 +699,8 @@ function chooseLayer(number, place) {
   const takes = isGraph ? ` of ${listed(layer.inputs.map(nameOf))}` : "";
   find("name").replaceChildren(layer.name, " ", make("span", `${layer.type}${takes}, ${shapes}`));
   find("formula").textContent = typeset(layer.facts.find(([word]) => word === "formula")[1]);
-  find("facts").replaceChildren(...layer.facts.filter(([word]) => word !== "formula" && word !== "takes").map(([word, text]) => {
+  const facts = layer.facts.filter(([word]) => !["formula", "takes"].includes(word));
+  find("facts").replaceChildren(...facts.map(([word, text]) => {
     const row = make("div");
     row.append(make("dt", FACTS[word] || word), make("dd", typeset(text)));
     return row;
@@ -699,8 +708,8 @@ function chooseLayer(number, place) {
   const label = find("layers").querySelectorAll("label")[number], strip = find("strip");
   label.firstElementChild.checked = true;
   strip.scrollLeft = label.offsetLeft - (strip.clientWidth - label.clientWidth) / 2;
-  strip.scrollTop = Math.min(Math.max(strip.scrollTop, label.offsetTop + label.offsetHeight - strip.clientHeight),
-                             label.offsetTop);
+  const [top, row] = [label.offsetTop, label.offsetHeight];        // with the one above and the one below
+  strip.scrollTop = Math.min(Math.max(strip.scrollTop, top + 2 * row - strip.clientHeight), top - row);
   for (const line of strip.querySelectorAll("path, circle")) {        // those that end or begin at the layer
     line.classList.toggle("chosen", [line.dataset.from, line.dataset.to].includes(String(number)));
   }

@@ -1,4 +1,4 @@
-"""The page of a trace: the window, the weights, the products and the sum of a selected number.
+"""The page of a trace: the window, the weights, the products and the sum of a selected number; of a graph, what takes what.
 
 It is one self-contained file: the template, style and scripts next to this module, the numbers of the first sample in
 base64, and the trace as text for browsers without scripts. Its content security policy allows only this style and this
@@ -145,7 +145,7 @@ def _kind(layer):
 
 
 def _kernel(layer):
-    """Return the weights of a dense layer, (D, F), or of a convolution, (KH, KW, C / groups, F); of a separable one the last."""
+    """Return the weights of a dense layer, (D, F), or a convolution, (KH, KW, C / groups, F); the last of a separable one."""
     (w, _), *others = layer.parameters.values()
     if isinstance(layer.layer, SeparableConv2D):
         return others[0][0]
