@@ -139,7 +139,7 @@ class Trace:
         self.x, self.layers, self.output, self.loss = x, layers, output, loss
         self.target, self.operation = target, operation
         self.classes, self.dtype, self.engine = model.classes, model.dtype, model.engine
-        self._about_gradients = about_gradients
+        self._about_gradients, self._several = about_gradients, bool(model.input_names or model.output_names)
 
     def __getitem__(self, layer):
         names = [one.name for one in self.layers]
@@ -156,6 +156,9 @@ class Trace:
     def page(self, path, title="Trace of a network"):
         """Write a page that shows the products behind any selected number of any layer."""
         from minicnn.teaching.trace_page import write_page
+        if self._several:
+            raise InputError("trace: the page shows networks of one input and one output; print this trace instead (without "
+                             "--html).")
         write_page(path, self, title)
 
     def __str__(self):

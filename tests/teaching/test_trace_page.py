@@ -209,6 +209,13 @@ def test_what_a_custom_layer_sends_back_is_in_the_page_where_the_gradient_is_a_s
     np.testing.assert_allclose(sum(layer.sent[k] for layer, k in takers), traced["rescaling_1"].dy[0], rtol=1e-12)
 
 
+def test_a_network_of_several_outputs_has_no_page(tmp_path):
+    x = Input((4,))
+    traced = trace(Model(x, [Dense(2, name="a")(x), Dense(1, name="b")(x)]), np.ones((1, 4), np.float32))
+    with pytest.raises(InputError, match="one input and one output; print this trace instead"):
+        traced.page(tmp_path / "t.html")
+
+
 def test_cov19net_fits_into_two_megabytes(tmp_path):
     cov19net_traced().page(tmp_path / "t.html", "COV-19Net")
     assert (tmp_path / "t.html").stat().st_size < 2_000_000
