@@ -37,6 +37,8 @@ class LayerTrace:
     layer : the layer itself
     x, y : ndarrays, shape (N, ...), its input and output; x is a list of those that it merges
     takes : list of str, the names of the layers that x comes from, or "input"
+    sources : tuple of int, the numbers of these layers; 0 is the input
+    sent : list of what backward hands to each of them, ndarrays of the first sample; None where it hands nothing
     dy : ndarray of y's shape, the gradient with respect to y; None if the layer is `folded`, or if neither it nor a
         layer before it has parameters
     folded : bool, whether the loss computes this layer from its input
@@ -47,6 +49,8 @@ class LayerTrace:
     number: int
     layer: object
     takes: list
+    sources: tuple
+    sent: list
     x: np.ndarray | list
     y: np.ndarray
     dy: np.ndarray | None
@@ -80,7 +84,8 @@ class LayerTrace:
     def by_hand(self, index=None):
         """Return ByHand (formulas.py) of one number of the first sample's output, of `start()` by default."""
         if self.kind is None:
-            raise InputError(f"trace: {self.name!r} is a custom layer; by_hand needs a layer of minicnn.")
+            what = "merges arrays" if isinstance(self.x, list) else "is a custom layer"
+            raise InputError(f"trace: {self.name!r} {what}; by_hand needs a layer of minicnn that takes one array.")
         index = self.start() if index is None else index
         index = tuple(index) if isinstance(index, (tuple, list)) else (index,)
         shape = self.y.shape[1:]
@@ -134,7 +139,7 @@ class Trace:
         self.x, self.layers, self.output, self.loss = x, layers, output, loss
         self.target, self.operation = target, operation
         self.classes, self.dtype, self.engine = model.classes, model.dtype, model.engine
-        self._about_gradients, self._is_chain = about_gradients, model.network.is_chain
+        self._about_gradients, self._several = about_gradients, bool(model.input_names or model.output_names)
 
     def __getitem__(self, layer):
         names = [one.name for one in self.layers]
@@ -151,9 +156,9 @@ class Trace:
     def page(self, path, title="Trace of a network"):
         """Write a page that shows the products behind any selected number of any layer."""
         from minicnn.teaching.trace_page import write_page
-        if not self._is_chain:
-            raise InputError("trace: the page shows networks whose layers stand in a row; print this trace instead "
-                             "(without --html).")
+        if self._several:
+            raise InputError("trace: the page shows networks of one input and one output; print this trace instead (without "
+                             "--html).")
         write_page(path, self, title)
 
     def __str__(self):
@@ -212,14 +217,29 @@ def trace(model, x, t=None):
     dz, value, t, about = _output_gradient(network, loss, z, t)
     network.backward(dz, rows)              # checks what custom layers return
     values = network.values(x, network.rows(fused=False), lambda step, taken: np.array(step.forward(taken)))
-    gradients = network.gradients(dz, network.rows(heads=heads, fused=False), range(len(values)))
+    rows = [row._replace(step=_Noted(row.step)) for row in network.rows(heads=heads, fused=False)]
+    gradients = network.gradients(dz, rows, range(len(values)))
     layers, fields = [], fields_of(network)
     names = ["input", *(layer.name for layer in model.layers)]
     for i, layer in enumerate(model.layers):
         parameters = {p.name: (p.value.copy(), p.grad.copy()) for p in getattr(layer, "parameters", ())}
-        layers.append(LayerTrace(i + 1, layer, [names[value] for value in network.sources[i]], network.taken(values, i),
-                                 values[i + 1], None if i in heads else gradients.get(i + 1), i in heads, parameters, fields[i + 1]))
+        sources = network.sources[i]
+        layers.append(LayerTrace(i + 1, layer, [names[value] for value in sources], sources, rows[i].step.sent,
+                                 network.taken(values, i), values[i + 1], None if i in heads else gradients.get(i + 1),
+                                 i in heads, parameters, fields[i + 1]))
     return Trace(model, x, layers, output, value, t, loss.operation, about)
+
+
+class _Noted:
+    """A step that notes what it sends back for the first sample."""
+
+    def __init__(self, step):
+        self.forward, self._backward, self.sent = step.forward, step.backward, []
+
+    def backward(self, dy):
+        dx = self._backward(dy)
+        self.sent = [None if part is None else np.array(part[0]) for part in (dx if isinstance(dx, list) else [dx])]
+        return dx
 
 
 def _output_gradient(network, loss, z, t):

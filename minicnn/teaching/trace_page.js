@@ -31,7 +31,8 @@ function grid(caption, rows, most, chosen) {
 }
 
 function list(heads, rows) {
-  const box = make("div", null, { class: "scroll" }), table = make("table", null, { class: "list" });
+  const box = make("div", null, { class: "scroll" });
+  const table = make("table", null, { class: heads.length > 2 ? "list" : "list short" });
   const head = table.createTHead().insertRow();
   heads.forEach(text => head.append(make("th", text, { scope: "col" })));
   const body = table.createTBody();
@@ -114,42 +115,66 @@ function ramp({ low, high }) {
   return line;
 }
 
-// The part of the input that a number depends on: {i, j, channel, box}, where box is null for the whole input.
-function originOf(layer) {
-  const { i, j, c } = state, view = layer.input.view;
+// The part of an input that a number depends on: {i, j, channel, box}, where box is null for the whole input.
+function originOf(layer, slot = 0) {
+  const { i, j, c } = state, view = layer.inputs[slot].view;
   if (WINDOWED.includes(layer.kind)) {
     const [KH, KW] = layer.kernel_size || layer.pool_size, [SH, SW] = layer.strides, [top, , left] = layer.pads;
-    return { channel: layer.kind === "conv" ? state.channel : c, box: [i * SH - top, j * SW - left, KH, KW] };
+    const [DH, DW] = layer.dilation_rate || [1, 1], conv = firstOf(layer, c) + state.channel;
+    return { channel: layer.depthwise ? channelOfDepthwise(layer, conv) : layer.kernel_size ? conv : c,
+             box: [i * SH - top, j * SW - left, (KH - 1) * DH + 1, (KW - 1) * DW + 1] };
   }
-  if (layer.kind === "flatten") {
-    const unit = i * layer.view.columns + j, channel = unit % view.channels, pixel = (unit - channel) / view.channels;
-    const row = Math.floor(pixel / view.columns), column = pixel % view.columns;
+  if (ELEMENTWISE.includes(layer.kind)) {
+    const place = placeOf(layer.view, i, j, c), part = takenBy(layer, place).find(one => one.slot === slot);
+    if (!part) return { channel: Math.min(c, view.channels - 1), box: null };
+    const [row, column, channel] = coordinates(view, part.place);
     return { i: row, j: column, channel, box: [row, column, 1, 1] };
   }
-  const everything = layer.kind === "dense" || layer.kind === null || (layer.kind === "softmax" && !layer.view.map);
-  return { channel: Math.min(c, view.channels - 1), box: everything ? null : [i, j, 1, 1] };
+  const pixel = layer.view.map && ["softmax", "layer_norm"].includes(layer.kind);
+  const channel = GLOBAL.includes(layer.kind) ? placeOf(layer.view, i, j, c) : c;
+  return { channel: Math.min(channel, view.channels - 1), box: pixel ? [i, j, 1, 1] : null };
 }
 
 function showMaps(layer, origin) {
-  const input = layer.input, map = data.input.view.map;
+  const map = data.input.view.map;
   find("image-figure").hidden = !map;
   find("maps").classList.toggle("vector", !map);
   if (map) showImage(layer, origin);
-  const origins = evidence(layer), shown = origins || input;
-  paint(find("input"), shown, (i, j) => colour(at(shown, i, j, origin.channel), shown.extent.most),
-        origin.box ? [origin.box] : []);
-  caption("input", origins ? "Contributions:" : "Input:", origins
-    ? `products summed over the ${input.input.view.channels} channels of the map before ${input.name}.` : input.view.map
-      ? `channel ${origin.channel + 1} of ${input.view.channels}.` : counted(input), shown.extent);
+  showInputs(layer, origin);
   paint(find("output"), layer, (i, j) => colour(at(layer, i, j, state.c), layer.extent.most),
         [[state.i, state.j, 1, 1]]);
   caption("output", "Output:", layer.view.map ? `${channelWord(layer)} ${state.c + 1} of ${layer.view.channels}.`
     : counted(layer), layer.extent);
 }
 
+// What the layer takes: one array, or each that it merges; of those that it concatenates the one with this number.
+function showInputs(layer, origin) {
+  const several = layer.inputs.length > 1 && layer.kind !== "concatenate", origins = evidence(layer);
+  document.querySelectorAll("figure.merged").forEach(figure => figure.remove());
+  layer.inputs.forEach((input, slot) => {
+    if (slot && !several) return;
+    if (layer.kind === "concatenate") [{ slot }] = takenBy(layer, placeOf(layer.view, state.i, state.j, state.c));
+    const id = slot && several ? `input-${slot + 1}` : "input", array = origins || layer.inputs[slot];
+    const title = layer.inputs.length > 1 ? `Input ${slot + 1}, ${nameOf(array)}:` : "Input:";
+    const { channel, box } = slot ? originOf(layer, slot) : origin;
+    if (!find(id)) {
+      const figure = make("figure", null, { class: "merged" });
+      figure.append(make("canvas", null, { id, role: "img" }), make("figcaption", null, { id: `${id}-caption` }));
+      find("output").parentElement.before(figure);
+    }
+    paint(find(id), array, (i, j) => colour(at(array, i, j, channel), array.extent.most), box ? [box] : []);
+    caption(id, origins ? "Contributions:" : title, origins
+      ? `products summed over the ${input.input.view.channels} channels of the map before ${input.name}.`
+      : array.view.map ? `channel ${channel + 1} of ${array.view.channels}.` : counted(array), array.extent);
+  });
+}
+
+const listed = names => new Intl.ListFormat("en-GB").format(names);        // a, b and c
+const nameOf = array => array === data.input ? "the input" : array.name;
+
 const FACTS = { size: "output size", GEMM: "matrix product", field: "receptive field", y: "output y",
                 dy: "gradient dy" };
-const channelWord = layer => layer.kind === "conv" ? "filter" : "channel";
+const channelWord = layer => layer.kernel_size ? "filter" : "channel";
 function counted({ view, values, index }) {
   const names = namesOf(index);
   if (names) return `${names.map((name, k) => `${name} ${short(values[k])}`).join(", ")}.`;
@@ -194,26 +219,33 @@ function showImage(layer, origin) {
 
 // ---- The sum --------------------------------------------------------------------------------------------------------
 
+// The window of a channel, the weights, and their products.
+function productRow(channel, { x, w, products }, sum, most) {
+  const row = make("div", null, { class: "product" }), [factors, result] = [make("span"), make("span")];
+  factors.append(grid("window", x, most.x), make("i", "\u00d7"), grid("weights", w, most.w));
+  result.append(make("i", "="), grid(`products, sum ${long(sum)}`, products, most.p));
+  row.append(make("b", `channel ${channel + 1}`), factors, result);
+  return row;
+}
+
+const productsOf = ({ bias }, count) => `${count.toLocaleString("en")} product${count > 1 ? "s" : ""}`
+  + (bias ? " and a bias" : "");
+
 function showConv(layer, terms) {
-  const channels = convTerms(layer), C = channels.length;
+  const channels = convTerms(layer), C = channels.length, first = firstOf(layer, state.c);
   const count = C * channels[0].products.flat().length;
-  find("sum-title").textContent = `${count.toLocaleString("en")} products and a bias`;
+  find("sum-title").textContent = productsOf(layer, count);
   const most = { x: layer.input.extent.most, w: extent(channels.flatMap(one => one.w.flat())).most,
                  p: extent(channels.flatMap(one => one.products.flat())).most };
-  if (C > 3) terms.append(...channelBars(channels));
+  if (C > 3) terms.append(...channelBars(channels, layer.groups > 1 ? "group" : "input"));
   for (const c of C > 3 ? [state.channel] : channels.keys()) {
-    const { x, w, products, sum } = channels[c], row = make("div", null, { class: "product" });
-    const [factors, result] = [make("span"), make("span")];
-    factors.append(grid("window", x, most.x), make("i", "\u00d7"), grid("weights", w, most.w));
-    result.append(make("i", "="), grid(`products, sum ${long(sum)}`, products, most.p));
-    row.append(make("b", `channel ${c + 1}`), factors, result);
-    terms.append(row);
+    terms.append(productRow(first + c, channels[c], channels[c].sum, most));
   }
   return { ...summed(layer, channels.flatMap(one => one.products.flat()), state.c), count };
 }
 
 // A bar for the sum of the products of each channel, with axes. A click selects the channel.
-function channelBars(channels) {
+function channelBars(channels, of) {
   const C = channels.length, { low, high } = extent(channels.map(one => one.sum)), height = high - low || 1;
   const box = make("div", null, { class: "bars" }), plot = make("div", null, { id: "channels", role: "img",
     "aria-label": "The sum of the products of each channel; the field below selects one." });
@@ -243,27 +275,47 @@ function channelBars(channels) {
     state.channel = Math.max(0, Math.min(C - 1, Math.floor((event.clientX - area.left) / area.width * C)));
     show();
   });
-  box.append(make("p", "Sum of the products of each channel:"), plot, make("p", "channel of the input"));
+  box.append(make("p", "Sum of the products of each channel:"), plot, make("p", `channel of the ${of}`));
   const line = make("div", null, { class: "channel" });
   line.append(...numberInput("Products of channel", "channel", C));
   return [box, line];
 }
 
+// The rest of a long list, in a sentence.
+function others(count, sum, zeros, what) {
+  return make("p", `The other ${count.toLocaleString("en")} add up to ${long(sum)}`
+    + (zeros ? `; ${zeros.toLocaleString("en")} of all ${what} are 0.` : "."), { class: "equals" });
+}
+
+const totalOf = (rows, key) => rows.reduce((a, row) => a + row[key], 0);
+
+// First a sum z of each channel alone, then the products of these with the filter's weights p.
+function showSeparable(layer, terms) {
+  const rows = separableTerms(layer), one = rows[state.channel], line = make("div", null, { class: "channel" });
+  const largest = [...rows].sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum)).slice(0, 8);
+  find("sum-title").textContent = productsOf(layer, rows.length);
+  terms.append(list(["largest products", "z", "p", "product"], largest.map(({ q, z, p, sum }) =>
+    [`z[${q}] p[${q}, ${state.c}]`, long(z), long(p), long(sum)])));
+  const count = rows.length - largest.length;
+  if (count) terms.append(others(count, totalOf(rows, "sum") - totalOf(largest, "sum")));
+  line.append(...numberInput("Channel of z", "channel", rows.length));
+  terms.append(line, productRow(one.channel, one, one.z, { x: layer.input.extent.most, w: extent(one.w.flat()).most,
+                                                          p: extent(one.products.flat()).most }));
+  return { ...summed(layer, rows.map(row => row.sum), state.c), count: rows.length,
+           bound: 8 * data.eps * (totalOf(rows, "size") + Math.abs(layer.bias ? layer.bias[state.c] : 0)) };
+}
+
 function showDense(layer, terms) {
   const unit = state.i * layer.view.columns + state.j, rows = denseTerms(layer, unit), before = layer.input;
-  find("sum-title").textContent = `${rows.length.toLocaleString("en")} products and a bias`;
+  find("sum-title").textContent = productsOf(layer, rows.length);
   const largest = [...rows].sort((a, b) => Math.abs(b.product) - Math.abs(a.product)).slice(0, 10);
   const from = before.kind === "flatten" && before.input.view.map ? before.input.view : null;
   const place = d => from ? `x[${d}] = map[${Math.floor(d / from.channels / from.columns)}, `
     + `${Math.floor(d / from.channels) % from.columns}, ${d % from.channels}]` : `x[${d}]`;
   terms.append(list(["largest products", "x", "weight", "product"],
     largest.map(({ d, x, w, product }) => [place(d), long(x), long(w), long(product)])));
-  const zeros = rows.filter(row => row.x === 0).length, others = rows.length - largest.length;
-  const rest = rows.reduce((a, row) => a + row.product, 0) - largest.reduce((a, row) => a + row.product, 0);
-  if (others > 0) {
-    terms.append(make("p", `The other ${others.toLocaleString("en")} add up to ${long(rest)}`
-      + (zeros ? `; ${zeros.toLocaleString("en")} of all inputs are 0.` : "."), { class: "equals" }));
-  }
+  const zeros = rows.filter(row => row.x === 0).length, count = rows.length - largest.length;
+  if (count) terms.append(others(count, totalOf(rows, "product") - totalOf(largest, "product"), zeros, "inputs"));
   return { ...summed(layer, rows.map(row => row.product), unit), count: rows.length };
 }
 
@@ -281,15 +333,88 @@ function showPool(layer, terms) {
   return { value: inside.reduce((a, b) => a + b, 0) / inside.length, bound: 8 * data.eps * size };
 }
 
-function showPointwise(layer, terms, origin) {
-  const x = exact(layer.kind === "flatten" ? at(layer.input, origin.i, origin.j, origin.channel)
-    : at(layer.input, state.i, state.j, state.c));
-  const e = Math.exp(-Math.abs(x)), [title, formula, value] = {
+// A button that shows a number of an array; the input of the network is no layer, and has none.
+function button(array, place) {
+  const code = indexOf(array.shape, place);
+  return array === data.input ? `x${code}` : goTo(array, place, `y${code}`);
+}
+
+function whereFrom({ input }, place) {
+  const line = make("p", "x is ");
+  line.append(button(input, place), ` of ${nameOf(input)}.`);
+  return line;
+}
+
+function showMerged(layer, terms, place) {
+  const parts = takenBy(layer, place), values = taken(layer, place), multiply = layer.kind === "multiply";
+  const what = `The ${multiply ? "product" : "sum"} of ${values.length} numbers`;
+  find("sum-title").textContent = layer.kind !== "concatenate" ? what
+    : `The same number, of ${nameOf(layer.inputs[parts[0].slot])}`;
+  terms.append(list(["of", "number", "value"], parts.map((one, k) => [nameOf(layer.inputs[one.slot]),
+    button(layer.inputs[one.slot], one.place), long(values[k])])));
+  const value = values.reduce((a, b) => multiply ? a * b : a + b);
+  const size = values.reduce((a, b) => multiply ? a * Math.abs(b) : a + Math.abs(b), Number(multiply));
+  return { value, bound: layer.kind === "concatenate" ? 0 : 8 * data.eps * size };
+}
+
+function showGlobalPool(layer, terms, channel) {
+  const { x, largest } = channelOf(layer, channel), max = layer.kind === "global_max", count = x.length;
+  const sum = totalOf(x, "value"), most = [...x].sort((a, b) => b.value - a.value).slice(0, max ? 3 : 8);
+  find("sum-title").textContent = `The ${max ? "largest" : "mean"} of ${count.toLocaleString("en")}`;
+  terms.append(list([`largest of channel ${channel + 1}`, "x"],
+                    most.map(one => [button(layer.input, one.place), long(one.value)])));
+  if (max) return { value: largest.value, bound: 0 };
+  if (count > most.length) terms.append(others(count - most.length, sum - totalOf(most, "value")));
+  terms.append(make("p", `${long(sum)} / ${count}`, { class: "number" }));
+  return { value: sum / count, bound: 8 * data.eps * x.reduce((a, one) => Math.max(a, Math.abs(one.value)), 0) };
+}
+
+const signs = text => text.replaceAll("\u2212 \u2212", "+ ").replaceAll("+ \u2212", "\u2212 ");
+
+// Batch and layer normalization; the numbers of the latter's mean are those of one pixel, or of one row.
+function showNormalized(layer, terms, place) {
+  const c = place % layer.shape.at(-1), x = exact(layer.input.values[place]), epsilon = layer.constants[0];
+  const pixel = layer.kind === "layer_norm" && normalized(layer, place);
+  const { gamma, mean, variance, s, beta } = pixel ? { gamma: exact(layer.gamma[c]), beta: exact(layer.beta[c]),
+    mean: exact(pixel.mean), variance: exact(pixel.variance), s: exact(pixel.s) } : normalizer(layer, c);
+  find("sum-title").textContent = "A number, normalized";
+  if (pixel) {
+    const rows = pixel.x.map((value, k) => [button(layer.input, pixel.first + k), long(value)]);
+    terms.append(list(["takes", "x"], rows.slice(0, 8)));
+    if (rows.length > 8) terms.append(make("p", `and ${rows.length - 8} more.`, { class: "equals" }));
+  }
+  terms.append(whereFrom(layer, place));
+  for (const line of [
+    `mean = ${long(mean)}`, `variance = ${long(variance)}`, `s = sqrt(variance + ${epsilon}) = ${long(s)}`,
+    "gamma (x \u2212 mean) / s + beta",
+    `= ${long(gamma)} (${long(x)} \u2212 ${long(mean)}) / ${long(s)} + ${long(beta)}`,
+  ]) {
+    terms.append(make("p", signs(line), { class: "number" }));
+  }
+  return { value: gamma * (x - mean) / s + beta,
+           bound: 8 * data.eps * (Math.abs(gamma / s) * (Math.abs(x) + Math.abs(mean)) + Math.abs(beta)) };
+}
+
+function showPointwise(layer, terms) {
+  const [part] = takenBy(layer, placeOf(layer.view, state.i, state.j, state.c));
+  const x = part ? exact(layer.input.values[part.place]) : 0, [a, b] = layer.constants || [];
+  const e = Math.exp(-Math.abs(x)), s = (x >= 0 ? 1 : e) / (1 + e), [title, formula, value] = {
     relu: ["The larger of x and 0", `max(${long(x)}, 0)`, Math.max(x, 0)],
-    sigmoid: ["A number between 0 and 1", `1 / (1 + exp(\u2212x)), x = ${long(x)}`, (x >= 0 ? 1 : e) / (1 + e)],
+    clipped: [`The larger of x and 0, but at most ${a}`, `min(max(${long(x)}, 0), ${a})`, Math.min(Math.max(x, 0), a)],
+    leaky_relu: [`x where it is above 0, else ${a} x`, x > 0 ? `x = ${long(x)}` : `${a} (${long(x)})`,
+                 x > 0 ? x : a * x],
+    elu: [`x where it is above 0, else ${a} (exp(x) \u2212 1)`,
+          x > 0 ? `x = ${long(x)}` : `${a} (exp(${long(x)}) \u2212 1)`, x > 0 ? x : a * Math.expm1(x)],
+    swish: ["x times its sigmoid", `x s, x = ${long(x)}, s = 1 / (1 + exp(\u2212x)) = ${long(s)}`, x * s],
+    softplus: ["A smooth maximum of x and 0", `log(1 + exp(${long(x)}))`, Math.max(x, 0) + Math.log1p(e)],
+    rescaling: ["x times a number, and another added", signs(`${a} (${long(x)}) + ${long(b || 0)}`), a * x + b],
+    sigmoid: ["A number between 0 and 1", `1 / (1 + exp(\u2212x)), x = ${long(x)}`, s],
     tanh: ["A number between \u22121 and 1", `tanh(${long(x)})`, Math.tanh(x)],
-    flatten: ["The same number, flattened", `x[${origin.i}, ${origin.j}, ${origin.channel}] = ${long(x)}`, x],
+    flatten: [`The same number, ${layer.view.map ? "in another shape" : "flattened"}`,
+              `x${indexOf(layer.input.shape, part ? part.place : 0)} = ${long(x)}`, x],
     same: ["The same number", `x = ${long(x)}`, x],
+    up_sampling: ["The same number, repeated", `x = ${long(x)}`, x],
+    zero_padding: part ? ["The same number", `x = ${long(x)}`, x] : ["Outside the image", "0", 0],
   }[layer.kind];
   find("sum-title").textContent = title;
   terms.append(make("p", formula, { class: "number" }));
@@ -297,7 +422,11 @@ function showPointwise(layer, terms, origin) {
     const y = exact(at(layer, state.i, state.j, state.c)), [negative, positive] = data.classes;
     terms.append(make("p", `y is the probability of ${positive}, 1 \u2212 y = ${long(1 - y)} that of ${negative}.`));
   }
-  return { value, bound: ["sigmoid", "tanh"].includes(layer.kind) ? 8 * data.eps * Math.abs(value) : 0 };
+  if (part && (isGraph || layer.kind === "up_sampling" || layer.kind === "zero_padding")) {
+    terms.append(whereFrom(layer, part.place));
+  }
+  const bound = layer.kind === "rescaling" ? Math.abs(a * x) + Math.abs(b) : Math.abs(value);
+  return { value, bound: [...COPYING, "relu"].includes(layer.kind) ? 0 : 8 * data.eps * bound };
 }
 
 function showSoftmax(layer, terms) {
@@ -318,12 +447,12 @@ function showSoftmax(layer, terms) {
 // A filter or unit whose weights are not in the page.
 function showMissing(layer, terms, filter) {
   find("sum-title").textContent = "Weights not included in this page";
-  const what = layer.kind === "conv" ? "filter" : "unit", paragraph = make("p", null, { id: "missing" });
+  const what = layer.kernel_size ? "filter" : "unit", paragraph = make("p", null, { id: "missing" });
   paragraph.append(`Included are the ${layer.filters.length} ${what}s with the largest outputs. Select ${what} `);
   for (const other of layer.filters) {
     const button = make("button", String(other + 1), { type: "button" });
     button.addEventListener("click", () => {
-      if (layer.kind === "conv") state.c = other;
+      if (layer.kernel_size) state.c = other;
       else [state.i, state.j] = [Math.floor(other / layer.view.columns), other % layer.view.columns];
       show();
     });
@@ -333,15 +462,20 @@ function showMissing(layer, terms, filter) {
   return null;
 }
 
-function showSum(layer, origin) {
-  const terms = find("terms"), filter = layer.kind === "conv" ? state.c : state.i * layer.view.columns + state.j;
+function showSum(layer) {
+  const terms = find("terms"), filter = layer.kernel_size ? state.c : state.i * layer.view.columns + state.j;
   terms.replaceChildren();
   if (layer.filters && !layer.filters.includes(filter)) return showMissing(layer, terms, filter);
   if (layer.kind === "conv") return showConv(layer, terms);
+  if (layer.kind === "separable") return showSeparable(layer, terms);
   if (layer.kind === "dense") return showDense(layer, terms);
   if (layer.kind === "max" || layer.kind === "average") return showPool(layer, terms);
   if (layer.kind === "softmax") return showSoftmax(layer, terms);
-  if (layer.kind !== null) return showPointwise(layer, terms, origin);
+  const place = placeOf(layer.view, state.i, state.j, state.c);
+  if (MERGING.includes(layer.kind)) return showMerged(layer, terms, place);
+  if (GLOBAL.includes(layer.kind)) return showGlobalPool(layer, terms, place);
+  if (["batch_norm", "layer_norm"].includes(layer.kind)) return showNormalized(layer, terms, place);
+  if (layer.kind !== null) return showPointwise(layer, terms);
   find("sum-title").textContent = layer.custom ? "A custom layer" : `One number of ${layer.name}`;
   terms.append(make("p", layer.custom ? "Its input and output are known, but not its formula."
     : "Its formula stands above. The trace as text, below, works out one of its numbers."));
@@ -359,6 +493,7 @@ function showResult(layer, hand) {
 // ---- The gradient ---------------------------------------------------------------------------------------------------
 
 const PASSED_BACK = {
+  separable: "sends its gradient back times w p, the weights on the way, added where there are several ways",
   conv: "sends its gradient back times the weight", dense: "sends its gradient back times the weight",
   max: "sends its gradient to the largest number of its window: times 1 if that is this number, or 0",
   average: "shares its gradient among the numbers of its window",
@@ -366,10 +501,23 @@ const PASSED_BACK = {
   tanh: "sends its gradient back times 1 \u2212 y\u00b2", flatten: "is the same number: times 1",
   softmax: "sends its gradient back: that of this number k times y[k] (1 \u2212 y[k]), that of another j times "
     + "\u2212y[j] y[k]", same: "is the same number: times 1",
+  add: "sends its gradient back as it is: times 1", multiply: "sends its gradient back times its other factors",
+  concatenate: "is the same number: times 1", zero_padding: "is the same number: times 1",
+  up_sampling: "is the same number: times 1", rescaling: "sends its gradient back times the scale",
+  global_average: "shares its gradient among the numbers of its channel",
+  global_max: "sends its gradient to the largest number of its channel: times 1 if that is this number, or 0",
+  clipped: "sends its gradient back where y is between its limits: times 1, or 0",
+  leaky_relu: "sends its gradient back times 1 where y > 0, else times the slope",
+  elu: "sends its gradient back times 1 where x > 0, else times alpha exp(x)",
+  swish: "sends its gradient back times s + x s (1 \u2212 s), where s is the sigmoid of x",
+  softplus: "sends its gradient back times 1 \u2212 exp(\u2212y)",
+  batch_norm: "sends its gradient back times gamma / s",
+  layer_norm: "sends its gradient back: that of this number k times gamma[k] / s (1 \u2212 (1 + z[k]\u00b2) / C), "
+    + "that of another j times \u2212gamma[j] / s (1 + z[j] z[k]) / C",
 };
 
 function showGradient(layer) {
-  const { i, j, c } = state, place = placeOf(layer.view, i, j, c), terms = find("gradient-terms"), next = layer.next;
+  const { i, j, c } = state, place = placeOf(layer.view, i, j, c), terms = find("gradient-terms");
   const code = `dy${indexOf(layer.shape, place)}`;
   terms.replaceChildren();
   find("gradient-title").textContent = `Its gradient, ${code}`;
@@ -385,38 +533,53 @@ function showGradient(layer) {
     : `If this number grows by a small h, ${data.loss.of} changes by ${engine === 1 ? "" : `${long(engine)} `}h.`));
   const largest = layer.gradient.reduce((best, dy, k) => Math.abs(dy) > Math.abs(layer.gradient[best]) ? k : best, 0);
   if (largest !== place) terms.append(link("The largest of this layer is ", layer, largest));
-  const hand = layer.index === data.loss.top ? gradientOfLoss(layer, place) : gradientTerms(layer, i, j, c);
+  const hand = layer.index === data.loss.top ? gradientOfLoss(layer, place) : gradientParts(layer, i, j, c);
   if (hand && hand.formula) {
     const { operation, top } = data.loss, last = data.layers.length - 1;
     if (operation) terms.append(make("p", `It comes from the loss, ${operation.replaceAll("_", " ")}, with the target t`
       + (last > top ? ` and p = ${data.layers[last].name} of y:` : ":")));
     terms.append(make("p", hand.formula, { class: operation ? "number" : "" }));
-  } else if (hand) terms.append(...uses(layer, hand));
+  } else if (hand) terms.append(...several(hand), ...hand.parts.flatMap(part => uses(part)));
   else terms.append(make("p", "It comes from a layer or loss whose gradient this page does not take apart."));
-  compare(find("gradient-result"), find("gradient-verdict"), [], hand ? hand.sum : undefined, engine,
-          hand && hand.bound, "They are equal.");
+  const parts = hand && hand.parts || [];
+  compare(find("gradient-result"), find("gradient-verdict"),
+          parts.length > 1 ? parts.map(part => [`from ${fromOf(part)}`, part.sum]) : [],
+          hand ? hand.sum : undefined, engine, hand && hand.bound, "They are equal.");
+}
+
+// Where several layers take a number, what comes back from each is added.
+function several({ parts }) {
+  return parts.length === 1 ? [] : [make("p", `It is taken ${parts.length} times. The network adds what comes back, `
+    + "from the last layer that takes it to the first:")];
+}
+
+// A layer that sends back a part of a gradient; one that takes the same array twice sends back two.
+function fromOf({ taker: { layer, slot } }) {
+  const twice = layer.inputs.filter(input => input === layer.inputs[slot]).length > 1;
+  return layer.name + (twice ? `, input ${slot + 1}` : "");
 }
 
 // What uses a number, and sends back its own gradient times a factor. A button goes there: the next link of the chain.
-function uses(layer, { terms, rest }) {
-  const next = layer.next, most = 8, count = terms.length, shown = terms.slice(0, most);
-  const missing = layer.rest ? (next.view.map ? next.view.channels : next.view.size) - next.filters.length : 0;
-  const all = missing ? count / next.filters.length * (missing + next.filters.length) : count;
-  if (!count) return [make("p", `No number of ${next.name} uses it.`)];
+function uses({ taker, terms, rest }) {
+  const next = taker.layer, most = 8, count = terms.length, shown = terms.slice(0, most);
+  if (taker.sent) return [make("p", `${next.name} sends back ${long(rest)}, computed when the page was written.`)];
+  const of = (next.filters || []).length && membersOf(next, state.c).length;
+  const missing = taker.rest ? unitsOf(next) / (next.groups || 1) - of : 0;
+  const all = missing && of ? count / of * (missing + of) : count;
+  if (!count && !missing) return [make("p", `No number of ${next.name} uses it.`)];
   const rows = shown.map(one => [goTo(next, one.place), long(one.dy), long(one.factor), long(one.product)]);
   const factor = ["conv", "dense"].includes(next.kind) ? "weight" : "factor";
   const who = all === 1 ? `One number of ${next.name} uses it, and` : `${all.toLocaleString("en")} numbers of `
     + `${next.name} use it. Each`;
-  const elements = [make("p", `${who} ${PASSED_BACK[next.kind]}.` + (all > 1 ? " The products are added." : "")),
+  const elements = !count ? [] : [
+    make("p", `${who} ${PASSED_BACK[next.kind]}.` + (all > 1 ? " The products are added." : "")),
     list([`${count > most ? "largest, " : ""}of ${next.name}`, "gradient", factor, "product"], rows)];
   if (count > most) {
-    const others = terms.slice(most).reduce((a, one) => a + one.product, 0);
     const zeros = terms.filter(one => one.product === 0).length;
-    elements.push(make("p", `The other ${(count - most).toLocaleString("en")} add up to ${long(others)}`
-      + (zeros ? `; ${zeros.toLocaleString("en")} of all products are 0.` : "."), { class: "equals" }));
+    elements.push(others(count - most, totalOf(terms.slice(most), "product"), zeros, "products"));
   }
   if (missing) {
-    const what = next.kind === "conv" ? "filters" : "units";
+    const what = next.kernel_size ? "filters" : "units";
     elements.push(make("p", `The ${missing} ${what} of ${next.name} whose weights are not in this page add `
       + `${long(rest)}, computed when it was written.`, { class: "equals" }));
   }
@@ -430,15 +593,59 @@ function link(text, layer, place) {
 }
 
 // A button that chooses a number, and shows its layer from the top.
-function goTo(layer, place) {
-  const button = make("button", `dy${indexOf(layer.shape, place)}`, { type: "button", title: `go to ${layer.name}` });
+function goTo(layer, place, text = `dy${indexOf(layer.shape, place)}`) {
+  const button = make("button", text, { type: "button", title: `go to ${layer.name}` });
   button.addEventListener("click", () => {
-    const { columns, channels } = layer.view, pixel = Math.floor(place / channels);
-    chooseLayer(layer.index, [Math.floor(pixel / columns), pixel % columns, place % channels]);
-    find("layers").scrollIntoView({ block: "start" });
+    chooseLayer(layer.index, coordinates(layer.view, place));
+    find("lab").scrollIntoView({ block: "start" });
     find("name").focus({ preventScroll: true });
   });
   return button;
+}
+
+// ---- Connections ----------------------------------------------------------------------------------------------------
+
+const isGraph = data.layers.some(layer => layer.sources);
+const ROW = 2.75;         // the height of a row of the list in rem, as in the style
+const SIGNS = { add: "+", multiply: "\u00d7", concatenate: "\u2016" };
+
+// The column of each array beside the list: an array keeps its own until the last layer has taken it.
+function columnsOf() {
+  const columns = [], busy = [];          // busy[column] is the last layer that takes the array there
+  [data.input, ...data.layers].forEach((array, row) => {
+    const free = busy.findIndex(last => last <= row);
+    columns.push(free < 0 ? busy.length : free);
+    busy[columns[row]] = Math.max(row, ...array.takers.map(taker => taker.layer.index + 1));
+  });
+  return columns;
+}
+
+// The connections of a graph: a line for each array that a layer takes, down its column and over to that of the layer.
+function drawConnections() {
+  const strip = find("strip"), columns = columnsOf(), place = row => [0.75 + columns[row], (row + 0.5) * ROW];
+  const draw = (tag, attributes, text) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.textContent = text || "";
+    return element;
+  };
+  const width = Math.max(...columns) + 1.5, height = columns.length * ROW;
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
+  Object.assign(svg.style, { width: `${width}rem`, height: `${height}rem` });
+  strip.style.setProperty("--lines", `${width}rem`);
+  data.layers.forEach((layer, index) => layer.inputs.forEach(input => {
+    const from = input === data.input ? -1 : input.index, [x, y] = place(from + 1), [to, end] = place(index + 1);
+    const curve = `C${x} ${end - ROW / 3} ${to} ${end - ROW * 2 / 3} ${to} ${end}`;
+    svg.append(draw("path", { d: `M${x} ${y}V${end - ROW}${curve}`, "data-from": from, "data-to": index }));
+  }));
+  columns.forEach((_, row) => {
+    const sign = row ? SIGNS[data.layers[row - 1].kind] : undefined, [x, y] = place(row);
+    svg.append(draw("circle", { cx: x, cy: y, r: sign ? 0.55 : 0.3, "data-to": row - 1 }));
+    if (sign) svg.append(draw("text", { x, y: y + 0.28 }, sign));
+  });
+  strip.prepend(svg, make("div", "input"));
+  strip.children[1].append(make("small", times(data.input.shape)));
+  find("lab").classList.add("graph");
 }
 
 // ---- Selection ------------------------------------------------------------------------------------------------------
@@ -448,7 +655,7 @@ function showPick(layer) {
   const kept = document.activeElement && document.activeElement.id;
   state.unit = state.i * columns + state.j;
   pick.replaceChildren(...(map
-    ? [...numberInput(layer.kind === "conv" ? "Filter" : "Channel", "c", channels),
+    ? [...numberInput(layer.kernel_size ? "Filter" : "Channel", "c", channels),
        ...numberInput("Row", "i", rows), ...numberInput("Column", "j", columns)]
     : numberInput(layer.kind === "dense" ? "Unit" : "Number", "unit", size,
                   () => choose(Math.floor(state.unit / columns), state.unit % columns))));
@@ -458,13 +665,13 @@ function showPick(layer) {
 function show() {
   const layer = data.layers[state.layer];
   const kept = showPick(layer);
-  state.channel = Math.min(state.channel, layer.input.view.channels - 1);
+  state.channel = Math.min(state.channel, depthOf(layer) - 1);
   const origin = originOf(layer);
   showMaps(layer, origin);
   const place = placeOf(layer.view, state.i, state.j, state.c);
   find("selected").textContent = `y${indexOf(layer.shape, place)} = ${long(layer.values[place])}`;
-  find("sum").classList.toggle("broad", layer.kind === "conv");
-  showResult(layer, showSum(layer, origin));
+  find("sum").classList.toggle("broad", layer.kernel_size !== undefined);
+  showResult(layer, showSum(layer));
   showGradient(layer);
   if (kept && document.activeElement.id !== kept && find(kept)) find(kept).focus();
 }
@@ -488,10 +695,12 @@ function chooseLayer(number, place) {
     [state.i, state.j, state.c] = layer.view.map ? layer.start
       : [Math.floor(unit / layer.view.columns), unit % layer.view.columns, 0];
   }
-  const shapes = `${times(layer.input.shape)} \u2192 ${times(layer.shape)}`;
-  find("name").replaceChildren(layer.name, " ", make("span", `${layer.type}, ${shapes}`));
-  find("formula").textContent = typeset(layer.facts[0][1]);
-  find("facts").replaceChildren(...layer.facts.slice(1).map(([word, text]) => {
+  const shapes = `${listed(layer.inputs.map(input => times(input.shape)))} \u2192 ${times(layer.shape)}`;
+  const takes = isGraph ? ` of ${listed(layer.inputs.map(nameOf))}` : "";
+  find("name").replaceChildren(layer.name, " ", make("span", `${layer.type}${takes}, ${shapes}`));
+  find("formula").textContent = typeset(layer.facts.find(([word]) => word === "formula")[1]);
+  const facts = layer.facts.filter(([word]) => !["formula", "takes"].includes(word));
+  find("facts").replaceChildren(...facts.map(([word, text]) => {
     const row = make("div");
     row.append(make("dt", FACTS[word] || word), make("dd", typeset(text)));
     return row;
@@ -499,8 +708,13 @@ function chooseLayer(number, place) {
   const label = find("layers").querySelectorAll("label")[number], strip = find("strip");
   label.firstElementChild.checked = true;
   strip.scrollLeft = label.offsetLeft - (strip.clientWidth - label.clientWidth) / 2;
-  if (layer.kind === "conv" && layer.filters.includes(state.c)) {
-    const sums = convTerms(layer).map(one => Math.abs(one.sum));
+  const [top, row] = [label.offsetTop, label.offsetHeight];        // with the one above and the one below
+  strip.scrollTop = Math.min(Math.max(strip.scrollTop, top + 2 * row - strip.clientHeight), top - row);
+  for (const line of strip.querySelectorAll("path, circle")) {        // those that end or begin at the layer
+    line.classList.toggle("chosen", [line.dataset.from, line.dataset.to].includes(String(number)));
+  }
+  if (layer.kernel_size && layer.filters.includes(state.c)) {
+    const sums = (layer.depthwise ? separableTerms : convTerms)(layer).map(one => Math.abs(one.sum));
     state.channel = sums.indexOf(Math.max(...sums));
   }
   show();
@@ -510,9 +724,12 @@ function listen() {
   data.layers.forEach((layer, number) => {
     const label = make("label"), radio = make("input", null, { type: "radio", name: "layer", value: number });
     radio.addEventListener("change", () => chooseLayer(number));
-    label.append(radio, layer.name, make("small", times(layer.shape)));
+    const takes = layer.sources ? `, takes ${listed(layer.inputs.map(nameOf))}` : "";
+    label.append(radio, layer.name, make("small", times(layer.shape) + takes));
+    if (takes) label.title = `${layer.name}${takes}`;
     find("strip").append(label);
   });
+  if (isGraph) drawConnections();
   dark.addEventListener("change", show);
   const output = find("output");
   output.addEventListener("click", event => {

@@ -17,12 +17,17 @@ from minicnn import cov19net
 from minicnn.cli import trace as trace_command
 from minicnn.data.synthetic import phantom
 from minicnn.errors import CheckpointError, InputError, printable
-from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
-from minicnn.model import Sequential
+from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Conv2D, Dense, Dropout, Flatten,
+                            GlobalAveragePooling2D, GlobalMaxPooling2D, LayerNormalization, LeakyReLU, MaxPool2D, Multiply, ReLU,
+                            Rescaling, Reshape, Residual, Sigmoid, Softmax, Softplus, Swish, Tanh, UpSampling2D, ZeroPadding2D)
+from minicnn.layers.depthwise_convolution import DepthwiseConv2D, SeparableConv2D
+from minicnn.layers.nodes import Input, connect
+from minicnn.model import Model, Sequential
 from minicnn.teaching import trace_page
 from minicnn.teaching.trace import trace
 from tests.support.browser import chromium, resize
 from tests.support.strategies import normals, separated
+from tests.teaching.test_trace import Doubled
 
 
 @functools.cache
@@ -43,6 +48,37 @@ def small_traced(name=None, dtype="float32", target=None):
                         Dense(3), Softmax()], input_shape=(11, 9, 2), seed=5, engine="reference", dtype=dtype)
     model.set_weights([normals(i, w.shape, np.dtype(dtype)) * 0.5 for i, w in enumerate(model.get_weights())])
     return trace(model, separated(3, (1, *model.input_shape), np.dtype(dtype)), target)
+
+
+def graph_traced(model, target):
+    """A graph with weights as after training: a variance is above 0."""
+    model.set_weights([normals(i, w.shape, w.dtype) * 0.2 if w.ndim > 1 else 0.5 + abs(normals(i, w.shape, w.dtype))
+                       for i, w in enumerate(model.get_weights())])
+    return trace(model, separated(3, (1, *model.input_shape), np.dtype(model.dtype)), target)
+
+
+def residual_traced():
+    """A residual block that keeps the shape, and one with a convolution in its shortcut."""
+    return graph_traced(Sequential([
+        Input((10, 8, 2)), Conv2D(4, 3, padding="same"), BatchNormalization(), ReLU(),
+        Residual([Conv2D(4, 3, padding="same"), BatchNormalization(), ReLU(), Conv2D(4, 3, padding="same")]), ReLU(),
+        Residual([Conv2D(6, 3, strides=2, padding="same"), BatchNormalization()], [Conv2D(6, 1, strides=2)]), ReLU(),
+        GlobalAveragePooling2D(), Dense(1), Sigmoid()], seed=5, engine="fast"), [1])
+
+
+def branched_traced(dtype="float32"):
+    """Every layer that merges, one array that seven layers take, and one that a layer takes twice."""
+    x = Input((8, 9, 3))
+    a = Rescaling(2, offset=-0.5)(Conv2D(4, 3, padding="same", use_bias=False)(x))
+    y = Concatenate()([
+        a, Swish()(DepthwiseConv2D(3, padding="same", depth_multiplier=2)(a)), connect(Doubled(), a),
+        ELU(0.5)(SeparableConv2D(5, 3, padding="same", depth_multiplier=2)(a)),
+        Conv2D(6, 2, groups=2, dilation_rate=2, padding="same")(a), UpSampling2D((2, 3))(MaxPool2D((2, 3))(a)),
+        Conv2D(2, 3)(ZeroPadding2D(((1, 1), (2, 0)))(a))])
+    y = Multiply()([y, Reshape((1, 1, 33))(Dense(33, activation="sigmoid")(GlobalMaxPooling2D()(y)))])
+    y = LayerNormalization()(Add()([y, y, LeakyReLU()(y)]))
+    y = Concatenate()([GlobalAveragePooling2D()(ReLU(1)(y)), GlobalMaxPooling2D()(y)])
+    return graph_traced(Model(x, Softmax()(Dense(3)(Softplus()(y))), seed=3, dtype=dtype, engine="reference"), [2])
 
 
 class Reader(HTMLParser):
@@ -151,6 +187,33 @@ def test_a_gradient_that_is_not_what_is_passed_back_is_in_the_page(tmp_path):
     traced["flatten_1"].dy[0, 0] += 1
     traced.page(tmp_path / "t.html", "T")
     assert page_data(tmp_path / "t.html")["layers"][6]["gradient"] != "computed"
+
+
+def test_the_page_of_a_graph_says_what_each_layer_takes(tmp_path):
+    traced = residual_traced()
+    traced.page(tmp_path / "t.html", "T")
+    entries = page_data(tmp_path / "t.html")["layers"]
+    taken = {entry["name"]: entry["sources"] for entry in entries if "sources" in entry}
+    assert taken == {"residual_1/add_1": [7, 3], "residual_2/conv2d_2": [9], "residual_2/add_1": [11, 12]}
+    assert all(entry["kind"] for entry in entries)
+
+
+def test_what_a_custom_layer_sends_back_is_in_the_page_where_the_gradient_is_a_sum(tmp_path):
+    traced = branched_traced("float64")
+    traced.page(tmp_path / "t.html", "T")
+    sent = {entry["name"]: entry["sent"] for entry in page_data(tmp_path / "t.html")["layers"] if "sent" in entry}
+    numbers = np.frombuffer(base64.b64decode(sent["rescaling_1"][0]), "<f8")
+    assert list(sent) == ["rescaling_1"] and np.array_equal(numbers, traced["doubled_1"].sent[0].ravel())
+    takers = trace_page._takers(traced, traced["rescaling_1"].number)
+    assert [layer.number for layer, _ in takers] == sorted((layer.number for layer, _ in takers), reverse=True)
+    np.testing.assert_allclose(sum(layer.sent[k] for layer, k in takers), traced["rescaling_1"].dy[0], rtol=1e-12)
+
+
+def test_a_network_of_several_outputs_has_no_page(tmp_path):
+    x = Input((4,))
+    traced = trace(Model(x, [Dense(2, name="a")(x), Dense(1, name="b")(x)]), np.ones((1, 4), np.float32))
+    with pytest.raises(InputError, match="one input and one output; print this trace instead"):
+        traced.page(tmp_path / "t.html")
 
 
 def test_cov19net_fits_into_two_megabytes(tmp_path):
@@ -279,14 +342,14 @@ def choose_layer(browser, index):
 
 def check_against(hand, result, verdict):
     """The page multiplies the digits that it shows, which are within 1e-9 of the numbers."""
-    rounding = 4e-9 * (1 if hand.products is None else np.abs(hand.products).sum())
+    rounding = max(4e-9, hand.bound / 50) if hand.products is None else 4e-9 * np.abs(hand.products).sum()
     assert result["by hand"] == pytest.approx(hand.value, rel=1e-8, abs=rounding)
     assert result["engine"] == pytest.approx(hand.engine, rel=1e-8, abs=1e-12)
     assert verdict.startswith("They are equal") if hand.bound == 0 else "more than" not in verdict, verdict
     if hand.products is not None:
         assert result[f"sum of {hand.products.size:,} products"] == pytest.approx(
             hand.products.sum(), rel=1e-7, abs=rounding)
-        assert result["bias"] == pytest.approx(hand.bias, rel=1e-8)
+        assert result.get("bias", 0) == pytest.approx(hand.bias, rel=1e-8)
 
 
 def check_gradient(browser, layer, index):
@@ -302,6 +365,7 @@ def check_gradient(browser, layer, index):
     assert result["engine"] == pytest.approx(float(layer.dy[0][index]), rel=1e-8, abs=1e-30)
     assert result["by hand"] == pytest.approx(result["engine"], rel=1e-4, abs=1e-9)
     assert verdict and "more than" not in verdict, (layer.name, index, result, verdict)
+    return result
 
 
 def mean_squared_traced():
@@ -329,6 +393,73 @@ def check_every_kind(browser, tmp_path):
             if layer.dy is not None:
                 numbers = browser.execute_script("return Array.from(data.layers[arguments[0]].gradient)", position)
                 assert np.array_equal(np.array(numbers, layer.dy.dtype), layer.dy[0].ravel())
+
+
+def check_graph(browser, path, traced):
+    """The numbers of a graph: what a layer takes is shown, and what is shown gives the number and its gradient."""
+    traced.page(path, "A graph")
+    browser.get(path.as_uri())
+    drawn = browser.execute_script("return [...document.querySelectorAll('#strip path')].map("
+                                   "line => [Number(line.dataset.from) + 1, Number(line.dataset.to) + 1])")
+    assert sorted(drawn) == sorted([source, layer.number] for layer in traced.layers for source in layer.sources)
+    for position, layer in enumerate(traced.layers):
+        choose_layer(browser, position)
+        assert all(name in browser.find_element("id", "name").text for name in layer.takes if name != "input")
+        for k in range(0, layer.y[0].size, max(1, layer.y[0].size // 4)):
+            index = tuple(int(i) for i in np.unravel_index(k, layer.y.shape[1:]))
+            pick(browser, **(dict(zip("ijc", index)) if len(index) == 3 else {"unit": k}))
+            result, verdict = shown(browser)
+            if isinstance(layer.x, list):
+                check_merged(browser, layer, index, result, verdict)
+            elif layer.kind is not None and "by hand" in result:
+                check_against(layer.by_hand(index), result, verdict)
+            check_sum(browser, traced, layer, index)
+
+
+def listed(browser, where):
+    return browser.execute_script("return [...document.querySelectorAll(arguments[0] + ' .list tbody tr')].map("
+                                  "row => [...row.cells].map(cell => cell.textContent))", where)
+
+
+def check_merged(browser, layer, index, result, verdict):
+    """The numbers that are listed are those at their places in the layers that are named, and make up the number."""
+    values, rows = dict(zip(layer.takes, layer.inputs)), listed(browser, "#terms")
+    assert [name for name, _, _ in rows] == (layer.takes if type(layer.layer) is not Concatenate else [rows[0][0]])
+    for name, place, value in rows:
+        place = tuple(map(int, place[2:-1].split(", ")))
+        assert number(value) == pytest.approx(float(values[name][0][place]), rel=1e-8)
+    numbers = [number(value) for _, _, value in rows]
+    assert result["by hand"] == pytest.approx(np.prod(numbers) if type(layer.layer) is Multiply else sum(numbers), rel=1e-8)
+    assert result["engine"] == pytest.approx(float(layer.y[0][index]), rel=1e-8) and "more than" not in verdict
+
+
+def check_sum(browser, traced, layer, index):
+    """A gradient is the sum of what each layer sent back, in order, and that the sum of the products that are listed."""
+    result = check_gradient(browser, layer, index)
+    takers = [(taker, slot) for taker, slot in trace_page._takers(traced, layer.number) if taker.dy is not None]
+    if result is None or not takers:
+        return
+    parts = [(label, value) for label, value in result.items() if label.startswith("from ")]
+    assert len(parts) == (len(takers) if len(takers) > 1 else 0)
+    for (label, value), (taker, slot) in zip(parts, takers):
+        assert label.startswith(f"from {taker.name}")
+        assert value == pytest.approx(float(taker.sent[slot][index]), rel=1e-4, abs=1e-8)
+    assert result["by hand"] == pytest.approx(sum(value for _, value in parts) if parts else result["by hand"],
+                                              rel=1e-8, abs=1e-12)
+    for _, gradient, factor, product in listed(browser, "#gradient-terms"):
+        assert number(product) == pytest.approx(number(gradient) * number(factor), rel=1e-8)
+
+
+def check_graphs(browser, tmp_path, monkeypatch):
+    check_graph(browser, tmp_path / "graph.html", residual_traced())
+    choose_layer(browser, 7)                                                    # what an Add takes leads to it
+    browser.find_element("css selector", "#terms .list button").click()
+    assert browser.find_element("id", "name").text.startswith("residual_1/conv2d_2 ")
+    check_sizes(browser, 16)
+    check_graph(browser, tmp_path / "graph.html", branched_traced())
+    check_sizes(browser, 23)
+    monkeypatch.setattr(trace_page, "_MAX_WEIGHTS", 20)
+    check_graph(browser, tmp_path / "graph.html", branched_traced("float64"))
 
 
 def grids(browser):
@@ -446,13 +577,13 @@ def check_classes(browser):
     assert browser.execute_script("return data.layers[12].view.rows") == 1
 
 
-def check_sizes(browser):
+def check_sizes(browser, layers=13):
     """On a phone and on a desktop nothing overflows, in light and in dark, which repaints the maps."""
     for width, scheme in ((390, "light"), (390, "dark"), (1280, "dark"), (1280, "light")):
         resize(browser, width)
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {
             "features": [{"name": "prefers-color-scheme", "value": scheme}]})
-        for position in range(13):
+        for position in range(layers):
             choose_layer(browser, position)
             wide = browser.execute_script("return document.documentElement.scrollWidth")
             assert wide <= width, (width, position)
@@ -469,6 +600,13 @@ def test_the_page_in_a_browser(tmp_path):
         check_sizes(browser)
         assert browser.complaints() == []
         assert set(browser.requests()) == {(tmp_path / name).as_uri() for name in ("small.html", "t.html")}
+
+
+def test_the_page_of_a_graph_in_a_browser(tmp_path, monkeypatch):
+    with chromium(tmp_path / "profile") as browser:
+        resize(browser, 1280)
+        check_graphs(browser, tmp_path, monkeypatch)
+        assert browser.complaints() == [] and set(browser.requests()) == {(tmp_path / "graph.html").as_uri()}
 
 
 def test_a_browser_blocks_other_scripts_and_requests(tmp_path):
