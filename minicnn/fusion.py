@@ -14,13 +14,14 @@ import numpy as np
 
 from minicnn.core.memory import Buffers, aligned
 from minicnn.core.parameter import Parameters
+from minicnn.core.pool import Pool
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
 from minicnn.layers import BatchNormalization, Conv2D, Dense, MaxPool2D, ReLU
-from minicnn.layers.base import here
+from minicnn.layers.base import here, lent
 
 __all__ = ["ConvReLU", "ConvReLUPool", "GreyConvReLU", "GreyConvReLUPool", "DenseReLU", "FoldedBatchNorm",
-           "FoldedBatchNormReLU", "FoldedBatchNormReLUPool", "PATTERNS", "PackedParameters"]
+           "FoldedBatchNormReLU", "FoldedBatchNormReLUPool", "PATTERNS", "PackedParameters", "Pool"]
 
 
 class _Fused:
@@ -75,10 +76,10 @@ class _Fused:
         return array if here.lending or array is None else array.copy()
 
     def _output(self, x):
-        return self._buffer("y", (len(x), *self._output_shape))
+        return lent(self._buffers, "y", (len(x), *self._output_shape), self._w.dtype)
 
     def _input_gradient(self, x):
-        return self._buffer("dx", x.shape) if self._weights.needs_input_gradient else None
+        return lent(self._buffers, "dx", x.shape, self._w.dtype) if self._weights.needs_input_gradient else None
 
     def choices(self):
         """Return the mask of ReLU in the last forward."""

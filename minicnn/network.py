@@ -14,7 +14,7 @@ import numpy as np
 
 from minicnn.core.arguments import Whole, check
 from minicnn.core.backend import fusion_of
-from minicnn.core.memory import Buffers, join, split
+from minicnn.core.memory import join, split
 from minicnn.core.parameter import Parameters, check_apart
 from minicnn.core.validation import all_finite
 from minicnn.errors import InputError, NonFiniteError
@@ -76,6 +76,8 @@ class Network:
         self._several = [getattr(layer, "several", False) for layer in self.layers]
         self._takers = [sum(value in taken for taken in self.sources) for value in range(len(self.layers) + 1)]
         self.outputs = self.sources[-1] if getattr(self.layers[-1], "joins", False) else (len(self.layers),)
+        last = {value: i for i, taken in enumerate(self.sources) for value in taken}    # the last layer that takes it
+        self._taken_later = [[value for value in range(i + 2) if last.get(value, i + 1) > i] for i in range(len(self.layers))]
         self.shapes, self._custom = [self.input_shape], {}      # the steps of custom layers, by the layer's number
         before, here.host = here.host, None         # a network inside a custom layer is a whole of its own
         try:
@@ -99,7 +101,8 @@ class Network:
         self.parameters = Parameters(p for _, p in owned) if fusion is None else \
             fusion.PackedParameters([p for _, p in owned], [_is_ours(layer) for layer, _ in owned])
         # Nobody wants the gradient of the pixels: that of a value is wanted if a layer before it learns.
-        self.wanted, self._sums = [False], Buffers()
+        self.wanted, self._held = [False], {}       # held: the arrays that each row remembers
+        self._pool = None if fusion is None else fusion.Pool()
         for i, layer in enumerate(self.layers):
             needed = any(self.wanted[value] for value in self.sources[i])
             self.wanted.append(needed or bool(getattr(layer, "parameters", ())))
@@ -159,9 +162,13 @@ class Network:
         for step in self._custom.values():
             step.tell(training, step_number)
         rows = self._steps if rows is None else rows
+        pool = self._pool if training or getattr(x, "shape", ())[:1] != (1,) else None      # of one image all is small
+        if pool is not None:
+            self._held = {}
+            pool.clear()
         if getattr(x, "dtype", None) == np.uint8 and rows and not (rows[0].step.takes_pixels and self.takes_pixels):
             x = np.divide(x, 255, dtype=np.float32)
-        with lending():
+        with lending(pool):
             return self.values(x, rows)[-1]
 
     def values(self, x, rows, run=None):
@@ -169,11 +176,16 @@ class Network:
 
         `run` is a function of (step, what it takes); by default the step's forward.
         """
-        values = [x]
+        values, pooled = [x], here.pool is not None
         for step, first, last in rows:
             taken = self.taken(values, first)
             values += [None] * (last - first)
             values.append(step.forward(taken) if run is None else run(step, taken))
+            if pooled:      # what is neither taken later nor remembered for backward is free
+                self._held[first] = [array for one in (step, *step.layers) for array in getattr(one, "_cache", None) or ()
+                                     if isinstance(array, np.ndarray)]
+                self._pool.hold(self._held[first])
+                self._pool.keep([values[value] for value in self._taken_later[last]])
         return values
 
     def finish(self, z, heads):
@@ -188,7 +200,7 @@ class Network:
     def backward(self, dy, rows=None):
         """Run `rows` backward to the first layers that learn; every parameter's `grad` is overwritten."""
         self._check_unchanged()
-        with lending():
+        with lending(self._pool):
             self.gradients(dy, self._steps if rows is None else rows)
 
     def gradients(self, dy, rows, wanted=None):
@@ -206,13 +218,12 @@ class Network:
             dx = step.backward(dy)
             for value, part in zip(self.sources[first], dx if isinstance(dx, list) else [dx]):
                 if self.wanted[value]:
-                    gradients[value] = part if value not in gradients else self._add(value, gradients[value], part)
+                    gradients[value] = part if value not in gradients else \
+                        np.add(gradients[value], part, out=here.pool and here.pool.get(part.shape, part.dtype))
+            if here.pool is not None:
+                here.pool.release(self._held.pop(first, ()))
+                here.pool.keep(gradients.values())
         return kept
-
-    def _add(self, value, one, other):
-        """Return the sum of two gradients of a value, in a buffer of that value."""
-        total = self._sums.get(str(value), one.shape, one.dtype)
-        return np.add(one, other, out=total)
 
     def _check_unchanged(self):
         """Raise InputError if a layer was built again elsewhere, or has other parameters."""
@@ -316,18 +327,8 @@ class _HandedOn:
     """The step of a final activation that the loss takes over: logits pass, and their gradient."""
 
     layers, takes_pixels = (), False
-
-    @staticmethod
-    def forward(x):
-        return x
-
-    @staticmethod
-    def backward(dy):
-        return dy
-
-    @staticmethod
-    def choices():
-        return ()
+    forward = backward = staticmethod(lambda array: array)
+    choices = staticmethod(tuple)
 
 
 class _Row(NamedTuple):

@@ -8,8 +8,9 @@ import sklearn.metrics
 from hypothesis import given, strategies as st
 
 from minicnn.errors import DTypeError, InputError, ShapeError
-from minicnn.metrics import auc, bce_from_probabilities, binary_metrics, confusion, roc
+from minicnn.metrics import auc, bce_from_probabilities, binary_metrics, confusion
 from minicnn.metrics.categorical import categorical_metrics, cce_from_probabilities
+from minicnn.metrics.curves import roc
 
 # Few distinct values, so that ties and p = threshold happen.
 SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1, width=32)

@@ -4,6 +4,7 @@ import numpy as np
 
 from minicnn import metrics
 from minicnn.core.untrusted import read_table
+from minicnn.metrics.curves import roc as roc_curve
 from minicnn.plotting import style
 from minicnn.reporting import plots as page_plots
 from minicnn.reporting.document import Tile, Tiles
@@ -86,10 +87,10 @@ def _roc(classes, summaries, answers):
     """Return {name: (false positive rates, true positive rates, AUC)}: of each set, or of each class of the last."""
     last = list(summaries)[-1]
     if len(classes) == 2:
-        return {name: (*metrics.roc(labels, p[:, -1]), summaries[name]["auc"]) for name, (labels, p) in answers.items()
+        return {name: (*roc_curve(labels, p[:, -1]), summaries[name]["auc"]) for name, (labels, p) in answers.items()
                 if name in summaries and summaries[name]["auc"] is not None}
     each = summaries[last].get("per_class", {}) if last in answers else {}
-    return {f"{last}, {name}": (*metrics.roc(answers[last][0] == c, answers[last][1][:, c]), one["auc"])
+    return {f"{last}, {name}": (*roc_curve(answers[last][0] == c, answers[last][1][:, c]), one["auc"])
             for c, (name, one) in enumerate(each.items()) if one["auc"] is not None}
 
 

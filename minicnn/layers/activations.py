@@ -16,14 +16,14 @@ class Activation(Layer):
 
     def forward(self, x):
         x = self.accept(x)
-        y = self.buffer("y", x.shape)
+        y = self.output("y", x.shape)
         getattr(self.ops, self.operation)(x, *self.numbers(), y)
         self.remember(y if self.from_output else x)
         return y
 
     def backward(self, dy):
         dy, seen = self.consume(dy)
-        dx = self.buffer("dx", seen.shape)
+        dx = self.output("dx", seen.shape)
         getattr(self.ops, self.operation + "_gradient")(dy, seen, *self.numbers(), dx)
         return dx
 

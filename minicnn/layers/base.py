@@ -27,7 +27,7 @@ from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.initializers import initialize
 
-__all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "lending", "register"]
+__all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "lending", "lent", "register"]
 
 LAYERS = {}         # the closed table of layers that a model file may name: those imported so far; layers.LAYERS has all
 REGULARIZER = OrNone(Having("penalty", "a regularizer, such as L2(1e-4)"))
@@ -43,23 +43,31 @@ class _Here(threading.local):
     """What the calling thread is in the middle of.
 
     lending : bool; a network runs its own steps, and each reads the buffer of the one before at once
+    pool : Pool of that network, where what its steps hand on lies; None where each has a buffer of its own
     host : Host (custom.py) of the custom layer that is being built or run, or None
     """
 
-    lending, host = False, None
+    lending, pool, host = False, None, None
 
 
 here = _Here()
 
 
 @contextmanager
-def lending():
-    """Let layers hand each other their buffers, as within a network."""
-    before, here.lending = here.lending, True
+def lending(pool=None):
+    """Let layers hand each other their buffers, or arrays of a pool, as within a network."""
+    before, here.lending, here.pool = (here.lending, here.pool), True, pool
     try:
         yield
     finally:
-        here.lending = before
+        here.lending, here.pool = before
+
+
+def lent(buffers, name, shape, dtype):
+    """Return an array for what a step hands on: from the network's pool, else one of the step's buffers; new to a user."""
+    if not here.lending:
+        return aligned(shape, dtype)
+    return buffers.get(name, shape, dtype) if here.pool is None else here.pool.get(shape, dtype)
 
 
 class Settled:
@@ -303,3 +311,7 @@ class Layer:
         """Return an array with undefined contents: a buffer inside a network, else a new one, for it is handed out."""
         dtype = self.dtype if dtype is None else dtype
         return self._buffers.get(name, shape, dtype) if here.lending else aligned(shape, dtype)
+
+    def output(self, name, shape):
+        """Return a `buffer` for what forward or backward hands on: in a network it is there until nothing needs it."""
+        return lent(self._buffers, name, shape, self.dtype)

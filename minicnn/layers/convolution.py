@@ -64,7 +64,7 @@ class Conv2D(AffineLayer, WindowedLayer):
 
     def forward(self, x):
         x = self.accept(x)
-        y = self.buffer("y", (len(x),) + self.output_shape)
+        y = self.output("y", (len(x),) + self.output_shape)
         w = self.parameters[0].value
         self._operation("")(x, w, self.bias[0], self.strides, self.pads, *self._apart(), y)
         self.remember(x, w)
@@ -76,7 +76,7 @@ class Conv2D(AffineLayer, WindowedLayer):
         self._operation("_weight_gradient")(dy, x, self.kernel_size, *window, self.parameters[0].grad, self.bias[1])
         if not self.needs_input_gradient:
             return None
-        dx = self.buffer("dx", x.shape)
+        dx = self.output("dx", x.shape)
         self._operation("_input_gradient")(dy, w, x.shape[1:3], *window, dx)
         return dx
 

@@ -184,12 +184,12 @@ class Host:
     @contextmanager
     def within(self):
         """Take in the layers that are built until the end."""
-        before = here.host, here.lending
-        here.host, here.lending = self, False
+        before = here.host, here.lending, here.pool
+        here.host, here.lending, here.pool = self, False, None
         try:
             yield
         finally:
-            here.host, here.lending = before
+            here.host, here.lending, here.pool = before
 
     def take_in(self, layer):
         """Configure a layer of ours. Its number is none that a layer in a row has."""

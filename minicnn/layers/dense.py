@@ -66,7 +66,7 @@ class Dense(AffineLayer):
 
     def forward(self, x):
         x = self.accept(x)
-        y = self.buffer("y", (len(x), self.units))
+        y = self.output("y", (len(x), self.units))
         w = self.parameters[0].value
         self.ops.dense(x, w, self.bias[0], y)
         self.remember(x, w)
@@ -77,7 +77,7 @@ class Dense(AffineLayer):
         self.ops.dense_weight_gradient(dy, x, self.parameters[0].grad, self.bias[1])
         if not self.needs_input_gradient:
             return None
-        dx = self.buffer("dx", x.shape)
+        dx = self.output("dx", x.shape)
         self.ops.dense_input_gradient(dy, w, dx)
         return dx
 

@@ -41,7 +41,7 @@ class _Depthwise(AffineLayer, WindowedLayer):
         self.ops.depthwise_conv2d_weight_gradient(dy, x, self.kernel_size, *window, self.parameters[0].grad, db)
         if not self.needs_input_gradient:
             return None
-        dx = self.buffer("dx", x.shape)
+        dx = self.output("dx", x.shape)
         self.ops.depthwise_conv2d_input_gradient(dy, w, x.shape[1:3], *window, dx)
         return dx
 
@@ -81,7 +81,7 @@ class DepthwiseConv2D(_Depthwise):
 
     def forward(self, x):
         x = self.accept(x)
-        y = self.buffer("y", (len(x),) + self.output_shape)
+        y = self.output("y", (len(x),) + self.output_shape)
         self._channels(x, self.bias[0], y)
         self.remember(x, self.parameters[0].value)
         return self.activated(y)
@@ -141,7 +141,7 @@ class SeparableConv2D(_Depthwise):
         depthwise, pointwise = (parameter.value for parameter in self.parameters[:2])
         z = self.buffer("z", (len(x), *self.output_shape[:2], pointwise.shape[2]))
         self._channels(x, self._zeros("no bias", z), z)
-        y = self.buffer("y", (len(x),) + self.output_shape)
+        y = self.output("y", (len(x),) + self.output_shape)
         self.ops.conv2d(z, pointwise, self.bias[0], *self._POINT, y)
         self.remember(x, z, depthwise, pointwise)
         return self.activated(y)

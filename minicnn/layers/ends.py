@@ -38,14 +38,14 @@ class InputLayer(Layer):
 
     def forward(self, x):
         x = self.accept(x)
-        y = self.buffer("y", (len(x), *self.output_shape))
+        y = self.output("y", (len(x), *self.output_shape))
         y.reshape(len(x), -1)[...] = x[:, self._place]
         self.remember(y)
         return y
 
     def backward(self, dy):
         dy, y = self.consume(dy)
-        dx = self.buffer("dx", (len(y), *self.input_shape))
+        dx = self.output("dx", (len(y), *self.input_shape))
         dx[...] = 0
         dx[:, self._place] = dy.reshape(len(y), -1)
         return dx

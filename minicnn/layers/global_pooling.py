@@ -48,14 +48,14 @@ class GlobalAveragePooling2D(_GlobalPool2D):
 
     def forward(self, x):
         x = self.accept(x)
-        y = self.buffer("y", (len(x), *self.output_shape))
+        y = self.output("y", (len(x), *self.output_shape))
         self.ops.global_average_pool2d(x, self._flat(y))
         self.remember(y)
         return y
 
     def backward(self, dy):
         dy, _ = self.consume(dy)
-        dx = self.buffer("dx", (len(dy), *self.input_shape))
+        dx = self.output("dx", (len(dy), *self.input_shape))
         self.ops.global_average_pool2d_gradient(self._flat(dy), self.input_shape[:2], dx)
         return dx
 
@@ -75,7 +75,7 @@ class GlobalMaxPooling2D(_GlobalPool2D):
 
     def forward(self, x):
         x = self.accept(x)
-        y = self.buffer("y", (len(x), *self.output_shape))
+        y = self.output("y", (len(x), *self.output_shape))
         switches = self.buffer("switches", (len(x), x.shape[3]), np.uint32)
         self.ops.global_max_pool2d(x, self._flat(y), switches)
         self.remember(switches)
@@ -83,7 +83,7 @@ class GlobalMaxPooling2D(_GlobalPool2D):
 
     def backward(self, dy):
         dy, switches = self.consume(dy)
-        dx = self.buffer("dx", (len(dy), *self.input_shape))
+        dx = self.output("dx", (len(dy), *self.input_shape))
         self.ops.global_max_pool2d_gradient(self._flat(dy), switches, self.input_shape[:2], dx)
         return dx
 

@@ -51,7 +51,7 @@ class Add(Merge):
     def forward(self, xs):
         y, *xs = self.accept(xs)
         for i, x in enumerate(xs):
-            total = self.buffer(f"y{i}", y.shape)
+            total = self.output(f"y{i}", y.shape)
             self.ops.add(y, x, total)
             y = total
         self.remember(y)
@@ -81,7 +81,7 @@ class Multiply(Merge):
         y, *xs = self.accept(xs)
         factors = []
         for i, x in enumerate(xs):
-            product = self.buffer(f"y{i}", (len(x), *map(max, y.shape[1:], x.shape[1:])))
+            product = self.output(f"y{i}", (len(x), *map(max, y.shape[1:], x.shape[1:])))
             self.ops.multiply(y, x, product)
             factors += [y, x]
             y = product
@@ -94,7 +94,7 @@ class Multiply(Merge):
         dxs = []
         for i in reversed(range(0, len(factors), 2)):
             y, x = factors[i:i + 2]
-            before, dx = self.buffer(f"dy{i}", y.shape), self.buffer(f"dx{i}", x.shape)
+            before, dx = self.output(f"dy{i}", y.shape), self.output(f"dx{i}", x.shape)
             self.ops.multiply_gradient(dy, y, x, before, dx)
             dxs.insert(0, dx)
             dy = before
@@ -115,7 +115,7 @@ class Concatenate(Merge):
 
     def forward(self, xs):
         xs = self.accept(xs)
-        y = self.buffer("y", (len(xs[0]), *self.output_shape))
+        y = self.output("y", (len(xs[0]), *self.output_shape))
         np.concatenate(xs, axis=-1, out=y)
         self.remember(y)
         return y
@@ -123,7 +123,7 @@ class Concatenate(Merge):
     def backward(self, dy):
         dy, _ = self.consume(dy)
         ends = np.cumsum([shape[-1] for shape in self.input_shape])
-        dxs = [self.buffer(f"dx{i}", (len(dy), *shape)) for i, shape in enumerate(self.input_shape)]
+        dxs = [self.output(f"dx{i}", (len(dy), *shape)) for i, shape in enumerate(self.input_shape)]
         for dx, part in zip(dxs, np.split(dy, ends[:-1], axis=-1)):
             dx[...] = part
         return dxs

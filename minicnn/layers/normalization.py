@@ -98,14 +98,14 @@ class BatchNormalization(_Normalization):
         constant = not (self.training and self.trainable)
         mean, variance = self._moving() if constant else self._of_batch(x)
         gamma, beta = self.gamma_and_beta()
-        y = self.buffer("y", x.shape)
+        y = self.output("y", x.shape)
         self.ops.batch_norm(x, mean, variance, gamma, beta, self.epsilon, y)
         self.remember(x, mean, variance, gamma, constant)
         return y
 
     def backward(self, dy):
         dy, x, mean, variance, gamma, constant = self.consume(dy)
-        dx = self.buffer("dx", x.shape) if self.needs_input_gradient else None
+        dx = self.output("dx", x.shape) if self.needs_input_gradient else None
         self.ops.batch_norm_gradient(dy, x, mean, variance, gamma, self.epsilon, constant, dx, *self._their_gradients())
         return dx
 
@@ -163,7 +163,7 @@ class LayerNormalization(_Normalization):
     def forward(self, x):
         x = self.accept(x)
         gamma, beta = self.gamma_and_beta()
-        y, *statistics = self.buffer("y", x.shape), *(self.buffer(name, x.shape[:-1], np.float64) for name in
+        y, *statistics = self.output("y", x.shape), *(self.buffer(name, x.shape[:-1], np.float64) for name in
                                                      ("mean", "variance"))
         self.ops.layer_norm(x, gamma, beta, self.epsilon, y, *statistics)
         self.remember(x, *statistics, gamma)
@@ -171,7 +171,7 @@ class LayerNormalization(_Normalization):
 
     def backward(self, dy):
         dy, x, mean, variance, gamma = self.consume(dy)
-        dx = self.buffer("dx", x.shape)
+        dx = self.output("dx", x.shape)
         self.ops.layer_norm_gradient(dy, x, mean, variance, gamma, self.epsilon, dx, *self._their_gradients())
         return dx
 

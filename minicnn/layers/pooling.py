@@ -49,7 +49,7 @@ class MaxPool2D(_Pool2D):
 
     def forward(self, x):
         x = self.accept(x)
-        y = self.buffer("y", (len(x),) + self.output_shape)
+        y = self.output("y", (len(x),) + self.output_shape)
         switches = self.buffer("switches", y.shape, np.uint16)
         self.ops.max_pool2d(x, self.pool_size, self.strides, self.pads, y, switches)
         self.remember(switches)
@@ -57,7 +57,7 @@ class MaxPool2D(_Pool2D):
 
     def backward(self, dy):
         dy, switches = self.consume(dy)
-        dx = self.buffer("dx", (len(dy),) + self.input_shape)
+        dx = self.output("dx", (len(dy),) + self.input_shape)
         self.ops.max_pool2d_gradient(dy, switches, self.input_shape[:2], self.pool_size, self.strides, self.pads, dx)
         return dx
 
@@ -76,13 +76,13 @@ class AveragePool2D(_Pool2D):
 
     def forward(self, x):
         x = self.accept(x)
-        y = self.buffer("y", (len(x),) + self.output_shape)
+        y = self.output("y", (len(x),) + self.output_shape)
         self.ops.average_pool2d(x, self.pool_size, self.strides, self.pads, y)
         self.remember(y)
         return y
 
     def backward(self, dy):
         dy, _ = self.consume(dy)
-        dx = self.buffer("dx", (len(dy),) + self.input_shape)
+        dx = self.output("dx", (len(dy),) + self.input_shape)
         self.ops.average_pool2d_gradient(dy, self.input_shape[:2], self.pool_size, self.strides, self.pads, dx)
         return dx

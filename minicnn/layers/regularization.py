@@ -41,7 +41,7 @@ class Dropout(Layer):
         for i in range(len(x)):
             drawn = uniforms(self.seed, Stream.DROPOUT, self.step_number, self.index << 32 | i, math.prod(shape))
             np.greater_equal(drawn.reshape(shape), self.rate, out=keep[i])
-        y = self.buffer("y", x.shape)
+        y = self.output("y", x.shape)
         self.ops.dropout(x, keep, self.rate, y)
         self.remember(x, keep)
         return y
@@ -54,6 +54,6 @@ class Dropout(Layer):
         dy, x, keep = self.consume(dy)
         if keep is None:
             return dy
-        dx = self.buffer("dx", x.shape)
+        dx = self.output("dx", x.shape)
         self.ops.dropout(dy, keep, self.rate, dx)
         return dx

@@ -49,14 +49,14 @@ class _Images(Layer):
 
     def forward(self, x):
         x = self.accept(x)
-        y = self.buffer("y", (len(x), *self.output_shape))
+        y = self.output("y", (len(x), *self.output_shape))
         getattr(self.ops, self.operation)(x, self._geometry(), y)
         self.remember(y)
         return y
 
     def backward(self, dy):
         dy, _ = self.consume(dy)
-        dx = self.buffer("dx", (len(dy), *self.input_shape))
+        dx = self.output("dx", (len(dy), *self.input_shape))
         getattr(self.ops, f"{self.operation}_gradient")(dy, self._geometry(), dx)
         return dx
 
@@ -176,14 +176,14 @@ class Rescaling(Layer):
 
     def forward(self, x):
         x = self.accept(x)
-        y = self.buffer("y", x.shape)
+        y = self.output("y", x.shape)
         self.ops.rescaling(x, self.scale, self.offset, y)
         self.remember(y)
         return y
 
     def backward(self, dy):
         dy, y = self.consume(dy)
-        dx = self.buffer("dx", y.shape)
+        dx = self.output("dx", y.shape)
         self.ops.rescaling_gradient(dy, self.scale, dx)
         return dx
 

@@ -17,7 +17,7 @@ from minicnn.core.arguments import Real, check
 from minicnn.core.validation import as_array, check_finite
 from minicnn.errors import InputError, ShapeError
 
-__all__ = ["confusion", "binary_metrics", "auc", "roc", "bce_from_probabilities", "HEADS", "REASONS"]
+__all__ = ["confusion", "binary_metrics", "auc", "bce_from_probabilities", "HEADS", "REASONS"]
 
 # The keys of a metrics object, in the order of Table II of the paper, and how people read them.
 HEADS = {"n": "n", "accuracy": "accuracy", "specificity": "specificity", "precision": "precision", "recall": "recall",
@@ -76,7 +76,7 @@ def binary_metrics(labels, probabilities, threshold=0.5, loss=None):
     >>> binary_metrics([0, 1], [0.1, 0.2])["undefined"]
     {'precision': 'no sample was predicted positive'}
     """
-    labels, p = _binary(labels, probabilities)
+    labels, p = as_binary(labels, probabilities)
     threshold = check("", "threshold", threshold, Real(0, 1, "[]"))
     matrix = confusion(labels, p > threshold, 2)
     values, undefined = rates(matrix, 1)
@@ -90,30 +90,8 @@ def auc(labels, probabilities):
     >>> auc([0, 1, 1], [0.5, 0.5, 0.7])
     0.75
     """
-    labels, p = _binary(labels, probabilities)
+    labels, p = as_binary(labels, probabilities)
     return area(labels == 1, p)[0]
-
-
-def roc(labels, probabilities):
-    """Return the points of the ROC curve: the rates at every threshold, from none predicted positive to all.
-
-    Returns
-    -------
-    false_positive_rates, true_positive_rates : ndarrays, float64, from 0 to 1, a point for each distinct probability
-
-    Raises
-    ------
-    InputError : only one label occurs, and with it only one of the rates
-
-    >>> roc([0, 1, 1], [0.5, 0.5, 0.7])
-    (array([0., 0., 1.]), array([0. , 0.5, 1. ]))
-    """
-    labels, p = _binary(labels, probabilities)
-    if labels.min() == labels.max():
-        raise InputError(f"labels: an ROC curve needs both labels, got only {labels[0]}.")
-    negatives, positives = _counts_by_score(labels == 1, -p)
-    return (np.concatenate([[0], negatives]).cumsum() / negatives.sum(),
-            np.concatenate([[0], positives]).cumsum() / positives.sum())
 
 
 def bce_from_probabilities(labels, probabilities, eps=1e-7):
@@ -124,7 +102,7 @@ def bce_from_probabilities(labels, probabilities, eps=1e-7):
     >>> round(bce_from_probabilities([1, 0], [1.0, 1.0]), 3)
     8.059
     """
-    labels, p = _binary(labels, probabilities)
+    labels, p = as_binary(labels, probabilities)
     return float(-np.log(np.clip(np.where(labels == 1, p, 1.0 - p), eps, 1.0 - eps)).mean())
 
 
@@ -142,7 +120,7 @@ def rates(matrix, c, this="positive", other="negative"):
 
 def area(positive, p):
     """Return (AUC, None), or (None, reason)."""
-    negatives, positives = _counts_by_score(positive, p)
+    negatives, positives = counts_by_score(positive, p)
     if not negatives.any() or not positives.any():
         return None, "all samples have the same label"
     # Twice the number of (positive, negative) pairs in the right order, a tie counting once: whole numbers, so exact.
@@ -150,7 +128,7 @@ def area(positive, p):
     return int(positives @ below) / (2 * int(positives.sum()) * int(negatives.sum())), None
 
 
-def _counts_by_score(positive, scores):
+def counts_by_score(positive, scores):
     """Return the numbers of negatives and of positives at each distinct score, from the lowest score up."""
     distinct, where = np.unique(scores, return_inverse=True)
     return (np.bincount(where[~positive], minlength=len(distinct)),
@@ -172,7 +150,7 @@ def as_classes(name, values, k):
     return values.astype(np.int64)
 
 
-def _binary(labels, probabilities):
+def as_binary(labels, probabilities):
     """Return (n,) labels 0 or 1 and (n,) float64 probabilities, or raise."""
     labels = as_classes("labels", labels, 2)
     p = _column("probabilities", as_array(probabilities, "metrics", "probabilities", np.float64))

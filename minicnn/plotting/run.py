@@ -70,7 +70,7 @@ def roc(curves, path):
 
     Parameters
     ----------
-    curves : {name: (false_positive_rates, true_positive_rates, auc)}, the first two from `metrics.roc`
+    curves : {name: (false_positive_rates, true_positive_rates, auc)}, the first two from `metrics.curves.roc`
     path : str or Path; a PNG file
 
     Raises

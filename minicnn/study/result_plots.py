@@ -13,6 +13,7 @@ from minicnn import metrics
 from minicnn.core.text import percent, shortened, span
 from minicnn.errors import InputError, ShapeError, printable
 from minicnn.evaluation import intervals
+from minicnn.metrics.curves import roc as roc_curve
 from minicnn.plotting import network, style
 from minicnn.plotting.explanation import blended, images_of, method_name, overlay
 from minicnn.plotting.style import INK, QUIET
@@ -106,7 +107,7 @@ def roc_and_precision(curves, path):
                     alpha=1.0 if len(seeds) == 1 else 0.75)
         for labels, p in seeds:
             if metrics.auc(labels, p) is not None:
-                left.plot(*metrics.roc(labels, p), **line)
+                left.plot(*roc_curve(labels, p), **line)
                 recall, precision = precision_recall(labels, p)
                 right.step(recall, precision, where="pre", **line)
                 right.axhline(np.mean(np.asarray(labels) == 1), color=colour, linewidth=0.9, alpha=0.3, zorder=1)
@@ -125,7 +126,7 @@ def roc_and_precision_panels(curves):
             recall, precision = precision_recall(*seed)
             steps = np.stack([np.repeat(recall, 2)[:-1], np.repeat(precision, 2)[1:]], axis=1)
             right.append(Series(names[name], steps.tolist(), tone))
-    return [plots.roc({names[name]: [metrics.roc(*seed) for seed in seeds] for name, seeds in defined.items()}),
+    return [plots.roc({names[name]: [roc_curve(*seed) for seed in seeds] for name, seeds in defined.items()}),
             Plot("Precision and recall", "recall", "precision", right)]
 
 
@@ -136,13 +137,13 @@ def precision_recall(labels, probabilities):
 
     Parameters
     ----------
-    labels, probabilities : as for `metrics.roc`
+    labels, probabilities : as for `metrics.curves.roc`
 
     >>> recall, precision = precision_recall([1, 0, 1], [0.9, 0.5, 0.3])
     >>> recall.tolist(), precision.round(2).tolist()
     ([0.0, 0.5, 0.5, 1.0], [1.0, 1.0, 0.5, 0.67])
     """
-    false, true = metrics.roc(labels, probabilities)
+    false, true = roc_curve(labels, probabilities)
     positives = int((np.asarray(labels).reshape(-1) == 1).sum())
     hits, wrong = true[1:] * positives, false[1:] * (np.size(labels) - positives)
     precision = hits / (hits + wrong)

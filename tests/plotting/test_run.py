@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicnn import metrics
 from minicnn.data.augmentation import TECHNIQUES, Augmentation
 from minicnn.errors import CheckpointError, InputError, MissingExtraError, ShapeError
+from minicnn.metrics.curves import roc as roc_curve
 from minicnn.plotting import run
 
 HISTORY = [{"epoch": e, "loss": 1 / e, "accuracy": 1 - 0.3 / e, "val_loss": 1.2 / e, "val_accuracy": 1 - 0.4 / e}
@@ -26,7 +26,7 @@ def draw_all(folder):
     folder.mkdir()
     run.curves(HISTORY, folder / "curves.png")
     run.confusion_matrix([[3, 1], [1, 3]], ["normal", "covid"], folder / "confusion.png")
-    run.roc({"test": (*metrics.roc(LABELS, PROBABILITIES), 0.9)}, folder / "roc.png")
+    run.roc({"test": (*roc_curve(LABELS, PROBABILITIES), 0.9)}, folder / "roc.png")
     run.sample_grid(IMAGES, LABELS, PREDICTED, PROBABILITIES, ["normal", "covid"], folder / "grid.png")
     run.augmentation_sheet(IMAGES[:2], folder / "sheet.png", Augmentation.paper())
     run.reliability({"test": POINTS}, folder / "reliability.png")
@@ -124,7 +124,7 @@ def test_confusion_matrix_shows_counts_and_shares(tmp_path, caught):
 
 
 def test_roc_names_each_curve_with_its_area(tmp_path, caught):
-    x, y = metrics.roc(LABELS, PROBABILITIES)
+    x, y = roc_curve(LABELS, PROBABILITIES)
     run.roc({"validation": (x, y, 0.96), "test": (x, y, 0.5)}, tmp_path / "x.png")
     ax = caught[0].axes[0]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["AUC 0.960  validation", "AUC 0.500  test"]

@@ -11,6 +11,7 @@ from minicnn.errors import InputError, ShapeError
 from minicnn.evaluation.calibration import reliability_curve
 from minicnn.evaluation.explanation.gradcam import explain
 from minicnn.layers import (AveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sigmoid, Softmax, Tanh)
+from minicnn.metrics.curves import roc as roc_curve
 from minicnn.model import Sequential
 from minicnn.networks import cov19net
 from minicnn.plotting import network, run
@@ -220,7 +221,7 @@ def test_roc_and_precision_say_their_areas_and_what_chance_gives(tmp_path, caugh
                     f"test: AUC {np.mean(areas):.3f} ({min(areas):.3f} to {max(areas):.3f}), AP "
                     f"{np.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f})",
                     "one class: undefined, all samples have the same label", "nothing: undefined, not measured"]
-    assert np.stack(metrics.roc(*seeds[0]), axis=1).tolist() in lines(roc)
+    assert np.stack(roc_curve(*seeds[0]), axis=1).tolist() in lines(roc)
     assert sum(line.get_ydata() == [0.5, 0.5] for line in precision.get_lines() if len(line.get_ydata()) == 2) == 2
     with pytest.raises(InputError, match=r"curves: expected 1 to 6 names, got 0\."):
         result_plots.roc_and_precision({}, tmp_path / "y.png")
@@ -294,11 +295,11 @@ def test_convolution_shows_the_networks_own_numbers(tmp_path, small, caught):
     near = np.abs(places - around).max(axis=(2, 3))
     row, column = np.unravel_index(near.argmin(), near.shape)
     assert near.min() < 0.0051                                  # what is framed is in the picture
-    engine = model.network.forward(x[:1], 1)[0, row + 1, column + 1, k]
+    engine = model.network.forward(x[:1], model.network.rows(1))[0, row + 1, column + 1, k]
     told = caught[0].subfigs[0].get_supxlabel().replace("\n", " ")
     assert f"The engine gives {engine:.3f}; after relu_1 it is {max(engine, 0):.3f}." in told
     assert f"plus bias {b:.3f}: {engine:.3f}." in told and "All channels of the image are equal" in told
-    after = model.network.forward(x[:1], 2)[0]
+    after = model.network.forward(x[:1], model.network.rows(2))[0]
     assert len(rest) == 12                                      # filters, and below them their maps
     for filters, shown in zip(rest[:6], rest[6:]):
         each = after[..., int(filters.get_title().removeprefix("filter "))]
