@@ -50,11 +50,20 @@ def same(one, other):
     return all((a == b).all() for a, b in zip(one.get_weights(), other.get_weights(), strict=True))
 
 
+def made_of_two():
+    names = vars(minicnn) | {name: getattr(minicnn, name) for name in minicnn.__all__}
+    for typed, _ in [row for row in ROWS if "two = " in row[0] or "two.compile" in row[0]]:
+        for line in re.findall(r"`([^`]*)`", typed):
+            exec(line, names)
+    return names["two"]
+
+
 @pytest.mark.parametrize("typed, here", ROWS, ids=[re.sub(r"[^\w=.]+", " ", typed)[:60] for typed, _ in ROWS])
 def test_every_row_of_the_table(typed, here, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {name: getattr(minicnn, name) for name in minicnn.__all__}
-    names |= {"np": np, "x": X, "y": Y, "model": made(), "batches": BatchesByNumber(), "endless": endless}
+    names |= {"np": np, "x": X, "y": Y, "model": made(), "batches": BatchesByNumber(), "endless": endless,
+              "two": made_of_two(), "ages": X[:, 0, :3, 0], "sizes": X[:, :2, 0, 0]}
 
     def run():
         for line in re.findall(r"`([^`]*)`", typed):
