@@ -218,12 +218,15 @@ class Network:
             dx = step.backward(dy)
             for value, part in zip(self.sources[first], dx if isinstance(dx, list) else [dx]):
                 if self.wanted[value]:
-                    gradients[value] = part if value not in gradients else \
-                        np.add(gradients[value], part, out=here.pool and here.pool.get(part.shape, part.dtype))
+                    gradients[value] = part if value not in gradients else self._add(gradients[value], part)
             if here.pool is not None:
                 here.pool.release(self._held.pop(first, ()))
                 here.pool.keep(gradients.values())
         return kept
+
+    def _add(self, one, other):
+        """Return the sum of two gradients of a value that several layers take."""
+        return np.add(one, other, out=here.pool and here.pool.get(one.shape, one.dtype))
 
     def _check_unchanged(self):
         """Raise InputError if a layer was built again elsewhere, or has other parameters."""

@@ -38,7 +38,8 @@ def gradcheck(subject, shape=None, *, x=None, t=None, loss=None, engine=None, dt
         - a loss of losses.py;
         - a Sequential or a Network. A float64 network is checked itself, a float32 one as a float64 copy
     shape : tuple with N, the shape of the input; for a model (2, *input_shape) by default
-    x : ndarray, the inputs; by default they are drawn, from N(0, 1) for layers and U(0, 1) for models
+    x : ndarray, the inputs; by default they are drawn, from N(0, 1) for layers and U(0, 1) for models. Of a
+        model of several inputs a list, as are t of several outputs
     t : ndarray, the targets of a model or a loss; drawn by default
     loss : name or loss, for a model; by default the loss it was compiled with, or the one that fits its last layer
     engine : "fast" or "reference", for layers and losses of minicnn; `$MINICNN_ENGINE` or "fast" by default

@@ -117,6 +117,8 @@ def network_problem(subject, network, shape, x, t, loss, seed, dtype):
     for needed, head in zip(loss.heads, found):
         if needed not in (None, head):
             raise InputError(f"gradcheck: loss {loss.name!r} needs {needed}() as the last layer, got {head}.")
+    x = join(x) if isinstance(x, (list, tuple)) and getattr(subject, "input_names", ()) else x
+    t = join(t) if isinstance(t, (list, tuple)) and getattr(subject, "output_names", ()) else t
     shape = (2, *network.input_shape) if shape is None and x is None else shape
     x, shape = _inputs("gradcheck", shape, x, seed, dtype, uniforms)
     t_shape = (shape[0], *network.output_shape)

@@ -11,6 +11,7 @@ import math
 
 from minicnn.core.arguments import Whole
 from minicnn.core.memory import join, split
+from minicnn.core.receptive_field import Field
 from minicnn.errors import ShapeError
 from minicnn.layers.base import Layer, register
 from minicnn.layers.merging import Merge
@@ -49,6 +50,10 @@ class InputLayer(Layer):
         dx[...] = 0
         dx[:, self._place] = dy.reshape(len(y), -1)
         return dx
+
+    def receptive_field(self, field):
+        """Return the field of the pixels of an image: themselves."""
+        return Field() if len(self.shape) == 3 else None
 
     @property
     def _place(self):

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn import reference
-from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Conv2D, Dense, Dropout, Flatten,
-                            GlobalAveragePooling2D, GlobalMaxPooling2D, LayerNormalization, LeakyReLU, MaxPool2D,
-                            Multiply, ReLU, Rescaling, Reshape, Sigmoid, Softmax, Softplus, SpatialDropout2D, Swish, Tanh,
-                            UpSampling2D, ZeroPadding2D)
+from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Conv2D, Dense, Dropout,
+                            Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer, LayerNormalization,
+                            LeakyReLU, MaxPool2D, Multiply, Outputs, ReLU, Rescaling, Reshape, Sigmoid, Softmax,
+                            Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
 from minicnn.layers.affine import AffineLayer
 from minicnn.layers.depthwise_convolution import DepthwiseConv2D, SeparableConv2D
 from minicnn.reference.grouped_convolution import dilated_windows
@@ -166,6 +166,12 @@ _LAYERS |= {
     Concatenate: (None, lambda layer: [
         ("formula", "y = [x1, x2, ...] along the channels: "
                     + " + ".join(str(shape[-1]) for shape in layer.input_shape) + f" = {layer.output_shape[-1]}"),
+        ("backward", "each takes its part of dy")]),
+    InputLayer: (None, lambda layer: [
+        ("formula", f"y = numbers {layer.first:,} to {layer.first + math.prod(layer.shape) - 1:,} of the sample's row")]),
+    Outputs: (None, lambda layer: [
+        ("formula", "y = [x1, x2, ...], each flattened: "
+                    + " + ".join(f"{math.prod(shape):,}" for shape in layer.input_shape) + f" = {layer.output_shape[0]:,}"),
         ("backward", "each takes its part of dy")]),
 }
 _LAYERS |= {layer: ("further", function) for layer, function in {

@@ -264,8 +264,8 @@ def rows_left_over(network, layer):
 
 
 LAYERS = {
-    "branch-gradient-forgotten": lambda network, layer: {network: {"_add": lambda value, one, other: one}},
-    "branch-gradient-twice": lambda network, layer: {network: {"_add": lambda value, one, other: one + other + other}},
+    "branch-gradient-forgotten": lambda network, layer: {network: {"_add": lambda one, other: one}},
+    "branch-gradient-twice": lambda network, layer: {network: {"_add": lambda one, other: one + other + other}},
     "pool-all-ties": pool_all_ties,
     "relu-mask-wrong-layer": relu_mask_of_earlier_layer,
     "stale-cache": stale_cache,

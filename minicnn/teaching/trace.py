@@ -172,10 +172,18 @@ class Trace:
         samples = f"{len(self.x)} sample{'s' if len(self.x) > 1 else ''}"
         lines = [f"{len(self.layers)} layers, {parameters:,} parameters, on {samples} of {times(*self.x.shape[1:])}; "
                  f"{self.dtype}, {self.engine} engine.", f"Input: {_range(self.x)}.",
-                 f"Output: {_output(self.output[0], self.classes, self.layers[-1].kind)}"
-                 + (" (first sample)." if len(self.x) > 1 else "."),
+                 f"Output: {'; '.join(self._outputs())}" + (" (first sample)." if len(self.x) > 1 else "."),
                  self._about_gradients, _COUNTING]
         return [line for sentence in lines for line in textwrap.wrap(sentence, _WIDTH)]
+
+    def _outputs(self):
+        """Yield the output of the first sample in words; of several outputs each after the layer that makes it."""
+        last, made = self.layers[-1], {layer.name: layer for layer in self.layers}
+        if not getattr(last.layer, "joins", False):
+            yield _output(self.output[0], self.classes, last.kind)
+            return
+        for name in last.takes:
+            yield f"{name} {_output(made[name].y[0], None, made[name].kind)}"
 
 
 def trace(model, x, t=None):

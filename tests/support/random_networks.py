@@ -34,7 +34,8 @@ def random_case(number):
 
 
 def random_graph(number, engine=None):
-    """Return (graph in float64, x), determined by the number: branches, merges, and all layers."""
+    """Return (graph in float64, x), determined by the number: branches, merges, and all layers; of every third two outputs,
+    of every fifth two inputs, for which x is a list."""
     rng = np.random.default_rng([6, number])
     C = int(rng.integers(1, 4))
     x = Input((int(rng.integers(4, 8)), int(rng.integers(4, 8)), C))
@@ -59,10 +60,16 @@ def random_graph(number, engine=None):
     taken = {id(source) for node in nodes for source in node.sources}
     ends = [node for node in nodes if id(node) not in taken]
     rows = [rng.choice([Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D])()(node) for node in ends]
+    ages = [Input((3,))] * (number % 5 == 0)
+    rows += [Dense(2, activation="tanh")(node) for node in ages]
     y = Concatenate()(rows) if len(rows) > 1 else rows[0]
-    y = rng.choice([Sigmoid, Softmax])()(Dense(int(rng.integers(1, 4)))(y))
-    model = Model(x, y, seed=number, dtype="float64", engine=engine or ENGINES[number % 2])
-    return model, rng.random((int(rng.integers(2, 4)), *model.input_shape))
+    outputs = [rng.choice([Sigmoid, Softmax])()(Dense(int(rng.integers(1, 4)))(y))]
+    if number % 3 == 0:
+        side = GlobalAveragePooling2D()(nodes[rng.integers(len(nodes))])
+        outputs.append(rng.choice([Sigmoid, Softmax, Softplus])()(Dense(int(rng.integers(1, 4)))(side)))
+    model = Model([x, *ages], outputs, seed=number, dtype="float64", engine=engine or ENGINES[number % 2])
+    n = int(rng.integers(2, 4))
+    return model, [rng.random((n, *shape)) for shape in model.input_shape] if ages else rng.random((n, *model.input_shape))
 
 
 _KEEPING = [lambda rng: Conv2D(int(rng.integers(1, 4)), int(rng.integers(1, 4)), padding="same"),

@@ -17,7 +17,7 @@ from minicnn.core.validation import as_array
 from minicnn.data.loader import ArrayDataset
 from minicnn.errors import InputError, NonFiniteError, nearest, printable
 from minicnn.evaluation.explanation.border import border_share, even_share
-from minicnn.layers import Conv2D, DepthwiseConv2D, SeparableConv2D, Sigmoid, Softmax
+from minicnn.layers import Conv2D, DepthwiseConv2D, InputLayer, SeparableConv2D, Sigmoid, Softmax
 from minicnn.layers.activations import Activation
 from minicnn.layers.base import LAYERS
 
@@ -237,7 +237,8 @@ def fields_of(network):
     for layer, sources in zip(network.layers, network.sources):
         taken = [fields[value] for value in sources]
         known = type(layer) in LAYERS.values() and None not in taken
-        fields.append(layer.receptive_field(max(taken, key=lambda field: field.size)) if known else None)
+        fields.append(layer.receptive_field(max(taken, key=lambda field: field.size)) if known else
+                      layer.receptive_field(None) if type(layer) is InputLayer else None)
     return fields
 
 
