@@ -18,7 +18,7 @@ from minicnn.core.pool import Pool
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
 from minicnn.layers import BatchNormalization, Conv2D, Dense, MaxPool2D, ReLU
-from minicnn.layers.base import here, lent
+from minicnn.layers.base import here
 
 __all__ = ["ConvReLU", "ConvReLUPool", "GreyConvReLU", "GreyConvReLUPool", "DenseReLU", "FoldedBatchNorm",
            "FoldedBatchNormReLU", "FoldedBatchNormReLUPool", "PATTERNS", "PackedParameters", "Pool"]
@@ -76,10 +76,13 @@ class _Fused:
         return array if here.lending or array is None else array.copy()
 
     def _output(self, x):
-        return lent(self._buffers, "y", (len(x), *self._output_shape), self._w.dtype)
+        return self._handed_on("y", (len(x), *self._output_shape))
 
     def _input_gradient(self, x):
-        return lent(self._buffers, "dx", x.shape, self._w.dtype) if self._weights.needs_input_gradient else None
+        return self._handed_on("dx", x.shape) if self._weights.needs_input_gradient else None
+
+    def _handed_on(self, name, shape):
+        return self._buffer(name, shape) if here.pool is None else here.pool.get(shape, self._w.dtype)
 
     def choices(self):
         """Return the mask of ReLU in the last forward."""

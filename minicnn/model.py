@@ -207,7 +207,9 @@ class Model:
     @property
     def input_shape(self):
         """The shape of the input without N; of several inputs a list of shapes."""
-        return [layer.output_shape for layer in self.layers[:len(self.input_names)]] or self.network.input_shape
+        if not self.input_names:
+            return self.network.input_shape
+        return [layer.output_shape for layer in self.layers[:len(self.input_names)]]
 
     @property
     def output_shape(self):

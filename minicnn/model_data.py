@@ -19,8 +19,8 @@ from minicnn.data.split import split_groups
 from minicnn.errors import DTypeError, InputError, ShapeError, nearest
 from minicnn.keras_names import in_order
 
-__all__ = ["as_dataset", "encoded", "labelled", "training_data", "validation_data", "one_batch", "sample_weights", "weights_of_samples",
-           "widen"]
+__all__ = ["as_dataset", "encoded", "labelled", "training_data", "validation_data", "one_batch", "sample_weights",
+           "weights_of_samples", "widen"]
 
 
 def as_dataset(model, x, verb, workers=None, progress=False):
@@ -32,15 +32,15 @@ def as_dataset(model, x, verb, workers=None, progress=False):
                               zip(parts, model.input_names, model.input_shape)], verb)
         check_scale(data, model.input_range, verb)
         return data
-    preprocessing = model.preprocessing
+    preprocessing, shape = model.preprocessing, network.input_shape
     needed = preprocessing is None and not isinstance(x, np.ndarray)
-    if needed and len(model.input_shape) == 3 and model.input_shape[2] in (1, 3):
-        preprocessing = Preprocessing(*model.input_shape)
+    if needed and len(shape) == 3 and shape[2] in (1, 3):
+        preprocessing = Preprocessing(*shape)
     data = open_dataset(x, preprocessing, model.classes, verb, workers, progress)
     if data is not x and isinstance(data, ArrayDataset):
         data.keep_pixels = network.takes_pixels
-    if data.shape != model.input_shape:
-        check_batch(np.empty((len(data),) + data.shape, np.bool_), model.input_shape, verb, "x")
+    if data.shape != shape:
+        check_batch(np.empty((len(data),) + data.shape, np.bool_), shape, verb, "x")
     check_scale(data, model.input_range, verb)
     return data
 

@@ -176,11 +176,10 @@ class Network:
 
         `run` is a function of (step, what it takes); by default the step's forward.
         """
-        values, pooled = [x], here.pool is not None
+        values, pooled = [x, *[None] * (rows[-1].last + 1 if rows else 0)], here.pool is not None
         for step, first, last in rows:
-            taken = self.taken(values, first)
-            values += [None] * (last - first)
-            values.append(step.forward(taken) if run is None else run(step, taken))
+            taken = self.taken(values, first) if self._several[first] else values[self.sources[first][0]]
+            values[last + 1] = step.forward(taken) if run is None else run(step, taken)
             if pooled:      # what is neither taken later nor remembered for backward is free
                 self._held[first] = [array for one in (step, *step.layers) for array in getattr(one, "_cache", None) or ()
                                      if isinstance(array, np.ndarray)]

@@ -14,7 +14,6 @@ take dtype, engine and seed of the network.
 
 import math
 import threading
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.initializers import initialize
 
-__all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "lending", "lent", "register"]
+__all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "lending", "register"]
 
 LAYERS = {}         # the closed table of layers that a model file may name: those imported so far; layers.LAYERS has all
 REGULARIZER = OrNone(Having("penalty", "a regularizer, such as L2(1e-4)"))
@@ -53,21 +52,17 @@ class _Here(threading.local):
 here = _Here()
 
 
-@contextmanager
-def lending(pool=None):
-    """Let layers hand each other their buffers, or arrays of a pool, as within a network."""
-    before, here.lending, here.pool = (here.lending, here.pool), True, pool
-    try:
-        yield
-    finally:
-        here.lending, here.pool = before
+class lending:
+    """Within it, layers hand each other their buffers, or arrays of a pool, as within a network."""
 
+    def __init__(self, pool=None):
+        self._pool = pool
 
-def lent(buffers, name, shape, dtype):
-    """Return an array for what a step hands on: from the network's pool, else one of the step's buffers; new to a user."""
-    if not here.lending:
-        return aligned(shape, dtype)
-    return buffers.get(name, shape, dtype) if here.pool is None else here.pool.get(shape, dtype)
+    def __enter__(self):
+        self._before, here.lending, here.pool = (here.lending, here.pool), True, self._pool
+
+    def __exit__(self, *error):
+        here.lending, here.pool = self._before
 
 
 class Settled:
@@ -314,4 +309,4 @@ class Layer:
 
     def output(self, name, shape):
         """Return a `buffer` for what forward or backward hands on: in a network it is there until nothing needs it."""
-        return lent(self._buffers, name, shape, self.dtype)
+        return self.buffer(name, shape) if here.pool is None else here.pool.get(shape, self.dtype)
