@@ -135,3 +135,35 @@ def test_nodes_are_built_once():
     Model(x, y)
     with pytest.raises(InputError, match="built again"):
         first.predict(np.zeros((1, 4, 4, 1), np.float32))
+
+
+@pytest.mark.parametrize("number", range(0, 40, 3))
+def test_memory_that_is_used_again_changes_no_bit(number):
+    """Gradients are those of a network each of whose steps has buffers of its own, also after a larger batch."""
+    networks = [random_graph(number, engine="fast")[0].network for _ in range(2)]
+    networks[1]._pool = None
+    rng = np.random.default_rng(number)
+    for n in (3, 5, 2):
+        x, dy = rng.random((n, *networks[0].input_shape)), rng.normal(size=(n, *networks[0].output_shape))
+        results = []
+        for network in networks:
+            y = network.forward(x.copy(), training=True).copy()
+            network.backward(dy.copy())
+            results.append([y, *(parameter.grad.copy() for parameter in network.parameters)])
+        for one, other in zip(*results, strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_a_training_step_holds_what_backward_needs_and_little_more():
+    """Of a convolution, its normalization and a ReLU, backward needs two arrays of three; and few gradients at a time."""
+    def block(x):
+        return ReLU()(BatchNormalization()(Conv2D(8, 3, padding="same", use_bias=False)(x)))
+    x = y = Input((16, 16, 8))
+    for _ in range(20):
+        y = block(y)
+    network = Model(x, Dense(1)(GlobalAveragePooling2D()(y)), engine="fast").network
+    network.forward(np.ones((8, 16, 16, 8), np.float32), training=True)
+    network.backward(np.ones((8, 1), np.float32))
+    pool, one = network._pool, 8 * 16 * 16 * 8 * 4
+    held = sum(array.size for array in (*pool._free, *pool._lent.values()))
+    assert not pool._held and 40 * one <= held <= 45 * one
