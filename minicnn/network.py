@@ -77,7 +77,8 @@ class Network:
         self._takers = [sum(value in taken for taken in self.sources) for value in range(len(self.layers) + 1)]
         self.outputs = self.sources[-1] if getattr(self.layers[-1], "joins", False) else (len(self.layers),)
         last = {value: i for i, taken in enumerate(self.sources) for value in taken}    # the last layer that takes it
-        self._taken_later = [[value for value in range(i + 2) if last.get(value, i + 1) > i] for i in range(len(self.layers))]
+        self._taken_later = [[value for value in range(i + 2) if last.get(value, i + 1) > i]
+                             for i in range(len(self.layers))]
         self.shapes, self._custom = [self.input_shape], {}      # the steps of custom layers, by the layer's number
         before, here.host = here.host, None         # a network inside a custom layer is a whole of its own
         try:

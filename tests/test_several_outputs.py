@@ -263,3 +263,12 @@ def test_relu_may_be_an_output_as_well_as_a_part():
     model.compile("sgd", "mse")
     assert [part.shape for part in model.predict(X)] == [(12, 6, 6, 3), (12, 1)]
     assert (report := gradcheck(model)), report
+
+
+def test_its_layers_are_drawn(tmp_path):
+    from minicnn.plotting import network
+    blocks = network.blocks_of(of_all())
+    assert [block["name"] for block in blocks if not block["follows"]] == ["input", "age", "conv2d_1", "dense_1", "concatenate_1",
+                                                                           "concatenate_2", "kind", "outputs_1"]
+    network.architecture(of_all(), tmp_path / "layers.png")
+    assert (tmp_path / "layers.png").stat().st_size > 5000

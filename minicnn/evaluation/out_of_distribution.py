@@ -222,7 +222,7 @@ def thumbnails(x):
 
 
 def _dataset(model, x):
-    if len(model.input_shape) != 3:
+    if len(model.network.input_shape) != 3:
         raise InputError("out of distribution: this network does not take images but inputs of shape "
                          f"{model.input_shape}.")
     return open_dataset(x, model.preprocessing, model.classes, "out of distribution")

@@ -94,7 +94,8 @@ class JointLoss:
     def describe(self, outputs, targets, loss):
         """Return {"n", "loss", "main_loss", and "main_" + each metric of an output}; losses as in the last call."""
         found = {"n": len(outputs), "loss": loss} | self.values
-        for prefix, output, y, t in zip(self.prefixes, self.outputs, split(outputs, self.shapes), split(targets, self.shapes)):
+        parts = zip(self.prefixes, self.outputs, split(outputs, self.shapes), split(targets, self.shapes))
+        for prefix, output, y, t in parts:
             own = output.loss.describe(y, t, loss=0.0)
             if output.loss.head and "accuracy" not in own:
                 own["accuracy"] = output.loss.share_right(y, t)

@@ -110,7 +110,8 @@ def pooling_figure(model, image):
 
 
 def architecture(model, path):
-    """Draw the layers of a network in order, with their output shapes and parameters (Figs 5 and 6).
+    """Draw the layers of a network in order, with their output shapes and parameters (Figs 5 and 6); an arrow where a layer
+    takes what the one before it makes, and nothing else.
 
     The height of a block is that of its maps, its depth grows with the logarithm of their number; a vector is a bar. An
     activation is written with the layer before it.
@@ -130,8 +131,8 @@ def architecture(model, path):
         ax.set_axis_off()
         here = blocks[r * columns:(r + 1) * columns]
         for i, block in enumerate(here):
-            _block(ax, i, block, model.input_shape)
-            if i or r:
+            _block(ax, i, block, model.network.input_shape)
+            if block["follows"]:
                 ax.annotate("", (i - 0.40, 0.5), (i - 0.56, 0.5), annotation_clip=False,
                             arrowprops=dict(arrowstyle="->", color=QUIET, linewidth=0.9))
     style.save(figure, path)
@@ -150,8 +151,8 @@ def _first(model, kind, what):
 def _input(model, image):
     """Return an image as the network's input: (H, W, C) of its dtype."""
     x = np.asarray(image)
-    if x.shape != model.input_shape or len(x.shape) != 3:
-        raise ShapeError(f"image: expected shape {model.input_shape}, the network's input shape, got {x.shape}.")
+    if x.shape != model.network.input_shape or len(x.shape) != 3:
+        raise ShapeError(f"image: expected shape {model.network.input_shape}, the network's input shape, got {x.shape}.")
     return x.astype(model.dtype) / 255 if x.dtype == np.uint8 else x.astype(model.dtype)
 
 
@@ -297,9 +298,12 @@ def _frame(ax, row, column, rows, columns):
 # ---- Architecture ----------------------------------------------------------------------------------------------------
 
 def blocks_of(model):
-    """Return a dict for the input and each layer but activations: lines, shape, parameters, kind."""
-    blocks = [{"lines": ["input"], "shape": model.input_shape, "parameters": None, "kind": None, "name": "input"}]
-    for layer, row in zip(model.layers, model.summary_rows()):
+    """Return a dict for the input and each layer but activations: lines, shape, parameters, kind, and whether it takes
+    what the one before it makes, and nothing else."""
+    blocks = [{"lines": ["input"], "shape": model.network.input_shape, "parameters": None, "kind": None, "name": "input",
+               "follows": False}]
+    before = ["input", *(layer.name for layer in model.layers)]
+    for layer, row, previous in zip(model.layers, model.summary_rows(), before):
         if isinstance(layer, Activation) and len(blocks) > 1 and len(blocks[-1]["lines"]) < 3:
             blocks[-1]["lines"].append(type(layer).__name__)
             continue
@@ -308,7 +312,7 @@ def blocks_of(model):
         short = (name if len(name) < 12 else name.removesuffix("2D"))[:11]
         lines = ["Global", name[6:]] if name.startswith("Global") else [short]
         blocks.append({"lines": lines + ([_by(window)] if window is not None else []), "name": row["name"],
-                       "shape": row["output_shape"], "parameters": row["parameters"], "kind": type(layer)})
+                       "follows": row["takes"] == [previous], "shape": row["output_shape"], "parameters": row["parameters"], "kind": type(layer)})
     return blocks
 
 
