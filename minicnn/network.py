@@ -102,7 +102,7 @@ class Network:
         self.parameters = Parameters(p for _, p in owned) if fusion is None else \
             fusion.PackedParameters([p for _, p in owned], [_is_ours(layer) for layer, _ in owned])
         # Nobody wants the gradient of the pixels: that of a value is wanted if a layer before it learns.
-        self.wanted, self._held = [False], {}       # held: the arrays that each row remembers
+        self.wanted = [False]
         self._pool = None if fusion is None else fusion.Pool()
         for i, layer in enumerate(self.layers):
             needed = any(self.wanted[value] for value in self.sources[i])
@@ -165,7 +165,6 @@ class Network:
         rows = self._steps if rows is None else rows
         pool = self._pool if training or getattr(x, "shape", ())[:1] != (1,) else None      # of one image all is small
         if pool is not None:
-            self._held = {}
             pool.clear()
         if getattr(x, "dtype", None) == np.uint8 and rows and not (rows[0].step.takes_pixels and self.takes_pixels):
             x = np.divide(x, 255, dtype=np.float32)
@@ -182,10 +181,9 @@ class Network:
             taken = self.taken(values, first) if self._several[first] else values[self.sources[first][0]]
             values[last + 1] = step.forward(taken) if run is None else run(step, taken)
             if pooled:      # what is neither taken later nor remembered for backward is free
-                self._held[first] = [array for one in (step, *step.layers) for array in getattr(one, "_cache", None) or ()
-                                     if isinstance(array, np.ndarray)]
-                self._pool.hold(self._held[first])
-                self._pool.keep([values[value] for value in self._taken_later[last]])
+                here.pool.hold(first, [array for one in (step, *step.layers) for array in getattr(one, "_cache", None) or ()
+                                       if isinstance(array, np.ndarray)])
+                here.pool.keep([values[value] for value in self._taken_later[last]])
         return values
 
     def finish(self, z, heads):
@@ -220,7 +218,7 @@ class Network:
                 if self.wanted[value]:
                     gradients[value] = part if value not in gradients else self._add(gradients[value], part)
             if here.pool is not None:
-                here.pool.release(self._held.pop(first, ()))
+                here.pool.release(first)
                 here.pool.keep(gradients.values())
         return kept
 

@@ -1,15 +1,18 @@
 """Networks that are graphs: gradients, both engines, fused steps, threads, model files, training that goes on."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
 
 from minicnn import (Adam, Add, BatchNormalization, Conv2D, Dense, Flatten, GlobalAveragePooling2D, Input, InputError, MaxPool2D,
-                     Model, ReLU, Residual, Sequential, ShapeError, Sigmoid, WeightsError, gradcheck, set_thread_count,
+                     Model, ReLU, Rescaling, Residual, Sequential, ShapeError, Sigmoid, WeightsError, gradcheck, set_thread_count,
                      weights)
 from minicnn.core.backend import ENGINES
 from minicnn.evaluation.explanation.gradcam import explain
+from minicnn.layers.nodes import connect
 from tests.support.random_networks import random_graph
 
 
@@ -167,3 +170,37 @@ def test_a_training_step_holds_what_backward_needs_and_little_more():
     pool, one = network._pool, 8 * 16 * 16 * 8 * 4
     held = sum(array.size for array in (*pool._free, *pool._lent.values()))
     assert not pool._held and 40 * one <= held <= 45 * one
+
+
+def test_a_copy_keeps_no_memory_of_a_pass():
+    model = Sequential([Conv2D(4, 3, padding="same"), BatchNormalization(), ReLU(), Flatten(), Dense(1), Sigmoid()], (16, 16, 3))
+    before = len(pickle.dumps(model))
+    model.predict(np.ones((32, 16, 16, 3), np.float32))
+    assert len(pickle.dumps(model)) < before + 2000
+    assert not copy.deepcopy(model).network._pool._held
+
+
+def test_a_custom_layer_may_write_to_dy_and_keep_it():
+    class Halved:
+        def build(self, input_shape):
+            return input_shape
+
+        def forward(self, x):
+            return x / 2
+
+        def backward(self, dy):
+            self.kept = dy
+            dy *= 0.5
+            return dy
+
+    def gradients(layer):
+        x = Input((6, 6, 2))
+        y = Conv2D(2, 3, padding="same")(x)
+        model = Model(x, Sigmoid()(Dense(1)(Flatten()(Add()([layer(y) if isinstance(layer, Rescaling) else
+                                                             connect(layer, y), y])))), seed=1)
+        model.compile(Adam(), "binary_crossentropy")
+        return model.loss_and_gradients(np.random.default_rng(0).random((4, 6, 6, 2)), [0, 1, 1, 0])[1]
+    layer = Halved()
+    for one, other in zip(gradients(layer), gradients(Rescaling(0.5)), strict=True):
+        assert np.allclose(one, other, rtol=1e-6)
+    assert layer.kept.any()

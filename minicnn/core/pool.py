@@ -18,16 +18,17 @@ class Pool:
 
     >>> pool = Pool()
     >>> one, two, three = (pool.get((8,), np.dtype(np.float32)) for _ in range(3))
-    >>> pool.hold([one])                            # remembered; several may remember it
+    >>> pool.hold("relu", [one])                    # remembered; several may remember it
     >>> pool.keep([two.reshape(2, 4)])              # all others that are not remembered come back
     >>> np.shares_memory(three, pool.get((4, 2), np.dtype(np.float32)))
     True
-    >>> pool.release([one]); pool.keep([two, three]); np.shares_memory(one, pool.get((9,), np.dtype(np.uint8)))
+    >>> pool.release("relu"); pool.keep([two, three]); np.shares_memory(one, pool.get((9,), np.dtype(np.uint8)))
     True
     """
 
     def __init__(self):
-        self._free, self._lent, self._held = [], {}, {}     # lent by the id of the memory; held the same, with how often
+        self._free, self._lent = [], {}         # lent: {id of the memory: array}
+        self._held, self._holders = {}, {}      # held: {id: (array, how often)}; {who holds some: their ids}
 
     def __reduce__(self):
         return Pool, ()         # a copy needs none of them
@@ -42,17 +43,18 @@ class Pool:
         self._lent[id(array.base)] = array
         return array[:size].view(dtype).reshape(shape)
 
-    def hold(self, arrays):
-        """Lend those that these arrays lie in until as many calls of `release`."""
-        for key in [id(array.base) for array in arrays]:
+    def hold(self, holder, arrays):
+        """Lend those that these arrays lie in until `release` of this holder, and of others that hold them too."""
+        self._holders[holder] = [id(array.base) for array in arrays]
+        for key in self._holders[holder]:
             if key in self._lent:
                 self._held[key] = self._lent.pop(key), 1
             elif key in self._held:
                 self._held[key] = self._held[key][0], self._held[key][1] + 1
 
-    def release(self, arrays):
-        """Undo one `hold` of these arrays."""
-        for key in [id(array.base) for array in arrays]:
+    def release(self, holder):
+        """Undo the `hold` of a holder, if there was one."""
+        for key in self._holders.pop(holder, ()):
             if key in self._held:
                 array, times = self._held.pop(key)
                 (self._lent if times == 1 else self._held)[key] = array if times == 1 else (array, times - 1)
@@ -66,4 +68,4 @@ class Pool:
     def clear(self):
         """Take back all."""
         self._free += [*self._lent.values(), *(array for array, _ in self._held.values())]
-        self._lent, self._held = {}, {}
+        self._lent, self._held, self._holders = {}, {}, {}

@@ -119,7 +119,7 @@ class CustomStep:
 
     def backward(self, dy):
         with self._host.within():
-            dx = self._layer.backward(dy)
+            dx = self._layer.backward(dy.copy())        # the same array may go to another branch
         self.check_unchanged()
         if not self.needs_input_gradient:
             return None
