@@ -96,7 +96,7 @@ def main():
                                    str(options.batch)], capture_output=True, text=True)
             rows.append([name, library, *(f"{float(one):.0f}" for one in done.stdout.split())] if not done.returncode else
                         [name, library, done.stderr.strip().rpartition("\n")[2], ""])
-    print(table(*[rows[0], rows[1:]]))
+    print(table(rows[0], rows[1:]))
 
 
 if __name__ == "__main__":

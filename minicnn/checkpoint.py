@@ -96,7 +96,8 @@ class Position:
         """Return the Position with these fields, or raise InputError."""
         check_fields("position", values, list(_POSITION), ["others"])
         others = values.pop("others", {})
-        if not isinstance(others, dict) or not all(name.isidentifier() and _is_finite(total) for name, total in others.items()):
+        if not isinstance(others, dict) or not all(name.isidentifier() and _is_finite(total)
+                                                   for name, total in others.items()):
             raise InputError("position: expected the finite sums of other losses.")
         position = cls(**check_all("position", _POSITION, values), others=others)
         if position.samples is None or position.batch_size is None:         # batches from elsewhere
@@ -204,7 +205,8 @@ class Content:
         # What is frozen goes on as it was, as the learning rate does: a callback may have changed it.
         parts["layers"] = tuple([{key: layer[key] for key in layer if key != "trainable"} for layer in layers]
                                 for layers in parts["layers"])
-        parts |= {"loss": (self.loss, _loss_of(model)), "loss weights": (self.loss_weights, model.loss.weights), "metrics": (self.metrics, model.metrics),
+        parts |= {"loss": (self.loss, _loss_of(model)), "loss weights": (self.loss_weights, model.loss.weights),
+                  "metrics": (self.metrics, model.metrics),
                   "optimizer": (_rule(self.optimizer), _rule(model.optimizer)), "classes": (self.classes, model.classes),
                   "preprocessing": (self.preprocessing, model.preprocessing), "split": (self.split, model.split_digest)}
         trained = self.tensors.get("training_images")
@@ -406,7 +408,8 @@ def _training(config, loss):
     if config is None and loss is None:
         return None, None
     names = loss if isinstance(loss, list) else [loss]
-    if not isinstance(config, dict) or config.get("type") not in OPTIMIZERS or not all(isinstance(one, str) for one in names):
+    if not isinstance(config, dict) or config.get("type") not in OPTIMIZERS \
+            or not all(isinstance(one, str) for one in names):
         raise InputError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, and a loss.")
     return OPTIMIZERS[config["type"]](**{key: value for key, value in config.items() if key != "type"}), loss
 

@@ -25,7 +25,8 @@ from minicnn.data.preprocessing import to_input
 from minicnn.data.workers import in_order
 from minicnn.errors import DTypeError, InputError, ShapeError, printable
 
-__all__ = ["ArrayDataset", "ImageDataset", "JoinedDataset", "Subset", "check_scale", "open_dataset", "image_files", "schedule", "load"]
+__all__ = ["ArrayDataset", "ImageDataset", "JoinedDataset", "Subset", "check_scale", "open_dataset", "image_files", "schedule",
+           "load"]
 
 
 _PIXELS = 0.0, 1.0

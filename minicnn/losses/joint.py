@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.core.memory import join, split
+from minicnn.errors import InputError
 from minicnn.losses import Loss
 
 __all__ = ["JointLoss", "Output"]
@@ -49,6 +50,9 @@ class JointLoss:
         self.shapes = [output.shape for output in self.outputs]
         # Metrics are called after the outputs, and are keyword arguments and columns: block/dense_1 is block_dense_1.
         self.prefixes = [re.sub(r"^(?=\d)|\W", "_", output.name) for output in self.outputs]
+        if len(set(self.prefixes)) < len(self.prefixes):
+            raise InputError(f"compile: two outputs would have metrics of one name: {', '.join(self.prefixes)}. Give their "
+                             "layers other names.")
 
     @property
     def name(self):

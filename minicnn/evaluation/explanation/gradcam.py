@@ -149,8 +149,10 @@ class _Score(NamedTuple):
 def check_classifies(model, output=None):
     """Return the _Score of a model that maps images to probabilities of classes, or raise InputError."""
     network, names = model.network, model.output_names
-    if output is not None or names:
+    if names:
         output = check("explain", "output", output, OneOf(names))
+    elif output is not None:
+        raise InputError(f"explain: this model has one output; leave output={printable(repr(output))[:80]} out.")
     sizes = [math.prod(network.shapes[value]) for value in network.outputs]
     number = names.index(output) if names else 0
     head, shape = network.outputs[number] - 1, network.shapes[network.outputs[number]]
