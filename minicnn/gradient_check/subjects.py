@@ -117,6 +117,8 @@ def network_problem(subject, network, shape, x, t, loss, seed, dtype):
     for needed, head in zip(loss.heads, found):
         if needed not in (None, head):
             raise InputError(f"gradcheck: loss {loss.name!r} needs {needed}() as the last layer, got {head}.")
+    if any(needed and network.is_taken(value) for needed, value in zip(loss.heads, network.outputs)):
+        raise InputError(f"gradcheck: loss {loss.name!r} takes over a last layer that another layer takes too.")
     x = join(x) if isinstance(x, (list, tuple)) and getattr(subject, "input_names", ()) else x
     t = join(t) if isinstance(t, (list, tuple)) and getattr(subject, "output_names", ()) else t
     shape = (2, *network.input_shape) if shape is None and x is None else shape
@@ -132,7 +134,8 @@ def loss_of(network):
     """Return the loss that fits the last layer of a network, or of each of its outputs."""
     outputs = []
     for value in network.outputs:
-        head, dimensions = type(network.layers[value - 1]).__name__, len(network.shapes[value])
+        head = None if network.is_taken(value) else type(network.layers[value - 1]).__name__
+        dimensions = len(network.shapes[value])
         loss = get_loss({("Sigmoid", dimensions): "binary_crossentropy", ("Softmax", 1): "categorical_crossentropy"}.get(
             (head, dimensions), "mean_squared_error"))
         outputs.append(Output(network.layers[value - 1].name, network.shapes[value], loss))
