@@ -19,7 +19,7 @@ from benchmarks.measure import cores
 from benchmarks.processes import ROOT
 from benchmarks.report import compose
 
-BENCHMARKS = ["step", "inference", "recipe", "pipeline", "memory", "compile", "scaling", "kernels"]
+BENCHMARKS = ["step", "inference", "recipe", "pipeline", "memory", "compile", "scaling", "kernels", "shapes"]
 
 
 def main():

@@ -7,6 +7,7 @@ A benchmark is a module with
     run(options)        measure; return what JSON can hold
     report(results)     that, as Markdown; results are {number of threads: what `run` returned}, most threads first
     draw(results, folder)   optional: save plots there; return [(file name, what it shows)]
+    arguments(parser)       optional: add options of this benchmark alone
 
     python -m benchmarks.step --threads 1 --rounds 5
 """
@@ -44,6 +45,8 @@ def main(benchmark):
     parser = argparse.ArgumentParser(description=benchmark.__doc__.split("\n")[0], parents=[options()])
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--json", type=Path, help="write the results there instead of printing them")
+    if hasattr(benchmark, "arguments"):
+        benchmark.arguments(parser)
     chosen = parser.parse_args()
     settle(chosen.threads)
     disturbance = Disturbance()
