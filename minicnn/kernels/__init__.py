@@ -9,11 +9,10 @@ from minicnn.kernels.activations import (relu, relu_gradient, sigmoid, sigmoid_g
                                          softmax_gradient, tanh, tanh_gradient)
 from minicnn.kernels.adaptive_optimizers import amsgrad, rmsprop
 from minicnn.kernels.augmentation import affine_warp              # noqa: F401  (for data.augmentation)
-from minicnn.kernels.convolution.backward import conv2d_input_gradient, conv2d_weight_gradient
-from minicnn.kernels.convolution.backward_sparse import conv2d_relu_gradient, conv2d_relu_pool_gradient
+from minicnn.kernels.convolution.choice import (conv2d, conv2d_input_gradient, conv2d_relu, conv2d_relu_gradient,
+                                                conv2d_relu_pool, conv2d_relu_pool_gradient, conv2d_weight_gradient)
 from minicnn.kernels.convolution.depthwise import (depthwise_conv2d, depthwise_conv2d_input_gradient,
                                                    depthwise_conv2d_weight_gradient)
-from minicnn.kernels.convolution.direct import conv2d, conv2d_relu, conv2d_relu_pool
 from minicnn.kernels.convolution.grey import grey_planes          # noqa: F401  (for fusion)
 from minicnn.kernels.convolution.grouped import (grouped_conv2d, grouped_conv2d_input_gradient,
                                                  grouped_conv2d_weight_gradient)

@@ -1,9 +1,10 @@
 """The dense layer and its gradients: matrix products in tiles, in blocks that share no output.
 
-    forward           y = x @ w + b       a unit is 256 rows of w: their part of the sum, for all samples; then the parts
-                                          are added in order, in float64
-    input gradient    dx^T = w @ dy^T     a unit is 64 rows of w; 16 samples lie side by side in a vector
-    weight gradient   dw = x^T @ dy       a unit is 64 rows of dw
+    forward           y = x @ w + b       a unit is a block of up to 384 rows of w and four panels of its columns: their part
+                                          of the sum, for all samples; then the parts are added in order, in float64.
+                                          Many samples are a 1x1 convolution, which adds the same parts in the same order
+    input gradient    dx^T = w @ dy^T     a unit is 60 rows of w; samples lie side by side in a vector
+    weight gradient   dw = x^T @ dy       a unit is 60 rows of dw; a term is a sample
 
 So a row of w is read once for all samples, and from few threads or many, alone or in a batch, each number is summed by
 the same operations in the same order. No BLAS: its sums depend on its threads, and its second thread goes on spinning
@@ -13,17 +14,19 @@ for milliseconds after each product.
 import numpy as np
 
 from minicnn.kernels.activations import relu_gradient
+from minicnn.kernels.convolution.direct import convolve
 from minicnn.kernels.runtime.jit import kernel
-from minicnn.kernels.runtime.microkernel import (ROWS, columns_of, in_panels, panel_of, product_row, product_tile,
-                                                 row_terms)
-from minicnn.kernels.runtime.simd import add_to_float64, load, pointer, width
+from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, add_block, columns_of, pack, panel_of, product_row,
+                                                 product_tile, row_terms)
+from minicnn.kernels.runtime.simd import add_to_float64, as_float64, load, pointer, store, width
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim, places
 
 __all__ = ["dense", "dense_relu", "dense_input_gradient", "dense_weight_gradient", "dense_relu_gradient"]
 
-_TERMS = 256                    # rows of w in a unit of the forward product: 16 columns of them are half of a first cache
-_BLOCK = 64                     # rows of w in a unit of the gradients
+_FEW = 96                       # samples up to which the forward product is divided by rows of w
+_PANELS = 4                     # of a unit of the forward product
+_ROWS = 5 * ROWS                # rows of w in a unit of the gradients
 
 
 def dense(x, w, b, y):
@@ -37,50 +40,69 @@ def dense_relu(x, w, b, y):
 
 
 def _dense(x, w, b, rectified, y):
-    N, D = x.shape
-    packed, wide = in_panels(w)
-    blocks = -(-D // _TERMS)
-    parts = workspace("parts", (blocks, -(-N // ROWS) * ROWS * wide), w.dtype)
-    run(_dense_parts, blocks, x.reshape(-1), packed, wide, row_terms(_TERMS), N, D, parts)
-    run(_add_parts, -(-N // ROWS), parts, wide, b, rectified, y, scratch=wide, dtype=np.float64)
+    (N, D), F, panel = x.shape, w.shape[1], columns_of(w.dtype)
+    if N > _FEW:
+        convolve(x[:, None, None], w[None, None], b, (1, 1), (0, 0, 0, 0), (1, 1), 1, rectified, y[:, None, None],
+                 workspace("no switches", 0, np.uint8))
+        return
+    wide, rows = -(-F // panel) * panel, -(-N // ROWS) * ROWS
+    parts = workspace("parts", (-(-D // BLOCK), rows * wide), w.dtype)
+    groups = -(-F // (_PANELS * panel))
+    run(_dense_parts, len(parts) * groups, x, w, row_terms(D), groups, parts, scratch=(_PANELS * ROWS + BLOCK) * panel,
+        dtype=w.dtype)
+    run(_add_parts, -(-N // ROWS), parts, b, rectified, y, scratch=panel, dtype=np.float64)
 
 
 @kernel
-def _dense_parts(x, w, wide, terms, N, D, parts, scratch, queue, lane):
-    panel, at, samples, rows, offsets, sums = (panel_of(x), places(queue, lane), pointer(x, 0), pointer(w, 0),
-                                               pointer(terms, 0), pointer(parts, 0))
-    k = claim(queue, lane)
-    while k >= 0:
-        first = k * _TERMS
-        for n in range(0, N, ROWS):
-            for r in range(ROWS):
-                at[r] = min(n + r, N - 1) * D + first       # past the last sample, the last again
-            if n + 1 == N:
-                product_row(samples, at, offsets, min(_TERMS, D - first), rows, first * wide, wide, sums,
-                            k * parts.shape[1] + n * wide, wide)
-                continue
-            for j in range(0, wide, panel):
-                product_tile(samples, at, offsets, min(_TERMS, D - first), rows, first * wide + j, wide, sums,
-                             k * parts.shape[1] + n * wide + j, wide)
-        k = claim(queue, lane)
+def _dense_parts(x, w, terms, groups, parts, scratch, queue, lane):
+    """Write a unit's part of the sums: parts[block, panel, sample, column]."""
+    (N, D), F, panel, at, L = x.shape, w.shape[1], panel_of(x), places(queue, lane), width(x)
+    offsets, samples, filters = pointer(terms, 0), pointer(x, 0), pointer(w, 0)
+    out, rows = pointer(scratch, lane * scratch.shape[1]), -(-N // ROWS) * ROWS
+    packed = pointer(out, _PANELS * ROWS * panel)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        k, first = unit // groups, unit % groups * _PANELS * panel
+        sums, term, last = pointer(parts, k * parts.shape[1]), k * BLOCK, min(first + _PANELS * panel, F)
+        of_block, count = pointer(offsets, term), min(BLOCK, D - term)
+        at[0] = 0
+        if N == 1 and last - first == _PANELS * panel:
+            product_row(samples, at, of_block, count, pointer(filters, term * F + first), F, out)
+            for i in range(0, _PANELS * panel, panel):
+                store(sums, (first + i) * rows, load(out, i))
+                store(sums, (first + i) * rows + L, load(out, i + L))
+            last = first
+        for j in range(first, last, panel):
+            columns, factors, apart = min(panel, F - j), pointer(filters, term * F + j), F
+            if columns < panel:
+                pack(factors, count, F, columns, packed)
+                factors, apart = packed, panel
+            for n in range(0, N, ROWS):
+                for r in range(ROWS):
+                    at[r] = min(n + r, N - 1) * D       # past the last sample, the last again
+                product_tile(samples, at, min(ROWS, N - n), of_block, count, factors, apart, columns,
+                             pointer(sums, j * rows + n * panel), panel, True)
+        unit = claim(queue, lane)
 
 
 @kernel
-def _add_parts(parts, wide, b, rectified, y, scratch, queue, lane):
-    """Write each sample's sum over the parts, in order, plus the bias; eight samples a unit."""
-    (N, F), lanes, total = y.shape, width(parts), pointer(scratch, lane * scratch.shape[1])
-    sums, zero = pointer(parts, 0), y.dtype.type(0)
+def _add_parts(parts, b, rectified, y, scratch, queue, lane):
+    """Write each sample's sum over the parts, in order, plus the bias; some samples a unit."""
+    (N, F), panel, total = y.shape, panel_of(parts), pointer(scratch, lane * scratch.shape[1])
+    rows, sums, zero = -(-N // ROWS) * ROWS, pointer(parts, 0), y.dtype.type(0)
     unit = claim(queue, lane)
     while unit >= 0:
         for n in range(unit * ROWS, min((unit + 1) * ROWS, N)):
-            for f in range(wide):
-                total[f] = b[f] if f < F else 0
-            for k in range(parts.shape[0]):
-                for f in range(0, wide, lanes):
-                    add_to_float64(total, f, load(sums, k * parts.shape[1] + n * wide + f))
-            for f in range(F):
-                value = y.dtype.type(total[f])
-                y[n, f] = zero if rectified and value <= zero else value        # NaN passes
+            for j in range(0, F, panel):
+                for f in range(panel):
+                    total[f] = 0
+                columns = min(panel, F - j)
+                for k in range(parts.shape[0]):
+                    for f in range(0, columns, width(parts)):
+                        add_to_float64(total, f, load(sums, k * parts.shape[1] + j * rows + n * panel + f))
+                for f in range(columns):
+                    value = y.dtype.type(total[f]) + b[j + f]
+                    y[n, j + f] = zero if rectified and value <= zero else value        # NaN passes
         unit = claim(queue, lane)
 
 
@@ -91,55 +113,72 @@ def dense_input_gradient(dy, w, dx):
     across = workspace("dy across", (F, -(-N // panel) * panel), w.dtype)
     across[:, :N] = dy.T
     across[:, N:] = 0
-    run(_dense_input_gradient_rows, -(-D // _BLOCK), across.reshape(-1), across.shape[1], w.reshape(-1), row_terms(F), N,
-        D, dx, scratch=_BLOCK * panel, dtype=w.dtype)
+    run(_dense_input_gradient_rows, -(-D // _ROWS), across, w, row_terms(F), dx, scratch=3 * ROWS * panel,
+        dtype=w.dtype)
 
 
 @kernel
-def _dense_input_gradient_rows(dy, wide, w, terms, N, D, dx, scratch, queue, lane):
-    F, panel, at, out = len(terms), panel_of(w), places(queue, lane), pointer(scratch, lane * scratch.shape[1])
-    rows, offsets, across, dx_at = pointer(w, 0), pointer(terms, 0), pointer(dy, 0), pointer(dx, 0)
+def _dense_input_gradient_rows(dy, w, terms, dx, scratch, queue, lane):
+    (D, F), N, wide, panel, at = w.shape, dx.shape[0], dy.shape[1], panel_of(w), places(queue, lane)
+    offsets, blocks = pointer(terms, 0), -(-F // BLOCK)
+    out, rows, across, dx_at = pointer(scratch, lane * scratch.shape[1]), pointer(w, 0), pointer(dy, 0), pointer(dx, 0)
+    totals = as_float64(pointer(out, ROWS * panel))
     unit = claim(queue, lane)
     while unit >= 0:
-        first, last = unit * _BLOCK, min((unit + 1) * _BLOCK, D)
-        for j in range(0, wide, panel):
-            for d in range(first, last, ROWS):
-                for r in range(ROWS):
-                    at[r] = min(d + r, D - 1) * F
-                product_tile(rows, at, offsets, F, across, j, wide, out, (d - first) * panel, panel)
-            # Whole lines of each sample at a time: its neighbours lie D numbers away.
-            for n in range(min(panel, N - j)):
-                for d in range(last - first):
-                    dx_at[(j + n) * D + first + d] = out[d * panel + n]
+        for d in range(unit * _ROWS, min((unit + 1) * _ROWS, D), ROWS):
+            some = min(ROWS, D - d)
+            for r in range(ROWS):
+                at[r] = min(d + r, D - 1) * F
+            for j in range(0, wide, panel):
+                for k in range(blocks):
+                    product_tile(rows, at, some, pointer(offsets, k * BLOCK), min(BLOCK, F - k * BLOCK),
+                                 pointer(across, k * BLOCK * wide + j), wide, min(panel, N - j), out, panel, True)
+                    add_block(out, some * panel, totals, k, blocks)
+                for n in range(min(panel, N - j)):
+                    for r in range(some):
+                        dx_at[(j + n) * D + d + r] = out[r * panel + n]
         unit = claim(queue, lane)
 
 
 def dense_weight_gradient(dy, x, dw, db):
     """Write dw = x^T @ dy and db = the sum of dy's rows; shapes (N, F), (N, D), (D, F), (F,)."""
-    (N, D), F = x.shape, dy.shape[1]
-    packed, wide = in_panels(dy)
-    run(_dense_weight_gradient_rows, -(-D // _BLOCK), packed, wide, x.reshape(-1), row_terms(N, D), D, F, dw.reshape(-1),
-        scratch=ROWS * columns_of(x.dtype), dtype=x.dtype)
+    (N, D), panel = x.shape, columns_of(x.dtype)
+    run(_dense_weight_gradient_rows, -(-D // _ROWS), dy, x, row_terms(N, D), dw, dtype=x.dtype,
+        scratch=(ROWS + 2 * _ROWS + BLOCK) * panel)
     _sum_rows(dy, db)
 
 
 @kernel
-def _dense_weight_gradient_rows(dy, wide, x, terms, D, F, dw, scratch, queue, lane):
-    panel, at, out = panel_of(x), places(queue, lane), pointer(scratch, lane * scratch.shape[1])
-    samples, offsets, gradient, dw_at, N = pointer(x, 0), pointer(terms, 0), pointer(dy, 0), pointer(dw, 0), len(terms)
+def _dense_weight_gradient_rows(dy, x, terms, dw, scratch, queue, lane):
+    (D, F), panel, at = dw.shape, panel_of(x), places(queue, lane)
+    offsets, N = pointer(terms, 0), len(terms)
+    blocks, samples, gradient, dw_at = -(-N // BLOCK), pointer(x, 0), pointer(dy, 0), pointer(dw, 0)
+    out = pointer(scratch, lane * scratch.shape[1])
+    packed, totals = pointer(out, ROWS * panel), as_float64(pointer(out, (ROWS + BLOCK) * panel))
     unit = claim(queue, lane)
     while unit >= 0:
-        for d in range(unit * _BLOCK, min((unit + 1) * _BLOCK, D), ROWS):
-            for r in range(ROWS):
-                at[r] = min(d + r, D - 1)
-            for j in range(0, wide, panel):
-                if d + ROWS <= D and j + panel <= F:
-                    product_tile(samples, at, offsets, N, gradient, j, wide, dw_at, d * F + j, F)
-                    continue
-                product_tile(samples, at, offsets, N, gradient, j, wide, out, 0, panel)
-                for r in range(min(ROWS, D - d)):
-                    for f in range(min(panel, F - j)):
-                        dw[(d + r) * F + j + f] = out[r * panel + f]
+        for j in range(0, F, panel):
+            columns = min(panel, F - j)
+            for k in range(blocks):
+                factors, apart, count = pointer(gradient, k * BLOCK * F + j), F, min(BLOCK, N - k * BLOCK)
+                if columns < panel:
+                    pack(factors, count, F, columns, packed)
+                    factors, apart = packed, panel
+                for d in range(unit * _ROWS, min((unit + 1) * _ROWS, D), ROWS):
+                    some = min(ROWS, D - d)
+                    for r in range(ROWS):
+                        at[r] = min(d + r, D - 1)
+                    if blocks == 1 and some == ROWS and columns == panel:
+                        product_tile(samples, at, some, offsets, count, factors, apart, columns,
+                                     pointer(dw_at, d * F + j), F, True)
+                        continue
+                    product_tile(samples, at, some, pointer(offsets, k * BLOCK), count, factors, apart, columns, out, panel,
+                                 True)
+                    add_block(out, some * panel, pointer(totals, (d - unit * _ROWS) * panel), k, blocks)
+                    if k + 1 == blocks:
+                        for r in range(some):
+                            for f in range(columns):
+                                dw_at[(d + r) * F + j + f] = out[r * panel + f]
         unit = claim(queue, lane)
 
 

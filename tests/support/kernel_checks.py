@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from minicnn import kernels, reference as ref
-from tests.support.laws import as_tuple, assert_rounded, assert_same_bits, digest
+from minicnn.kernels.convolution import choice
+from tests.support.laws import as_tuple, assert_near_largest, assert_rounded, assert_same_bits, digest
 from tests.support.strategies import DTYPES, abs_inputs, separated, specified
 
 NO_PADS = (0, 0, 0, 0)
@@ -60,8 +61,14 @@ def check(name, inputs):
     if name in EXACT:
         for got, expected in zip(outputs, as_tuple(operation(*inputs)), strict=True):
             assert_same_bits(got, expected)
+    elif name in SUMS and uses_winograd(name, inputs) and "gradient" in name and name != "conv2d_input_gradient":
+        # The transforms mix the gradients of a tile: as exact as A4 asks, not as a sum of each element's own terms.
+        for got, expected in zip(outputs, exact, strict=True):
+            assert_near_largest(got, expected, 84 * np.finfo(got.dtype).eps)
     elif name in SUMS:
         for got, expected, magnitude in zip(outputs, exact, as_tuple(operation(*abs_inputs(inputs))), strict=True):
+            if uses_winograd(name, inputs):
+                magnitude = 2 * largest_of_tiles(magnitude)
             assert_rounded(got, expected, magnitude, SUMS[name])
     elif name == "conv2d_relu_pool":
         check_maxima(inputs, *outputs, exact[0])
@@ -87,6 +94,34 @@ def check(name, inputs):
         assert_rounded(dz, exact[1], (2 + np.abs(z) + np.abs(t)) * scale[:, None])
 
 
+def uses_winograd(name, inputs):
+    """Return whether a convolution of these inputs, or its gradient, goes by Winograd's algorithm."""
+    if not name.startswith("conv2d"):
+        return False
+    named = dict(zip(inspect.signature(specified(name)).parameters, inputs))
+    x, w, dy, strides = named.get("x"), named.get("w"), named.get("dy"), named["strides"]
+    if name == "conv2d_weight_gradient":
+        w = np.empty((*named["kernel_size"], x.shape[3], dy.shape[3]))
+        return choice.suits_winograd_weights(w, strides, dy)
+    size = dy.shape[1:3] if x is None else window(x.shape, w.shape[:2], strides, named["pads"])
+    if choice.suits_winograd(w, strides, size) and "relu" in name and "gradient" in name:
+        return not choice.suits_lists(w, strides, size, 2 if "pool" in name else 1, True)
+    return choice.suits_winograd(w, strides, size)
+
+
+def window(shape, kernel, strides, pads):
+    """Return the rows and columns of a convolution's outputs."""
+    return tuple((shape[i] + pads[2 * i - 2] + pads[2 * i - 1] - kernel[i - 1]) // strides[i - 1] + 1 for i in (1, 2))
+
+
+def largest_of_tiles(magnitude, side=4):
+    """Return, for each output (N, H, W, F), the largest number of its filter in its tile of 4 x 4 outputs (A3)."""
+    N, H, W, F = magnitude.shape
+    tiles = np.pad(magnitude, [(0, 0), (0, -H % side), (0, -W % side), (0, 0)])
+    largest = tiles.reshape(N, tiles.shape[1] // side, side, tiles.shape[2] // side, side, F).max(axis=(2, 4))
+    return largest.repeat(side, axis=1).repeat(side, axis=2)[:, :H, :W]
+
+
 def check_maxima(inputs, y, switches, exact):
     """Outputs y of conv2d_relu_pool are as near as sums may be, and each switch leads to as good as the largest.
 
@@ -101,7 +136,10 @@ def check_maxima(inputs, y, switches, exact):
     def at(cells, places):
         return np.take_along_axis(cells, places[..., None].astype(np.intp), axis=-1)[..., 0]
     assert switches.dtype == np.uint8 and switches.max() <= 3
-    sums, magnitudes = in_cells(ref.conv2d(*widened(inputs))), in_cells(ref.conv2d(*abs_inputs(inputs)))
+    magnitudes = ref.conv2d(*abs_inputs(inputs))
+    if uses_winograd("conv2d_relu_pool", inputs):
+        magnitudes = 2 * largest_of_tiles(magnitudes)
+    sums, magnitudes = in_cells(ref.conv2d(*widened(inputs))), in_cells(magnitudes)
     of_largest, of_chosen = at(magnitudes, sums.argmax(axis=-1)), at(magnitudes, switches)
     assert_rounded(y, exact, np.maximum(of_largest, of_chosen))
     assert_rounded(at(sums, switches).astype(y.dtype), sums.max(axis=-1), of_largest + of_chosen)

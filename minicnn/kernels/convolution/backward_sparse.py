@@ -14,8 +14,7 @@ A window is KH runs of KW C neighbouring numbers, cut into vectors. Nine vectors
 The list of p is a whole number with a bit for each filter; the lists of f are made for a block of places at a time, whose
 rows of x fit into the first cache. The sums of 16 blocks are added up in float32, then in float64.
 
-Without pooling there is less to leave out. There a 3x3 convolution over many channels goes by `winograd.gradients`, and a
-layer that needs no dx by `conv2d_weight_gradient`; the lists keep the rest, such as 5x5 windows.
+Without pooling there is less to leave out; choice.py says where the lists win.
 
 Measured (one core, AVX-512, an image, 89 % of ReLUs on): COV-19Net's second block 104 us, its third 39; the multiply-adds of
 a dense backward of the second alone take 264 us at peak. Tried before: dx[window] += g w[:, f] for each entry of the
@@ -27,18 +26,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.kernels.activations import relu_gradient
-from minicnn.kernels.convolution import backward_first, winograd
-from minicnn.kernels.convolution.backward import conv2d_weight_gradient
 from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import device, kernel
-from minicnn.kernels.runtime.reduction import chunk_of, mark
+from minicnn.kernels.runtime.reduction import chunk_of
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, add_to_float64, broadcast, equal, fma, load, load_bytes,
-                                          lowest_bit, pointer, splat, store, width, zeros)
+                                          lowest_bit, pointer, splat, store, where_positive, width, zeros)
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim, places
 
-__all__ = ["conv2d_relu_gradient", "conv2d_relu_pool_gradient"]
+__all__ = ["gradients"]
 
 _GROUP = 9                              # vectors of a window in registers at a time
 _LIST = 128                             # places in a block at the most
@@ -64,34 +60,11 @@ class _Gradients(NamedTuple):
     dx: np.ndarray              # flat; empty where it is not needed
 
 
-def conv2d_relu_gradient(dy, y, x, w, strides, pads, dx, dw, db):
-    """Write dx, dw and db of `conv2d_relu` from dy and its output y. See reference.conv2d_relu_gradient.
+def gradients(dy, y, switches, pool, x, w, strides, pads, dx, dw, db):
+    """Write dx, dw and db of a convolution with ReLU, and with 2x2 max pooling if `pool` is 2; dx None is not computed.
 
-    Where dx is None it is not computed.
+    See reference.conv2d_relu_gradient, conv2d_relu_pool_gradient. switches is flat; x may be uint8 pixels.
     """
-    _gradients(dy, y, workspace("no switches", 0, np.uint8), 1, x, w, strides, pads, dx, dw, db)
-
-
-def conv2d_relu_pool_gradient(dy, y, switches, x, w, strides, pads, dx, dw, db):
-    """Write dx, dw and db of `conv2d_relu_pool` from dy, its output y and its switches.
-
-    See reference.conv2d_relu_pool_gradient. Where dx is None it is not computed; x may be uint8 pixels.
-    """
-    _gradients(dy, y, switches.reshape(-1), 2, x, w, strides, pads, dx, dw, db)
-
-
-def _gradients(dy, y, switches, pool, x, w, strides, pads, dx, dw, db):
-    if backward_first.suits(w, strides, pool, dx):
-        backward_first.weight_gradient(dy, y, switches, x, w, strides, pads, dw, db)
-        return
-    if pool == 1 and winograd.suits_gradient(w, strides):
-        winograd.gradients(dy, y, x, w, pads, dx, dw, db)
-        return
-    if pool == 1 and dx is None:
-        masked = workspace("masked dy", dy.shape, dy.dtype)
-        relu_gradient(dy, y, masked)
-        conv2d_weight_gradient(masked, x, w.shape[:2], strides, pads, dw, db)
-        return
     (N, H, W, C), (KH, KW, _, F), (OH, OW) = x.shape, w.shape, y.shape[1:3]
     lanes = REGISTER_BYTES // w.itemsize
     HP, WP = pads[0] + H + pads[1], pads[2] + W + pads[3]
@@ -197,7 +170,7 @@ def _chunks(output, x, flat_x, filters, window_vectors, geometry, block, gradien
             for first in range(0, P, block):
                 cells = min(block, P - first)
                 o = (n * P + first) * F
-                mark(dy_at, y_at, o, cells * F, F, marked, db)
+                _mark(dy_at, y_at, o, cells * F, F, marked, db)
                 _find_corners(first, cells, OW, pool * below, pool * beside, base, corners)
                 _list_places(marked, switches_at, o, pool, corners, at, cells, F, places_of, values, lengths)
                 for group in range(groups):
@@ -231,6 +204,20 @@ def _find_corners(first, cells, OW, below, beside, base, corners):
     for cell in range(cells):
         corners[cell] = base + i * below + j * beside
         i, j = (i + 1, 0) if j + 1 == OW else (i, j + 1)
+
+
+@device
+def _mark(dy, y, o, size, F, marked, db):
+    """Write the gradient of `size` numbers, F to a cell, from o on, 0 where ReLU was off; add it to db."""
+    whole = F - F % width(dy)
+    for i in range(0, size, F):
+        for f in range(0, whole, width(dy)):
+            g = where_positive(load(y, o + i + f), load(dy, o + i + f))
+            store(marked, i + f, g)
+            add_to_float64(db, f, g)
+        for f in range(whole, F):
+            marked[i + f] = dy[o + i + f] if y[o + i + f] > 0 else 0
+            db[f] += marked[i + f]
 
 
 @device

@@ -1,143 +1,216 @@
-"""Convolution, alone or fused with ReLU and 2x2 max pooling in one pass, in which the big map is never written.
+"""Convolution of any shape, alone or fused with ReLU and 2x2 max pooling in one pass that never writes the big map.
 
-No im2col matrix is written either: a tile needs only where its eight windows begin. An image that has padding is copied,
-a band of rows at a time, into a frame of zeros; so are uint8 pixels, which are divided by 255 on the way.
+No im2col matrix is written: the micro-kernel needs only where windows begin and where their elements lie behind that. An
+image that has padding is copied, the rows of one unit of work at a time, into a frame of zeros; so are uint8 pixels, which
+are divided by 255 on the way.
 
-One pooled number is the largest of four neighbouring outputs of one filter. So a tile takes its eight rows from two cells
-of the pooled map, four windows each, and a panel of filters; when the sums are done, bias, ReLU and maximum are a few
-instructions on registers. Rows and columns that pooling drops (29 -> 14) are never computed.
+A unit is some rows of y, or some small images, of about 100 windows:
 
-    tile   cell 0: window (0,0)  [ 16 filters ]  \\
-                   window (0,1)  [ 16 filters ]   | + b, largest of the four, its place (2 bits) -> switches,
-                   window (1,0)  [ 16 filters ]   | max(., 0) -> y
-                   window (1,1)  [ 16 filters ]  /
-           cell 1: ...
+    for each panel of filters
+        for each block of up to 384 terms       w's part of it, 48 KB, stays in the caches
+            for each tile of 12 windows         sums in registers; added up in float64 if there is more than one block
+        bias, ReLU, maximum                     a few instructions for a vector of filters, then y
 
-The result is bit for bit that of conv2d, relu and max_pool2d one after another: bias and ReLU are monotone, and are
-applied in the same order to the same sums. Where `winograd.suits`, its faster algorithm takes over (same rules, other
-rounding).
+One pooled number is the largest of four neighbouring outputs of one filter, so then a tile's twelve windows are those of
+three cells of the pooled map. Rows and columns that pooling drops (29 -> 14) are never computed. The result is bit for bit
+that of conv2d, relu and max_pool2d one after another: bias and ReLU are monotone, and are applied in the same order to the
+same sums.
 
-Measured (one core, AVX-512, an image): COV-19Net's first block 72 us, of which 56 are multiply-adds at peak.
+The gradient of the inputs is a convolution too, of dy with turned filters, so it runs here. With strides it is one for
+each phase: the pixels h = SH i + a meet only every SH-th row of a window, so no zero is multiplied.
 """
 
 import numpy as np
 
-from minicnn.kernels.convolution import winograd
 from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import device, kernel
-from minicnn.kernels.runtime.microkernel import ROWS, columns_of, in_panels, panel_of, product_tile, window_terms
-from minicnn.kernels.runtime.simd import (add, choose, load, pointer, rectify, splat, store_bytes, store_first, width,
-                                          zeros)
+from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, add_block, columns_of, in_panels, panel_of, product_tile,
+                                                 window_terms)
+from minicnn.kernels.runtime.simd import (add, as_float64, choose, load, load_first, pointer, rectify, splat, store_bytes,
+                                          store_first, width, zeros)
 from minicnn.kernels.runtime.threads import run, workspace
-from minicnn.kernels.runtime.work_queue import claim, places
+from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["conv2d", "dilated_conv2d", "conv2d_relu", "conv2d_relu_pool"]
+__all__ = ["convolve", "gather", "turn", "finish_cell"]
+
+_WINDOWS = 96                   # to a unit, at least: eight tiles read a block of w from near for once from far
 
 
-def conv2d(x, w, b, strides, pads, y):
-    """Write the convolution of x (N, H, W, C) with w (KH, KW, C, F) and b (F,) to y (N, OH, OW, F).
+def convolve(x, w, b, strides, pads, dilation, pool, rectified, y, switches):
+    """Write the convolution of x (N, H, W, C) with w (KH, KW, C, F) to y, behind ReLU if `rectified`, and 2x2 maxima if `pool`
+    is 2.
 
-    See reference.conv2d.
+    Windows' pixels lie `dilation` apart; switches is flat, and empty without pooling.
     """
-    dilated_conv2d(x, w, b, strides, pads, (1, 1), y)
+    (KH, KW, C, F), (DH, DW), (N, OH, OW, _) = w.shape, dilation, y.shape
+    H, W = pads[0] + x.shape[1] + pads[1], pads[2] + x.shape[2] + pads[3]
+    down, across = tuple(range(0, KH * DH, DH)), tuple(range(0, KW * DW, DW))
+    geometry = Geometry(H, W, pads[0], pads[2], down[-1] + 1, across[-1] + 1, *strides, OH, OW, F, 0, any(pads), 0,
+                        pool, rectified)
+    _products(x, w.reshape(-1, F), b, window_terms(down, across, C, W * C), geometry, y.reshape(-1), switches,
+              (OH * OW * F, 0, OW * F, F))
 
 
-def dilated_conv2d(x, w, b, strides, pads, dilation, y):
-    """Write the convolution with windows whose pixels lie `dilation` apart, reference.grouped_conv2d with one group."""
-    _direct(x, w, b, strides, pads, 1, False, y, _none(), dilation)
+def gather(dy, w, image_size, strides, pads, dilation, dx):
+    """Write dx (N, H, W, C) of a convolution from dy (N, OH, OW, F): each pixel gathers what reaches it.
 
-
-def conv2d_relu(x, w, b, strides, pads, y):
-    """Write max(conv2d(x, w, b), 0) to y (N, OH, OW, F). See reference.conv2d_relu. x may be uint8 pixels."""
-    _block(x, w, b, strides, pads, 1, y, _none())
-
-
-def conv2d_relu_pool(x, w, b, strides, pads, y, switches):
-    """Write the 2x2 maxima of max(conv2d(x, w, b), 0) to y (N, PH, PW, F), their places to switches (uint8, 0 to 3).
-
-    See reference.conv2d_relu_pool. x may be uint8 pixels.
+    Pixel h meets w[kh] in the output where oh SH = h + top - kh DH. Those of one phase, h = SH i + a, share the kh for which
+    that divides; with q = (kh DH - remainder) / SH, oh = i + start - q, so the largest q comes first in a window.
     """
-    _block(x, w, b, strides, pads, 2, y, switches.reshape(-1))
+    (KH, KW, C, F), (N, OH, OW, _), (H, W) = w.shape, dy.shape, image_size
+    none, zero = workspace("no switches", 0, np.uint8), workspace("no bias", C, w.dtype)
+    zero[...] = 0
+    for a in range(strides[0]):
+        rows, down, above = _phase(a, KH, strides[0], pads[0], dilation[0])
+        for c in range(strides[1]):
+            columns, across, before = _phase(c, KW, strides[1], pads[2], dilation[1])
+            high, broad = -(-(H - a) // strides[0]), -(-(W - c) // strides[1])
+            if not (rows and columns):
+                dx[:, a::strides[0], c::strides[1]] = 0
+            if not (rows and columns and high > 0 and broad > 0):
+                continue
+            turned = workspace("turned", (len(rows) * len(columns) * F, C), w.dtype)
+            turn(w, rows, columns, turned)
+            wide = broad + across[-1]
+            framed = (above, before, high + down[-1], wide) != (0, 0, OH, OW)
+            geometry = Geometry(high + down[-1], wide, above, before, down[-1] + 1, across[-1] + 1, 1, 1, high, broad,
+                                C, 0, framed, 0, 1, False)
+            _products(dy, turned, zero, window_terms(down, across, F, wide * F), geometry, dx.reshape(-1), none,
+                      (H * W * C, (a * W + c) * C, strides[0] * W * C, strides[1] * C))
 
 
-def _none():
-    return workspace("no switches", 0, np.uint8)
+def _phase(a, K, stride, pad, dilation):
+    """Return, along one axis, the taps that the pixels of phase a meet, where each lies in their window of dy, and the
+    zeros before dy."""
+    start, remainder = divmod(a + pad, stride)
+    taps = [k for k in range(K) if k * dilation % stride == remainder][::-1]
+    q = [(k * dilation - remainder) // stride for k in taps]
+    return taps, tuple(q[0] - i for i in q), q[0] - start if q else 0
 
 
-def _block(x, w, b, strides, pads, pool, y, switches):
-    if winograd.suits(w, strides):
-        winograd.block(x, w, b, pads, y.shape[1:3], pool, True, y, switches)
-    else:
-        _direct(x, w, b, strides, pads, pool, True, y, switches)
-
-
-def _direct(x, w, b, strides, pads, pool, rectified, y, switches, dilation=(1, 1)):
-    (N, H, W, C), (KH, KW, _, F), (OH, OW) = x.shape, w.shape, y.shape[1:3]
-    packed, wide = in_panels(w.reshape(-1, F))
-    bias, _ = in_panels(b.reshape(1, F), "bias")
-    framed = any(pads) or x.dtype != w.dtype
-    H, W = pads[0] + H + pads[1], pads[2] + W + pads[3]
-    # Enough rows of y in a unit that few of its tiles are partly empty, few enough that one image occupies all threads.
-    band = max(1, min(OH, -(-48 // (OW * pool * pool))))
-    reach = (KH - 1) * dilation[0] + 1          # rows under a window
-    rows = ((band * pool - 1) * strides[0] + reach) if framed else 0
-    image = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
-    geometry = Geometry(H, W, pads[0], pads[2], reach, KW, *strides, OH, OW, F, wide, framed, band, pool, rectified)
-    run(_bands, N * -(-OH // band), x, image, packed, bias, window_terms((KH, KW), C, W * C, dilation), geometry,
-        y.reshape(-1), switches, scratch=ROWS * columns_of(w.dtype) + rows * W * C, dtype=w.dtype)
+def turn(w, rows, columns, turned):
+    """Write w[kh, kw]^T for these rows and columns of the window of w (KH, KW, C, F) to `turned`, (F, C) each."""
+    run(_turn, len(rows) * len(columns), w, np.array(rows), np.array(columns), turned.reshape(-1))
 
 
 @kernel
-def _bands(x, flat, w, b, terms, geometry, y, switches, scratch, queue, lane):
-    """Do a band of rows of y a unit."""
-    W, SH, SW, OH, OW = geometry.W, geometry.SH, geometry.SW, geometry.OH, geometry.OW
-    F, wide, pool, band = geometry.F, geometry.wide, geometry.pool, geometry.per_unit
-    C, K, bands, row, panel = x.shape[3], len(terms), -(-OH // band), W * x.shape[3], panel_of(w)
-    out, at, filters, offsets = (pointer(scratch, lane * scratch.shape[1]), places(queue, lane), pointer(w, 0),
-                                 pointer(terms, 0))
-    frame, pixels, bias, y_at, switches_at = (pointer(out, ROWS * panel), pointer(flat, 0), pointer(b, 0), pointer(y, 0),
-                                              pointer(switches, 0))
-    windows = pool * pool                       # windows to a cell of y: 1 or 4
-    cells = ROWS // windows                     # cells to a tile
+def _turn(w, rows, columns, turned, scratch, queue, lane):
+    """Do one place of the window a unit."""
+    C, F = w.shape[2], w.shape[3]
+    k = claim(queue, lane)
+    while k >= 0:
+        of, to = pointer(w, (rows[k // len(columns)] * w.shape[1] + columns[k % len(columns)]) * C * F), k * F
+        out = pointer(turned, to * C)
+        for first in range(0, F, 16):           # sixteen filters: a line of w is read once
+            for c in range(C):
+                for f in range(first, min(first + 16, F)):
+                    out[f * C + c] = of[c * F + f]
+        k = claim(queue, lane)
+
+
+def _products(x, w, b, terms, geometry, y, switches, places):
+    """Do the convolution that `geometry` describes; places: an image, the first number, a row and a pixel of y."""
+    (N, _, _, C), F = x.shape, w.shape[1]
+    OH, OW, pool = geometry.OH, geometry.OW, geometry.pool
+    framed = geometry.framed or x.dtype != w.dtype
+    per_row = OW * pool * pool
+    band = max(1, min(OH, -(-_WINDOWS // per_row)))
+    images = 1 if band < OH else max(1, min(N, _WINDOWS // (OH * per_row)))
+    factors, of_term, of_panel = in_panels(w, N * OH * per_row)
+    geometry = geometry._replace(framed=framed, per_unit=band, images=images)
+    rows = images * ((band * pool - 1) * geometry.SH + geometry.KH) if framed else 0
+    windows, panel = -(-(images * band * per_row + ROWS) // 8) * 8, columns_of(w.dtype)
+    totals = 2 * windows * panel if len(terms) > BLOCK else 0
+    run(_units, -(-N // images) * -(-OH // band), x, workspace("no image", 0, w.dtype) if framed else x.reshape(-1),
+        factors, b, terms, geometry, (y, switches), (*places, of_term, of_panel), integers=2 * windows, dtype=w.dtype,
+        scratch=totals + ROWS * panel + rows * geometry.W * C)
+
+
+@kernel
+def _units(x, flat, w, b, terms, geometry, outputs, places, corners, scratch, queue, lane):
+    """Do a unit at a time."""
+    (N, F), OH, panel, pool = (x.shape[0], geometry.F), geometry.OH, panel_of(w), geometry.pool
+    K, offsets, filters, bias = len(terms), pointer(terms, 0), pointer(w, 0), pointer(b, 0)
+    y, switches, pixels = pointer(outputs[0], 0), pointer(outputs[1], 0), pointer(flat, 0)
+    blocks, bands = -(-K // BLOCK), -(-OH // geometry.per_unit)
+    at = pointer(corners, lane * corners.shape[1])
+    to = pointer(at, corners.shape[1] // 2)
+    out = pointer(scratch, lane * scratch.shape[1])
+    totals = as_float64(pointer(out, ROWS * panel))
+    frame = pointer(out, ROWS * panel + (2 * panel * (corners.shape[1] // 2) if blocks > 1 else 0))
+    image_y, start, row_y, pixel_y, of_term, of_panel = places
+    row, count, placed = geometry.W * x.shape[3], 0, (0, 0)
     unit = claim(queue, lane)
     while unit >= 0:
-        n, first, last = unit // bands, unit % bands * band, min((unit % bands + 1) * band, OH)
-        # Row `top` of the padded image is where `image` begins at `base`.
-        top, image, base = 0, pixels, n * x.shape[1] * row
+        n, first = unit // bands * geometry.images, unit % bands * geometry.per_unit
+        images, rows = min(geometry.images, N - n), min(geometry.per_unit, geometry.OH - first)
+        top, below = first * pool * geometry.SH, ((first + rows) * pool - 1) * geometry.SH + geometry.KH
+        if (images, rows) != placed:
+            image_x = (below - top if geometry.framed else x.shape[1]) * row
+            count = _place(images, rows, geometry, x.shape[3], (image_x, image_y, row_y, pixel_y), at, to)
+            placed = images, rows
+        image, o = pointer(pixels, (n * x.shape[1] + top) * row), n * image_y + start + first * row_y
         if geometry.framed:
-            top, image, base = first * pool * SH, frame, 0
-            fill_rows(x, n, top, (last * pool - 1) * SH + geometry.KH, geometry, frame)
-        i, c = first, 0                         # row and column of the next cell
-        for cell in range(first * OW, last * OW, cells):
-            for q in range(cells):
-                corner = base + ((i * pool * SH - top) * W + c * pool * SW) * C
-                if pool == 2:
-                    at[4 * q], at[4 * q + 1] = corner, corner + SW * C
-                    at[4 * q + 2], at[4 * q + 3] = corner + SH * row, corner + SH * row + SW * C
-                else:
-                    at[q] = corner
-                if cell + q + 1 < last * OW:    # past the last cell, the last again: computed, not stored
-                    i, c = (i + 1, 0) if c + 1 == OW else (i, c + 1)
-            for j in range(0, wide, panel):
-                product_tile(image, at, offsets, K, filters, j, wide, out, 0, panel)
-                for q in range(min(cells, last * OW - cell)):
-                    for v in range(0, min(panel, F - j), width(w)):
-                        o = (n * OH * OW + cell + q) * F + j + v
-                        _finish(out, q * windows * panel + v, panel, pool, geometry.rectified, bias, j + v, F - j - v,
-                                y_at, switches_at, o)
+            image = frame
+            for i in range(images):
+                fill_rows(x, n + i, top, below, geometry, pointer(frame, i * (below - top) * row))
+        for j in range(0, F, panel):
+            columns = min(panel, F - j)
+            for k in range(blocks):
+                first_term = k * BLOCK
+                factors = pointer(filters, first_term * of_term + j // panel * of_panel)
+                for m in range(0, count, ROWS):
+                    some = min(ROWS, count - m)
+                    product_tile(image, pointer(at, m), some, pointer(offsets, first_term), min(BLOCK, K - first_term),
+                                 factors, of_term, columns, out, panel, True)
+                    add_block(out, some * panel, pointer(totals, m * panel), k, blocks)
+                    if k + 1 < blocks:
+                        continue
+                    for v in range(0, columns, width(w)):
+                        of_filters = load_first(bias, j + v, columns - v)
+                        if pool == 2:
+                            for q in range(some // 4):
+                                i = 4 * q * panel + v
+                                finish_cell(load(out, i), load(out, i + panel), load(out, i + 2 * panel),
+                                            load(out, i + 3 * panel), of_filters, geometry.rectified, y, switches,
+                                            o + to[m // 4 + q] + j + v, columns - v)
+                        else:
+                            for q in range(some):
+                                total = add(load(out, q * panel + v), of_filters)
+                                store_first(y, o + to[m + q] + j + v, rectify(total) if geometry.rectified else total,
+                                            columns - v)
         unit = claim(queue, lane)
 
 
 @device
-def _finish(out, i, panel, pool, rectified, b, f, filters, y, switches, o):
-    """Store one cell's vector of filters from its 1 or 4 sums in `out`; only the first `filters` of them exist."""
-    bias = load(b, f)
-    best = add(load(out, i), bias)
-    if pool == 2:
-        place = zeros(out)
-        for k in range(1, 4):
-            sums = add(load(out, i + k * panel), bias)
-            place = choose(sums, best, splat(out, k), place)
-            best = choose(sums, best, sums, best)
-        store_bytes(switches, o, place, filters)
+def _place(images, rows, geometry, C, steps, at, to):
+    """Write where each window of a unit begins, and where each of its cells goes; return how many windows there are.
+
+    Both count from the unit's first; steps: an image of x, and an image, a row and a pixel of y. Windows of one cell are
+    neighbours. Behind the last window it stands again, a tile's worth.
+    """
+    W, SH, SW, pool, (image_x, image_y, row, pixel) = geometry.W, geometry.SH, geometry.SW, geometry.pool, steps
+    count, cells = 0, 0
+    for i in range(images):
+        for h in range(rows):
+            for w in range(geometry.OW):
+                to[cells] = i * image_y + h * row + w * pixel
+                cells += 1
+                for p in range(pool):
+                    for q in range(pool):
+                        at[count] = i * image_x + ((h * pool + p) * SH * W + (w * pool + q) * SW) * C
+                        count += 1
+    for i in range(ROWS):
+        at[count + i] = at[count - 1]
+    return count
+
+
+@device
+def finish_cell(v0, v1, v2, v3, bias, rectified, y, switches, o, filters):
+    """Store the largest of a cell's four sums, plus bias, and its place; only the first `filters` of them exist."""
+    v0, v1, v2, v3 = add(v0, bias), add(v1, bias), add(v2, bias), add(v3, bias)
+    place, best = choose(v1, v0, splat(y, 1), zeros(y)), choose(v1, v0, v1, v0)
+    place, best = choose(v2, best, splat(y, 2), place), choose(v2, best, v2, best)
+    place, best = choose(v3, best, splat(y, 3), place), choose(v3, best, v3, best)
+    store_bytes(switches, o, place, filters)
     store_first(y, o, rectify(best) if rectified else best, filters)

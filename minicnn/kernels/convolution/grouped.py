@@ -1,11 +1,14 @@
 """Convolution in groups and with dilated windows: each group is a convolution of its own, over a copy of its channels.
 
-Dilation costs nothing here: a kernel reads a window by a list of where its elements lie (microkernel.window_terms). For
+Dilation costs little here: a kernel reads a window by the runs in which its elements lie (microkernel.window_runs). For
 filters of one channel each, `depthwise` is there.
 """
 
-from minicnn.kernels.convolution.backward import dilated_input_gradient, dilated_weight_gradient
-from minicnn.kernels.convolution.direct import dilated_conv2d
+import numpy as np
+
+from minicnn.kernels.convolution.backward import weight_gradient
+from minicnn.kernels.convolution.direct import convolve, gather
+from minicnn.kernels.convolution.masking import bias_gradient
 from minicnn.kernels.runtime.threads import workspace
 
 __all__ = ["grouped_conv2d", "grouped_conv2d_input_gradient", "grouped_conv2d_weight_gradient"]
@@ -18,8 +21,8 @@ def grouped_conv2d(x, w, b, strides, pads, dilation, groups, y):
     """
     for g in range(groups):
         part = _part("group y", y, g, groups)
-        dilated_conv2d(_copy("group x", x, g, groups), _copy("group w", w, g, groups), _copy("group b", b, g, groups),
-                       strides, pads, dilation, part)
+        convolve(_copy("group x", x, g, groups), _copy("group w", w, g, groups), _copy("group b", b, g, groups), strides,
+                 pads, dilation, 1, False, part, workspace("no switches", 0, np.uint8))
         _put(part, y, g, groups)
 
 
@@ -27,8 +30,7 @@ def grouped_conv2d_input_gradient(dy, w, image_size, strides, pads, dilation, gr
     """Write dx (N, H, W, C). See reference.grouped_conv2d_input_gradient."""
     for g in range(groups):
         part = _part("group x", dx, g, groups)
-        dilated_input_gradient(_copy("group y", dy, g, groups), _copy("group w", w, g, groups), image_size, strides,
-                               pads, dilation, part)
+        gather(_copy("group y", dy, g, groups), _copy("group w", w, g, groups), image_size, strides, pads, dilation, part)
         _put(part, dx, g, groups)
 
 
@@ -36,8 +38,9 @@ def grouped_conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dilation, 
     """Write dw (KH, KW, C / G, F) and db (F,). See reference.grouped_conv2d_weight_gradient."""
     for g in range(groups):
         dw_part, db_part = _part("group w", dw, g, groups), _part("group b", db, g, groups)
-        dilated_weight_gradient(_copy("group y", dy, g, groups), _copy("group x", x, g, groups), kernel_size, strides,
-                                pads, dilation, dw_part, db_part)
+        dy_part = _copy("group y", dy, g, groups)
+        weight_gradient(dy_part, _copy("group x", x, g, groups), kernel_size, strides, pads, dilation, dw_part)
+        bias_gradient(dy_part, db_part)
         _put(dw_part, dw, g, groups)
         _put(db_part, db, g, groups)
 

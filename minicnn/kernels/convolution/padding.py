@@ -1,4 +1,4 @@
-"""The geometry of a convolution, and images in frames: padded, spread by strides, or converted.
+"""The geometry of a convolution, and images in frames: padded or converted.
 
 A kernel reads an image where it lies if it can. Otherwise it copies the part that it needs into a frame of its own.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from minicnn.kernels.runtime.jit import device
 from minicnn.kernels.runtime.simd import pointer
 
-__all__ = ["Geometry", "fill_frame", "fill_rows"]
+__all__ = ["Geometry", "fill_rows"]
 
 
 class Geometry(NamedTuple):
@@ -23,7 +23,7 @@ class Geometry(NamedTuple):
     W: int
     top: int                    # pads
     left: int
-    KH: int
+    KH: int                     # rows under a window, with the holes of a dilated one
     KW: int
     SH: int
     SW: int
@@ -35,30 +35,20 @@ class Geometry(NamedTuple):
     per_unit: int               # how much a unit of work is: rows of y, tiles, or images of a chunk
     pool: int = 1               # 2 where 2x2 pooling follows
     rectified: bool = True      # whether ReLU follows
-
-
-@device
-def fill_frame(x, n, spread, pads, W, size, frame):
-    """Zero `size` numbers of `frame`; copy image n into them, its pixels `spread` apart, rows W pixels wide."""
-    C = x.shape[3]
-    for i in range(size):
-        frame[i] = 0
-    for h in range(x.shape[1]):
-        for w in range(x.shape[2]):
-            at = ((pads[0] + h * spread[0]) * W + pads[2] + w * spread[1]) * C
-            for c in range(C):
-                frame[at + c] = x[n, h, w, c]
+    images: int = 1             # whole images to a unit, where they are small
 
 
 @device
 def fill_rows(x, n, first, last, geometry, frame):
     """Copy rows first .. last-1 of image n, as padded, to `frame`; uint8 pixels are divided by 255."""
-    H, run, pixels = x.shape[1], x.shape[2] * x.shape[3], pointer(x, 0)
+    H, C, pixels = x.shape[1], x.shape[3], pointer(x, 0)
     W, top, left = geometry.W, geometry.top, geometry.left
-    for i in range((last - first) * W * x.shape[3]):
+    for i in range((last - first) * W * C):
         frame[i] = 0
+    skipped = max(-left, 0)                     # a frame may begin inside the image, and end before it does
+    run = (min(x.shape[2], W - left) - skipped) * C
     for h in range(max(first - top, 0), min(last - top, H)):
-        at, of = ((h + top - first) * W + left) * x.shape[3], (n * H + h) * run
+        at, of = ((h + top - first) * W + left + skipped) * C, ((n * H + h) * x.shape[2] + skipped) * C
         for i in range(run):
             if x.dtype == np.dtype(np.uint8):
                 frame[at + i] = np.float32(pixels[of + i]) / np.float32(255)

@@ -1,23 +1,40 @@
 """The inner loop under every product of the fast engine, held in registers.
 
-A tile is 8 rows x one panel of 64 bytes (16 columns of float32, 8 of float64). It is accumulated in 8 registers, enough
-independent sums to hide the latency of a fused multiply-add:
+    out[r, f] = sum over terms k of  x[at[r] + terms[k]] * w[k, f]
 
-    with AVX-512, 8 rows x 1 vector         with AVX, twice 4 rows x 2 vectors (with SSE or NEON, 4 times)
+A panel is two vectors of columns. Six rows of it are summed at a time, in twelve registers, from the first term to the last:
+a term costs two loads of w and, for each row, one number of x in every lane. Nothing is stored in between.
 
-    r0 [ a ]                                r0 [ a a ]
-    ..                                      ..
-    r7 [ a ]                                r3 [ a a ]
+                      w[k]  [ a ][ b ]
+    x[at[0] + terms[k]]  -> [   ][   ]      12 sums; 12 more hold the chains that have ended (with AVX-512, else the stack)
+      ...
+    x[at[5] + terms[k]]  -> [   ][   ]
+
+The left factor is read where it lies (implicit im2col): a row is known by where it begins, a term by how far behind that
+it lies. So windows of any shape, stride and dilation are rows, and so are the elements of a window, of which the weight
+gradient sums the pixels.
 
     forward            rows are windows or samples; a term is an element of the window; columns are filters
     weight gradient    rows are elements of the window; a term is a window or sample; columns are filters (of dy)
 
-Measured on one core of an AVX-512 machine with a peak of 118 GFLOP/s: 113 at COV-19Net's first convolution, 116 at its
-second; with the 4 x 2 tile of AVX, 108 and 108.
+Blocking. A unit of work takes BLOCK terms of one panel of w, 48 KB with AVX-512, through all its rows before it goes on to
+the next, so w comes from far away once a unit, whatever its size.
 
-Rounding. A plain float32 running sum of n equal numbers drifts like n. Here at most 16 terms are summed in a row; at
-most 16 such sums are added to the next level, and so on for four levels: over 20,000 constants the error stayed below
-5.1 units in the last place of the sum of magnitudes up to 23,328 terms (8.1 with three levels of 32, and no faster).
+Rounding. A plain float32 running sum of n equal numbers drifts like n. Here a chain sums at most 48 terms, a block adds up at
+most eight chains in float32, and blocks are added in float64. Over 20,000 constants the error stayed below 6.7 units in the
+last place of the sum of magnitudes, for any number of terms; with chains of 64 it passed 8, with 96 12 (numerics A3).
+
+Measured (one core of an AMD EPYC, operands in the first cache, GFLOP/s; its peak is 118):
+
+    rows x vectors     4x2   6x2   8x1   8x2   12x1   12x2   14x2
+    64 bytes           114   118   117   116    115    113    112
+    32 bytes            95   116    97    99     62     98    100      16 registers: 6 x 2 + 2 + 1 fill them
+    16 bytes            50    58    49    49     32     49     50
+
+An Intel Xeon of two 512-bit units was measured elsewhere (peak 172): 8 x 1 143, 8 x 2 164, 12 x 2 174. 12 x 2 lost here all the
+same: with a list of terms its twelve rows need more registers for addresses than there are (62), with runs of neighbours in
+place of the list it has no registers left for the chains, which then go to memory every 48 terms (99 where 6 x 2 reaches
+105, in a convolution), and runs of three terms, those of a grey 3x3 window, took 1.3 times as long.
 """
 
 import functools
@@ -25,212 +42,158 @@ import functools
 import numpy as np
 
 from minicnn.kernels.runtime.jit import device, kernel
-from minicnn.kernels.runtime.simd import REGISTER_BYTES, add, broadcast, fma, load, store, width, zeros
-from minicnn.kernels.runtime.threads import workspace
+from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add_to_float64, from_float64, load, load_first, pointer, store,
+                                          store_float64, width)
+from minicnn.kernels.runtime.threads import run, workspace
+from minicnn.kernels.runtime.work_queue import claim
+from minicnn.kernels.runtime.tile import add_tile, add_tiles, multiply_add, no_sums, rows_of, store_tile
 
-__all__ = ["product_tile", "product_row", "panel_of", "columns_of", "in_panels", "window_terms", "row_terms", "ROWS"]
+__all__ = ["product_tile", "product_row", "add_block", "pack", "in_panels", "panel_of", "columns_of", "row_terms",
+           "window_terms", "ROWS", "BLOCK"]
 
-ROWS = 8
-_TERMS = 16
-_PANEL_BYTES = 64
-_REGISTERS = _PANEL_BYTES // REGISTER_BYTES        # of a panel's width
+ROWS = 12
+BLOCK = 384                                 # terms at most in a block, whose sums are float32
+_MANY = 256                                 # rows of a product, for which packing w pays
+_CHAIN = 48                                 # terms at most in a running sum
 
 
 def columns_of(dtype):
-    """Return how many columns a panel has: 16 of float32, 8 of float64."""
-    return _PANEL_BYTES // dtype.itemsize
+    """Return how many columns a panel has: two vectors."""
+    return 2 * REGISTER_BYTES // dtype.itemsize
 
 
 @device
 def panel_of(array):
     """Return how many columns a panel of the array's type has, in compiled code."""
-    return width(array) * _REGISTERS
+    return 2 * width(array)
 
 
 @device
-def _zeros(x):
-    z = zeros(x)
-    return (z, z, z, z, z, z, z, z)
-
-
-@device
-def _sums(p, q):
-    return (add(p[0], q[0]), add(p[1], q[1]), add(p[2], q[2]), add(p[3], q[3]),
-            add(p[4], q[4]), add(p[5], q[5]), add(p[6], q[6]), add(p[7], q[7]))
-
-
-# ---- How 8 rows x 64 bytes lie in registers: one pass of 8 x 1 vectors, or passes of 4 rows x 2 vectors ------------------
-# at[r] is where row r begins in x. A pass covers _PASS_ROWS rows from row `r` and _PASS_VECTORS vectors from column `j`.
-
-if REGISTER_BYTES == 64:
-    _PASS_ROWS, _PASS_VECTORS = 8, 1
-
-    @device
-    def _multiply_add(x, at, r, offset, w, j, t):
-        """Return t[i] + x[at[r + i] + offset] * w[j : j + 1 vector] for the rows i of a pass."""
-        w0 = load(w, j)
-        return (fma(broadcast(x, at[r] + offset), w0, t[0]), fma(broadcast(x, at[r + 1] + offset), w0, t[1]),
-                fma(broadcast(x, at[r + 2] + offset), w0, t[2]), fma(broadcast(x, at[r + 3] + offset), w0, t[3]),
-                fma(broadcast(x, at[r + 4] + offset), w0, t[4]), fma(broadcast(x, at[r + 5] + offset), w0, t[5]),
-                fma(broadcast(x, at[r + 6] + offset), w0, t[6]), fma(broadcast(x, at[r + 7] + offset), w0, t[7]))
-else:
-    _PASS_ROWS, _PASS_VECTORS = 4, 2
-
-    @device
-    def _multiply_add(x, at, r, offset, w, j, t):
-        """Return t[2 i + v] + x[at[r + i] + offset] * w[j + v vectors : ...] for the rows i of a pass, v = 0, 1."""
-        x0, x1 = broadcast(x, at[r] + offset), broadcast(x, at[r + 1] + offset)
-        x2, x3 = broadcast(x, at[r + 2] + offset), broadcast(x, at[r + 3] + offset)
-        w0, w1 = load(w, j), load(w, j + width(w))
-        return (fma(x0, w0, t[0]), fma(x0, w1, t[1]), fma(x1, w0, t[2]), fma(x1, w1, t[3]),
-                fma(x2, w0, t[4]), fma(x2, w1, t[5]), fma(x3, w0, t[6]), fma(x3, w1, t[7]))
-
-
-@device
-def _store_pass(y, at, stride, t):
-    """Store the rows of a pass, the first beginning at `at`, `stride` apart."""
-    if _PASS_VECTORS == 1:
-        store(y, at, t[0])
-        store(y, at + stride, t[1])
-        store(y, at + 2 * stride, t[2])
-        store(y, at + 3 * stride, t[3])
-        store(y, at + 4 * stride, t[4])
-        store(y, at + 5 * stride, t[5])
-        store(y, at + 6 * stride, t[6])
-        store(y, at + 7 * stride, t[7])
-    else:
-        lanes = width(y)
-        store(y, at, t[0])
-        store(y, at + lanes, t[1])
-        store(y, at + stride, t[2])
-        store(y, at + stride + lanes, t[3])
-        store(y, at + 2 * stride, t[4])
-        store(y, at + 2 * stride + lanes, t[5])
-        store(y, at + 3 * stride, t[6])
-        store(y, at + 3 * stride + lanes, t[7])
-
-
-@device
-def _multiply_add_row(x, at, r, offset, w, j, t):
-    """Return t[v] + x[at[r] + offset] * w[j + v vectors : ...] for eight vectors of one row."""
-    x0, L = broadcast(x, at[r] + offset), width(w)
-    return (fma(x0, load(w, j), t[0]), fma(x0, load(w, j + L), t[1]), fma(x0, load(w, j + 2 * L), t[2]),
-            fma(x0, load(w, j + 3 * L), t[3]), fma(x0, load(w, j + 4 * L), t[4]), fma(x0, load(w, j + 5 * L), t[5]),
-            fma(x0, load(w, j + 6 * L), t[6]), fma(x0, load(w, j + 7 * L), t[7]))
-
-
-# ---- The loop --------------------------------------------------------------------------------------------------------
-
-@device
-def _sum_16(x, at, r, terms, first, last, w, j, stride, by_row):
-    tile = _zeros(x)
+def _chain(x, rows, terms, first, last, w, stride, none):
+    """Return the tile of sums over terms first .. last-1, in a row."""
+    tile, j = none, first * stride
     for k in range(first, last):
-        if by_row:
-            tile = _multiply_add_row(x, at, r, terms[k], w, j + k * stride, tile)
-        else:
-            tile = _multiply_add(x, at, r, terms[k], w, j + k * stride, tile)
+        tile = multiply_add(tile, x, rows, terms[k], w, j)
+        j += stride
     return tile
 
 
 @device
-def _sum_256(x, at, r, terms, first, last, w, j, stride, by_row):
-    tile = _sum_16(x, at, r, terms, first, min(first + _TERMS, last), w, j, stride, by_row)
-    for k in range(first + _TERMS, last, _TERMS):
-        tile = _sums(tile, _sum_16(x, at, r, terms, k, min(k + _TERMS, last), w, j, stride, by_row))
-    return tile
+def _sums(x, rows, terms, n, w, stride, none, out, apart, fresh):
+    """Write the sums over n terms to out, or add them, rows `apart` numbers apart; w's rows lie `stride` apart."""
+    sums = _chain(x, rows, terms, 0, min(_CHAIN, n), w, stride, none)
+    for k in range(_CHAIN, n, _CHAIN):
+        sums = add_tiles(sums, _chain(x, rows, terms, k, min(k + _CHAIN, n), w, stride, none))
+    if fresh:
+        store_tile(out, 0, apart, sums)
+    else:
+        add_tile(out, 0, apart, sums)
 
 
 @device
-def _sum_all(x, at, r, terms, K, w, j, stride, by_row):
-    tile = _sum_256(x, at, r, terms, 0, min(_TERMS**2, K), w, j, stride, by_row)
-    if K > _TERMS**2:
-        third, fourth = tile, _zeros(x)
-        for k in range(_TERMS**2, K, _TERMS**2):
-            if k % _TERMS**3 == 0:
-                fourth, third = _sums(fourth, third), _zeros(x)
-            third = _sums(third, _sum_256(x, at, r, terms, k, min(k + _TERMS**2, K), w, j, stride, by_row))
-        tile = _sums(fourth, third)
-    return tile
+def product_tile(x, at, count, terms, n, w, stride, columns, out, apart, fresh):
+    """Write a tile of a product over one block of terms to `out`, or add it to what is there if it is not `fresh`.
 
-
-@device
-def product_tile(x, at, terms, K, w, j, stride, y, o, y_stride):
-    """Store 8 rows x one panel of a product whose left factor is read where it lies (implicit im2col).
-
-    y[o + r y_stride + f] = sum over k < K of x[at[r] + terms[k]] * w[j + k stride + f]
+        out[r apart + f] = sum over k < n of x[at[r] + terms[k]] * w[k stride + f]
 
     Parameters
     ----------
-    x, w, y : pointers
-    at : pointer to 8 int64: where each row begins in x
-    terms : pointer to K int64: where term k lies behind it. For a convolution's window, KH runs of KW C numbers, one
-        image row apart; for a dense layer 0, 1, 2, ...
+    x, w, out : pointers; w at the block's first row, at the panel's first column
+    at : pointer to 12 int64, where each row begins in x: past the last of `count` rows they may be any that exist, and
+        what is written there is of no use
+    terms : pointer to n int64, where each of the block's terms lies behind that
+    columns : how many there are; where they are not more than a vector, half a panel is computed
     """
-    for r in range(0, ROWS, _PASS_ROWS):
-        for v in range(0, panel_of(x), _PASS_VECTORS * width(x)):
-            _store_pass(y, o + r * y_stride + v, y_stride, _sum_all(x, at, r, terms, K, w, j + v, stride,
-                                                                           False))
+    if columns <= width(x):
+        for r in range(0, count, 6):
+            rows = rows_of(pointer(at, r), 6)
+            _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 1), pointer(out, r * apart), apart, fresh)
+    elif count <= 4 or 6 < count <= 8:
+        for r in range(0, count, 4):
+            rows = rows_of(pointer(at, r), 4)
+            _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), pointer(out, r * apart), apart, fresh)
+    else:
+        for r in range(0, count, 6):
+            rows = rows_of(pointer(at, r), 6)
+            _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), pointer(out, r * apart), apart, fresh)
 
 
 @device
-def product_row(x, at, terms, K, w, j, stride, y, o, F):
-    """Store the first of the 8 rows alone, F columns (a whole number of panels): the same sums, in the same order.
+def product_row(x, at, terms, n, w, stride, out):
+    """Write the first row alone, eight vectors of columns wide: the same sums, for one sample, which reads w once."""
+    rows = rows_of(at, 1)
+    _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 8), out, 0, True)
 
-    A tile of which one row is wanted would do eight times the work.
+
+@device
+def pack(w, terms, stride, columns, packed):
+    """Copy so many terms of a panel of w, whose rows lie `stride` apart, to `packed`, where they lie one panel apart.
+
+    Columns that do not exist become zeros; nothing behind them is read.
     """
-    L = width(x)
-    for f in range(0, F - F % (8 * L), 8 * L):
-        t = _sum_all(x, at, 0, terms, K, w, j + f, stride, True)
-        store(y, o + f, t[0])
-        store(y, o + f + L, t[1])
-        store(y, o + f + 2 * L, t[2])
-        store(y, o + f + 3 * L, t[3])
-        store(y, o + f + 4 * L, t[4])
-        store(y, o + f + 5 * L, t[5])
-        store(y, o + f + 6 * L, t[6])
-        store(y, o + f + 7 * L, t[7])
-    for f in range(F - F % (8 * L), F, panel_of(x)):
-        product_tile(x, at, terms, K, w, j + f, stride, y, o + f, 0)
+    L, panel = width(w), panel_of(w)
+    for k in range(terms):
+        i, o = k * stride, k * panel
+        if columns >= panel:
+            store(packed, o, load(w, i))
+            store(packed, o + L, load(w, i + L))
+        else:
+            store(packed, o, load_first(w, i, min(columns, L)))
+            store(packed, o + L, load_first(w, i + L, max(columns - L, 0)))
 
-
-# ---- Panels ----------------------------------------------------------------------------------------------------------
 
 @kernel
-def _pack(w, rows, columns, packed):
-    """Copy w, a (rows, columns) matrix, into `packed`, whose rows are a whole number of panels wide; zeros after."""
-    wide = len(packed) // rows
-    for k in range(rows):
-        for f in range(columns):
-            packed[k * wide + f] = w[k * columns + f]
-        for f in range(columns, wide):
-            packed[k * wide + f] = 0
+def _pack_panels(w, packed, scratch, queue, lane):
+    """Pack some terms of all panels a unit."""
+    (K, F), panel, of, to = w.shape, panel_of(w), pointer(w, 0), pointer(packed, 0)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        first, last = unit * BLOCK, min((unit + 1) * BLOCK, K)
+        for j in range(0, F, panel):
+            pack(pointer(of, first * F + j), last - first, F, min(panel, F - j), pointer(to, j * K + first * panel))
+        unit = claim(queue, lane)
 
 
-def in_panels(w, name="panels"):
-    """Return the 2-D matrix w as a flat array whose rows are a whole number of panels wide, and that width.
+def in_panels(w, rows):
+    """Return how the columns of w (K, F) are read by a product of so many rows: (w flat, from term to term, from panel to
+    panel).
 
-    A matrix that already is so is not copied; a copy is the workspace `name`.
+    Many rows read it panel by panel, (panels, K, panel), so that a panel's block lies in one piece; few would wait for the
+    copy, and read it where it lies if it consists of whole panels. That decides no bit.
     """
-    rows, columns = w.shape
+    K, F = w.shape
     panel = columns_of(w.dtype)
-    wide = -(-columns // panel) * panel
-    if wide == columns:
-        return w.reshape(-1), wide
-    packed = workspace(name, rows * wide, w.dtype)
-    _pack(w.reshape(-1), rows, columns, packed)
-    return packed, wide
+    if F % panel == 0 and (F == panel or rows < _MANY):
+        return w.reshape(-1), F, panel
+    packed = workspace("panels", K * -(-F // panel) * panel, w.dtype)
+    run(_pack_panels, -(-K // BLOCK), w, packed)
+    return packed, panel, K * panel
+
+
+@device
+def add_block(out, size, totals, k, blocks):
+    """Add the sums of block k to the totals, in float64; with the last block, write the totals to `out`."""
+    if blocks == 1:
+        return
+    L = width(out)
+    for i in range(0, size, L):
+        if k == 0:
+            store_float64(totals, i, load(out, i))
+        else:
+            add_to_float64(totals, i, load(out, i))
+        if k + 1 == blocks:
+            store(out, i, from_float64(out, totals, i))
 
 
 # ---- Terms -----------------------------------------------------------------------------------------------------------
 
 @functools.lru_cache(256)
-def window_terms(kernel_size, C, row, dilation=(1, 1)):
-    """Return where the elements of a window lie behind its first, in images whose rows are `row` numbers apart.
+def window_terms(down, across, C, row):
+    """Return where the elements of a window lie behind its first, in images of C channels and rows of `row` numbers.
 
-    The pixels of a window lie `dilation` apart.
+    Its pixels lie at these distances below and beside its first, which are tuples.
     """
-    (KH, KW), (DH, DW) = kernel_size, dilation
-    return (np.arange(KH)[:, None, None] * (DH * row) + np.arange(KW)[:, None] * (DW * C) + np.arange(C)).reshape(-1)
+    return (np.array(down)[:, None, None] * row + np.array(across)[:, None] * C + np.arange(C)).reshape(-1)
 
 
 @functools.lru_cache(256)

@@ -10,6 +10,7 @@ of one element, but one that crosses a line of 64 bytes costs two; so workspaces
     v = load(a, i)                 a[i : i + width]
     store(a, i, v)                 a[i : i + width] = v
     store_first(a, i, v, n)        a[i : i + n] = the first n of v; all of them if n >= width
+    load_first(a, i, n)            a[i : i + n] and zeros behind it; all of them if n >= width
     broadcast(a, i)                a[i] in every lane
     splat(a, s)                    the number s in every lane, as a vector of a's kind
     zeros(a)                       0 in every lane
@@ -24,6 +25,9 @@ of one element, but one that crosses a line of 64 bytes costs two; so workspaces
     choose(u, v, a, b)             a where u > v or u is NaN, else b: what a running maximum asks of a newcomer u
     total(v)                       the sum of all lanes, by halves: (lower half) + (upper half), and so on
     add_to_float64(a, i, v)        a[i : i + width] += v, a being float64
+    store_float64(a, i, v)         a[i : i + width] = v, a being float64
+    from_float64(a, b, i)          b[i : i + width] as a vector of a's kind, b being float64
+    as_float64(a)                  the place of the pointer a, as a pointer to float64
     store_bytes(a, i, v, n)        a[i : i + n] = the first n of v as whole numbers, a being uint8; all if n >= width
     load_bytes(a, b, i)            b[i : i + width] as a vector of a's kind, b being uint8
     equal(u, v)                    a whole number whose bit k says whether u = v in lane k
@@ -41,9 +45,9 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, register_model
 
-__all__ = ["pointer", "load", "store", "store_first", "broadcast", "splat", "zeros", "fma", "add", "subtract",
+__all__ = ["pointer", "load", "load_first", "store", "store_first", "broadcast", "splat", "zeros", "fma", "add", "subtract",
            "multiply", "divide", "root", "maximum", "rectify", "where_positive", "pick", "choose", "total",
-           "add_to_float64", "store_bytes", "load_bytes", "equal", "lowest_bit", "width", "REGISTER_BYTES"]
+           "add_to_float64", "store_float64", "from_float64", "as_float64", "store_bytes", "load_bytes", "equal", "lowest_bit", "width", "REGISTER_BYTES"]
 
 
 def _register_bytes():
@@ -70,10 +74,10 @@ class Vector(types.Type):
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager, kind):
-        super().__init__(manager, kind, _llvm(kind))
+        super().__init__(manager, kind, vector_type(kind))
 
 
-def _llvm(kind, element=None):
+def vector_type(kind, element=None):
     """Return the LLVM type of a Vector, or of as many numbers of another element type."""
     element = kind.element if element is None else element
     return ir.VectorType(ir.FloatType() if element == types.float32 else ir.DoubleType(), kind.lanes)
@@ -91,10 +95,10 @@ def _align(instruction, element):
     return instruction
 
 
-def _splat(builder, scalar, kind):
-    one = builder.insert_element(ir.Constant(_llvm(kind), ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+def splat_of(builder, scalar, kind):
+    one = builder.insert_element(ir.Constant(vector_type(kind), ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), kind.lanes), [0] * kind.lanes)
-    return builder.shuffle_vector(one, ir.Constant(_llvm(kind), ir.Undefined), lanes)
+    return builder.shuffle_vector(one, ir.Constant(vector_type(kind), ir.Undefined), lanes)
 
 
 @intrinsic
@@ -110,7 +114,7 @@ def load(typing, array, index):
     kind = Vector(array.dtype)
 
     def build(context, builder, signature, arguments):
-        pointer = _pointer(context, builder, signature.args[0], *arguments, _llvm(kind))
+        pointer = _pointer(context, builder, signature.args[0], *arguments, vector_type(kind))
         return _align(builder.load(pointer), kind.element)
     return kind(array, types.intp), build
 
@@ -119,7 +123,7 @@ def load(typing, array, index):
 def store(typing, array, index, vector):
     def build(context, builder, signature, arguments):
         kind = signature.args[2]
-        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], _llvm(kind))
+        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], vector_type(kind))
         _align(builder.store(arguments[2], pointer), kind.element)
         return context.get_dummy_value()
     return types.void(array, types.intp, vector), build
@@ -133,6 +137,30 @@ def store_first(typing, array, index, vector, count):
     return types.void(array, types.intp, vector, types.intp), build
 
 
+def _first_lanes(builder, count, lanes):
+    """Return which of so many lanes are among the first `count`, as a vector of bits."""
+    whole = ir.VectorType(count.type, lanes)
+    one = builder.insert_element(ir.Constant(whole, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
+    counts = builder.shuffle_vector(one, ir.Constant(whole, ir.Undefined),
+                                    ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+    return builder.icmp_signed("<", ir.Constant(whole, list(range(lanes))), counts)
+
+
+@intrinsic
+def load_first(typing, array, index, count):
+    kind = Vector(array.dtype)
+
+    def build(context, builder, signature, arguments):
+        vector, bits = vector_type(kind), kind.element.bitwidth
+        address = _pointer(context, builder, signature.args[0], *arguments[:2], vector)
+        mask = _first_lanes(builder, arguments[2], kind.lanes)
+        function = ir.FunctionType(vector, [address.type, ir.IntType(32), mask.type, vector])
+        name = f"llvm.masked.load.v{kind.lanes}f{bits}.p0"
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, name),
+                            [address, ir.Constant(ir.IntType(32), bits // 8), mask, ir.Constant(vector, None)])
+    return kind(array, types.intp, types.intp), build
+
+
 def _store_lanes(context, builder, signature, arguments, lanes):
     """Store the lanes before the last argument; one instruction with AVX, and memory behind them is not touched."""
     array, index, vector, count = arguments
@@ -141,11 +169,7 @@ def _store_lanes(context, builder, signature, arguments, lanes):
     alignment = 1 if letter == "i8" else int(letter[1:]) // 8
     with builder.if_else(builder.icmp_signed("<", count, ir.Constant(count.type, lanes))) as (some, all_of_them):
         with some:
-            whole = ir.VectorType(count.type, lanes)
-            one = builder.insert_element(ir.Constant(whole, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
-            counts = builder.shuffle_vector(one, ir.Constant(whole, ir.Undefined),
-                                            ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
-            mask = builder.icmp_signed("<", ir.Constant(whole, list(range(lanes))), counts)
+            mask = _first_lanes(builder, count, lanes)
             function = ir.FunctionType(ir.VoidType(), [vector.type, pointer.type, ir.IntType(32), mask.type])
             name = f"llvm.masked.store.v{lanes}{letter}.p0"
             builder.call(cgutils.get_or_insert_function(builder.module, function, name),
@@ -159,8 +183,8 @@ def broadcast(typing, array, index):
     kind = Vector(array.dtype)
 
     def build(context, builder, signature, arguments):
-        scalar = builder.load(_pointer(context, builder, signature.args[0], *arguments, _llvm(kind).element))
-        return _splat(builder, scalar, kind)
+        scalar = builder.load(_pointer(context, builder, signature.args[0], *arguments, vector_type(kind).element))
+        return splat_of(builder, scalar, kind)
     return kind(array, types.intp), build
 
 
@@ -169,7 +193,7 @@ def splat(typing, array, scalar):
     kind = Vector(array.dtype)
 
     def build(context, builder, signature, arguments):
-        return _splat(builder, arguments[1], kind)
+        return splat_of(builder, arguments[1], kind)
     return kind(array, kind.element), build
 
 
@@ -178,17 +202,21 @@ def zeros(typing, array):
     kind = Vector(array.dtype)
 
     def build(context, builder, signature, arguments):
-        return ir.Constant(_llvm(kind), [0.0] * kind.lanes)
+        return ir.Constant(vector_type(kind), [0.0] * kind.lanes)
     return kind(array), build
+
+
+def fused_multiply_add(builder, kind, u, v, w):
+    """Build u v + w of three vectors of a kind."""
+    vector, name = vector_type(kind), f"llvm.fma.v{kind.lanes}f{kind.element.bitwidth}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+    return builder.call(function, [u, v, w])
 
 
 @intrinsic
 def fma(typing, u, v, w):
     def build(context, builder, signature, arguments):
-        vector = _llvm(u)
-        name = f"llvm.fma.v{u.lanes}f{u.element.bitwidth}"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
-        return builder.call(function, arguments)
+        return fused_multiply_add(builder, u, *arguments)
     return u(u, v, w), build
 
 
@@ -209,7 +237,7 @@ add, subtract, multiply, divide = (_arithmetic(name) for name in ("fadd", "fsub"
 def root(typing, v):
     def build(context, builder, signature, arguments):
         name = f"llvm.sqrt.v{v.lanes}f{v.element.bitwidth}"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_llvm(v), [_llvm(v)]), name)
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector_type(v), [vector_type(v)]), name)
         return builder.call(function, arguments)
     return v(v), build
 
@@ -236,7 +264,7 @@ def choose(typing, u, v, a, b):
 @intrinsic
 def rectify(typing, v):
     def build(context, builder, signature, arguments):
-        zero = ir.Constant(_llvm(v), [0.0] * v.lanes)
+        zero = ir.Constant(vector_type(v), [0.0] * v.lanes)
         # `v <= 0` is false for NaN, which therefore passes.
         return builder.select(builder.fcmp_ordered("<=", arguments[0], zero), zero, arguments[0])
     return v(v), build
@@ -245,7 +273,7 @@ def rectify(typing, v):
 @intrinsic
 def where_positive(typing, u, a):
     def build(context, builder, signature, arguments):
-        zero = ir.Constant(_llvm(u), [0.0] * u.lanes)
+        zero = ir.Constant(vector_type(u), [0.0] * u.lanes)
         return builder.select(builder.fcmp_ordered(">", arguments[0], zero), arguments[1], zero)
     return a(u, a), build
 
@@ -263,13 +291,13 @@ def pick(typing, u, v, n, j):
         if REGISTER_BYTES == 64:
             # One instruction. LLVM has no name of its own for it.
             name = f"llvm.x86.avx512.vpermi2var.{'ps' if bits == 32 else 'pd'}.512"
-            function = ir.FunctionType(_llvm(u), [_llvm(u), whole, _llvm(u)])
+            function = ir.FunctionType(vector_type(u), [vector_type(u), whole, vector_type(u)])
             return builder.call(cgutils.get_or_insert_function(builder.module, function, name),
                                 [arguments[0], places, arguments[1]])
-        both = cgutils.alloca_once(builder, _llvm(u), 2)
+        both = cgutils.alloca_once(builder, vector_type(u), 2)
         for half in (0, 1):
             builder.store(arguments[half], builder.gep(both, [ir.Constant(ir.IntType(32), half)]))
-        numbers, picked = builder.bitcast(both, _llvm(u).element.as_pointer()), ir.Constant(_llvm(u), ir.Undefined)
+        numbers, picked = builder.bitcast(both, vector_type(u).element.as_pointer()), ir.Constant(vector_type(u), ir.Undefined)
         for lane in range(lanes):
             lane = ir.Constant(ir.IntType(32), lane)
             place = builder.gep(numbers, [builder.extract_element(places, lane)])
@@ -292,16 +320,42 @@ def total(typing, v):
     return v.element(v), build
 
 
+def _into_float64(adding):
+    """Return the intrinsic that stores a vector's numbers as float64, or adds them to what is there."""
+    @intrinsic
+    def write(typing, array, index, vector):
+        def build(context, builder, signature, arguments):
+            wide = vector_type(vector, types.float64)
+            value = arguments[2] if vector.element == types.float64 else builder.fpext(arguments[2], wide)
+            pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], wide)
+            if adding:
+                value = builder.fadd(_align(builder.load(pointer), types.float64), value)
+            _align(builder.store(value, pointer), types.float64)
+            return context.get_dummy_value()
+        return types.void(array, types.intp, vector), build
+    return write
+
+
+add_to_float64, store_float64 = _into_float64(True), _into_float64(False)
+
+
 @intrinsic
-def add_to_float64(typing, array, index, vector):
+def from_float64(typing, array, wide, index):
+    kind = Vector(array.dtype)
+
     def build(context, builder, signature, arguments):
-        wide = _llvm(vector, types.float64)
-        value = arguments[2] if vector.element == types.float64 else builder.fpext(arguments[2], wide)
-        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], wide)
-        total = builder.fadd(_align(builder.load(pointer), types.float64), value)
-        _align(builder.store(total, pointer), types.float64)
-        return context.get_dummy_value()
-    return types.void(array, types.intp, vector), build
+        doubles = vector_type(kind, types.float64)
+        address = _pointer(context, builder, signature.args[1], *arguments[1:], doubles)
+        loaded = _align(builder.load(address), types.float64)
+        return loaded if kind.element == types.float64 else builder.fptrunc(loaded, vector_type(kind))
+    return kind(array, wide, types.intp), build
+
+
+@intrinsic
+def as_float64(typing, array):
+    def build(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.DoubleType().as_pointer())
+    return types.CPointer(types.float64)(array), build
 
 
 @intrinsic
@@ -322,7 +376,7 @@ def load_bytes(typing, array, bytes_, index):
         eight_bits = ir.VectorType(ir.IntType(8), kind.lanes)
         loaded = builder.load(_pointer(context, builder, signature.args[1], *arguments[1:], eight_bits))
         loaded.align = 1
-        return builder.uitofp(loaded, _llvm(kind))
+        return builder.uitofp(loaded, vector_type(kind))
     return kind(array, bytes_, types.intp), build
 
 

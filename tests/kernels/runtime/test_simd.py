@@ -12,15 +12,16 @@ import pytest
 from minicnn.kernels.runtime import jit, simd
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, add_to_float64, broadcast, choose, divide, equal, fma,
-                                          load, load_bytes, lowest_bit, maximum, multiply, pick, pointer, rectify,
-                                          root, splat, store, store_bytes, store_first, subtract, total,
-                                          where_positive, width, zeros)
+                                          from_float64, load, load_bytes, load_first, lowest_bit, maximum, multiply, pick,
+                                          pointer, rectify, root, splat, store, store_bytes, store_first, store_float64,
+                                          subtract, total, where_positive, width, zeros)
 from tests.support.strategies import DTYPES, normals
 
 LANES = {dtype: REGISTER_BYTES // np.dtype(dtype).itemsize for dtype in DTYPES}
 ROW = 40            # one operation writes to one row, so this many numbers are a vector and what lies around it
 ROWS = ["load", "broadcast", "splat", "zeros", "fma", "add", "subtract", "multiply", "divide", "root", "maximum",
-        "rectify", "where_positive", "choose", "load_bytes", "pick", "total", "element", "store_first"]
+        "rectify", "where_positive", "choose", "load_bytes", "pick", "total", "element", "store_first", "load_first",
+        "from_float64"]
 WHOLE = ["equal", "lowest_bit"]                 # results that are one whole number
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_way = pytest.mark.parametrize("way", ["array", "pointer"])
@@ -45,11 +46,14 @@ def _operate(a, b, c, d, e, s, at, number, count, out, wide, bytes_, whole):
     store(out, 13 * ROW + at, choose(u, v, w, load(d, at)))
     store_bytes(bytes_, at, load(d, at), count)
     store_first(out, 18 * ROW + at, u, count)
+    store(out, 19 * ROW + at, load_first(a, at, count))
+    store(out, 20 * ROW + at, from_float64(a, wide, at))
     store(out, 14 * ROW + at, load_bytes(a, bytes_, at))
     store(out, 15 * ROW + at, pick(u, v, load(e, at), 1))
     out[16 * ROW + at] = total(u)
     out[17 * ROW + at] = a[at + 1]
     add_to_float64(wide, at, u)
+    store_float64(wide, ROW + at, u)
     whole[0], whole[1] = equal(u, v), lowest_bit(number)
     return width(a)
 
@@ -73,10 +77,11 @@ def run(dtype, at=0, way="array", s=1.5, number=1, count=ROW, **given):
                  d=np.random.default_rng(3).integers(0, 256, ROW),
                  e=np.random.default_rng(4).integers(0, 2 * LANES[dtype] - 1, ROW)) | given
     inputs = [drawn[name].astype(dtype) for name in "abcde"]
-    out, wide, bytes_ = np.full(len(ROWS) * ROW, 9, dtype), np.arange(float(ROW)), np.full(ROW, 9, np.uint8)
+    out, wide, bytes_ = np.full(len(ROWS) * ROW, 9, dtype), np.arange(2.0 * ROW), np.full(ROW, 9, np.uint8)
     whole = np.full(2, -9)
     assert operate(*inputs, dtype(s), at, number, count, way == "pointer", out, wide, bytes_, whole) == LANES[dtype]
-    rows = dict(zip(ROWS, out.reshape(-1, ROW)), add_to_float64=wide, store_bytes=bytes_)
+    rows = dict(zip(ROWS, out.reshape(-1, ROW)), add_to_float64=wide[:ROW], store_float64=wide[ROW:],
+                store_bytes=bytes_)
     return rows | dict(zip(WHOLE, whole.tolist())), *inputs
 
 
@@ -97,12 +102,13 @@ def in_numpy(dtype, at, a, b, c, d, e):
                 "maximum": np.maximum(u, v), "rectify": np.where(u <= 0, dtype(0), u),
                 "where_positive": np.where(u > 0, v, dtype(0)), "choose": np.where(np.isnan(u) | (u > v), w, z),
                 "load_bytes": z, "pick": np.concatenate([u, v])[n + 1], "total": by_halves(u)[None],
-                "element": a[at + 1][None], "store_first": u,
+                "element": a[at + 1][None], "store_first": u, "load_first": u, "store_float64": u.astype(float),
+                "from_float64": np.arange(float(ROW))[lanes].astype(dtype),
                 "add_to_float64": np.arange(float(ROW))[lanes] + u, "store_bytes": z.astype(np.uint8)}
 
 
 def test_every_name_is_tested():
-    others = {"add_to_float64", "store_bytes", "pointer", "store", "width", "REGISTER_BYTES"}
+    others = {"add_to_float64", "store_float64", "as_float64", "store_bytes", "pointer", "store", "width", "REGISTER_BYTES"}
     assert set(ROWS + WHOLE) - {"element"} | others == set(simd.__all__)
 
 
@@ -121,7 +127,7 @@ def test_each_lane_does_its_own_work_and_no_other(dtype, at, way):
     for name, expected in in_numpy(dtype, at, *inputs).items():
         lanes = slice(at, at + len(expected))
         np.testing.assert_array_equal(rows[name][lanes], expected, err_msg=name, strict=True)
-        before = np.arange(ROW) if name == "add_to_float64" else np.full(ROW, 9)
+        before = {"add_to_float64": np.arange(ROW), "store_float64": np.arange(ROW, 2 * ROW)}.get(name, np.full(ROW, 9))
         beside = np.delete(rows[name], lanes) == np.delete(before, lanes)
         assert beside.all(), f"{name} wrote beside its lanes"
     assert (np.delete(rows["fma"], slice(at, at + LANES[dtype])) == 9).all()
@@ -129,7 +135,7 @@ def test_each_lane_does_its_own_work_and_no_other(dtype, at, way):
 
 @each_way
 @each_dtype
-def test_only_the_first_lanes_are_stored(dtype, way):
+def test_only_the_first_lanes_are_stored_and_loaded(dtype, way):
     for at in (0, 1, ROW - LANES[dtype]):
         for count in range(-1, LANES[dtype] + 2):
             rows, a, _, _, d, _ = run(dtype, at, way, count=count)
@@ -138,6 +144,8 @@ def test_only_the_first_lanes_are_stored(dtype, way):
                 lanes = slice(at, at + min(max(count, 0), LANES[dtype]))
                 expected[lanes] = numbers[lanes]
                 np.testing.assert_array_equal(rows[name], expected, err_msg=f"{name}, {count}", strict=True)
+            loaded = np.where(np.arange(LANES[dtype]) < count, a[at:at + LANES[dtype]], dtype(0))
+            np.testing.assert_array_equal(rows["load_first"][at:at + LANES[dtype]], loaded, strict=True)
 
 
 @each_dtype
