@@ -18,6 +18,7 @@ from minicnn.model import Sequential
 from minicnn.network import LayerStep
 from minicnn.networks import cov19net
 from minicnn.reference import fusion as specified_fusion
+from tests.support.kernel_checks import largest_of_tiles
 from tests.support.laws import assert_near_largest, assert_rounded, assert_same_bits
 from tests.support.strategies import normals
 
@@ -142,19 +143,19 @@ def paper(filters):
             ReLU(), Flatten(), Dense(9), ReLU(), Dense(1)]
 
 
-# name: (layers, input shape, whether forward is bit for bit that of the layers)
+# name: (layers, input shape)
 STACKS = {
-    "the paper's, thin": (lambda: paper(5), (22, 22, 3), True),
-    "the paper's, odd maps": (lambda: paper(8), (25, 31, 1), True),
-    "the paper's": (lambda: paper(32), (22, 22, 3), False),
+    "the paper's, thin": (lambda: paper(5), (22, 22, 3)),
+    "the paper's, odd maps": (lambda: paper(8), (25, 31, 1)),
+    "the paper's": (lambda: paper(32), (22, 22, 3)),
     "pooling before ReLU": (lambda: [Conv2D(6, (4, 2), strides=(2, 1)), MaxPool2D(2), ReLU(), Flatten(), Dense(2)],
-                            (19, 12, 2), True),
+                            (19, 12, 2)),
     "padding": (lambda: [Conv2D(20, 3, padding="same"), MaxPool2D(2), ReLU(), Conv2D(3, 4, padding="same"), ReLU(),
-                         Flatten(), Dense(2)], (9, 12, 2), True),
+                         Flatten(), Dense(2)], (9, 12, 2)),
     "layers first and between": (lambda: [ReLU(), Conv2D(4, 3), ReLU(), Tanh(), Conv2D(3, 2), ReLU(), MaxPool2D(2),
-                                          AveragePool2D(2), Flatten(), Dense(3), ReLU()], (12, 11, 3), True),
-    "dense layers": (lambda: [Dense(40), ReLU(), Dense(17), ReLU(), Dense(3)], (300,), True)}
-each_stack = pytest.mark.parametrize("layers, shape, same_bits", STACKS.values(), ids=STACKS)
+                                          AveragePool2D(2), Flatten(), Dense(3), ReLU()], (12, 11, 3)),
+    "dense layers": (lambda: [Dense(40), ReLU(), Dense(17), ReLU(), Dense(3)], (300,))}
+each_stack = pytest.mark.parametrize("layers, shape", STACKS.values(), ids=STACKS)
 
 
 def fused_and_not(monkeypatch, layers, shape, dtype="float32", seed=4):
@@ -172,15 +173,12 @@ def fused_and_not(monkeypatch, layers, shape, dtype="float32", seed=4):
 
 @each_dtype
 @each_stack
-def test_a_step_computes_what_its_layers_do(layers, shape, same_bits, dtype, monkeypatch):
+def test_a_step_computes_what_its_layers_do(layers, shape, dtype, monkeypatch):
     fused, single = fused_and_not(monkeypatch, layers, shape, dtype)
     for n in (5, 2, 9, 1):                  # larger and smaller batches in the buffers of the same step
         x = np.abs(normals(n, (n, *shape), dtype))
         y, expected = fused.forward(x), single.forward(x)
-        if same_bits:
-            assert_same_bits(y, expected)
-        else:
-            assert_near_largest(y, expected.astype(np.float64), 1e-5 if dtype == "float32" else 1e-13)
+        assert_same_bits(y, expected)
         dy = normals(n + 1, y.shape, dtype)
         fused.backward(dy), single.backward(dy)
         for got, right in zip(fused.parameters, single.parameters, strict=True):
@@ -192,10 +190,10 @@ def test_a_step_by_winograds_algorithm_is_as_near_as_sums_may_be(layers, monkeyp
     fused, single = fused_and_not(monkeypatch, layers, (16, 13, 32))
     x = np.maximum(normals(0, (3, 16, 13, 32), np.float32), 0)
     y, (w, b) = fused.forward(x), (p.value.astype(np.float64) for p in fused.parameters)
-    assert y.tobytes() != single.forward(x).tobytes()
+    assert_same_bits(y, single.forward(x))
     inputs = (1, 1), (0, 0, 0, 0)
     exact = specified_fusion.conv2d_relu(x.astype(np.float64), w, b, *inputs)
-    magnitude = ref.conv2d(x, np.abs(w), np.abs(b), *inputs)
+    magnitude = 2 * largest_of_tiles(ref.conv2d(x, np.abs(w), np.abs(b), *inputs))
     if len(fused.layers) == 3:
         exact, magnitude = (ref.max_pool2d(a, (2, 2), (2, 2), (0, 0, 0, 0))[0] for a in (exact, magnitude))
     assert_rounded(y, exact, magnitude)
@@ -474,7 +472,7 @@ def test_training_allocates_nothing_of_the_size_of_a_batch_in_its_steady_state()
     assert done.returncode == 0, done.stderr[-3000:]
     *rows, own = [[int(number) for number in line.split()] for line in done.stdout.splitlines()]
     for peak, still_open in rows:
-        assert peak < 64_000, f"{peak} bytes were allocated at once: a batch has 110,976 or four times that"
+        assert peak < 80_000, f"{peak} bytes were allocated at once: a batch has 110,976 or four times that"
         assert abs(still_open) < 16         # a helper closes its books when it is given the next
     assert own[0] > 400_000, "an array of a batch's size was not noticed"
 
