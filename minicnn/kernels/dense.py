@@ -168,12 +168,13 @@ def _dense_weight_gradient_rows(dy, x, terms, dw, scratch, queue, lane):
                     some = min(ROWS, D - d)
                     for r in range(ROWS):
                         at[r] = min(d + r, D - 1)
-                    if blocks == 1 and some == ROWS and columns == panel:
-                        product_tile(samples, at, some, offsets, count, factors, apart, columns,
-                                     pointer(dw_at, d * F + j), F, True)
-                        continue
-                    product_tile(samples, at, some, pointer(offsets, k * BLOCK), count, factors, apart, columns, out, panel,
+                    # A whole tile of the only block goes where it belongs at once.
+                    whole = blocks == 1 and some == ROWS and columns == panel
+                    to, between = (pointer(dw_at, d * F + j), F) if whole else (out, panel)
+                    product_tile(samples, at, some, pointer(offsets, k * BLOCK), count, factors, apart, columns, to, between,
                                  True)
+                    if whole:
+                        continue
                     add_block(out, some * panel, pointer(totals, (d - unit * _ROWS) * panel), k, blocks)
                     if k + 1 == blocks:
                         for r in range(some):

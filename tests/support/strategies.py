@@ -92,8 +92,8 @@ def small_cases():
 def winograd_cases(draw):
     """Draw convolutions for Winograd's algorithm: 3x3, stride 1, channels enough; odd and even maps, large ones too."""
     sizes = st.integers(3, 10) | st.sampled_from([15, 22, 31])
-    return Case(draw(st.integers(1, 3)), draw(sizes), draw(sizes), draw(st.sampled_from([16, 32, 48])),
-                draw(st.sampled_from([16, 17, 30, 32, 48])), (3, 3), (1, 1), draw(st.sampled_from(["valid", "same"])),
+    return Case(draw(st.integers(1, 3)), draw(sizes), draw(sizes), draw(st.sampled_from([16, 17, 32, 48, 100])),
+                draw(st.sampled_from([16, 17, 30, 32, 48, 70])), (3, 3), (1, 1), draw(st.sampled_from(["valid", "same"])),
                 draw(st.integers(0, 2**32 - 1)))
 
 

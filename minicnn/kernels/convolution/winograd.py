@@ -1,7 +1,7 @@
 """Winograd's convolution F(4x4, 3x3): sixteen outputs of a 3x3 window for 36 products instead of 144.
 
-Four outputs of a window g of three over six numbers d, along one axis, are values of a product of polynomials, and a product of
-polynomials of degree 5 is known from its values at six points, here 0, a, -a, b, -b and infinity:
+Four outputs of a window g of three over six numbers d, along one axis, are values of a product of polynomials, and a product
+of polynomials of degree 5 is known from its values at six points, here 0, a, -a, b, -b and infinity:
 
     y = A^T [ (G g) * (B^T d) ]
 
@@ -41,11 +41,12 @@ the outputs of its tile (numerics A3); NaN and infinity reach the whole tile. Me
 tiles: 4 eps, with the points 1 and 2 15 eps; of feature maps beside an edge of 1000 to 1, 5 and 17.
 
 Measured (one core of an AMD EPYC with AVX-512, 3x3 `same`, operations counted as if all were done, GFLOP/s; sgemm reaches 60
-to 100 on the equivalent products): 29x29x32 238, 56x56x64 315, 28x28x128 330, 14x14x256 215, 8x8x256 285; weight gradients
-195, 290, 230, 140, 175. A quarter of the time at 256 channels is the transform of the filters, which predictions save.
+to 100 on the equivalent products): 29x29x32 238, 56x56x64 340, 28x28x128 335, 14x14x256 255, 8x8x256 335, filters kept; weight
+gradients 205, 310, 245, 140, 180. To transform the filters is a quarter of the time at 256 channels, for small batches.
 What lost: fewer tiles in a unit, so that V stays in the second cache (0.9 at 256 channels: U is read more often); 64 or 96
 terms to a chain of the weight gradient (0.95, 0.85); V of all channels there (0.7 at 256: sums go to memory and back).
 """
+
 import threading
 import weakref
 from typing import NamedTuple
@@ -53,26 +54,24 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.core.memory import aligned
-
 from minicnn.kernels.convolution.direct import finish_cell, turn
 from minicnn.kernels.runtime.finite import same_bits
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.microkernel import ROWS, columns_of, panel_of, product_tile, row_terms
-from minicnn.kernels.runtime.reduction import chunk_of
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, fma, load, load_first, multiply, pointer, rectify,
-                                          splat, store, store_first, subtract, width, zeros)
+                                          splat, store, store_first, subtract, width)
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["convolve", "weight_gradient"]
+__all__ = ["convolve", "input_gradient", "weight_gradient"]
 
 _A, _B = 0.75, 1.5              # the points
 _ZERO = _A**2 * _B**2           # the divisors of the rows of G, for 0, a and b
 _NEAR, _FAR = 2 * _A**2 * (_A**2 - _B**2), 2 * _B**2 * (_B**2 - _A**2)
 _MOST_BYTES = 2**27             # of kept filters: what does not fit is transformed at each call
 _GROUP = 64                     # channels to a unit of a weight gradient: its sums stay near
-_UNITS = 16                     # of a weight gradient at most, and tiles at least in one
-_LEAST = 64
+_UNITS = 16                     # of a weight gradient, at most
+_LEAST = 64                     # tiles to a unit of it, at least
 _LINE = 16                      # numbers more between the 36 places: a power of two apart, they share a set of the cache
 _CHANNELS = 16                  # whose filters are transformed in a unit
 _TILES = 48                     # at most in a unit: so often U is read, and so long are the chains of a weight gradient
@@ -89,7 +88,6 @@ def convolve(x, w, b, pads, pool, rectified, y, switches):
     run(_units, -(-(N * TH * TW) // tiles), x, _flat(x, w.dtype), (U, b), row_terms(C),
         _Tiling(TH, TW, tiles, pads[0], pads[2]), pool, rectified, (y, switches), integers=tiles + ROWS, dtype=w.dtype,
         scratch=36 * (tiles * CV + _LINE) + 36 * ((tiles + ROWS) * panel + _LINE) + 36 * CV)
-
 
 
 def _flat(x, dtype):
@@ -225,37 +223,35 @@ def _load6(a, i, step):
 # ---- Patches of x ----------------------------------------------------------------------------------------------------
 
 @device
-def _transform_patches(x, flat, channels, tiling, first, count, V, step, frame, at):
-    """Write B^T d B of so many tiles' patches, for a range of channels, to V, whose 36 places lie `step` apart.
+def _transform_patches(x, flat, channels, tiling, first, count, V, CV, step, frame, at):
+    """Write B^T d B of so many tiles' patches, for a range of channels, to V, CV numbers a tile, places `step` apart.
 
     Where each tile begins there goes to `at`.
     """
-    (_, H, W, C), (begin, end), L = x.shape, channels, width(V)
+    (_, H, W, C), (begin, end), pixels = x.shape, channels, pointer(flat, 0)
     TH, TW, top, left = tiling.TH, tiling.TW, tiling.top, tiling.left
-    CV, pixels = -(-(end - begin) // L) * L, pointer(flat, 0)
     for t in range(count):
         at[t] = t * CV
         n, tile = (first + t) // (TH * TW), (first + t) % (TH * TW)
         h, w = 4 * (tile // TW) - top, 4 * (tile % TW) - left
         corner = ((n * H + h) * W + w) * C + begin
         # A vector may reach beyond the channels of the last pixel of all; flat is empty where pixels are whole numbers.
-        inside = h >= 0 and w >= 0 and h + 6 <= H and w + 6 <= W and corner + (5 * W + 5) * C + CV <= len(flat)
-        if inside:
-            _transform_patch(pointer(pixels, corner), W * C, C, end - begin, V, t * CV, step)
-        else:
-            _copy_patch(x, n, h, w, begin, end, CV, frame)
-            _transform_patch(frame, 6 * CV, CV, end - begin, V, t * CV, step)
+        source, row, pixel = pointer(pixels, corner), W * C, C
+        if h < 0 or w < 0 or h + 6 > H or w + 6 > W or corner + (5 * W + 5) * C + CV > len(flat):
+            _copy_patch(x, n, h, w, np.int64(6), begin, end, CV, frame)
+            source, row, pixel = frame, 6 * CV, CV
+        _transform_patch(source, row, pixel, end - begin, V, t * CV, step)
 
 
 @device
-def _copy_patch(x, n, h, w, begin, end, CV, frame):
-    """Copy some channels of the 6 x 6 pixels from (h, w) on; zeros where there is no image."""
+def _copy_patch(x, n, h, w, side, begin, end, wide, frame):
+    """Copy some channels of the `side` x `side` pixels from (h, w) on, `wide` numbers each; zeros where no image is."""
     _, H, W, C = x.shape
-    for i in range(36 * CV):
+    for i in range(side * side * wide):
         frame[i] = 0
-    for i in range(max(h, 0), min(h + 6, H)):
-        for j in range(max(w, 0), min(w + 6, W)):
-            of, to = pointer(x, ((n * H + i) * W + j) * C + begin), pointer(frame, ((i - h) * 6 + j - w) * CV)
+    for i in range(max(h, 0), min(h + side, H)):
+        for j in range(max(w, 0), min(w + side, W)):
+            of, to = pointer(x, ((n * H + i) * W + j) * C + begin), pointer(frame, ((i - h) * side + j - w) * wide)
             for c in range(end - begin):
                 if x.dtype == np.dtype(np.uint8):
                     to[c] = np.float32(of[c]) / np.float32(255)
@@ -306,7 +302,7 @@ def _units(x, flat, filters_of, terms, tiling, pool, rectified, outputs, integer
     while unit >= 0:
         first = unit * tiles
         count = min(tiles, N * TH * TW - first)
-        _transform_patches(x, flat, (0, C), tiling, first, count, V, V_step, frame, at)
+        _transform_patches(x, flat, (np.int64(0), C), tiling, first, count, V, CV, V_step, frame, at)
         for t in range(count, count + ROWS):
             at[t] = 0
         for j in range(0, F, panel):
@@ -334,7 +330,10 @@ def _sum6(m, x):
 
 @device
 def _finish_tile(M, m, step, bias, place, pool, rectified, shape, y, switches):
-    """Store one tile's 4 x 4 outputs of a vector of filters, or the largest of each 2 x 2 and its place."""
+    """Store one tile's 4 x 4 outputs of a vector of filters, or the largest of each 2 x 2 and its place.
+
+    The sums go back to the first sixteen places of M: loops over them are a third of the code of sixteen stores written out.
+    """
     s0, s1, s2, s3, s4, s5 = (_sum6(_load6(M, m, 6 * step), M), _sum6(_load6(M, m + step, 6 * step), M),
                               _sum6(_load6(M, m + 2 * step, 6 * step), M), _sum6(_load6(M, m + 3 * step, 6 * step), M),
                               _sum6(_load6(M, m + 4 * step, 6 * step), M), _sum6(_load6(M, m + 5 * step, 6 * step), M))
@@ -342,45 +341,28 @@ def _finish_tile(M, m, step, bias, place, pool, rectified, shape, y, switches):
     y1 = _sum6((s0[1], s1[1], s2[1], s3[1], s4[1], s5[1]), M)
     y2 = _sum6((s0[2], s1[2], s2[2], s3[2], s4[2], s5[2]), M)
     y3 = _sum6((s0[3], s1[3], s2[3], s3[3], s4[3], s5[3]), M)
-    (n, i, j, f), (_, OH, OW, F) = place, shape
-    if pool == 2:
-        h, w = 2 * i, 2 * j
-        o = ((n * OH + h) * OW + w) * F + f
-        finish_cell(y0[0], y0[1], y1[0], y1[1], bias, rectified, y, switches, o, F - f)
-        if w + 1 < OW:
-            finish_cell(y0[2], y0[3], y1[2], y1[3], bias, rectified, y, switches, o + F, F - f)
-        if h + 1 < OH:
-            finish_cell(y2[0], y2[1], y3[0], y3[1], bias, rectified, y, switches, o + OW * F, F - f)
-            if w + 1 < OW:
-                finish_cell(y2[2], y2[3], y3[2], y3[3], bias, rectified, y, switches, o + OW * F + F, F - f)
-        return
-    h, w = 4 * i, 4 * j
-    o, columns = ((n * OH + h) * OW + w) * F + f, min(4, OW - w)
-    _store_row(y0, bias, rectified, columns, y, o, F, F - f)
-    if h + 1 < OH:
-        _store_row(y1, bias, rectified, columns, y, o + OW * F, F, F - f)
-    if h + 2 < OH:
-        _store_row(y2, bias, rectified, columns, y, o + 2 * OW * F, F, F - f)
-    if h + 3 < OH:
-        _store_row(y3, bias, rectified, columns, y, o + 3 * OW * F, F, F - f)
+    _store4(M, m, step, y0)
+    _store4(M, m + 4 * step, step, y1)
+    _store4(M, m + 8 * step, step, y2)
+    _store4(M, m + 12 * step, step, y3)
+    (n, i, j, f), (_, OH, OW, F), side = place, shape, 4 // pool
+    for h in range(side * i, min(side * (i + 1), OH)):
+        for w in range(side * j, min(side * (j + 1), OW)):
+            o, at = ((n * OH + h) * OW + w) * F + f, m + pool * (4 * (h - side * i) + w - side * j) * step
+            if pool == 2:
+                finish_cell(load(M, at), load(M, at + step), load(M, at + 4 * step), load(M, at + 5 * step), bias, rectified,
+                            y, switches, o, F - f)
+            else:
+                total = add(load(M, at), bias)
+                store_first(y, o, rectify(total) if rectified else total, F - f)
 
 
 @device
-def _store_row(v, bias, rectified, columns, y, o, F, filters):
-    """Store up to four neighbouring outputs."""
-    _store_output(v[0], bias, rectified, y, o, filters)
-    if columns > 1:
-        _store_output(v[1], bias, rectified, y, o + F, filters)
-    if columns > 2:
-        _store_output(v[2], bias, rectified, y, o + 2 * F, filters)
-    if columns > 3:
-        _store_output(v[3], bias, rectified, y, o + 3 * F, filters)
-
-
-@device
-def _store_output(v, bias, rectified, y, o, filters):
-    total = add(v, bias)
-    store_first(y, o, rectify(total) if rectified else total, filters)
+def _store4(a, i, step, v):
+    store(a, i, v[0])
+    store(a, i + step, v[1])
+    store(a, i + 2 * step, v[2])
+    store(a, i + 3 * step, v[3])
 
 
 # ---- The weight gradient ---------------------------------------------------------------------------------------------
@@ -388,24 +370,27 @@ def _store_output(v, bias, rectified, y, o, filters):
 def weight_gradient(dy, x, pads, dw):
     """Write dw (3, 3, C, F) of a convolution of stride 1 from dy (N, OH, OW, F) and x (N, H, W, C)."""
     (N, OH, OW, F), C, lanes, panel = dy.shape, x.shape[3], REGISTER_BYTES // dy.itemsize, columns_of(dy.dtype)
-    TH, TW, wide, rows = -(-OH // 4), -(-OW // 4), -(-F // panel) * panel, (-(-C // ROWS) + 1) * ROWS
-    group = min(_GROUP, -(-C // lanes) * lanes)
-    groups = -(-C // group)
+    TH, TW, wide, group = -(-OH // 4), -(-OW // 4), -(-F // panel) * panel, min(_GROUP, -(-C // lanes) * lanes)
+    groups, rows = -(-C // group), -(-group // ROWS) * ROWS
     chunk = max(2, -(-N // max(1, _UNITS // groups)), -(-_LEAST // (TH * TW)))
     chunks, of_chunk = -(-N // chunk), min(chunk, N) * TH * TW
     tiles = -(-of_chunk // -(-of_chunk // _TILES))
-    parts = workspace("dw parts", (chunks, 36 * rows * wide), dy.dtype)
+    parts = workspace("dw parts", (chunks, 36 * groups * rows * wide), dy.dtype)
     run(_gradient_chunks, chunks * groups, dy, x, _flat(x, dy.dtype), row_terms(tiles, group),
-        _Tiling(TH, TW, tiles, pads[0], pads[2], chunk, group), parts, integers=max(tiles, ROWS), dtype=dy.dtype, scratch=36 * (tiles * (group + wide) + 2 * _LINE) + 36 * group)
-    run(_sum_transformed, C, parts, rows, dw.reshape(9, C, F), scratch=36 * panel, dtype=np.float64)
+        _Tiling(TH, TW, tiles, pads[0], pads[2], chunk, group), parts, integers=max(tiles, ROWS), dtype=dy.dtype,
+        scratch=36 * (tiles * (group + wide) + 2 * _LINE) + max(36 * group, 16 * wide))
+    run(_sum_transformed, C, parts, group, dw.reshape(9, C, F), scratch=36 * panel, dtype=np.float64)
 
 
 @kernel
 def _gradient_chunks(dy, x, flat, terms, tiling, parts, integers, scratch, queue, lane):
-    """Add up the 36 products of one chunk of images a unit: parts[p, panel, channel, filter]."""
-    (N, _, _, C), F, panel, L = x.shape, dy.shape[3], panel_of(dy), width(dy)
+    """Add up the 36 products of one chunk of images and one group of channels a unit: parts[p, panel, group, channel, filter].
+
+    A group has whole tiles of channels there: what a tile writes behind the last channel is nobody else's.
+    """
+    (N, OH, OW, F), C, panel, L, gradient = dy.shape, x.shape[3], panel_of(dy), width(dy), pointer(dy, 0)
     TW, of_image, tiles, chunk, group = tiling.TW, tiling.TH * tiling.TW, tiling.tiles, tiling.chunk, tiling.group
-    panels, rows, groups = -(-F // panel), (-(-C // ROWS) + 1) * ROWS, -(-C // group)
+    panels, rows, groups = -(-F // panel), -(-group // ROWS) * ROWS, -(-C // group)
     V_step, Z_step = tiles * group + _LINE, tiles * panels * panel + _LINE
     V, at = pointer(scratch, lane * scratch.shape[1]), pointer(integers, lane * integers.shape[1])
     Z, offsets = pointer(V, 36 * V_step), pointer(terms, 0)
@@ -414,17 +399,22 @@ def _gradient_chunks(dy, x, flat, terms, tiling, parts, integers, scratch, queue
     while unit >= 0:
         s, begin = unit // groups, unit % groups * group
         channels, start, end = min(group, C - begin), s * chunk * of_image, min((s + 1) * chunk, N) * of_image
-        sums, CV = pointer(parts, s * parts.shape[1]), group
+        sums = pointer(parts, s * parts.shape[1] + unit % groups * rows * panel)
         for first in range(start, end, tiles):
             count = min(tiles, end - first)
-            _transform_patches(x, flat, (begin, begin + channels), tiling, first, count, V, V_step, frame, at)
+            _transform_patches(x, flat, (begin, begin + channels), tiling, first, count, V, group, V_step, frame, at)
             for t in range(count):
                 n, tile = (first + t) // of_image, (first + t) % of_image
+                h, w = 4 * (tile // TW), 4 * (tile % TW)
+                source, row, pixel = pointer(gradient, ((n * OH + h) * OW + w) * F), OW * F, F
+                if h + 4 > OH or w + 4 > OW or F % L > 0:
+                    _copy_patch(dy, n, h, w, np.int64(4), np.int64(0), F, panels * panel, frame)
+                    source, row, pixel = frame, 4 * panels * panel, panels * panel
                 for f in range(0, F, L):
-                    _transform_gradients(dy, n, 4 * (tile // TW), 4 * (tile % TW), f,
+                    _transform_gradients(pointer(source, f), row, pixel,
                                          pointer(Z, (f // panel * tiles + t) * panel + f % panel), Z_step)
             for p in range(36 if count < tiles else 0):         # behind the last tile of a chunk: nothing
-                for i in range(count * CV, tiles * CV):
+                for i in range(count * group, tiles * group):
                     V[p * V_step + i] = 0
                 for j in range(panels):
                     for i in range((j * tiles + count) * panel, (j + 1) * tiles * panel):
@@ -436,15 +426,14 @@ def _gradient_chunks(dy, x, flat, terms, tiling, parts, integers, scratch, queue
                     for j in range(panels):
                         product_tile(pointer(V, p * V_step), at, min(ROWS, channels - c), offsets, tiles,
                                      pointer(Z, p * Z_step + j * tiles * panel), panel, min(panel, F - j * panel),
-                                     pointer(sums, ((p * panels + j) * rows + begin + c) * panel), panel, first == start)
+                                     pointer(sums, ((p * panels + j) * groups * rows + c) * panel), panel, first == start)
         unit = claim(queue, lane)
 
 
 @device
-def _transform_gradients(dy, n, h, w, f, Z, step):
-    """Write A g A^T of the 4 x 4 gradients from (h, w) on, for a vector of filters; beyond the border they are 0."""
-    g0, g1, g2, g3 = (_load_row(dy, n, h, w, f), _load_row(dy, n, h + 1, w, f), _load_row(dy, n, h + 2, w, f),
-                      _load_row(dy, n, h + 3, w, f))
+def _transform_gradients(g, row, pixel, Z, step):
+    """Write A g A^T of 4 x 4 gradients, for a vector of filters."""
+    g0, g1, g2, g3 = (_load4(g, 0, pixel), _load4(g, row, pixel), _load4(g, 2 * row, pixel), _load4(g, 3 * row, pixel))
     a, b, c, d = (_spread4(g0[0], g1[0], g2[0], g3[0], Z), _spread4(g0[1], g1[1], g2[1], g3[1], Z),
                   _spread4(g0[2], g1[2], g2[2], g3[2], Z), _spread4(g0[3], g1[3], g2[3], g3[3], Z))
     _store6(Z, 0, step, _spread4(a[0], b[0], c[0], d[0], Z))
@@ -456,19 +445,8 @@ def _transform_gradients(dy, n, h, w, f, Z, step):
 
 
 @device
-def _load_row(dy, n, h, w, f):
-    """Return four neighbouring vectors of gradients, zeros beyond the border."""
-    (_, OH, OW, F), none = dy.shape, zeros(dy)
-    g, count, filters = pointer(dy, ((n * OH + h) * OW + w) * F + f), OW - w if h < OH else 0, F - f
-    return (_load_if(g, 0, count > 0, filters, none), _load_if(g, F, count > 1, filters, none),
-            _load_if(g, 2 * F, count > 2, filters, none), _load_if(g, 3 * F, count > 3, filters, none))
-
-
-@device
-def _load_if(g, i, there, filters, none):
-    if not there:
-        return none
-    return load(g, i) if filters >= width(g) else load_first(g, i, filters)
+def _load4(a, i, step):
+    return load(a, i), load(a, i + step), load(a, i + 2 * step), load(a, i + 3 * step)
 
 
 @device
@@ -480,10 +458,11 @@ def _spread4(g0, g1, g2, g3, x):
 
 
 @kernel
-def _sum_transformed(parts, rows, dw, scratch, queue, lane):
+def _sum_transformed(parts, group, dw, scratch, queue, lane):
     """Write dw (9, C, F) = G^T S G of a channel a unit; S is the sum over chunks, in order, of their parts."""
     (_, C, F), panel = dw.shape, panel_of(parts)
-    S, panels = pointer(scratch, lane * scratch.shape[1]), -(-F // panel)
+    S, panels, rows = pointer(scratch, lane * scratch.shape[1]), -(-F // panel), -(-group // ROWS) * ROWS
+    of_panel = -(-C // group) * rows
     c = claim(queue, lane)
     while c >= 0:
         for j in range(panels):
@@ -492,17 +471,17 @@ def _sum_transformed(parts, rows, dw, scratch, queue, lane):
             for s in range(parts.shape[0]):
                 for p in range(36):
                     sums = pointer(S, p * panel)
-                    part = pointer(parts, s * parts.shape[1] + ((p * panels + j) * rows + c) * panel)
+                    row = (p * panels + j) * of_panel + c // group * rows + c % group
+                    part = pointer(parts, s * parts.shape[1] + row * panel)
                     for f in range(panel):
                         sums[f] += part[f]
-            for q in range(6):                  # G^T from the left, in place: rows 0 to 2 of what were six
-                _gather3(pointer(S, q * panel), 6 * panel, panel)
-            for k in range(3):
-                row = pointer(S, 6 * k * panel)
-                _gather3(row, panel, panel)
-                for m in range(3):
-                    for f in range(min(panel, F - j * panel)):
-                        dw[3 * k + m, c, j * panel + f] = row[m * panel + f]
+            for i in range(9):                  # G^T from the left, in place: rows 0 to 2 of what were six; then G
+                row, step = (i, 6) if i < 6 else (6 * (i - 6), 1)
+                _gather3(pointer(S, row * panel), step * panel, panel)
+            for k in range(9):
+                sums = pointer(S, (6 * (k // 3) + k % 3) * panel)
+                for f in range(min(panel, F - j * panel)):
+                    dw[k, c, j * panel + f] = sums[f]
         c = claim(queue, lane)
 
 

@@ -34,7 +34,8 @@ except Exception as error:      # another NumPy than it was made for, a variable
     raise InputError(f"numba cannot be imported ({printable(error)}). Check NUMBA_..., or install it anew.") from error
 from numba.core import serialize
 from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher, cpu_target
 
@@ -54,10 +55,10 @@ def kernel(function):
 
 def device(function):
     """Compile a small helper that kernels call; LLVM inlines it into them."""
-    return _Dispatcher(function, {}, _FLAGS | {"forceinline": True})
+    return _Device(function, {}, _FLAGS | {"forceinline": True}, pipeline_class=_WithoutCode)
 
 
-_FLAGS = dict(nopython=True, nogil=True, error_model="numpy", boundscheck=None)
+_FLAGS = dict(nopython=True, nogil=True, error_model="numpy", boundscheck=None, no_cfunc_wrapper=True)
 
 
 class _Dispatcher(CPUDispatcher):
@@ -71,6 +72,37 @@ class _Dispatcher(CPUDispatcher):
             return super().compile(signature)
         finally:
             numba.config.DISABLE_JIT = disabled
+
+
+class _Inlined(JITCodeLibrary):
+    """What is kept of a helper: LLVM's own language. Optimized and made machine code of is the kernel that it is inlined into;
+    to do both for each helper would be a fifth of the time that a first step takes to compile, and never be run."""
+
+    def _optimize_final_module(self):
+        pass
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _WithoutCode(Compiler):
+    """numba's compiler as far as a helper needs it (as numba compiles subroutines of its own, without code)."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        state = self.state
+        state.flags.no_compile = state.flags.no_cpython_wrapper = state.flags.no_cfunc_wrapper = True
+        state.library = _Inlined(state.targetctx.codegen(), "inlined")
+
+
+class _Device(_Dispatcher):
+    """What kernels call: known to numba by a name that stands for no address."""
+
+    def add_overload(self, result):
+        name = object()
+        cpu_target.target_context.insert_user_function(name, result.fndesc, [result.library])
+        self.overloads[tuple(result.signature.args)] = result._replace(entry_point=name)
 
 
 # ---- The folder ------------------------------------------------------------------------------------------------------

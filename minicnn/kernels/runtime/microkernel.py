@@ -79,15 +79,20 @@ def _chain(x, rows, terms, first, last, w, stride, none):
 
 
 @device
-def _sums(x, rows, terms, n, w, stride, none, out, apart, fresh):
-    """Write the sums over n terms to out, or add them, rows `apart` numbers apart; w's rows lie `stride` apart."""
-    sums = _chain(x, rows, terms, 0, min(_CHAIN, n), w, stride, none)
+def _sums(x, rows, terms, n, w, stride, none):
+    """Return the tile of sums over n terms: chains, added up; w's rows lie `stride` apart."""
+    sums = _chain(x, rows, terms, np.int64(0), min(_CHAIN, n), w, stride, none)
     for k in range(_CHAIN, n, _CHAIN):
         sums = add_tiles(sums, _chain(x, rows, terms, k, min(k + _CHAIN, n), w, stride, none))
+    return sums
+
+
+@device
+def _put(out, apart, tile, fresh):
     if fresh:
-        store_tile(out, 0, apart, sums)
+        store_tile(out, 0, apart, tile)
     else:
-        add_tile(out, 0, apart, sums)
+        add_tile(out, 0, apart, tile)
 
 
 @device
@@ -107,22 +112,22 @@ def product_tile(x, at, count, terms, n, w, stride, columns, out, apart, fresh):
     if columns <= width(x):
         for r in range(0, count, 6):
             rows = rows_of(pointer(at, r), 6)
-            _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 1), pointer(out, r * apart), apart, fresh)
+            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 1)), fresh)
     elif count <= 4 or 6 < count <= 8:
         for r in range(0, count, 4):
             rows = rows_of(pointer(at, r), 4)
-            _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), pointer(out, r * apart), apart, fresh)
+            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2)), fresh)
     else:
         for r in range(0, count, 6):
             rows = rows_of(pointer(at, r), 6)
-            _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), pointer(out, r * apart), apart, fresh)
+            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2)), fresh)
 
 
 @device
 def product_row(x, at, terms, n, w, stride, out):
     """Write the first row alone, eight vectors of columns wide: the same sums, for one sample, which reads w once."""
     rows = rows_of(at, 1)
-    _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 8), out, 0, True)
+    store_tile(out, 0, 0, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 8)))
 
 
 @device
