@@ -290,7 +290,8 @@ def test_convolution(name, peer, precision, engine):
     frozen_y = FROZEN[peer][f"{name}/{precision}/y"]
     results = run_layer(layer, cases.layer_input(name, case.input_shape), cases.layer_gradient(name, frozen_y.shape),
                         engine, precision, cases.convolution_weights(name))
-    assert_layer(results, name, peer, precision, 1e-6)
+    # That of 33 filters goes by Winograd's algorithm, whose rounding is that of a whole tile.
+    assert_layer(results, name, peer, precision, 2e-6 if name == "conv_33_filters" else 1e-6)
 
 
 @each_engine

@@ -271,8 +271,8 @@ def test_the_tag_is_seen_by_its_border_share(method):
     shares = {}
     for tag in (False, True):
         model, images, labels, *_ = tagged.trained(tag)
-        layer = "conv2d_2" if method == "gradcam" else None
-        explained = explain(model, images[labels == 1][:16], method, layer, "covid")
+        layer, count = ("conv2d_2", 48) if method == "gradcam" else (None, 16)      # many of Grad-CAM's maps are 0
+        explained = explain(model, images[labels == 1][:count], method, layer, "covid")
         known = [share for share in explained.border_shares if share is not None]
         shares[tag] = np.mean(known)
         assert len(known) >= 8 and explained.even_share == 0.4375

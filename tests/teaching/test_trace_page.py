@@ -363,7 +363,8 @@ def check_gradient(browser, layer, index):
         assert not result and not verdict
         return
     assert result["engine"] == pytest.approx(float(layer.dy[0][index]), rel=1e-8, abs=1e-30)
-    assert result["by hand"] == pytest.approx(result["engine"], rel=1e-4, abs=1e-9)
+    # Behind Winograd's algorithm a small number has the rounding of the largest beside it.
+    assert result["by hand"] == pytest.approx(result["engine"], rel=1e-4, abs=1e-8)
     assert verdict and "more than" not in verdict, (layer.name, index, result, verdict)
     return result
 

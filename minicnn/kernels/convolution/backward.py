@@ -16,7 +16,7 @@ import functools
 import numpy as np
 
 from minicnn.kernels.convolution.padding import Geometry, fill_rows
-from minicnn.kernels.runtime.jit import device, kernel
+from minicnn.kernels.runtime.jit import kernel
 from minicnn.kernels.runtime.microkernel import BLOCK, ROWS, columns_of, pack, panel_of, product_tile, window_terms
 from minicnn.kernels.runtime.reduction import chunk_of, sum_chunks
 from minicnn.kernels.runtime.simd import add_to_float64, load, pointer, width
