@@ -18,6 +18,11 @@ same sums.
 
 The gradient of the inputs is a convolution too, of dy with turned filters, so it runs here. With strides it is one for
 each phase: the pixels h = SH i + a meet only every SH-th row of a window, so no zero is multiplied.
+
+Measured (one core of an AMD EPYC, AVX-512, peak 118 GFLOP/s): 3x3 with stride 2, 5x5 and 1x1 windows of 32 to 256 channels 98
+to 110, their input gradients as much (spread with zeros, stride 2 reached 28); COV-19Net's first block 74 us an image, 35
+if it is grey, of which 19 are multiply-adds. What lost: to pack w's blocks in each unit (0.95), to work out where windows
+begin in each unit instead of once (0.9 in the first block), units of 192 windows (1.0).
 """
 
 import numpy as np
