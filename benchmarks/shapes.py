@@ -136,7 +136,7 @@ def run(options):
                 if name in peers and all(text in f"{name}, {shape.name}" for text in options.only)}
         peer_of = {name: SGEMM if shape.F else f"{TORCH} {name}" for name in ours}      # sgemm takes one turn for all
         times = interleave(ours | {peer: peers[name] for name, peer in peer_of.items()}, rounds,
-                           budget=0.02 if options.quick else 0.1, warm=1, pause=0.002)
+                           budget=0.02 if options.quick else 0.1, warm=3, pause=0.002)
         for name in peer_of:
             mine, peer = compare({OURS: times[name], peer_of[name]: times[peer_of[name]]})
             bar = shape.bar * (GRADIENT if shape.F and "gradient" in name else 1)

@@ -2,9 +2,10 @@
 
     forward           y = x @ w + b       a unit is a block of up to 384 rows of w and four panels of its columns: their part
                                           of the sum, for all samples; then the parts are added in order, in float64.
-                                          Many samples are a 1x1 convolution, which adds the same parts in the same order
     input gradient    dx^T = w @ dy^T     a unit is 60 rows of w; samples lie side by side in a vector
-    weight gradient   dw = x^T @ dy       a unit is 60 rows of dw; a term is a sample
+    weight gradient   dw = x^T @ dy       a unit is up to 60 rows of dw; a term is a sample
+
+Many samples go forward, and dx comes back, as those of a 1x1 convolution, which adds the same parts in the same order.
 
 So a row of w is read once for all samples, and from few threads or many, alone or in a batch, each number is summed by
 the same operations in the same order. No BLAS: its sums depend on its threads, and its second thread goes on spinning
@@ -14,7 +15,8 @@ for milliseconds after each product.
 import numpy as np
 
 from minicnn.kernels.activations import relu_gradient
-from minicnn.kernels.convolution.direct import convolve
+from minicnn.kernels.convolution.direct import convolve, gather
+from minicnn.kernels.convolution.masking import bias_gradient
 from minicnn.kernels.runtime.jit import kernel
 from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, add_block, columns_of, pack, panel_of, product_row,
                                                  product_tile, row_terms)
@@ -24,9 +26,9 @@ from minicnn.kernels.runtime.work_queue import claim, places
 
 __all__ = ["dense", "dense_relu", "dense_input_gradient", "dense_weight_gradient", "dense_relu_gradient"]
 
-_FEW = 96                       # samples up to which the forward product is divided by rows of w
+_FEW, _SOME = 96, 256           # samples up to which a product is divided by rows of w: forward, and dx
 _PANELS = 4                     # of a unit of the forward product
-_ROWS = 5 * ROWS                # rows of w in a unit of the gradients
+_ROWS = 5 * ROWS                # rows of w in a unit of the input gradient
 
 
 def dense(x, w, b, y):
@@ -110,6 +112,9 @@ def dense_input_gradient(dy, w, dx):
     """Write dx = dy @ w^T; shapes (N, F), (D, F), (N, D). See reference.dense_input_gradient."""
     (N, F), D = dy.shape, w.shape[0]
     panel = columns_of(w.dtype)
+    if N > _SOME:
+        gather(dy[:, None, None], w[None, None], (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), dx[:, None, None])
+        return
     across = workspace("dy across", (F, -(-N // panel) * panel), w.dtype)
     across[:, :N] = dy.T
     across[:, N:] = 0
@@ -143,13 +148,14 @@ def _dense_input_gradient_rows(dy, w, terms, dx, scratch, queue, lane):
 def dense_weight_gradient(dy, x, dw, db):
     """Write dw = x^T @ dy and db = the sum of dy's rows; shapes (N, F), (N, D), (D, F), (F,)."""
     (N, D), panel = x.shape, columns_of(x.dtype)
-    run(_dense_weight_gradient_rows, -(-D // _ROWS), dy, x, row_terms(N, D), dw, dtype=x.dtype,
-        scratch=(ROWS + 2 * _ROWS + BLOCK) * panel)
-    _sum_rows(dy, db)
+    bias_gradient(dy[:, None, None], db)
+    rows = ROWS * max(1, min(5, D // (8 * ROWS)))           # so few to a unit that all threads have some
+    run(_dense_weight_gradient_rows, -(-D // rows), dy, x, row_terms(N, D), rows, dw, dtype=x.dtype,
+        scratch=(ROWS + 2 * rows + BLOCK) * panel)
 
 
 @kernel
-def _dense_weight_gradient_rows(dy, x, terms, dw, scratch, queue, lane):
+def _dense_weight_gradient_rows(dy, x, terms, rows, dw, scratch, queue, lane):
     (D, F), panel, at = dw.shape, panel_of(x), places(queue, lane)
     offsets, N = pointer(terms, 0), len(terms)
     blocks, samples, gradient, dw_at = -(-N // BLOCK), pointer(x, 0), pointer(dy, 0), pointer(dw, 0)
@@ -164,7 +170,7 @@ def _dense_weight_gradient_rows(dy, x, terms, dw, scratch, queue, lane):
                 if columns < panel:
                     pack(factors, count, F, columns, packed)
                     factors, apart = packed, panel
-                for d in range(unit * _ROWS, min((unit + 1) * _ROWS, D), ROWS):
+                for d in range(unit * rows, min((unit + 1) * rows, D), ROWS):
                     some = min(ROWS, D - d)
                     for r in range(ROWS):
                         at[r] = min(d + r, D - 1)
@@ -175,22 +181,12 @@ def _dense_weight_gradient_rows(dy, x, terms, dw, scratch, queue, lane):
                                  True)
                     if whole:
                         continue
-                    add_block(out, some * panel, pointer(totals, (d - unit * _ROWS) * panel), k, blocks)
+                    add_block(out, some * panel, pointer(totals, (d - unit * rows) * panel), k, blocks)
                     if k + 1 == blocks:
                         for r in range(some):
                             for f in range(columns):
                                 dw_at[(d + r) * F + j + f] = out[r * panel + f]
         unit = claim(queue, lane)
-
-
-@kernel
-def _sum_rows(dy, db):
-    """Write the sum of dy's rows, in order, in float64; one column after another."""
-    for f in range(len(db)):
-        total = 0.0
-        for n in range(dy.shape[0]):
-            total += dy[n, f]
-        db[f] = total
 
 
 def dense_relu_gradient(dy, y, x, w, dx, dw, db):

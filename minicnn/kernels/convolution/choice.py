@@ -20,8 +20,8 @@ Why (one core of an AMD EPYC with AVX-512, times as fast as the direct algorithm
 
     - with 8 channels it is 1.0 to 1.2 times as fast, and its rounding less good: not worth a case;
     - 5 x 5 outputs use 39 % of four tiles, 6 x 6 56 %; from there on, the more channels the better;
-    - many filters for few tiles lose: U is four times as large as w and each image reads all of it (512 channels on 7x7,
-      one image: 0.35), so C F may be 2^14 for each tile of an image;
+    - many filters for few tiles lose: U is four times as large as w, and to transform and read it takes longer than one
+      image of 4 x 4 outputs and 512 channels (0.2), so C F may be 2^16 for each tile of an image;
     - lists against dense Winograd behind pooling: 1.25 times as fast with 32 channels, as fast with 64, 0.85 with 128;
       behind ReLU alone, where half of all is not 0: 1.4 with 5x5 windows and with strides, 0.4 to 0.7 with 3x3 and 1x1.
 
@@ -33,6 +33,7 @@ import numpy as np
 from minicnn.kernels.convolution import backward_first, backward_sparse, direct, winograd
 from minicnn.kernels.convolution.backward import weight_gradient
 from minicnn.kernels.convolution.masking import bias_gradient, mask
+from minicnn.kernels.dense import dense_input_gradient, dense_weight_gradient
 from minicnn.kernels.runtime.threads import workspace
 
 _ONE = (1, 1)
@@ -41,7 +42,7 @@ _ONE = (1, 1)
 def suits_winograd(w, strides, size):
     """Return whether Winograd's algorithm computes a convolution with outputs of this size (before pooling), and its dx."""
     _, _, C, F = w.shape
-    return C * F <= 2**14 * _tiles(w, strides, size)
+    return C * F <= 2**16 * _tiles(w, strides, size)
 
 
 def suits_winograd_weights(w, strides, dy):
@@ -104,7 +105,9 @@ def _size(x, w, strides, pads):
 
 def conv2d_input_gradient(dy, w, image_size, strides, pads, dx):
     """Write dx (N, H, W, C) of a convolution from dy (N, OH, OW, F). See reference.conv2d_input_gradient."""
-    if suits_winograd(w, strides, dy.shape[1:3]):
+    if _is_product(w, strides, pads):
+        dense_input_gradient(dy.reshape(-1, w.shape[3]), w[0, 0], dx.reshape(-1, w.shape[2]))
+    elif suits_winograd(w, strides, dy.shape[1:3]):
         winograd.input_gradient(dy, w, pads, dx)
     else:
         direct.gather(dy, w, image_size, strides, pads, _ONE, dx)
@@ -115,8 +118,16 @@ def conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dw, db):
 
     See reference.conv2d_weight_gradient. x may be uint8 pixels.
     """
+    if _is_product(dw, strides, pads) and x.dtype == dy.dtype:
+        dense_weight_gradient(dy.reshape(-1, dw.shape[3]), x.reshape(-1, dw.shape[2]), dw[0, 0], db)
+        return
     _weight_gradient(dy, x, strides, pads, dw)
     bias_gradient(dy, db)
+
+
+def _is_product(w, strides, pads):
+    """Return whether a convolution multiplies each pixel with a matrix, as a dense layer does each sample."""
+    return w.shape[:2] == strides == (1, 1) and not any(pads)
 
 
 def _weight_gradient(dy, x, strides, pads, dw):
