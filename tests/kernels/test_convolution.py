@@ -21,7 +21,7 @@ CONVOLUTIONS = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", *FU
 
 @each_dtype
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(case=winograd_cases())
 def test_a_block_of_many_channels_computes_what_the_specification_says(name, dtype, case):
     check(name, OPERATIONS[name](case, dtype))
