@@ -1,7 +1,7 @@
 """The dense layer and its gradients: matrix products in tiles, in blocks that share no output.
 
     forward           y = x @ w + b       a unit is a block of up to 384 rows of w and four panels of its columns: their part
-                                          of the sum, for all samples; then the parts are added in order, in float64.
+                                          of the sum, for all samples; then the parts are added in order, in float64
     input gradient    dx^T = w @ dy^T     a unit is 60 rows of w; samples lie side by side in a vector
     weight gradient   dw = x^T @ dy       a unit is up to 60 rows of dw; a term is a sample
 

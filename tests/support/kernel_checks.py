@@ -103,15 +103,10 @@ def uses_winograd(name, inputs):
     if name == "conv2d_weight_gradient":
         w = np.empty((*named["kernel_size"], x.shape[3], dy.shape[3]))
         return choice.suits_winograd_weights(w, strides, dy)
-    size = dy.shape[1:3] if x is None else window(x.shape, w.shape[:2], strides, named["pads"])
+    size = dy.shape[1:3] if x is None else choice._size(x, w, strides, named["pads"])
     if choice.suits_winograd(w, strides, size) and "relu" in name and "gradient" in name:
         return not choice.suits_lists(w, strides, size, 2 if "pool" in name else 1, True)
     return choice.suits_winograd(w, strides, size)
-
-
-def window(shape, kernel, strides, pads):
-    """Return the rows and columns of a convolution's outputs."""
-    return tuple((shape[i] + pads[2 * i - 2] + pads[2 * i - 1] - kernel[i - 1]) // strides[i - 1] + 1 for i in (1, 2))
 
 
 def largest_of_tiles(magnitude, side=4):

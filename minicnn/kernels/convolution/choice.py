@@ -4,11 +4,12 @@ What decides here changes bits. So it is a function of shapes, dtype and the wid
 threads, not of a clock, and for what belongs to one image not of its batch, or a prediction would depend on its company.
 
     a convolution, its dx     Winograd F(4x4, 3x3)     3x3, stride 1, 16 channels and filters or more, tiles well used
-      (conv2d, _relu, _pool)  direct                   all else
+      (conv2d, _relu, _pool)  direct                   all else; dx of 1x1 windows as that of a dense layer, to the same bits
     its dw                    Winograd                 the same, and 32 tiles or more in the batch, which share 36 sums
+                              as of a dense layer      1x1 windows, stride 1, no ReLU behind them
                               direct                   all else
     behind ReLU and pooling   first block (AVX-512)    no dx, windows' rows that fit into a vector
-                              lists of what is not 0   up to 128 channels, and where Winograd does not fit
+                              lists of what is not 0   fewer than 128 channels, and where Winograd does not fit
                               densely, as above        all else
     behind ReLU alone         lists                    with dx, for 25 pixels or more to a window, and for strides
                               densely                  all else
@@ -36,7 +37,10 @@ from minicnn.kernels.convolution.masking import bias_gradient, mask
 from minicnn.kernels.dense import dense_input_gradient, dense_weight_gradient
 from minicnn.kernels.runtime.threads import workspace
 
-_ONE = (1, 1)
+__all__ = ["suits_winograd", "suits_winograd_weights", "suits_lists", "conv2d", "conv2d_relu", "conv2d_relu_pool",
+           "conv2d_input_gradient", "conv2d_weight_gradient", "conv2d_relu_gradient", "conv2d_relu_pool_gradient"]
+
+_ONE = (1, 1)                   # no dilation
 
 
 def suits_winograd(w, strides, size):
@@ -99,7 +103,7 @@ def _convolve(x, w, b, strides, pads, pool, rectified, y, switches):
 
 
 def _size(x, w, strides, pads):
-    """Return the rows and columns of the convolution of x with w."""
+    """Return the rows and columns of the convolution of x with w, before pooling."""
     return tuple((x.shape[1 + i] + pads[2 * i] + pads[2 * i + 1] - w.shape[i]) // strides[i] + 1 for i in (0, 1))
 
 

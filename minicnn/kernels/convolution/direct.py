@@ -114,7 +114,10 @@ def _turn(w, rows, columns, turned, scratch, queue, lane):
 
 
 def _products(x, w, b, terms, geometry, y, switches, places):
-    """Do the convolution that `geometry` describes; places: an image, the first number, a row and a pixel of y."""
+    """Do the convolution that `geometry` describes, with filters w (K, F) whose terms lie at `terms` in a window.
+
+    places: how far apart images of y lie, where its first number is, how far apart its rows and its pixels lie.
+    """
     (N, _, _, C), F = x.shape, w.shape[1]
     OH, OW, pool = geometry.OH, geometry.OW, geometry.pool
     framed = geometry.framed or x.dtype != w.dtype
@@ -133,7 +136,7 @@ def _products(x, w, b, terms, geometry, y, switches, places):
 
 @kernel
 def _units(x, flat, w, b, terms, geometry, outputs, places, corners, scratch, queue, lane):
-    """Do a unit at a time."""
+    """Do some rows of y, or some small images, a unit."""
     (N, F), OH, panel, pool = (x.shape[0], geometry.F), geometry.OH, panel_of(w), geometry.pool
     K, offsets, filters, bias = len(terms), pointer(terms, 0), pointer(w, 0), pointer(b, 0)
     y, switches, pixels = pointer(outputs[0], 0), pointer(outputs[1], 0), pointer(flat, 0)

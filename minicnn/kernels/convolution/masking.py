@@ -35,7 +35,7 @@ def mask(dy, y, switches, size, masked, db):
 
 @kernel
 def _chunks(dy, y, switches, size, masked, chunk, parts, scratch, queue, lane):
-    """Do a chunk of images a unit."""
+    """Write the gradients of one chunk of images, and their sum, a unit."""
     (N, OH, OW, F), L, (H, W) = dy.shape, width(dy), size
     whole, pooled, written = F - F % L, len(switches) > 0, len(masked) > 0
     dy_at, y_at, switches_at, to = pointer(dy, 0), pointer(y, 0), pointer(switches, 0), pointer(masked, 0)

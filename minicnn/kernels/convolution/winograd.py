@@ -157,6 +157,7 @@ def _filters(w):
 
 
 def _transformed(w, U):
+    """Write U of w, and return it."""
     run(_transform_filters, -(-w.shape[2] // _CHANNELS), w, U)
     return U
 
@@ -235,7 +236,7 @@ def _transform_patches(x, flat, channels, tiling, first, count, V, CV, step, fra
         n, tile = (first + t) // (TH * TW), (first + t) % (TH * TW)
         h, w = 4 * (tile // TW) - top, 4 * (tile % TW) - left
         corner = ((n * H + h) * W + w) * C + begin
-        # A vector may reach beyond the channels of the last pixel of all; flat is empty where pixels are whole numbers.
+        # A vector may reach beyond the channels of the last pixel of all; flat is empty where pixels are bytes.
         source, row, pixel = pointer(pixels, corner), W * C, C
         if h < 0 or w < 0 or h + 6 > H or w + 6 > W or corner + (5 * W + 5) * C + CV > len(flat):
             _copy_patch(x, n, h, w, np.int64(6), begin, end, CV, frame)

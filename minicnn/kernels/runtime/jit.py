@@ -97,7 +97,7 @@ class _WithoutCode(Compiler):
 
 
 class _Device(_Dispatcher):
-    """What kernels call: known to numba by a name that stands for no address."""
+    """What kernels call: known to numba by a name that stands for no address. Python cannot call it."""
 
     def add_overload(self, result):
         name = object()

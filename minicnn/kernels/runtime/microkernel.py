@@ -45,13 +45,13 @@ from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add_to_float64, from_float64, load, load_first, pointer, store,
                                           store_float64, width)
 from minicnn.kernels.runtime.threads import run, workspace
-from minicnn.kernels.runtime.work_queue import claim
 from minicnn.kernels.runtime.tile import add_tile, add_tiles, multiply_add, no_sums, rows_of, store_tile
+from minicnn.kernels.runtime.work_queue import claim
 
 __all__ = ["product_tile", "product_row", "add_block", "pack", "in_panels", "panel_of", "columns_of", "row_terms",
            "window_terms", "ROWS", "BLOCK"]
 
-ROWS = 12
+ROWS = 12                                   # of a tile: two passes of six, or three of four
 BLOCK = 384                                 # terms at most in a block, whose sums are float32
 _MANY = 256                                 # rows of a product, for which packing w pays
 _CHAIN = 48                                 # terms at most in a running sum
@@ -81,6 +81,7 @@ def _chain(x, rows, terms, first, last, w, stride, none):
 @device
 def _sums(x, rows, terms, n, w, stride, none):
     """Return the tile of sums over n terms: chains, added up; w's rows lie `stride` apart."""
+    # A constant 0 would be another type, for which numba compiles this and what it calls once more.
     sums = _chain(x, rows, terms, np.int64(0), min(_CHAIN, n), w, stride, none)
     for k in range(_CHAIN, n, _CHAIN):
         sums = add_tiles(sums, _chain(x, rows, terms, k, min(k + _CHAIN, n), w, stride, none))
@@ -89,6 +90,7 @@ def _sums(x, rows, terms, n, w, stride, none):
 
 @device
 def _put(out, apart, tile, fresh):
+    """Store a tile, or add it to what is there; its rows lie `apart`."""
     if fresh:
         store_tile(out, 0, apart, tile)
     else:

@@ -9,7 +9,6 @@ A tile is a tuple of rows, a row a tuple of vectors (simd.py), so its size is pa
 unrolled as it is compiled. Where its rows begin is a tuple of whole numbers.
 
     rows_of(at, n)                 the n whole numbers from the pointer `at` on; n is a constant
-    rows_beside(i, n)              i, i + 1, ... i + n - 1
     no_sums(x, rows, v)            a tile of zeros for these rows, v vectors each; v is a constant
     multiply_add(t, x, rows, k, w, j)       t[r][v] + x[rows[r] + k] * w[j + v width : + width]
     add_tiles(t, u)                t + u
@@ -24,7 +23,7 @@ from numba.extending import intrinsic
 
 from minicnn.kernels.runtime.simd import Vector, fused_multiply_add, splat_of, vector_type
 
-__all__ = ["rows_of", "rows_beside", "no_sums", "multiply_add", "add_tiles", "store_tile", "add_tile"]
+__all__ = ["rows_of", "no_sums", "multiply_add", "add_tiles", "store_tile", "add_tile"]
 
 
 def _whole(number):
@@ -39,15 +38,6 @@ def rows_of(typing, at, n):
         rows = [builder.load(builder.gep(arguments[0], [_whole(r)])) for r in range(len(kind))]
         return context.make_tuple(builder, kind, rows)
     return kind(at, n), build
-
-
-@intrinsic(prefer_literal=True)
-def rows_beside(typing, i, n):
-    kind = types.UniTuple(types.int64, n.literal_value)
-
-    def build(context, builder, signature, arguments):
-        return context.make_tuple(builder, kind, [builder.add(arguments[0], _whole(r)) for r in range(len(kind))])
-    return kind(types.int64, n), build
 
 
 @intrinsic(prefer_literal=True)
