@@ -17,11 +17,12 @@ from minicnn.core.parameter import Parameters
 from minicnn.core.pool import Pool
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
+from minicnn.kernels import Recordings
 from minicnn.layers import BatchNormalization, Conv2D, Dense, MaxPool2D, ReLU
 from minicnn.layers.base import here
 
 __all__ = ["ConvReLU", "ConvReLUPool", "GreyConvReLU", "GreyConvReLUPool", "DenseReLU", "FoldedBatchNorm",
-           "FoldedBatchNormReLU", "FoldedBatchNormReLUPool", "PATTERNS", "PackedParameters", "Pool"]
+           "FoldedBatchNormReLU", "FoldedBatchNormReLUPool", "PATTERNS", "PackedParameters", "Pool", "Recordings"]
 
 
 class _Fused:
@@ -188,9 +189,7 @@ class _GreyInput:
         self.ops.grey_planes(x, planes, grey)
         if not grey.any():
             return None
-        merged = self._buffer("merged", (*w.shape[:2], 1, w.shape[3]))
-        np.add(w[:, :, 0], w[:, :, 1], out=merged[:, :, 0])
-        merged[:, :, 0] += w[:, :, 2]
+        merged = self.ops.grey_filters(w)
         if grey.all():
             return [(slice(None), planes, merged)]
         grey, coloured = np.flatnonzero(grey), np.flatnonzero(grey == 0)
@@ -241,9 +240,10 @@ class FoldedBatchNorm(_Fused):
             return self._in_turn(x)
         x = self._accept(x)
         scale, shift = self.layers[1].as_factors()
-        w, outputs = self._buffer("w", self._w.shape), self._outputs(x)
-        np.multiply(self._w, scale.astype(w.dtype), out=w)
-        b = (self._b * scale + shift).astype(w.dtype)
+        weights, dtype = (self._w, self._b, *(weight.value for weight in self.layers[1].weights)), self._w.dtype
+        w = self.ops.derived("folded w", self._w.shape, dtype, lambda w: np.multiply(self._w, scale.astype(dtype), out=w), *weights)
+        b = self.ops.derived("folded b", self._b.shape, dtype, lambda b: np.copyto(b, self._b * scale + shift, "same_kind"), *weights)
+        outputs = self._outputs(x)
         getattr(self.ops, self.operation)(x, w, b, self._strides, self._pads, *outputs)
         self._cache = x,
         return self._lent(outputs[0])

@@ -378,7 +378,7 @@ class Model:
                 samples = slice(start, min(start + batch_size, len(data)))
                 if not isinstance(data, ArrayDataset):
                     samples = np.arange(samples.start, samples.stop)
-                outputs[samples] = self.network.forward(data.batch(samples))
+                outputs[samples] = self.network.predict(data.batch(samples))
             return split(outputs, self.output_shape) if self.output_names else outputs
 
     def predict_on_batch(self, x):

@@ -103,7 +103,7 @@ class Network:
             fusion.PackedParameters([p for _, p in owned], [_is_ours(layer) for layer, _ in owned])
         # Nobody wants the gradient of the pixels: that of a value is wanted if a layer before it learns.
         self.wanted = [False]
-        self._pool = None if fusion is None else fusion.Pool()
+        self._pool, self._recordings = (None, None) if fusion is None else (fusion.Pool(), fusion.Recordings())
         for i, layer in enumerate(self.layers):
             needed = any(self.wanted[value] for value in self.sources[i])
             self.wanted.append(needed or bool(getattr(layer, "parameters", ())))
@@ -166,10 +166,21 @@ class Network:
         pool = self._pool if training or getattr(x, "shape", ())[:1] != (1,) else None      # of one image all is small
         if pool is not None:
             pool.clear()
+        if training and self._recordings is not None:
+            self._recordings.clear()
         if getattr(x, "dtype", None) == np.uint8 and rows and not (rows[0].step.takes_pixels and self.takes_pixels):
             x = np.divide(x, 255, dtype=np.float32)
         with lending(pool):
             return self.values(x, rows)[-1]
+
+    def predict(self, x):
+        """Return `forward(x)`; the fast engine records what it runs, and from the third batch of a shape on replays that."""
+        if self._recordings is None or self._custom:
+            return self.forward(x)
+        self._check_unchanged()
+        if x.dtype == np.uint8 and not self.takes_pixels:
+            x = np.divide(x, 255, dtype=np.float32)
+        return self._recordings(self.forward, x)
 
     def values(self, x, rows, run=None):
         """Return the values that some rows of `rows` make of x, in a list; None where a step keeps one to itself.

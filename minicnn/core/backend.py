@@ -57,6 +57,11 @@ def fusion_of(name):
 class _ReferenceEngine:
     """The functions of `reference`, each filling given outputs instead of returning new arrays."""
 
+    @staticmethod
+    def call(function, *arguments):
+        """Call a function of NumPy; the fast engine notes it, too (kernels/runtime/recording.py)."""
+        function(*arguments)
+
     def __getattr__(self, name):
         from minicnn import reference
         return filling(getattr(reference, name))

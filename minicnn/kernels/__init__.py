@@ -13,7 +13,7 @@ from minicnn.kernels.convolution.choice import (conv2d, conv2d_input_gradient, c
                                                 conv2d_relu_pool, conv2d_relu_pool_gradient, conv2d_weight_gradient)
 from minicnn.kernels.convolution.depthwise import (depthwise_conv2d, depthwise_conv2d_input_gradient,
                                                    depthwise_conv2d_weight_gradient)
-from minicnn.kernels.convolution.grey import grey_planes          # noqa: F401  (for fusion)
+from minicnn.kernels.convolution.grey import grey_filters, grey_planes        # noqa: F401  (for fusion)
 from minicnn.kernels.convolution.grouped import (grouped_conv2d, grouped_conv2d_input_gradient,
                                                  grouped_conv2d_weight_gradient)
 from minicnn.kernels.dense import dense, dense_input_gradient, dense_relu, dense_relu_gradient, dense_weight_gradient
@@ -32,6 +32,7 @@ from minicnn.kernels.regularization import dropout
 from minicnn.kernels.reshaping import (rescaling, rescaling_gradient, up_sampling2d, up_sampling2d_gradient,
                                        zero_padding2d, zero_padding2d_gradient)
 from minicnn.kernels.runtime.finite import all_finite               # noqa: F401  (for core.validation)
+from minicnn.kernels.runtime.recording import Recordings, call, derived      # noqa: F401  (for fusion and layers)
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "grouped_conv2d", "grouped_conv2d_input_gradient", "grouped_conv2d_weight_gradient",

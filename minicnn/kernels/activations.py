@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from minicnn.kernels.runtime.jit import kernel
+from minicnn.kernels.runtime.recording import call
 from minicnn.kernels.runtime.simd import pointer
 from minicnn.kernels.runtime.threads import run
 from minicnn.kernels.runtime.work_queue import claim
@@ -92,7 +93,7 @@ def _sigmoid_gradient(dy, y, dx, scratch, queue, lane):
 
 def tanh(x, y):
     """Write tanh(x) to y. NumPy's own vectors do it in a thirtieth of the time of a loop over the C library's tanh."""
-    np.tanh(x, out=y)
+    call(np.tanh, x, y)
 
 
 def tanh_gradient(dy, y, dx):

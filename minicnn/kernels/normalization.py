@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.kernels.runtime.jit import device, kernel
+from minicnn.kernels.runtime.recording import derived
 from minicnn.kernels.runtime.simd import pointer
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
@@ -110,19 +111,25 @@ def _join_moments(parts, rows, blocks, mean, variance):
 
 @np.errstate(all="ignore")       # NaN and infinity pass through
 def batch_norm(x, mean, variance, gamma, beta, epsilon, y):
-    """Write gamma (x - mean) / sqrt(variance + epsilon) + beta to y; mean and variance are float64.
+    """Write gamma (x - mean) / sqrt(variance + epsilon) + beta to y.
 
     Computed in x's precision as (x - centre) scale + shift: the shift makes good what the centre, the mean, lost when
     it was rounded.
     """
-    scale, centre = gamma / np.sqrt(variance + epsilon), mean.astype(x.dtype)
-    _scale_and_shift(x, centre, scale, beta - (mean - centre) * scale, y)
+    def factors():
+        scale, centre = gamma / np.sqrt(np.float64(variance) + epsilon), mean.astype(x.dtype)
+        return centre, scale, beta - (np.float64(mean) - centre) * scale
+    _scale_and_shift(x, factors, (mean, variance, gamma, beta), y)
 
 
-def _scale_and_shift(x, centre, scale, shift, y):
+def _scale_and_shift(x, factors, weights, y):
+    """Write (x - centre) scale + shift to y, for the factors (centre, scale, shift), made of these weights."""
     blocks, units = _blocks(x)
-    constants = np.tile(np.stack([centre, scale, shift]).astype(x.dtype), blocks.places // blocks.C)
-    run(_scale_blocks, units, x.reshape(-1), constants.reshape(-1), blocks, y.reshape(-1))
+
+    def fill(constants):
+        constants.reshape(3, -1)[...] = np.tile(np.stack(factors()).astype(x.dtype), blocks.places // blocks.C)
+    constants = derived("constants", 3 * blocks.places, x.dtype, fill, *weights)
+    run(_scale_blocks, units, x.reshape(-1), constants, blocks, y.reshape(-1))
 
 
 @kernel
@@ -159,7 +166,7 @@ def batch_norm_gradient(dy, x, mean, variance, gamma, epsilon, constant, dx, dga
         return
     scale = gamma / s
     if constant:
-        _scale_and_shift(dy, np.zeros(C), scale, np.zeros(C), dx)
+        _scale_and_shift(dy, lambda: (np.zeros(C), scale, np.zeros(C)), (), dx)
         return
     slope, centre = -scale * sum_dyz / (s * M), mean.astype(x.dtype)
     constants = np.stack([scale, centre, slope, -scale * sum_dy / M - (mean - centre) * slope]).astype(x.dtype)

@@ -7,6 +7,7 @@ exp, expm1 and log1p are NumPy's, written to the output first: on one core its v
 import numpy as np
 
 from minicnn.kernels.runtime.jit import kernel
+from minicnn.kernels.runtime.recording import call
 from minicnn.kernels.runtime.simd import pointer
 from minicnn.kernels.runtime.threads import run
 from minicnn.kernels.runtime.work_queue import claim
@@ -79,8 +80,8 @@ def _leaky_relu_gradient(dy, y, negative_slope, dx, scratch, queue, lane):
 
 def elu(x, alpha, y):
     """Write x where x > 0, else alpha (exp(x) - 1), to y."""
-    np.minimum(x, 0, out=y)
-    np.expm1(y, out=y)
+    call(np.minimum, x, 0, y)
+    call(np.expm1, y, y)
     run(_elu, -(-x.size // _BLOCK), x.reshape(-1), x.dtype.type(alpha), y.reshape(-1))
 
 
@@ -117,9 +118,9 @@ def _elu_gradient(dy, x, alpha, dx, scratch, queue, lane):
 
 def _exp_of_less_size(x, e):
     """Write exp(-|x|) to e."""
-    np.abs(x, out=e)
-    np.negative(e, out=e)
-    np.exp(e, out=e)
+    call(np.abs, x, e)
+    call(np.negative, e, e)
+    call(np.exp, e, e)
 
 
 def swish(x, y):
@@ -165,7 +166,7 @@ def _swish_gradient(dy, x, dx, scratch, queue, lane):
 def softplus(x, y):
     """Write log(1 + exp(x)) to y."""
     _exp_of_less_size(x, y)
-    np.log1p(y, out=y)
+    call(np.log1p, y, y)
     run(_softplus, -(-x.size // _BLOCK), x.reshape(-1), y.reshape(-1))
 
 

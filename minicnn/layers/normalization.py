@@ -106,12 +106,12 @@ class BatchNormalization(_Normalization):
     def backward(self, dy):
         dy, x, mean, variance, gamma, constant = self.consume(dy)
         dx = self.output("dx", x.shape) if self.needs_input_gradient else None
-        self.ops.batch_norm_gradient(dy, x, mean, variance, gamma, self.epsilon, constant, dx, *self._their_gradients())
+        self.ops.batch_norm_gradient(dy, x, np.float64(mean), np.float64(variance), gamma, self.epsilon, constant, dx, *self._their_gradients())
         return dx
 
     def as_factors(self):
         """Return (scale, shift), float64, (C,): in prediction it is y = scale x + shift."""
-        mean, variance = self._moving()
+        mean, variance = map(np.float64, self._moving())
         gamma, beta = self.gamma_and_beta()
         scale = gamma / np.sqrt(variance + self.epsilon)
         return scale, beta - mean * scale
@@ -127,7 +127,7 @@ class BatchNormalization(_Normalization):
         return 3 * math.prod(self.output_shape)
 
     def _moving(self):
-        mean, variance = (moving.value.astype(np.float64) for moving in self.statistics)
+        mean, variance = (moving.value for moving in self.statistics)
         if (variance < 0).any():
             raise InputError(f"{self.label}: its moving_variance holds {variance.min():g}, and cannot be negative.")
         return mean, variance

@@ -49,14 +49,14 @@ def batch_norm(x, mean, variance, gamma, beta, epsilon):
     Parameters
     ----------
     x : ndarray, shape (..., C)
-    mean, variance : ndarrays, shape (C,), float64: those of `batch_statistics`, or any others
+    mean, variance : ndarrays, shape (C,): those of `batch_statistics`, or any others
     gamma, beta : ndarrays, shape (C,)
     epsilon : float
 
     >>> batch_norm(np.array([[1.0], [3.0]]), *np.array([[2.0], [1.0], [10.0], [5.0]]), 0.0).ravel()
     array([-5., 15.])
     """
-    return (gamma * ((x - mean) / np.sqrt(variance + epsilon)) + beta).astype(x.dtype)
+    return (gamma * ((x - np.float64(mean)) / np.sqrt(np.float64(variance) + epsilon)) + beta).astype(x.dtype)
 
 
 def batch_norm_gradient(dy, x, mean, variance, gamma, epsilon, constant):

@@ -150,10 +150,11 @@ def _widened(a, wide, name):
     """Return the rows of `a` as one array, zeros behind each to make it `wide`."""
     if a.shape[1] == wide:
         return a.reshape(-1)
-    out = workspace(name, (len(a), wide), a.dtype)
-    out[:, :a.shape[1]] = a
-    out[:, a.shape[1]:] = 0
-    return out.reshape(-1)
+
+    def fill(out):
+        out[:, :a.shape[1]] = a
+        out[:, a.shape[1]:] = 0
+    return derived(name, (len(a), wide), a.dtype, fill, a).reshape(-1)
 
 
 @kernel

@@ -9,6 +9,7 @@ import numpy as np
 from minicnn.kernels.convolution.backward import weight_gradient
 from minicnn.kernels.convolution.direct import convolve, gather
 from minicnn.kernels.convolution.masking import bias_gradient
+from minicnn.kernels.runtime.recording import call, derived
 from minicnn.kernels.runtime.threads import workspace
 
 __all__ = ["grouped_conv2d", "grouped_conv2d_input_gradient", "grouped_conv2d_weight_gradient"]
@@ -21,8 +22,11 @@ def grouped_conv2d(x, w, b, strides, pads, dilation, groups, y):
     """
     for g in range(groups):
         part = _part("group y", y, g, groups)
-        convolve(_copy("group x", x, g, groups), _copy("group w", w, g, groups), _copy("group b", b, g, groups), strides,
-                 pads, dilation, 1, False, part, workspace("no switches", 0, np.uint8))
+        filters, bias = (array if groups == 1 else derived(name, _of(array, g, groups).shape, array.dtype,
+                                                           lambda own, array=array: np.copyto(own, _of(array, g, groups)), array)
+                         for name, array in (("group w", w), ("group b", b)))
+        convolve(_copy("group x", x, g, groups), filters, bias, strides, pads, dilation, 1, False, part,
+                 workspace("no switches", 0, np.uint8))
         _put(part, y, g, groups)
 
 
@@ -60,11 +64,11 @@ def _copy(name, array, g, groups):
     """Return the part of group g, C-contiguous."""
     part = _part(name, array, g, groups)
     if groups > 1:
-        part[...] = _of(array, g, groups)
+        call(np.copyto, part, _of(array, g, groups))
     return part
 
 
 def _put(part, array, g, groups):
     """Write the part of group g to where it belongs."""
     if groups > 1:
-        _of(array, g, groups)[...] = part
+        call(np.copyto, _of(array, g, groups), part)

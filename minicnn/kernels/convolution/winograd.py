@@ -47,17 +47,14 @@ What lost: fewer tiles in a unit, so that V stays in the second cache (0.9 at 25
 terms to a chain of the weight gradient (0.95, 0.85); V of all channels there (0.7 at 256: sums go to memory and back).
 """
 
-import threading
-import weakref
 from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.core.memory import aligned
 from minicnn.kernels.convolution.direct import finish_cell, turn
-from minicnn.kernels.runtime.finite import same_bits
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.microkernel import ROWS, columns_of, panel_of, product_tile, row_terms
+from minicnn.kernels.runtime.recording import derived
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, fma, load, load_first, multiply, pointer, rectify,
                                           splat, store, store_first, subtract, width)
 from minicnn.kernels.runtime.threads import run, workspace
@@ -68,7 +65,6 @@ __all__ = ["convolve", "input_gradient", "weight_gradient"]
 _A, _B = 0.75, 1.5              # the points
 _ZERO = _A**2 * _B**2           # the divisors of the rows of G, for 0, a and b
 _NEAR, _FAR = 2 * _A**2 * (_A**2 - _B**2), 2 * _B**2 * (_B**2 - _A**2)
-_MOST_BYTES = 2**28             # of kept filters: what does not fit is transformed at each call
 _GROUP = 64                     # channels to a unit of a weight gradient: its sums stay near
 _UNITS = 16                     # of a weight gradient, at most
 _LEAST = 64                     # tiles to a unit of it, at least
@@ -118,48 +114,12 @@ def input_gradient(dy, w, pads, dx):
 
 # ---- Filters ---------------------------------------------------------------------------------------------------------
 
-class _Seen(NamedTuple):
-    """Filters of a call before, and what was made of them if they are worth keeping."""
-
-    of: weakref.ref             # to the array w; with it, this goes
-    some: bytes                 # of its numbers
-    w: np.ndarray | None        # all of them at that time, and U
-    U: np.ndarray | None
-
-
-class _Own(threading.local):
-    """What each thread that calls kernels keeps, as it has workspaces of its own: {id(w): _Seen}."""
-
-    def __init__(self):
-        self.seen = {}
-
-
-_own = _Own()
-
-
 def _filters(w):
-    """Return U of w, kept while no bit of w changes: a prediction does not transform filters again.
-
-    In training they change each step, which some of their numbers show; so a copy to compare with is made only of filters
-    that come a second time.
-    """
-    (_, _, C, F), flat, seen = w.shape, w.reshape(-1), _own.seen
-    before = seen.get(id(w))
-    if before is not None and before.U is not None and before.of() is w and same_bits(flat, before.w):
-        return before.U
-    some, size = flat[::max(1, w.size // 64)].tobytes(), 36 * C * -(-F // columns_of(w.dtype)) * columns_of(w.dtype)
-    if before is None or before.of() is not w or before.some != some:
-        seen[id(w)] = _Seen(weakref.ref(w, lambda _, key=id(w): seen.pop(key, None)), some, None, None)
-    elif size * w.itemsize + sum(kept.U.nbytes for kept in seen.values() if kept.U is not None) <= _MOST_BYTES:
-        seen[id(w)] = before._replace(w=flat.copy(), U=_transformed(w, aligned(size, w.dtype)))
-        return seen[id(w)].U
-    return _transformed(w, workspace("U", size, w.dtype))
-
-
-def _transformed(w, U):
-    """Write U of w, and return it."""
-    run(_transform_filters, -(-w.shape[2] // _CHANNELS), w, U)
-    return U
+    """Return U of w."""
+    _, _, C, F = w.shape
+    panel = columns_of(w.dtype)
+    return derived("U", 36 * C * -(-F // panel) * panel, w.dtype,
+                   lambda U: run(_transform_filters, -(-C // _CHANNELS), w, U), w)
 
 
 @kernel

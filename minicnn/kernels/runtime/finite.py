@@ -1,5 +1,4 @@
-"""Questions about arrays, on all threads: is every number finite? A step asks it of its pixels and its gradients. Has any
-bit changed? Filters that are kept transformed ask it of themselves."""
+"""Is every number of an array finite? A step asks it of its pixels and its gradients, on all threads."""
 
 import numpy as np
 
@@ -8,7 +7,7 @@ from minicnn.kernels.runtime.simd import add, fma, load, pointer, total, width, 
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["all_finite", "same_bits"]
+__all__ = ["all_finite"]
 
 _BLOCK = 32768          # elements in a unit
 
@@ -36,26 +35,4 @@ def _all_finite(x, answers, scratch, queue, lane):
         answers[unit] = total(add(add(a, b), add(c, d)))
         for i in range(whole, last):
             answers[unit] += x_at[i] * 0
-        unit = claim(queue, lane)
-
-
-def same_bits(a, b):
-    """Return whether two flat arrays of one size and dtype, float32 or float64, hold the same bits."""
-    whole = np.int32 if a.itemsize == 4 else np.int64
-    units = -(-a.size // _BLOCK)
-    answers = workspace("same", units, np.int64)
-    run(_compare, units, a.view(whole), b.view(whole), answers)
-    return not answers.any()
-
-
-@kernel
-def _compare(a, b, answers, scratch, queue, lane):
-    """Write 0 for each block whose bits are the same."""
-    a_at, b_at = pointer(a, 0), pointer(b, 0)
-    unit = claim(queue, lane)
-    while unit >= 0:
-        other = a.dtype.type(0)
-        for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, len(a))):
-            other |= a_at[i] ^ b_at[i]
-        answers[unit] = other
         unit = claim(queue, lane)

@@ -42,9 +42,10 @@ import functools
 import numpy as np
 
 from minicnn.kernels.runtime.jit import device, kernel
+from minicnn.kernels.runtime.recording import derived
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add_to_float64, from_float64, load, load_first, pointer, store,
                                           store_float64, width)
-from minicnn.kernels.runtime.threads import run, workspace
+from minicnn.kernels.runtime.threads import run
 from minicnn.kernels.runtime.tile import add_tile, add_tiles, multiply_add, no_sums, rows_of, store_tile
 from minicnn.kernels.runtime.work_queue import claim
 
@@ -172,8 +173,8 @@ def in_panels(w, rows):
     panel = columns_of(w.dtype)
     if F % panel == 0 and (F == panel or rows < _MANY):
         return w.reshape(-1), F, panel
-    packed = workspace("panels", K * -(-F // panel) * panel, w.dtype)
-    run(_pack_panels, -(-K // BLOCK), w, packed)
+    packed = derived("panels", K * -(-F // panel) * panel, w.dtype,
+                     lambda packed: run(_pack_panels, -(-K // BLOCK), w, packed), w)
     return packed, panel, K * panel
 
 

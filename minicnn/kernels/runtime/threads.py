@@ -8,6 +8,8 @@ One piece of work has the pool at a time. Whoever finds it taken (several thread
 in a forked child, where the pool's threads do not exist, works alone or makes a pool anew: same bits.
 """
 
+import contextlib
+import math
 import os
 import threading
 
@@ -17,7 +19,8 @@ from minicnn.core.memory import Buffers
 from minicnn.errors import InputError
 from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, queue_size, leave, watch
 
-__all__ = ["run", "work_alone", "workspace", "thread_count", "set_thread_count", "available_cores"]
+__all__ = ["run", "perform", "work_alone", "workspace", "scratch_of", "own_queue", "recording", "recorded_by", "thread_count",
+           "set_thread_count", "available_cores"]
 
 
 def available_cores():
@@ -84,16 +87,28 @@ def run(kernel, units, *arguments, scratch=0, dtype=np.float32, integers=0):
     A kernel has at most twelve arguments; sizes that belong together are one NamedTuple. Neither its arguments nor such
     a tuple may be twenty: CPython 3.11 keeps up to 2000 tuples of exactly that length and never uses them again.
     """
-    if thread_count() > 1 and units > 1 and not _own.alone and _turn.acquire(blocking=False):
-        try:
-            pool = _the_pool()
-            pool.work(kernel, units, (*arguments, *_scratch(len(pool.bells), scratch, dtype, integers)))
-        finally:
-            _turn.release()
-        return
+    if _own.recording is not None:
+        _own.recording.add(kernel, units, arguments, (scratch, dtype, integers))
+    if units > 1 and thread_count() > 1:
+        with _the_pool() as pool:
+            if pool is not None:
+                pool.work(kernel, units, (*arguments, *scratch_of(len(pool.bells), scratch, dtype, integers)))
+                return
     queue = _own.queue
     queue[NEXT], queue[COUNT] = 0, units
-    kernel(*arguments, *_scratch(1, scratch, dtype, integers), queue, 0)
+    kernel(*arguments, *scratch_of(1, scratch, dtype, integers), queue, 0)
+
+
+def perform(kernel, arguments, alone=False):
+    """Call kernel(*arguments, queue, lane) on every thread, or on this one; return what it does on this one.
+
+    The kernel sets the numbers of units itself, for one piece of work after another (recording.py).
+    """
+    if not alone:
+        with _the_pool() as pool:
+            if pool is not None:
+                return pool.work(kernel, 0, arguments)
+    return kernel(*arguments, _own.queue, 0)
 
 
 def work_alone():
@@ -102,9 +117,9 @@ def work_alone():
 
 
 class _Own(threading.local):
-    """What belongs to each thread that calls kernels: its workspaces, and a queue for work that it does alone."""
+    """What belongs to each thread that calls kernels: its workspaces, a queue for work that it does alone, and who records."""
 
-    alone = False
+    alone, recording = False, None
 
     def __init__(self):
         self.buffers = Buffers()
@@ -116,7 +131,29 @@ def workspace(name, shape, dtype):
     return _own.buffers.get(name, shape if isinstance(shape, tuple) else (shape,), dtype)
 
 
-def _scratch(lanes, size, dtype, integers):
+def own_queue():
+    """Return the queue of the calling thread, for work that it does alone."""
+    return _own.queue
+
+
+def recording():
+    """Return what records the kernels that the calling thread runs, or None."""
+    return _own.recording
+
+
+@contextlib.contextmanager
+def recorded_by(recording, buffers):
+    """Within it, `recording` is told what the calling thread runs, and `buffers` are its workspaces."""
+    before = _own.recording, _own.buffers
+    _own.recording, _own.buffers = recording, buffers
+    try:
+        yield
+    finally:
+        _own.recording, _own.buffers = before
+
+
+def scratch_of(lanes, size, dtype, integers):
+    """Return the arrays that a kernel gets for `run`'s scratch and integers."""
     size = max(16, -(-size // 16) * 16)             # each lane's share begins on a cache line
     scratch = _own.buffers.get("scratch", (lanes, size), dtype)
     return (_own.buffers.get("integers", (lanes, -(-integers // 8) * 8), np.int64), scratch) if integers else (scratch,)
@@ -130,7 +167,7 @@ class _Pool:
         # Helpers look for new work about a quarter of a millisecond, more than the Python between two kernels of a step, before they sleep;
         # where there are more threads than cores they would only be in the way.
         self.queue[LOOKS] = 10000 if lanes <= available_cores() else 0
-        self.job, self.ended, self.failure = (0, None, ()), False, None
+        self.job, self.ended, self.failure = _NO_JOB, False, None
         self.asleep = []                    # lanes of helpers that sleep, or are about to
         self.bells = [threading.Semaphore(0) for _ in range(lanes)]
         self.helpers = [threading.Thread(target=self._help, args=(lane,), daemon=True, name=f"minicnn-{lane}")
@@ -139,20 +176,21 @@ class _Pool:
             helper.start()
 
     def work(self, kernel, units, arguments):
-        """Do the units, together with the helpers; an exception of any of them is raised here."""
+        """Do the units, together with the helpers, and return what the kernel does; an exception of any is raised here."""
         queue = self.queue
         queue[NEXT], queue[COUNT] = 0, units
         self.failure = None
         self.job = (int(queue[TICKET]) + 1, kernel, arguments)
         self._ring()
         try:
-            kernel(*arguments, queue, 0)
+            result = kernel(*arguments, queue, 0)
         finally:
             queue[COUNT] = 0                 # if our own part failed: no new units
             leave(queue, 0)                  # the helpers write into the caller's arrays until they have left
-            self.job = (0, None, ())         # keep no arrays alive
+            self.job = _NO_JOB               # keep no arrays alive
         if self.failure is not None:
             raise self.failure
+        return result
 
     def _ring(self):
         while self.asleep:
@@ -166,10 +204,10 @@ class _Pool:
                 self.bells[lane].acquire()
                 continue
             seen = int(queue[TICKET])
-            ticket, kernel, arguments = self.job
-            if ticket != seen:
+            first, kernel, arguments = self.job         # a recording has several tickets, all from the first on
+            if first > seen:
                 continue
-            queue[LANES + LANE * lane] = ticket
+            queue[LANES + LANE * lane] = seen
             try:
                 kernel(*arguments, queue, lane)
             except BaseException as failure:
@@ -187,17 +225,28 @@ class _Pool:
             bell.release()
 
 
+_NO_JOB = (math.inf, None, ())      # (its first ticket, kernel, arguments)
 _count = None
 _pool = None
 _turn = threading.Lock()            # who holds it has the pool
 _own = _Own()
 
 
-def _the_pool():
-    global _pool
-    if _pool is None:
-        _pool = _Pool(thread_count())
-    return _pool
+class _the_pool:
+    """Within it, the calling thread has the pool, or None where it is to work alone."""
+
+    def __enter__(self):
+        global _pool
+        self._has_it = thread_count() > 1 and not _own.alone and _turn.acquire(blocking=False)
+        if not self._has_it:
+            return None
+        if _pool is None:
+            _pool = _Pool(thread_count())
+        return _pool
+
+    def __exit__(self, *error):
+        if self._has_it:
+            _turn.release()
 
 
 def _dissolve():

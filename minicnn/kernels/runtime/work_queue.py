@@ -25,10 +25,12 @@ from numba.extending import intrinsic
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.simd import pointer
 
-__all__ = ["claim", "places", "leave", "watch", "queue_size", "TICKET", "NEXT", "COUNT", "LOOKS", "LANES", "LANE"]
+__all__ = ["claim", "places", "leave", "watch", "read", "write", "queue_size", "TICKET", "NEXT", "COUNT", "LOOKS", "PROGRAM",
+           "STEP", "LANES", "LANE"]
 
 _LINE = 8                                                   # one cache line of int64
-TICKET, _OPEN, NEXT, COUNT, _INSIDE, LOOKS, LANES = (_LINE * i for i in range(7))      # then three lines for each lane:
+# PROGRAM and STEP are of recording.py: the kernels of one program follow each other without Python between.
+TICKET, _OPEN, NEXT, COUNT, _INSIDE, LOOKS, PROGRAM, STEP, LANES = (_LINE * i for i in range(9))   # then three lines a lane:
 LANE = 3 * _LINE                                            # [ticket it was called for, whether it joined that work],
 _JOINED, _PLACES = 1, _LINE                                 # [sixteen numbers for its kernel's own use]
 _PATIENCE = 200                                             # looks before a waiting thread lets others have the core
@@ -44,14 +46,14 @@ def _address(context, builder, array_type, array, index):
 
 
 @intrinsic
-def _read(typing, queue, index):
+def read(typing, queue, index):
     def build(context, builder, signature, arguments):
         return builder.load_atomic(_address(context, builder, signature.args[0], *arguments), "seq_cst", 8)
     return types.int64(queue, types.intp), build
 
 
 @intrinsic
-def _write(typing, queue, index, value):
+def write(typing, queue, index, value):
     def build(context, builder, signature, arguments):
         builder.store_atomic(arguments[2], _address(context, builder, signature.args[0], *arguments[:2]), "seq_cst", 8)
         return context.get_dummy_value()
@@ -95,12 +97,13 @@ def claim(queue, lane):
     mine = LANES + LANE * lane
     if queue[mine + _JOINED] == 0:
         if lane == 0:
-            _write(queue, _OPEN, 1)
-            _add(queue, TICKET, 1)
+            if queue[COUNT] > 1:            # one unit is for us: nobody is called
+                write(queue, _OPEN, 1)
+                _add(queue, TICKET, 1)
         else:
             # Enter before reading whether the work is open: lane 0 closes it, then reads how many are inside.
             _add(queue, _INSIDE, 1)
-            if _read(queue, _OPEN) == 0 or _read(queue, TICKET) != queue[mine]:
+            if read(queue, _OPEN) == 0 or read(queue, TICKET) != queue[mine]:
                 _add(queue, _INSIDE, -1)
                 return -1
         queue[mine + _JOINED] = 1
@@ -129,9 +132,9 @@ def leave(queue, lane):
     if lane > 0:
         _add(queue, _INSIDE, -1)
         return
-    _write(queue, _OPEN, 0)
+    write(queue, _OPEN, 0)
     looks = 0
-    while _read(queue, _INSIDE) > 0:
+    while read(queue, _INSIDE) > 0:
         looks += 1
         if looks < _PATIENCE:
             _pause()
@@ -143,7 +146,7 @@ def leave(queue, lane):
 def watch(queue, ticket):
     """Wait until the queue shows another ticket than this one, at most queue[LOOKS] looks; return whether it does."""
     for _ in range(max(1, queue[LOOKS])):
-        if _read(queue, TICKET) != ticket:
+        if read(queue, TICKET) != ticket:
             return True
         _pause()
     return False
