@@ -41,7 +41,7 @@ __all__ = ["Recordings", "derived", "guard", "call", "forget"]
 _LONGEST = 1.0                  # seconds of a pass that is recorded: a longer one gains nothing, and Ctrl-C would wait for it
 _MOST_BYTES = 2**28             # of what is derived from weights in one program; what does not fit is made at each call
 _SHAPES, _VARIANTS = 4, 2       # of input whose programs are kept, and programs of each, for what `guard` told apart
-_TRIALS = 8                     # calls that find out whether helpers gain anything
+_SHORT, _TRIALS = 5e-4, 8       # seconds: calls of a shorter program find out whether helpers gain anything
 _PIECE = 2**16                  # bytes that are compared in a unit
 
 
@@ -322,8 +322,8 @@ class _Program:
                 return None
         if self._alone is None:
             self._times[alone].append(time.perf_counter() - start)
-            if len(self._times[False]) == _TRIALS:
-                self._alone = min(self._times[True]) <= min(self._times[False])
+            if len(self._times[False]) == _TRIALS or len(self._times[True]) > 2 and min(self._times[True]) > _SHORT:
+                self._alone = min(self._times[True]) <= min(_SHORT, *self._times[False])
         return self._output
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from minicnn.core.memory import Buffers
 from minicnn.errors import InputError
-from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, queue_size, leave, watch
+from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, core, queue_size, leave, watch
 
 __all__ = ["run", "perform", "work_alone", "workspace", "scratch_of", "own_queue", "recording", "recorded_by", "thread_count",
            "set_thread_count", "available_cores"]
@@ -193,8 +193,21 @@ class _Pool:
         return result
 
     def _ring(self):
+        """Wake those that sleep, on cores other than ours.
+
+        Linux likes to wake a thread where the one runs that wakes it. There it would take turns with us for milliseconds,
+        beside a core that is idle: after a pause two threads were slower than one.
+        """
+        if not self.asleep:
+            return
+        here = core() if hasattr(os, "sched_setaffinity") else -1
+        others = os.sched_getaffinity(0) - {here} if here >= 0 else ()
         while self.asleep:
-            self.bells[self.asleep.pop()].release()
+            lane = self.asleep.pop()
+            if others:
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(self.helpers[lane - 1].native_id, others)
+            self.bells[lane].release()
 
     def _help(self, lane):
         queue, seen = self.queue, 0

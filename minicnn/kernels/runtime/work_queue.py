@@ -16,6 +16,7 @@ Every entry of the queue is written and read atomically and has a cache line of 
 """
 
 import os
+import sys
 
 from llvmlite import ir
 from numba import types
@@ -25,7 +26,7 @@ from numba.extending import intrinsic
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.simd import pointer
 
-__all__ = ["claim", "places", "leave", "watch", "read", "write", "queue_size", "TICKET", "NEXT", "COUNT", "LOOKS", "PROGRAM",
+__all__ = ["claim", "places", "leave", "watch", "read", "write", "core", "queue_size", "TICKET", "NEXT", "COUNT", "LOOKS", "PROGRAM",
            "STEP", "LANES", "LANE"]
 
 _LINE = 8                                                   # one cache line of int64
@@ -89,6 +90,22 @@ def _yield(typing):
             builder.call(cgutils.get_or_insert_function(builder.module, function, "sched_yield"), [])
         return context.get_dummy_value()
     return types.void(), build
+
+
+@intrinsic
+def _core(typing):
+    def build(context, builder, signature, arguments):
+        if sys.platform != "linux":
+            return context.get_constant(types.int32, -1)
+        function = ir.FunctionType(ir.IntType(32), [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, "sched_getcpu"), [])
+    return types.int32(), build
+
+
+@kernel
+def core():
+    """Return the number of the core that the calling thread runs on; -1 where the system does not say."""
+    return _core()
 
 
 @device
