@@ -168,8 +168,9 @@ class Network:
             pool.clear()
         if training and self._recordings is not None:
             self._recordings.clear()
-        if getattr(x, "dtype", None) == np.uint8 and rows and not (rows[0].step.takes_pixels and self.takes_pixels):
-            x = np.divide(x, 255, dtype=np.float32)
+        if getattr(x, "dtype", None) == np.uint8:
+            takes_them = self.takes_pixels and rows and rows[0].step.takes_pixels and x.flags.carray
+            x = x if takes_them or not rows else np.divide(x, 255, dtype=np.float32)
         with lending(pool):
             return self.values(x, rows)[-1]
 
@@ -179,7 +180,7 @@ class Network:
             return self.forward(x)
         self._check_unchanged()
         if x.dtype == np.uint8 and not self.takes_pixels:
-            x = np.divide(x, 255, dtype=np.float32)
+            x = np.divide(x, 255, dtype=np.float32)         # here, where nobody records
         return self._recordings(self.forward, x)
 
     def values(self, x, rows, run=None):

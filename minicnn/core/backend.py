@@ -58,9 +58,9 @@ class _ReferenceEngine:
     """The functions of `reference`, each filling given outputs instead of returning new arrays."""
 
     @staticmethod
-    def call(function, *arguments):
+    def call(function, *arguments, **named):
         """Call a function of NumPy; the fast engine notes it, too (kernels/runtime/recording.py)."""
-        function(*arguments)
+        function(*arguments, **named)
 
     def __getattr__(self, name):
         from minicnn import reference

@@ -93,7 +93,7 @@ def _sigmoid_gradient(dy, y, dx, scratch, queue, lane):
 
 def tanh(x, y):
     """Write tanh(x) to y. NumPy's own vectors do it in a thirtieth of the time of a loop over the C library's tanh."""
-    call(np.tanh, x, y)
+    call(np.tanh, x, out=y)
 
 
 def tanh_gradient(dy, y, dx):

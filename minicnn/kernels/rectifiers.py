@@ -80,8 +80,8 @@ def _leaky_relu_gradient(dy, y, negative_slope, dx, scratch, queue, lane):
 
 def elu(x, alpha, y):
     """Write x where x > 0, else alpha (exp(x) - 1), to y."""
-    call(np.minimum, x, 0, y)
-    call(np.expm1, y, y)
+    call(np.minimum, x, 0, out=y)
+    call(np.expm1, y, out=y)
     run(_elu, -(-x.size // _BLOCK), x.reshape(-1), x.dtype.type(alpha), y.reshape(-1))
 
 
@@ -118,9 +118,9 @@ def _elu_gradient(dy, x, alpha, dx, scratch, queue, lane):
 
 def _exp_of_less_size(x, e):
     """Write exp(-|x|) to e."""
-    call(np.abs, x, e)
-    call(np.negative, e, e)
-    call(np.exp, e, e)
+    call(np.abs, x, out=e)
+    call(np.negative, e, out=e)
+    call(np.exp, e, out=e)
 
 
 def swish(x, y):
@@ -166,7 +166,7 @@ def _swish_gradient(dy, x, dx, scratch, queue, lane):
 def softplus(x, y):
     """Write log(1 + exp(x)) to y."""
     _exp_of_less_size(x, y)
-    call(np.log1p, y, y)
+    call(np.log1p, y, out=y)
     run(_softplus, -(-x.size // _BLOCK), x.reshape(-1), y.reshape(-1))
 
 

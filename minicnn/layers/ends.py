@@ -9,6 +9,8 @@ sees one array in and one out.
 
 import math
 
+import numpy as np
+
 from minicnn.core.arguments import Whole
 from minicnn.core.memory import split
 from minicnn.core.receptive_field import Field
@@ -79,7 +81,7 @@ class Outputs(Merge):
     def forward(self, xs):
         xs = [x.reshape(len(x), -1) for x in self.accept(xs)]
         y = self.output("y", (len(xs[0]), *self.output_shape))
-        self.ops.call(np.concatenate, xs, 1, y)
+        self.ops.call(np.concatenate, xs, axis=1, out=y)
         self.remember(y)
         return y
 

@@ -116,7 +116,7 @@ class Concatenate(Merge):
     def forward(self, xs):
         xs = self.accept(xs)
         y = self.output("y", (len(xs[0]), *self.output_shape))
-        self.ops.call(np.concatenate, xs, -1, y)
+        self.ops.call(np.concatenate, xs, axis=-1, out=y)
         self.remember(y)
         return y
 

@@ -34,6 +34,7 @@ import numpy as np
 
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.reduction import chunk_of, sum_chunks
+from minicnn.kernels.runtime.recording import derived
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, add_to_float64, fma, load, multiply, pointer, store,
                                           width, zeros)
 from minicnn.kernels.runtime.threads import run, workspace

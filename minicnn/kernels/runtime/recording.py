@@ -64,12 +64,12 @@ def guard(array):
         recording.steps.append(recording.comparison([(array, array.copy())]))
 
 
-def call(function, *arguments):
+def call(function, *arguments, **named):
     """Call a function of NumPy that reads and writes arrays that stay."""
-    function(*arguments)
+    function(*arguments, **named)
     recording = threads.recording()
     if recording is not None:
-        recording.steps.append(functools.partial(function, *arguments))
+        recording.steps.append(functools.partial(function, *arguments, **named))
 
 
 def forget():
@@ -279,8 +279,8 @@ class _Program:
                          if isinstance(step, _Step) else () for step in steps]
         self._keep, self._x = (recording, given), x
         self._copies = any(np.may_share_memory(x, array) for array in
-                           [y, *_arrays([step.args for step in steps if not isinstance(step, _Step)])])
-        words, rows, self._parts = [], [], []       # words: (word, whether it is where an array lies)
+                           [y, *_arrays([(*step.args, *step.keywords.values()) for step in steps if not isinstance(step, _Step)])])
+        words, self._parts = [], []         # words: (word, whether it is where an array lies)
         for step, arguments in zip(steps, given):
             if not isinstance(step, _Step):
                 self._parts.append(step)
@@ -294,7 +294,7 @@ class _Program:
                 self._parts.append([])
             self._parts[-1].append(row)
         self._words = np.array([word for word, _ in words], np.int64)
-        self._lies, lies = x.ctypes.data, np.array([is_address for _, is_address in words])
+        self._lies, lies = x.ctypes.data, np.array([is_address for _, is_address in words], bool)
         self._of_x = np.flatnonzero(lies & (self._words >= self._lies) & (self._words < self._lies + x.nbytes))
         for i, part in enumerate(self._parts):
             if not callable(part):
@@ -345,6 +345,8 @@ class Recordings:
 
         The first pass runs as ever, the second is recorded, and from then on it is replayed.
         """
+        if not x.flags.carray:
+            return forward(x)
         key = x.shape, x.dtype, threads.thread_count()
         programs = self._programs.get(key, [])
         for program in programs:
@@ -352,7 +354,7 @@ class Recordings:
             if y is not None:
                 return y
         programs[:] = [program for program in programs if not program.is_stale]
-        if key not in self._seconds or self._seconds[key] > _LONGEST or not x.flags.carray:
+        if key not in self._seconds or self._seconds[key] > _LONGEST:
             start = time.perf_counter()
             y = forward(x)
             self._seconds[key] = time.perf_counter() - start
