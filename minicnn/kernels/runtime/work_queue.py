@@ -115,12 +115,12 @@ def claim(queue, lane):
     if queue[mine + _JOINED] == 0:
         if lane == 0:
             if queue[COUNT] > 1:            # one unit is for us: nobody is called
-                write(queue, _OPEN, 1)
-                _add(queue, TICKET, 1)
+                write(queue, _OPEN, queue[TICKET] + 1)
+                write(queue, TICKET, queue[_OPEN])
         else:
-            # Enter before reading whether the work is open: lane 0 closes it, then reads how many are inside.
+            # Enter before reading which work is open: lane 0 closes it, then reads how many are inside.
             _add(queue, _INSIDE, 1)
-            if read(queue, _OPEN) == 0 or read(queue, TICKET) != queue[mine]:
+            if read(queue, _OPEN) != queue[mine]:
                 _add(queue, _INSIDE, -1)
                 return -1
         queue[mine + _JOINED] = 1
