@@ -163,7 +163,7 @@ class Network:
         for step in self._custom.values():
             step.tell(training, step_number)
         rows = self._steps if rows is None else rows
-        pool = self._pool if training or getattr(x, "shape", ())[:1] != (1,) else None      # of one image all is small
+        pool = self._pool
         if pool is not None:
             pool.clear()
         if training and self._recordings is not None:

@@ -73,7 +73,8 @@ class Conv2D(AffineLayer, WindowedLayer):
     def backward(self, dy):
         dy, x, w = self.consume(dy)
         window = self.strides, self.pads, *self._apart()
-        self._operation("_weight_gradient")(dy, x, self.kernel_size, *window, self.parameters[0].grad, self.bias[1])
+        db = self.bias[1] if self.use_bias else None
+        self._operation("_weight_gradient")(dy, x, self.kernel_size, *window, self.parameters[0].grad, db)
         if not self.needs_input_gradient:
             return None
         dx = self.output("dx", x.shape)

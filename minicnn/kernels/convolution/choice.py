@@ -6,7 +6,6 @@ threads, not of a clock, and for what belongs to one image not of its batch, or 
     a convolution, its dx     Winograd F(4x4, 3x3)     3x3, stride 1, 16 channels and filters or more, tiles well used
       (conv2d, _relu, _pool)  direct                   all else; dx of 1x1 windows as that of a dense layer, to the same bits
     its dw                    Winograd                 the same, and 32 tiles or more in the batch, which share 36 sums
-                              as of a dense layer      1x1 windows, stride 1, no ReLU behind them
                               direct                   all else
     behind ReLU and pooling   first block (AVX-512)    no dx, windows' rows that fit into a vector
                               lists of what is not 0   fewer than 128 channels, and where Winograd does not fit
@@ -34,7 +33,7 @@ import numpy as np
 from minicnn.kernels.convolution import backward_first, backward_sparse, direct, winograd
 from minicnn.kernels.convolution.backward import weight_gradient
 from minicnn.kernels.convolution.masking import bias_gradient, mask
-from minicnn.kernels.dense import dense_input_gradient, dense_weight_gradient
+from minicnn.kernels.dense import dense_input_gradient
 from minicnn.kernels.runtime.threads import workspace
 
 __all__ = ["suits_winograd", "suits_winograd_weights", "suits_lists", "conv2d", "conv2d_relu", "conv2d_relu_pool",
@@ -109,7 +108,7 @@ def _size(x, w, strides, pads):
 
 def conv2d_input_gradient(dy, w, image_size, strides, pads, dx):
     """Write dx (N, H, W, C) of a convolution from dy (N, OH, OW, F). See reference.conv2d_input_gradient."""
-    if _is_product(w, strides, pads):
+    if w.shape[:2] == strides == (1, 1) and not any(pads):
         dense_input_gradient(dy.reshape(-1, w.shape[3]), w[0, 0], dx.reshape(-1, w.shape[2]))
     elif suits_winograd(w, strides, dy.shape[1:3]):
         winograd.input_gradient(dy, w, pads, dx)
@@ -120,18 +119,11 @@ def conv2d_input_gradient(dy, w, image_size, strides, pads, dx):
 def conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dw, db):
     """Write dw (KH, KW, C, F) and db (F,) of a convolution from dy (N, OH, OW, F) and x (N, H, W, C).
 
-    See reference.conv2d_weight_gradient. x may be uint8 pixels.
+    See reference.conv2d_weight_gradient. x may be uint8 pixels; where db is None it is not computed.
     """
-    if _is_product(dw, strides, pads) and x.dtype == dy.dtype:
-        dense_weight_gradient(dy.reshape(-1, dw.shape[3]), x.reshape(-1, dw.shape[2]), dw[0, 0], db)
-        return
     _weight_gradient(dy, x, strides, pads, dw)
-    bias_gradient(dy, db)
-
-
-def _is_product(w, strides, pads):
-    """Return whether a convolution multiplies each pixel with a matrix, as a dense layer does each sample."""
-    return w.shape[:2] == strides == (1, 1) and not any(pads)
+    if db is not None:
+        bias_gradient(dy, db)
 
 
 def _weight_gradient(dy, x, strides, pads, dw):

@@ -31,7 +31,7 @@ from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, add_block, columns_of, in_panels, panel_of, product_tile,
                                                  window_terms)
-from minicnn.kernels.runtime.simd import (add, as_float64, choose, load, load_first, pointer, rectify, splat, store_bytes,
+from minicnn.kernels.runtime.simd import (add, as_float64, choose, load, load_first, pointer, prefetch, rectify, splat, store_bytes,
                                           store_first, width, zeros)
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
@@ -39,6 +39,7 @@ from minicnn.kernels.runtime.work_queue import claim
 __all__ = ["convolve", "gather", "turn", "finish_cell"]
 
 _WINDOWS = 96                   # to a unit, at least: eight tiles read a block of w from near for once from far
+_UNITS = 8                      # at least, so that all threads have some, if there are so many tiles
 
 
 def convolve(x, w, b, strides, pads, dilation, pool, rectified, y, switches):
@@ -121,26 +122,30 @@ def _products(x, w, b, terms, geometry, y, switches, places):
     (N, _, _, C), F = x.shape, w.shape[1]
     OH, OW, pool = geometry.OH, geometry.OW, geometry.pool
     framed = geometry.framed or x.dtype != w.dtype
-    per_row = OW * pool * pool
-    band = max(1, min(OH, -(-_WINDOWS // per_row)))
-    images = 1 if band < OH else max(1, min(N, _WINDOWS // (OH * per_row)))
+    per_row, panel = OW * pool * pool, columns_of(w.dtype)
+    least = min(_WINDOWS, max(2 * ROWS, N * OH * per_row // _UNITS))
+    band = max(1, min(OH, -(-least // per_row)))
+    images = 1 if band < OH else max(1, min(N, least // (OH * per_row)))
+    units, panels = -(-N // images) * -(-OH // band), -(-F // panel)
+    panels = -(-panels // max(1, min(panels, _UNITS // units)))
     factors, of_term, of_panel = in_panels(w, N * OH * per_row)
-    geometry = geometry._replace(framed=framed, per_unit=band, images=images)
+    geometry = geometry._replace(framed=framed, per_unit=band, images=images, panels=panels)
     rows = images * ((band * pool - 1) * geometry.SH + geometry.KH) if framed else 0
-    windows, panel = -(-(images * band * per_row + ROWS) // 8) * 8, columns_of(w.dtype)
+    windows = -(-(images * band * per_row + ROWS) // 8) * 8
     totals = 2 * windows * panel if len(terms) > BLOCK else 0
-    run(_units, -(-N // images) * -(-OH // band), x, workspace("no image", 0, w.dtype) if framed else x.reshape(-1),
+    run(_units, units * -(-F // (panels * panel)), x, workspace("no image", 0, w.dtype) if framed else x.reshape(-1),
         factors, b, terms, geometry, (y, switches), (*places, of_term, of_panel), integers=2 * windows, dtype=w.dtype,
         scratch=totals + ROWS * panel + rows * geometry.W * C)
 
 
 @kernel
 def _units(x, flat, w, b, terms, geometry, outputs, places, corners, scratch, queue, lane):
-    """Do some rows of y, or some small images, a unit."""
+    """Do some rows of y, or some small images, and some panels of filters a unit."""
     (N, F), OH, panel, pool = (x.shape[0], geometry.F), geometry.OH, panel_of(w), geometry.pool
     K, offsets, filters, bias = len(terms), pointer(terms, 0), pointer(w, 0), pointer(b, 0)
     y, switches, pixels = pointer(outputs[0], 0), pointer(outputs[1], 0), pointer(flat, 0)
-    blocks, bands = -(-K // BLOCK), -(-OH // geometry.per_unit)
+    blocks, bands, wide = -(-K // BLOCK), -(-OH // geometry.per_unit), geometry.panels * panel
+    groups = -(-F // wide)
     at = pointer(corners, lane * corners.shape[1])
     to = pointer(at, corners.shape[1] // 2)
     out = pointer(scratch, lane * scratch.shape[1])
@@ -150,6 +155,7 @@ def _units(x, flat, w, b, terms, geometry, outputs, places, corners, scratch, qu
     row, count, placed = geometry.W * x.shape[3], 0, (0, 0)
     unit = claim(queue, lane)
     while unit >= 0:
+        unit, left = unit // groups, unit % groups * wide
         n, first = unit // bands * geometry.images, unit % bands * geometry.per_unit
         images, rows = min(geometry.images, N - n), min(geometry.per_unit, geometry.OH - first)
         top, below = first * pool * geometry.SH, ((first + rows) * pool - 1) * geometry.SH + geometry.KH
@@ -162,15 +168,20 @@ def _units(x, flat, w, b, terms, geometry, outputs, places, corners, scratch, qu
             image = frame
             for i in range(images):
                 fill_rows(x, n + i, top, below, geometry, pointer(frame, i * (below - top) * row))
-        for j in range(0, F, panel):
+        for j in range(left, min(left + wide, F), panel):
             columns = min(panel, F - j)
             for k in range(blocks):
                 first_term = k * BLOCK
                 factors = pointer(filters, first_term * of_term + j // panel * of_panel)
                 for m in range(0, count, ROWS):
                     some = min(ROWS, count - m)
+                    if pool == 1 and k + 1 == blocks:       # by the time that its sums are known, y's lines are there
+                        for q in range(some):
+                            for v in range(0, panel, width(w)):
+                                prefetch(y, o + to[m + q] + j + v, 1)
+                    ahead = at[m + ROWS] - at[m] if j == left and geometry.KW == 1 else 0
                     product_tile(image, pointer(at, m), some, pointer(offsets, first_term), min(BLOCK, K - first_term),
-                                 factors, of_term, columns, out, panel, True)
+                                 factors, of_term, columns, out, panel, True, ahead)
                     add_block(out, some * panel, pointer(totals, m * panel), k, blocks)
                     if k + 1 < blocks:
                         continue

@@ -39,14 +39,14 @@ def grouped_conv2d_input_gradient(dy, w, image_size, strides, pads, dilation, gr
 
 
 def grouped_conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dilation, groups, dw, db):
-    """Write dw (KH, KW, C / G, F) and db (F,). See reference.grouped_conv2d_weight_gradient."""
+    """Write dw (KH, KW, C / G, F) and db (F,), if it is not None. See reference.grouped_conv2d_weight_gradient."""
+    if db is not None:
+        bias_gradient(dy, db)
     for g in range(groups):
-        dw_part, db_part = _part("group w", dw, g, groups), _part("group b", db, g, groups)
+        dw_part = _part("group w", dw, g, groups)
         dy_part = _copy("group y", dy, g, groups)
         weight_gradient(dy_part, _copy("group x", x, g, groups), kernel_size, strides, pads, dilation, dw_part)
-        bias_gradient(dy_part, db_part)
         _put(dw_part, dw, g, groups)
-        _put(db_part, db, g, groups)
 
 
 def _of(array, g, groups):

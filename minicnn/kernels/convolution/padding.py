@@ -36,6 +36,7 @@ class Geometry(NamedTuple):
     pool: int = 1               # 2 where 2x2 pooling follows
     rectified: bool = True      # whether ReLU follows
     images: int = 1             # whole images to a unit, where they are small
+    panels: int = 1             # panels of filters to a unit
 
 
 @device

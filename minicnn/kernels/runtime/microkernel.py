@@ -43,7 +43,7 @@ import numpy as np
 
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.recording import derived
-from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add_to_float64, from_float64, load, load_first, pointer, store,
+from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add_to_float64, from_float64, load, load_first, pointer, prefetch, store,
                                           store_float64, width)
 from minicnn.kernels.runtime.threads import run
 from minicnn.kernels.runtime.tile import add_tile, add_tiles, multiply_add, no_sums, rows_of, store_tile
@@ -70,9 +70,13 @@ def panel_of(array):
 
 
 @device
-def _chain(x, rows, terms, first, last, w, stride, none):
+def _chain(x, rows, terms, first, last, w, stride, none, ahead):
     """Return the tile of sums over terms first .. last-1, in a row."""
     tile, j = none, first * stride
+    if ahead > 0:
+        for r in range(len(rows)):
+            for i in range(0, _CHAIN, 16):          # a line of float32
+                prefetch(x, rows[r] + terms[first] + ahead + i, 0)
     for k in range(first, last):
         tile = multiply_add(tile, x, rows, terms[k], w, j)
         j += stride
@@ -80,12 +84,12 @@ def _chain(x, rows, terms, first, last, w, stride, none):
 
 
 @device
-def _sums(x, rows, terms, n, w, stride, none):
+def _sums(x, rows, terms, n, w, stride, none, ahead):
     """Return the tile of sums over n terms: chains, added up; w's rows lie `stride` apart."""
     # A constant 0 would be another type, for which numba compiles this and what it calls once more.
-    sums = _chain(x, rows, terms, np.int64(0), min(_CHAIN, n), w, stride, none)
+    sums = _chain(x, rows, terms, np.int64(0), min(_CHAIN, n), w, stride, none, ahead)
     for k in range(_CHAIN, n, _CHAIN):
-        sums = add_tiles(sums, _chain(x, rows, terms, k, min(k + _CHAIN, n), w, stride, none))
+        sums = add_tiles(sums, _chain(x, rows, terms, k, min(k + _CHAIN, n), w, stride, none, ahead))
     return sums
 
 
@@ -99,7 +103,7 @@ def _put(out, apart, tile, fresh):
 
 
 @device
-def product_tile(x, at, count, terms, n, w, stride, columns, out, apart, fresh):
+def product_tile(x, at, count, terms, n, w, stride, columns, out, apart, fresh, ahead=0):
     """Write a tile of a product over one block of terms to `out`, or add it to what is there if it is not `fresh`.
 
         out[r apart + f] = sum over k < n of x[at[r] + terms[k]] * w[k stride + f]
@@ -111,26 +115,27 @@ def product_tile(x, at, count, terms, n, w, stride, columns, out, apart, fresh):
         what is written there is of no use
     terms : pointer to n int64, where each of the block's terms lies behind that
     columns : how many there are; where they are not more than a vector, half a panel is computed
+    ahead : how far behind each row lies one that comes next, from far away, and of which each number is read once; else 0
     """
     if columns <= width(x):
         for r in range(0, count, 6):
             rows = rows_of(pointer(at, r), 6)
-            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 1)), fresh)
+            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 1), ahead), fresh)
     elif count <= 4 or 6 < count <= 8:
         for r in range(0, count, 4):
             rows = rows_of(pointer(at, r), 4)
-            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2)), fresh)
+            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), ahead), fresh)
     else:
         for r in range(0, count, 6):
             rows = rows_of(pointer(at, r), 6)
-            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2)), fresh)
+            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), ahead), fresh)
 
 
 @device
 def product_row(x, at, terms, n, w, stride, out):
     """Write the first row alone, eight vectors of columns wide: the same sums, for one sample, which reads w once."""
     rows = rows_of(at, 1)
-    store_tile(out, 0, 0, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 8)))
+    store_tile(out, 0, 0, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 8), 0))
 
 
 @device

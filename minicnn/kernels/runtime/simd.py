@@ -109,6 +109,19 @@ def pointer(typing, array, index):
     return types.CPointer(array.dtype)(array, types.intp), build
 
 
+@intrinsic(prefer_literal=True)
+def prefetch(typing, array, index, writing):
+    """Ask for the cache line of a number that is read soon, or written; `writing` is a constant, 0 or 1."""
+    def build(context, builder, signature, arguments):
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        place = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), byte)
+        builder.call(function, [place, number(writing.literal_value), number(3), number(1)])        # to all caches, data
+        return context.get_dummy_value()
+    return types.void(array, types.intp, writing), build
+
+
 @intrinsic
 def load(typing, array, index):
     kind = Vector(array.dtype)
