@@ -79,10 +79,12 @@ def convolve(x, w, b, pads, pool, rectified, y, switches):
     U = _filters(w)
     CV = -(-C // lanes) * lanes
     TH, TW = -(-OH * pool // 4), -(-OW * pool // 4)
-    # So many units that all threads have some, also of one image.
-    tiles = min(_TILES, max(4, -(-N * TH * TW // 32) * 4))
-    run(_units, -(-(N * TH * TW) // tiles), x, _flat(x, w.dtype), (U, b), row_terms(C),
-        _Tiling(TH, TW, tiles, pads[0], pads[2]), pool, rectified, (y, switches), integers=tiles + ROWS, dtype=w.dtype,
+    # So many units that all threads have some, also of one image: of fewer tiles, and each of some panels of filters.
+    tiles, panels = min(_TILES, max(4, -(-N * TH * TW // 32) * 4)), -(-F // panel)
+    units = -(-(N * TH * TW) // tiles)
+    group = -(-panels // max(1, min(panels, 4 // units))) * panel
+    run(_units, units * -(-F // group), x, _flat(x, w.dtype), (U, b), row_terms(C),
+        _Tiling(TH, TW, tiles, pads[0], pads[2], group=group), pool, rectified, (y, switches), integers=tiles + ROWS, dtype=w.dtype,
         scratch=36 * (tiles * CV + _LINE) + 36 * ((tiles + ROWS) * panel + _LINE) + 36 * CV)
 
 
@@ -99,8 +101,8 @@ class _Tiling(NamedTuple):
     tiles: int                  # to a unit, or to a block of a weight gradient
     top: int                    # pads
     left: int
-    chunk: int = 0              # images, and channels, to a unit of a weight gradient
-    group: int = 0
+    chunk: int = 0              # images to a unit of a weight gradient
+    group: int = 0              # channels to one, and filters to a unit of the others
 
 
 def input_gradient(dy, w, pads, dx):
@@ -250,7 +252,7 @@ def _mix6(d, x):
 
 @kernel
 def _units(x, flat, filters_of, terms, tiling, pool, rectified, outputs, integers, scratch, queue, lane):
-    """Do some tiles a unit."""
+    """Do some tiles and filters a unit."""
     (U, b), (y, switches), (N, _, _, C), TH, TW, tiles = filters_of, outputs, x.shape, tiling.TH, tiling.TW, tiling.tiles
     F, panel, L = y.shape[3], panel_of(U), width(U)
     CV = -(-C // L) * L
@@ -259,14 +261,15 @@ def _units(x, flat, filters_of, terms, tiling, pool, rectified, outputs, integer
     M, offsets = pointer(V, 36 * V_step), pointer(terms, 0)
     frame = pointer(M, 36 * M_step)
     filters, bias, y_at, switches_at = pointer(U, 0), pointer(b, 0), pointer(y, 0), pointer(switches, 0)
+    groups = -(-F // tiling.group)
     unit = claim(queue, lane)
     while unit >= 0:
-        first = unit * tiles
+        first, left = unit // groups * tiles, unit % groups * tiling.group
         count = min(tiles, N * TH * TW - first)
         _transform_patches(x, flat, (np.int64(0), C), tiling, first, count, V, CV, V_step, frame, at)
         for t in range(count, count + ROWS):
             at[t] = 0
-        for j in range(0, F, panel):
+        for j in range(left, min(left + tiling.group, F), panel):
             for p in range(36):
                 for t in range(0, count, ROWS):
                     product_tile(pointer(V, p * V_step), pointer(at, t), min(ROWS, count - t), offsets, C,
