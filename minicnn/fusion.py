@@ -18,11 +18,12 @@ from minicnn.core.pool import Pool
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
 from minicnn.kernels import Recordings
-from minicnn.layers import BatchNormalization, Conv2D, Dense, MaxPool2D, ReLU
+from minicnn.layers import Add, BatchNormalization, Conv2D, Dense, MaxPool2D, ReLU
 from minicnn.layers.base import here
 
-__all__ = ["ConvReLU", "ConvReLUPool", "GreyConvReLU", "GreyConvReLUPool", "DenseReLU", "FoldedBatchNorm",
-           "FoldedBatchNormReLU", "FoldedBatchNormReLUPool", "PATTERNS", "PackedParameters", "Pool", "Recordings"]
+__all__ = ["ConvReLU", "ConvReLUPool", "GreyConvReLU", "GreyConvReLUPool", "DenseReLU", "BatchNormReLU", "AddReLU",
+           "FoldedBatchNorm", "FoldedBatchNormReLU", "FoldedBatchNormReLUPool", "PATTERNS", "PackedParameters", "Pool",
+           "Recordings"]
 
 
 class _Fused:
@@ -223,16 +224,66 @@ class DenseReLU(_Fused):
         return self._lent(dx)
 
 
+class BatchNormReLU:
+    """Batch normalization and ReLU (reference.batch_norm_relu): what lies between them is never written."""
+
+    takes_pixels, in_turn = False, True         # in_turn: its choices are those of its layers, one after another
+    match = staticmethod(lambda layers: _types(layers, BatchNormalization, ReLU))
+
+    def __init__(self, layers):
+        self.layers = layers
+
+    def forward(self, x):
+        return self.layers[0].normalized(x, self.layers[0].ops.batch_norm_relu)
+
+    def backward(self, dy):
+        return self.layers[0].differentiated(dy, self.layers[0].ops.batch_norm_relu_gradient)
+
+    def choices(self):
+        """Return the mask of ReLU in the last forward."""
+        norm = self.layers[0]
+        x, mean, variance, gamma, beta, _ = norm._cache
+        y = np.empty_like(x)
+        norm.ops.batch_norm_relu(x, mean, variance, gamma, beta, norm.epsilon, y)
+        return y > 0,
+
+
+class AddReLU:
+    """The sum of two arrays, and ReLU (reference.add_relu)."""
+
+    takes_pixels, in_turn = False, True
+    match = staticmethod(lambda layers: _types(layers, Add, ReLU) and len(layers[0].input_shape) == 2)
+
+    def __init__(self, layers):
+        self.layers, self.choices = layers, layers[1].choices
+
+    def forward(self, xs):
+        (one, other), relu = self.layers[0].accept(xs), self.layers[1]
+        y = relu.output("y", one.shape)
+        relu.ops.add_relu(one, other, y)
+        relu.remember(y)
+        return y
+
+    def backward(self, dy):
+        return [self.layers[1].backward(dy)] * 2
+
+
 class FoldedBatchNorm(_Fused):
     """A convolution and batch normalization: in prediction one convolution.
 
     With its moving statistics batch normalization is a factor and a summand for each filter, y = scale z + shift, so that
     a convolution with the kernel w scale and the bias b scale + shift does both. In training, where each batch has
-    statistics of its own, the layers run one after another, and so they do for a backward after a prediction.
+    statistics of its own, the layers run one after another, and so they do for a backward after a prediction; but batch
+    normalization and ReLU in one.
     """
 
     operation, in_turn = "conv2d", True
     match = staticmethod(lambda layers: _types(layers, Conv2D, BatchNormalization))
+
+    def __init__(self, layers):
+        super().__init__(layers)
+        pair = BatchNormReLU.match(layers[1:3])
+        self._turns = [layers[0], *([BatchNormReLU(layers[1:3]), *layers[3:]] if pair else layers[1:])]
 
     def forward(self, x):
         if self.layers[1].training:
@@ -252,20 +303,20 @@ class FoldedBatchNorm(_Fused):
         if self._cache is not None:
             self._in_turn(*self._cache)
             self._cache = None
-        for layer in self.layers[::-1]:
-            dy = layer.backward(dy)
+        for one in self._turns[::-1]:
+            dy = one.backward(dy)
         return dy
 
     def choices(self):
         """Return the masks and switches that the layers took, where they ran one after another."""
-        return () if self._cache is not None else tuple(choice for layer in self.layers for choice in layer.choices())
+        return () if self._cache is not None else tuple(choice for one in self._turns for choice in one.choices())
 
     def _outputs(self, x):
         return [self._output(x)]
 
     def _in_turn(self, x):
-        for layer in self.layers:
-            x = layer.forward(x)
+        for one in self._turns:
+            x = one.forward(x)
         return x
 
 
@@ -290,7 +341,7 @@ class FoldedBatchNormReLUPool(FoldedBatchNorm):
 
 # (how many layers, the step): the longest first, and of equal ones the narrower.
 PATTERNS = [(4, FoldedBatchNormReLUPool), (3, GreyConvReLUPool), (3, ConvReLUPool), (3, FoldedBatchNormReLU),
-            (2, GreyConvReLU), (2, ConvReLU), (2, FoldedBatchNorm), (2, DenseReLU)]
+            (2, GreyConvReLU), (2, ConvReLU), (2, FoldedBatchNorm), (2, DenseReLU), (2, BatchNormReLU), (2, AddReLU)]
 
 
 def _types(layers, *types):

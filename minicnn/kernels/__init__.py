@@ -20,9 +20,9 @@ from minicnn.kernels.dense import dense, dense_input_gradient, dense_relu, dense
 from minicnn.kernels.global_pooling import (global_average_pool2d, global_average_pool2d_gradient, global_max_pool2d,
                                             global_max_pool2d_gradient)
 from minicnn.kernels.losses import binary_crossentropy, categorical_crossentropy, mean_squared_error
-from minicnn.kernels.merging import add, multiply, multiply_gradient
-from minicnn.kernels.normalization import (batch_norm, batch_norm_gradient, batch_statistics, layer_norm,
-                                           layer_norm_gradient)
+from minicnn.kernels.merging import add, add_relu, multiply, multiply_gradient
+from minicnn.kernels.normalization import (batch_norm, batch_norm_gradient, batch_norm_relu, batch_norm_relu_gradient,
+                                           batch_statistics, layer_norm, layer_norm_gradient)
 from minicnn.kernels.optimizers import adam, sgd
 from minicnn.kernels.philox import philox_uniforms          # noqa: F401  (for core.random)
 from minicnn.kernels.pooling import average_pool2d, average_pool2d_gradient, max_pool2d, max_pool2d_gradient
@@ -40,7 +40,7 @@ __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "max_pool2d", "max_pool2d_gradient", "average_pool2d", "average_pool2d_gradient",
            "conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient",
            "dense", "dense_input_gradient", "dense_weight_gradient", "dense_relu", "dense_relu_gradient",
-           "batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient",
+           "batch_statistics", "batch_norm", "batch_norm_gradient", "batch_norm_relu", "batch_norm_relu_gradient", "layer_norm", "layer_norm_gradient",
            "relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient",
            "softmax", "softmax_gradient", "dropout",
            "clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "elu", "elu_gradient",
@@ -48,6 +48,6 @@ __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "global_average_pool2d", "global_average_pool2d_gradient", "global_max_pool2d", "global_max_pool2d_gradient",
            "zero_padding2d", "zero_padding2d_gradient", "up_sampling2d", "up_sampling2d_gradient",
            "rescaling", "rescaling_gradient",
-           "add", "multiply", "multiply_gradient",
+           "add", "add_relu", "multiply", "multiply_gradient",
            "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd",
            "amsgrad", "rmsprop"]

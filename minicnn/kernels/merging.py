@@ -8,23 +8,29 @@ from minicnn.kernels.runtime.simd import pointer
 from minicnn.kernels.runtime.threads import run
 from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["add", "multiply", "multiply_gradient"]
+__all__ = ["add", "add_relu", "multiply", "multiply_gradient"]
 
 _BLOCK = 16384          # elements in a unit
 
 
 def add(a, b, y):
     """Write a + b to y."""
-    run(_add, -(-y.size // _BLOCK), a.reshape(-1), b.reshape(-1), y.reshape(-1))
+    run(_add, -(-y.size // _BLOCK), a.reshape(-1), b.reshape(-1), False, y.reshape(-1))
+
+
+def add_relu(a, b, y):
+    """Write max(a + b, 0) to y. See reference.add_relu."""
+    run(_add, -(-y.size // _BLOCK), a.reshape(-1), b.reshape(-1), True, y.reshape(-1))
 
 
 @kernel
-def _add(a, b, y, scratch, queue, lane):
-    size, a_at, b_at, y_at = len(y), pointer(a, 0), pointer(b, 0), pointer(y, 0)
+def _add(a, b, rectified, y, scratch, queue, lane):
+    size, a_at, b_at, y_at, zero = len(y), pointer(a, 0), pointer(b, 0), pointer(y, 0), y.dtype.type(0)
     unit = claim(queue, lane)
     while unit >= 0:
         for i in range(unit * _BLOCK, min((unit + 1) * _BLOCK, size)):
-            y_at[i] = a_at[i] + b_at[i]
+            total = a_at[i] + b_at[i]
+            y_at[i] = zero if rectified and total <= zero else total        # NaN passes
         unit = claim(queue, lane)
 
 

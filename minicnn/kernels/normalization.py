@@ -10,13 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.kernels.activations import relu_gradient
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.recording import derived
 from minicnn.kernels.runtime.simd import pointer
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient"]
+__all__ = ["batch_statistics", "batch_norm", "batch_norm_gradient", "batch_norm_relu", "batch_norm_relu_gradient", "layer_norm",
+           "layer_norm_gradient"]
 
 
 class _Blocks(NamedTuple):
@@ -116,33 +118,51 @@ def batch_norm(x, mean, variance, gamma, beta, epsilon, y):
     Computed in x's precision as (x - centre) scale + shift: the shift makes good what the centre, the mean, lost when
     it was rounded.
     """
-    def factors():
+    _scale_and_shift(x, _factors(x, mean, variance, gamma, beta, epsilon), False, y)
+
+
+@np.errstate(all="ignore")
+def batch_norm_relu(x, mean, variance, gamma, beta, epsilon, y):
+    """Write max(batch_norm(x, ...), 0) to y. See reference.batch_norm_relu."""
+    _scale_and_shift(x, _factors(x, mean, variance, gamma, beta, epsilon), True, y)
+
+
+def _factors(x, mean, variance, gamma, beta, epsilon):
+    """Return centre, scale and shift of each place in a block of x, one after another."""
+    blocks, _ = _blocks(x)
+
+    def fill(factors):
         scale, centre = gamma / np.sqrt(np.float64(variance) + epsilon), mean.astype(x.dtype)
-        return centre, scale, beta - (np.float64(mean) - centre) * scale
-    _scale_and_shift(x, factors, (mean, variance, gamma, beta), y)
+        _spread((centre, scale, beta - (np.float64(mean) - centre) * scale), blocks, factors)
+    return derived("factors", 3 * blocks.places, x.dtype, fill, mean, variance, gamma, beta)
 
 
-def _scale_and_shift(x, factors, weights, y):
-    """Write (x - centre) scale + shift to y, for the factors (centre, scale, shift), made of these weights."""
+def _spread(constants, blocks, out):
+    """Write constants of each channel to `out`, repeated for each place in a block."""
+    out[...] = np.tile(np.stack(constants).astype(out.dtype), blocks.places // blocks.C).reshape(-1)
+
+
+def _scale_and_shift(x, factors, rectified, y):
     blocks, units = _blocks(x)
-
-    def fill(constants):
-        constants.reshape(3, -1)[...] = np.tile(np.stack(factors()).astype(x.dtype), blocks.places // blocks.C)
-    constants = derived("constants", 3 * blocks.places, x.dtype, fill, *weights)
-    run(_scale_blocks, units, x.reshape(-1), constants, blocks, y.reshape(-1))
+    run(_scale_blocks, units, x.reshape(-1), factors, blocks, rectified, y.reshape(-1))
 
 
 @kernel
-def _scale_blocks(x, constants, blocks, y, scratch, queue, lane):
+def _scale_blocks(x, factors, blocks, rectified, y, scratch, queue, lane):
     _, places, size = blocks
-    x_at, y_at = pointer(x, 0), pointer(y, 0)
-    centre, scale, shift = pointer(constants, 0), pointer(constants, places), pointer(constants, 2 * places)
+    x_at, y_at, zero = pointer(x, 0), pointer(y, 0), x.dtype.type(0)
+    centre, scale, shift = pointer(factors, 0), pointer(factors, places), pointer(factors, 2 * places)
     unit = claim(queue, lane)
     while unit >= 0:
         last = min((unit + 1) * size, len(x))
         for i in range(unit * size, last, places):
-            for j in range(min(places, last - i)):
-                y_at[i + j] = (x_at[i + j] - centre[j]) * scale[j] + shift[j]
+            if rectified:
+                for j in range(min(places, last - i)):
+                    z = (x_at[i + j] - centre[j]) * scale[j] + shift[j]
+                    y_at[i + j] = zero if z <= zero else z          # NaN passes
+            else:
+                for j in range(min(places, last - i)):
+                    y_at[i + j] = (x_at[i + j] - centre[j]) * scale[j] + shift[j]
         unit = claim(queue, lane)
 
 
@@ -153,33 +173,59 @@ def batch_norm_gradient(dy, x, mean, variance, gamma, epsilon, constant, dx, dga
     With s = sqrt(variance + epsilon), dx = gamma dy / s - (x - mean) b - a: two passes over dy and x, the second with
     three constants a channel.
     """
+    _gradients(dy, x, mean, variance, gamma, epsilon, constant, np.zeros(0, x.dtype), dx, dgamma, dbeta)
+
+
+@np.errstate(all="ignore")
+def batch_norm_relu_gradient(dy, x, mean, variance, gamma, beta, epsilon, constant, dx, dgamma, dbeta):
+    """Write dx, dgamma and dbeta of `batch_norm_relu`, but no dx where it is None. See reference.batch_norm_relu_gradient.
+
+    Where ReLU let dy through is worked out again from x, by the operations of the forward pass: y is not read.
+    """
+    factors = _factors(x, mean, variance, gamma, beta, epsilon)
+    if constant:                        # the layer is frozen
+        masked = workspace("masked dy", dy.shape, dy.dtype)
+        _scale_and_shift(x, factors, True, masked)
+        relu_gradient(dy, masked, masked)
+        dy, factors = masked, np.zeros(0, x.dtype)
+    _gradients(dy, x, mean, variance, gamma, epsilon, constant, factors, dx, dgamma, dbeta)
+
+
+def _gradients(dy, x, mean, variance, gamma, epsilon, constant, factors, dx, dgamma, dbeta):
+    """Write the gradients of batch normalization, behind ReLU where there are the factors of the forward pass."""
     blocks, units = _blocks(x)
     C, M = blocks.C, x.size // blocks.C
     s = np.sqrt(variance + epsilon)
     parts, sums = workspace("gradient sums", units * 2 * C, np.float64), workspace("sums", 2 * C, np.float64)
-    run(_gradient_sums, units, dy.reshape(-1), x.reshape(-1), np.tile(mean, blocks.places // C), blocks, parts,
+    run(_gradient_sums, units, dy.reshape(-1), x.reshape(-1), np.tile(mean, blocks.places // C), factors, blocks, parts,
         scratch=2 * blocks.places, dtype=np.float64)
     _join(parts, sums)
     sum_dy, sum_dyz = sums[:C], sums[C:] / s
     dgamma[...], dbeta[...] = sum_dyz, sum_dy
     if dx is None:
         return
-    scale = gamma / s
+    scale, constants = gamma / s, np.empty((3 if constant else 4) * blocks.places, x.dtype)
     if constant:
-        _scale_and_shift(dy, lambda: (np.zeros(C), scale, np.zeros(C)), (), dx)
+        _spread((np.zeros(C), scale, np.zeros(C)), blocks, constants)
+        _scale_and_shift(dy, constants, False, dx)
         return
     slope, centre = -scale * sum_dyz / (s * M), mean.astype(x.dtype)
-    constants = np.stack([scale, centre, slope, -scale * sum_dy / M - (mean - centre) * slope]).astype(x.dtype)
-    constants = np.tile(constants, blocks.places // C).reshape(-1)
-    run(_batch_norm_dx, units, dy.reshape(-1), x.reshape(-1), constants, blocks, dx.reshape(-1))
+    _spread((scale, centre, slope, -scale * sum_dy / M - (mean - centre) * slope), blocks, constants)
+    run(_batch_norm_dx, units, dy.reshape(-1), x.reshape(-1), constants, factors, blocks, dx.reshape(-1))
+
+
+@device
+def _let_through(x, j, factors, places):
+    """Return whether ReLU behind the normalization of x, at place j of a block, gave more than 0."""
+    return (x - factors[j]) * factors[places + j] + factors[2 * places + j] > 0
 
 
 @kernel
-def _gradient_sums(dy, x, mean, blocks, parts, scratch, queue, lane):
+def _gradient_sums(dy, x, mean, factors, blocks, parts, scratch, queue, lane):
     """Write the sums of dy and of dy (x - mean) over each block to parts."""
     C, places, size = blocks
     dy_at, x_at, mean_at, parts_at = pointer(dy, 0), pointer(x, 0), pointer(mean, 0), pointer(parts, 0)
-    own = scratch[lane]
+    own, forward, behind_relu, zero = scratch[lane], pointer(factors, 0), len(factors) > 0, dy.dtype.type(0)
     sums, products = pointer(own, 0), pointer(own, places)
     unit = claim(queue, lane)
     while unit >= 0:
@@ -187,10 +233,16 @@ def _gradient_sums(dy, x, mean, blocks, parts, scratch, queue, lane):
         for j in range(2 * places):
             sums[j] = 0.0
         for i in range(unit * size, last, places):
-            for j in range(min(places, last - i)):
-                g = np.float64(dy_at[i + j])
-                sums[j] += g
-                products[j] += g * (x_at[i + j] - mean_at[j])
+            if behind_relu:
+                for j in range(min(places, last - i)):
+                    g = np.float64(dy_at[i + j] if _let_through(x_at[i + j], j, forward, places) else zero)
+                    sums[j] += g
+                    products[j] += g * (x_at[i + j] - mean_at[j])
+            else:
+                for j in range(min(places, last - i)):
+                    g = np.float64(dy_at[i + j])
+                    sums[j] += g
+                    products[j] += g * (x_at[i + j] - mean_at[j])
         _fold(sums, blocks)
         _fold(products, blocks)
         for c in range(C):
@@ -211,17 +263,23 @@ def _join(parts, sums):
 
 
 @kernel
-def _batch_norm_dx(dy, x, constants, blocks, dx, scratch, queue, lane):
+def _batch_norm_dx(dy, x, constants, factors, blocks, dx, scratch, queue, lane):
     _, places, size = blocks
     dy_at, x_at, dx_at = pointer(dy, 0), pointer(x, 0), pointer(dx, 0)
+    forward, behind_relu, zero = pointer(factors, 0), len(factors) > 0, dy.dtype.type(0)
     scale, centre = pointer(constants, 0), pointer(constants, places)
     slope, shift = pointer(constants, 2 * places), pointer(constants, 3 * places)
     unit = claim(queue, lane)
     while unit >= 0:
         last = min((unit + 1) * size, len(x))
         for i in range(unit * size, last, places):
-            for j in range(min(places, last - i)):
-                dx_at[i + j] = dy_at[i + j] * scale[j] + (x_at[i + j] - centre[j]) * slope[j] + shift[j]
+            if behind_relu:
+                for j in range(min(places, last - i)):
+                    g = dy_at[i + j] if _let_through(x_at[i + j], j, forward, places) else zero
+                    dx_at[i + j] = g * scale[j] + (x_at[i + j] - centre[j]) * slope[j] + shift[j]
+            else:
+                for j in range(min(places, last - i)):
+                    dx_at[i + j] = dy_at[i + j] * scale[j] + (x_at[i + j] - centre[j]) * slope[j] + shift[j]
         unit = claim(queue, lane)
 
 

@@ -93,20 +93,29 @@ class BatchNormalization(_Normalization):
         return output_shape, laws + [("moving_mean", C, "zeros"), ("moving_variance", C, "ones")]
 
     def forward(self, x):
+        return self.normalized(x, self.ops.batch_norm)
+
+    def normalized(self, x, operation):
+        """Return what an operation that takes the arguments of batch_norm makes of x; both remember the same."""
         x = self.accept(x)
         self._batch = None
         constant = not (self.training and self.trainable)
         mean, variance = self._moving() if constant else self._of_batch(x)
         gamma, beta = self.gamma_and_beta()
         y = self.output("y", x.shape)
-        self.ops.batch_norm(x, mean, variance, gamma, beta, self.epsilon, y)
-        self.remember(x, mean, variance, gamma, constant)
+        operation(x, mean, variance, gamma, beta, self.epsilon, y)
+        self.remember(x, mean, variance, gamma, beta, constant)
         return y
 
     def backward(self, dy):
-        dy, x, mean, variance, gamma, constant = self.consume(dy)
+        return self.differentiated(dy, lambda dy, x, mean, variance, gamma, beta, *others:
+                                   self.ops.batch_norm_gradient(dy, x, mean, variance, gamma, *others))
+
+    def differentiated(self, dy, gradient):
+        """Return dx, where `gradient` is that of the operation that `normalized` was given, and write those of gamma and beta."""
+        dy, x, mean, variance, gamma, beta, constant = self.consume(dy)
         dx = self.output("dx", x.shape) if self.needs_input_gradient else None
-        self.ops.batch_norm_gradient(dy, x, np.float64(mean), np.float64(variance), gamma, self.epsilon, constant, dx, *self._their_gradients())
+        gradient(dy, x, np.float64(mean), np.float64(variance), gamma, beta, self.epsilon, constant, dx, *self._their_gradients())
         return dx
 
     def as_factors(self):

@@ -9,10 +9,11 @@ import numpy as np
 from minicnn.reference.activations import relu, relu_gradient
 from minicnn.reference.convolution import conv2d, conv2d_input_gradient, conv2d_weight_gradient
 from minicnn.reference.dense import dense, dense_input_gradient, dense_weight_gradient
+from minicnn.reference.normalization import batch_norm, batch_norm_gradient
 from minicnn.reference.pooling import max_pool2d, max_pool2d_gradient
 
 __all__ = ["conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient", "grey_planes",
-           "dense_relu", "dense_relu_gradient"]
+           "dense_relu", "dense_relu_gradient", "batch_norm_relu", "batch_norm_relu_gradient", "add_relu"]
 
 
 def conv2d_relu(x, w, b, strides, pads):
@@ -110,3 +111,32 @@ def dense_relu_gradient(dy, y, x, w):
     """
     dz = relu_gradient(dy, y)
     return dense_input_gradient(dz, w), *dense_weight_gradient(dz, x)
+
+
+def batch_norm_relu(x, mean, variance, gamma, beta, epsilon):
+    """Return relu(batch_norm(x, ...)).
+
+    >>> batch_norm_relu(np.array([[1.0], [3.0]]), *np.array([[2.0], [1.0], [10.0], [5.0]]), 0.0).ravel()
+    array([ 0., 15.])
+    """
+    return relu(batch_norm(x, mean, variance, gamma, beta, epsilon))
+
+
+def batch_norm_relu_gradient(dy, x, mean, variance, gamma, beta, epsilon, constant):
+    """Return (dx, dgamma, dbeta) of `batch_norm_relu`, from dy.
+
+    >>> x, one = np.array([[1.0], [3.0]]), np.ones(1)
+    >>> batch_norm_relu_gradient(np.array([[5.0], [7.0]]), x, 2 * one, one, one, 0 * one, 0.0, True)[0].ravel()
+    array([0., 7.])
+    """
+    dz = relu_gradient(dy, batch_norm_relu(x, mean, variance, gamma, beta, epsilon))
+    return batch_norm_gradient(dz, x, mean, variance, gamma, epsilon, constant)
+
+
+def add_relu(a, b):
+    """Return relu(a + b); the gradient of both is relu_gradient(dy, y).
+
+    >>> add_relu(np.array([1.0, 1.0]), np.array([2.0, -2.0]))
+    array([3., 0.])
+    """
+    return relu(a + b)

@@ -302,6 +302,11 @@ def _batch_norm_gradient(case, dtype):
     return dy, *inputs, epsilon, bool(case.seed % 2)
 
 
+def _batch_norm_relu_gradient(case, dtype):
+    dy, x, mean, variance, gamma, *others = _batch_norm_gradient(case, dtype)
+    return dy, x, mean, variance, gamma, case.normals(case.C, 3, dtype=dtype)[:, 0].copy(), *others
+
+
 def _layer_norm(case, dtype):
     x, _, _, gamma, beta, epsilon = _batch_norm(case, dtype)
     return x, gamma, beta, epsilon
@@ -350,6 +355,7 @@ OPERATIONS = {
     "add": _two, "multiply": _two, "multiply_gradient": _multiply_gradient,
     "batch_statistics": lambda case, dtype: _batch_norm(case, dtype)[:1],
     "batch_norm": _batch_norm, "batch_norm_gradient": _batch_norm_gradient,
+    "batch_norm_relu": _batch_norm, "batch_norm_relu_gradient": _batch_norm_relu_gradient, "add_relu": _two,
     "layer_norm": _layer_norm, "layer_norm_gradient": _layer_norm_gradient,
     "clipped_relu": _with([2.5], _activation),
     "clipped_relu_gradient": _with([2.5], _gradient_of(lambda x: reference.clipped_relu(x, 2.5))),

@@ -48,7 +48,7 @@ def convolve(x, w, b, strides, pads, dilation, pool, rectified, y, switches):
 
     Windows' pixels lie `dilation` apart; switches is flat, and empty without pooling.
     """
-    (KH, KW, C, F), (DH, DW), (N, OH, OW, _) = w.shape, dilation, y.shape
+    (KH, KW, C, F), (DH, DW), (_, OH, OW, _) = w.shape, dilation, y.shape
     H, W = pads[0] + x.shape[1] + pads[1], pads[2] + x.shape[2] + pads[3]
     down, across = tuple(range(0, KH * DH, DH)), tuple(range(0, KW * DW, DW))
     geometry = Geometry(H, W, pads[0], pads[2], down[-1] + 1, across[-1] + 1, *strides, OH, OW, F, 0, any(pads), 0,
@@ -63,7 +63,7 @@ def gather(dy, w, image_size, strides, pads, dilation, dx):
     Pixel h meets w[kh] in the output where oh SH = h + top - kh DH. Those of one phase, h = SH i + a, share the kh for which
     that divides; with q = (kh DH - remainder) / SH, oh = i + start - q, so the largest q comes first in a window.
     """
-    (KH, KW, C, F), (N, OH, OW, _), (H, W) = w.shape, dy.shape, image_size
+    (KH, KW, C, F), (_, OH, OW, _), (H, W) = w.shape, dy.shape, image_size
     none, zero = workspace("no switches", 0, np.uint8), workspace("no bias", C, w.dtype)
     zero[...] = 0
     for a in range(strides[0]):

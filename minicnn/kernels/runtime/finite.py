@@ -1,7 +1,5 @@
 """Is every number of an array finite? A step asks it of its pixels and its gradients, on all threads."""
 
-import numpy as np
-
 from minicnn.kernels.runtime.jit import kernel
 from minicnn.kernels.runtime.simd import add, fma, load, pointer, total, width, zeros
 from minicnn.kernels.runtime.threads import run, workspace
