@@ -16,7 +16,7 @@ from minicnn.core.arguments import Whole, check
 from minicnn.core.backend import fusion_of
 from minicnn.core.memory import join, split
 from minicnn.core.parameter import Parameters, check_apart
-from minicnn.core.validation import all_finite
+from minicnn.core.validation import all_finite, as_array
 from minicnn.errors import InputError, NonFiniteError
 from minicnn.layers.base import LAYERS, Layer, here, lending
 
@@ -179,8 +179,11 @@ class Network:
         if self._recordings is None or self._custom:
             return self.forward(x)
         self._check_unchanged()
+        # What is not of the network's dtype is made so here, where nobody records.
         if x.dtype == np.uint8 and not self.takes_pixels:
-            x = np.divide(x, 255, dtype=np.float32)         # here, where nobody records
+            x = np.divide(x, 255, dtype=self.dtype)
+        if x.dtype not in (self.dtype, np.uint8):
+            x = as_array(x, "predict", "x", self.dtype)
         return self._recordings(self.forward, x)
 
     def values(self, x, rows, run=None):

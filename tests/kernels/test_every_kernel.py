@@ -137,7 +137,7 @@ LARGE = Case(21, 37, 29, 6, 34, (3, 3), (2, 1), "same", 0)
 LARGE_DENSE = Case(20, 60, 20, 20, 50, (1, 1), (1, 1), "valid", 0)
 LARGE_PARAMETER = Case(1, 1, 1, 300, 400, (1, 1), (1, 1), "valid", 0)
 NOT_DIVIDED = ["binary_crossentropy", "categorical_crossentropy", "mean_squared_error",
-               "tanh", "softplus_gradient", "zero_padding2d", "zero_padding2d_gradient", "add", "multiply",
+               "tanh", "softplus_gradient", "zero_padding2d", "zero_padding2d_gradient", "multiply",
                "multiply_gradient"]     # from tanh on they are NumPy's
 DIVIDED = [(name, LARGE_DENSE if name.startswith("dense") else LARGE_PARAMETER if name in ("adam", "sgd", "amsgrad", "rmsprop") else LARGE)
            for name in kernels.__all__] + [(name, WINOGRAD._replace(N=5, H=31)) for name in FUSED]

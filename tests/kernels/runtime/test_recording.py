@@ -102,9 +102,12 @@ def test_images_that_go_another_way_are_recorded_apart(count):
     assert len(programs(network)) == 3
 
 
-def test_pixels_that_no_step_takes_are_divided_before():
-    network = Network([Flatten(), Dense(3)], (4, 4, 1))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_of_another_dtype_is_made_the_networks_before(dtype):
+    network = Network([Flatten(), Dense(3)], (4, 4, 1), dtype=dtype)
     assert_replays(network, *(np.full((2, 4, 4, 1), value, np.uint8) for value in (0, 7, 255)))
+    for other in (np.float16, np.float32, np.float64):
+        assert_replays(network, *(normals(seed, (2, 4, 4, 1), other) for seed in range(3)))
 
 
 def test_what_a_bit_of_the_weights_changes_is_seen():
