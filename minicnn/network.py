@@ -181,7 +181,7 @@ class Network:
         self._check_unchanged()
         # What is not of the network's dtype is made so here, where nobody records.
         if x.dtype == np.uint8 and not self.takes_pixels:
-            x = np.divide(x, 255, dtype=self.dtype)
+            x = np.divide(x, 255, dtype=np.float32)
         if x.dtype not in (self.dtype, np.uint8):
             x = as_array(x, "predict", "x", self.dtype)
         return self._recordings(self.forward, x)

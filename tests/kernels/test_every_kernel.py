@@ -14,7 +14,7 @@ from minicnn.kernels.runtime import jit, threads
 from minicnn.kernels.runtime.jit import kernel
 from minicnn.kernels.runtime.work_queue import TICKET
 from tests.support.fence import Fences, survives
-from tests.support.kernel_checks import (EXACT, FUNCTIONS, FUSED, NO_PADS, NORMALIZATION, SUMS, check, each_dtype,
+from tests.support.kernel_checks import (EXACT, FUNCTIONS, FUSED, NO_PADS, NORMALIZATION, RECTIFIED, SUMS, check, each_dtype,
                                           nan_everywhere, poisoned, run)
 from tests.support.laws import as_tuple, assert_same_bits, digest
 from tests.support.strategies import DTYPES, OPERATIONS, Case, cases, normals, specified
@@ -28,7 +28,8 @@ OUTPUTS = {"conv2d_weight_gradient": "dw db", "grouped_conv2d_weight_gradient": 
            "dense_relu_gradient": "dx dw db",
            "adam": "w_new m_new v_new", "sgd": "w_new velocity_new", "amsgrad": "w_new m_new v_new v_hat_new",
            "rmsprop": "w_new v_new velocity_new",
-           "batch_statistics": "mean variance", "batch_norm_gradient": "dx dgamma dbeta", "layer_norm": "y mean variance",
+           "batch_statistics": "mean variance", "batch_norm_gradient": "dx dgamma dbeta",
+           "batch_norm_relu_gradient": "dx dgamma dbeta", "layer_norm": "y mean variance",
            "layer_norm_gradient": "dx dgamma dbeta", "multiply_gradient": "da db"} \
     | dict.fromkeys(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error"], "losses dz")
 
@@ -42,7 +43,7 @@ def test_a_kernel_takes_the_inputs_of_the_specification_and_then_its_outputs(nam
 
 def test_every_operation_has_a_kernel():
     assert set(kernels.__all__) == set(OPERATIONS)
-    assert {*EXACT, *SUMS, *FUNCTIONS, *NORMALIZATION, "softmax", "softmax_gradient", "swish_gradient", "binary_crossentropy",
+    assert {*EXACT, *SUMS, *FUNCTIONS, *NORMALIZATION, *RECTIFIED, "softmax", "softmax_gradient", "swish_gradient", "binary_crossentropy",
             "categorical_crossentropy", "mean_squared_error", "conv2d_relu_pool"} == set(OPERATIONS)
 
 

@@ -13,7 +13,7 @@ from tests.support.strategies import DTYPES, abs_inputs, separated, specified
 NO_PADS = (0, 0, 0, 0)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 # Kernels that do the very operations of the reference, in its order: equal to the last bit.
-EXACT = ["add", "multiply", "max_pool2d", "relu", "relu_gradient", "sigmoid_gradient", "tanh_gradient", "dropout", "adam", "sgd",
+EXACT = ["add", "add_relu", "multiply", "max_pool2d", "relu", "relu_gradient", "sigmoid_gradient", "tanh_gradient", "dropout", "adam", "sgd",
          "amsgrad", "rmsprop",
          "clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "global_average_pool2d_gradient",
          "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient", "up_sampling2d",
@@ -30,6 +30,7 @@ SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "grouped_conv2d", "grou
     | dict.fromkeys(["grouped_conv2d_weight_gradient", "depthwise_conv2d_weight_gradient", "conv2d_weight_gradient", "dense_weight_gradient", "dense_relu_gradient", "conv2d_relu_gradient",
                      "conv2d_relu_pool_gradient"], 24)
 NORMALIZATION = ["batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient"]
+RECTIFIED = ["batch_norm_relu", "batch_norm_relu_gradient"]         # bit for bit one kernel after the other
 FUSED = ["conv2d_relu", "conv2d_relu_pool", "conv2d_relu_gradient", "conv2d_relu_pool_gradient"]
 
 
@@ -72,6 +73,9 @@ def check(name, inputs):
             assert_rounded(got, expected, magnitude, SUMS[name])
     elif name == "conv2d_relu_pool":
         check_maxima(inputs, *outputs, exact[0])
+    elif name in RECTIFIED:
+        for got, expected in zip(outputs, rectified_apart(name, inputs), strict=True):
+            assert_same_bits(got, expected)
     elif name in NORMALIZATION:
         check_normalization(name, widened(inputs), outputs, exact)
     elif name == "softmax_gradient":
@@ -92,6 +96,15 @@ def check(name, inputs):
         z, t, scale = widened(inputs)
         np.testing.assert_allclose(losses, exact[0], rtol=1e-13, atol=1e-300)
         assert_rounded(dz, exact[1], (2 + np.abs(z) + np.abs(t)) * scale[:, None])
+
+
+def rectified_apart(name, inputs):
+    """Return what batch normalization and ReLU write, or their gradients, one after the other."""
+    if name == "batch_norm_relu":
+        return run("relu", run("batch_norm", inputs))
+    dy, x, mean, variance, gamma, beta, epsilon, constant = inputs
+    y, = run("batch_norm_relu", (x, mean, variance, gamma, beta, epsilon))
+    return run("batch_norm_gradient", (*run("relu_gradient", (dy, y)), x, mean, variance, gamma, epsilon, constant))
 
 
 def uses_winograd(name, inputs):
