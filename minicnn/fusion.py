@@ -18,7 +18,7 @@ from minicnn.core.pool import Pool
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
 from minicnn.kernels import Recordings
-from minicnn.layers import Add, BatchNormalization, Conv2D, Dense, MaxPool2D, ReLU
+from minicnn.layers import Add, BatchNormalization, Conv2D, Dense, DepthwiseConv2D, MaxPool2D, ReLU
 from minicnn.layers.base import here
 
 __all__ = ["ConvReLU", "ConvReLUPool", "GreyConvReLU", "GreyConvReLUPool", "DenseReLU", "BatchNormReLU", "AddReLU",
@@ -278,10 +278,16 @@ class FoldedBatchNorm(_Fused):
     """
 
     operation, in_turn = "conv2d", True
-    match = staticmethod(lambda layers: _types(layers, Conv2D, BatchNormalization))
+    match = staticmethod(lambda layers: _types(layers, Conv2D, BatchNormalization)
+                         or _types(layers, DepthwiseConv2D, BatchNormalization))
 
     def __init__(self, layers):
         super().__init__(layers)
+        if isinstance(layers[0], DepthwiseConv2D):
+            self.operation, self._of_filters = f"depthwise_{self.operation}", self._w.shape[2:]
+            self._window = self._strides, self._pads, layers[0].dilation_rate
+        else:
+            self._window, self._of_filters = (self._strides, self._pads), self._w.shape[3:]
         pair = BatchNormReLU.match(layers[1:3])
         self._turns = [layers[0], *([BatchNormReLU(layers[1:3]), *layers[3:]] if pair else layers[1:])]
 
@@ -291,11 +297,12 @@ class FoldedBatchNorm(_Fused):
             return self._in_turn(x)
         x = self._accept(x)
         scale, shift = self.layers[1].as_factors()
+        of_filters = scale.reshape(self._of_filters).astype(self._w.dtype)
         weights, dtype = (self._w, self._b, *(weight.value for weight in self.layers[1].weights)), self._w.dtype
-        w = self.ops.derived("folded w", self._w.shape, dtype, lambda w: np.multiply(self._w, scale.astype(dtype), out=w), *weights)
+        w = self.ops.derived("folded w", self._w.shape, dtype, lambda w: np.multiply(self._w, of_filters, out=w), *weights)
         b = self.ops.derived("folded b", self._b.shape, dtype, lambda b: np.copyto(b, self._b * scale + shift, "same_kind"), *weights)
         outputs = self._outputs(x)
-        getattr(self.ops, self.operation)(x, w, b, self._strides, self._pads, *outputs)
+        getattr(self.ops, self.operation)(x, w, b, *self._window, *outputs)
         self._cache = x,
         return self._lent(outputs[0])
 
@@ -324,7 +331,8 @@ class FoldedBatchNormReLU(FoldedBatchNorm):
     """The same, and ReLU."""
 
     operation = "conv2d_relu"
-    match = staticmethod(lambda layers: _types(layers, Conv2D, BatchNormalization, ReLU))
+    match = staticmethod(lambda layers: _types(layers, Conv2D, BatchNormalization, ReLU)
+                         or _types(layers, DepthwiseConv2D, BatchNormalization, ReLU))
 
 
 class FoldedBatchNormReLUPool(FoldedBatchNorm):

@@ -12,9 +12,9 @@ import pytest
 from minicnn import reference as ref, fusion
 from minicnn.core.backend import get_engine
 from minicnn.errors import InputError, ShapeError
-from minicnn.layers import (AveragePool2D, BatchNormalization, Conv2D, Dense, Dropout, Flatten, LayerNormalization,
+from minicnn.layers import (Add, AveragePool2D, BatchNormalization, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, Input, LayerNormalization,
                             MaxPool2D, ReLU, Sigmoid, Tanh)
-from minicnn.model import Sequential
+from minicnn.model import Model, Sequential
 from minicnn.network import LayerStep
 from minicnn.networks import cov19net
 from minicnn.reference import fusion as specified_fusion
@@ -275,7 +275,9 @@ FOLDED = {"alone": (lambda: [Conv2D(17, 3), BatchNormalization()], 2),
           "ReLU": (lambda: [Conv2D(5, 3, strides=2, padding="same"), BatchNormalization(), ReLU()], 3),
           "pooling": (lambda: [Conv2D(32, 3), BatchNormalization(center=False), ReLU(), MaxPool2D(2)], 4),
           "pooling first, no bias": (lambda: [Conv2D(6, 2, use_bias=False), BatchNormalization(scale=False), MaxPool2D(2),
-                                              ReLU()], 4)}
+                                              ReLU()], 4),
+          "each channel": (lambda: [DepthwiseConv2D(3, strides=2, depth_multiplier=2), BatchNormalization()], 2),
+          "each channel, ReLU": (lambda: [DepthwiseConv2D(3, use_bias=False, dilation_rate=2), BatchNormalization(), ReLU()], 3)}
 each_fold = pytest.mark.parametrize("layers, length", FOLDED.values(), ids=FOLDED)
 
 
@@ -328,6 +330,21 @@ def test_what_batch_normalization_is_not_folded_into():
     assert plan(Conv2D(2, 3, groups=1, dilation_rate=2), BatchNormalization())[0] == ["conv2d_1"]
     assert plan(Conv2D(2, 3), ReLU(), BatchNormalization())[:2] == [["conv2d_1", "relu_1"], ["batch_normalization_1"]]
     assert plan(Conv2D(2, 3), LayerNormalization())[0] == ["conv2d_1"]
+
+
+def test_an_addition_and_relu_are_one_step():
+    def residual():
+        x = Input((6, 7, 3))
+        y = Conv2D(3, 3, padding="same")(x)
+        return Model(x, ReLU()(Add()([ReLU()(Add()([y, x])), y, x])))       # the second adds three
+    model, single = residual(), residual()
+    assert ["add_1", "relu_1"] in model.network.plan() and ["add_2"] in model.network.plan()
+    x, dy = normals(0, (3, 6, 7, 3), "float32"), normals(1, (3, 6, 7, 3), "float32")
+    apart = single.network.rows(fused=False)
+    assert_same_bits(model.network.forward(x, training=True), single.network.forward(x, apart, training=True))
+    model.network.backward(dy), single.network.backward(dy, apart)
+    for got, right in zip(model.network.parameters, single.network.parameters, strict=True):
+        assert_same_bits(got.grad, right.grad)
     assert plan(Conv2D(2, 3), BatchNormalization(), ReLU(), MaxPool2D(3))[:2] == [
         ["conv2d_1", "batch_normalization_1", "relu_1"], ["max_pool2d_1"]]
     assert plan(Conv2D(2, 3), BatchNormalization(), engine="reference")[0] == ["conv2d_1"]

@@ -12,7 +12,7 @@ from minicnn.kernels.augmentation import affine_warp              # noqa: F401  
 from minicnn.kernels.convolution.choice import (conv2d, conv2d_input_gradient, conv2d_relu, conv2d_relu_gradient,
                                                 conv2d_relu_pool, conv2d_relu_pool_gradient, conv2d_weight_gradient)
 from minicnn.kernels.convolution.depthwise import (depthwise_conv2d, depthwise_conv2d_input_gradient,
-                                                   depthwise_conv2d_weight_gradient)
+                                                   depthwise_conv2d_relu, depthwise_conv2d_weight_gradient)
 from minicnn.kernels.convolution.grey import grey_filters, grey_planes        # noqa: F401  (for fusion)
 from minicnn.kernels.convolution.grouped import (grouped_conv2d, grouped_conv2d_input_gradient,
                                                  grouped_conv2d_weight_gradient)
@@ -36,7 +36,7 @@ from minicnn.kernels.runtime.recording import Recordings, call, derived      # n
 
 __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "grouped_conv2d", "grouped_conv2d_input_gradient", "grouped_conv2d_weight_gradient",
-           "depthwise_conv2d", "depthwise_conv2d_input_gradient", "depthwise_conv2d_weight_gradient",
+           "depthwise_conv2d", "depthwise_conv2d_relu", "depthwise_conv2d_input_gradient", "depthwise_conv2d_weight_gradient",
            "max_pool2d", "max_pool2d_gradient", "average_pool2d", "average_pool2d_gradient",
            "conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient",
            "dense", "dense_input_gradient", "dense_weight_gradient", "dense_relu", "dense_relu_gradient",

@@ -9,11 +9,12 @@ import numpy as np
 from minicnn.reference.activations import relu, relu_gradient
 from minicnn.reference.convolution import conv2d, conv2d_input_gradient, conv2d_weight_gradient
 from minicnn.reference.dense import dense, dense_input_gradient, dense_weight_gradient
+from minicnn.reference.depthwise_convolution import depthwise_conv2d
 from minicnn.reference.normalization import batch_norm, batch_norm_gradient
 from minicnn.reference.pooling import max_pool2d, max_pool2d_gradient
 
-__all__ = ["conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient", "grey_planes",
-           "dense_relu", "dense_relu_gradient", "batch_norm_relu", "batch_norm_relu_gradient", "add_relu"]
+__all__ = ["conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient", "depthwise_conv2d_relu",
+           "grey_planes", "dense_relu", "dense_relu_gradient", "batch_norm_relu", "batch_norm_relu_gradient", "add_relu"]
 
 
 def conv2d_relu(x, w, b, strides, pads):
@@ -69,6 +70,16 @@ def conv2d_relu_pool_gradient(dy, y, switches, x, w, strides, pads):
     dz = max_pool2d_gradient(relu_gradient(dy, y), switches, size, (2, 2), (2, 2), (0, 0, 0, 0))
     return (conv2d_input_gradient(dz, w, (H, W), strides, pads),
             *conv2d_weight_gradient(dz, x, (KH, KW), strides, pads))
+
+
+def depthwise_conv2d_relu(x, w, b, strides, pads, dilation):
+    """Return relu(depthwise_conv2d(x, w, b)): shape (N, OH, OW, C M).
+
+    >>> ones = np.ones((1, 1, 1, 2))
+    >>> depthwise_conv2d_relu(ones, np.array([[[[2.0], [-2.0]]]]), np.zeros(2), (1, 1), (0,) * 4, (1, 1)).ravel()
+    array([2., 0.])
+    """
+    return relu(depthwise_conv2d(x, w, b, strides, pads, dilation))
 
 
 def grey_planes(x):

@@ -26,7 +26,7 @@ SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "grouped_conv2d", "grou
                       "depthwise_conv2d", "depthwise_conv2d_input_gradient", "dense", "dense_input_gradient", "max_pool2d_gradient",
                       "average_pool2d", "average_pool2d_gradient", "global_average_pool2d", "up_sampling2d_gradient",
                       "multiply_gradient"], 8) \
-    | dict.fromkeys(["conv2d_relu", "dense_relu"], 8) \
+    | dict.fromkeys(["conv2d_relu", "dense_relu", "depthwise_conv2d_relu"], 8) \
     | dict.fromkeys(["grouped_conv2d_weight_gradient", "depthwise_conv2d_weight_gradient", "conv2d_weight_gradient", "dense_weight_gradient", "dense_relu_gradient", "conv2d_relu_gradient",
                      "conv2d_relu_pool_gradient"], 24)
 NORMALIZATION = ["batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient"]

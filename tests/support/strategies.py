@@ -338,7 +338,7 @@ OPERATIONS = {
     "conv2d_weight_gradient": _conv2d_weight_gradient,
     "grouped_conv2d": _grouped, "grouped_conv2d_input_gradient": _input_gradient_of(_grouped),
     "grouped_conv2d_weight_gradient": _weight_gradient_of(_grouped),
-    "depthwise_conv2d": _depthwise, "depthwise_conv2d_input_gradient": _input_gradient_of(_depthwise),
+    "depthwise_conv2d": _depthwise, "depthwise_conv2d_relu": _depthwise, "depthwise_conv2d_input_gradient": _input_gradient_of(_depthwise),
     "depthwise_conv2d_weight_gradient": _weight_gradient_of(_depthwise),
     "max_pool2d": _pool, "max_pool2d_gradient": _max_pool2d_gradient,
     "average_pool2d": _pool, "average_pool2d_gradient": _average_pool2d_gradient,

@@ -35,7 +35,7 @@ import numpy as np
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.reduction import chunk_of, sum_chunks
 from minicnn.kernels.runtime.recording import derived
-from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, add_to_float64, fma, load, multiply, pointer, store,
+from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, add_to_float64, fma, load, multiply, pointer, rectify, store,
                                           width, zeros)
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
@@ -56,6 +56,7 @@ class _Geometry(NamedTuple):
     copied: bool        # whether pixels are copied, to be `wide`
     rows: int           # of outputs: to a unit of work, or between two additions in float64
     chunk: int = 0      # images to a unit of work, where gradients of weights are added up
+    rectified: bool = False     # whether ReLU follows
 
 
 # ---- Which taps of the window an output meets ------------------------------------------------------------------------
@@ -124,17 +125,22 @@ def depthwise_conv2d(x, w, b, strides, pads, dilation, y):
 
     See reference.depthwise_conv2d.
     """
-    _convolve(x, w, b, (strides, pads, dilation), False, y)
+    _convolve(x, w, b, (strides, pads, dilation), False, False, y)
+
+
+def depthwise_conv2d_relu(x, w, b, strides, pads, dilation, y):
+    """Write max(depthwise_conv2d(x, w, b), 0) to y. See reference.depthwise_conv2d_relu."""
+    _convolve(x, w, b, (strides, pads, dilation), False, True, y)
 
 
 def depthwise_conv2d_input_gradient(dy, w, image_size, strides, pads, dilation, dx):
     """Write dx (N, H, W, C) from dy (N, OH, OW, C M). See reference.depthwise_conv2d_input_gradient."""
     b = workspace("no bias", w[0, 0].size, w.dtype)
     b[:] = 0
-    _convolve(dy, w, b, (strides, pads, dilation), True, dx)
+    _convolve(dy, w, b, (strides, pads, dilation), True, False, dx)
 
 
-def _convolve(x, w, b, window, spread, y):
+def _convolve(x, w, b, window, spread, rectified, y):
     (N, H, W, _), (_, OH, OW, _), (KH, KW, C, M) = x.shape, y.shape, w.shape
     wide = max(C * M, REGISTER_BYTES // w.dtype.itemsize)
     filters, bias = _widened(w.reshape(KH * KW, -1), wide, "filters"), _widened(b.reshape(1, -1), wide, "bias")
@@ -143,7 +149,7 @@ def _convolve(x, w, b, window, spread, y):
     step, period, times, merged = (1, window[0][1], 1, M) if spread else (window[0][1], 1, M, 1)
     of_row, columns, taps = _plan((OH, OW), (H, W), (KH, KW), window, wide, spread)
     run(_bands, N * -(-OH // band), x, filters, bias, of_row, columns, taps,
-        _Geometry(wide, step, period, times, merged, copied, band), y, scratch=(OW + H * W) * wide if copied else 0,
+        _Geometry(wide, step, period, times, merged, copied, band, 0, rectified), y, scratch=(OW + H * W) * wide if copied else 0,
         dtype=w.dtype)
 
 
@@ -219,7 +225,7 @@ def _outputs(x, taps, T, slide, w, b, y, geometry, zero):
             else:
                 for t in range(first, last, 2):
                     total = _multiply_add(x, c + taps[t], step, load(w, taps[t + 1] + c), total)
-        _store(pointer(y, c), period, _sums(far, total) if T > _TERMS else total)
+        _store(pointer(y, c), period, geometry.rectified, _sums(far, total) if T > _TERMS else total)
 
 
 @device
@@ -288,16 +294,21 @@ def _sums(p, q):
 
 
 @device
-def _store(y, period, t):
+def _store(y, period, rectified, t):
     """Store the vectors of t, `period` apart."""
-    store(y, 0, t[0])
+    store(y, 0, _behind(rectified, t[0]))
     if len(t) == 7:
-        store(y, period, t[1])
-        store(y, 2 * period, t[2])
-        store(y, 3 * period, t[3])
-        store(y, 4 * period, t[4])
-        store(y, 5 * period, t[5])
-        store(y, 6 * period, t[6])
+        store(y, period, _behind(rectified, t[1]))
+        store(y, 2 * period, _behind(rectified, t[2]))
+        store(y, 3 * period, _behind(rectified, t[3]))
+        store(y, 4 * period, _behind(rectified, t[4]))
+        store(y, 5 * period, _behind(rectified, t[5]))
+        store(y, 6 * period, _behind(rectified, t[6]))
+
+
+@device
+def _behind(rectified, v):
+    return rectify(v) if rectified else v
 
 
 @device
