@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicnn import reference as ref, fusion
+from minicnn import Input, reference as ref, fusion
 from minicnn.core.backend import get_engine
 from minicnn.errors import InputError, ShapeError
-from minicnn.layers import (Add, AveragePool2D, BatchNormalization, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, Input, LayerNormalization,
+from minicnn.layers import (Add, AveragePool2D, BatchNormalization, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, LayerNormalization,
                             MaxPool2D, ReLU, Sigmoid, Tanh)
 from minicnn.model import Model, Sequential
 from minicnn.network import LayerStep
