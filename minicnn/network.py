@@ -163,15 +163,14 @@ class Network:
         for step in self._custom.values():
             step.tell(training, step_number)
         rows = self._steps if rows is None else rows
-        pool = self._pool
-        if pool is not None:
-            pool.clear()
-        if training and self._recordings is not None:
-            self._recordings.clear()
-        if getattr(x, "dtype", None) == np.uint8:
-            takes_them = self.takes_pixels and rows and rows[0].step.takes_pixels and x.flags.carray
-            x = x if takes_them or not rows else np.divide(x, 255, dtype=np.float32)
-        with lending(pool):
+        if self._pool is not None:
+            self._pool.clear()
+            if training:
+                self._recordings.clear()
+        if getattr(x, "dtype", None) == np.uint8 and rows:
+            takes_them = self.takes_pixels and rows[0].step.takes_pixels and x.flags.carray
+            x = x if takes_them else np.divide(x, 255, dtype=np.float32)
+        with lending(self._pool):
             return self.values(x, rows)[-1]
 
     def predict(self, x):
@@ -179,10 +178,8 @@ class Network:
         if self._recordings is None or self._custom:
             return self.forward(x)
         self._check_unchanged()
-        # What is not of the network's dtype is made so here, where nobody records.
-        if x.dtype == np.uint8 and not self.takes_pixels:
-            x = np.divide(x, 255, dtype=np.float32)
-        if x.dtype not in (self.dtype, np.uint8):
+        if x.dtype != np.uint8 or not self.takes_pixels:        # made the network's dtype here, where nobody records
+            x = np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x
             x = as_array(x, "predict", "x", self.dtype)
         return self._recordings(self.forward, x)
 

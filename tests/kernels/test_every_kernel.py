@@ -107,7 +107,7 @@ BY_SAMPLE = ["batch_norm", "layer_norm", "conv2d", "conv2d_input_gradient", "max
              "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient",
              "up_sampling2d", "up_sampling2d_gradient", "rescaling", "rescaling_gradient"]
 BY_SAMPLE += ["grouped_conv2d", "grouped_conv2d_input_gradient", "depthwise_conv2d", "depthwise_conv2d_input_gradient",
-              "depthwise_conv2d_relu", "batch_norm_relu", "add_relu"]
+              "depthwise_conv2d_relu", "batch_norm_relu"]
 BATCHED = {"x", "dy", "y", "switches", "z", "t", "scale"}       # the inputs that have a row for each sample
 WINOGRAD = Case(2, 9, 8, 32, 33, (3, 3), (1, 1), "same", 0)
 
