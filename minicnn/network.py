@@ -31,10 +31,7 @@ class LayerStep:
     def __init__(self, layer):
         self.layers = [layer]
         self.forward, self.backward = layer.forward, layer.backward
-
-    def choices(self):
-        """Return the masks and switches that the last forward took, where the layer tells."""
-        return getattr(self.layers[0], "choices", tuple)()
+        self.choices = getattr(layer, "choices", tuple)     # the masks and switches of the last forward, where the layer tells
 
 
 class Network:
@@ -228,15 +225,12 @@ class Network:
             dx = step.backward(dy)
             for value, part in zip(self.sources[first], dx if isinstance(dx, list) else [dx]):
                 if self.wanted[value]:
-                    gradients[value] = part if value not in gradients else self._add(gradients[value], part)
+                    gradients[value] = part if value not in gradients else np.add(
+                        gradients[value], part, out=here.pool and here.pool.get(part.shape, part.dtype))
             if here.pool is not None:
                 here.pool.release(first)
                 here.pool.keep(gradients.values())
         return kept
-
-    def _add(self, one, other):
-        """Return the sum of two gradients of a value that several layers take."""
-        return np.add(one, other, out=here.pool and here.pool.get(one.shape, one.dtype))
 
     def _check_unchanged(self):
         """Raise InputError if a layer was built again elsewhere, or has other parameters."""
