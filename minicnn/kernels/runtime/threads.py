@@ -168,7 +168,7 @@ class _Pool:
         # where there are more threads than cores they would only be in the way.
         self.queue[LOOKS] = 10000 if lanes <= available_cores() else 0
         self.job, self.ended, self.failure = _NO_JOB, False, None
-        self.asleep = []                    # lanes of helpers that sleep, or are about to
+        self.asleep, self.cores = [], set()     # lanes of helpers that sleep, or are about to; the cores that they may use
         self.bells = [threading.Semaphore(0) for _ in range(lanes)]
         self.helpers = [threading.Thread(target=self._help, args=(lane,), daemon=True, name=f"minicnn-{lane}")
                         for lane in range(1, lanes)]
@@ -201,12 +201,11 @@ class _Pool:
         if not self.asleep:
             return
         here = core() if hasattr(os, "sched_setaffinity") else -1
-        others = os.sched_getaffinity(0) - {here} if here >= 0 else ()
+        self.cores = os.sched_getaffinity(0) if here >= 0 else set()
         while self.asleep:
             lane = self.asleep.pop()
-            if others:
-                with contextlib.suppress(OSError):
-                    os.sched_setaffinity(self.helpers[lane - 1].native_id, others)
+            if self.cores - {here}:
+                _keep_to(self.helpers[lane - 1].native_id, self.cores - {here})
             self.bells[lane].release()
 
     def _help(self, lane):
@@ -215,6 +214,8 @@ class _Pool:
             if not watch(queue, seen):
                 self.asleep.append(lane)
                 self.bells[lane].acquire()
+                if len(self.cores) > 1:
+                    _keep_to(0, self.cores)         # once awake it may go anywhere again
                 continue
             seen = int(queue[TICKET])
             first, kernel, arguments = self.job         # a recording has several tickets, all from the first on
@@ -243,6 +244,12 @@ _count = None
 _pool = None
 _turn = threading.Lock()            # who holds it has the pool
 _own = _Own()
+
+
+def _keep_to(thread, cores):
+    """Let a thread, 0 the calling one, run on these cores only; where the system refuses, it runs where it would have."""
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(thread, cores)
 
 
 class _the_pool:
