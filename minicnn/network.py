@@ -8,6 +8,7 @@ A network knows shapes, parameters and order; it knows no targets and no optimiz
 folds into itself (its head) stays a layer of the network: training stops in front of it, prediction runs through it.
 """
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -100,7 +101,8 @@ class Network:
             fusion.PackedParameters([p for _, p in owned], [_is_ours(layer) for layer, _ in owned])
         # Nobody wants the gradient of the pixels: that of a value is wanted if a layer before it learns.
         self.wanted = [False]
-        self._pool, self._recordings = (None, None) if fusion is None else (fusion.Pool(), fusion.Recordings())
+        self._pool, self._recordings = (None, None) if fusion is None else (fusion.Pool(), fusion.Recordings(
+            [prod(shape) for shape in self.shapes], sum(p.value.size for p in self.parameters), self.dtype.itemsize))
         for i, layer in enumerate(self.layers):
             needed = any(self.wanted[value] for value in self.sources[i])
             self.wanted.append(needed or bool(getattr(layer, "parameters", ())))

@@ -42,6 +42,8 @@ _LONGEST = 1.0                  # seconds of a pass that is recorded: a longer o
 _MOST_BYTES = 2**28             # of what is derived from weights in one program; what does not fit is made at each call
 _SHAPES, _VARIANTS = 4, 2       # of input whose programs are kept, and programs of each, for what `guard` told apart
 _SHORT, _TRIALS = 5e-4, 8       # seconds: calls of a shorter program find out whether helpers gain anything
+_SOON = 1e-3                    # seconds between two calls, within which it pays to wake helpers for a short program
+_NEAR = 3 * 2**19               # bytes of what the largest step takes and makes, for images that are predicted together
 _PIECE = 2**16                  # bytes that are compared in a unit
 
 
@@ -271,7 +273,7 @@ class _Program:
 
     def __init__(self, recording, x, y, lanes):
         self.is_stale, self._output, self._checks = False, y, bool(recording.weights)
-        self._alone, self._times = lanes == 1 or None, {True: [], False: []}
+        self._alone, self._times, self._ended = lanes == 1 or None, {True: [], False: []}, 0.0
         steps = [recording.comparison(recording.weights.values())] * self._checks + recording.steps
         with threads.recorded_by(None, recording.buffers):
             for _ in range(2):      # by the second time every buffer is as large as any step wants it
@@ -310,7 +312,10 @@ class _Program:
         elif lies != self._lies:
             self._words[self._of_x] += lies - self._lies
             self._lies = lies
-        alone, start = len(self._times[True]) <= len(self._times[False]) if self._alone is None else self._alone, time.perf_counter()
+        start, times = time.perf_counter(), self._times
+        alone = len(times[True]) <= len(times[False]) if self._alone is None else self._alone
+        if not alone and times[True] and min(times[True]) < _SHORT and start - self._ended > _SOON:
+            alone = threads.helpers_sleep()         # to wake them takes as long as to do their part
         for part in self._parts:
             if callable(part):
                 part()
@@ -320,25 +325,42 @@ class _Program:
             if end != _DONE:
                 self.is_stale = self._checks and end == 0 and part is self._parts[0]
                 return None
+        self._ended = time.perf_counter()
         if self._alone is None:
-            self._times[alone].append(time.perf_counter() - start)
-            if len(self._times[False]) == _TRIALS or len(self._times[True]) > 2 and min(self._times[True]) > _SHORT:
-                self._alone = min(self._times[True]) <= min(_SHORT, *self._times[False])
+            times[alone].append(self._ended - start)
+            if len(times[False]) == _TRIALS or len(times[True]) > 2 and min(times[True]) > _SHORT:
+                self._alone = min(times[True]) <= min(_SHORT, *times[False])
         return self._output
 
 
 class Recordings:
-    """The programs of one network, for the shapes that it last predicted."""
+    """The programs of one network, for the shapes that it last predicted.
 
-    def __init__(self):
-        self._programs, self._seconds = {}, {}      # {what is the same for all its calls: [_Program], how long a pass took}
+    Parameters
+    ----------
+    sizes : list of int; the numbers of a sample in each value of the network, its input first
+    weights : int, how many numbers its weights have
+    itemsize : int, bytes of a number
+
+    A batch is predicted in portions whose arrays stay in the caches, where that takes less from memory than the weights that
+    are read again for each of them. On one core of an AMD EPYC it takes 0.8 of the time for 32 images of ResNet-8 or of 1x1
+    bottlenecks at 33 x 33 x 128, and longer where the weights are most of what is read, as in a VGG.
+    """
+
+    def __init__(self, sizes, weights, itemsize):
+        self._made_of = sizes, weights, itemsize
+        largest = max(one + other for one, other in zip(sizes, sizes[1:]))
+        self._most = max(1, _NEAR // (largest * itemsize))
+        if self._most * sum(sizes) < 8 * weights:
+            self._most = 2**31
+        self.clear()
 
     def __reduce__(self):
-        return Recordings, ()       # a copy records anew
+        return Recordings, self._made_of        # a copy records anew
 
     def clear(self):
         """Forget all: their memory is wanted, or the weights are about to change."""
-        self._programs, self._seconds = {}, {}
+        self._programs, self._seconds = {}, {}      # {what is the same for all its calls: [_Program], how long a pass took}
 
     def __call__(self, forward, x):
         """Return forward(x), a pass whose kernels and buffers depend on the shape and dtype of x alone.
@@ -347,6 +369,13 @@ class Recordings:
         """
         if not x.flags.carray:
             return forward(x)
+        if len(x) > self._most:
+            y = self(forward, x[:self._most])
+            whole = np.empty((len(x), *y.shape[1:]), y.dtype)
+            whole[:len(y)] = y
+            for i in range(self._most, len(x), self._most):
+                whole[i:i + self._most] = self(forward, x[i:i + self._most])
+            return whole
         key = x.shape, x.dtype, threads.thread_count()
         programs = self._programs.get(key, [])
         for program in programs:

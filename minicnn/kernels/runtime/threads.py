@@ -19,7 +19,7 @@ from minicnn.core.memory import Buffers
 from minicnn.errors import InputError
 from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, core, queue_size, leave, watch
 
-__all__ = ["run", "perform", "work_alone", "workspace", "scratch_of", "own_queue", "recording", "recorded_by", "thread_count",
+__all__ = ["run", "perform", "helpers_sleep", "work_alone", "workspace", "scratch_of", "own_queue", "recording", "recorded_by", "thread_count",
            "set_thread_count", "available_cores"]
 
 
@@ -109,6 +109,11 @@ def perform(kernel, arguments, alone=False):
             if pool is not None:
                 return pool.work(kernel, 0, arguments)
     return kernel(*arguments, _own.queue, 0)
+
+
+def helpers_sleep():
+    """Return whether a helper would have to be woken, or made."""
+    return _pool is None or bool(_pool.asleep)
 
 
 def work_alone():
