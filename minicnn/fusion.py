@@ -296,15 +296,21 @@ class FoldedBatchNorm(_Fused):
             self._cache = None
             return self._in_turn(x)
         x = self._accept(x)
-        scale, shift = self.layers[1].as_factors()
-        of_filters = scale.reshape(self._of_filters).astype(self._w.dtype)
-        weights, dtype = (self._w, self._b, *(weight.value for weight in self.layers[1].weights)), self._w.dtype
-        w = self.ops.derived("folded w", self._w.shape, dtype, lambda w: np.multiply(self._w, of_filters, out=w), *weights)
-        b = self.ops.derived("folded b", self._b.shape, dtype, lambda b: np.copyto(b, self._b * scale + shift, "same_kind"), *weights)
+        weights = self._w, self._b, *(weight.value for weight in self.layers[1].weights)
+        w = self.ops.derived("folded w", self._w.shape, self._w.dtype, self._fold_w, *weights)
+        b = self.ops.derived("folded b", self._b.shape, self._w.dtype, self._fold_b, *weights)
         outputs = self._outputs(x)
         getattr(self.ops, self.operation)(x, w, b, *self._window, *outputs)
         self._cache = x,
         return self._lent(outputs[0])
+
+    def _fold_w(self, w):
+        scale, _ = self.layers[1].as_factors()
+        np.multiply(self._w, scale.reshape(self._of_filters).astype(w.dtype), out=w)
+
+    def _fold_b(self, b):
+        scale, shift = self.layers[1].as_factors()
+        b[...] = self._b * scale + shift
 
     def backward(self, dy):
         if self._cache is not None:

@@ -10,7 +10,8 @@ threads, not of a clock, and for what belongs to one image not of its batch, or 
     behind ReLU and pooling   first block (AVX-512)    no dx, windows' rows that fit into a vector
                               lists of what is not 0   fewer than 128 channels, and where Winograd does not fit
                               densely, as above        all else
-    behind ReLU alone         lists                    with dx, for 25 pixels or more to a window, and for strides
+    behind ReLU alone         lists                    with dx, for 25 pixels or more to a window, and for strides and fewer than
+                                                       128 channels
                               densely                  all else
 
 Why (one core of an AMD EPYC with AVX-512, times as fast as the direct algorithm):
@@ -23,7 +24,8 @@ Why (one core of an AMD EPYC with AVX-512, times as fast as the direct algorithm
     - many filters for few tiles lose: U is four times as large as w, and to transform and read it takes longer than one
       image of 4 x 4 outputs and 512 channels (0.2), so C F may be 2^16 for each tile of an image;
     - lists against dense Winograd behind pooling: 1.25 times as fast with 32 channels, as fast with 64, 0.85 with 128;
-      behind ReLU alone, where half of all is not 0: 1.4 with 5x5 windows and with strides, 0.4 to 0.7 with 3x3 and 1x1.
+      behind ReLU alone, where half of all is not 0: 1.4 with 5x5 windows, 1.2 with strides and 0.8 with 128 channels, 0.4 to
+      0.7 with 3x3 and 1x1.
 
 F(2x2, 3x3), 16 products for four outputs, was here before: F(4x4) took 0.6 of its time at all shapes of COV-19Net and more.
 """
@@ -66,7 +68,7 @@ def suits_lists(w, strides, size, pool, dx):
     KH, KW, C, F = w.shape
     if suits_winograd(w, strides, size):
         return pool == 2 and min(C, F) < 128
-    return pool == 2 or dx is not None and (KH * KW >= 25 or max(strides) > 1)
+    return pool == 2 or dx is not None and (KH * KW >= 25 or max(strides) > 1 and min(C, F) < 128)
 
 
 def conv2d(x, w, b, strides, pads, y):

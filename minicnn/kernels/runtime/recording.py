@@ -52,11 +52,13 @@ _PIECE = 2**16                  # bytes that are compared in a unit
 def derived(name, shape, dtype, fill, *weights):
     """Return an array that fill(array) makes of these weights; in a recording it stays until a bit of them changes."""
     recording = threads.recording()
-    if recording is None or not recording.has_room(shape, dtype):
-        array = threads.workspace(name, shape, dtype)
+    has_room = recording is not None and recording.has_room(shape, dtype)
+    array = aligned(shape, dtype) if has_room else threads.workspace(name, shape, dtype)
+    if recording is None:
         fill(array)
-        return array
-    return recording.derive(aligned(shape, dtype), fill, weights)
+    else:
+        recording.derive(array, fill, weights, has_room)
+    return array
 
 
 def guard(array):
@@ -106,12 +108,14 @@ class _Recording:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         return size + sum(array.nbytes for array in self.kept.values()) <= _MOST_BYTES
 
-    def derive(self, array, fill, weights):
+    def derive(self, array, fill, weights, is_kept):
         with threads.recorded_by(None, self.buffers):
             fill(array)
+        if not is_kept:
+            self.steps.append(functools.partial(fill, array))
+            return
         self.weights |= {one.ctypes.data: (one, one.copy()) for one in weights if one.ctypes.data not in self.kept}
         self.kept[array.ctypes.data] = array
-        return array
 
     def comparison(self, pairs):
         """Return the step that ends the program where the two arrays of a pair differ."""

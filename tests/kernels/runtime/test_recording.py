@@ -129,6 +129,12 @@ def test_what_does_not_fit_is_made_at_each_call(monkeypatch):
     assert sum(array.nbytes for array in kept.values()) <= 40_000
     changed(network)
     assert_replays(network, x)
+    monkeypatch.setattr(recording, "_MOST_BYTES", 0)
+    for network, x in ((a_graph().network, normals(1, (2, 220), np.float32)), (cov19net().network, radiographs(2))):
+        assert_replays(network, x)
+        assert not programs(network)[0]._keep[0].kept
+        changed(network)
+        assert_replays(network, x)
 
 
 def test_training_forgets_what_was_recorded():
