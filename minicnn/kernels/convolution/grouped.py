@@ -22,11 +22,8 @@ def grouped_conv2d(x, w, b, strides, pads, dilation, groups, y):
     """
     for g in range(groups):
         part = _part("group y", y, g, groups)
-        filters, bias = (array if groups == 1 else derived(name, _of(array, g, groups).shape, array.dtype,
-                                                           lambda own, array=array: np.copyto(own, _of(array, g, groups)), array)
-                         for name, array in (("group w", w), ("group b", b)))
-        convolve(_copy("group x", x, g, groups), filters, bias, strides, pads, dilation, 1, False, part,
-                 workspace("no switches", 0, np.uint8))
+        convolve(_copy("group x", x, g, groups), _weights("group w", w, g, groups), _weights("group b", b, g, groups), strides,
+                 pads, dilation, 1, False, part, workspace("no switches", 0, np.uint8))
         _put(part, y, g, groups)
 
 
@@ -66,6 +63,12 @@ def _copy(name, array, g, groups):
     if groups > 1:
         call(np.copyto, part, _of(array, g, groups))
     return part
+
+
+def _weights(name, array, g, groups):
+    """Return the same of weights, as they stay in a recording."""
+    part = _of(array, g, groups)
+    return array if groups == 1 else derived(name, part.shape, array.dtype, lambda own: np.copyto(own, part), array)
 
 
 def _put(part, array, g, groups):
