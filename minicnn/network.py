@@ -173,7 +173,7 @@ class Network:
             return self.values(x, rows)[-1]
 
     def predict(self, x):
-        """Return `forward(x)`; the fast engine records what it runs, and from the third batch of a shape on replays that."""
+        """Return `forward(x)`; the fast engine records what it runs, and soon replays that for batches of one shape."""
         if self._recordings is None or self._custom:
             return self.forward(x)
         self._check_unchanged()
