@@ -3,11 +3,11 @@
 import re
 from typing import NamedTuple
 
-from benchmarks.measure import COLOUR, OURS, fastest
+from benchmarks.measure import OURS, fastest
 from benchmarks.processes import ROOT
 
 __all__ = ["BUSY", "table", "readme_section", "write_readme", "number", "ratio", "verdict", "comparison", "absences",
-           "threads_in_words", "versions_text", "compose", "PEER", "Bar", "comparison_bars", "bar_plot"]
+           "threads_in_words", "versions_text", "compose", "newest_machine", "PEER", "Bar", "comparison_bars", "bar_plot"]
 
 BUSY = 0.05             # the share of the machine that other programs may use before the results are marked
 PEER = "#9AA5B1"        # the colour of all that is not minicnn
@@ -85,12 +85,24 @@ def versions_text(versions, names):
 
 
 def compose(benchmarks, stored, folder):
-    """Return RESULTS.md from {name: module} and {name: {threads: result}}; plots are saved in `folder`."""
-    newest = max((result for results in stored.values() for result in results.values()),
-                 key=lambda result: result["machine"]["date"])["machine"]
+    """Return RESULTS.md from {name: module} and {file name of a CPU: {name: {threads: result}}}.
+
+    Plots are saved in `folder`/results/<file name of the CPU>.
+    """
     text = ["# Results\n", "Written by `python -m benchmarks`; [README.md](README.md) explains how to read it. The "
-            "times of one table were taken in turns, in the same minutes: trust the ratios more than the times.\n",
-            f"{newest['cpu']}, {newest['cores']} cores, {newest['system']}; {newest['date']}.\n",
+            "times of one table were taken in turns, in the same minutes: trust the ratios more than the times.\n"]
+    for benchmark in benchmarks.values():
+        if hasattr(benchmark, "summary"):
+            text.append(benchmark.summary(stored))
+    for name, measured in stored.items():
+        text += chapters(benchmarks, measured, folder, f"results/{name}")
+    return "\n".join(text)
+
+
+def chapters(benchmarks, stored, folder, plots):
+    """Return what was measured on one CPU, a list of texts."""
+    newest = newest_machine(stored)
+    text = [f"# {newest['cpu']}\n", f"{newest['cores']} cores, {newest['system']}; {newest['date']}.\n",
             ", ".join(f"{name} {version}" for name, version in newest["versions"].items()) + ".\n"]
     for name, benchmark in benchmarks.items():
         if name not in stored:
@@ -102,17 +114,22 @@ def compose(benchmarks, stored, folder):
             remarks.append(f"other programs used {100 * taken:.0f} % of the machine meanwhile: measure again")
         other = next((r["machine"] for r in results.values() if r["machine"] != newest), None)
         if other:
-            remarks.append(f"{other['cpu']}, {other['date']}, minicnn {other['versions'].get(OURS, '?')}")
+            remarks.append(f"{other['date']}, minicnn {other['versions'].get(OURS, '?')}")
         text.append(f"## {benchmark.TITLE}\n")
         text += [f"*({'; '.join(remarks)})*\n"] if remarks else []
         text.append(benchmark.report(results))
-        try:
-            plots = benchmark.draw(results, folder) if hasattr(benchmark, "draw") else []
-        except ImportError:
-            plots = []
-            text.append("No plot: matplotlib is not installed.\n")
-        text += [f"![{what}]({file})\n" for file, what in plots]
-    return "\n".join(text)
+        if hasattr(benchmark, "draw"):
+            (folder / plots).mkdir(parents=True, exist_ok=True)
+            try:
+                text += [f"![{what}]({plots}/{file})\n" for file, what in benchmark.draw(results, folder / plots)]
+            except ImportError:
+                text.append("No plot: matplotlib is not installed.\n")
+    return text
+
+
+def newest_machine(stored):
+    """Return the machine of the newest result out of {name: {threads: result}}."""
+    return max((result["machine"] for results in stored.values() for result in results.values()), key=lambda m: m["date"])
 
 
 # ---- Plots -----------------------------------------------------------------------------------------------------------
