@@ -22,7 +22,7 @@ from benchmarks.report import Bar, absences, bar_plot, number, table
 
 TITLE = "Start: import and compilation"
 THREADS = "all"
-PEERS = ["PyTorch channels_last", "Keras", "JAX jit"]
+PEERS = ["PyTorch channels_last", "Keras", "Keras on JAX"]
 _TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 IMPORTS = {"import minicnn": "import minicnn", "from minicnn import Sequential": "from minicnn import Sequential",
            "import numpy": "import numpy", "import numba": "import numba"}

@@ -6,8 +6,8 @@ library after another say little. Times measured A B C A B C ... can be compared
     ratio of a round = (median time of the peer in this round) / (median time of ours in this round)
     ratio            = median over the rounds, with the quartiles beside it
 
-The worker threads of frameworks spin for some milliseconds after the last operation. They would take a core from the
-next library, so there is a pause between two turns.
+The worker threads of frameworks spin on after the last operation, ONNX Runtime's for 40 ms. They would take a core from
+the next library, so there is a pause between two turns.
 """
 
 import importlib.metadata
@@ -24,7 +24,7 @@ import numpy as np
 __all__ = ["OURS", "PAUSE", "cores", "settle", "machine", "slug", "Disturbance", "Turns", "timed", "interleave", "compare", "fastest"]
 
 OURS = "minicnn"
-PAUSE = 0.02            # seconds between two turns
+PAUSE = 0.06            # seconds between two turns
 _PACKAGES = ["minicnn", "numpy", "numba", "torch", "tensorflow", "tensorflow_cpu", "keras", "jax", "onnxruntime",
              "openvino", "ai-edge-litert", "scipy", "opencv-python-headless"]
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))

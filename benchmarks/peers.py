@@ -6,6 +6,7 @@ the layout that is fastest for the library, so that only the computation is time
 
 import copy
 import itertools
+import os
 import tempfile
 import warnings
 from functools import cache
@@ -76,11 +77,13 @@ def _minicnn(network, threads):
                 lambda: model.set_weights(first))
 
 
-def keras_model(network, threads):
-    """Return the compiled model of Keras on TensorFlow."""
-    import tensorflow
-    tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-    tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
+def keras_model(network, threads, backend="tensorflow"):
+    """Return the compiled model of Keras."""
+    os.environ["KERAS_BACKEND"] = backend
+    if backend == "tensorflow":         # JAX has no setting for its threads
+        import tensorflow
+        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+        tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
     import keras
 
     model = functional(network, keras.layers, keras.Model)
@@ -89,16 +92,19 @@ def keras_model(network, threads):
     return model
 
 
-def _keras(network, threads):
-    model = keras_model(network, threads)
-    import tensorflow
-
-    forward = tensorflow.function(lambda x: model(x, training=False))
+def _keras(network, threads, backend="tensorflow"):
+    model = keras_model(network, threads, backend)
+    from keras.ops import convert_to_tensor
 
     def ready(x, t):
-        return tensorflow.constant(x), tensorflow.constant(t.astype(np.float32)[:, None] if network.outputs == 1 else t)
+        return convert_to_tensor(x), convert_to_tensor(t.astype(np.float32)[:, None] if network.outputs == 1 else t)
+
+    if backend == "tensorflow":
+        import tensorflow
+        forward = tensorflow.function(lambda x: model(x, training=False))
     first = model.get_weights()
-    return Peer(ready, lambda x, t: float(model.train_on_batch(x, t)), lambda x: forward(x).numpy(),
+    return Peer(ready, lambda x, t: float(model.train_on_batch(x, t)),
+                (lambda x: forward(x).numpy()) if backend == "tensorflow" else model.predict_on_batch,
                 lambda: model.set_weights(first))
 
 
@@ -289,60 +295,6 @@ def _openvino(network, threads):
     return Peer(_transposed, None, lambda x: compiled(x.shape)(x)[0])
 
 
-# ---- JAX -------------------------------------------------------------------------------------------------------------
-
-def _jax(network, threads):
-    """JAX, without batch normalization."""
-    import jax
-    import jax.numpy as jnp
-    from jax import lax
-
-    def convolution(array, y, w, b=0):
-        groups = y.shape[-1] if array.kind == "DepthwiseConv2D" else 1
-        return b + lax.conv_general_dilated(
-            y, w.reshape(*w.shape[:2], -1, array.shape[2]), [array.arguments["strides"]] * 2, [array.padding()] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups)
-
-    layers = {"Conv2D": convolution, "DepthwiseConv2D": convolution, "ReLU": lambda _, y: jax.nn.relu(y),
-              "MaxPool2D": lambda _, y: lax.reduce_window(y, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"),
-              "Add": lambda _, a, b: a + b, "GlobalAveragePooling2D": lambda _, y: y.mean((1, 2)),
-              "Flatten": lambda _, y: y.reshape(len(y), -1), "Dense": lambda _, y, w, b: y @ w + b}
-    binary = network.outputs == 1
-
-    def logits(parameters, x):
-        made = [x]
-        for array, weights in zip(network.arrays[1:], parameters):
-            made.append(layers[array.kind](array, *[made[source.place] for source in array.sources], *weights))
-        return made[-1]
-
-    def loss_of(parameters, x, t):
-        z = logits(parameters, x)
-        if binary:
-            return (jnp.maximum(z[:, 0], 0) - z[:, 0] * t + jnp.log1p(jnp.exp(-jnp.abs(z[:, 0])))).mean()
-        return -jnp.take_along_axis(jax.nn.log_softmax(z), t[:, None], axis=1).mean()
-
-    def step(parameters, m, v, count, x, t):
-        loss, gradients = jax.value_and_grad(loss_of)(parameters, x, t)
-        count, each = count + 1, jax.tree_util.tree_map
-        rate = 1e-3 * jnp.sqrt(1 - 0.999 ** count) / (1 - 0.9 ** count)
-        m, v = each(lambda m, g: 0.9 * m + 0.1 * g, m, gradients), each(lambda v, g: 0.999 * v + 0.001 * g * g, v, gradients)
-        return loss, each(lambda w, m, v: w - rate * m / (jnp.sqrt(v) + 1e-7), parameters, m, v), m, v, count
-
-    compiled, head = jax.jit(step, donate_argnums=(0, 1, 2)), jax.nn.sigmoid if binary else jax.nn.softmax
-    answer = jax.jit(lambda parameters, x: head(logits(parameters, x)))
-    state = []
-
-    def restore():
-        state[:] = [[[jnp.array(w) * scale for w in array.weights] for array in network.arrays[1:]] for scale in (1, 0, 0)]
-        state.append(jnp.float32(0))
-
-    def train(x, t):
-        loss, *state[:] = compiled(*state, x, t)
-        return float(loss)
-    restore()
-    return Peer(lambda x, t: (jnp.array(x), jnp.array(t)), train, lambda x: np.asarray(answer(state[0], x)), restore)
-
-
 BUILDERS = {
     OURS: (_minicnn,),
     "PyTorch channels_last": (_torch, True),
@@ -352,6 +304,6 @@ BUILDERS = {
     "LiteRT": (_litert,),
     "PyTorch": (_torch,),
     "PyTorch compiled": (_torch, True, True),
-    "JAX jit": (_jax,),
+    "Keras on JAX": (_keras, "jax"),
 }
-OPTIONAL = ("PyTorch", "PyTorch compiled", "JAX jit")       # slower than the others, and the second takes minutes to compile
+OPTIONAL = ("PyTorch", "PyTorch compiled", "Keras on JAX")       # slower than the others, and the second takes minutes to compile

@@ -112,9 +112,8 @@ def chapters(benchmarks, stored, folder, plots):
         taken = max((result["disturbance"] or 0 for result in results.values()), default=0)
         if taken > BUSY:
             remarks.append(f"other programs used {100 * taken:.0f} % of the machine meanwhile: measure again")
-        other = next((r["machine"] for r in results.values() if r["machine"] != newest), None)
-        if other:
-            remarks.append(f"{other['date']}, minicnn {other['versions'].get(OURS, '?')}")
+        dates = dict.fromkeys(f"{r['machine']['date']}, minicnn {r['machine']['versions'].get(OURS, '?')}" for r in results.values())
+        remarks += dates if [*dates] != [f"{newest['date']}, minicnn {newest['versions'].get(OURS, '?')}"] else []
         text.append(f"## {benchmark.TITLE}\n")
         text += [f"*({'; '.join(remarks)})*\n"] if remarks else []
         text.append(benchmark.report(results))
@@ -128,8 +127,9 @@ def chapters(benchmarks, stored, folder, plots):
 
 
 def newest_machine(stored):
-    """Return the machine of the newest result out of {name: {threads: result}}."""
-    return max((result["machine"] for results in stored.values() for result in results.values()), key=lambda m: m["date"])
+    """Return the machine of the newest result out of {name: {threads: result}}, with the newest version of each package."""
+    machines = sorted((result["machine"] for results in stored.values() for result in results.values()), key=lambda m: m["date"])
+    return machines[-1] | {"versions": {name: version for m in machines for name, version in m["versions"].items()}}
 
 
 # ---- Plots -----------------------------------------------------------------------------------------------------------

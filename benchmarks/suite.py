@@ -24,7 +24,8 @@ TITLE = "The suite"
 THREADS = "both"
 ONNX = "ONNX Runtime"
 REMEMBERED = [OURS, "PyTorch channels_last", "Keras"]       # whose memory is measured
-AGREEMENT = {"predictions": 1e-4, "losses": 1e-2}           # the largest differences from minicnn's
+# The largest differences from minicnn's; of the losses after each step more, for PyTorch adds Adam's epsilon elsewhere.
+AGREEMENT = {"predictions": 1e-4, "losses": [1e-4, 0.05, 0.05]}
 SLEEP = 0.02
 
 
@@ -68,11 +69,11 @@ def agree(network, contestants, absent):
             values[name] = {"predictions": contestant.values("predict", network.batch)}
             if "train" in contestant.tasks:
                 values[name]["losses"] = contestant.values("train", network.batch, 3)
-            for what, mine in values[name].items():
-                difference = float(np.abs(mine - values[OURS][what]).max())
-                if not difference <= AGREEMENT[what]:
-                    raise Failed(name, f"its {what} differ by {difference:.2g}")
-                largest[what] = max(largest[what], difference)
+            for what, theirs in values[name].items():
+                difference = np.abs(theirs - values[OURS][what])
+                if not (difference <= AGREEMENT[what]).all():
+                    raise Failed(name, f"its {what} differ by {difference.max():.2g}")
+                largest[what] = max(largest[what], float(difference.max()))
         except Failed as error:
             leave_out(error, contestants, absent)
     return largest
@@ -90,9 +91,13 @@ def in_turns(task, n, contestants, absent, options):
     while True:
         turns = {name: contestant.turns(task, n) for name, contestant in contestants.items() if task in contestant.tasks}
         try:
-            return compare(interleave(turns, options.rounds or (2 if options.quick else 7), 0.05 if options.quick else 0.25))
+            return compare(interleave(turns, rounds(options), 0.05 if options.quick else 0.25, most=100))
         except Failed as error:
             leave_out(error, contestants, absent)
+
+
+def rounds(options):
+    return options.rounds or (2 if options.quick else 7)
 
 
 def after_pause(stack, network, contestants, options):
@@ -104,7 +109,7 @@ def after_pause(stack, network, contestants, options):
             alone.answer()
             turns = {threads_in_words(options.threads): contestants[name], threads_in_words(1): alone}
             turns = {words: contestant.turns("predict", 32, SLEEP) for words, contestant in turns.items()}
-            times = interleave(turns, options.rounds or (2 if options.quick else 7), 1, 15)
+            times = interleave(turns, rounds(options), budget=1, most=15)
             found[name] = compare(times, threads_in_words(options.threads))
     return found
 
