@@ -25,7 +25,7 @@ from benchmarks.processes import ROOT, last_line
 
 __all__ = ["Contestant", "Failed", "start"]
 
-LIMIT = 600             # seconds until a process that does not answer is killed
+LIMIT = 300             # seconds until a process that does not answer is killed
 
 
 class Failed(Exception):
@@ -46,9 +46,9 @@ class Contestant:
 
     def __init__(self, name, network, threads, **environment):
         self.name, self.errors = name, tempfile.TemporaryFile("w+", encoding="utf-8")
-        self.process = subprocess.Popen([sys.executable, "-m", "benchmarks.contestant", name, network, str(threads)], cwd=ROOT,
-                                        env=os.environ | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=self.errors, text=True)
+        self.process = subprocess.Popen([sys.executable, "-m", "benchmarks.contestant", name, network, str(threads)],
+                                        cwd=ROOT, env=os.environ | environment, text=True, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=self.errors)
 
     def __enter__(self):
         return self

@@ -21,7 +21,8 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
-__all__ = ["OURS", "PAUSE", "cores", "settle", "machine", "slug", "Disturbance", "Turns", "timed", "interleave", "compare", "fastest"]
+__all__ = ["OURS", "PAUSE", "cores", "settle", "machine", "slug", "Disturbance", "Turns", "timed", "interleave",
+           "compare", "fastest"]
 
 OURS = "minicnn"
 PAUSE = 0.06            # seconds between two turns

@@ -215,6 +215,6 @@ NETWORKS = {network.name: network for network in [
     Network("depthwise-separable, 65x65x3", (65, 65, 3), separable),
     Network("1x1 bottlenecks, 65x65x3", (65, 65, 3), bottlenecks),
     cov19net(sizes=(1, 32, 256), radiographs=True),
-    cov19net("COV-19Net, in colour", sizes=(1, 32, 256)),
+    cov19net("COV-19Net in colour", sizes=(1, 32, 256)),
 ]}
-COV19NET, COLOUR = NETWORKS["COV-19Net"], NETWORKS["COV-19Net, in colour"]
+COV19NET, COLOUR = NETWORKS["COV-19Net"], NETWORKS["COV-19Net in colour"]

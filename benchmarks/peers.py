@@ -177,11 +177,11 @@ def torch_model(network):
         def __init__(self):
             super().__init__()
             self.layers = nn.ModuleList()
-            self.steps, last = [], {source: array for array in network.arrays for source in array.sources}
+            self.steps, last = [], {source.place: array for array in network.arrays for source in array.sources}
             for array in network.arrays[1:]:
                 self.layers.append(layer(array))
                 used = [source.place for source in array.sources]
-                self.steps.append((self.layers[-1], used, array.place, [i for i in used if last[network.arrays[i]] is array]))
+                self.steps.append((self.layers[-1], used, array.place, [i for i in used if last[i] is array]))
                 if array.weights:
                     modules = [m for m in self.layers[-1].modules() if hasattr(m, "weight")]
                     for name, w in zip(("weight", "bias", "running_mean", "running_var"), channels_first(array)):
@@ -306,4 +306,4 @@ BUILDERS = {
     "PyTorch compiled": (_torch, True, True),
     "Keras on JAX": (_keras, "jax"),
 }
-OPTIONAL = ("PyTorch", "PyTorch compiled", "Keras on JAX")       # slower than the others, and the second takes minutes to compile
+OPTIONAL = ("PyTorch", "PyTorch compiled", "Keras on JAX")       # never the fastest; the second compiles for minutes

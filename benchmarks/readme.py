@@ -27,30 +27,31 @@ def lines(stored):
                      for name, processes in result["measured"].items()}
             ours, peer = walls.pop(OURS), min(walls, key=walls.get, default=None)
             if peer:
-                yield [f"the whole recipe, {result['epochs']} epochs", cpu, f"{number(ours)} s", f"{number(walls[peer])} s", peer,
-                       f"{walls[peer] / ours:.2f}"]
+                yield [f"the whole recipe, {result['epochs']} epochs", cpu, f"{number(ours)} s", f"{number(walls[peer])} s",
+                       peer, f"{walls[peer] / ours:.2f}"]
         for result in measured.get("pipeline", {}).values():
             ours, peer = result["warp"][0], fastest(result["warp"])
             if peer:
-                yield ["augmenting 32 images, one thread", cpu, f"{number(ours['median'])} ms", f"{number(peer['median'])} ms",
-                       peer["name"], ratio(peer)]
+                yield ["augmenting 32 images, one thread", cpu, f"{number(ours['median'])} ms",
+                       f"{number(peer['median'])} ms", peer["name"], ratio(peer)]
 
 
 def readme_tables(stored):
     """Return both tables and the sentence below them."""
-    machines = [newest_machine(measured) for measured in stored.values()]
+    machines = map(newest_machine, stored.values())
     text = suite.summary(stored) + "\n" + table(["COV-19Net", "CPU", "minicnn", "fastest peer", "which", "times minicnn"],
-                                                list(lines(stored)))
-    text += "\nMeasured in turns on " + "; ".join(f"{m['cpu']}, {m['cores']} cores ({m['date']}; {versions_text(m['versions'], PEERS)})"
-                                                 for m in machines)
+                                                lines(stored))
+    text += "\nMeasured in turns on " + "; ".join(
+        f"{machine['cpu']}, {machine['cores']} cores ({machine['date']}; {versions_text(machine['versions'], PEERS)})"
+        for machine in machines)
     text += ". All peers and the method: [benchmarks/RESULTS.md](benchmarks/RESULTS.md).\n"
-    quick = any(result["quick"] for measured in stored.values() for results in measured.values() for result in results.values())
-    return text + ("\n**From a quick run: too short to quote.**\n" if quick else "")
+    results = [result for measured in stored.values() for by_threads in measured.values() for result in by_threads.values()]
+    return text + ("\n**From a quick run: too short to quote.**\n" if any(r["quick"] for r in results) else "")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="the folder of a file for each CPU")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="has a file for each CPU")
     parser.add_argument("--write", action="store_true", help="write the tables into README.md")
     chosen = parser.parse_args()
     stored = load(chosen.results)

@@ -112,8 +112,8 @@ def chapters(benchmarks, stored, folder, plots):
         taken = max((result["disturbance"] or 0 for result in results.values()), default=0)
         if taken > BUSY:
             remarks.append(f"other programs used {100 * taken:.0f} % of the machine meanwhile: measure again")
-        dates = dict.fromkeys(f"{r['machine']['date']}, minicnn {r['machine']['versions'].get(OURS, '?')}" for r in results.values())
-        remarks += dates if [*dates] != [f"{newest['date']}, minicnn {newest['versions'].get(OURS, '?')}"] else []
+        dates = dict.fromkeys(result["machine"]["date"] for result in results.values())
+        remarks += dates if [*dates] != [newest["date"]] else []
         text.append(f"## {benchmark.TITLE}\n")
         text += [f"*({'; '.join(remarks)})*\n"] if remarks else []
         text.append(benchmark.report(results))
@@ -128,7 +128,8 @@ def chapters(benchmarks, stored, folder, plots):
 
 def newest_machine(stored):
     """Return the machine of the newest result out of {name: {threads: result}}, with the newest version of each package."""
-    machines = sorted((result["machine"] for results in stored.values() for result in results.values()), key=lambda m: m["date"])
+    machines = [result["machine"] for results in stored.values() for result in results.values()]
+    machines.sort(key=lambda machine: machine["date"])
     return machines[-1] | {"versions": {name: version for m in machines for name, version in m["versions"].items()}}
 
 
@@ -170,7 +171,8 @@ def bar_plot(path, panels, width, mark=None, ours=OURS):
             ax.barh(i, bar.value, height=0.62, color=style.GREEN if bar.name.startswith(ours) else PEER)
             if bar.tick is not None:
                 ax.plot([bar.tick] * 2, [i - 0.31, i + 0.31], color="white", linewidth=1.5)
-            ax.text(bar.value + longest / 60, i, bar.label, va="center", fontsize=style.SIZE - 1, color=style.INK)
+            ax.text(bar.value + longest / 60, i, bar.label, va="center", fontsize=style.SIZE - 1, color=style.INK,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         if mark is not None:
             ax.axvline(mark, color=style.QUIET, linewidth=1, zorder=0)
         ax.set_yticks(range(len(bars)), [bar.name for bar in reversed(bars)])

@@ -9,7 +9,7 @@ are compared with minicnn's: a contestant that computes something else is left o
 """
 
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import numpy as np
 
@@ -22,8 +22,10 @@ from benchmarks.report import Bar, absences, bar_plot, number, ratio, table, thr
 
 TITLE = "The suite"
 THREADS = "both"
-ONNX = "ONNX Runtime"
-REMEMBERED = [OURS, "PyTorch channels_last", "Keras"]       # whose memory is measured
+ONNX, TORCH = "ONNX Runtime", "PyTorch channels_last"
+REMEMBERED = [OURS, TORCH, "Keras"]         # whose memory is measured
+GROUPS = {"train": "Training step", "one": "Prediction, one image", "batch": "Prediction, a batch",
+          "many": "Prediction, n = 256"}
 # The largest differences from minicnn's; of the losses after each step more, for PyTorch adds Adam's epsilon elsewhere.
 AGREEMENT = {"predictions": 1e-4, "losses": [1e-4, 0.05, 0.05]}
 SLEEP = 0.02
@@ -47,18 +49,19 @@ def run(options):
 
 def measure(network, names, options):
     """Return what is measured of one network."""
-    found = {"parameters": network.parameters, "mflop": network.flops() / 1e6, "batch": network.batch, "tasks": {}}
+    found = {"parameters": network.parameters, "mflop": network.flops() / 1e6, "batch": network.batch, "memory": {}}
     with ExitStack() as stack:
-        contestants, absent = start(stack, names, network, options.threads)
-        found["difference"] = agree(network, contestants, absent)
-        for task, n in [("train", network.batch)] + [("predict", n) for n in network.sizes]:
-            rows = in_turns(task, n, contestants, absent, options)
-            found["tasks"][f"{task} {n}"] = rows
+        contestants, found["absent"] = start(stack, names, network, options.threads)
+        found["difference"] = agree(network, contestants, found["absent"])
+        tasks = zip(GROUPS, [("train", network.batch), *[("predict", n) for n in network.sizes]])
+        found["tasks"] = {group: in_turns(*task, contestants, found["absent"], options) for group, task in tasks}
         if network is COV19NET and options.threads > 1:
             found["pause"] = after_pause(stack, network, contestants, options)
-    if options.threads > 1:
-        found["memory"] = {name: memory(name, network, options.threads) for name in REMEMBERED if name in contestants}
-    return found | {"absent": absent}
+    for name in REMEMBERED if options.threads > 1 else ():
+        if name in contestants:
+            with suppress(Failed):
+                found["memory"][name] = memory(name, network, options.threads)
+    return found
 
 
 def agree(network, contestants, absent):
@@ -101,16 +104,12 @@ def rounds(options):
 
 
 def after_pause(stack, network, contestants, options):
-    """Return the rows of one thread beside all threads, each call after a pause; by name of the library."""
-    found = {}
-    for name in (OURS, ONNX):
-        if name in contestants:
-            alone = stack.enter_context(Contestant(name, network.name, 1))
-            alone.answer()
-            turns = {threads_in_words(options.threads): contestants[name], threads_in_words(1): alone}
-            turns = {words: contestant.turns("predict", 32, SLEEP) for words, contestant in turns.items()}
-            times = interleave(turns, rounds(options), budget=1, most=15)
-            found[name] = compare(times, threads_in_words(options.threads))
+    """Return {library: the rows of all threads and of one}; each call comes after a pause."""
+    alone, found = start(stack, [name for name in (OURS, ONNX) if name in contestants], network, 1)[0], {}
+    many, one = threads_in_words(options.threads), threads_in_words(1)
+    for name in alone:
+        turns = {many: contestants[name].turns("predict", 32, SLEEP), one: alone[name].turns("predict", 32, SLEEP)}
+        found[name] = compare(interleave(turns, rounds(options), budget=1, most=15), many)
     return found
 
 
@@ -126,76 +125,59 @@ def memory(name, network, threads):
 
 # ---- What it shows ---------------------------------------------------------------------------------------------------
 
-GROUPS = {"train": "Training step", "one": "Prediction, one image", "batch": "Prediction, a batch", "many": "Prediction, n = 256"}
+def lowest_first(networks, group):
+    """Return [(network, rows, the fastest peer's row or None)]; first those with the lowest ratio to the fastest peer."""
+    found = [(name, n["tasks"][group], fastest(n["tasks"][group])) for name, n in networks.items() if group in n["tasks"]]
+    return sorted(found, key=lambda one: one[2]["ratio"] if one[2] else np.inf)
 
 
-def grouped(result):
-    """Return {group: {network: rows of `measure.compare`}} of a result, and the sizes as {group: {network: n}}."""
-    rows, sizes = {group: {} for group in GROUPS}, {group: {} for group in GROUPS}
-    for name, network in result["networks"].items():
-        for task, compared in network["tasks"].items():
-            kind, n = task.split()
-            group = "train" if kind == "train" else {1: "one", network["batch"]: "batch"}.get(int(n), "many")
-            rows[group][name], sizes[group][name] = compared, int(n)
-    return rows, sizes
-
-
-def lowest_first(compared):
-    """Return [(network, rows)] of {network: rows}; first those with the lowest ratio to the fastest peer."""
-    def lowest(item):
-        peer = fastest(item[1])
-        return peer["ratio"] if peer else np.inf
-    return sorted(compared.items(), key=lowest)
-
-
-def comparison(compared, sizes):
+def comparison(networks, group):
     """Return the table of one group."""
-    names = [name for name in BUILDERS if name != OURS and any(row["name"] == name for rows in compared.values() for row in rows)]
-    lines = []
-    for network, rows in lowest_first(compared):
-        cells, peer = {row["name"]: f"{row['ratio']:.2f} ({row['best_ratio']:.2f})" for row in rows}, fastest(rows)
+    compared = lowest_first(networks, group)
+    there, lines = {row["name"] for _, rows, _ in compared for row in rows}, []
+    names = [name for name in BUILDERS if name in there and name != OURS]
+    for network, (ours, *rows), peer in compared:
+        cells = {row["name"]: f"{row['ratio']:.2f} ({row['best_ratio']:.2f})" for row in rows}
         if peer:
             cells[peer["name"]] = f"**{cells[peer['name']]}**"
-        lines.append([network, sizes[network], f"{number(rows[0]['median'])} ({number(rows[0]['best'])})",
-                      *[cells.get(name, "") for name in names],
-                      f"{peer['low']:.2f} .. {peer['high']:.2f}" if peer else ""])
+        lines.append([network, {"one": 1, "many": 256}.get(group, networks[network]["batch"]), times(ours),
+                      *[cells.get(name, "") for name in names], f"{peer['low']:.2f} .. {peer['high']:.2f}" if peer else ""])
     return table(["", "images", "minicnn, ms", *names, "quartiles of the fastest"], lines)
 
 
+def times(row):
+    return f"{number(row['median'])} ({number(row['best'])})"
+
+
 def report(results):
-    text = ["A cell is the peer's time over minicnn's, the median over the rounds, and in brackets that of the best times: "
-            "above 1, minicnn is faster. The fastest peer is in bold, and the lowest ratio first. A training step is forward, "
-            "loss, backward and Adam.\n"]
+    text = ["A cell is the peer's time over minicnn's, the median over the rounds, and in brackets that of the best "
+            "times: above 1, minicnn is faster. The fastest peer is in bold, and the lowest ratio first. A training step is "
+            "forward, loss, backward and Adam.\n"]
     for threads, result in results.items():
-        rows, sizes = grouped(result)
         for group, title in GROUPS.items():
-            if rows[group]:
-                text += [f"### {title}, {threads_in_words(threads)}\n", comparison(rows[group], sizes[group])]
-    threads, result = next(iter(results.items()))
-    networks = result["networks"]
+            if any(group in network["tasks"] for network in result["networks"].values()):
+                text += [f"### {title}, {threads_in_words(threads)}\n", comparison(result["networks"], group)]
+    threads, networks = next((threads, result["networks"]) for threads, result in results.items())
     text += ["### The networks\n", "Predictions and the losses of three steps differ from minicnn's by at most this much "
              "(PyTorch adds Adam's epsilon elsewhere).\n",
              table(["", "parameters", "MFLOP an image", "batch", "predictions", "losses"],
-                   [[name, f"{n['parameters']:,}", number(n["mflop"]), n["batch"], *[f"{d:.1g}" for d in n["difference"].values()]]
-                    for name, n in networks.items()])]
-    text.append(absences(absent(results)))
-    remembered = {name: network["memory"] for name, network in networks.items() if OURS in network.get("memory", {})}
-    if remembered:
-        names = [name for name in REMEMBERED if any(name in memory for memory in remembered.values())]
-        lines = [[network, *[f"{number(memory[name][0])} + {number(memory[name][1])}" if name in memory else "" for name in names],
-                  *[f"{memory_ratio(memory, name):.2f}" if name in memory else "" for name in names[1:]]]
-                 for network, memory in sorted(remembered.items(), key=lambda item: memory_ratio(item[1]))]
-        text += ["### Memory of training\n", "MB resident after a step of one image + how much higher three steps of a batch "
-                 "rise above it. Ratios are of the latter, the peer's over minicnn's.\n",
-                 table(["", *names, *[f"{name}, ratio" for name in names[1:]]], lines)]
+                   [[name, f"{n['parameters']:,}", number(n["mflop"]), n["batch"],
+                     *[f"{difference:.1g}" for difference in n["difference"].values()]] for name, n in networks.items()]),
+             absences(absent(results))]
+    memories = [(memory_ratio(n["memory"]), name, n["memory"]) for name, n in networks.items()]
+    if any(memory for _, _, memory in memories):
+        text += ["### Memory of training\n", "MB resident after a step of one image + how much higher three steps of a "
+                 "batch rise above it; the ratio is that of the latter.\n",
+                 table(["", *REMEMBERED, f"{TORCH} over minicnn"],
+                       [[name, *[" + ".join(map(number, memory.get(library, ()))) for library in REMEMBERED], f"{value:.2f}"]
+                        for value, name, memory in sorted(memories)])]
     for network in networks.values():
         if "pause" in network:
-            lines = [[name, *[f"{number(row['median'])} ({number(row['best'])})" for row in rows], ratio(rows[1]),
-                      f"{rows[1]['best_ratio']:.2f}"] for name, rows in network["pause"].items()]
-            text += ["### After a pause\n", f"COV-19Net, n = 32, each call after {1e3 * SLEEP:.0f} ms of sleep: above 1, "
+            text += ["### After a pause\n", f"COV-19Net, n = 32, each call after {1e3 * SLEEP:.0f} ms of sleep. Above 1, "
                      f"{threads_in_words(threads)} are faster than one.\n",
                      table(["", f"{threads_in_words(threads)}, ms", "one thread, ms", "times as fast (quartiles)",
-                            "of the best times"], lines)]
+                            "of the best times"], [[name, times(many), times(one), ratio(one), f"{one['best_ratio']:.2f}"]
+                                                   for name, (many, one) in network["pause"].items()])]
     return "\n".join(text)
 
 
@@ -206,55 +188,44 @@ def absent(results):
         for name, network in result["networks"].items():
             for peer, why in network["absent"].items():
                 found.setdefault(peer, {}).setdefault(why, []).append(f"{name}, {threads_in_words(threads)}")
-    return {peer: "; ".join(f"{why} ({'; '.join(where)})" for why, where in reasons.items()) for peer, reasons in found.items()}
+    return {peer: "; ".join(f"{why} ({'; '.join(where)})" for why, where in reasons.items())
+            for peer, reasons in found.items()}
 
 
-def memory_ratio(memory, name="PyTorch channels_last"):
-    """Return what a peer's training needs over what minicnn's needs; infinite where it was not measured."""
-    return memory[name][1] / memory[OURS][1] if name in memory else np.inf
+def memory_ratio(memory):
+    """Return the MB that PyTorch's training needs over minicnn's; nothing is known of it: infinite."""
+    return memory[TORCH][1] / memory[OURS][1] if TORCH in memory and OURS in memory else np.inf
 
 
 def summary(stored):
-    """Return the table of all CPUs: {file name of the CPU: {benchmark: {threads: result}}}."""
+    """Return the table of all CPUs from {file name of the CPU: {benchmark: {threads: result}}}."""
     lines = []
-    for measured in stored.values():
-        results = measured.get("suite", {})
-        for name in dict.fromkeys(name for result in results.values() for name in result["networks"]):
-            cells, values = [], []
-            for group, peer in (("train", None), ("one", ONNX), ("batch", ONNX)):
-                ratios = [against(grouped(result)[0][group].get(name, []), peer) for result in results.values()]
-                cells.append(" / ".join(f"{value:.2f}" if value else "-" for value in ratios))
-                values += filter(None, ratios)
-            memory = next((result["networks"][name]["memory"] for result in results.values()
-                           if "memory" in result["networks"].get(name, {})), {})
-            cpu = next(iter(results.values()))["machine"]["cpu"]
-            cells.append(f"{memory_ratio(memory):.2f}" if "PyTorch channels_last" in memory else "-")
-            lines.append((min(values, default=np.inf), [name, cpu, *cells]))
-    threads = next((results["suite"] for results in stored.values() if "suite" in results), {})
-    text = table(["", "CPU", "training: fastest framework", f"n = 1: {ONNX}", f"n = 32: {ONNX}", "memory: PyTorch"],
-                 [line for _, line in sorted(lines, key=lambda line: line[0])])
-    return (f"Their time over minicnn's, {' / '.join(threads_in_words(count) for count in threads)}, and their memory while "
-            "training over minicnn's: above 1, minicnn is better. The lowest ratio is first.\n\n" + text)
+    for results in (measured["suite"] for measured in stored.values() if "suite" in measured):
+        machine, networks = next((result["machine"], result["networks"]) for result in results.values())
+        for name, network in networks.items():
+            cells = [[against(result["networks"][name]["tasks"][group], peer) for result in results.values()
+                      if name in result["networks"]] for group, peer in (("train", None), ("one", ONNX), ("batch", ONNX))]
+            cells.append([memory_ratio(network["memory"])])
+            lines.append([min(map(min, cells)), name, machine["cpu"], " / ".join(map(str, results)),
+                          *[" / ".join("-" if value == np.inf else f"{value:.2f}" for value in values) for values in cells]])
+    header = ["", "CPU", "threads", "training: fastest framework", f"n = 1: {ONNX}", f"n = 32: {ONNX}", "memory: PyTorch"]
+    return ("Their time over minicnn's, and their memory while training over minicnn's: above 1, minicnn is better. The "
+            "lowest ratio is first.\n\n" + table(header, [line for _, *line in sorted(lines)]))
 
 
-def against(rows, name=None):
-    """Return the ratio to a peer, by default to the fastest, or None where it is not there."""
+def against(rows, name):
+    """Return the ratio to a peer, or to the fastest where `name` is None; infinite if it is not there."""
     peer = next((row for row in rows if row["name"] == name), None) if name else fastest(rows)
-    return peer["ratio"] if peer else None
+    return peer["ratio"] if peer else np.inf
 
 
 def draw(results, folder):
-    threads, result = next(iter(results.items()))
-    panels, rows = [], grouped(result)[0]
-    for group in ("train", "one", "batch"):
-        bars = []
-        for network, compared in lowest_first(rows[group]):
-            peer = fastest(compared)
-            if peer:
-                bars.append(Bar(network.split(",")[0], peer["ratio"], f"{peer['ratio']:.2f}  {peer['name']}", peer["best_ratio"]))
-        panels.append((f"{GROUPS[group]}, {threads_in_words(threads)}", "times as fast as the fastest peer", bars))
+    threads, networks = next((threads, result["networks"]) for threads, result in results.items())
+    panels = [(f"{GROUPS[group]}, {threads_in_words(threads)}", "times as fast as the fastest peer",
+               [Bar(name.split(",")[0], peer["ratio"], f"{peer['ratio']:.2f}  {peer['name']}", peer["best_ratio"])
+                for name, _, peer in lowest_first(networks, group) if peer]) for group in ("train", "one", "batch")]
     bar_plot(folder / "suite.png", panels, 14, mark=1, ours="")
-    return [("suite.png", "How many times as fast as the fastest peer minicnn is, by network (white mark: of the best times)")]
+    return [("suite.png", "How many times as fast as the fastest peer minicnn is (white mark: of the best times)")]
 
 
 if __name__ == "__main__":
