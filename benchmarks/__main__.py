@@ -7,19 +7,16 @@
 """
 
 import argparse
-import importlib
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.command import load, options, passed_on
+from benchmarks.command import BENCHMARKS, load, modules, options, passed_on
 from benchmarks.measure import cores, machine, slug
 from benchmarks.processes import ROOT
 from benchmarks.report import compose
-
-BENCHMARKS = ["suite", "recipe", "pipeline", "compile", "scaling", "kernels", "shapes"]
 
 
 def main():
@@ -32,12 +29,11 @@ def main():
     for name in names:
         if name not in BENCHMARKS:
             parser.error(f"there is no benchmark {name!r}; choose from {', '.join(BENCHMARKS)}")
-    modules = {name: importlib.import_module(f"benchmarks.{name}") for name in BENCHMARKS}
-    out = chosen.out or (None if chosen.quick else ROOT / "benchmarks")
+    benchmarks, out = modules(), chosen.out or (None if chosen.quick else ROOT / "benchmarks")
     stored, cpu, failed = load(out / "results") if out else {}, slug(machine()["cpu"]), []
     for name in names:
         results = {}
-        for threads in thread_counts(modules[name].THREADS, chosen.threads):
+        for threads in thread_counts(benchmarks[name].THREADS, chosen.threads):
             print(f"{name}, {threads} thread{'s' if threads > 1 else ''} ...", file=sys.stderr, flush=True)
             result = run_benchmark(name, threads, passed_on(chosen))
             if result is not None:
@@ -46,11 +42,11 @@ def main():
             failed.append(name)
             continue
         stored.setdefault(cpu, {})[name] = results
-        print(f"\n## {modules[name].TITLE}\n\n{modules[name].report(results)}", flush=True)
+        print(f"\n## {benchmarks[name].TITLE}\n\n{benchmarks[name].report(results)}", flush=True)
         if out:         # after each: an interruption loses one
             (out / "results").mkdir(parents=True, exist_ok=True)
             (out / "results" / f"{cpu}.json").write_text(json.dumps(stored[cpu], indent=1), encoding="utf-8")
-            (out / "RESULTS.md").write_text(compose(modules, stored, out), encoding="utf-8")
+            (out / "RESULTS.md").write_text(compose(benchmarks, stored, out), encoding="utf-8")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -14,12 +14,20 @@ A benchmark is a module with
 """
 
 import argparse
+import importlib
 import json
 from pathlib import Path
 
 from benchmarks.measure import Disturbance, cores, machine, settle
 
-__all__ = ["options", "passed_on", "main", "load"]
+__all__ = ["BENCHMARKS", "modules", "options", "passed_on", "main", "load"]
+
+BENCHMARKS = ["suite", "recipe", "pipeline", "compile", "scaling", "kernels", "shapes"]
+
+
+def modules():
+    """Return {name: module} of all benchmarks."""
+    return {name: importlib.import_module(f"benchmarks.{name}") for name in BENCHMARKS}
 
 
 def options():

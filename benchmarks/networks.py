@@ -208,7 +208,7 @@ def bottlenecks(x):
 NETWORKS = {network.name: network for network in [
     Network("LeNet-like, 5x5, 28x28x1", (28, 28, 1), lenet),
     Network("VGG-like, 64 to 256 filters, 32x32x3", (32, 32, 3), vgg),
-    Network("VGG's first five, 224x224x3", (224, 224, 3), vgg_first_five, batch=4),
+    Network("VGG's first five, 224x224x3, batch 4", (224, 224, 3), vgg_first_five, batch=4),
     Network("strides, no pooling, 65x65x3", (65, 65, 3), strided),
     Network("ResNet-8, 32x32x3", (32, 32, 3), lambda x: residual(x, 1)),
     Network("ResNet-20, 32x32x3", (32, 32, 3), lambda x: residual(x, 3)),

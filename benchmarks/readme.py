@@ -1,19 +1,17 @@
-"""Write the README's tables of speed from the results of each CPU.
+"""Write the README's tables of speed, and RESULTS.md, from the results of each CPU.
 
-    python -m benchmarks.readme             print them
-    python -m benchmarks.readme --write     write them between their two markers in README.md
+    python -m benchmarks.readme             print the tables
+    python -m benchmarks.readme --write     write them between their two markers in README.md, and RESULTS.md with its plots
 """
 
 import argparse
 import statistics
-import sys
-from pathlib import Path
 
 from benchmarks import suite
-from benchmarks.command import load
+from benchmarks.command import load, modules
 from benchmarks.measure import OURS, fastest
 from benchmarks.processes import ROOT
-from benchmarks.report import newest_machine, number, ratio, table, versions_text, write_readme
+from benchmarks.report import compose, newest_machine, number, ratio, table, versions_text, write_readme
 
 PEERS = {"PyTorch": "torch", "Keras": "keras", "ONNX Runtime": "onnxruntime", "OpenCV": "opencv-python-headless"}
 
@@ -51,17 +49,15 @@ def readme_tables(stored):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="has a file for each CPU")
-    parser.add_argument("--write", action="store_true", help="write the tables into README.md")
-    chosen = parser.parse_args()
-    stored = load(chosen.results)
-    if not stored:
-        print(f"{chosen.results}: nothing is measured yet. Run python -m benchmarks first.", file=sys.stderr)
-        return 1
+    parser.add_argument("--write", action="store_true", help="write README.md and RESULTS.md")
+    chosen, folder = parser.parse_args(), ROOT / "benchmarks"
+    stored = load(folder / "results")
     text = readme_tables(stored)
-    write_readme("benchmarks", text) if chosen.write else print(text)
-    return 0
+    if not chosen.write:
+        return print(text)
+    write_readme("benchmarks", text)
+    (folder / "RESULTS.md").write_text(compose(modules(), stored, folder), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

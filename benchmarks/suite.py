@@ -24,7 +24,7 @@ TITLE = "The suite"
 THREADS = "both"
 ONNX, TORCH = "ONNX Runtime", "PyTorch channels_last"
 REMEMBERED = [OURS, TORCH, "Keras"]         # whose memory is measured
-GROUPS = {"train": "Training step", "one": "Prediction, one image", "batch": "Prediction, a batch",
+GROUPS = {"train": "Training, batch 32", "one": "Prediction, n = 1", "batch": "Prediction, n = 32",
           "many": "Prediction, n = 256"}
 # The largest differences from minicnn's; of the losses after each step more, for PyTorch adds Adam's epsilon elsewhere.
 AGREEMENT = {"predictions": 1e-4, "losses": [1e-4, 0.05, 0.05]}
@@ -49,7 +49,7 @@ def run(options):
 
 def measure(network, names, options):
     """Return what is measured of one network."""
-    found = {"parameters": network.parameters, "mflop": network.flops() / 1e6, "batch": network.batch, "memory": {}}
+    found = {"parameters": network.parameters, "mflop": network.flops() / 1e6, "memory": {}}
     with ExitStack() as stack:
         contestants, found["absent"] = start(stack, names, network, options.threads)
         found["difference"] = agree(network, contestants, found["absent"])
@@ -140,9 +140,9 @@ def comparison(networks, group):
         cells = {row["name"]: f"{row['ratio']:.2f} ({row['best_ratio']:.2f})" for row in rows}
         if peer:
             cells[peer["name"]] = f"**{cells[peer['name']]}**"
-        lines.append([network, {"one": 1, "many": 256}.get(group, networks[network]["batch"]), times(ours),
-                      *[cells.get(name, "") for name in names], f"{peer['low']:.2f} .. {peer['high']:.2f}" if peer else ""])
-    return table(["", "images", "minicnn, ms", *names, "quartiles of the fastest"], lines)
+        lines.append([network, times(ours), *[cells.get(name, "") for name in names],
+                      f"{peer['low']:.2f} .. {peer['high']:.2f}" if peer else ""])
+    return table(["", "minicnn, ms", *names, "quartiles of the fastest"], lines)
 
 
 def times(row):
@@ -160,9 +160,9 @@ def report(results):
     threads, networks = next((threads, result["networks"]) for threads, result in results.items())
     text += ["### The networks\n", "Predictions and the losses of three steps differ from minicnn's by at most this much "
              "(PyTorch adds Adam's epsilon elsewhere).\n",
-             table(["", "parameters", "MFLOP an image", "batch", "predictions", "losses"],
-                   [[name, f"{n['parameters']:,}", number(n["mflop"]), n["batch"],
-                     *[f"{difference:.1g}" for difference in n["difference"].values()]] for name, n in networks.items()]),
+             table(["", "parameters", "MFLOP an image", "predictions", "losses"],
+                   [[name, f"{n['parameters']:,}", number(n["mflop"]), *map("{:.1g}".format, n["difference"].values())]
+                    for name, n in networks.items()]),
              absences(absent(results))]
     memories = [(memory_ratio(n["memory"]), name, n["memory"]) for name, n in networks.items()]
     if any(memory for _, _, memory in memories):
