@@ -1,44 +1,39 @@
 """Run the benchmarks, each in a process of its own, and write RESULTS.md with its plots.
 
-    python -m benchmarks                            everything: about an hour
-    python -m benchmarks step inference             only these; the stored results of the others stay
-    python -m benchmarks step --rounds 5 --threads 2
-    python -m benchmarks --quick                    does everything run? A few minutes; prints, and writes only to --out
+    python -m benchmarks                            everything: about an hour and a half
+    python -m benchmarks suite recipe               only these; the stored results of the others stay
+    python -m benchmarks suite --rounds 5 --threads 2
+    python -m benchmarks --quick                    does everything run? Prints, and writes only to --out
 """
 
 import argparse
-import importlib
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.command import load, options, passed_on
-from benchmarks.measure import cores
+from benchmarks.command import BENCHMARKS, load, modules, options, passed_on
+from benchmarks.measure import cores, machine, slug
 from benchmarks.processes import ROOT
 from benchmarks.report import compose
-
-BENCHMARKS = ["step", "inference", "recipe", "pipeline", "memory", "compile", "scaling", "kernels", "shapes"]
 
 
 def main():
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__.split("\n")[0], parents=[options()])
     parser.add_argument("names", nargs="*", metavar="name", help=f"out of {', '.join(BENCHMARKS)}; all without a name")
-    parser.add_argument("--only", default="", help="names, separated by commas: --only step,inference")
     parser.add_argument("--threads", type=int, default=cores(), help="the largest number of threads (the cores)")
-    parser.add_argument("--out", type=Path, help="folder of RESULTS.md, results.json and plots (benchmarks/)")
+    parser.add_argument("--out", type=Path, help="folder of RESULTS.md and results/, a file for each CPU (benchmarks/)")
     chosen = parser.parse_args()
-    names = chosen.names + [name for name in chosen.only.split(",") if name] or BENCHMARKS
+    names = chosen.names or BENCHMARKS
     for name in names:
         if name not in BENCHMARKS:
             parser.error(f"there is no benchmark {name!r}; choose from {', '.join(BENCHMARKS)}")
-    modules = {name: importlib.import_module(f"benchmarks.{name}") for name in BENCHMARKS}
-    out = chosen.out or (None if chosen.quick else ROOT / "benchmarks")
-    stored, failed = load(out / "results.json") if out else {}, []
+    benchmarks, out = modules(), chosen.out or (None if chosen.quick else ROOT / "benchmarks")
+    stored, cpu, failed = load(out / "results") if out else {}, slug(machine()["cpu"]), []
     for name in names:
         results = {}
-        for threads in thread_counts(modules[name].THREADS, chosen.threads):
+        for threads in thread_counts(benchmarks[name].THREADS, chosen.threads):
             print(f"{name}, {threads} thread{'s' if threads > 1 else ''} ...", file=sys.stderr, flush=True)
             result = run_benchmark(name, threads, passed_on(chosen))
             if result is not None:
@@ -46,12 +41,12 @@ def main():
         if not results:
             failed.append(name)
             continue
-        stored[name] = results
-        print(f"\n## {modules[name].TITLE}\n\n{modules[name].report(results)}", flush=True)
+        stored.setdefault(cpu, {})[name] = results
+        print(f"\n## {benchmarks[name].TITLE}\n\n{benchmarks[name].report(results)}", flush=True)
         if out:         # after each: an interruption loses one
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "results.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
-            (out / "RESULTS.md").write_text(compose(modules, stored, out), encoding="utf-8")
+            (out / "results").mkdir(parents=True, exist_ok=True)
+            (out / "results" / f"{cpu}.json").write_text(json.dumps(stored[cpu], indent=1), encoding="utf-8")
+            (out / "RESULTS.md").write_text(compose(benchmarks, stored, out), encoding="utf-8")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

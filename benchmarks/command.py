@@ -7,18 +7,27 @@ A benchmark is a module with
     run(options)        measure; return what JSON can hold
     report(results)     that, as Markdown; results are {number of threads: what `run` returned}, most threads first
     draw(results, folder)   optional: save plots there; return [(file name, what it shows)]
+    summary(stored)         optional: all CPUs side by side, as Markdown; stored is what `load` returns
     arguments(parser)       optional: add options of this benchmark alone
 
     python -m benchmarks.step --threads 1 --rounds 5
 """
 
 import argparse
+import importlib
 import json
 from pathlib import Path
 
 from benchmarks.measure import Disturbance, cores, machine, settle
 
-__all__ = ["options", "passed_on", "main", "load"]
+__all__ = ["BENCHMARKS", "modules", "options", "passed_on", "main", "load"]
+
+BENCHMARKS = ["suite", "recipe", "pipeline", "compile", "scaling", "kernels", "shapes"]
+
+
+def modules():
+    """Return {name: module} of all benchmarks."""
+    return {name: importlib.import_module(f"benchmarks.{name}") for name in BENCHMARKS}
 
 
 def options():
@@ -57,10 +66,8 @@ def main(benchmark):
         print(benchmark.report({chosen.threads: result}))
 
 
-def load(path):
-    """Return {benchmark: {threads: result}} of a results.json, or {} where there is none."""
-    if not Path(path).exists():
-        return {}
-    stored = json.loads(Path(path).read_text(encoding="utf-8"))
-    return {name: dict(sorted(((int(threads), result) for threads, result in results.items()), reverse=True))
-            for name, results in stored.items()}
+def load(folder):
+    """Return {file name of a CPU: {benchmark: {threads: result}}} of the files in a folder."""
+    stored = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).glob("*.json"))}
+    return {cpu: {name: dict(sorted(((int(threads), result) for threads, result in results.items()), reverse=True))
+                  for name, results in measured.items()} for cpu, measured in stored.items()}

@@ -6,26 +6,28 @@ library after another say little. Times measured A B C A B C ... can be compared
     ratio of a round = (median time of the peer in this round) / (median time of ours in this round)
     ratio            = median over the rounds, with the quartiles beside it
 
-The worker threads of frameworks spin for some milliseconds after the last operation. They would take a core from the
-next library, so there is a pause between two turns.
+The worker threads of frameworks spin on after the last operation, ONNX Runtime's for 40 ms. They would take a core from
+the next library, so there is a pause between two turns.
 """
 
 import importlib.metadata
 import os
 import platform
+import re
 import time
 from datetime import date
+from functools import partial
+from typing import Callable, NamedTuple
 
 import numpy as np
 
-__all__ = ["OURS", "COLOUR", "PAUSE", "cores", "settle", "machine", "Disturbance", "interleave", "compare",
-           "compare_both", "fastest"]
+__all__ = ["OURS", "PAUSE", "cores", "settle", "machine", "slug", "Disturbance", "Turns", "timed", "interleave",
+           "compare", "fastest"]
 
 OURS = "minicnn"
-COLOUR = "minicnn, in colour"   # the same for images that are not grey, for which minicnn computes more
-PAUSE = 0.02            # seconds between two turns
+PAUSE = 0.06            # seconds between two turns
 _PACKAGES = ["minicnn", "numpy", "numba", "torch", "tensorflow", "tensorflow_cpu", "keras", "jax", "onnxruntime",
-             "scipy", "opencv-python-headless"]
+             "openvino", "ai-edge-litert", "scipy", "opencv-python-headless"]
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
@@ -84,11 +86,31 @@ class Disturbance:
 
 
 def _cpu():
+    """Return the name of the CPU; one without a number, such as "AMD EPYC", is said with its family and model."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
+            facts = dict(map(str.strip, line.split(":", 1)) for line in file.read().split("\n\n")[0].splitlines())
+        name = facts["model name"]
+    except (OSError, KeyError, ValueError):
         return platform.processor() or "unknown CPU"
+    if re.search(r"\d{3}", name) or "cpu family" not in facts:
+        return name
+    return f"{name} (family {facts['cpu family']}, model {facts['model']})"
+
+
+def slug(cpu):
+    """Return the name of a CPU as that of a file.
+
+    >>> slug("AMD EPYC (family 25, model 17)")
+    'amd-epyc-family-25-model-17'
+    """
+    return re.sub("[^a-z0-9]+", "-", cpu.lower()).strip("-")
+
+
+class Turns(NamedTuple):
+    """A contestant of `interleave` that takes its times itself: `times` is a function of the number of calls."""
+
+    times: Callable
 
 
 def interleave(functions, rounds, budget=0.25, most=30, warm=2, pause=PAUSE):
@@ -96,7 +118,8 @@ def interleave(functions, rounds, budget=0.25, most=30, warm=2, pause=PAUSE):
 
     Parameters
     ----------
-    functions : dict from name to callable, or to (callable, units) where one call does `units` of what is timed
+    functions : dict from name to callable, or to (callable, units) where one call does `units` of what is timed, or to
+        Turns
     rounds : int
     budget : float, seconds for one function in one round; it is called at least once and at most `most` times
 
@@ -104,25 +127,27 @@ def interleave(functions, rounds, budget=0.25, most=30, warm=2, pause=PAUSE):
     -------
     dict from name to {"rounds": the median of each round, "best": the shortest time of all}, milliseconds a unit
     """
-    calls, units, repeats = {}, {}, {}
+    take, units, repeats = {}, {}, {}
     for name, function in functions.items():
-        calls[name], units[name] = function if isinstance(function, tuple) else (function, 1)
-        times = _times(calls[name], warm)
-        repeats[name] = int(np.clip(budget / min(times), 1, most))
+        call, units[name] = function if type(function) is tuple else (function, 1)
+        take[name] = call.times if isinstance(call, Turns) else partial(timed, call)
+        repeats[name] = int(np.clip(budget / min(take[name](warm)), 1, most))
         time.sleep(pause)
-    medians, best = {name: [] for name in calls}, dict.fromkeys(calls, float("inf"))
+    medians, best = {name: [] for name in take}, dict.fromkeys(take, float("inf"))
     for _ in range(rounds):
-        for name, call in calls.items():
-            times = _times(call, repeats[name])
+        for name in take:
+            times = take[name](repeats[name])
             medians[name].append(1e3 * float(np.median(times)) / units[name])
             best[name] = min(best[name], 1e3 * min(times) / units[name])
             time.sleep(pause)
-    return {name: {"rounds": medians[name], "best": best[name]} for name in calls}
+    return {name: {"rounds": medians[name], "best": best[name]} for name in take}
 
 
-def _times(call, count):
+def timed(call, count, sleep=0):
+    """Return the seconds of each of `count` calls, each after `sleep` seconds of sleep."""
     times = []
     for _ in range(count):
+        time.sleep(sleep)
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
@@ -145,11 +170,6 @@ def compare(times, ours=OURS):
     return sorted(rows, key=lambda row: (row["name"] != ours, row["ratio"]))
 
 
-def compare_both(times):
-    """Return `compare` for minicnn with grey images and for minicnn with colour images, against the same peers."""
-    return compare(times), compare({name: measured for name, measured in times.items() if name != OURS}, COLOUR)
-
-
 def fastest(rows):
     """Return the row of the fastest peer, or None without peers."""
-    return next((row for row in rows if row["name"] not in (OURS, COLOUR)), None)
+    return next((row for row in rows if row["name"] != OURS), None)

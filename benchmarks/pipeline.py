@@ -15,7 +15,8 @@ import numpy as np
 
 from benchmarks.command import main
 from benchmarks.measure import OURS, compare, interleave
-from benchmarks.networks import COV19NET, weights
+from benchmarks.networks import COV19NET
+from benchmarks.peers import minicnn_model
 from benchmarks.report import absences, bar_plot, comparison, comparison_bars, number, table, threads_in_words
 
 TITLE = "Augmentation and the input pipeline"
@@ -39,10 +40,7 @@ def run(options):
     functions = {OURS: lambda: honest.apply(pixels, 7, next(turn), np.arange(BATCH)), **warps}
     warp = compare(interleave(functions, rounds, budget=0.1, most=100))
 
-    minicnn.set_thread_count(options.threads)
-    model = minicnn.cov19net()
-    model.compile(minicnn.Adam(learning_rate=1e-3), "binary_crossentropy")
-    model.set_weights(weights(COV19NET))
+    model = minicnn_model(COV19NET, options.threads)
     x, t = honest.apply(pixels, 7, 0, np.arange(BATCH)), made.labels[:BATCH]
     share = interleave({"step": lambda: model.train_on_batch(x, t),
                         "honest": lambda: honest.apply(pixels, 7, next(turn), np.arange(BATCH)),

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-__all__ = ["measure_process", "ROOT"]
+__all__ = ["measure_process", "last_line", "ROOT"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,9 +33,14 @@ def measure_process(*arguments, **environment):
         wall = time.perf_counter() - start
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
-            errors.seek(0)
-            lines = errors.read().strip().splitlines() or [f"exit code {child.returncode}"]
-            raise RuntimeError(lines[-1][:300])
+            raise RuntimeError(last_line(errors, child.returncode))
     unit = 1 if sys.platform == "darwin" else 1024
     return {"wall": wall, "processor": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * unit / 1e6,
             "output": json.loads(output.strip().splitlines()[-1])}
+
+
+def last_line(errors, code):
+    """Return the last line of a file of errors, or the exit code of a process that wrote none."""
+    errors.seek(0)
+    lines = errors.read().strip().splitlines() or [f"exit code {code}"]
+    return lines[-1][:300]

@@ -1,80 +1,63 @@
-"""Write the README's table of speed from results.json.
+"""Write the README's tables of speed, and RESULTS.md, from the results of each CPU.
 
-    python -m benchmarks.readme             print it
-    python -m benchmarks.readme --write     write it between its two markers in README.md
+    python -m benchmarks.readme             print the tables
+    python -m benchmarks.readme --write     write them between their two markers in README.md, and RESULTS.md with its plots
 """
 
 import argparse
-import sys
-from pathlib import Path
+import statistics
 
-from benchmarks.command import load
-from benchmarks.measure import COLOUR, OURS, fastest
+from benchmarks import suite
+from benchmarks.command import load, modules
+from benchmarks.measure import OURS, fastest
 from benchmarks.processes import ROOT
-from benchmarks.report import number, ratio, table, threads_in_words, versions_text, write_readme
+from benchmarks.report import compose, newest_machine, number, ratio, table, versions_text, write_readme
 
-
-def compared(what, rows, unit="ms"):
-    """Return the line of one comparison: ours, the fastest peer, and the ratio."""
-    ours, peer = next(row for row in rows if row["name"] in (OURS, COLOUR)), fastest(rows)
-    if peer is None:
-        return [what, f"{number(ours['median'])} {unit}", "", "", ""]
-    return [what, f"{number(ours['median'])} {unit}", f"{number(peer['median'])} {unit}", peer["name"], ratio(peer)]
-
-
-def whole(what, measured, unit):
-    """Return the line of whole processes from {name: value}; smaller values are better."""
-    peers = {name: value for name, value in measured.items() if name != OURS}
-    ours = f"{number(measured[OURS])} {unit}"
-    if not peers:
-        return [what, ours, "", "", ""]
-    name = min(peers, key=peers.get)
-    return [what, ours, f"{number(peers[name])} {unit}", name, f"{peers[name] / measured[OURS]:.2f}"]
+PEERS = {"PyTorch": "torch", "Keras": "keras", "ONNX Runtime": "onnxruntime", "OpenCV": "opencv-python-headless"}
 
 
 def lines(stored):
-    """Yield the lines of the table; predictions with all threads only (RESULTS.md has the rest)."""
-    for threads, result in stored.get("step", {}).items():
-        yield compared(f"training step, batch 32, {threads_in_words(threads)}", result["rows"])
-        yield compared("the same, images in colour", result["colour"])
-    for threads, result in list(stored.get("inference", {}).items())[:1]:
-        for n, rows in result["tables"].items():
-            yield compared(f"prediction, n = {n}, {threads_in_words(threads)}", rows)
-    for result in stored.get("recipe", {}).values():
-        values = {name: sorted(p["wall"] for p in processes)[len(processes) // 2]
-                  for name, processes in result["measured"].items()}
-        yield whole(f"the whole recipe, {result['epochs']} epochs", values, "s")
-    for result in stored.get("pipeline", {}).values():
-        yield compared("augmenting 32 images, one thread", result["warp"])
-    for result in stored.get("memory", {}).values():
-        yield whole("memory while training", {name: trained for name, (_, trained) in result["memory"].items()}, "MB")
+    """Yield the lines of the second table: what the suite does not measure."""
+    for measured in stored.values():
+        cpu = newest_machine(measured)["cpu"]
+        for result in measured.get("recipe", {}).values():
+            walls = {name: statistics.median(process["wall"] for process in processes)
+                     for name, processes in result["measured"].items()}
+            ours, peer = walls.pop(OURS), min(walls, key=walls.get, default=None)
+            if peer:
+                yield [f"the whole recipe, {result['epochs']} epochs", cpu, f"{number(ours)} s", f"{number(walls[peer])} s",
+                       peer, f"{walls[peer] / ours:.2f}"]
+        for result in measured.get("pipeline", {}).values():
+            ours, peer = result["warp"][0], fastest(result["warp"])
+            if peer:
+                yield ["augmenting 32 images, one thread", cpu, f"{number(ours['median'])} ms",
+                       f"{number(peer['median'])} ms", peer["name"], ratio(peer)]
 
 
-def readme_table(stored):
-    """Return the table and the sentence below it."""
-    results = [result for by_threads in stored.values() for result in by_threads.values()]
-    machine = max((result["machine"] for result in results), key=lambda m: m["date"])
-    versions = versions_text(machine["versions"], {"PyTorch": "torch", "Keras": "keras", "JAX": "jax",
-                                                   "ONNX Runtime": "onnxruntime", "OpenCV": "opencv-python-headless"})
-    text = table(["COV-19Net", "minicnn", "fastest peer", "which", "times minicnn (quartiles)"], list(lines(stored)))
-    text += (f"\nMeasured in turns on {machine['cpu']}, {machine['cores']} cores ({machine['date']}); "
-             f"{versions}. All peers and the method: [benchmarks/RESULTS.md](benchmarks/RESULTS.md).\n")
+def readme_tables(stored):
+    """Return both tables and the sentence below them."""
+    machines = map(newest_machine, stored.values())
+    text = suite.summary(stored) + "\n" + table(["COV-19Net", "CPU", "minicnn", "fastest peer", "which", "times minicnn"],
+                                                lines(stored))
+    text += "\nMeasured in turns on " + "; ".join(
+        f"{machine['cpu']}, {machine['cores']} cores ({machine['date']}; {versions_text(machine['versions'], PEERS)})"
+        for machine in machines)
+    text += ". All peers and the method: [benchmarks/RESULTS.md](benchmarks/RESULTS.md).\n"
+    results = [result for measured in stored.values() for by_threads in measured.values() for result in by_threads.values()]
     return text + ("\n**From a quick run: too short to quote.**\n" if any(r["quick"] for r in results) else "")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results.json")
-    parser.add_argument("--write", action="store_true", help="write the table into README.md")
-    chosen = parser.parse_args()
-    stored = load(chosen.results)
-    if not stored:
-        print(f"{chosen.results}: nothing is measured yet. Run python -m benchmarks first.", file=sys.stderr)
-        return 1
-    text = readme_table(stored)
-    write_readme("benchmarks", text) if chosen.write else print(text)
-    return 0
+    parser.add_argument("--write", action="store_true", help="write README.md and RESULTS.md")
+    chosen, folder = parser.parse_args(), ROOT / "benchmarks"
+    stored = load(folder / "results")
+    text = readme_tables(stored)
+    if not chosen.write:
+        return print(text)
+    write_readme("benchmarks", text)
+    (folder / "RESULTS.md").write_text(compose(modules(), stored, folder), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

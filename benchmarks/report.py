@@ -3,11 +3,11 @@
 import re
 from typing import NamedTuple
 
-from benchmarks.measure import COLOUR, OURS, fastest
+from benchmarks.measure import OURS, fastest
 from benchmarks.processes import ROOT
 
 __all__ = ["BUSY", "table", "readme_section", "write_readme", "number", "ratio", "verdict", "comparison", "absences",
-           "threads_in_words", "versions_text", "compose", "PEER", "Bar", "comparison_bars", "bar_plot"]
+           "threads_in_words", "versions_text", "compose", "newest_machine", "PEER", "Bar", "comparison_bars", "bar_plot"]
 
 BUSY = 0.05             # the share of the machine that other programs may use before the results are marked
 PEER = "#9AA5B1"        # the colour of all that is not minicnn
@@ -85,12 +85,24 @@ def versions_text(versions, names):
 
 
 def compose(benchmarks, stored, folder):
-    """Return RESULTS.md from {name: module} and {name: {threads: result}}; plots are saved in `folder`."""
-    newest = max((result for results in stored.values() for result in results.values()),
-                 key=lambda result: result["machine"]["date"])["machine"]
+    """Return RESULTS.md from {name: module} and {file name of a CPU: {name: {threads: result}}}.
+
+    Plots are saved in `folder`/results/<file name of the CPU>.
+    """
     text = ["# Results\n", "Written by `python -m benchmarks`; [README.md](README.md) explains how to read it. The "
-            "times of one table were taken in turns, in the same minutes: trust the ratios more than the times.\n",
-            f"{newest['cpu']}, {newest['cores']} cores, {newest['system']}; {newest['date']}.\n",
+            "times of one table were taken in turns, in the same minutes: trust the ratios more than the times.\n"]
+    for benchmark in benchmarks.values():
+        if hasattr(benchmark, "summary"):
+            text.append(benchmark.summary(stored))
+    for name, measured in stored.items():
+        text += chapters(benchmarks, measured, folder, f"results/{name}")
+    return "\n".join(text)
+
+
+def chapters(benchmarks, stored, folder, plots):
+    """Return what was measured on one CPU, a list of texts."""
+    newest = newest_machine(stored)
+    text = [f"# {newest['cpu']}\n", f"{newest['cores']} cores, {newest['system']}; {newest['date']}.\n",
             ", ".join(f"{name} {version}" for name, version in newest["versions"].items()) + ".\n"]
     for name, benchmark in benchmarks.items():
         if name not in stored:
@@ -100,19 +112,25 @@ def compose(benchmarks, stored, folder):
         taken = max((result["disturbance"] or 0 for result in results.values()), default=0)
         if taken > BUSY:
             remarks.append(f"other programs used {100 * taken:.0f} % of the machine meanwhile: measure again")
-        other = next((r["machine"] for r in results.values() if r["machine"] != newest), None)
-        if other:
-            remarks.append(f"{other['cpu']}, {other['date']}, minicnn {other['versions'].get(OURS, '?')}")
+        dates = dict.fromkeys(result["machine"]["date"] for result in results.values())
+        remarks += dates if [*dates] != [newest["date"]] else []
         text.append(f"## {benchmark.TITLE}\n")
         text += [f"*({'; '.join(remarks)})*\n"] if remarks else []
         text.append(benchmark.report(results))
-        try:
-            plots = benchmark.draw(results, folder) if hasattr(benchmark, "draw") else []
-        except ImportError:
-            plots = []
-            text.append("No plot: matplotlib is not installed.\n")
-        text += [f"![{what}]({file})\n" for file, what in plots]
-    return "\n".join(text)
+        if hasattr(benchmark, "draw"):
+            (folder / plots).mkdir(parents=True, exist_ok=True)
+            try:
+                text += [f"![{what}]({plots}/{file})\n" for file, what in benchmark.draw(results, folder / plots)]
+            except ImportError:
+                text.append("No plot: matplotlib is not installed.\n")
+    return text
+
+
+def newest_machine(stored):
+    """Return the machine of the newest result out of {name: {threads: result}}, with the newest version of each package."""
+    machines = [result["machine"] for results in stored.values() for result in results.values()]
+    machines.sort(key=lambda machine: machine["date"])
+    return machines[-1] | {"versions": {name: version for m in machines for name, version in m["versions"].items()}}
 
 
 # ---- Plots -----------------------------------------------------------------------------------------------------------
@@ -153,7 +171,8 @@ def bar_plot(path, panels, width, mark=None, ours=OURS):
             ax.barh(i, bar.value, height=0.62, color=style.GREEN if bar.name.startswith(ours) else PEER)
             if bar.tick is not None:
                 ax.plot([bar.tick] * 2, [i - 0.31, i + 0.31], color="white", linewidth=1.5)
-            ax.text(bar.value + longest / 60, i, bar.label, va="center", fontsize=style.SIZE - 1, color=style.INK)
+            ax.text(bar.value + longest / 60, i, bar.label, va="center", fontsize=style.SIZE - 1, color=style.INK,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         if mark is not None:
             ax.axvline(mark, color=style.QUIET, linewidth=1, zorder=0)
         ax.set_yticks(range(len(bars)), [bar.name for bar in reversed(bars)])

@@ -1,4 +1,4 @@
-"""How the time of a training step grows with batch, image, filters and threads, and the time of other networks.
+"""How the time of a training step grows with batch, image, filters and threads.
 
     python -m benchmarks.scaling --rounds 5
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from benchmarks.command import main
 from benchmarks.measure import OURS, compare, interleave
-from benchmarks.networks import COV19NET, OTHERS, cov19net, noise, training_flops, weights
+from benchmarks.networks import cov19net
 from benchmarks.peers import build
 from benchmarks.report import PEER, absences, number, ratio, table, threads_in_words
 
-TITLE = "Scaling, and other networks"
+TITLE = "Scaling"
 THREADS = "all"
 RIVAL = "PyTorch channels_last"
 LABELS = {"batch": "images in a batch", "side": "side of the image, pixels", "filters": "filters of each convolution",
@@ -24,37 +24,32 @@ LABELS = {"batch": "images in a batch", "side": "side of the image, pixels", "fi
 
 
 def points(threads, quick):
-    """Yield (panel, value, network, batch, threads) of every point."""
+    """Yield (panel, value, network, threads) of every point."""
     for batch in (1, 8, 32) if quick else (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
-        yield "batch", batch, COV19NET, batch, threads
+        yield "batch", batch, cov19net(batch=batch), threads
     for side in (32, 64) if quick else (32, 48, 64, 96, 128, 192, 256):
-        yield "side", side, cov19net(side=side), 8, threads
+        yield "side", side, cov19net(side=side, batch=8), threads
     for filters in (8, 32) if quick else (8, 16, 32, 48, 64, 96, 128):
-        yield "filters", filters, cov19net(filters=filters), 32, threads
+        yield "filters", filters, cov19net(filters=filters), threads
     for count in range(1, threads + 1):
-        yield "threads", count, COV19NET, 32, count
+        yield "threads", count, cov19net(), count
 
 
 def run(options):
-    rounds = options.rounds or (2 if options.quick else 5)
-    budget = 0.05 if options.quick else 0.3
-    names = [name for name in (OURS, RIVAL) if name not in options.without]
-    absent, measured, others = {}, [], []
-
-    def compared(network, batch, threads):
-        nonlocal absent
-        peers, absent = build(names, network, *noise(network, batch), batch, threads)
-        return compare(interleave({name: peer.train for name, peer in peers.items()}, rounds, budget))
-
-    for panel, value, network, batch, threads in points(options.threads, options.quick):
-        for row in compared(network, batch, threads):
-            measured.append(row | {"panel": panel, "value": value, "ms": row["median"] / batch,
-                                   "gflops": training_flops(network) * batch / row["median"] / 1e6})
-    for network in [COV19NET, *OTHERS]:
-        rows = compared(network, 32, options.threads)
-        others.append({"network": network.name, "parameters": sum(w.size for w in weights(network)),
-                       "mflop": training_flops(network) / 1e6, "rows": rows})
-    return {"points": measured, "others": others, "absent": absent}
+    absent, measured = {}, []
+    for panel, value, network, threads in points(options.threads, options.quick):
+        images, calls = network.images(), {}
+        for name in (OURS, RIVAL):
+            try:
+                if name not in options.without:
+                    calls[name] = build(name, network, threads).call(*images, "train", network.batch)
+            except ImportError as error:
+                absent[name] = str(error)
+        times = interleave(calls, options.rounds or (2 if options.quick else 5), 0.05 if options.quick else 0.3)
+        measured += [row | {"panel": panel, "value": value, "ms": row["median"] / network.batch,
+                            "gflops": network.flops(training=True) * network.batch / row["median"] / 1e6}
+                     for row in compare(times)]
+    return {"points": measured, "absent": absent}
 
 
 def report(results):
@@ -69,11 +64,6 @@ def report(results):
             rows.append([f"{LABELS[point['panel']]}: {point['value']}", number(point["ms"]), number(point["gflops"]),
                          ratio(rival) if rival else ""])
     text.append(table(["", "ms an image", "GFLOP/s", "PyTorch over minicnn"], rows))
-    text.append("### Other networks\n\nA training step, batch 32.\n")
-    rows = [[other["network"], f"{other['parameters']:,}", number(other["mflop"]), number(other["rows"][0]["median"]),
-             *([number(other["rows"][1]["median"]), ratio(other["rows"][1])] if len(other["rows"]) > 1 else ["", ""])]
-            for other in result["others"]]
-    text.append(table(["", "parameters", "MFLOP an image", "minicnn, ms", f"{RIVAL}, ms", "ratio"], rows))
     return "\n".join(text) + absences(result["absent"])
 
 

@@ -19,7 +19,7 @@ FAULTS = {"full-disk": full_disk, "kill": kills, "flip": flips, "truncation": tr
           "killed-in-epoch": killed_in_epoch, "stopped-at-batch": stopped_at_batch}
 TRAINING = ("threads", "killed-in-epoch", "stopped-at-batch")       # the others are about files
 _NEEDS = {"PyTorch": ("torch",), "PyTorch channels_last": ("torch",), "Keras": ("keras", "tensorflow"),
-          "JAX jit": ("jax",)}
+          "Keras on JAX": ("keras", "jax")}
 
 
 def missing(name):

@@ -71,7 +71,7 @@ ACCIDENTS = {
     "threads": Accident(
         "20 training steps on one thread and on two: the same bits",
         "COV-19Net, 32 images a step; three processes for each number of threads. Losses and predictions are compared.",
-        (OURS, "PyTorch", "Keras", "JAX jit"), 3,
+        (OURS, "PyTorch", "Keras", "Keras on JAX"), 3,
         lambda f: "yes" if f["same"] else "no", _difference("prediction", "runs with the same number of threads")),
     "killed-in-epoch": Accident(
         "killed in an epoch, resumed from the epoch before: the same weights",

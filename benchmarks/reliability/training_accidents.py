@@ -36,13 +36,12 @@ def threads(name, n, seed=0, steps=20):
 def steps(name, n, count):
     """Return the losses of n steps with `count` threads, and the predictions after them, exactly."""
     settle(count)
-    from benchmarks.networks import COV19NET, noise
+    from benchmarks.networks import COLOUR
     from benchmarks.peers import build
-    peers, absent = build([name], COV19NET, *noise(COV19NET, 64), 32, count)
-    if absent:
-        raise SystemExit(absent[name])
-    losses = [float(peers[name].train()).hex() for _ in range(n)]
-    return {"losses": losses, "predictions": [float(p).hex() for p in np.ravel(peers[name].predict())]}
+    peer, images = build(name, COLOUR, count), COLOUR.images()
+    train, predict = (peer.call(*images, task, COLOUR.batch) for task in ("train", "predict"))
+    losses = [float(train()).hex() for _ in range(n)]
+    return {"losses": losses, "predictions": [float(p).hex() for p in np.ravel(predict())]}
 
 
 BATCHES, EPOCHS = 8, 3

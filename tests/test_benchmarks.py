@@ -1,0 +1,71 @@
+"""The benchmarks: contestants answer or are left out, and what the documents show is what is stored."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import contestant, suite
+from benchmarks.command import load, modules
+from benchmarks.measure import OURS, compare, interleave
+from benchmarks.networks import COV19NET, NETWORKS
+from benchmarks.peers import minicnn_model
+from benchmarks.readme import readme_tables
+from benchmarks.report import compose, readme_section
+from minicnn import thread_count
+
+FOLDER = Path(suite.__file__).parent
+LENET = next(iter(NETWORKS.values()))
+
+
+def test_a_contestant_answers_and_one_that_fails_is_left_out(monkeypatch):
+    with ExitStack() as stack:
+        there, absent = contestant.start(stack, [OURS, "nobody"], LENET, 1)
+        assert list(there) == [OURS] and absent == {"nobody": "KeyError: 'nobody'"}
+        ours = there[OURS]
+        assert ours.tasks == ["predict", "train"] and ours.values("predict", 3).shape == (1, 3, 10)
+        rows = compare(interleave({OURS: ours.turns("train", 2), "again": ours.turns("train", 2)}, rounds=2, budget=0))
+        assert [row["name"] for row in rows] == [OURS, "again"] and rows[0]["ratio"] == 1
+        resident, peak = ours.memory()
+        assert 10 < resident < peak + 1
+        with pytest.raises(contestant.Failed, match="TypeError"):
+            ours.ask("times")
+        hanging = stack.enter_context(contestant.Contestant(OURS, LENET.name, 1))
+        hanging.answer()
+        monkeypatch.setattr(contestant, "LIMIT", 1)
+        with pytest.raises(contestant.Failed, match="no answer in 1 s"):
+            hanging.ask("times", "predict", 1, 60, 1)
+
+
+def test_who_computes_something_else_is_left_out():
+    class Answers:
+        tasks = ["predict", "train"]
+
+        def __init__(self, off):
+            self.off = off
+
+        def values(self, task, n, count=1):
+            return np.full(count, 0.5 + self.off)
+
+    contestants, absent = {OURS: Answers(0), "near": Answers(5e-5), "far": Answers(2e-4), "none": Answers(np.nan)}, {}
+    assert suite.agree(LENET, contestants, absent) == pytest.approx({"predictions": 5e-5, "losses": 5e-5})
+    assert list(contestants) == [OURS, "near"]
+    assert absent == {"far": "its predictions differ by 0.0002", "none": "its predictions differ by nan"}
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_shapes_and_parameters_are_those_that_minicnn_finds(network):
+    model = minicnn_model(network, thread_count())
+    assert [layer.output_shape for layer in model.layers[:-1]] == [array.shape for array in network.arrays[1:]]
+    assert sum(p.value.size for layer in model.layers for p in getattr(layer, "parameters", ())) == network.parameters
+
+
+def test_operations_are_counted():
+    assert (COV19NET.flops(), COV19NET.flops(training=True)) == (25977856, 71291136)
+
+
+def test_the_documents_show_what_is_stored(tmp_path):
+    stored = load(FOLDER / "results")
+    assert readme_section("benchmarks")[1] == readme_tables(stored)
+    assert (FOLDER / "RESULTS.md").read_text(encoding="utf-8") == compose(modules(), stored, tmp_path)
