@@ -22,7 +22,7 @@ one for each place p of the 6 x 6.
                                         M[p] (tiles, F) = V[p] @ U[p],  U[p] (C, F) from the filters by G
     bias, ReLU (and 2x2 pooling) <--A-- M[0..35]            a tile is 4 x 4 outputs, or the 2 x 2 pooled cells of them
 
-A unit is up to 48 tiles, of one image or of several. It transforms their patches, then takes one panel of filters after the
+A unit is up to 48 tiles, of one image or of several, with all filters, or some where there would be few units. It transforms their patches, then takes one panel of filters after the
 other through all 36 products, so U comes from far away once in 48 tiles, and M, that of one panel, stays near. A patch is
 read where it lies; one that reaches over the border is copied into a small frame of zeros first.
 

@@ -211,6 +211,24 @@ def test_a_helper_too_late_for_its_work_gets_nothing():
     assert claim(queue, 1) == 1 and claim(queue, 0) == 2
 
 
+def test_a_helper_of_the_work_before_is_not_let_in_while_the_next_is_being_opened():
+    queue = queue_of(3)
+    assert [claim(queue, 0) for _ in range(4)] == [0, 1, 2, -1]
+    before = int(queue[TICKET])
+    queue[NEXT] = 0
+    assert claim(queue, 0) == 0                                         # the next is open
+    queue[LANES + LANE], queue[TICKET] = before, before                 # and its ticket is not seen yet
+    assert claim(queue, 1) == -1
+    queue[LANES + LANE] = queue[TICKET] = before + 1
+    assert claim(queue, 1) == 1
+
+
+def test_one_unit_calls_nobody():
+    queue = queue_of(1)
+    assert claim(queue, 0) == 0 and queue[TICKET] == 0
+    assert claim(queue, 0) == -1
+
+
 def test_lane_0_leaves_last():
     queue = queue_of(9)
     claim(queue, 0)
@@ -231,6 +249,23 @@ def test_watching_ends_with_new_work_or_with_patience(looks):
     queue = queue_of(0)
     queue[TICKET], queue[LOOKS] = 7, looks
     assert watch(queue, 6) and not watch(queue, 7)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not say on which cores a thread may run")
+def test_a_helper_is_woken_on_another_core_and_may_go_anywhere_then():
+    threads.set_thread_count(2)
+    assert_works()
+    helper, = threads._pool.helpers
+    wait_until(lambda: threads._pool.asleep)
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "_keep_to", lambda thread, cores: kept.append((thread, set(cores))))
+        assert_works()
+        wait_until(lambda: len(kept) > 1 or len(os.sched_getaffinity(0)) == 1)
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) > 1:
+        (thread, cores), (own, anywhere), *_ = kept
+        assert thread == helper.native_id and cores < allowed and own == 0 and anywhere == allowed
 
 
 @pytest.mark.parametrize("other_work_runs", [False, True])
