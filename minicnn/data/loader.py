@@ -99,6 +99,8 @@ class ArrayDataset:
         if x.dtype == np.uint8 and not self.keep_pixels:
             return np.divide(x, 255, dtype=np.float32)
         # A slice is not copied where a network can take it as it is. It never writes to it.
+        if x.dtype == self._dtype and x.flags.carray:
+            return x
         return np.require(x, x.dtype if x.dtype == np.uint8 else self._dtype, ["C", "A", "W"])
 
 
