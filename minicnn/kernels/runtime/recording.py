@@ -180,14 +180,20 @@ def _signature(compiled):
     return cpu_target.target_context.call_conv.get_function_type(compiled.fndesc.restype, compiled.fndesc.argtypes)
 
 
-@global_compiler_lock
-def _make_entries(kernels):
-    """Make the entries that compiled kernels need and that are not there: int32 (int64 words, int64 queue, int64 lane).
+@global_compiler_lock       # a fork waits for it, and so for LLVM's own
+def _addresses(kernels):
+    """Return for each compiled kernel the addresses of its entry and of its machine code."""
+    _make_entries({str(signature): signature for signature in map(_signature, kernels) if str(signature) not in _entries})
+    return [(_entries[str(_signature(compiled))][0], compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+            for compiled in kernels]
+
+
+def _make_entries(missing):
+    """Make an entry for each of these signatures, {as text: type}: int32 (int64 words, int64 queue, int64 lane).
 
     The first of the words is the address of the kernel's code, the others are its arguments. What differs from thread to
     thread is put in place of the last: where the queue lies, and the lane.
     """
-    missing = {str(signature): signature for signature in map(_signature, kernels) if str(signature) not in _entries}
     if not missing:
         return
     library, word = cpu_target.target_context.codegen().create_library("entries"), ir.IntType(64)
@@ -294,23 +300,22 @@ class _Program:
         self._copies = any(np.may_share_memory(x, array) for array in
                            [y, *_arrays([(*step.args, *step.keywords.values()) for step in steps if not isinstance(step, _Step)])])
         kinds = [tuple(map(step.kernel.typeof_pyval, arguments)) if arguments else () for step, arguments in zip(steps, given)]
-        kernels = [step.kernel.overloads[kind] if kind else None for step, kind in zip(steps, kinds)]
-        _make_entries([compiled for compiled in kernels if compiled])
+        addresses = iter(_addresses([step.kernel.overloads[kind] for step, kind in zip(steps, kinds) if kind]))
         words, self._parts = [], []         # words: (word, whether it is where an array lies)
-        for step, compiled, kind, arguments in zip(steps, kernels, kinds, given):
-            if compiled is None:
+        for step, kind, arguments in zip(steps, kinds, given):
+            if not kind:
                 self._parts.append(step)
                 continue
-            entry, _ = _entries[str(_signature(compiled))]
+            entry, code = next(addresses)
             row = [entry, 8 * len(words), step.units, step.answers.ctypes.data, step.answers.nbytes]
-            words += [(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name), False),
-                      *(word for one in zip(kind, arguments) for word in _words(*one))]
+            words += [(code, False), *(word for one in zip(kind, arguments) for word in _words(*one))]
             if not self._parts or callable(self._parts[-1]):
                 self._parts.append([])
             self._parts[-1].append(row)
         self._words = np.array([word for word, _ in words], np.int64)
         self._lies, lies = x.ctypes.data, np.array([is_address for _, is_address in words], bool)
         self._of_x = np.flatnonzero(lies & (self._words >= self._lies) & (self._words < self._lies + x.nbytes))
+        self._within_x = self._words[self._of_x] - self._lies
         for i, part in enumerate(self._parts):
             if not callable(part):
                 table = np.array(part, np.int64)
@@ -323,7 +328,8 @@ class _Program:
         if self._copies:
             np.copyto(self._x, x)
         elif lies != self._lies:
-            self._words[self._of_x] += lies - self._lies
+            self._lies = None           # a child that is forked in between writes them again
+            self._words[self._of_x] = self._within_x + lies
             self._lies = lies
         start, times = time.perf_counter(), self._times
         alone = len(times[True]) <= len(times[False]) if self._alone is None else self._alone
