@@ -122,6 +122,16 @@ def loss(name, K):
     return Row(name, f"{N} x {K}", inputs)
 
 
+def behind_relu(where, *shape):
+    """Return the rows of passes over the numbers alone, and of the same and ReLU in one."""
+    C = shape[-1:]
+
+    def normalized():
+        return normals(*shape), np.zeros(C), np.ones(C), normals(*C), np.zeros(C, np.float32), 1e-3
+    return [Row(f"{name}{relu}", where, inputs) for relu in ("", "_relu")
+            for name, inputs in (("batch_norm", normalized), ("add", lambda: (normals(*shape), normals(*shape))))]
+
+
 WEIGHTS = 4608, 128
 ROWS = [
     *block("block 1, 64x64x3", 64, 3, first=True),
@@ -136,6 +146,7 @@ ROWS = [
     *pooling("pool 1, 62x62x32", 62),
     *pooling("pool 2, 29x29x32", 29),
     *elementwise("62x62x32", N, 62, 62, 32),
+    *behind_relu("32x32x64", N, 32, 32, 64),
     loss("binary_crossentropy", 1), loss("categorical_crossentropy", 3), loss("mean_squared_error", 1),
     Row("adam", "4608 x 128", lambda: (*(normals(*WEIGHTS) for _ in range(2)), np.abs(normals(*WEIGHTS)),
                                        normals(*WEIGHTS), 1e-3, 0.9, 0.999, 1e-7)),
