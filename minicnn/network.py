@@ -8,7 +8,6 @@ A network knows shapes, parameters and order; it knows no targets and no optimiz
 folds into itself (its head) stays a layer of the network: training stops in front of it, prediction runs through it.
 """
 
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -102,7 +101,7 @@ class Network:
         # Nobody wants the gradient of the pixels: that of a value is wanted if a layer before it learns.
         self.wanted = [False]
         self._pool, self._recordings = (None, None) if fusion is None else (fusion.Pool(), fusion.Recordings(
-            [prod(shape) for shape in self.shapes], sum(p.value.size for p in self.parameters), self.dtype.itemsize))
+            [int(np.prod(shape)) for shape in self.shapes], sum(p.value.size for p in self.parameters), self.dtype.itemsize))
         for i, layer in enumerate(self.layers):
             needed = any(self.wanted[value] for value in self.sources[i])
             self.wanted.append(needed or bool(getattr(layer, "parameters", ())))
@@ -178,8 +177,7 @@ class Network:
             return self.forward(x)
         self._check_unchanged()
         if x.dtype != np.uint8 or not self.takes_pixels:        # made the network's dtype here, where nobody records
-            x = np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x
-            x = as_array(x, "predict", "x", self.dtype)
+            x = as_array(np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x, "predict", "x", self.dtype)
         return self._recordings(self.forward, x)
 
     def values(self, x, rows, run=None):
@@ -227,12 +225,15 @@ class Network:
             dx = step.backward(dy)
             for value, part in zip(self.sources[first], dx if isinstance(dx, list) else [dx]):
                 if self.wanted[value]:
-                    gradients[value] = part if value not in gradients else np.add(
-                        gradients[value], part, out=here.pool and here.pool.get(part.shape, part.dtype))
+                    gradients[value] = part if value not in gradients else self._add(gradients[value], part)
             if here.pool is not None:
                 here.pool.release(first)
                 here.pool.keep(gradients.values())
         return kept
+
+    def _add(self, one, other):
+        """Return the sum of two gradients of a value that several layers take."""
+        return np.add(one, other, out=here.pool and here.pool.get(one.shape, one.dtype))
 
     def _check_unchanged(self):
         """Raise InputError if a layer was built again elsewhere, or has other parameters."""

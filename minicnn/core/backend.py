@@ -57,10 +57,7 @@ def fusion_of(name):
 class _ReferenceEngine:
     """The functions of `reference`, each filling given outputs instead of returning new arrays."""
 
-    @staticmethod
-    def call(function, *arguments, **named):
-        """Call a function of NumPy; the fast engine notes it, too (kernels/runtime/recording.py)."""
-        function(*arguments, **named)
+    call = staticmethod(lambda function, *arguments, **named: function(*arguments, **named))     # of NumPy; `fast` notes it
 
     def __getattr__(self, name):
         from minicnn import reference
