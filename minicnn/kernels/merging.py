@@ -1,4 +1,4 @@
-"""Merging: passes that memory alone limits, but for sums NumPy's own. See reference for the equations."""
+"""Merging: passes that memory alone limits. Sums run on all threads, the rest is NumPy's own. See reference for the equations."""
 
 import numpy as np
 

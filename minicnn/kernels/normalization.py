@@ -147,22 +147,27 @@ def _scale_and_shift(x, factors, rectified, y):
     run(_scale_blocks, units, x.reshape(-1), factors, blocks, rectified, y.reshape(-1))
 
 
+@device
+def _scaled(x, j, factors, places):
+    """Return (x - centre) scale + shift of a number at place j of a block: forward, and where a gradient asks what ReLU did."""
+    return (x - factors[j]) * factors[places + j] + factors[2 * places + j]
+
+
 @kernel
 def _scale_blocks(x, factors, blocks, rectified, y, scratch, queue, lane):
     _, places, size = blocks
-    x_at, y_at, zero = pointer(x, 0), pointer(y, 0), x.dtype.type(0)
-    centre, scale, shift = pointer(factors, 0), pointer(factors, places), pointer(factors, 2 * places)
+    x_at, y_at, forward, zero = pointer(x, 0), pointer(y, 0), pointer(factors, 0), x.dtype.type(0)
     unit = claim(queue, lane)
     while unit >= 0:
         last = min((unit + 1) * size, len(x))
         for i in range(unit * size, last, places):
             if rectified:
                 for j in range(min(places, last - i)):
-                    z = (x_at[i + j] - centre[j]) * scale[j] + shift[j]
+                    z = _scaled(x_at[i + j], j, forward, places)
                     y_at[i + j] = zero if z <= zero else z          # NaN passes
             else:
                 for j in range(min(places, last - i)):
-                    y_at[i + j] = (x_at[i + j] - centre[j]) * scale[j] + shift[j]
+                    y_at[i + j] = _scaled(x_at[i + j], j, forward, places)
         unit = claim(queue, lane)
 
 
@@ -214,12 +219,6 @@ def _gradients(dy, x, mean, variance, gamma, epsilon, constant, factors, dx, dga
     run(_batch_norm_dx, units, dy.reshape(-1), x.reshape(-1), constants, factors, blocks, dx.reshape(-1))
 
 
-@device
-def _let_through(x, j, factors, places):
-    """Return whether ReLU behind the normalization of x, at place j of a block, gave more than 0."""
-    return (x - factors[j]) * factors[places + j] + factors[2 * places + j] > 0
-
-
 @kernel
 def _gradient_sums(dy, x, mean, factors, blocks, parts, scratch, queue, lane):
     """Write the sums of dy and of dy (x - mean) over each block to parts."""
@@ -235,7 +234,7 @@ def _gradient_sums(dy, x, mean, factors, blocks, parts, scratch, queue, lane):
         for i in range(unit * size, last, places):
             if behind_relu:
                 for j in range(min(places, last - i)):
-                    g = np.float64(dy_at[i + j] if _let_through(x_at[i + j], j, forward, places) else zero)
+                    g = np.float64(dy_at[i + j] if _scaled(x_at[i + j], j, forward, places) > zero else zero)
                     sums[j] += g
                     products[j] += g * (x_at[i + j] - mean_at[j])
             else:
@@ -275,7 +274,7 @@ def _batch_norm_dx(dy, x, constants, factors, blocks, dx, scratch, queue, lane):
         for i in range(unit * size, last, places):
             if behind_relu:
                 for j in range(min(places, last - i)):
-                    g = dy_at[i + j] if _let_through(x_at[i + j], j, forward, places) else zero
+                    g = dy_at[i + j] if _scaled(x_at[i + j], j, forward, places) > zero else zero
                     dx_at[i + j] = g * scale[j] + (x_at[i + j] - centre[j]) * slope[j] + shift[j]
             else:
                 for j in range(min(places, last - i)):

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from minicnn import reference as ref
-from minicnn.kernels.convolution import choice, winograd
+from minicnn.kernels.convolution import choice
 from minicnn.networks import cov19net
 from tests.support.fence import Fences, survives
-from tests.support.kernel_checks import (DRAWS, FUSED, NO_PADS, SUMS, check, constants, each_draw,
+from tests.support.kernel_checks import (DRAWS, FUSED, NO_PADS, SUMS, check, each_draw,
                                          each_dtype, largest_of_tiles, one_after_another, poisoned, run, uses_winograd, widened)
 from tests.support.laws import as_tuple, assert_near_largest, assert_rounded, assert_same_bits
 from tests.support.strategies import DTYPES, OPERATIONS, Case, abs_inputs, cases, normals, specified, winograd_cases

@@ -265,6 +265,7 @@ def _replay(table, number, queue, lane):
 
 @device
 def _help(table, number, queue, lane):
+    """Join one step after another, until the program is over or no new step comes for a while."""
     while True:
         ticket, step = read(queue, TICKET), read(queue, STEP)
         if step < 0 or read(queue, PROGRAM) != number:

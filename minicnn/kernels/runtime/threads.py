@@ -19,8 +19,8 @@ from minicnn.core.memory import Buffers
 from minicnn.errors import InputError
 from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, core, queue_size, leave, watch
 
-__all__ = ["run", "perform", "helpers_sleep", "work_alone", "workspace", "scratch_of", "own_queue", "recording", "recorded_by", "thread_count",
-           "set_thread_count", "available_cores"]
+__all__ = ["run", "perform", "helpers_sleep", "work_alone", "workspace", "scratch_of", "own_queue", "recording",
+           "recorded_by", "thread_count", "set_thread_count", "available_cores"]
 
 
 def available_cores():
