@@ -94,7 +94,7 @@ def in_turns(task, n, contestants, absent, options):
     while True:
         turns = {name: contestant.turns(task, n) for name, contestant in contestants.items() if task in contestant.tasks}
         try:
-            return compare(interleave(turns, rounds(options), 0.05 if options.quick else 0.25, most=100))
+            return compare(interleave(turns, rounds(options), 0.05 if options.quick else 0.25, most=1000))
         except Failed as error:
             leave_out(error, contestants, absent)
 

@@ -380,8 +380,10 @@ def _as_samples(x, owner):
 
 def _check_all_finite(x, owner, block=256):
     # Block by block: a mask of a large array at once would be a large array.
-    if x.dtype.kind == "f" and not all(all_finite(x[i:i + block]) for i in range(0, len(x), block)):
-        check_finite(x, owner, "x")
+    if x.dtype.kind == "f":
+        for i in range(0, len(x), block):
+            if not all_finite(x[i:i + block]):
+                check_finite(x, owner, "x")
 
 
 def _as_labels(t, n, classes, owner):

@@ -69,17 +69,20 @@ def _dense_parts(x, w, terms, groups, parts, scratch, queue, lane):
         of_block, count = pointer(offsets, term), min(BLOCK, D - term)
         at[0] = 0
         if N == 1 and last - first == _PANELS * panel:
-            product_row(samples, at, of_block, count, pointer(filters, term * F + first), F, out)
+            product_row(samples, at, of_block, count, pointer(filters, term * F + first), F, _PANELS, out)
             for i in range(0, _PANELS * panel, panel):
                 store(sums, (first + i) * rows, load(out, i))
                 store(sums, (first + i) * rows + L, load(out, i + L))
             last = first
         for j in range(first, last, panel):
             columns, factors, apart = min(panel, F - j), pointer(filters, term * F + j), F
-            if columns < panel:
+            # A panel that is not whole is read into the rows behind it, as far as there are any.
+            if (term + count - 1) * F + j + panel > D * F:
                 pack(factors, count, F, columns, packed)
                 factors, apart = packed, panel
-            for n in range(0, N, ROWS):
+            if N == 1:
+                product_row(samples, at, of_block, count, factors, apart, 1, pointer(sums, j * rows))
+            for n in range(0, N if N > 1 else 0, ROWS):
                 for r in range(ROWS):
                     at[r] = min(n + r, N - 1) * D       # past the last sample, the last again
                 product_tile(samples, at, min(ROWS, N - n), of_block, count, factors, apart, columns,

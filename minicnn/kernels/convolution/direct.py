@@ -32,12 +32,12 @@ import numpy as np
 
 from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import device, kernel
-from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, add_block, columns_of, in_panels, panel_of, product_tile,
+from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, add_block, cell_sums, columns_of, finished_tile, in_panels, panel_of,
                                                  window_terms)
 from minicnn.kernels.runtime.simd import (add, as_float64, choose, load, load_first, pointer, prefetch, rectify, splat, store_bytes,
                                           store_first, width, zeros)
 from minicnn.kernels.runtime.threads import run, workspace
-from minicnn.kernels.runtime.work_queue import claim
+from minicnn.kernels.runtime.work_queue import claim, places
 
 __all__ = ["convolve", "gather", "turn", "finish_cell"]
 
@@ -142,7 +142,7 @@ def _products(x, w, b, terms, geometry, y, switches, places):
 
 
 @kernel
-def _units(x, flat, w, b, terms, geometry, outputs, places, corners, scratch, queue, lane):
+def _units(x, flat, w, b, terms, geometry, outputs, steps, corners, scratch, queue, lane):
     """Do some rows of y, or some small images, and some panels of filters a unit."""
     (N, F), OH, panel, pool = (x.shape[0], geometry.F), geometry.OH, panel_of(w), geometry.pool
     K, offsets, filters, bias = len(terms), pointer(terms, 0), pointer(w, 0), pointer(b, 0)
@@ -154,8 +154,12 @@ def _units(x, flat, w, b, terms, geometry, outputs, places, corners, scratch, qu
     out = pointer(scratch, lane * scratch.shape[1])
     totals = as_float64(pointer(out, ROWS * panel))
     frame = pointer(out, ROWS * panel + (2 * panel * (corners.shape[1] // 2) if blocks > 1 else 0))
-    image_y, start, row_y, pixel_y, of_term, of_panel = places
+    image_y, start, row_y, pixel_y, of_term, of_panel = steps
     row, count, placed = geometry.W * x.shape[3], 0, (0, 0)
+    L, beside, no_bound = width(w), places(queue, lane), splat(y, -np.inf)
+    as_they_are = splat(y, -0.0), splat(y, -0.0), no_bound
+    for r in range(ROWS):
+        beside[r] = r * panel
     unit = claim(queue, lane)
     while unit >= 0:
         unit, left = unit // groups, unit % groups * wide
@@ -173,23 +177,39 @@ def _units(x, flat, w, b, terms, geometry, outputs, places, corners, scratch, qu
                 fill_rows(x, n + i, top, below, geometry, pointer(frame, i * (below - top) * row))
         for j in range(left, min(left + wide, F), panel):
             columns = min(panel, F - j)
+            b0, b1 = load_first(bias, j, columns), load_first(bias, j + L, columns - L)
+            # With one block of terms sums stay in registers: those of a cell, or whole vectors, which go where they belong.
+            cells, vectors = pool == 2 and blocks == 1 and columns > L, pool == 1 and blocks == 1 and columns % L == 0
+            target, lies, end = out, beside, as_they_are
+            if vectors:
+                target, lies, end = pointer(y, o + j), to, (b0, b1, splat(y, 0) if geometry.rectified else no_bound)
             for k in range(blocks):
                 first_term = k * BLOCK
+                those, size = pointer(offsets, first_term), min(BLOCK, K - first_term)
                 factors = pointer(filters, first_term * of_term + j // panel * of_panel)
-                for m in range(0, count, ROWS):
+                for m in range(0, count, 4 if cells else ROWS):
+                    if cells:
+                        t = cell_sums(image, pointer(at, m), those, size, factors, of_term)
+                        finish_cell(t[0][0], t[1][0], t[2][0], t[3][0], b0, geometry.rectified, y, switches, o + to[m // 4] + j,
+                                    columns)
+                        finish_cell(t[0][1], t[1][1], t[2][1], t[3][1], b1, geometry.rectified, y, switches,
+                                    o + to[m // 4] + j + L, columns - L)
+                        continue
                     some = min(ROWS, count - m)
                     if pool == 1 and k + 1 == blocks:       # by the time that its sums are known, y's lines are there
                         for q in range(some):
-                            for v in range(0, panel, width(w)):
+                            for v in range(0, panel, L):
                                 prefetch(y, o + to[m + q] + j + v, 1)
                     ahead = at[m + ROWS] - at[m] if j == left and geometry.KW == 1 else 0
-                    product_tile(image, pointer(at, m), some, pointer(offsets, first_term), min(BLOCK, K - first_term),
-                                 factors, of_term, columns, out, panel, True, ahead)
+                    finished_tile(image, pointer(at, m), some, those, size, factors, of_term, columns, ahead, target,
+                                  pointer(lies, m) if vectors else lies, end)
+                    if vectors:
+                        continue
                     add_block(out, some * panel, pointer(totals, m * panel), k, blocks)
                     if k + 1 < blocks:
                         continue
-                    for v in range(0, columns, width(w)):
-                        of_filters = load_first(bias, j + v, columns - v)
+                    for v in range(0, columns, L):
+                        of_filters = b1 if v > 0 else b0
                         if pool == 2:
                             for q in range(some // 4):
                                 i = 4 * q * panel + v
@@ -209,7 +229,7 @@ def _place(images, rows, geometry, C, steps, at, to):
     """Write where each window of a unit begins, and where each of its cells goes; return how many windows there are.
 
     Both count from the unit's first; steps: an image of x, and an image, a row and a pixel of y. Windows of one cell are
-    neighbours. Behind the last window it stands again, a tile's worth.
+    neighbours. Behind the last window it stands again, a tile's worth, and behind the last cell that.
     """
     W, SH, SW, pool, (image_x, image_y, row, pixel) = geometry.W, geometry.SH, geometry.SW, geometry.pool, steps
     count, cells = 0, 0
@@ -223,7 +243,7 @@ def _place(images, rows, geometry, C, steps, at, to):
                         at[count] = i * image_x + ((h * pool + p) * SH * W + (w * pool + q) * SW) * C
                         count += 1
     for i in range(ROWS):
-        at[count + i] = at[count - 1]
+        at[count + i], to[cells + i] = at[count - 1], to[cells - 1]
     return count
 
 

@@ -46,10 +46,10 @@ from minicnn.kernels.runtime.recording import derived
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add_to_float64, from_float64, load, load_first, pointer, prefetch, store,
                                           store_float64, width)
 from minicnn.kernels.runtime.threads import run
-from minicnn.kernels.runtime.tile import add_tile, add_tiles, multiply_add, no_sums, rows_of, store_tile
+from minicnn.kernels.runtime.tile import add_tile, add_tiles, finish_tile, multiply_add, no_sums, rows_of, store_tile
 from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["product_tile", "product_row", "add_block", "pack", "in_panels", "panel_of", "columns_of", "row_terms",
+__all__ = ["product_tile", "cell_sums", "finished_tile", "product_row", "add_block", "pack", "in_panels", "panel_of", "columns_of", "row_terms",
            "window_terms", "ROWS", "BLOCK"]
 
 ROWS = 12                                   # of a tile: two passes of six, or three of four
@@ -132,10 +132,40 @@ def product_tile(x, at, count, terms, n, w, stride, columns, out, apart, fresh, 
 
 
 @device
-def product_row(x, at, terms, n, w, stride, out):
-    """Write the first row alone, eight vectors of columns wide: the same sums, for one sample, which reads w once."""
+def finished_tile(x, at, count, terms, n, w, stride, columns, ahead, y, places, end):
+    """Write such a tile where it belongs, y[places[r] + f] = max(sum + bias[f], low); past `count` rows, the last again.
+
+    end : a tuple of vectors, the two of the panel's bias, then low
+    """
+    if columns <= width(x):
+        for r in range(0, count, 6):
+            rows = rows_of(pointer(at, r), 6)
+            finish_tile(y, pointer(places, r), _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 1), ahead), end)
+    elif count <= 4 or 6 < count <= 8:
+        for r in range(0, count, 4):
+            rows = rows_of(pointer(at, r), 4)
+            finish_tile(y, pointer(places, r), _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), ahead), end)
+    else:
+        for r in range(0, count, 6):
+            rows = rows_of(pointer(at, r), 6)
+            finish_tile(y, pointer(places, r), _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), ahead), end)
+
+
+@device
+def cell_sums(x, at, terms, n, w, stride):
+    """Return a tile of four rows over all n terms, in registers."""
+    rows = rows_of(at, 4)
+    return _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), 0)
+
+
+@device
+def product_row(x, at, terms, n, w, stride, panels, out):
+    """Write the first row alone, of four panels or of one: the same sums, for one sample, which reads w once."""
     rows = rows_of(at, 1)
-    store_tile(out, 0, 0, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 8), 0))
+    if panels == 4:
+        store_tile(out, 0, 0, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 8), 0))
+    else:
+        store_tile(out, 0, 0, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), 0))
 
 
 @device

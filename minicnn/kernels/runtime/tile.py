@@ -14,6 +14,7 @@ unrolled as it is compiled. Where its rows begin is a tuple of whole numbers.
     add_tiles(t, u)                t + u
     store_tile(y, i, step, t)      y[i + r step : ] = row r of t
     add_tile(y, i, step, t)        y[i + r step : ] += row r of t
+    finish_tile(y, at, t, end)     y[at[r] : ] = max(row r of t + b, low), NaN for NaN; end is b's vectors, then low
 """
 
 from llvmlite import ir
@@ -23,7 +24,7 @@ from numba.extending import intrinsic
 
 from minicnn.kernels.runtime.simd import Vector, fused_multiply_add, splat_of, vector_type
 
-__all__ = ["rows_of", "no_sums", "multiply_add", "add_tiles", "store_tile", "add_tile"]
+__all__ = ["rows_of", "no_sums", "multiply_add", "add_tiles", "store_tile", "add_tile", "finish_tile"]
 
 
 def _whole(number):
@@ -109,3 +110,19 @@ def _writing(adding):
 
 
 store_tile, add_tile = _writing(False), _writing(True)
+
+
+@intrinsic
+def finish_tile(typing, y, at, tile, end):
+    def build(context, builder, signature, arguments):
+        y_at, places, _, end_at = arguments
+        *biases, low = cgutils.unpack_tuple(builder, end_at, len(end))
+        for r, row in enumerate(_unpack(builder, tile, arguments[2])):
+            start = builder.load(builder.gep(places, [_whole(r)]))
+            for v, (total, bias) in enumerate(zip(row, biases)):
+                value = builder.fadd(total, bias)
+                value = builder.select(builder.fcmp_ordered("<=", value, low), low, value)
+                address = _address(builder, y_at, builder.add(start, _whole(v * end.dtype.lanes)), end.dtype)
+                builder.store(value, address).align = end.dtype.element.bitwidth // 8
+        return context.get_dummy_value()
+    return types.void(y, at, tile, end), build

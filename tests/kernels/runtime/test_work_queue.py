@@ -208,7 +208,7 @@ def test_a_helper_too_late_for_its_work_gets_nothing():
     assert claim(queue, 0) == 0                                         # other work has begun
     assert claim(queue, 1) == -1 and queue[NEXT] == 1
     queue[mine] = queue[TICKET]                                         # called for this one
-    assert claim(queue, 1) == 1 and claim(queue, 0) == 2
+    assert claim(queue, 1) == 4 and claim(queue, 0) == 1
 
 
 def test_a_helper_of_the_work_before_is_not_let_in_while_the_next_is_being_opened():
@@ -220,7 +220,20 @@ def test_a_helper_of_the_work_before_is_not_let_in_while_the_next_is_being_opene
     queue[LANES + LANE], queue[TICKET] = before, before                 # and its ticket is not seen yet
     assert claim(queue, 1) == -1
     queue[LANES + LANE] = queue[TICKET] = before + 1
-    assert claim(queue, 1) == 1
+    assert claim(queue, 1) == 2
+
+
+@pytest.mark.parametrize("lanes", [2, 3, 4])
+def test_units_are_claimed_from_both_ends(lanes):
+    queue = queue_of(9, lanes)
+    claimed = [[claim(queue, 0)], *[[] for _ in range(1, lanes)]]      # it opens the work
+    queue[LANES + LANE::LANE] = queue[TICKET]
+    for turn in range(8):
+        claimed[turn % lanes].append(claim(queue, turn % lanes))
+    assert sorted(sum(claimed, [])) == list(range(9))
+    for lane, units in enumerate(claimed):
+        assert units == sorted(units, reverse=lane % 2 == 1)
+    assert [claim(queue, lane) for lane in reversed(range(lanes))] == [-1] * lanes
 
 
 def test_one_unit_calls_nobody():
