@@ -322,9 +322,14 @@ class _Program:
                 table = np.array(part, np.int64)
                 table[:, _WORDS] += self._words.ctypes.data
                 self._parts[i] = table, next(self._numbers)
+        # The first step compares the weights.
+        self._parts_after = [(self._parts[0][0][1:], next(self._numbers)), *self._parts[1:]] if self._checks else self._parts
 
-    def __call__(self, x):
-        """Return what the pass would, or None where something else decides it than when it was recorded."""
+    def __call__(self, x, has_compared=False):
+        """Return what the pass would, or None where something else decides it than when it was recorded.
+
+        If it `has_compared` the weights just before, it does not do so again.
+        """
         lies = self._lies if self._copies else x.ctypes.data
         if self._copies:
             np.copyto(self._x, x)
@@ -336,7 +341,7 @@ class _Program:
         alone = len(times[True]) <= len(times[False]) if self._alone is None else self._alone
         if not alone and times[True] and min(times[True]) < _SHORT and start - self._ended > _SOON:
             alone = threads.helpers_sleep()         # to wake them takes as long as to do their part
-        for part in self._parts:
+        for part in self._parts_after if has_compared else self._parts:
             if callable(part):
                 part()
                 continue
@@ -382,25 +387,30 @@ class Recordings:
         """Forget all: their memory is wanted, or the weights are about to change."""
         self._programs, self._passes = {}, {}       # {what is the same for all its calls: [_Program], seconds of each pass}
 
-    def __call__(self, forward, x):
+    def __call__(self, forward, x, compared=None):
         """Return forward(x), a pass whose kernels and buffers depend on the shape and dtype of x alone.
 
-        The first passes run as ever, the next is recorded, and from then on it is replayed.
+        The first passes run as ever, the next is recorded, and from then on it is replayed. `compared` is a set of programs
+        that have just found the weights as they were.
         """
+        compared = set() if compared is None else compared
         if not x.flags.carray:
             return forward(x)
-        if len(x) > self._most:
-            y = self(forward, x[:self._most])
+        most = self._most * threads.thread_count()
+        if len(x) > most:
+            most = -(-len(x) // -(-len(x) // most))         # portions of one size, or nearly
+            y = self(forward, x[:most], compared)
             whole = np.empty((len(x), *y.shape[1:]), y.dtype)
             whole[:len(y)] = y
-            for i in range(self._most, len(x), self._most):
-                whole[i:i + self._most] = self(forward, x[i:i + self._most])
+            for i in range(most, len(x), most):
+                whole[i:i + most] = self(forward, x[i:i + most], compared)
             return whole
         key = x.shape, x.dtype, threads.thread_count()
         programs = self._programs.get(key, [])
         for program in programs:
-            y = program(x)
+            y = program(x, program in compared)
             if y is not None:
+                compared.add(program)
                 return y
         programs[:] = [program for program in programs if not program.is_stale]
         passes = self._passes.setdefault(key, [])

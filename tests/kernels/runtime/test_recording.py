@@ -120,6 +120,27 @@ def test_what_a_bit_of_the_weights_changes_is_seen():
     assert np.array(network.predict(x)).tobytes() != before.tobytes()
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_batch_in_portions(count, monkeypatch):
+    """Of one size or nearly; in each call each program compares the weights once."""
+    threads.set_thread_count(count)
+    network = Network([Conv2D(16, 3), ReLU(), Flatten(), Dense(3)], (12, 12, 16))
+    monkeypatch.setattr(network._recordings, "_most", 3)
+    replay, calls = recording._Program.__call__, []
+
+    def seen(program, x, has_compared):
+        calls.append((len(x), has_compared))
+        return replay(program, x, has_compared)
+    monkeypatch.setattr(recording._Program, "__call__", seen)
+    xs = [normals(n, (n, 12, 12, 16), np.float32) for n in (1, 2, 3, 4, 7, 11)]
+    assert_replays(network, *xs, times=9)
+    changed(network)
+    assert_replays(network, *xs[::-1], times=9)
+    calls.clear()
+    network.predict(xs[-1])
+    assert calls == ([(3, False), (3, True), (3, True), (2, False)] if count == 1 else [(6, False), (5, False)])
+
+
 def test_what_does_not_fit_is_made_at_each_call(monkeypatch):
     monkeypatch.setattr(recording, "_MOST_BYTES", 40_000)
     network = Network([Conv2D(16, 3), ReLU(), Conv2D(16, 3), ReLU()], (12, 12, 16))
