@@ -8,11 +8,11 @@ A unit is some rows of y, or some small images, of about 100 windows, fewer and 
 
     for each panel of filters
         for each block of up to 384 terms       w's part of it, 48 KB, stays in the caches
-            for each tile of 12 windows         sums in registers; added up in float64 if there is more than one block
-        bias, ReLU, maximum                     a few instructions for a vector of filters, then y
+            for each tile of 12 windows         sums in registers, and with one block of terms bias and ReLU too, then y
+        of several blocks                       the sums are added up in float64; bias, ReLU, y
 
-One pooled number is the largest of four neighbouring outputs of one filter, so then a tile's twelve windows are those of
-three cells of the pooled map. Rows and columns that pooling drops (29 -> 14) are never computed. The result is bit for bit
+One pooled number is the largest of four neighbouring outputs of one filter, so then a tile's windows are those of one cell
+of the pooled map, or of three. Rows and columns that pooling drops (29 -> 14) are never computed. The result is bit for bit
 that of conv2d, relu and max_pool2d one after another: bias and ReLU are monotone, and are applied in the same order to the
 same sums.
 
@@ -23,8 +23,8 @@ Lines of y, and under 1x1 windows those of the next tile of x, are asked for whi
 come from far away. With 32 images of 33 x 33 it makes 128 to 32 channels 1.6 times as fast, 32 to 128 1.5 times; with one, 0.97.
 
 Measured (one core of an AMD EPYC, AVX-512, peak 118 GFLOP/s): 3x3 with stride 2, 5x5 and 1x1 windows of 32 to 256 channels 98
-to 110, their input gradients as much (spread with zeros, stride 2 reached 28); COV-19Net's first block 74 us an image, 35
-if it is grey, of which 19 are multiply-adds. What lost: to pack w's blocks in each unit (0.95), to work out where windows
+to 110, their input gradients as much (spread with zeros, stride 2 reached 28); COV-19Net's first block 67 us an image, 29
+if it is grey, of which 19 are multiply-adds (39 where the sums of a cell were stored before they were compared). What lost: to pack w's blocks in each unit (0.95), to work out where windows
 begin in each unit instead of once (0.9 in the first block), units of 192 windows (1.0).
 """
 
