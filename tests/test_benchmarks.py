@@ -13,7 +13,8 @@ from benchmarks.networks import COV19NET, NETWORKS
 from benchmarks.peers import minicnn_model
 from benchmarks.readme import readme_tables
 from benchmarks.report import compose, readme_section
-from minicnn import thread_count
+from minicnn import Model, thread_count
+from tests.support.laws import digest
 
 FOLDER = Path(suite.__file__).parent
 LENET = next(iter(NETWORKS.values()))
@@ -59,6 +60,26 @@ def test_shapes_and_parameters_are_those_that_minicnn_finds(network):
     model = minicnn_model(network, thread_count())
     assert [layer.output_shape for layer in model.layers[:-1]] == [array.shape for array in network.arrays[1:]]
     assert sum(p.value.size for layer in model.layers for p in getattr(layer, "parameters", ())) == network.parameters
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_no_thread_batch_order_or_pause_decides_a_bit(network, tmp_path, same_threads):
+    """Of two steps with 1 to 4 threads, the second after a load; and of predictions in a batch, alone, and backward."""
+    images, t = network.images()
+    n = 2 if network.batch < 32 else 5
+    images, t, trained, predicted = images[:n], t[:n], set(), set()
+    for threads in (1, 2, 3, 4):
+        model = minicnn_model(network, threads)
+        first = model.train_on_batch(images, t)
+        if threads == 3:
+            model.save(tmp_path / "model.safetensors")
+            model = Model.load(tmp_path / "model.safetensors")
+        second = model.train_on_batch(images, t)
+        trained.add((first, second, *map(digest, model.get_weights())))
+        for _ in range(1 if network.batch < 32 else 5):            # the last is a replay
+            alone = np.concatenate([model.predict(image[None]) for image in images])
+            predicted |= {digest(model.predict(images)), digest(alone), digest(model.predict(images[::-1])[::-1])}
+    assert len(trained) == len(predicted) == 1
 
 
 def test_operations_are_counted():
