@@ -12,14 +12,13 @@ import math
 
 import numpy as np
 
-from minicnn.core.memory import Buffers, aligned
+from minicnn.core.memory import Buffers, aligned, here
 from minicnn.core.parameter import Parameters
 from minicnn.core.pool import Pool
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
 from minicnn.kernels import Recordings
 from minicnn.layers import Add, BatchNormalization, Conv2D, Dense, DepthwiseConv2D, MaxPool2D, ReLU
-from minicnn.layers.base import here
 
 __all__ = ["ConvReLU", "ConvReLUPool", "GreyConvReLU", "GreyConvReLUPool", "DenseReLU", "BatchNormReLU", "AddReLU",
            "FoldedBatchNorm", "FoldedBatchNormReLU", "FoldedBatchNormReLUPool", "PATTERNS", "PackedParameters", "Pool",

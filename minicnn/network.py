@@ -14,11 +14,11 @@ import numpy as np
 
 from minicnn.core.arguments import Whole, check
 from minicnn.core.backend import fusion_of
-from minicnn.core.memory import join, split
+from minicnn.core.memory import here, join, split
 from minicnn.core.parameter import Parameters, check_apart
 from minicnn.core.validation import all_finite, as_array
 from minicnn.errors import InputError, NonFiniteError
-from minicnn.layers.base import LAYERS, Layer, here, lending
+from minicnn.layers.base import LAYERS, Layer, lending
 
 __all__ = ["Network", "LayerStep"]
 

@@ -1,10 +1,11 @@
 """Where bytes live: arrays that begin on a cache line, workspaces that are allocated once, several arrays in one row."""
 
 import math
+import threading
 
 import numpy as np
 
-__all__ = ["aligned", "join", "split", "Buffers"]
+__all__ = ["aligned", "join", "split", "Buffers", "here"]
 
 _LINE = 64      # bytes
 
@@ -69,3 +70,17 @@ class Buffers:
     def nbytes(self):
         """How many bytes are held."""
         return sum(array.nbytes for array in self._arrays.values())
+
+
+class _Here(threading.local):
+    """What the calling thread is in the middle of.
+
+    lending : bool; a network runs its own steps, and each reads the buffer of the one before at once
+    pool : Pool of that network, where what its steps hand on lies; None where each has a buffer of its own
+    host : Host (custom.py) of the custom layer that is being built or run, or None
+    """
+
+    lending, pool, host = False, None, None
+
+
+here = _Here()

@@ -13,20 +13,19 @@ take dtype, engine and seed of the network.
 """
 
 import math
-import threading
 
 import numpy as np
 
 from minicnn.core.arguments import Flag, Having, OrNone, Whole, check, check_all, said
 from minicnn.core.backend import get_engine
-from minicnn.core.memory import Buffers, aligned
+from minicnn.core.memory import Buffers, aligned, here
 from minicnn.core.parameter import Parameter
 from minicnn.core.random import check_seed
 from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
 from minicnn.initializers import initialize
 
-__all__ = ["Layer", "LAYERS", "NAME", "Settled", "here", "lending", "register"]
+__all__ = ["Layer", "LAYERS", "NAME", "Settled", "lending", "register"]
 
 LAYERS = {}         # the closed table of layers that a model file may name: those imported so far; layers.LAYERS has all
 REGULARIZER = OrNone(Having("penalty", "a regularizer, such as L2(1e-4)"))
@@ -36,20 +35,6 @@ NAME = r"[A-Za-z0-9_.-]{1,64}"
 def register(*layers):
     """Put layers of minicnn into the table."""
     LAYERS.update({layer.__name__: layer for layer in layers})
-
-
-class _Here(threading.local):
-    """What the calling thread is in the middle of.
-
-    lending : bool; a network runs its own steps, and each reads the buffer of the one before at once
-    pool : Pool of that network, where what its steps hand on lies; None where each has a buffer of its own
-    host : Host (custom.py) of the custom layer that is being built or run, or None
-    """
-
-    lending, pool, host = False, None, None
-
-
-here = _Here()
 
 
 class lending:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from minicnn.core.memory import here
 from minicnn.core.parameter import Parameter
 from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import DTypeError, InputError, ShapeError
-from minicnn.layers.base import NAME, Layer, here
+from minicnn.layers.base import NAME, Layer
 from minicnn.layers.naming import numbered
 
 __all__ = ["CustomStep", "Host", "check_protocol", "parameters_of"]

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 
+from minicnn.core.memory import here
 from minicnn.core.validation import as_array, check_batch
 from minicnn.errors import InputError, ShapeError
-from minicnn.layers.base import Layer, here, register
+from minicnn.layers.base import Layer, register
 from minicnn.layers.nodes import chain, connect, inside
 
 __all__ = ["Merge", "Add", "Multiply", "Concatenate", "Residual"]

@@ -42,7 +42,8 @@ _LONGEST = 1.0                  # seconds of a pass that is recorded: a longer o
 _PASSES = 3                     # before one is recorded: the code of the entries takes a twentieth of a second to make
 _MOST_BYTES = 2**28             # of what is derived from weights in one program; what does not fit is made at each call
 _SHAPES, _VARIANTS = 4, 2       # of input whose programs are kept, and programs of each, for what `guard` told apart
-_SHORT, _TRIALS = 5e-4, 8       # seconds: calls of a shorter program find out whether helpers gain anything
+_SHORT, _TRIALS = 5e-4, 8       # seconds: calls of a shorter program find out whether helpers gain anything,
+_AGAIN = 500                    # and so many calls later again: the first may have found them on our own core, or asleep
 _SOON = 1e-3                    # seconds between two calls, within which it pays to wake helpers for a short program
 _NEAR = 3 * 2**19               # bytes of what the largest step takes and makes, for images that are predicted together
 _PIECE = 2**16                  # bytes that are compared in a unit
@@ -291,7 +292,7 @@ class _Program:
 
     def __init__(self, recording, x, y, lanes):
         self.is_stale, self._output, self._checks = False, y, bool(recording.weights)
-        self._alone, self._times, self._ended = lanes == 1 or None, {True: [], False: []}, 0.0
+        self._alone, self._times, self._ended, self._calls = lanes == 1 or None, {True: [], False: []}, 0.0, 0
         steps = [recording.comparison(recording.weights.values())] * self._checks + recording.steps
         with threads.recorded_by(None, recording.buffers):
             for _ in range(2):      # by the second time every buffer is as large as any step wants it
@@ -354,7 +355,11 @@ class _Program:
         if self._alone is None:
             times[alone].append(self._ended - start)
             if len(times[False]) == _TRIALS or len(times[True]) > 2 and min(times[True]) > _SHORT:
-                self._alone = min(times[True]) <= min(_SHORT, *times[False])
+                self._alone, self._calls = min(times[True]) <= min(_SHORT, *times[False]), 0
+        else:
+            self._calls += 1
+            if self._calls == _AGAIN:
+                self._alone, self._times = None, {True: [], False: []}
         return self._output
 
 

@@ -15,7 +15,7 @@ import threading
 
 import numpy as np
 
-from minicnn.core.memory import Buffers
+from minicnn.core.memory import Buffers, here
 from minicnn.errors import InputError
 from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, core, queue_size, leave, watch
 
@@ -132,8 +132,14 @@ class _Own(threading.local):
 
 
 def workspace(name, shape, dtype):
-    """Return an array with undefined contents that belongs to the calling thread until it asks for `name` again."""
-    return _own.buffers.get(name, shape if isinstance(shape, tuple) else (shape,), dtype)
+    """Return an array with undefined contents that belongs to the calling thread until it asks for `name` again.
+
+    A large one is lent by the pool of the network that runs, until the end of its step: what the next needs may lie there.
+    """
+    shape = shape if isinstance(shape, tuple) else (shape,)
+    if here.pool is not None and _own.recording is None and math.prod(shape) > _LARGE:
+        return here.pool.get(shape, np.dtype(dtype))
+    return _own.buffers.get(name, shape, dtype)
 
 
 def own_queue():
@@ -244,6 +250,7 @@ class _Pool:
             bell.release()
 
 
+_LARGE = 2**16                      # numbers of a workspace that is not the thread's own
 _NO_JOB = (math.inf, None, ())      # (its first ticket, kernel, arguments)
 _count = None
 _pool = None

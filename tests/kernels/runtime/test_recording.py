@@ -187,6 +187,22 @@ def test_alone_or_together_are_the_same_bits(alone):
     assert_replays(network, x, times=200)
 
 
+def test_what_helpers_gain_is_tried_again(monkeypatch):
+    threads.set_thread_count(2)
+    network, x = Network([Dense(3)], (4,)), normals(0, (2, 4), np.float32)
+    assert_replays(network, x, times=4)
+    monkeypatch.setattr(recording, "_SHORT", 60)
+    monkeypatch.setattr(recording, "_AGAIN", 3)
+    program, = programs(network)
+    program._alone, program._times = None, {True: [], False: []}
+    found = []
+    for _ in range(2 * (2 * recording._TRIALS + 3)):
+        assert_replays(network, x, times=1)
+        found.append(program._alone)
+    trying = [None] * (2 * recording._TRIALS - 1)
+    assert [None if one is None else "known" for one in found] == 2 * [*trying, "known", "known", "known", None]
+
+
 def test_several_threads_predict_at_once():
     threads.set_thread_count(2)
     models, xs = [cov19net() for _ in range(3)], [radiographs(n, seed=n) for n in (1, 2, 5)]

@@ -16,11 +16,13 @@ from hypothesis import given, settings, strategies as st
 from numba.core.compiler_lock import global_compiler_lock
 
 from minicnn import Sequential, kernels
+from minicnn.core.pool import Pool
 from minicnn.errors import InputError
 from minicnn.kernels.runtime import threads, work_queue
 from minicnn.kernels.runtime.jit import kernel
 from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, LOOKS, NEXT, TICKET, queue_size, leave, watch
 from minicnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sigmoid
+from minicnn.layers.base import lending
 from tests.support.fence import survives
 from tests.support.laws import assert_same_bits
 from tests.support.strategies import normals
@@ -188,6 +190,18 @@ def test_no_units_are_begun_after_an_exception():
     with pytest.raises(ValueError):
         threads.run(work, 10**6)
     assert len(seen) < 10**5
+
+
+def test_a_large_workspace_is_lent_by_the_pool_of_the_network_that_runs():
+    size, pool = threads._LARGE + 1, Pool()
+    own = threads.workspace("large", size, np.float32)
+    with lending(pool):
+        small = [threads.workspace("small", 8, np.float32) for _ in range(2)]
+        large = [threads.workspace("large", size, np.float32) for _ in range(2)]
+        pool.keep([])                           # the end of the step
+        assert any(np.shares_memory(pool.get((size,), np.dtype(np.float32)), array) for array in large)
+    assert np.shares_memory(*small) and not np.shares_memory(*large) and not np.shares_memory(own, large[0])
+    assert np.shares_memory(own, threads.workspace("large", size, np.float32))
 
 
 # ---- Late helpers ----------------------------------------------------------------------------------------------------
