@@ -126,11 +126,22 @@ def test_each_phase_is_announced_where_there_is_no_terminal(audit):
                                 "measuring confounders on 60 images"]
 
 
-def start(collections, cache):
-    """Start an audit without tqdm, with stderr on a terminal; return the process, a list that receives what it writes
-    there, and the thread that reads it."""
+WAITING = """
+import time
+from minicnn.core import progress, signals
+def update(count, n):
+    shown(count, n)
+    while n and signals._noted is None:
+        time.sleep(0.01)
+shown, progress._Count.update = progress._Count.update, update
+"""
+
+
+def start(collections, cache, before=""):
+    """Start an audit without tqdm, with stderr on a terminal, after the code `before`; return the process, a list that
+    receives what it writes there, and the thread that reads it."""
     ours, theirs = pty.openpty()
-    code = "import sys; sys.modules['tqdm'] = None; from minicnn.cli.main import main; sys.exit(main())"
+    code = f"import sys; sys.modules['tqdm'] = None\n{before}\nfrom minicnn.cli.main import main; sys.exit(main())"
     process = subprocess.Popen([sys.executable, "-c", code, "data", "audit", "flawed/manifest.csv"], cwd=collections,
                                env=os.environ | {"MINICNN_CACHE_DIR": str(cache)}, stdout=subprocess.PIPE,
                                stderr=theirs)
@@ -161,7 +172,7 @@ def test_a_terminal_without_tqdm_shows_a_count_in_each_phase(collections, tmp_pa
 
 
 def test_ctrl_c_ends_with_one_line(collections, tmp_path):
-    process, seen, reader = start(collections, tmp_path)
+    process, seen, reader = start(collections, tmp_path, WAITING)       # a short audit is over before the signal comes
     while not seen:
         assert process.poll() is None
         reader.join(0.01)
