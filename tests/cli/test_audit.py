@@ -127,12 +127,15 @@ def test_each_phase_is_announced_where_there_is_no_terminal(audit):
 
 
 WAITING = """
-import time
+import sys, time
 from minicnn.core import progress, signals
 def update(count, n):
     shown(count, n)
-    while n and signals._noted is None:
-        time.sleep(0.01)
+    if n:
+        progress._Count.update, end = shown, time.monotonic() + 20
+        print("waiting", end="", file=sys.stderr, flush=True)
+        while signals._noted is None and time.monotonic() < end:
+            time.sleep(0.01)
 shown, progress._Count.update = progress._Count.update, update
 """
 
@@ -173,7 +176,7 @@ def test_a_terminal_without_tqdm_shows_a_count_in_each_phase(collections, tmp_pa
 
 def test_ctrl_c_ends_with_one_line(collections, tmp_path):
     process, seen, reader = start(collections, tmp_path, WAITING)       # a short audit is over before the signal comes
-    while not seen:
+    while "waiting" not in "".join(seen):
         assert process.poll() is None
         reader.join(0.01)
     process.send_signal(signal.SIGINT)
