@@ -1,5 +1,6 @@
 """Validation of arrays, and where the bytes of parameters and workspaces live. More in tests/layers."""
 
+import tracemalloc
 from contextlib import nullcontext as nothing
 
 import numpy as np
@@ -7,13 +8,37 @@ import pytest
 
 from minicnn.core.memory import Buffers
 from minicnn.core.parameter import Parameter, Parameters, check_apart
-from minicnn.core.validation import as_array, check_finite
+from minicnn.core.validation import all_finite, as_array, check_finite
 from minicnn.errors import DTypeError, InputError, ShapeError
 
 
 def test_a_plain_array_is_taken_as_it_is():
     x = np.ones((2, 3), np.float32)
     assert as_array(x, "a", "x", np.float32) is x
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+@pytest.mark.parametrize("size", [1, 9_999, 10_001, 40_000])
+@pytest.mark.parametrize("step", [1, 2, -1])
+def test_one_number_that_is_not_finite_is_enough(dtype, size, step):
+    """Also among numbers whose sum, or sum of squares, is too large for the dtype; and nobody warns."""
+    x = np.full(2 * size, np.finfo(dtype).max, dtype)[::step][:size]
+    assert all_finite(x) and all_finite(np.zeros_like(x))
+    for value in (np.nan, np.inf, -np.inf):
+        for place in (0, size // 2, size - 1):
+            before, x[place] = x[place], value
+            assert not all_finite(x)
+            x[place] = before
+
+
+def test_looking_for_numbers_that_are_not_finite_copies_nothing():
+    images = np.zeros((16, 3, 100, 100), np.float32).transpose(0, 2, 3, 1)
+    for x in (images, images[:, ::10, ::10], images[::-1]):
+        tracemalloc.start()
+        assert all_finite(x)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 64_000 + x.nbytes // 8
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
