@@ -323,13 +323,13 @@ class _Program:
                 table = np.array(part, np.int64)
                 table[:, _WORDS] += self._words.ctypes.data
                 self._parts[i] = table, next(self._numbers)
-        # The first step compares the weights.
-        self._parts_after = [(self._parts[0][0][1:], next(self._numbers)), *self._parts[1:]] if self._checks else self._parts
+        # The first step compares the weights; this is all behind it.
+        self._compared = [(self._parts[0][0][1:], next(self._numbers)), *self._parts[1:]] if self._checks else self._parts
 
     def __call__(self, x, has_compared=False):
         """Return what the pass would, or None where something else decides it than when it was recorded.
 
-        If it `has_compared` the weights just before, it does not do so again.
+        has_compared : bool; it has found the weights as they were just before, and does not compare them again
         """
         lies = self._lies if self._copies else x.ctypes.data
         if self._copies:
@@ -342,7 +342,7 @@ class _Program:
         alone = len(times[True]) <= len(times[False]) if self._alone is None else self._alone
         if not alone and times[True] and min(times[True]) < _SHORT and start - self._ended > _SOON:
             alone = threads.helpers_sleep()         # to wake them takes as long as to do their part
-        for part in self._parts_after if has_compared else self._parts:
+        for part in self._compared if has_compared else self._parts:
             if callable(part):
                 part()
                 continue
@@ -353,7 +353,7 @@ class _Program:
                 return None
         self._ended = time.perf_counter()
         if self._alone is None:
-            times[alone].append(self._ended - start)
+            times[alone] += [self._ended - start] * (len(times[alone]) < _TRIALS)       # calls after pauses are alone, all
             if len(times[False]) == _TRIALS or len(times[True]) > 2 and min(times[True]) > _SHORT:
                 self._alone, self._calls = min(times[True]) <= min(_SHORT, *times[False]), 0
         else:

@@ -192,6 +192,7 @@ def test_what_helpers_gain_is_tried_again(monkeypatch):
     network, x = Network([Dense(3)], (4,)), normals(0, (2, 4), np.float32)
     assert_replays(network, x, times=4)
     monkeypatch.setattr(recording, "_SHORT", 60)
+    monkeypatch.setattr(recording, "_SOON", 60)             # no pause is one
     monkeypatch.setattr(recording, "_AGAIN", 3)
     program, = programs(network)
     program._alone, program._times = None, {True: [], False: []}
@@ -201,6 +202,19 @@ def test_what_helpers_gain_is_tried_again(monkeypatch):
         found.append(program._alone)
     trying = [None] * (2 * recording._TRIALS - 1)
     assert [None if one is None else "known" for one in found] == 2 * [*trying, "known", "known", "known", None]
+
+
+def test_predictions_after_pauses_leave_nothing_behind(monkeypatch):
+    threads.set_thread_count(2)
+    network, x = Network([Dense(3)], (4,)), normals(0, (2, 4), np.float32)
+    assert_replays(network, x, times=4)
+    monkeypatch.setattr(recording, "_SHORT", 60)
+    monkeypatch.setattr(recording, "_SOON", -1)             # each call comes after a pause,
+    monkeypatch.setattr(threads, "helpers_sleep", lambda: True)
+    program, = programs(network)
+    program._alone, program._times = None, {True: [], False: []}
+    assert_replays(network, x, times=100)
+    assert program._alone is None and len(program._times[True]) == recording._TRIALS
 
 
 def test_several_threads_predict_at_once():
