@@ -1,4 +1,4 @@
-"""Where bytes live: arrays that begin on a cache line, workspaces that are allocated once, several arrays in one row."""
+"""Where bytes live: aligned arrays, workspaces allocated once, several arrays in one row; and whose a thread is to use."""
 
 import math
 import threading

@@ -1,7 +1,7 @@
 """The memory of what the steps of a network hand on: an array is lent until nothing needs it, and then to another step.
-So are large workspaces of kernels (kernels/runtime/threads.py), until the end of their step.
 
-A deep network needs as much memory as backward does: what the steps remember, and one or two gradients at a time. The
+A deep network needs as much memory as backward does: what the steps remember, and one or two gradients at a time. Large
+workspaces of kernels (kernels/runtime/threads.py) lie here too, each until the end of its step. The
 reference engine has no pool: every array stays, to be looked at.
 """
 

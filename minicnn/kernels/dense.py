@@ -76,13 +76,14 @@ def _dense_parts(x, w, terms, groups, parts, scratch, queue, lane):
             last = first
         for j in range(first, last, panel):
             columns, factors, apart = min(panel, F - j), pointer(filters, term * F + j), F
-            # A panel that is not whole is read into the rows behind it, as far as there are any.
+            # Columns that the last panel lacks are read from the row behind, for nothing; behind the last row there is none.
             if (term + count - 1) * F + j + panel > D * F:
                 pack(factors, count, F, columns, packed)
                 factors, apart = packed, panel
             if N == 1:
                 product_row(samples, at, of_block, count, factors, apart, 1, pointer(sums, j * rows))
-            for n in range(0, N if N > 1 else 0, ROWS):
+                continue
+            for n in range(0, N, ROWS):
                 for r in range(ROWS):
                     at[r] = min(n + r, N - 1) * D       # past the last sample, the last again
                 product_tile(samples, at, min(ROWS, N - n), of_block, count, factors, apart, columns,

@@ -24,16 +24,17 @@ come from far away. With 32 images of 33 x 33 it makes 128 to 32 channels 1.6 ti
 
 Measured (one core of an AMD EPYC, AVX-512, peak 118 GFLOP/s): 3x3 with stride 2, 5x5 and 1x1 windows of 32 to 256 channels 98
 to 110, their input gradients as much (spread with zeros, stride 2 reached 28); COV-19Net's first block 67 us an image, 29
-if it is grey, of which 19 are multiply-adds (39 where the sums of a cell were stored before they were compared). What lost: to pack w's blocks in each unit (0.95), to work out where windows
-begin in each unit instead of once (0.9 in the first block), units of 192 windows (1.0).
+if it is grey, of which 19 are multiply-adds (39 where the sums of a cell were stored before they were compared). What lost:
+to pack w's blocks in each unit (0.95), to work out where windows begin in each unit instead of once (0.9 in the first
+block), units of 192 windows (1.0).
 """
 
 import numpy as np
 
 from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import device, kernel
-from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, add_block, cell_sums, columns_of, finished_tile, in_panels, panel_of,
-                                                 window_terms)
+from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, add_block, cell_sums, columns_of, finished_tile, in_panels,
+                                                 panel_of, window_terms)
 from minicnn.kernels.runtime.simd import (add, as_float64, choose, load, load_first, pointer, prefetch, rectify, splat, store_bytes,
                                           store_first, width, zeros)
 from minicnn.kernels.runtime.threads import run, workspace
@@ -156,11 +157,11 @@ def _units(x, flat, w, b, terms, geometry, outputs, steps, corners, scratch, que
     frame = pointer(out, ROWS * panel + (2 * panel * (corners.shape[1] // 2) if blocks > 1 else 0))
     image_y, start, row_y, pixel_y, of_term, of_panel = steps
     row, count, placed = geometry.W * x.shape[3], 0, (0, 0)
-    L, beside, no_bound = width(w), places(queue, lane), splat(y, -np.inf)
-    as_they_are = splat(y, -0.0), splat(y, -0.0), no_bound
-    for r in range(ROWS):
-        beside[r] = r * panel
+    L, no_bound, rows_of_out = width(w), splat(y, -np.inf), places(queue, lane)
+    as_they_are, low = (splat(y, -0.0), splat(y, -0.0), no_bound), splat(y, 0) if geometry.rectified else no_bound
     unit = claim(queue, lane)
+    for r in range(ROWS):
+        rows_of_out[r] = r * panel
     while unit >= 0:
         unit, left = unit // groups, unit % groups * wide
         n, first = unit // bands * geometry.images, unit % bands * geometry.per_unit
@@ -178,47 +179,44 @@ def _units(x, flat, w, b, terms, geometry, outputs, steps, corners, scratch, que
         for j in range(left, min(left + wide, F), panel):
             columns = min(panel, F - j)
             b0, b1 = load_first(bias, j, columns), load_first(bias, j + L, columns - L)
-            # With one block of terms sums stay in registers: those of a cell, or whole vectors, which go where they belong.
-            cells, vectors = pool == 2 and blocks == 1 and columns > L, pool == 1 and blocks == 1 and columns % L == 0
-            target, lies, end = out, beside, as_they_are
-            if vectors:
-                target, lies, end = pointer(y, o + j), to, (b0, b1, splat(y, 0) if geometry.rectified else no_bound)
+            # With one block of terms, sums stay in registers: those of a cell, or whole vectors, which go where they belong.
+            if pool == 2 and blocks == 1 and columns > L:
+                of_filters = pointer(filters, j // panel * of_panel)
+                for m in range(0, count, 4):
+                    t, cell = cell_sums(image, pointer(at, m), offsets, K, of_filters, of_term), o + to[m // 4] + j
+                    finish_cell(t[0][0], t[1][0], t[2][0], t[3][0], b0, geometry.rectified, y, switches, cell, columns)
+                    finish_cell(t[0][1], t[1][1], t[2][1], t[3][1], b1, geometry.rectified, y, switches, cell + L, columns - L)
+                continue
+            at_once = pool == 1 and blocks == 1 and columns % L == 0
+            target, end = (pointer(y, o + j), (b0, b1, low)) if at_once else (out, as_they_are)
             for k in range(blocks):
                 first_term = k * BLOCK
-                those, size = pointer(offsets, first_term), min(BLOCK, K - first_term)
                 factors = pointer(filters, first_term * of_term + j // panel * of_panel)
-                for m in range(0, count, 4 if cells else ROWS):
-                    if cells:
-                        t = cell_sums(image, pointer(at, m), those, size, factors, of_term)
-                        finish_cell(t[0][0], t[1][0], t[2][0], t[3][0], b0, geometry.rectified, y, switches, o + to[m // 4] + j,
-                                    columns)
-                        finish_cell(t[0][1], t[1][1], t[2][1], t[3][1], b1, geometry.rectified, y, switches,
-                                    o + to[m // 4] + j + L, columns - L)
-                        continue
+                for m in range(0, count, ROWS):
                     some = min(ROWS, count - m)
                     if pool == 1 and k + 1 == blocks:       # by the time that its sums are known, y's lines are there
                         for q in range(some):
                             for v in range(0, panel, L):
                                 prefetch(y, o + to[m + q] + j + v, 1)
                     ahead = at[m + ROWS] - at[m] if j == left and geometry.KW == 1 else 0
-                    finished_tile(image, pointer(at, m), some, those, size, factors, of_term, columns, ahead, target,
-                                  pointer(lies, m) if vectors else lies, end)
-                    if vectors:
+                    finished_tile(image, pointer(at, m), some, pointer(offsets, first_term), min(BLOCK, K - first_term), factors,
+                                  of_term, columns, ahead, target, pointer(to, m) if at_once else rows_of_out, end)
+                    if at_once:
                         continue
                     add_block(out, some * panel, pointer(totals, m * panel), k, blocks)
                     if k + 1 < blocks:
                         continue
                     for v in range(0, columns, L):
-                        of_filters = b1 if v > 0 else b0
+                        bias_v = b1 if v > 0 else b0
                         if pool == 2:
                             for q in range(some // 4):
                                 i = 4 * q * panel + v
                                 finish_cell(load(out, i), load(out, i + panel), load(out, i + 2 * panel),
-                                            load(out, i + 3 * panel), of_filters, geometry.rectified, y, switches,
+                                            load(out, i + 3 * panel), bias_v, geometry.rectified, y, switches,
                                             o + to[m // 4 + q] + j + v, columns - v)
                         else:
                             for q in range(some):
-                                total = add(load(out, q * panel + v), of_filters)
+                                total = add(load(out, q * panel + v), bias_v)
                                 store_first(y, o + to[m + q] + j + v, rectify(total) if geometry.rectified else total,
                                             columns - v)
         unit = claim(queue, lane)

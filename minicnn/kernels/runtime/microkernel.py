@@ -49,8 +49,8 @@ from minicnn.kernels.runtime.threads import run
 from minicnn.kernels.runtime.tile import add_tile, add_tiles, finish_tile, multiply_add, no_sums, rows_of, store_tile
 from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["product_tile", "cell_sums", "finished_tile", "product_row", "add_block", "pack", "in_panels", "panel_of", "columns_of", "row_terms",
-           "window_terms", "ROWS", "BLOCK"]
+__all__ = ["product_tile", "finished_tile", "cell_sums", "product_row", "add_block", "pack", "in_panels", "panel_of",
+           "columns_of", "row_terms", "window_terms", "ROWS", "BLOCK"]
 
 ROWS = 12                                   # of a tile: two passes of six, or three of four
 BLOCK = 384                                 # terms at most in a block, whose sums are float32
@@ -103,7 +103,7 @@ def _put(out, apart, tile, fresh):
 
 
 @device
-def product_tile(x, at, count, terms, n, w, stride, columns, out, apart, fresh, ahead=0):
+def product_tile(x, at, count, terms, n, w, stride, columns, out, apart, fresh):
     """Write a tile of a product over one block of terms to `out`, or add it to what is there if it is not `fresh`.
 
         out[r apart + f] = sum over k < n of x[at[r] + terms[k]] * w[k stride + f]
@@ -115,27 +115,33 @@ def product_tile(x, at, count, terms, n, w, stride, columns, out, apart, fresh, 
         what is written there is of no use
     terms : pointer to n int64, where each of the block's terms lies behind that
     columns : how many there are; where they are not more than a vector, half a panel is computed
-    ahead : how far behind each row lies one that comes next, from far away, and of which each number is read once; else 0
     """
     if columns <= width(x):
         for r in range(0, count, 6):
             rows = rows_of(pointer(at, r), 6)
-            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 1), ahead), fresh)
+            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 1), 0), fresh)
     elif count <= 4 or 6 < count <= 8:
         for r in range(0, count, 4):
             rows = rows_of(pointer(at, r), 4)
-            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), ahead), fresh)
+            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), 0), fresh)
     else:
         for r in range(0, count, 6):
             rows = rows_of(pointer(at, r), 6)
-            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), ahead), fresh)
+            _put(pointer(out, r * apart), apart, _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), 0), fresh)
 
 
 @device
 def finished_tile(x, at, count, terms, n, w, stride, columns, ahead, y, places, end):
-    """Write such a tile where it belongs, y[places[r] + f] = max(sum + bias[f], low); past `count` rows, the last again.
+    """Write a tile of the same sums where it belongs, of one block of terms and of whole vectors.
 
-    end : a tuple of vectors, the two of the panel's bias, then low
+        y[places[r] + f] = max(sum + bias[f], low), NaN for NaN
+
+    Past the last of `count` rows `at` and `places` have the last again, up to six.
+
+    Parameters
+    ----------
+    ahead : how far behind each row lies one that comes next, from far away, and of which each number is read once; else 0
+    end : a tuple of vectors, the two of the panel's bias, then `low` in every lane
     """
     if columns <= width(x):
         for r in range(0, count, 6):
@@ -153,9 +159,9 @@ def finished_tile(x, at, count, terms, n, w, stride, columns, ahead, y, places, 
 
 @device
 def cell_sums(x, at, terms, n, w, stride):
-    """Return a tile of four rows over all n terms, in registers."""
+    """Return the same sums of four rows, in registers."""
     rows = rows_of(at, 4)
-    return _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), 0)
+    return _sums(x, rows, terms, n, w, stride, no_sums(x, rows, 2), np.int64(0))
 
 
 @device

@@ -8,8 +8,8 @@ share no output.
     lane 1..  helpers; each claims units while the work is open, then watches the queue for the next piece
 
 Lanes with even numbers take units from the first on, odd ones from the last back, as long as there are any. So where two
-threads do one piece of work after another on the same images, each finds most of what it takes in its own caches (32 images
-of 1x1 bottlenecks on two cores of an AMD EPYC: 0.95 of the time; nothing gets slower).
+threads do one piece of work after another on the same images, each finds most of what it takes in its own caches (1x1
+bottlenecks on two cores of an AMD EPYC, one image or 32: 0.95 of the time).
 
 A helper's last `claim` returns only when there is new work, or after queue[LOOKS] looks. So it needs Python's lock (the
 GIL) in one moment alone: after lane 0 has opened the next piece *from inside its kernel*, when it does not hold that
