@@ -78,9 +78,10 @@ class _Here(threading.local):
     lending : bool; a network runs its own steps, and each reads the buffer of the one before at once
     pool : Pool of that network, where what its steps hand on lies; None where each has a buffer of its own
     host : Host (custom.py) of the custom layer that is being built or run, or None
+    share : Share (distributed/) of the batch that this process trains on, of a batch that several share; None where it has all
     """
 
-    lending, pool, host = False, None, None
+    lending, pool, host, share = False, None, None, None
 
 
 here = _Here()

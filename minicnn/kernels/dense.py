@@ -20,6 +20,7 @@ from minicnn.kernels.convolution.masking import bias_gradient
 from minicnn.kernels.runtime.jit import kernel
 from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, add_block, columns_of, pack, panel_of, product_row,
                                                  product_tile, row_terms)
+from minicnn.kernels.runtime.reduction import by_slices
 from minicnn.kernels.runtime.simd import add_to_float64, as_float64, load, pointer, store, width
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim, places
@@ -151,8 +152,12 @@ def _dense_input_gradient_rows(dy, w, terms, dx, scratch, queue, lane):
 
 def dense_weight_gradient(dy, x, dw, db):
     """Write dw = x^T @ dy and db = the sum of dy's rows; shapes (N, F), (N, D), (D, F), (F,)."""
-    (N, D), panel = x.shape, columns_of(x.dtype)
     bias_gradient(dy[:, None, None], db)
+    by_slices(_dense_weight_gradient, dy, x, dw)
+
+
+def _dense_weight_gradient(dy, x, dw):
+    (N, D), panel = x.shape, columns_of(x.dtype)
     rows = ROWS * max(1, min(5, D // (8 * ROWS)))           # so few to a unit that all threads have some
     run(_dense_weight_gradient_rows, -(-D // rows), dy, x, row_terms(N, D), rows, dw, dtype=x.dtype,
         scratch=(ROWS + 2 * rows + BLOCK) * panel)

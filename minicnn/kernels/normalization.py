@@ -1,7 +1,8 @@
 """Batch and layer normalization. See reference for the equations and the derivations.
 
-The numbers are cut into blocks whose size depends on the number of channels alone. Each block keeps float64 sums of its
-own, which are joined in order, so the threads decide no bit. Within a block the sums have a place for each channel, of
+The numbers are cut into blocks whose size depends on the number of channels alone; for sums, those of each chunk of samples
+(runtime/reduction.py). Each block keeps float64 sums of its own; a chunk's are joined in order, the chunks' as a tree, so the
+threads decide no bit. Within a block the sums have a place for each channel, of
 few channels several in a row: LLVM makes vectors of loops over 32 places, and none of loops over three.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 from minicnn.kernels.activations import relu_gradient
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.recording import derived
+from minicnn.kernels.runtime.reduction import batch_size, chunk_of, join
 from minicnn.kernels.runtime.simd import pointer
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
@@ -26,18 +28,47 @@ class _Blocks(NamedTuple):
 
     places : int, the least multiple of C that is at least 32
     size : int, numbers in a block: whole rows, about 16384 numbers, so that it stays in the cache between two passes
+    chunk, of_chunk : int, numbers in a chunk of samples, and blocks in one; all in one chunk where it does not matter
     """
 
     C: int
     places: int
     size: int
+    chunk: int
+    of_chunk: int
 
 
-def _blocks(x):
+def _blocks(x, chunk=None):
+    """Return the _Blocks of x, cut at each chunk of so many samples or nowhere, and their number."""
     C = x.shape[-1]
     places = C * -(-32 // C)
-    blocks = _Blocks(C, places, places * max(8, 16384 // places))
-    return blocks, -(-x.size // blocks.size)
+    size, of_chunk = places * max(8, 16384 // places), x.size if chunk is None else chunk * (x.size // len(x))
+    blocks = _Blocks(C, places, size, of_chunk, -(-of_chunk // size))
+    whole, rest = divmod(x.size, of_chunk)
+    return blocks, whole * blocks.of_chunk - -rest // size
+
+
+@device
+def _begin(unit, blocks):
+    """Return the first number of a block."""
+    return unit // blocks.of_chunk * blocks.chunk + unit % blocks.of_chunk * blocks.size
+
+
+@device
+def _end(unit, blocks, size):
+    """Return the end of a block, of an array of so many numbers."""
+    return min(_begin(unit, blocks) + blocks.size, (unit // blocks.of_chunk + 1) * blocks.chunk, size)
+
+
+def _sum_blocks(x, columns, kernel, arguments, joined):
+    """Return the row of sums (columns,) over all samples of the batch.
+
+    kernel(*arguments, blocks, parts) writes those of each block; joined(parts, pairs) adds the second of two rows to the first.
+    """
+    blocks, units = _blocks(x, chunk_of(batch_size(len(x))))
+    parts = workspace("sums of blocks", (units, columns), np.float64)
+    run(kernel, units, *arguments, blocks, parts, scratch=2 * blocks.places, dtype=np.float64)
+    return join(parts, blocks.of_chunk, len(x), joined)
 
 
 def batch_statistics(x, mean, variance):
@@ -46,22 +77,22 @@ def batch_statistics(x, mean, variance):
     Each block has its mean first and then the squares around it, and blocks are joined by Chan's formula (1979). Sums
     of x and x^2 would lose the variance where the mean is large: no digit of it is left at 1e8 deviations.
     """
-    blocks, units = _blocks(x)
-    parts = workspace("moments", units * 2 * blocks.C, np.float64)
-    run(_moments, units, x.reshape(-1), blocks, parts, scratch=2 * blocks.places, dtype=np.float64)
-    _join_moments(parts, x.size // blocks.C, blocks, mean, variance)
+    C = x.shape[-1]
+    rows, mean[...], variance[...] = np.split(_sum_blocks(x, 2 * C + 1, _moments, (x.reshape(-1),), _join_moments), [1, C + 1])
+    variance /= rows
 
 
 @kernel
 def _moments(x, blocks, parts, scratch, queue, lane):
-    C, places, size = blocks
-    x_at, parts_at = pointer(x, 0), pointer(parts, 0)
+    """Write the number of rows of each block, the mean of each channel, and the sum of the squares around it."""
+    C, places, x_at, parts_at = blocks.C, blocks.places, pointer(x, 0), pointer(parts, 0)
     own = scratch[lane]
     sums, means = pointer(own, 0), pointer(own, places)
     unit = claim(queue, lane)
     while unit >= 0:
-        first, last = unit * size, min((unit + 1) * size, len(x))
-        rows, at = (last - first) // C, unit * 2 * C
+        first, last = _begin(unit, blocks), _end(unit, blocks, len(x))
+        rows, at = (last - first) // C, unit * (2 * C + 1) + 1
+        parts_at[at - 1] = rows
         for j in range(places):
             sums[j] = 0.0
         for i in range(first, last, places):
@@ -92,23 +123,17 @@ def _fold(sums, blocks):
 
 
 @kernel
-def _join_moments(parts, rows, blocks, mean, variance):
-    C = blocks.C
-    for c in range(C):
-        mean[c], variance[c] = parts[c], parts[C + c]
-    before = min(rows, blocks.size // C)
-    at = 2 * C
-    while before < rows:
-        more = min(rows - before, blocks.size // C)
+def _join_moments(parts, pairs):
+    C = parts.shape[1] // 2
+    for i in range(len(pairs)):
+        one, other = parts[pairs[i, 0]], parts[pairs[i, 1]]
+        before, more = one[0], other[0]
         share = more / (before + more)
-        for c in range(C):
-            step = parts[at + c] - mean[c]
-            mean[c] += step * share
-            variance[c] += parts[at + C + c] + step * step * share * before
-        before += more
-        at += 2 * C
-    for c in range(C):
-        variance[c] /= rows
+        for c in range(1, C + 1):
+            step = other[c] - one[c]
+            one[c] += step * share
+            one[C + c] += other[C + c] + step * step * share * before
+        one[0] = before + more
 
 
 @np.errstate(all="ignore")       # NaN and infinity pass through
@@ -155,7 +180,7 @@ def _scaled(x, j, factors, places):
 
 @kernel
 def _scale_blocks(x, factors, blocks, rectified, y, scratch, queue, lane):
-    _, places, size = blocks
+    places, size = blocks.places, blocks.size
     x_at, y_at, forward, zero = pointer(x, 0), pointer(y, 0), pointer(factors, 0), x.dtype.type(0)
     unit = claim(queue, lane)
     while unit >= 0:
@@ -199,12 +224,10 @@ def batch_norm_relu_gradient(dy, x, mean, variance, gamma, beta, epsilon, consta
 def _gradients(dy, x, mean, variance, gamma, epsilon, constant, factors, dx, dgamma, dbeta):
     """Write the gradients of batch normalization, behind ReLU where there are the factors of the forward pass."""
     blocks, units = _blocks(x)
-    C, M = blocks.C, x.size // blocks.C
+    C, M = blocks.C, x.size // blocks.C // len(x) * batch_size(len(x))
     s = np.sqrt(variance + epsilon)
-    parts, sums = workspace("gradient sums", units * 2 * C, np.float64), workspace("sums", 2 * C, np.float64)
-    run(_gradient_sums, units, dy.reshape(-1), x.reshape(-1), np.tile(mean, blocks.places // C), factors, blocks, parts,
-        scratch=2 * blocks.places, dtype=np.float64)
-    _join(parts, sums)
+    sums = _sum_blocks(x, 2 * C, _gradient_sums,
+                       (dy.reshape(-1), x.reshape(-1), np.tile(mean, blocks.places // C), factors), _join)
     sum_dy, sum_dyz = sums[:C], sums[C:] / s
     dgamma[...], dbeta[...] = sum_dyz, sum_dy
     if dx is None:
@@ -222,16 +245,16 @@ def _gradients(dy, x, mean, variance, gamma, epsilon, constant, factors, dx, dga
 @kernel
 def _gradient_sums(dy, x, mean, factors, blocks, parts, scratch, queue, lane):
     """Write the sums of dy and of dy (x - mean) over each block to parts."""
-    C, places, size = blocks
+    C, places = blocks.C, blocks.places
     dy_at, x_at, mean_at, parts_at = pointer(dy, 0), pointer(x, 0), pointer(mean, 0), pointer(parts, 0)
     own, forward, behind_relu, zero = scratch[lane], pointer(factors, 0), len(factors) > 0, dy.dtype.type(0)
     sums, products = pointer(own, 0), pointer(own, places)
     unit = claim(queue, lane)
     while unit >= 0:
-        last = min((unit + 1) * size, len(x))
+        first, last = _begin(unit, blocks), _end(unit, blocks, len(x))
         for j in range(2 * places):
             sums[j] = 0.0
-        for i in range(unit * size, last, places):
+        for i in range(first, last, places):
             if behind_relu:
                 for j in range(min(places, last - i)):
                     g = np.float64(dy_at[i + j] if _scaled(x_at[i + j], j, forward, places) > zero else zero)
@@ -251,19 +274,15 @@ def _gradient_sums(dy, x, mean, factors, blocks, parts, scratch, queue, lane):
 
 
 @kernel
-def _join(parts, sums):
-    """Write the sum over the blocks, in order, of parts to sums."""
-    wide = len(sums)
-    for c in range(wide):
-        sums[c] = parts[c]
-    for at in range(wide, len(parts), wide):
-        for c in range(wide):
-            sums[c] += parts[at + c]
+def _join(parts, pairs):
+    for i in range(len(pairs)):
+        for c in range(parts.shape[1]):
+            parts[pairs[i, 0], c] += parts[pairs[i, 1], c]
 
 
 @kernel
 def _batch_norm_dx(dy, x, constants, factors, blocks, dx, scratch, queue, lane):
-    _, places, size = blocks
+    places, size = blocks.places, blocks.size
     dy_at, x_at, dx_at = pointer(dy, 0), pointer(x, 0), pointer(dx, 0)
     forward, behind_relu, zero = pointer(factors, 0), len(factors) > 0, dy.dtype.type(0)
     scale, centre = pointer(constants, 0), pointer(constants, places)
@@ -304,7 +323,7 @@ def layer_norm(x, gamma, beta, epsilon, y, mean, variance):
 
 @kernel
 def _layer_norm(x, gamma, beta, epsilon, blocks, y, mean, variance, scratch, queue, lane):
-    C, _, size = blocks
+    C, size = blocks.C, blocks.size
     x_at, y_at, gamma_at, beta_at = pointer(x, 0), pointer(y, 0), pointer(gamma, 0), pointer(beta, 0)
     own = scratch[lane]
     lanes = pointer(own, 0)
@@ -333,18 +352,13 @@ def _layer_norm(x, gamma, beta, epsilon, blocks, y, mean, variance, scratch, que
 
 def layer_norm_gradient(dy, x, mean, variance, gamma, epsilon, dx, dgamma, dbeta):
     """Write dx, dgamma and dbeta of `layer_norm`. See reference.layer_norm_gradient."""
-    blocks, units = _blocks(x)
-    C = blocks.C
-    parts, sums = workspace("gradient sums", units * 2 * C, np.float64), workspace("sums", 2 * C, np.float64)
-    run(_layer_norm_gradient, units, dy.reshape(-1), x.reshape(-1), mean.reshape(-1), variance.reshape(-1), gamma,
-        epsilon, blocks, dx.reshape(-1), parts, scratch=2 * _LANES, dtype=np.float64)
-    _join(parts, sums)
-    dbeta[...], dgamma[...] = sums[:C], sums[C:]
+    dbeta[...], dgamma[...] = np.split(_sum_blocks(x, 2 * x.shape[-1], _layer_norm_gradient, (
+        dy.reshape(-1), x.reshape(-1), mean.reshape(-1), variance.reshape(-1), gamma, epsilon, dx.reshape(-1)), _join), 2)
 
 
 @kernel
-def _layer_norm_gradient(dy, x, mean, variance, gamma, epsilon, blocks, dx, parts, scratch, queue, lane):
-    C, _, size = blocks
+def _layer_norm_gradient(dy, x, mean, variance, gamma, epsilon, dx, blocks, parts, scratch, queue, lane):
+    C = blocks.C
     dy_at, x_at, gamma_at, dx_at = pointer(dy, 0), pointer(x, 0), pointer(gamma, 0), pointer(dx, 0)
     own = scratch[lane]
     lanes, products = pointer(own, 0), pointer(own, _LANES)
@@ -354,7 +368,7 @@ def _layer_norm_gradient(dy, x, mean, variance, gamma, epsilon, blocks, dx, part
         for c in range(C):
             dbeta[c] = 0.0
             dgamma[c] = 0.0
-        for i in range(unit * size, min((unit + 1) * size, len(x)), C):
+        for i in range(_begin(unit, blocks), _end(unit, blocks, len(x)), C):
             middle, inverse = mean[i // C], 1.0 / math.sqrt(variance[i // C] + epsilon)
             for j in range(2 * _LANES):
                 lanes[j] = 0.0

@@ -7,7 +7,7 @@
             for each panel of filters                   dy's part of it is packed, and stays in the caches
                 for each tile of 12 rows of dw          sums in registers; added in float64 to the chunk's part
 
-The chunks' parts are added in order. The input gradient is a convolution and runs in direct.py. choice.py says where
+The chunks' parts are added as a tree (runtime/reduction.py). The input gradient is a convolution and runs in direct.py. choice.py says where
 winograd.py, backward_sparse.py or backward_first.py do this instead.
 
 Measured (one core of an AMD EPYC, AVX-512, peak 118 GFLOP/s): 5x5 windows 99, 3x3 with stride 2 80 to 100, 1x1 of 64 channels
@@ -22,7 +22,7 @@ import numpy as np
 from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import kernel
 from minicnn.kernels.runtime.microkernel import BLOCK, ROWS, columns_of, pack, panel_of, product_tile, window_terms
-from minicnn.kernels.runtime.reduction import chunk_of, sum_chunks
+from minicnn.kernels.runtime.reduction import MANY, ChunkSums, by_slices
 from minicnn.kernels.runtime.simd import add_to_float64, load, pointer, width
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim, places
@@ -37,6 +37,17 @@ def weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw):
 
     See reference.conv2d_weight_gradient, grouped_conv2d_weight_gradient. x may be uint8 pixels.
     """
+    def gradient(dy, x, dw, chunk=len(dy)):
+        _weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw, chunk)
+
+    if dw.size > MANY:
+        by_slices(gradient, dy, x, dw)
+    else:
+        gradient(dy, x, dw, None)
+
+
+def _weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw, chunk):
+    """Write dw, summed over chunks of so many images, or of the size that a batch's chunks have."""
     (N, OH, OW, F), C = dy.shape, x.shape[3]
     H, W = pads[0] + x.shape[1] + pads[1], pads[2] + x.shape[2] + pads[3]
     K, panel = kernel_size[0] * kernel_size[1] * C, columns_of(dy.dtype)
@@ -44,16 +55,14 @@ def weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw):
     images = max(1, BLOCK // (OH * OW))
     terms = _pixels(images, H * W * C, OH, OW, strides[0] * W * C, strides[1] * C)
     elements = window_terms(*(tuple(range(0, n * apart, apart)) for n, apart in zip(kernel_size, dilation)), C, W * C)
-    chunk = chunk_of(N, K * wide)
-    chunks = -(-N // chunk)
-    rows = -(-K // max(1, _UNITS // chunks) // ROWS) * ROWS
-    framed = any(pads) or x.dtype != dy.dtype
-    parts = workspace("dw parts", (chunks, K * wide), np.float64)
-    geometry = Geometry(H, W, pads[0], pads[2], 0, 0, *strides, OH, OW, F, wide, framed, chunk, images=images)
-    run(_chunks, chunks * -(-K // rows), dy, x, workspace("no image", 0, dy.dtype) if framed else x.reshape(-1), terms,
-        elements, geometry, rows, parts, dtype=dy.dtype,
-        scratch=(ROWS + BLOCK) * panel + (images * H * W * C if framed else 0))
-    sum_chunks(parts, wide, dw.reshape(K, F))
+    framed, sums = any(pads) or x.dtype != dy.dtype, ChunkSums(N, K * wide, chunk)
+    geometry = Geometry(H, W, pads[0], pads[2], 0, 0, *strides, OH, OW, F, wide, framed, sums.chunk, images=images)
+    for some in sums.rounds():
+        rows = -(-K // max(1, _UNITS // len(sums.parts)) // ROWS) * ROWS
+        run(_chunks, len(sums.parts) * -(-K // rows), dy[some], x[some],
+            workspace("no image", 0, dy.dtype) if framed else x[some].reshape(-1), terms, elements, geometry, rows, sums.parts,
+            dtype=dy.dtype, scratch=(ROWS + BLOCK) * panel + (images * H * W * C if framed else 0))
+    sums.finish(lambda total: np.copyto(dw.reshape(K, F), total.reshape(K, wide)[:, :F], "same_kind"))
 
 
 @functools.lru_cache(256)

@@ -18,10 +18,10 @@ import numpy as np
 
 from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import device, kernel
-from minicnn.kernels.runtime.reduction import chunk_of, sum_chunks
+from minicnn.kernels.runtime.reduction import ChunkSums
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, add_to_float64, choose, fma, load, load_bytes, multiply,
                                           pick, pointer, splat, store, where_positive, width, zeros)
-from minicnn.kernels.runtime.threads import run, workspace
+from minicnn.kernels.runtime.threads import run
 from minicnn.kernels.runtime.work_queue import claim, places
 
 __all__ = ["suits", "weight_gradient"]
@@ -44,27 +44,27 @@ def weight_gradient(dy, y, switches, x, w, strides, pads, dw, db):
     rows = 3 if KW * C <= _TAPS // 3 else 1                             # of the window, that nine taps come from
     columns = _TAPS // rows
     bands, groups = -(-KH // rows), -(-(KW * C) // columns)
-    taps, chunk = bands * groups * _TAPS, chunk_of(N)
-    chunks = -(-N // chunk)
-    dw_parts = workspace("dw parts", (chunks, taps * wide), np.float64)
-    db_parts = workspace("db parts", (chunks, wide), np.float64)
-    geometry = Geometry(HP, WP, pads[0], pads[2], KH, KW, *strides, OH, OW, F, wide, framed=True, per_unit=chunk)
-    run(_chunks, chunks, dy.reshape(-1), y.reshape(-1), switches, x, geometry, rows, dw_parts, db_parts,
-        scratch=(2 * _CELLS + taps) * wide + HP * WP * C + lanes, dtype=w.dtype)
-    sums = workspace("sums of taps", (taps, F), w.dtype)
-    sum_chunks(dw_parts, wide, sums)
-    # Rows of the window and columns of it that do not exist were computed with the last ones; they go here.
-    ordered = sums.reshape(bands, groups, rows, columns, F).transpose(0, 2, 1, 3, 4)
-    dw.reshape(KH, KW * C, F)[...] = ordered.reshape(bands * rows, groups * columns, F)[:KH, :KW * C]
-    sum_chunks(db_parts, wide, db.reshape(1, F))
+    taps = bands * groups * _TAPS
+    sums = ChunkSums(N, (taps + 1) * wide)
+    geometry = Geometry(HP, WP, pads[0], pads[2], KH, KW, *strides, OH, OW, F, wide, framed=True, per_unit=sums.chunk)
+    for some in sums.rounds():
+        run(_chunks, len(sums.parts), dy[some].reshape(-1), y[some].reshape(-1), switches[some].reshape(-1), x[some], geometry, rows,
+            sums.parts, scratch=(2 * _CELLS + taps) * wide + HP * WP * C + lanes, dtype=w.dtype)
+
+    def write(total):
+        # Rows of the window and columns of it that do not exist were computed with the last ones; they go here.
+        ordered = total[:taps * wide].reshape(bands, groups, rows, columns, wide)[..., :F].transpose(0, 2, 1, 3, 4)
+        dw.reshape(KH, KW * C, F)[...] = ordered.reshape(bands * rows, groups * columns, F)[:KH, :KW * C]
+        db[...] = total[taps * wide:][:F]
+    sums.finish(write)
 
 
 @kernel
-def _chunks(dy, y, switches, x, geometry, rows, dw_parts, db_parts, scratch, queue, lane):
-    """Add up the gradients of one chunk of images a unit; nine taps come from so many `rows` of the window."""
+def _chunks(dy, y, switches, x, geometry, rows, parts, scratch, queue, lane):
+    """Add up the gradients, dw and db behind it, of one chunk of images a unit; nine taps come from so many `rows` of the window."""
     KH, F, P, wide, chunk = geometry.KH, geometry.F, geometry.OH * geometry.OW, geometry.wide, geometry.per_unit
     N, C, run_length, columns = x.shape[0], x.shape[3], geometry.KW * x.shape[3], _TAPS // rows
-    groups, row, count = (run_length + columns - 1) // columns, geometry.W * C, dw_parts.shape[1]
+    groups, row, count = (run_length + columns - 1) // columns, geometry.W * C, parts.shape[1] - wide
     below, beside = geometry.SH * row, geometry.SW * C
     marked, at = pointer(scratch, lane * scratch.shape[1]), places(queue, lane)
     chosen = pointer(marked, _CELLS * wide)
@@ -73,7 +73,8 @@ def _chunks(dy, y, switches, x, geometry, rows, dw_parts, db_parts, scratch, que
     dy_at, y_at, switches_at = pointer(dy, 0), pointer(y, 0), pointer(switches, 0)
     s = claim(queue, lane)
     while s >= 0:
-        dw, db = pointer(dw_parts, s * count), pointer(db_parts, s * wide)
+        dw = pointer(parts, s * (count + wide))
+        db = pointer(dw, count)
         for i in range(count):
             dw[i] = 0
         for f in range(wide):

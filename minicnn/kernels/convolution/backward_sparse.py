@@ -28,7 +28,7 @@ import numpy as np
 
 from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import device, kernel
-from minicnn.kernels.runtime.reduction import chunk_of
+from minicnn.kernels.runtime.reduction import ChunkSums
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, add_to_float64, broadcast, equal, fma, load, load_bytes,
                                           lowest_bit, pointer, splat, store, where_positive, width, zeros)
 from minicnn.kernels.runtime.threads import run, workspace
@@ -55,8 +55,7 @@ class _Output(NamedTuple):
 class _Gradients(NamedTuple):
     """Where a block's gradients go."""
 
-    dw_parts: np.ndarray        # (chunks, F size), float64
-    db_parts: np.ndarray        # (chunks, F), float64
+    parts: np.ndarray           # (chunks, F size + F), float64: dw, then db
     dx: np.ndarray              # flat; empty where it is not needed
 
 
@@ -84,19 +83,21 @@ def gradients(dy, y, switches, pool, x, w, strides, pads, dx, dw, db):
     pixels = HP * WP * C + lanes
     rows = max(1, _CACHE // (WP * C * w.itemsize) // (strides[0] * pool))
     block = min(_LIST, rows * OW)
-    chunk = chunk_of(N)
-    chunks = -(-N // chunk)
-    dw_parts = workspace("dw parts", (chunks, F * size), np.float64)
-    db_parts = workspace("db parts", (chunks, F), np.float64)
-    flat_x = workspace("no image", 0, w.dtype) if framed else x.reshape(-1)
-    flat_dx = workspace("no dx", 0, w.dtype) if dx is None else dx.reshape(-1)
-    geometry = Geometry(HP, WP, pads[0], pads[2], KH, KW, *strides, OH, OW, F, F, framed, chunk, pool)
-    output, gradients = _Output(dy.reshape(-1), y.reshape(-1), switches), _Gradients(dw_parts, db_parts, flat_dx)
-    run(_chunks, chunks, output, x, flat_x, filters, window_at, geometry, block, gradients,
-        scratch=2 * F * _LIST + lanes + F * size + (2 * pixels if framed else 0), dtype=w.dtype,
-        integers=F * (_LIST + 1) + 5 * _LIST)
-    run(_sum_parts, F, dw_parts, db_parts, KW * C, vectors, size, dw.reshape(-1), db, scratch=size,
-        dtype=np.float64)
+    sums = ChunkSums(N, F * (size + 1))
+    geometry = Geometry(HP, WP, pads[0], pads[2], KH, KW, *strides, OH, OW, F, F, framed, sums.chunk, pool)
+    for some in sums.rounds():
+        flat_x = workspace("no image", 0, w.dtype) if framed else x[some].reshape(-1)
+        flat_dx = workspace("no dx", 0, w.dtype) if dx is None else dx[some].reshape(-1)
+        output = _Output(dy[some].reshape(-1), y[some].reshape(-1), switches[some.start * OH * OW * F:][:y[some].size])
+        run(_chunks, len(sums.parts), output, x[some], flat_x, filters, window_at, geometry, block, _Gradients(sums.parts, flat_dx),
+            scratch=2 * F * _LIST + lanes + F * size + (2 * pixels if framed else 0), dtype=w.dtype,
+            integers=F * (_LIST + 1) + 5 * _LIST)
+
+    def write(total):
+        runs = total[:F * size].reshape(F, size)[:, :KH * vectors * lanes].reshape(F, KH, vectors * lanes)[..., :KW * C]
+        dw.reshape(KH, KW * C, F)[...] = runs.transpose(1, 2, 0)
+        db[...] = total[F * size:]
+    sums.finish(write)
 
 
 @kernel
@@ -112,33 +113,12 @@ def _pack_filters(w, KH, run_length, F, vectors, size, filters):
 
 
 @kernel
-def _sum_parts(parts, db_parts, run_length, vectors, size, dw, db, scratch, queue, lane):
-    """Write to dw (K, F) and db (F,) the sums over chunks, in order; a filter a unit."""
-    F, lanes, total = len(db), width(dw), pointer(scratch, lane * scratch.shape[1])
-    f = claim(queue, lane)
-    while f >= 0:
-        for i in range(size):
-            total[i] = 0
-        bias = 0.0
-        for s in range(parts.shape[0]):
-            mine = pointer(parts, s * parts.shape[1] + f * size)
-            for i in range(size):
-                total[i] += mine[i]
-            bias += db_parts[s, f]
-        db[f] = bias
-        for k in range(len(dw) // F):
-            dw[k * F + f] = total[k // run_length * vectors * lanes + k % run_length]
-        f = claim(queue, lane)
-
-
-@kernel
 def _chunks(output, x, flat_x, filters, window_vectors, geometry, block, gradients, lists, scratch, queue, lane):
     """Add up the gradients of one chunk of images a unit, `block` places at a time; write dx of its images."""
     H, W, OW, F, pool, framed = geometry.H, geometry.W, geometry.OW, geometry.F, geometry.pool, geometry.framed
     N, C, P, chunk, wanted = x.shape[0], x.shape[3], geometry.OH * OW, geometry.per_unit, len(gradients.dx) > 0
     few = geometry.KH * -(-(geometry.KW * C) // width(filters)) <= _FEW
-    dw_parts, db_parts = gradients.dw_parts, gradients.db_parts
-    row, of_filters, groups = W * C, dw_parts.shape[1], len(window_vectors) // _GROUP
+    row, of_filters, groups = W * C, gradients.parts.shape[1] - F, len(window_vectors) // _GROUP
     size_of, window_at = of_filters // F, pointer(window_vectors, 0)
     values = pointer(scratch, lane * scratch.shape[1])
     marked, sums = pointer(values, F * _LIST), pointer(values, 2 * F * _LIST + width(filters))
@@ -153,7 +133,8 @@ def _chunks(output, x, flat_x, filters, window_vectors, geometry, block, gradien
     s = claim(queue, lane)
     at[0], at[1], at[2], at[3] = 0, beside, below, below + beside
     while s >= 0:
-        dw, db = pointer(dw_parts, s * of_filters), pointer(db_parts, s * F)
+        dw = pointer(gradients.parts, s * (of_filters + F))
+        db = pointer(dw, of_filters)
         for i in range(of_filters):
             dw[i] = 0
             sums[i] = 0

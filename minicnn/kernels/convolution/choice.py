@@ -36,6 +36,7 @@ from minicnn.kernels.convolution import backward_first, backward_sparse, direct,
 from minicnn.kernels.convolution.backward import weight_gradient
 from minicnn.kernels.convolution.masking import bias_gradient, mask
 from minicnn.kernels.dense import dense_input_gradient
+from minicnn.kernels.runtime.reduction import batch_size
 from minicnn.kernels.runtime.threads import workspace
 
 __all__ = ["suits_winograd", "suits_winograd_weights", "suits_lists", "conv2d", "conv2d_relu", "conv2d_relu_pool",
@@ -52,7 +53,7 @@ def suits_winograd(w, strides, size):
 
 def suits_winograd_weights(w, strides, dy):
     """Return whether it computes the gradient of w: its 36 products must be shared by enough tiles of the batch."""
-    return len(dy) * _tiles(w, strides, dy.shape[1:3]) >= 32
+    return batch_size(len(dy)) * _tiles(w, strides, dy.shape[1:3]) >= 32
 
 
 def _tiles(w, strides, size):

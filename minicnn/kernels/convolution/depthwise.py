@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.kernels.runtime.jit import device, kernel
-from minicnn.kernels.runtime.reduction import chunk_of, sum_chunks
+from minicnn.kernels.runtime.reduction import ChunkSums
 from minicnn.kernels.runtime.recording import derived
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, add_to_float64, fma, load, multiply, pointer, rectify, store,
                                           width, zeros)
@@ -341,32 +341,31 @@ def depthwise_conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dilation
     See reference.depthwise_conv2d_weight_gradient.
     """
     (N, OH, OW, F), (_, H, W, C), (KH, KW), lanes = dy.shape, x.shape, kernel_size, REGISTER_BYTES // dy.dtype.itemsize
-    wide, chunk = -(-F // lanes) * lanes, chunk_of(N)
-    chunks, copied = -(-N // chunk), wide > F or C < F
-    dw_parts, db_parts = (workspace(name, (chunks, size), np.float64) for name, size in
-                          (("dw parts", KH * KW * wide), ("db parts", wide)))
+    wide = -(-F // lanes) * lanes
+    copied, sums = wide > F or C < F, ChunkSums(N, (KH * KW + 1) * wide)
     of_row, columns, taps = _plan((OH, OW), (H, W), (KH, KW), (strides, pads, dilation), wide)
     tiles = sum(-(-count // 7) if count >= 7 else count for count in columns[:, 1].tolist())
-    geometry = _Geometry(wide, strides[1], 1, F // C, 1, copied, max(1, _TERMS // tiles), chunk)
-    run(_chunks, chunks, dy, x, of_row, columns, taps, geometry, dw_parts, db_parts,
-        scratch=(KH * KW + 1 + (H * W + OH * OW if copied else 0)) * wide, dtype=dy.dtype)
-    sum_chunks(dw_parts, wide, dw.reshape(KH * KW, F))
-    sum_chunks(db_parts, wide, db.reshape(1, F))
+    geometry = _Geometry(wide, strides[1], 1, F // C, 1, copied, max(1, _TERMS // tiles), sums.chunk)
+    for some in sums.rounds():
+        run(_chunks, len(sums.parts), dy[some], x[some], of_row, columns, taps, geometry, sums.parts,
+            scratch=(KH * KW + 1 + (H * W + OH * OW if copied else 0)) * wide, dtype=dy.dtype)
+
+    def write(total):
+        rows = total.reshape(-1, wide)[:, :F]
+        dw.reshape(KH * KW, F)[...], db[...] = rows[:-1], rows[-1]
+    sums.finish(write)
 
 
 @kernel
-def _chunks(dy, x, of_row, columns, taps, geometry, dw_parts, db_parts, scratch, queue, lane):
-    """Add up the gradients of one chunk of images a unit."""
+def _chunks(dy, x, of_row, columns, taps, geometry, parts, scratch, queue, lane):
+    """Add up the gradients, dw and db behind it, of one chunk of images a unit."""
     (N, H, W, C), (_, OH, OW, F), wide, chunk, z = x.shape, dy.shape, geometry.wide, geometry.chunk, zeros(dy)
-    sums, size, step = pointer(scratch, lane * scratch.shape[1]), dw_parts.shape[1], geometry.step * wide
+    sums, size, step = pointer(scratch, lane * scratch.shape[1]), parts.shape[1] - wide, geometry.step * wide
     frame = pointer(sums, size + wide)
     s = claim(queue, lane)
     while s >= 0:
-        for k in range(size):
-            dw_parts[s, k] = 0
-        for k in range(wide):
-            db_parts[s, k] = 0
         for k in range(size + wide):
+            parts[s, k] = 0
             sums[k] = 0
         for n in range(s * chunk, min((s + 1) * chunk, N)):
             image, gradient = pointer(x, n * H * W * C), pointer(dy, n * OH * OW * F)
@@ -392,11 +391,8 @@ def _chunks(dy, x, of_row, columns, taps, geometry, dw_parts, db_parts, scratch,
                                            (z, z, z, z, z, z, z))
                             else:
                                 _gradients(inputs, run_taps, T, slide, o, 0, sums, size, geometry, (z,))
-                for k in range(0, size, width(dy)):
-                    add_to_float64(pointer(dw_parts, s * size), k, load(sums, k))
-                for k in range(0, wide, width(dy)):
-                    add_to_float64(pointer(db_parts, s * wide), k, load(sums, size + k))
                 for k in range(0, size + wide, width(dy)):
+                    add_to_float64(pointer(parts, s * (size + wide)), k, load(sums, k))
                     store(sums, k, z)
         s = claim(queue, lane)
 

@@ -4,12 +4,15 @@ Dilation costs little here: a kernel reads a window by the runs in which its ele
 filters of one channel each, `depthwise` is there.
 """
 
+import functools
+
 import numpy as np
 
 from minicnn.kernels.convolution.backward import weight_gradient
 from minicnn.kernels.convolution.direct import convolve, gather
 from minicnn.kernels.convolution.masking import bias_gradient
 from minicnn.kernels.runtime.recording import call, derived
+from minicnn.kernels.runtime.reduction import finally_
 from minicnn.kernels.runtime.threads import workspace
 
 __all__ = ["grouped_conv2d", "grouped_conv2d_input_gradient", "grouped_conv2d_weight_gradient"]
@@ -40,10 +43,10 @@ def grouped_conv2d_weight_gradient(dy, x, kernel_size, strides, pads, dilation, 
     if db is not None:
         bias_gradient(dy, db)
     for g in range(groups):
-        dw_part = _part("group w", dw, g, groups)
+        dw_part = dw if groups == 1 else np.empty_like(_of(dw, g, groups), order="C")
         dy_part = _copy("group y", dy, g, groups)
         weight_gradient(dy_part, _copy("group x", x, g, groups), kernel_size, strides, pads, dilation, dw_part)
-        _put(dw_part, dw, g, groups)
+        finally_(functools.partial(_put, dw_part, dw, g, groups))
 
 
 def _of(array, g, groups):

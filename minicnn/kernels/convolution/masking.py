@@ -2,13 +2,15 @@
 
 Behind a ReLU it is dy where the output y is positive, else 0. Behind 2x2 max pooling as well, dy of a cell goes to the one of
 its four outputs that the switch names; the others, and the rows that pooling drops, have none. Sums are float64, over
-fixed chunks of images that are added in order.
+fixed chunks of images (runtime/reduction.py).
 """
+
+import math
 
 import numpy as np
 
 from minicnn.kernels.runtime.jit import kernel
-from minicnn.kernels.runtime.reduction import chunk_of, sum_chunks
+from minicnn.kernels.runtime.reduction import ChunkSums
 from minicnn.kernels.runtime.simd import add_to_float64, load, pointer, store, where_positive, width
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
@@ -26,11 +28,11 @@ def mask(dy, y, switches, size, masked, db):
 
     switches is flat: empty where there is no pooling. An empty `masked` is not written, and then all of dy is summed.
     """
-    N, F = len(dy), dy.shape[3]
-    chunk = chunk_of(N)
-    parts = workspace("db parts", (-(-N // chunk), F), np.float64)
-    run(_chunks, len(parts), dy, y, switches, size, masked, chunk, parts)
-    sum_chunks(parts, F, db.reshape(1, F))
+    sums, of_image = ChunkSums(len(dy), dy.shape[3]), math.prod(dy.shape[1:])
+    for some in sums.rounds():
+        places = slice(some.start * of_image, some.stop * of_image)
+        run(_chunks, len(sums.parts), dy[some], y[some], switches[places], size, masked[some], sums.chunk, sums.parts)
+    sums.finish(lambda total: np.copyto(db, total, "same_kind"))
 
 
 @kernel

@@ -55,8 +55,9 @@ from minicnn.kernels.convolution.direct import finish_cell, turn
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.microkernel import ROWS, columns_of, panel_of, product_tile, row_terms
 from minicnn.kernels.runtime.recording import derived
+from minicnn.kernels.runtime.reduction import ChunkSums, batch_size, by_slices, chunk_of
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, fma, load, load_first, multiply, pointer, rectify,
-                                          splat, store, store_first, subtract, width)
+                                          splat, store, store_first, store_float64, subtract, width)
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
 
@@ -68,6 +69,7 @@ _NEAR, _FAR = 2 * _A**2 * (_A**2 - _B**2), 2 * _B**2 * (_B**2 - _A**2)
 _GROUP = 64                     # channels to a unit of a weight gradient: its sums stay near
 _UNITS = 16                     # of a weight gradient, at most
 _LEAST = 64                     # tiles to a unit of it, at least
+_MANY_TILES = 256               # of a chunk, which are worth 36 sums for each of any number of weights
 _LINE = 16                      # numbers more between the 36 places: a power of two apart, they share a set of the cache
 _CHANNELS = 16                  # whose filters are transformed in a unit
 _TILES = 48                     # at most in a unit: so often U is read, and so long are the chains of a weight gradient
@@ -337,18 +339,36 @@ def _store4(a, i, step, v):
 # ---- The weight gradient ---------------------------------------------------------------------------------------------
 
 def weight_gradient(dy, x, pads, dw):
-    """Write dw (3, 3, C, F) of a convolution of stride 1 from dy (N, OH, OW, F) and x (N, H, W, C)."""
+    """Write dw (3, 3, C, F) of a convolution of stride 1 from dy (N, OH, OW, F) and x (N, H, W, C).
+
+    The chunks of a batch have 36 sums for each weight. Where these are many, and tiles too few to be worth them, the sums are
+    over larger chunks.
+    """
+    (_, OH, OW, F), C, N = dy.shape, x.shape[3], batch_size(len(dy))
+    tiles, own = -(-OH // 4) * -(-OW // 4), chunk_of(N)
+    large = max(2, -(-N // max(1, _UNITS // -(-C // _GROUP))), -(-_LEAST // tiles))
+    if large <= own or own * tiles >= _MANY_TILES:
+        _weight_gradient(dy, x, pads, dw)
+    else:
+        by_slices(lambda *arrays: _weight_gradient(*arrays[:2], pads, arrays[2], large), dy, x, dw)
+
+
+def _weight_gradient(dy, x, pads, dw, chunk=None):
+    """Write dw, summed over chunks of so many images, or of the size that a batch's chunks have."""
     (N, OH, OW, F), C, lanes, panel = dy.shape, x.shape[3], REGISTER_BYTES // dy.itemsize, columns_of(dy.dtype)
     TH, TW, wide, group = -(-OH // 4), -(-OW // 4), -(-F // panel) * panel, min(_GROUP, -(-C // lanes) * lanes)
     groups, rows = -(-C // group), -(-group // ROWS) * ROWS
-    chunk = max(2, -(-N // max(1, _UNITS // groups)), -(-_LEAST // (TH * TW)))
-    chunks, of_chunk = -(-N // chunk), min(chunk, N) * TH * TW
+    sums = ChunkSums(N, 9 * C * F, chunk, max(1, _UNITS // groups))
+    of_chunk = min(sums.chunk, batch_size(N)) * TH * TW
     tiles = -(-of_chunk // -(-of_chunk // _TILES))
-    parts = workspace("dw parts", (chunks, 36 * groups * rows * wide), dy.dtype)
-    run(_gradient_chunks, chunks * groups, dy, x, _flat(x, dy.dtype), row_terms(tiles, group),
-        _Tiling(TH, TW, tiles, pads[0], pads[2], chunk, group), parts, integers=max(tiles, ROWS), dtype=dy.dtype,
-        scratch=36 * (tiles * (group + wide) + 2 * _LINE) + max(36 * group, 16 * wide))
-    run(_sum_transformed, C, parts, group, dw.reshape(9, C, F), scratch=36 * panel, dtype=np.float64)
+    tiling = _Tiling(TH, TW, tiles, pads[0], pads[2], sums.chunk, group)
+    for some in sums.rounds():
+        parts = workspace("dw parts", (len(sums.parts), 36 * groups * rows * wide), dy.dtype)
+        run(_gradient_chunks, len(parts) * groups, dy[some], x[some], _flat(x[some], dy.dtype), row_terms(tiles, group), tiling,
+            parts, integers=max(tiles, ROWS), dtype=dy.dtype,
+            scratch=36 * (tiles * (group + wide) + 2 * _LINE) + max(36 * group, 16 * wide))
+        run(_transform_sums, len(parts) * C, parts, group, sums.parts.reshape(-1, 9, C, F), scratch=36 * panel, dtype=np.float64)
+    sums.finish(lambda total: np.copyto(dw, total.reshape(dw.shape), "same_kind"))
 
 
 @kernel
@@ -427,39 +447,38 @@ def _spread4(g0, g1, g2, g3, x):
 
 
 @kernel
-def _sum_transformed(parts, group, dw, scratch, queue, lane):
-    """Write dw (9, C, F) = G^T S G of a channel a unit; S is the sum over chunks, in order, of their parts."""
-    (_, C, F), panel = dw.shape, panel_of(parts)
+def _transform_sums(parts, group, dw, scratch, queue, lane):
+    """Write dw (chunks, 9, C, F) = G^T S G of a chunk and a channel a unit, S its part."""
+    (_, _, C, F), panel = dw.shape, panel_of(parts)
     S, panels, rows = pointer(scratch, lane * scratch.shape[1]), -(-F // panel), -(-group // ROWS) * ROWS
-    of_panel = -(-C // group) * rows
-    c = claim(queue, lane)
-    while c >= 0:
+    of_panel, dw_at = -(-C // group) * rows, pointer(dw, 0)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        s, c = unit // C, unit % C
         for j in range(panels):
-            for i in range(36 * panel):
-                S[i] = 0
-            for s in range(parts.shape[0]):
-                for p in range(36):
-                    sums = pointer(S, p * panel)
-                    row = (p * panels + j) * of_panel + c // group * rows + c % group
-                    part = pointer(parts, s * parts.shape[1] + row * panel)
-                    for f in range(panel):
-                        sums[f] += part[f]
+            for p in range(36):
+                row = (p * panels + j) * of_panel + c // group * rows + c % group
+                part = pointer(parts, s * parts.shape[1] + row * panel)
+                for f in range(0, panel, width(part)):
+                    store_float64(S, p * panel + f, load(part, f))
             for i in range(9):                  # G^T from the left, in place: rows 0 to 2 of what were six; then G
                 row, step = (i, 6) if i < 6 else (6 * (i - 6), 1)
                 _gather3(pointer(S, row * panel), step * panel, panel)
             for k in range(9):
-                sums = pointer(S, (6 * (k // 3) + k % 3) * panel)
-                for f in range(min(panel, F - j * panel)):
-                    dw[k, c, j * panel + f] = sums[f]
-        c = claim(queue, lane)
+                sums, to = pointer(S, (6 * (k // 3) + k % 3) * panel), ((s * 9 + k) * C + c) * F + j * panel
+                for f in range(0, min(panel, F - j * panel), width(S)):
+                    store_first(dw_at, to + f, load(sums, f), F - j * panel - f)
+        unit = claim(queue, lane)
 
 
 @device
 def _gather3(s, step, n):
     """Replace the first three of six rows, `step` apart, by G^T s."""
-    for f in range(n):
-        s0, s1, s2, s3, s4, s5 = (s[f], s[step + f], s[2 * step + f], s[3 * step + f], s[4 * step + f], s[5 * step + f])
-        p, q, r, t = (s1 + s2) / _NEAR, (s1 - s2) * (_A / _NEAR), (s3 + s4) / _FAR, (s3 - s4) * (_B / _FAR)
-        s[f] = s0 / _ZERO + p + r
-        s[step + f] = q + t
-        s[2 * step + f] = p * _A**2 + r * _B**2 + s5
+    zero, near, far = splat(s, 1 / _ZERO), splat(s, 1 / _NEAR), splat(s, 1 / _FAR)
+    for f in range(0, n, width(s)):
+        s0, s1, s2, s3, s4, s5 = _load6(s, f, step)
+        p, q = multiply(add(s1, s2), near), multiply(subtract(s1, s2), near)
+        r, t = multiply(add(s3, s4), far), multiply(subtract(s3, s4), far)
+        store(s, f, fma(s0, zero, add(p, r)))
+        store(s, step + f, fma(q, splat(s, _A), multiply(t, splat(s, _B))))
+        store(s, 2 * step + f, fma(p, splat(s, _A**2), fma(r, splat(s, _B**2), s5)))
