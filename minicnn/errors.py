@@ -7,7 +7,7 @@ argument), what was expected, what came, and what to do about it. `assert` is ke
 import difflib
 
 __all__ = ["MiniCNNError", "ShapeError", "InputError", "DTypeError", "ImageError", "ManifestError", "WeightsError",
-           "CheckpointError", "NonFiniteError", "RunLockedError", "MissingExtraError", "printable", "nearest"]
+           "CheckpointError", "NonFiniteError", "RunLockedError", "DistributedError", "MissingExtraError", "printable", "nearest"]
 
 
 class MiniCNNError(Exception):
@@ -48,6 +48,10 @@ class NonFiniteError(MiniCNNError, ArithmeticError):
 
 class RunLockedError(MiniCNNError, OSError):
     """A run folder that another process is using."""
+
+
+class DistributedError(MiniCNNError, RuntimeError):
+    """Processes that train together have lost each other, or no longer have the same weights."""
 
 
 class MissingExtraError(MiniCNNError, ImportError):

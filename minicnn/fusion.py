@@ -8,6 +8,7 @@ A new fused step needs three things: its operation in `reference` (the same oper
 the same name; a class here with `match`, `forward` and `backward`; and a line in PATTERNS.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -18,6 +19,7 @@ from minicnn.core.pool import Pool
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
 from minicnn.kernels import Recordings
+from minicnn.kernels.runtime.reduction import everywhere, finally_
 from minicnn.layers import Add, BatchNormalization, Conv2D, Dense, DepthwiseConv2D, MaxPool2D, ReLU
 
 __all__ = ["ConvReLU", "ConvReLUPool", "GreyConvReLU", "GreyConvReLUPool", "DenseReLU", "BatchNormReLU", "AddReLU",
@@ -147,7 +149,7 @@ class _GreyInput:
     the one plane with the sum of the filters over the channels (reference.grey_planes).
 
     The image alone decides, so its result does not depend on the batch it is in: a batch that holds both kinds is computed
-    in two parts.
+    in two parts. Its gradient is that of coloured images.
     """
 
     @classmethod
@@ -157,6 +159,7 @@ class _GreyInput:
     def forward(self, x):
         x = self._accept(x)
         self._parts = self._split(x)
+        self._is_grey = everywhere(self._parts is not None and len(self._parts) == 1)
         if self._parts is None:
             return super().forward(x)
         outputs = self._outputs(x)
@@ -170,15 +173,13 @@ class _GreyInput:
         return self._lent(outputs[0])
 
     def backward(self, dy):
-        if self._cache is None or self._parts is None:
+        if self._cache is None or not self._is_grey():
             return super().backward(dy)
         dy, x, *outputs = self._consume(dy)
-        self._dw[...], self._db[...] = 0, 0
-        for images, x_part, w in self._parts:
-            dw, db = self._buffer("dw", w.shape), self._buffer("db", self._db.shape)
-            self._backward(dy[images], [y[images] for y in outputs], x_part, w, None, dw, db)
-            self._dw += dw              # that of the sum over channels is that of each
-            self._db += db
+        (_, planes, w), = self._parts
+        dw = self._buffer("dw", w.shape)
+        self._backward(dy, outputs, planes, w, None, dw, self._db)
+        finally_(functools.partial(np.copyto, self._dw, dw))        # that of the sum over channels is that of each
         return None                     # a first layer needs no dx
 
     def _split(self, x):

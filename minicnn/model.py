@@ -1,6 +1,8 @@
 """Model and Sequential, the public API of the library: they check what users pass in, and connect the other modules."""
 
 import copyreg
+import functools
+import hashlib
 import math
 import warnings
 from contextlib import closing
@@ -14,12 +16,13 @@ from minicnn.callbacks import Callbacks, Checkpoint, CSVHistory, History, as_cal
 from minicnn.callbacks.base import say
 from minicnn.checkpoint import Position
 from minicnn.core import signals
-from minicnn.core.arguments import Flag, OneOf, OrNone, Real, Whole, check
+from minicnn.core.arguments import Flag, Having, OneOf, OrNone, Real, Whole, check
 from minicnn.core.backend import ENGINES, default_engine
 from minicnn.core.files import keep_as
 from minicnn.core.locks import Lock
 from minicnn.core.memory import split
 from minicnn.core.parameter import Parameter
+from minicnn.core.processes import Alone
 from minicnn.core.random import check_seed
 from minicnn.core.text import grid
 from minicnn.core.validation import as_array, check_finite
@@ -37,6 +40,16 @@ from minicnn.optimizers import Optimizer
 from minicnn.training import Trainer
 
 __all__ = ["Model", "Sequential", "load_model"]
+
+
+def _in_all_processes(method):
+    """Let a method have the processes that train together as its argument `distributed`: an error in one is one in all."""
+    @functools.wraps(method)
+    def run(self, *arguments, distributed=None, **others):
+        group = check(method.__name__, "distributed", distributed, OrNone(Having("sharing", "a distributed.MPI()"))) or Alone()
+        with group.together():
+            return method(self, *arguments, distributed=group, **others)
+    return run
 
 
 class Model:
@@ -237,10 +250,11 @@ class Model:
         self._trainer = Trainer(self.network, loss, optimizer, signals.check, metrics)
         self.optimizer, self.loss, self.metrics = optimizer, loss, metrics
 
+    @_in_all_processes
     def fit(self, x, t=None, batch_size=32, epochs=1, verbose=None, callbacks=(), validation_split=0.0,
             validation_data=None, shuffle=True, class_weight=None, sample_weight=None, initial_epoch=None,
             steps_per_epoch=None, validation_steps=None, *, y=None, validation=None, run=None, resume=False, workers=1,
-            progress=True, **others):
+            progress=True, distributed=None, **others):
         """Train for `epochs` more epochs, of which one that was interrupted in its middle is the first.
 
         Ctrl-C and SIGTERM end training after the batch under way, and leave the model whole; with `run`, saved. A
@@ -273,6 +287,9 @@ class Model:
             interruption
         workers : int >= 0, threads that prepare batches ahead; never changes a result
         progress, or verbose : bool, report on stderr
+        distributed : distributed.MPI, of the processes that share each batch: all of them call fit with the same arguments, and
+            get what one process would, to the bit. Rank 0 alone writes and reports; callbacks of your own see their rank
+            in `reports`
 
         Returns
         -------
@@ -287,13 +304,16 @@ class Model:
         WeightsError
             with `resume`, if neither last nor previous.safetensors is whole
         InputError
-            if an epoch was begun with other data or batches, the run is not of a model and callbacks like these, or a
-            generator ends early
+            if an epoch was begun with other data or batches, the run is not of a model and callbacks like these, a
+            generator ends early, or the processes of `distributed` were given different arguments or data
+        DistributedError
+            where the processes of `distributed` lose each other. An error of one is raised in all, and says which
         """
         refuse(self.fit, others)
+        group = distributed
         trainer = self._compiled("fit")
         t, validation = one_of("fit", t=t, y=y), one_of("fit", validation=validation, validation_data=validation_data)
-        progress = is_told(verbose, progress)
+        progress = is_told(verbose, progress) and group.rank == 0
         epochs, batch_size = check("fit", "epochs", epochs, Whole()), _batch_size("fit", batch_size)
         steps_per_epoch = check("fit", "steps_per_epoch", steps_per_epoch, OrNone(Whole()))
         validation_split = check("fit", "validation_split", validation_split, Real(0, 1))
@@ -326,15 +346,19 @@ class Model:
                 weights = model_data.sample_weights(self, class_weight, targets, weights)
             if validation is not None:
                 measured = model_data.validation_data(self, validation, validation_steps, workers, progress)
-            kept = self._go_on_with(Path(run), digests) if resume else None
+            kept = self._go_on_with(Path(run), digests, group) if resume else None
             if kept is not None and targets is not None:
                 check_scale(data, self.input_range, "fit")
             if digests is not None:
                 self.training_digests = digests
-            if run is not None:
+            if run is not None and group.rank == 0:
                 callbacks = [Checkpoint(run), CSVHistory(Path(run) / "history.csv")] + callbacks
             if self.position is not None:
                 self.position.check_same_epoch(begin)
+            if group.size > 1:
+                group.same("fit", **self._facts(data, targets, weights if targets is not None else None, measured), epochs=epochs,
+                           batch_size=batch_size, steps_per_epoch=steps_per_epoch, shuffle=bool(shuffle), resume=resume,
+                           class_weight=class_weight, callbacks=[type(one).__name__ for one in callbacks if not one.saves])
 
             def batches(epoch, position):
                 if targets is None:
@@ -342,19 +366,20 @@ class Model:
                         for name, batch in given:
                             images, x, t, w = model_data.one_batch(self, *batch, *[None] * (3 - len(batch)), name)
                             model_data.widen(self, images)
-                            yield x, t, model_data.sample_weights(self, class_weight, t, w)
+                            yield x[group.samples(len(x), self.network)], t, model_data.sample_weights(self, class_weight, t, w)
                     return
                 steps = schedule(position.samples, position.batch_size, epoch - 1, position.steps_per_epoch, self.seed,
                                  position.shuffle, start=position.batch)
-                with closing(load(data, steps, self.seed, workers)) as given:
+                with closing(load(data, steps, self.seed, workers, lambda n: group.samples(n, self.network))) as given:
                     for samples, x in given:
                         yield x, targets[samples], None if weights is None else weights[samples]
             epochs = epochs if resume else len(self.history) + epochs
-            with signals.postponed():
+            with signals.postponed(), trainer.shared_by(group):
                 return History(trainer.fit(self, batches, begin=begin, validation=measured, batch_size=batch_size,
-                                           epochs=epochs, callbacks=Callbacks(callbacks, kept, progress)))
+                                           epochs=epochs, callbacks=Callbacks(callbacks, kept, progress, group)))
 
-    def predict(self, x, batch_size=32, verbose=None, steps=None, **others):
+    @_in_all_processes
+    def predict(self, x, batch_size=32, verbose=None, steps=None, *, distributed=None, **others):
         """Return the outputs for x, in input order: probabilities after a Sigmoid or Softmax.
 
         Parameters
@@ -362,6 +387,7 @@ class Model:
         x : array (N, ...), a Manifest, a file name or a list of them, or batches, as for `fit`
         verbose : nothing is reported
         steps : int >= 1; how many batches of a generator to take
+        distributed : distributed.MPI, of processes that all call predict for the same x, and predict a part of it each
 
         Returns
         -------
@@ -373,12 +399,14 @@ class Model:
         x = Batches(x, steps, "predict", "steps").collected(1)[0] if is_batches(x) else x
         with self._lock:
             data = model_data.as_dataset(self, x, "predict")
-            outputs = np.empty((len(data),) + self.network.output_shape, self.dtype)
-            for start in range(0, len(data), batch_size):
-                samples = slice(start, min(start + batch_size, len(data)))
+            own = distributed.portions(len(data))[distributed.rank]
+            outputs = np.empty((own.stop - own.start,) + self.network.output_shape, self.dtype)
+            for start in range(own.start, own.stop, batch_size):
+                samples = slice(start, min(start + batch_size, own.stop))
                 if not isinstance(data, ArrayDataset):
                     samples = np.arange(samples.start, samples.stop)
-                outputs[samples] = self.network.predict(data.batch(samples))
+                outputs[start - own.start:samples.stop - own.start] = self.network.predict(data.batch(samples))
+            outputs = distributed.joined(outputs)
             return split(outputs, self.output_shape) if self.output_names else outputs
 
     def predict_on_batch(self, x):
@@ -597,6 +625,20 @@ class Model:
 
     # -- private --
 
+    def _facts(self, data, targets, weights, measured):
+        """Return what must be the same in all processes that train together: {name: value}."""
+        def digest(*arrays):
+            return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()[:16]
+
+        facts = {"layers": checkpoint.architecture_of(self), "weights": digest(*self.get_weights()), "loss": self.loss.name,
+                 "optimizer": self.optimizer.config(), "step": self.optimizer.t, "metrics": self.metrics}
+        for name, (data, targets, *weights) in (("training", (data, targets, weights)), ("validation", measured or (None, None))):
+            if targets is not None:
+                some = np.unique(np.linspace(0, len(data) - 1, 16).astype(np.int64))
+                facts |= {f"{name}_samples": len(data), f"{name}_data": digest(data.batch(some)), f"{name}_targets": digest(targets),
+                          f"{name}_weights": [None if one is None else digest(one) for one in weights]}
+        return facts
+
     def _compiled(self, verb):
         if self._trainer is None:
             raise InputError(f"{verb}: the model is not compiled. Call model.compile(Adam(), "
@@ -640,12 +682,28 @@ class Model:
             for key, weight in self.network.named_weights().items():
                 weight.value[...] = tensors[key]
 
-    def _go_on_with(self, run, digests):
+    def _go_on_with(self, run, digests, group):
         """Take the newest checkpoint of a run on images of these digests; return (stop, states) of its callbacks.
 
-        Return None where it has none yet. Where last.safetensors is damaged, previous.safetensors takes its place, and a
-        warning says so.
+        Return None where it has none yet. Rank 0 of the group reads it.
         """
+        content = group.broadcast(self._newest(run, digests) if group.rank == 0 else None)
+        if content is None:
+            return None
+        self._take(content)
+        self.optimizer.learning_rate = content.optimizer.learning_rate
+        frozen = [config.get("trainable", True) for config in content.architecture["layers"]]
+        other = [layer for layer, trainable in zip(self.layers, frozen) if getattr(layer, "trainable", True) != trainable]
+        if other:
+            names = ", ".join(layer.name for layer in other)
+            warnings.warn(f"fit: going on with what was frozen in the run, which differs in {names}. To freeze others, "
+                          "train on in another folder.", RuntimeWarning, stacklevel=5)
+            for layer, trainable in zip(self.layers, frozen):
+                layer.trainable = trainable
+        return content.stop, content.states
+
+    def _newest(self, run, digests):
+        """Return the Content of a run's last.safetensors; of previous.safetensors, with a warning, where it is damaged."""
         last, previous = run / "last.safetensors", run / "previous.safetensors"
         if not last.exists() and not previous.exists():
             return None
@@ -660,18 +718,8 @@ class Model:
         if damage is not None:
             keep_as(previous, last)
             warnings.warn(f"{damage} Going on from {printable(previous)}, the epoch before.", RuntimeWarning,
-                          stacklevel=3)
-        self._take(content)
-        self.optimizer.learning_rate = content.optimizer.learning_rate
-        frozen = [config.get("trainable", True) for config in content.architecture["layers"]]
-        other = [layer for layer, trainable in zip(self.layers, frozen) if getattr(layer, "trainable", True) != trainable]
-        if other:
-            names = ", ".join(layer.name for layer in other)
-            warnings.warn(f"fit: going on with what was frozen in the run, which differs in {names}. To freeze others, "
-                          "train on in another folder.", RuntimeWarning, stacklevel=3)
-            for layer, trainable in zip(self.layers, frozen):
-                layer.trainable = trainable
-        return content.stop, content.states
+                          stacklevel=6)
+        return content
 
 
 class Sequential(Model):

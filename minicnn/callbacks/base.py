@@ -20,6 +20,7 @@ class Callback:
     `model.stop_training` to True, to end training."""
 
     saves = False           # whether it keeps the model of a run, and what other callbacks remember: Checkpoint
+    reports = True          # whether to write files and lines: False where another of several processes does
 
     def on_train_begin(self, model):
         """Before the first epoch."""

@@ -43,7 +43,7 @@ class EarlyStopping(Callback):
             return False
         self._waited += 1
         stop = self._waited >= self.patience
-        say(f"EarlyStopping: {self.monitor} is no better than {self._waited} epochs ago.", stop and self.verbose)
+        say(f"EarlyStopping: {self.monitor} is no better than {self._waited} epochs ago.", stop and self.verbose and self.reports)
         return stop
 
     def on_train_end(self, model):
@@ -96,7 +96,7 @@ class ReduceLROnPlateau(Callback):
             if self._waited >= self.patience and rate > self.min_lr:
                 model.optimizer.learning_rate = max(rate * self.factor, self.min_lr)
                 self._waited, self._cooling = 0, self.cooldown
-                say(f"epoch {epoch}: learning rate {model.optimizer.learning_rate:g}.", self.verbose)
+                say(f"epoch {epoch}: learning rate {model.optimizer.learning_rate:g}.", self.verbose and self.reports)
 
     def state(self):
         return {"best": None if self._best == math.inf else float(self._best), "waited": self._waited,

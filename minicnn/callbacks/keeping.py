@@ -101,8 +101,9 @@ class ModelCheckpoint(Callback):
         except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise InputError(f"ModelCheckpoint: {printable(self.filepath)} cannot be filled with {', '.join(metrics)}: "
                              f"{printable(error)}.") from None
-        (model.save_weights if self.save_weights_only else model.save)(path)
-        say(f"epoch {epoch}: saved {printable(path)}.", self.verbose)
+        if self.reports:
+            (model.save_weights if self.save_weights_only else model.save)(path)
+            say(f"epoch {epoch}: saved {printable(path)}.", self.verbose)
 
     def state(self):
         return {"best": None if self._best == math.inf else float(self._best)} if self.save_best_only else {}

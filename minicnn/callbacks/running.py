@@ -6,6 +6,7 @@ from dataclasses import replace
 from minicnn.callbacks.base import Callback
 from minicnn.callbacks.history import in_words
 from minicnn.core import signals
+from minicnn.core.processes import Alone
 from minicnn.core.progress import Progress
 from minicnn.errors import InputError, printable
 
@@ -20,14 +21,18 @@ class Callbacks:
     callbacks : list of Callback
     kept : (whether a callback has ended training, [(type name, state)]) from a checkpoint, or None
     progress : bool, report on stderr
+    group : the processes that train together (core/processes.py); this one alone where None
 
     Attributes
     ----------
     save : bool, whether one of them saves
     """
 
-    def __init__(self, callbacks, kept=None, progress=False):
+    def __init__(self, callbacks, kept=None, progress=False, group=None):
         self._all, self._kept, self._progress, self._bar = callbacks, kept, progress, None
+        self._group = group or Alone()
+        for callback in callbacks:
+            callback.reports = self._group.rank == 0
         self._savers = [callback for callback in callbacks if callback.saves]
         self._others = [callback for callback in callbacks if not callback.saves]
         self.save = bool(self._savers)
@@ -89,7 +94,8 @@ class Callbacks:
                 self._tell_savers(False)
                 for callback in self._all:
                     callback.on_interrupt(model)
-            raise signals.Interrupted(signal.number, f"interrupted {place}{': saved' * self.save}.") from None
+            signal.args = (f"interrupted {place}{': saved' * self.save}.",)
+            raise
 
     def begin_batch(self, position):
         """Before a batch, which comes after the position."""
@@ -109,7 +115,7 @@ class Callbacks:
         """After an epoch; return whether one of them ends training."""
         # Every callback hears of the epoch, also when one says stop; what they then remember is saved.
         stop = any([callback.on_epoch_end(model, epoch, row) for callback in self._others])
-        stop = bool(vars(model).pop("stop_training", False)) or stop
+        stop = bool(self._group.largest(bool(vars(model).pop("stop_training", False)) or stop))
         self._tell_savers(stop)
         for callback in self._savers:
             callback.on_epoch_end(model, epoch, row)

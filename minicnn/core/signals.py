@@ -16,7 +16,7 @@ import signal
 import threading
 from contextlib import contextmanager
 
-__all__ = ["Interrupted", "handled", "postponed", "check"]
+__all__ = ["Interrupted", "handled", "postponed", "check", "noted"]
 
 # Only these defaults are replaced: a handler of the user's own stays, and an ignored signal stays ignored.
 _DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
@@ -106,6 +106,11 @@ def check():
     """Raise Interrupted if a signal has arrived; called where no work is half done."""
     if _noted is not None and _in_main_thread():
         raise Interrupted(_noted)
+
+
+def noted():
+    """Return the number of a signal that has arrived, or None."""
+    return _noted
 
 
 def _on_signal(number, frame):

@@ -329,15 +329,18 @@ def schedule(n, batch_size, epoch, steps, seed, shuffle=True, start=0):
         yield samples, passes
 
 
-def load(data, schedule, seed, workers=1):
+def load(data, schedule, seed, workers=1, part=None):
     """Yield (samples, x) for each step of a schedule, x = data.batch(samples, passes, seed), in order.
+
+    Where a process has but a part of each batch, part(n) is the slice of a batch of n samples that x has.
 
     `workers` threads prepare at most two batches each ahead of the current one; with 0 each batch is prepared when it
     is needed. Errors are raised in the step they belong to. Closing the generator ends the threads.
     """
     def step(numbers):
         samples, passes = numbers
-        return samples, data.batch(samples, passes, seed)
+        own = slice(None) if part is None else part(len(samples))
+        return samples, data.batch(samples[own], passes[own], seed)
 
     yield from in_order(step, schedule, workers, 2 * workers, "minicnn-load", _work_alone)
 

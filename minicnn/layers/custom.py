@@ -110,15 +110,19 @@ class CustomStep:
     def forward(self, x):
         x = as_array(x, self.label, "x", self._dtype)
         check_batch(x, self._input_shape, self.label, "x")
+        share = here.share                          # of a batch that processes share, each computes all here
+        x = x if share is None else share.whole(x)
         with self._host.within():
             y = self._layer.forward(x.copy())       # the layer may write to it
         y = as_array(y, f"forward of {self.label}", "y", self._dtype)
         if y.shape != (len(x), *self.output_shape):
             raise ShapeError(f"{self.label}: build promised an output of shape {(len(x), *self.output_shape)}, forward "
                              f"returned {y.shape}.")
-        return y
+        return y if share is None else share.own(y)
 
     def backward(self, dy):
+        share = here.share
+        dy = dy if share is None else share.whole(dy)
         with self._host.within():
             dx = self._layer.backward(dy.copy())        # the same array may go to another branch
         self.check_unchanged()
@@ -128,7 +132,7 @@ class CustomStep:
         if dx.shape != (len(dy), *self._input_shape):
             raise ShapeError(f"{self.label}: expected backward to return dx of shape {(len(dy), *self._input_shape)}, that of "
                              f"x, got {dx.shape}.")
-        return dx
+        return dx if share is None else share.own(dx)
 
     def choices(self):
         """Return the masks and switches that the last forward took, where the layer tells."""
@@ -185,12 +189,12 @@ class Host:
     @contextmanager
     def within(self):
         """Take in the layers that are built until the end."""
-        before = here.host, here.lending, here.pool
-        here.host, here.lending, here.pool = self, False, None
+        before = here.host, here.lending, here.pool, here.share
+        here.host, here.lending, here.pool, here.share = self, False, None, None
         try:
             yield
         finally:
-            here.host, here.lending, here.pool = before
+            here.host, here.lending, here.pool, here.share = before
 
     def take_in(self, layer):
         """Configure a layer of ours. Its number is none that a layer in a row has."""

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from minicnn.core.arguments import Flag, Real
+from minicnn.core.memory import here
 from minicnn.errors import InputError, ShapeError
 from minicnn.layers.base import Layer, register
 
@@ -142,7 +143,7 @@ class BatchNormalization(_Normalization):
         return mean, variance
 
     def _of_batch(self, x):
-        if x.size == x.shape[-1]:
+        if x.size // len(x) * (len(x) if here.share is None else here.share.total) == x.shape[-1]:
             raise InputError(f"{self.label}: a batch in training needs more than one number in each channel, and this "
                              f"is one sample, {x.shape[1:]}, whose variance is 0. Take a batch_size that leaves no "
                              "batch of one sample, or give fit steps_per_epoch, with which all batches are full.")

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from minicnn.core.arguments import Real
+from minicnn.core.memory import here
 from minicnn.core.random import Stream, uniforms
 from minicnn.layers.base import Layer
 
@@ -38,8 +39,9 @@ class Dropout(Layer):
             self.remember(x, None)
             return x
         keep, shape = self.buffer("keep", x.shape, np.bool_), self._drawn(x.shape[1:])
+        first = 0 if here.share is None else here.share.first
         for i in range(len(x)):
-            drawn = uniforms(self.seed, Stream.DROPOUT, self.step_number, self.index << 32 | i, math.prod(shape))
+            drawn = uniforms(self.seed, Stream.DROPOUT, self.step_number, self.index << 32 | first + i, math.prod(shape))
             np.greater_equal(drawn.reshape(shape), self.rate, out=keep[i])
         y = self.output("y", x.shape)
         self.ops.dropout(x, keep, self.rate, y)

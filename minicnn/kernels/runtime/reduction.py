@@ -23,7 +23,7 @@ from minicnn.kernels.runtime.simd import pointer
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["MANY", "ChunkSums", "batch_size", "by_slices", "chunk_of", "finally_", "join", "place_of", "tree"]
+__all__ = ["MANY", "ChunkSums", "batch_size", "by_slices", "chunk_of", "everywhere", "finally_", "join", "place_of", "tree"]
 
 MANY = 2**19                    # numbers of a sum of which each chunk has none of its own: too many to be added so often
 _MOST_NUMBERS = 2**23           # of all chunks' sums that are kept at a time: 64 MB
@@ -129,7 +129,7 @@ class ChunkSums:
         if here.share is None:
             write(self._sums[0])
         else:
-            here.share.add(self._nodes, self._sums, self._all, write)
+            here.share.add(self._sums, self._all, write)
 
 
 def add_rows(parts, pairs):
@@ -157,11 +157,11 @@ def join(parts, of_chunk, n, joined):
     joined(parts, pairs) adds row [1] to row [0], for each of the pairs, in order.
     """
     _, chunks, first, of_batch = place_of(n)
-    pairs, rows, nodes = _pairs(len(parts), of_chunk, first, chunks, of_batch)
+    pairs, rows, _ = _pairs(len(parts), of_chunk, first, chunks, of_batch)
     joined(parts, pairs)
     if here.share is None:
         return parts[0]
-    nodes, parts = here.share.collect(nodes, parts[rows], of_batch)
+    nodes, parts = here.share.collect(parts[rows], of_batch)
     joined(parts, tree(nodes, of_batch)[0])
     return parts[0]
 
@@ -185,6 +185,11 @@ def by_slices(gradient, dy, x, dw):
         gradient(dy, x, dw)
     else:
         here.share.divide(gradient, dy, x, dw)
+
+
+def everywhere(flag):
+    """Return a function that says, in the backward pass, whether `flag` is true wherever there are samples of the batch."""
+    return (lambda: flag) if here.share is None else here.share.every(flag)
 
 
 def finally_(function):

@@ -1,0 +1,285 @@
+"""The processes that train together: what they tell each other, and how all of them end when one fails.
+
+Every message is sent without blocking and awaited here (`MPI.wait`). So each process hears at once that another has failed, and
+gives up after a time without an answer.
+"""
+
+import atexit
+import hashlib
+import math
+import pickle
+import platform
+import sys
+import time
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import numpy as np
+
+from minicnn import __version__, errors
+from minicnn.core import signals
+from minicnn.core.arguments import Real, Whole, check
+from minicnn.core.memory import Buffers, here
+from minicnn.core.processes import Alone
+from minicnn.distributed.share import Share
+from minicnn.errors import DistributedError, InputError, MiniCNNError, MissingExtraError, NonFiniteError, printable
+
+__all__ = ["MPI"]
+
+_ALERT = 1.0                    # seconds in which processes that fail hear of each other: one speaks for all
+_GRACE = 20.0                   # seconds in which rank 0 can leave its files whole, before another process ends it
+_SPIN = 4096                    # looks, one or two milliseconds; then the core is left to others between two looks
+
+
+class MPI:
+    """The processes that `mpiexec` started; each makes one of these and hands it to `fit`.
+
+    It has what core.processes.Alone has, and describes.
+
+    Parameters
+    ----------
+    timeout : seconds without an answer of the others, after which one of them is taken for dead
+    check_every : steps of training after which the weights of all are compared
+
+    Attributes
+    ----------
+    rank, size : int; the number of this process, and how many there are. Rank 0 alone writes and reports
+    sent : int; bytes that this process has sent to others
+    signal : int or None; the number of a signal that has arrived in a process during this batch, as `Share.whole` was told
+    buffers : Buffers of the exchanges
+
+    Raises
+    ------
+    MissingExtraError
+        without mpi4py, or without an MPI library for it
+    InputError
+        where the processes have different CPUs or versions, whose bits would differ
+
+    >>> MPI().size                      # not started by mpiexec: one process    # doctest: +SKIP
+    1
+    """
+
+    def __init__(self, timeout=600.0, check_every=100):
+        self.timeout = check("MPI", "timeout", timeout, Real(0, math.inf, "()"))
+        self.check_every = check("MPI", "check_every", check_every, Whole())
+        try:
+            from mpi4py import MPI as mpi
+        except (ImportError, RuntimeError) as error:        # RuntimeError: mpi4py is there, and no MPI library
+            state = "is not installed" if isinstance(error, ModuleNotFoundError) else f"finds no MPI ({printable(error)})"
+            raise MissingExtraError("training over MPI", "mpi4py", "mpi", state) from None
+        self._mpi, self._comm, self._alarms = mpi, mpi.COMM_WORLD.Dup(), mpi.COMM_WORLD.Dup()
+        self.rank, self.size, self.sent, self.signal = self._comm.rank, self._comm.size, 0, None
+        self.buffers, self._failed, self._sending = Buffers(), False, []
+        atexit.register(self.end, 1)
+        with self.together():
+            self.same("MPI", **_environment())
+
+    # -- what the processes tell each other --
+
+    def wait(self, *requests, patient=False):
+        """Wait for requests of MPI.
+
+        Raises
+        ------
+        DistributedError
+            after `timeout` seconds, unless `patient`
+        the error of another process that failed; it says which
+        """
+        looks, began = 0, time.monotonic()
+        while not self._mpi.Request.Testall(list(requests)):
+            looks += 1
+            if looks < _SPIN and looks % 64:
+                continue
+            if self._alarms.Iprobe():
+                raise self._error(*self._alarms.recv())
+            waited = time.monotonic() - began
+            if waited > self.timeout and not patient:
+                raise DistributedError(f"no answer from the other processes for {self.timeout:g} seconds: one of them may be dead. "
+                                       "Where they need longer, give MPI(timeout=...).")
+            if looks >= _SPIN:
+                time.sleep(5e-5 if waited < 0.1 else 1e-3)
+
+    def ask(self, requests):
+        """Let MPI get on with requests, without waiting."""
+        self._mpi.Request.Testall(list(requests))
+
+    def start_gather(self, given, sizes, found):
+        """Begin to collect from each rank an array of sizes[rank] bytes, in `found`; return the request.
+
+        This one gives `given`, or, where it is None, what is at its place in `found`.
+        """
+        self.sent += sizes[self.rank] * (self.size - 1)
+        given = self._mpi.IN_PLACE if given is None else [given, sizes[self.rank], self._mpi.BYTE]
+        return self._comm.Iallgatherv(given, [found, sizes, self._mpi.BYTE])
+
+    def start_exchange(self, given, counts, sizes, found):
+        """Begin to send counts[rank] bytes of `given` to each rank, and to receive sizes[rank] in `found`; return the request."""
+        self.sent += sum(counts) - counts[self.rank]
+        return self._comm.Ialltoallv([given, counts, self._mpi.BYTE], [found, sizes, self._mpi.BYTE])
+
+    def largest(self, number):
+        if self.size == 1:
+            return int(number)
+        found = np.empty(self.size, np.int64)
+        self.wait(self._comm.Iallgather(np.array([number], np.int64), found))
+        return int(found.max())
+
+    def collect(self, content):
+        """Return a list of what each process gives: anything that can be pickled."""
+        given, sizes = np.frombuffer(pickle.dumps(content), np.uint8), np.empty(self.size, np.int64)
+        self.wait(self._comm.Iallgather(np.array([given.size], np.int64), sizes))
+        found = np.empty(sizes.sum(), np.uint8)
+        self.wait(self.start_gather(given, sizes.tolist(), found))
+        return [pickle.loads(part) for part in np.split(found, np.cumsum(sizes)[:-1])]
+
+    def broadcast(self, content=None):
+        """Return what rank 0 gives, which can be pickled; the others wait for it, however long it takes."""
+        if self.size == 1:
+            return content
+        given = np.frombuffer(pickle.dumps(content) if self.rank == 0 else b"", np.uint8)
+        size = np.array([given.size], np.int64)
+        self.wait(self._comm.Ibcast(size), patient=True)
+        found = given.copy() if self.rank == 0 else np.empty(size[0], np.uint8)
+        self.wait(self._comm.Ibcast([found, self._mpi.BYTE]))
+        return content if self.rank == 0 else pickle.loads(found)
+
+    def same(self, owner, **facts):
+        given = self.collect({name: repr(value) for name, value in facts.items()}) if self.size > 1 else []
+        for name in facts:
+            for rank, other in enumerate(given):
+                if other.get(name) != given[0].get(name):
+                    one, two = (printable(str(found.get(name)))[:100] for found in (given[0], other))
+                    raise self._of_all(InputError(f"{owner}: the processes differ in {name.replace('_', ' ')}: {one} on rank 0, {two} on rank "
+                                     f"{rank}. All of them need the same."))
+
+    # -- batches that they share --
+
+    @contextmanager
+    def sharing(self, n, network):
+        if self.size == 1 or network.engine != "fast":      # the reference engine computes all of it in each process
+            yield Alone()
+            return
+        before, here.share = here.share, Share(self, n, network.dtype)
+        try:
+            yield here.share
+        except NonFiniteError as error:
+            raise self._of_all(error) from None          # loss and gradients are the same everywhere
+        finally:
+            here.share = before
+
+    def samples(self, n, network):
+        return slice(0, n) if self.size == 1 or network.engine != "fast" else Share(self, n, network.dtype).samples
+
+    def portions(self, n):
+        return [slice(rank * n // self.size, (rank + 1) * n // self.size) for rank in range(self.size)]
+
+    def joined(self, array):
+        if self.size == 1:
+            return array
+        counts = self.collect(len(array))
+        found = np.empty((sum(counts), *array.shape[1:]), array.dtype)
+        self.wait(self.start_gather(array, [n * math.prod(array.shape[1:]) * array.itemsize for n in counts], found))
+        return found
+
+    def blame(self, function):
+        sentence, before, here.share = None, here.share, None
+        try:
+            function()
+        except MiniCNNError as error:
+            if self.size == 1:
+                raise
+            sentence = str(error)
+        finally:
+            here.share = before
+        for rank, said in enumerate(self.collect(sentence) if self.size > 1 else ()):
+            if said is not None:
+                raise self._of_all(NonFiniteError(f"rank {rank}: {said}"))
+
+    def compare(self, step, network):
+        if self.size == 1 or step % self.check_every:
+            return
+        digest = hashlib.sha256()
+        for weight in network.named_weights().values():
+            digest.update(weight.value)
+        found = self.collect(digest.digest())
+        for rank, other in enumerate(found):
+            if other != found[0]:
+                raise self._of_all(DistributedError(f"after step {step} the weights of rank {rank} are not those of rank 0. A callback or a "
+                                       "custom layer does not do the same in all processes, or a machine has a fault."))
+
+    def between(self, function):
+        return function if self.size == 1 else self._check_signals
+
+    def _check_signals(self):
+        """Raise Interrupted in all processes if a signal has arrived in one; a shared batch has told so already."""
+        number = self.largest(signals.noted() or 0) if self.signal is None else self.signal
+        self.signal = None
+        if number:
+            raise self._of_all(signals.Interrupted(number))
+
+    # -- when one fails --
+
+    def _of_all(self, error):
+        """Return an error that all processes raise at the same place, and rank 0 reports."""
+        error.relayed = self.rank > 0
+        return error
+
+    @contextmanager
+    def together(self):
+        try:
+            yield
+        except BaseException as error:
+            if self.size == 1 or hasattr(error, "relayed"):
+                raise
+            raise self._tell(error) from error
+
+    def _tell(self, error):
+        """Tell the other processes of an error in this one; return that of whoever speaks for all: the first that has one."""
+        heard = {self.rank: (self.rank, type(error).__name__, str(error), getattr(error, "number", None))}
+        self._failed, until = True, time.monotonic() + _ALERT
+        self._sending += [self._alarms.isend(heard[self.rank], dest=rank) for rank in range(self.size) if rank != self.rank]
+        while time.monotonic() < until and len(heard) < self.size:
+            time.sleep(1e-3)
+            self._mpi.Request.testall(self._sending)
+            if self._alarms.Iprobe():
+                other = self._alarms.recv()
+                heard[other[0]] = other
+        rank, *said = heard[min(heard)]
+        of_all = len(heard) == self.size and all(others == said for _, *others in heard.values())
+        return self._error(None if of_all else rank, *said, speaks=rank == self.rank)
+
+    def _error(self, rank, kind, text, number, speaks=False):
+        """Return the error of a process as one of this one. `relayed` is whether another process reports it."""
+        self._failed, text = True, text or kind
+        text = text if rank is None or kind == "Interrupted" else f"rank {rank}: {text}"
+        if kind == "Interrupted":
+            error = signals.Interrupted(number, text)
+        else:
+            known = getattr(errors, kind, MemoryError if kind == "MemoryError" else None)
+            error = (known or DistributedError).__new__(known or DistributedError)
+            error.args = (text if known else f"{text} ({kind})",)
+        error.relayed = not speaks
+        return error
+
+    def end(self, code):
+        """End all processes if one has failed: some may wait in MPI for what will never come."""
+        if self._failed:
+            self._failed = False
+            sys.stdout.flush()
+            sys.stderr.flush()
+            if self.rank > 0:
+                time.sleep(_GRACE)          # rank 0 is to end this one, once its files are whole
+            self._mpi.COMM_WORLD.Abort(code)
+
+
+
+def _environment():
+    """Return what bits depend on, beside the program and the data."""
+    import llvmlite.binding
+
+    from minicnn.kernels.runtime.simd import REGISTER_BYTES
+
+    found = {name: version(name) for name in ("numpy", "numba", "llvmlite", "pillow")}
+    features = llvmlite.binding.get_host_cpu_features().flatten()
+    return found | {"minicnn": __version__, "python": platform.python_version(), "CPU": llvmlite.binding.get_host_cpu_name(),
+                    "CPU_features": features, "bytes_of_registers": REGISTER_BYTES}
