@@ -351,6 +351,7 @@ class Model:
                 check_scale(data, self.input_range, "fit")
             if digests is not None:
                 self.training_digests = digests
+            names = [type(callback).__name__ for callback in callbacks]
             if run is not None and group.rank == 0:
                 callbacks = [Checkpoint(run), CSVHistory(Path(run) / "history.csv")] + callbacks
             if self.position is not None:
@@ -358,7 +359,7 @@ class Model:
             if group.size > 1:
                 group.same("fit", **self._facts(data, targets, weights if targets is not None else None, measured), epochs=epochs,
                            batch_size=batch_size, steps_per_epoch=steps_per_epoch, shuffle=bool(shuffle), resume=resume,
-                           class_weight=class_weight, callbacks=[type(one).__name__ for one in callbacks if not one.saves])
+                           class_weight=class_weight, callbacks=names)
 
             def batches(epoch, position):
                 if targets is None:
@@ -402,10 +403,9 @@ class Model:
             own = distributed.portions(len(data))[distributed.rank]
             outputs = np.empty((own.stop - own.start,) + self.network.output_shape, self.dtype)
             for start in range(own.start, own.stop, batch_size):
-                samples = slice(start, min(start + batch_size, own.stop))
-                if not isinstance(data, ArrayDataset):
-                    samples = np.arange(samples.start, samples.stop)
-                outputs[start - own.start:samples.stop - own.start] = self.network.predict(data.batch(samples))
+                end = min(start + batch_size, own.stop)
+                samples = slice(start, end) if isinstance(data, ArrayDataset) else np.arange(start, end)
+                outputs[start - own.start:end - own.start] = self.network.predict(data.batch(samples))
             outputs = distributed.joined(outputs)
             return split(outputs, self.output_shape) if self.output_names else outputs
 

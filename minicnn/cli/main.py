@@ -7,6 +7,7 @@ import argparse
 import errno
 import faulthandler
 import os
+import shlex
 import sys
 import warnings
 from contextlib import suppress
@@ -16,6 +17,7 @@ from minicnn.cli import (audit, compare, doctor, evaluate, exercise, explain, gr
                          predict, reproduce, split, summary, trace, train, warmup)
 from minicnn.cli.options import NOT_A_DEVICE
 from minicnn.core import signals
+from minicnn.core.processes import Alone
 from minicnn.errors import (CheckpointError, MiniCNNError, MissingExtraError, RunLockedError, WeightsError, nearest,
                             printable)
 
@@ -46,7 +48,7 @@ def main(arguments=None):
     Without arguments it is the process, which is to end with it: signals then do not get their old handlers back.
     """
     options = _parser().parse_args(arguments)
-    options.words = list(sys.argv[1:] if arguments is None else arguments)
+    options.words, options.group = list(sys.argv[1:] if arguments is None else arguments), Alone()
     if not faulthandler.is_enabled():
         faulthandler.enable()
     if hasattr(sys.stdout, "reconfigure"):
@@ -54,7 +56,9 @@ def main(arguments=None):
     form = warnings.formatwarning
     warnings.formatwarning = lambda message, *where: f"minicnn: {str(message).removeprefix('minicnn: ')}\n"
     try:
-        return _run(options, last=arguments is None)
+        code = _run(options, last=arguments is None)
+        options.group.end(code)
+        return code
     finally:
         warnings.formatwarning = form
 
@@ -62,14 +66,17 @@ def main(arguments=None):
 def _run(options, last):
     try:
         with signals.handled(last):
+            if getattr(options, "mpi", False):
+                options.group = _processes(options)
             if getattr(options, "threads", None) is not None:
                 from minicnn.kernels.runtime.threads import set_thread_count
                 set_thread_count(options.threads)
-            code = options.run(options) or DONE
+            with options.group.together():
+                code = options.run(options) or DONE
             sys.stdout.flush()
         return code
     except KeyboardInterrupt as signal:
-        print(f"minicnn: {str(signal) or 'interrupted.'}{_how_to_resume(options)}", file=sys.stderr)
+        _tell(signal, f"{str(signal) or 'interrupted.'}{_how_to_resume(options)}")
         return SIGNALLED + getattr(signal, "number", 2)
     except BrokenPipeError:
         _drop_output()          # the reader of our output has ended: there is nobody to tell
@@ -78,18 +85,37 @@ def _run(options, last):
         if options.debug:
             raise
         # A manifest lists its problems, one a line; all else is one line.
-        print(f"minicnn: {_out_of_memory(error) if _is_for_memory(error) else error}", file=sys.stderr)
+        _tell(error, _out_of_memory(error) if _is_for_memory(error) else error)
         return BAD_DATA if _is_for_memory(error) else \
             next((code for kind, code in _CODES.items() if isinstance(error, kind)), BAD_DATA)
     except OSError as error:
         if options.debug:
             raise
         if _is_for_memory(error):
-            print(f"minicnn: {_out_of_memory(error)}", file=sys.stderr)
+            _tell(error, _out_of_memory(error))
             return BAD_DATA
         _drop_output()
-        print(f"minicnn: the output could not be written: {error.strerror}.", file=sys.stderr)
+        _tell(error, f"the output could not be written: {error.strerror}.")
         return BAD_CHECKPOINT
+
+
+def _tell(error, sentence):
+    """Say what an error is on stderr, unless it is that of another process, which says it."""
+    if not getattr(error, "relayed", False):
+        print(f"minicnn: {sentence}", file=sys.stderr)
+
+
+def _processes(options):
+    """Return the processes that mpiexec started, which must have been given the same options."""
+    from minicnn.distributed import MPI
+
+    group, own = MPI(), ("run", "debug", "threads", "workers", "quiet", "json", "words", "group", "of_the_run")
+    with group.together():
+        group.same(f"minicnn {options.words[0]}", **{name: value for name, value in vars(options).items() if name not in own})
+    if group.size == 1:
+        print("minicnn: --mpi: this is one process, which shares with none. Start several: mpiexec -n 4 "
+              f"{printable(shlex.join(['minicnn', *options.words]))}", file=sys.stderr)
+    return group
 
 
 def _is_for_memory(error):

@@ -131,6 +131,8 @@ _SHARED = {
                   "'scans/*.png'"),
     "--threads": dict(type=whole(1, 256), metavar="N",
                       help="threads that compute; never changes a result (default: the cores available)"),
+    "--mpi": dict(action="store_true", help="share the work with the other processes that mpiexec started: mpiexec -n 4 minicnn "
+                  "... --mpi; the result is that of one process, to the bit (extra `mpi`)"),
     "--quiet": dict(action="store_true", help="no progress on stderr"),
     "--json": dict(action="store_true", help="print JSON on stdout"),
 }

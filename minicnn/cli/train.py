@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   minicnn train --data radiographs/ --out runs/mine          a folder with one folder per class
   minicnn train --data index.csv --protocol paper --seed 1   the paper's own protocol, which leaks
   minicnn train --data index.csv --hold-out cohen            how well it does on a source that is not in training
+  mpiexec -n 4 minicnn train --mpi --threads 1               four processes share each batch
   minicnn train --resume runs/mine                           go on after an interruption
   minicnn train --resume runs/mine --data /new/index.csv     the same, where the data was moved"""
 
@@ -35,13 +36,15 @@ def add_options(parser):
     parser.add_argument("--out", type=path, metavar="RUN", help="the run folder (default: the next free runs/NNN)")
     parser.set_defaults(of_the_run={action.dest: action.default for action in parser._actions[before:]})
     parser.add_argument("--resume", type=path, metavar="RUN", help="go on with this run, with its options")
-    add_shared(parser, "--threads", "--quiet", "--json")
+    add_shared(parser, "--threads", "--mpi", "--quiet", "--json")
 
 
 def run(options):
     """Train or resume, and print the metrics and where the results are."""
     from minicnn import experiment
 
+    if options.group.rank > 0:
+        return experiment.assist(options.group)
     progress = not options.quiet
     if options.resume is not None:
         moved = _WHERE if options.data is not None else ()
@@ -52,11 +55,11 @@ def run(options):
                   f"{', '.join('--' + name.replace('_', '-') for name in given)}.", file=sys.stderr)
             return 2
         options.folder = Path(options.resume)
-        result = experiment.resume(options.folder, progress, **{name: getattr(options, name) for name in _WHERE}
-                                   if moved else {})
+        result = experiment.resume(options.folder, progress, group=options.group,
+                                   **{name: getattr(options, name) for name in _WHERE} if moved else {})
     else:
         config = experiment.Config(**{name: getattr(options, name) for name in options.of_the_run if name != "out"})
-        result = experiment.train(config, _new_folder(options, config), progress)
+        result = experiment.train(config, _new_folder(options, config), progress, group=options.group)
     show(options, result.metrics, lambda metrics: _text(result))
     for note in filter(None, result.notes if options.json else ()):       # the table has them itself
         print(f"minicnn: {note}", file=sys.stderr)

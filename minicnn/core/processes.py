@@ -64,6 +64,9 @@ class Alone:
     def same(self, owner, **facts):
         """Raise InputError in all processes where {name: value} differ among them."""
 
+    def end(self, code):
+        """End all processes with this exit code, if one has failed."""
+
     @contextmanager
     def together(self):
         """Within it, an error in one process is an error in all."""

@@ -23,6 +23,7 @@ import warnings
 from collections import Counter
 from contextlib import suppress
 from copy import copy
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,13 +35,28 @@ from minicnn.data.preprocessing import resize, stretch
 from minicnn.data.workers import in_order
 from minicnn.errors import CheckpointError, ImageError, InputError, ManifestError, printable
 
-__all__ = ["PixelCache", "MemoryPixels", "keep", "recall"]
+__all__ = ["PixelCache", "MemoryPixels", "CachePlace", "keep", "recall"]
 
 _AHEAD = 64                         # images decoded ahead: bounds the memory of decoding
 _MOST_BYTES = 8 * 2**30             # of all caches together; the least recently used are removed
 _STALE = 24 * 3600                  # seconds after which an unfinished cache is removed
 _DIGEST, _FACTS, _BITS = 32, 12, 1  # bytes
 _TAIL = 2 * _DIGEST + _FACTS + _BITS    # of each image
+
+
+class CachePlace(NamedTuple):
+    """Where the images of a PixelCache are.
+
+    name : str, of the file in the folder of caches; "" where it has none
+    rows : ndarray, int64; the images of the file that are these
+    images : int; those of the file
+    check : bytes; the SHA-256 at its end
+    """
+
+    name: str
+    rows: np.ndarray
+    images: int
+    check: bytes
 
 
 class PixelCache:
@@ -122,6 +138,25 @@ class PixelCache:
         for sentence in about_bits(bits, preprocessing.bits) if remark else ():
             warnings.warn(sentence, ImageWarning, stacklevel=5)
         return cls(block, preprocessing, np.arange(n), *digests, facts, decoded)
+
+    @property
+    def place(self):
+        """A CachePlace, from which another process can `reopen` it."""
+        size, path = os.fstat(self._block.descriptor).st_size, self._block.path
+        n = size // (int(np.prod(self.preprocessing.stored_shape)) + _TAIL)
+        return CachePlace("" if path is None else path.name, self._rows, n, self._block.read(_DIGEST, size - _DIGEST))
+
+    @classmethod
+    def reopen(cls, place, preprocessing):
+        """Return the cache at a CachePlace, without digests and facts; None where this process finds it not."""
+        folder = private_folder("pixels", "pixel cache", "decoding without keeping it") if place.name else None
+        with suppress(OSError):
+            if folder is not None:
+                block = _Block(os.open(folder / place.name, open_flags("RDONLY", "NOFOLLOW")))
+                size = os.fstat(block.descriptor).st_size
+                if size > _DIGEST and block.read(_DIGEST, size - _DIGEST) == place.check:
+                    return cls(block, preprocessing, place.rows, None, None, None, 0)
+        return None
 
     def take(self, rows):
         """Return the cache of some of these images, in the order of `rows`; the file is shared."""
@@ -220,8 +255,8 @@ class _Block:
 
     _turn = threading.Lock()
 
-    def __init__(self, descriptor):
-        self.descriptor = descriptor
+    def __init__(self, descriptor, path=None):
+        self.descriptor, self.path = descriptor, path
 
     def read(self, size, place):
         """Return so many bytes from a place on, or what there is of them."""
@@ -309,14 +344,14 @@ def _fill(folder, name, paths, digests, preprocessing, workers, progress, failed
             tail = b"".join(digests + pixel_digests + facts + bits)
             file.write(tail + hashlib.sha256(tail).digest())
             file.flush()
-            block = _Block(os.dup(file.fileno()))
+            block = _Block(os.dup(file.fileno()), None if folder is None else folder / name)
         if temporary is not None:
             try:
                 os.replace(temporary, folder / name)
             except PermissionError:
                 block = None                # closes it: Windows renames no file that is open
                 os.replace(temporary, folder / name)
-                block = _Block(os.open(folder / name, open_flags("RDONLY", "NOFOLLOW")))
+                block = _Block(os.open(folder / name, open_flags("RDONLY", "NOFOLLOW")), folder / name)
             with suppress(OSError):         # another process may remove caches as well
                 _prune(folder, keep=name)
     except BaseException as error:
@@ -341,7 +376,7 @@ def _reuse(path, n, shape, digests):
         descriptor = os.open(path, open_flags("RDONLY", "NOFOLLOW"))
     except OSError:
         return None
-    block, size = _Block(descriptor), n * int(np.prod(shape))
+    block, size = _Block(descriptor, path), n * int(np.prod(shape))
     tail = block.read(_TAIL * n + _DIGEST, size)
     whole = os.fstat(descriptor).st_size == size + _TAIL * n + _DIGEST
     check = hashlib.sha256(tail[:-_DIGEST]).digest()

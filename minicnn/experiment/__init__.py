@@ -16,7 +16,7 @@ from minicnn.experiment.evaluation_run import Result, evaluate, load_model
 from minicnn.experiment.prediction_run import Predictions, predict
 from minicnn.experiment.recipes import RECIPES, Recipe
 from minicnn.experiment.splits import split, split_table
-from minicnn.experiment.training_run import resume, train, train_or_resume
+from minicnn.experiment.training_run import assist, resume, train, train_or_resume
 
-__all__ = ["Config", "PROTOCOLS", "Recipe", "RECIPES", "train", "resume", "train_or_resume", "evaluate", "predict",
-           "compare", "load_model", "split", "split_table", "Result", "Predictions", "Comparison"]
+__all__ = ["Config", "PROTOCOLS", "Recipe", "RECIPES", "train", "resume", "assist", "train_or_resume", "evaluate",
+           "predict", "compare", "load_model", "split", "split_table", "Result", "Predictions", "Comparison"]

@@ -12,8 +12,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from minicnn import checkpoint
+from minicnn.core.processes import Alone
 from minicnn.core.progress import Progress
 from minicnn.core.untrusted import raising, read_table, write_csv
+from minicnn.data.sharing import share_dataset
 from minicnn.errors import InputError, MiniCNNError, WeightsError, printable
 from minicnn.evaluation import out_of_distribution
 from minicnn.evaluation.operating_point import fit_operating_point
@@ -27,10 +29,10 @@ from minicnn.experiment.run_plots import draw
 from minicnn.experiment.splits import open_split
 from minicnn.model import Sequential
 
-__all__ = ["train", "resume", "train_or_resume", "unfinished"]
+__all__ = ["train", "resume", "assist", "train_or_resume", "unfinished"]
 
 
-def train(config, folder, progress=True, plots=True):
+def train(config, folder, progress=True, plots=True, group=Alone()):
     """Train and evaluate in a new run folder; return the Result.
 
     Parameters
@@ -39,6 +41,7 @@ def train(config, folder, progress=True, plots=True):
     folder : path of the run folder, which is made once the data was read; or a function that returns it then
     progress : bool; report progress on stderr
     plots : bool; draw learning curves, ROC, reliability, confusion matrix and samples
+    group : distributed.MPI, of the processes that train together: this is rank 0, the others call `assist`
 
     Raises
     ------
@@ -59,11 +62,11 @@ def train(config, folder, progress=True, plots=True):
             "images": _digest(datasets), "digests": {name: data_digest(data) for name, data in datasets.items()}})
         write_csv(run.path / "split.csv", rows, private=True)
         run.write_json("config.json", asdict(config))
-        return _fit_and_evaluate(run, config, datasets, progress, False, plots)
+        return _fit_and_evaluate(run, config, datasets, progress, False, plots, group)
 
 
 def resume(folder, progress=True, plots=True, data=None, columns=None, allow_outside_root=None, root=None,
-           labels=None):
+           labels=None, group=Alone()):
     """Go on with the run in `folder`, with the options it was begun with; return the Result.
 
     The files at the end are, to the byte, those of a run without interruption.
@@ -74,6 +77,7 @@ def resume(folder, progress=True, plots=True, data=None, columns=None, allow_out
         and sets; names may differ. The run folder then names the new place
     columns, labels, allow_outside_root, root : how to read the moved data, as for Config; by default as before, without
         a root
+    group : as for `train`; a run can go on with any number of processes
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -94,7 +98,7 @@ def resume(folder, progress=True, plots=True, data=None, columns=None, allow_out
         if data is not None:
             write_csv(run.path / "split.csv", rows, private=True)
             run.write_json("config.json", asdict(config))
-        return _fit_and_evaluate(run, config, datasets, progress, True, plots)
+        return _fit_and_evaluate(run, config, datasets, progress, True, plots, group)
 
 
 def _check_free(run, config):
@@ -164,28 +168,47 @@ def _already_there(run, config):
 
 # ---- Training and evaluation -----------------------------------------------------------------------------------------
 
-def _fit_and_evaluate(run, config, datasets, progress, resume, plots):
-    """Train the epochs that are left, then evaluate on every set, and write and draw the results."""
+def assist(group):
+    """Train and predict with rank 0 of a group, which calls `train` or `resume`."""
+    config, digest, sets, path, resume = group.broadcast()
+    datasets = {name: share_dataset(group) for name in sets}
+    model = _fit(config, digest, datasets, path, resume, False, group)
+    model.set_weights(group.broadcast())
+    for name in sets:
+        model.predict(datasets[name], distributed=group)
+
+
+def _fit(config, digest, datasets, path, resume, progress, group):
+    """Return the model of a run, trained until it has all its epochs."""
     recipe = RECIPES[config.recipe]
     model = recipe.model(config.seed, datasets["training"].classes, config.learning_rate)
-    model.split_digest = split_digest(datasets)
+    model.split_digest = digest
     model.fit(datasets["training"], validation=datasets["validation"], epochs=config.epochs,
               batch_size=config.batch_size, steps_per_epoch=config.steps_per_epoch, callbacks=recipe.callbacks(),
-              run=run.path, resume=resume, progress=progress, workers=1 if config.workers is None else config.workers)
+              run=path, resume=resume, progress=progress, workers=1 if config.workers is None else config.workers,
+              distributed=group)
+    return model
+
+
+def _fit_and_evaluate(run, config, datasets, progress, resume, plots, group):
+    """Train the epochs that are left, then evaluate on every set, and write and draw the results."""
+    digest = split_digest(datasets)
+    group.broadcast((config, digest, list(datasets), run.path, resume))
+    for dataset in datasets.values():
+        share_dataset(group, dataset)
+    model = _fit(config, digest, datasets, run.path, resume, progress, group)
     history = model.history
-    if recipe.average:
+    if RECIPES[config.recipe].average:
         checkpoint.save(run.path / AVERAGE, model)
     model = Sequential.load(evaluated_weights(run.path, config))
+    group.broadcast(model.get_weights())
+    outputs = {name: model.predict(dataset, distributed=group) for name, dataset in datasets.items()}
     out_of_distribution.TrainingDistribution.fit(model, datasets["training"], datasets["validation"]).save(
         run.path / out_of_distribution.FILE)
-    result = Result(run.path, {}, config.protocol_sentence, datasets=datasets)
+    result = Result(run.path, {}, config.protocol_sentence, datasets=datasets, outputs=outputs)
     if "test" in datasets and not access_counts(run):       # once: after an interruption it is the same access
         count_access(run)
-    outputs = result.outputs
-    with Progress(2 * len(datasets), "evaluating", "step", progress) as bar:
-        for name, dataset in datasets.items():
-            outputs[name] = model.predict(dataset)
-            bar.advance()
+    with Progress(len(datasets), "evaluating", "set", progress) as bar:
         point = fit_operating_point(datasets["validation"].labels, outputs["validation"])
         point.write(run)
         for name, dataset in datasets.items():
