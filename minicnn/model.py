@@ -46,7 +46,7 @@ def _in_all_processes(method):
     """Let a method have the processes that train together as its argument `distributed`: an error in one is one in all."""
     @functools.wraps(method)
     def run(self, *arguments, distributed=None, **others):
-        group = check(method.__name__, "distributed", distributed, OrNone(Having("sharing", "a distributed.MPI()"))) or Alone()
+        group = check(method.__name__, "distributed", distributed, OrNone(Having("together", "a distributed.MPI()"))) or Alone()
         with group.together():
             return method(self, *arguments, distributed=group, **others)
     return run
@@ -375,8 +375,8 @@ class Model:
                     for samples, x in given:
                         yield x, targets[samples], None if weights is None else weights[samples]
             epochs = epochs if resume else len(self.history) + epochs
-            with signals.postponed(), trainer.shared_by(group):
-                return History(trainer.fit(self, batches, begin=begin, validation=measured, batch_size=batch_size,
+            with signals.postponed():
+                return History(group.trainer(trainer).fit(self, batches, begin=begin, validation=measured, batch_size=batch_size,
                                            epochs=epochs, callbacks=Callbacks(callbacks, kept, progress, group)))
 
     @_in_all_processes
@@ -400,7 +400,7 @@ class Model:
         x = Batches(x, steps, "predict", "steps").collected(1)[0] if is_batches(x) else x
         with self._lock:
             data = model_data.as_dataset(self, x, "predict")
-            own = distributed.portions(len(data))[distributed.rank]
+            own = distributed.portion(len(data))
             outputs = np.empty((own.stop - own.start,) + self.network.output_shape, self.dtype)
             for start in range(own.start, own.stop, batch_size):
                 end = min(start + batch_size, own.stop)

@@ -6,12 +6,11 @@ batches: what training needs to go on is the model, its optimizer, the Position,
 """
 
 import math
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import numpy as np
 
 from minicnn.core.backend import get_engine
-from minicnn.core.processes import Alone
 from minicnn.errors import InputError, NonFiniteError
 
 __all__ = ["Trainer"]
@@ -27,15 +26,11 @@ class Trainer:
     optimizer : an optimizer of optimizers/
     between_batches : function, called without arguments after each batch; what it raises ends the work there
     metrics : names of the metrics of each epoch, or None: accuracy where the network classifies, and AUC in validation
-
-    Attributes
-    ----------
-    group : the processes that train together, each with its own samples of a batch (core/processes.py)
     """
 
     def __init__(self, network, loss, optimizer, between_batches, metrics=None):
         self.network, self.loss, self.optimizer, self.between_batches = network, loss, optimizer, between_batches
-        self.metrics, self.group = metrics, Alone()
+        self.metrics = metrics
         for value, head in zip(network.outputs, loss.heads):
             last = network.layers[value - 1]
             if head not in (None, type(last).__name__):
@@ -47,44 +42,40 @@ class Trainer:
         self.rows = network.rows(heads=self.heads)
         self.ops = get_engine(network.engine)
 
-    @contextmanager
-    def shared_by(self, group):
-        """Within it, the processes of `group` train together."""
-        before, self.group, self.between_batches = (self.group, self.between_batches), group, group.between(self.between_batches)
-        try:
-            yield
-        finally:
-            self.group, self.between_batches = before
-
     def loss_and_gradients(self, x, t, weights=None):
         """Return (mean loss, outputs of the batch); the gradients are in the parameters.
 
-        x has the samples of this process, t and weights those of the whole batch. Raises NonFiniteError naming the first
-        layer, if the loss or a gradient is NaN or infinite.
+        Raises NonFiniteError naming the first layer, if the loss or a gradient is NaN or infinite.
         """
         self.network.note_frozen()
-        with self.group.sharing(len(t), self.network) as share:
-            z = share.whole(self.network.forward(x, self.rows, training=True, step_number=self.optimizer.t))
-            losses, dz = np.empty(len(t)), np.empty(z.shape, z.dtype)
-            loss = self.loss(self.ops, z, self.loss.smoothed(t), weights, losses, dz)
-            loss += sum(self.network.parameters.penalties())
-            if not math.isfinite(loss):
-                self.group.blame(lambda: self.network.blame_forward(x))
-                raise NonFiniteError(f"the loss is {loss} though every layer's output is finite; "
-                                     "look at the targets and the sample weights.")
-            outputs = self.outputs(z)
-            self.network.backward(share.own(dz), self.rows)
-            share.finish()
-            self.network.parameters.add_penalty_gradients()
-            self.network.blame_gradients()
+        z = self.logits(x)
+        losses, dz = np.empty(len(t)), np.empty(z.shape, z.dtype)
+        loss = self.loss(self.ops, z, self.loss.smoothed(t), weights, losses, dz)
+        loss += sum(self.network.parameters.penalties())
+        if not math.isfinite(loss):
+            self.blame(x)
+            raise NonFiniteError(f"the loss is {loss} though every layer's output is finite; "
+                                 "look at the targets and the sample weights.")
+        outputs = self.outputs(z)
+        self.backward(dz)
+        self.network.parameters.add_penalty_gradients()
+        self.network.blame_gradients()
         return loss, outputs
+
+    def logits(self, x):
+        return self.network.forward(x, self.rows, training=True, step_number=self.optimizer.t)
+
+    def backward(self, dz):
+        self.network.backward(dz, self.rows)
+
+    def blame(self, x):
+        self.network.blame_forward(x)
 
     def step(self, x, t, weights=None):
         """Update the parameters once from a batch; return (mean loss before the update, outputs)."""
         loss, outputs = self.loss_and_gradients(x, t, weights)
         self.network.move_statistics()
         self.optimizer.step(self.ops, self.network.parameters)
-        self.group.compare(self.optimizer.t, self.network)
         return loss, outputs
 
     def outputs(self, z):
@@ -93,17 +84,16 @@ class Trainer:
 
     def predict(self, data, batch_size):
         """Return (outputs (n, ...), logits (n, ...)) of every sample of a dataset, in order, without augmentation."""
-        portions = self.group.portions(len(data))
-        own, most = portions[self.group.rank], max(one.stop - one.start for one in portions)
-        outputs = np.empty((own.stop - own.start,) + self.network.output_shape, self.network.dtype)
+        n = len(data)
+        outputs = np.empty((n,) + self.network.output_shape, self.network.dtype)
         logits = np.empty_like(outputs)
-        for start in range(0, most, batch_size):
-            place = slice(start, min(start + batch_size, len(outputs)))
-            if place.start < place.stop:
-                logits[place] = z = self.network.forward(data.batch(own.start + np.arange(place.start, place.stop)), self.rows)
-                outputs[place] = self.outputs(z)
+        for start in range(0, n, batch_size):
+            samples = np.arange(start, min(start + batch_size, n))
+            z = self.network.forward(data.batch(samples), self.rows)
+            logits[samples] = z
+            outputs[samples] = self.outputs(z)
             self.between_batches()
-        return self.group.joined(outputs), self.group.joined(logits)
+        return outputs, logits
 
     def mean_loss(self, logits, targets, weights=None):
         """Return the mean loss of logits against encoded targets; `weights`, one a sample, count in it."""
@@ -154,8 +144,8 @@ class Trainer:
                 try:
                     loss, outputs = self.step(x, t, weights)
                 except NonFiniteError as error:
-                    error.args = (f"epoch {epoch}, batch {position.batch + 1}: {error} Training stopped before this update; a "
-                                  "smaller learning rate may help.",)
+                    error.args = (f"epoch {epoch}, batch {position.batch + 1}: {error} Training stopped before this update; "
+                                  "a smaller learning rate may help.",)
                     raise
                 position.add(len(t), loss, self.loss.share_right(outputs, t), self.loss.values)
                 if set(names) - {"loss", "accuracy", *self.loss.values}:

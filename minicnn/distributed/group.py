@@ -5,7 +5,6 @@ gives up after a time without an answer.
 """
 
 import atexit
-import hashlib
 import math
 import pickle
 import platform
@@ -19,10 +18,10 @@ import numpy as np
 from minicnn import __version__, errors
 from minicnn.core import signals
 from minicnn.core.arguments import Real, Whole, check
-from minicnn.core.memory import Buffers, here
-from minicnn.core.processes import Alone
+from minicnn.core.memory import Buffers
 from minicnn.distributed.share import Share
-from minicnn.errors import DistributedError, InputError, MiniCNNError, MissingExtraError, NonFiniteError, printable
+from minicnn.distributed.trainer import SharingTrainer
+from minicnn.errors import DistributedError, InputError, MissingExtraError, printable
 
 __all__ = ["MPI"]
 
@@ -45,7 +44,6 @@ class MPI:
     ----------
     rank, size : int; the number of this process, and how many there are. Rank 0 alone writes and reports
     sent : int; bytes that this process has sent to others
-    signal : int or None; the number of a signal that has arrived in a process during this batch, as `Share.whole` was told
     buffers : Buffers of the exchanges
 
     Raises
@@ -68,7 +66,7 @@ class MPI:
             state = "is not installed" if isinstance(error, ModuleNotFoundError) else f"finds no MPI ({printable(error)})"
             raise MissingExtraError("training over MPI", "mpi4py", "mpi", state) from None
         self._mpi, self._comm, self._alarms = mpi, mpi.COMM_WORLD.Dup(), mpi.COMM_WORLD.Dup()
-        self.rank, self.size, self.sent, self.signal = self._comm.rank, self._comm.size, 0, None
+        self.rank, self.size, self.sent = self._comm.rank, self._comm.size, 0
         self.buffers, self._failed, self._sending = Buffers(), False, []
         atexit.register(self.end, 1)
         with self.together():
@@ -149,29 +147,19 @@ class MPI:
             for rank, other in enumerate(given):
                 if other.get(name) != given[0].get(name):
                     one, two = (printable(str(found.get(name)))[:100] for found in (given[0], other))
-                    raise self._of_all(InputError(f"{owner}: the processes differ in {name.replace('_', ' ')}: {one} on rank 0, {two} on rank "
+                    raise self.of_all(InputError(f"{owner}: the processes differ in {name.replace('_', ' ')}: {one} on rank 0, {two} on rank "
                                      f"{rank}. All of them need the same."))
 
     # -- batches that they share --
 
-    @contextmanager
-    def sharing(self, n, network):
-        if self.size == 1 or network.engine != "fast":      # the reference engine computes all of it in each process
-            yield Alone()
-            return
-        before, here.share = here.share, Share(self, n, network.dtype)
-        try:
-            yield here.share
-        except NonFiniteError as error:
-            raise self._of_all(error) from None          # loss and gradients are the same everywhere
-        finally:
-            here.share = before
+    def trainer(self, trainer):
+        return trainer if self.size == 1 else SharingTrainer(self, trainer)
 
     def samples(self, n, network):
         return slice(0, n) if self.size == 1 or network.engine != "fast" else Share(self, n, network.dtype).samples
 
-    def portions(self, n):
-        return [slice(rank * n // self.size, (rank + 1) * n // self.size) for rank in range(self.size)]
+    def portion(self, n):
+        return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
     def joined(self, array):
         if self.size == 1:
@@ -181,45 +169,9 @@ class MPI:
         self.wait(self.start_gather(array, [n * math.prod(array.shape[1:]) * array.itemsize for n in counts], found))
         return found
 
-    def blame(self, function):
-        sentence, before, here.share = None, here.share, None
-        try:
-            function()
-        except MiniCNNError as error:
-            if self.size == 1:
-                raise
-            sentence = str(error)
-        finally:
-            here.share = before
-        for rank, said in enumerate(self.collect(sentence) if self.size > 1 else ()):
-            if said is not None:
-                raise self._of_all(NonFiniteError(f"rank {rank}: {said}"))
-
-    def compare(self, step, network):
-        if self.size == 1 or step % self.check_every:
-            return
-        digest = hashlib.sha256()
-        for weight in network.named_weights().values():
-            digest.update(weight.value)
-        found = self.collect(digest.digest())
-        for rank, other in enumerate(found):
-            if other != found[0]:
-                raise self._of_all(DistributedError(f"after step {step} the weights of rank {rank} are not those of rank 0. A callback or a "
-                                       "custom layer does not do the same in all processes, or a machine has a fault."))
-
-    def between(self, function):
-        return function if self.size == 1 else self._check_signals
-
-    def _check_signals(self):
-        """Raise Interrupted in all processes if a signal has arrived in one; a shared batch has told so already."""
-        number = self.largest(signals.noted() or 0) if self.signal is None else self.signal
-        self.signal = None
-        if number:
-            raise self._of_all(signals.Interrupted(number))
-
     # -- when one fails --
 
-    def _of_all(self, error):
+    def of_all(self, error):
         """Return an error that all processes raise at the same place, and rank 0 reports."""
         error.relayed = self.rank > 0
         return error

@@ -28,13 +28,14 @@ class Share:
     ----------
     total, first, count : int; samples of the batch, the first of this process, and how many it has
     samples : slice; those that it computes with: where it has none the first of all, which then count for nothing
+    signal : int or None; the number of a signal that has arrived in a process, 0 for none, once `whole` was called
     """
 
     def __init__(self, group, total, dtype):
         self._group, self.total, self._dtype = group, total, np.dtype(dtype)
         chunk, self._bounds, counts = _division(total, group.size)
         self._counts, self.first, self.count = counts, min(self._bounds[group.rank] * chunk, total), counts[group.rank]
-        self.samples = slice(self.first, self.first + self.count) if self.count else slice(0, 1)
+        self.signal, self.samples = None, slice(self.first, self.first + self.count) if self.count else slice(0, 1)
         self._bucket, self._under_way, self._afterwards, self._flags, self._begun = [], [], [], [], 0
 
     # -- at once --
@@ -53,7 +54,7 @@ class Share:
         own[:told.nbytes], own[told.nbytes:] = told.view(np.uint8), array.reshape(-1).view(np.uint8)
         self._group.wait(self._group.start_gather(None, sizes, found))
         told = np.array([found[start:start + told.nbytes].view(np.int64) for start in starts])
-        self._group.signal = int(told[:, 0].max())
+        self.signal = int(told[:, 0].max())
         self._everywhere = int(np.bitwise_and.reduce(told[:, 1], where=np.array(self._counts) > 0))
         return np.concatenate([found[start + told[0].nbytes:start + size].view(array.dtype).reshape(-1, *array.shape[1:])
                                for start, size in zip(starts, sizes)])
