@@ -5,9 +5,11 @@ gives up after a time without an answer.
 """
 
 import atexit
+import itertools
 import math
 import sys
 import time
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -20,6 +22,7 @@ from minicnn.core.processes import versions
 from minicnn.distributed.share import Share
 from minicnn.distributed.trainer import SharingTrainer
 from minicnn.errors import DistributedError, InputError, MissingExtraError, printable
+from minicnn.kernels.runtime.reduction import chunk_of
 
 __all__ = ["MPI"]
 
@@ -144,6 +147,14 @@ class MPI:
                                                  f"on rank {rank}. All of them need the same."))
 
     # -- batches that they share --
+
+    def check_batch_size(self, owner, batch_size):
+        """Warn where there are more processes than chunks in a batch; rank 0 does."""
+        chunks = self.size if batch_size is None else -(-batch_size // chunk_of(batch_size))
+        if chunks < self.size and self.rank == 0:
+            enough = next(n for n in itertools.count(batch_size) if -(-n // chunk_of(n)) >= self.size)
+            warnings.warn(f"{owner}: a batch of {batch_size} has {chunks} chunks, so {self.size - chunks} of {self.size} processes have "
+                          f"nothing to compute in training. A batch of {enough} gives each a chunk.", RuntimeWarning, stacklevel=5)
 
     def trainer(self, trainer):
         return trainer if self.size == 1 else SharingTrainer(self, trainer)
