@@ -165,9 +165,10 @@ def report(results):
         "a step. With these numbers, two ranks:\n",
         table(["ms of a step", "measured, best", "formula, nothing hidden", "formula, all hidden that can be"], model),
         "**Computed, not measured**: times as fast as one rank, from nothing hidden to all hidden that can be. A rank is one "
-        "core of this CPU in a machine of its own. COV-19Net has the cost above. ResNet-50 and VGG-19 are assumed to run as "
-        "many GFLOP/s (with fewer, exchanges weigh less), and to take as long a step for each parameter. Latencies are assumed, "
-        f"and that MPI reaches {REACHED:.0%} of the bandwidth. A dash: the batch has fewer chunks than ranks.\n",
+        "core of this CPU in a machine of its own: with more cores to a rank, exchanges weigh more. COV-19Net has the cost "
+        "above. ResNet-50 and VGG-19 are assumed to run as many GFLOP/s (with fewer, exchanges weigh less), and to take as long "
+        f"a step for each parameter. Latencies are assumed, and that MPI reaches {REACHED:.0%} of the bandwidth. A dash: the "
+        "batch has fewer chunks than ranks.\n",
         predictions(cost)])
 
 

@@ -1,12 +1,13 @@
 """A formula for a training step that processes share over MPI, and what it says of many machines (see distributed.py).
 
-    seconds of a step on R ranks = n image + (N - n) image repeated + rest + exchange - hidden
+    seconds of a step on R ranks = work image + rest + exchange - hidden
+    work                         = n + sum over the layers whose gradient is by slices of part (N most - n)
     exchange                     = steps latency + bytes / bandwidth, of all collectives
     hidden                      <= 2/3 n image, and what is begun before the backward pass ends
 
-N is the batch, n the largest share of it, in whole chunks; `image` the seconds of one image on one rank, `rest` those of what
-each rank does once a step (optimizer, checks), and `repeated` the part of the work of an image that each rank does for all of the
-batch (share.py, `_repeated`).
+N is the batch, n the largest share of it, in whole chunks; `image` the seconds of one image on one rank, and `rest` those of what
+each rank does once a step (optimizer, checks). `part` is what the gradient of a layer's weights is of all products, and `most`
+what a rank computes of it, at most: its channels, 16 or more of them, or all where weights are few.
 
 `exchanges` follows share.py. Sums go as float64, a row for each subtree of a rank, and come back as float32, a slice from each
 rank. Sums by slices need x and dy of other ranks. Batch normalization needs the rows of all ranks at once. The steps are
@@ -179,9 +180,13 @@ class Cost(NamedTuple):
 def step_seconds(layers, N, R, cost, latency, bandwidth):
     """Return the seconds of a step on R ranks: where nothing is hidden, and where all is that can be."""
     own, (at_once, later) = max(share._division(N, R)[2]), exchanges(layers, N, R)
-    repeated = sum(2 * layer.out**2 * layer.weights for layer in layers if layer.repeated(N)) / flops(layers)
+    work = own
+    for layer in layers:
+        if layer.by_slices(N):
+            most = 1 if layer.repeated(N) else _widths(layer.C, R).max() / layer.C
+            work += 2 * layer.out**2 * layer.weights / flops(layers) * (N * most - own)
     later = [[phase.seconds(latency, bandwidth) for phase in phases] for phases in later]
-    total = (own + (N - own) * repeated) * cost.image + cost.rest + sum(itertools.chain(*later)) + sum(
+    total = work * cost.image + cost.rest + sum(itertools.chain(*later)) + sum(
         phase.seconds(latency, bandwidth) for phase in at_once)
     # The last exchange begins when the pass is over; the second phase of each when it is awaited: for a later one, or at the end.
     before = sum(first for first, *_ in later[:-1]) + sum(sum(second) for _, *second in later[:-share._UNDER_WAY])
