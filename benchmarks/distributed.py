@@ -50,7 +50,7 @@ def rank(mode, name, network, threads):
         group = MPI()
         collect = group.collect
     model, (images, labels), batches = minicnn_model(COV19NET, int(threads)), COV19NET.images(), {}
-    trainer, first, labels = model._trainer, model.get_weights(), np.float32(labels[:, None])
+    trainer, first, labels = group.trainer(model._trainer), model.get_weights(), np.float32(labels[:, None])
 
     def times(batch, count):
         own = group.samples(batch, model.network)
@@ -74,14 +74,13 @@ def rank(mode, name, network, threads):
         return {"latency": np.median(timed(lambda: group.largest(0), 1000)), "bandwidth": size / np.median(gather)}
 
     commands, answer = {"times": times, "link": link}, None
-    with trainer.shared_by(group):
-        while True:
-            if group.rank == 0:
-                print(json.dumps(answer), file=answers, flush=True)
-            command, *arguments = json.loads(_question(group) or "[null]")
-            if command is None:
-                return
-            answer = commands[command](*arguments)
+    while True:
+        if group.rank == 0:
+            print(json.dumps(answer), file=answers, flush=True)
+        command, *arguments = json.loads(_question(group) or "[null]")
+        if command is None:
+            return
+        answer = commands[command](*arguments)
 
 
 def _question(group):

@@ -24,8 +24,8 @@ import numpy as np
 from benchmarks.networks import COV19NET
 from benchmarks.report import number, table
 from minicnn.distributed import share
-from minicnn.kernels.convolution import winograd
-from minicnn.kernels.runtime.reduction import MANY, chunk_of
+from minicnn.kernels.convolution import backward, winograd
+from minicnn.kernels.runtime.reduction import chunk_of
 
 __all__ = ["Layer", "Cost", "NETWORKS", "cov19net", "exchanges", "sent", "step_seconds", "predictions"]
 
@@ -50,11 +50,11 @@ class Layer(NamedTuple):
 
     def by_slices(self, N):
         """Return whether the gradient of its weights is not added up chunk by chunk (kernels.runtime.reduction.by_slices)."""
-        if self.out == 1 or self.K != 3 or self.C < 16:
-            return self.out == 1 or self.weights > MANY
-        tiles, own = ceil(self.out / 4)**2, chunk_of(N)         # winograd.weight_gradient
-        large = max(2, ceil(N / max(1, winograd._UNITS // ceil(self.C / winograd._GROUP))), ceil(winograd._LEAST / tiles))
-        return large > own and own * tiles < winograd._MANY_TILES
+        if self.out == 1:
+            return True
+        if self.K != 3 or self.C < 16 or self.side - self.out not in (0, 2):        # direct; strides halve the side
+            return backward.is_divided(N, self.out**2, self.weights)
+        return winograd.larger_chunk(N, ceil(self.out / 4)**2, self.C) is not None
 
     def repeated(self, N):
         """Return whether each rank computes that gradient of all of the batch."""

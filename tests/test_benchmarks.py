@@ -1,6 +1,6 @@
 """The benchmarks: contestants answer or are left out, and what the documents show is what is stored."""
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 
@@ -15,10 +15,8 @@ from benchmarks.peers import minicnn_model
 from benchmarks.readme import readme_tables
 from benchmarks.report import compose, readme_section
 from minicnn import Model, thread_count
-from minicnn.core.memory import Buffers, here
-from minicnn.core.processes import Alone
-from minicnn.distributed.share import Share
 from tests.support.laws import digest
+from tests.support.processes import run_together
 
 FOLDER = Path(suite.__file__).parent
 LENET = next(iter(NETWORKS.values()))
@@ -90,47 +88,16 @@ def test_operations_are_counted():
     assert (COV19NET.flops(), COV19NET.flops(training=True)) == (25977856, 71291136)
 
 
-class Twin(Alone):
-    """The first of two ranks, which takes what the other would send for what it sends itself."""
+@pytest.mark.parametrize("N, ranks", [(32, 2), (128, 3)])
+def test_the_formula_says_what_a_step_sends(N, ranks):
+    grey = np.random.default_rng(0).random((N, 64, 64, 1), np.float32)
 
-    size = 2
-
-    def __init__(self):
-        self.sent, self.signal, self.buffers = 0, None, Buffers()
-
-    @contextmanager
-    def sharing(self, n, network):
-        here.share = Share(self, n, network.dtype)
-        try:
-            yield here.share
-        finally:
-            here.share = None
-
-    def start_gather(self, given, sizes, found):
-        own, other = np.split(found.reshape(-1).view(np.uint8), [sizes[0]])
-        if given is not None:
-            own[:] = given.reshape(-1).view(np.uint8)
-        other[:] = np.resize(own, sizes[1])
-        self.sent += sizes[0]
-
-    def start_exchange(self, given, counts, sizes, found):
-        own, other = np.split(found.reshape(-1).view(np.uint8), [sizes[0]])
-        own[:], other[:] = np.split(np.resize(given.reshape(-1).view(np.uint8), sum(sizes)), [sizes[0]])
-        self.sent += counts[1]
-
-    def wait(self, *requests):
-        pass
-
-    ask = wait
-
-
-@pytest.mark.parametrize("N", (32, 128))
-def test_the_formula_says_what_a_step_sends(N):
-    model, twin = minicnn_model(COV19NET, thread_count()), Twin()
-    grey = np.random.default_rng(0).random((N // 2, 64, 64, 1), np.float32)
-    with model._trainer.shared_by(twin):
-        model._trainer.step(np.repeat(grey, 3, axis=3), np.zeros((N, 1), np.float32))
-    assert twin.sent == distributed_model.sent(distributed_model.cov19net(), N, 2)[0]
+    def sent(group):
+        model = minicnn_model(COV19NET, thread_count())
+        x = np.repeat(grey[group.samples(N, model.network)], 3, axis=3)
+        group.trainer(model._trainer).step(x, np.zeros((N, 1), np.float32))
+        return group.sent
+    assert run_together(ranks, sent) == distributed_model.sent(distributed_model.cov19net(), N, ranks).tolist()
 
 
 def test_the_formula_gives_one_rank_1_and_others_never_more_than_they_are():

@@ -27,6 +27,7 @@ from minicnn.kernels.runtime.reduction import chunk_of
 __all__ = ["MPI"]
 
 _ALERT = 1.0                    # seconds in which processes that fail hear of each other: one speaks for all
+_SPOKEN = None                  # what a process tells rank 0 once it has said what was wrong
 _GRACE = 20.0                   # seconds in which rank 0 can leave its files whole, before another process ends it
 _SPIN = 4096                    # looks, one or two milliseconds; then the core is left to others between two looks
 
@@ -68,7 +69,7 @@ class MPI:
             raise MissingExtraError("training over MPI", "mpi4py", "mpi", state) from None
         self._mpi, self._comm, self._alarms = mpi, mpi.COMM_WORLD.Dup(), mpi.COMM_WORLD.Dup()
         self.rank, self.size, self.sent = self._comm.rank, self._comm.size, 0
-        self.buffers, self._failed, self._sending = Buffers(), False, []
+        self.buffers, self._failed, self._speaks, self._sending = Buffers(), False, False, []
         atexit.register(self.end, 1)
         with self.together():
             self.same("MPI", **_environment())
@@ -197,8 +198,7 @@ class MPI:
         while time.monotonic() < until and len(heard) < self.size:
             time.sleep(1e-3)
             self._mpi.Request.testall(self._sending)
-            if self._alarms.Iprobe():
-                other = self._alarms.recv()
+            if self._alarms.Iprobe() and (other := self._alarms.recv()) is not _SPOKEN:
                 heard[other[0]] = other
         rank, *said = heard[min(heard)]
         of_all = len(heard) == self.size and all(others == said for _, *others in heard.values())
@@ -206,7 +206,7 @@ class MPI:
 
     def _error(self, rank, kind, text, number, speaks=False):
         """Return the error of a process as one of this one. `relayed` is whether another process reports it."""
-        self._failed, text = True, text or kind
+        self._failed, self._speaks, text = True, speaks, text or kind
         text = text if rank is None or kind == "Interrupted" else f"rank {rank}: {text}"
         if kind == "Interrupted":
             error = signals.Interrupted(number, text)
@@ -218,13 +218,20 @@ class MPI:
         return error
 
     def end(self, code):
-        """End all processes if one has failed: some may wait in MPI for what will never come."""
+        """End all processes if one has failed: some may wait in MPI for what will never come.
+
+        Rank 0 does so, once its files are whole and who speaks for all has spoken.
+        """
         if self._failed:
             self._failed = False
             sys.stdout.flush()
             sys.stderr.flush()
-            if self.rank > 0:
-                time.sleep(_GRACE)          # rank 0 is to end this one, once its files are whole
+            if self.rank > 0 and self._speaks:
+                self._sending.append(self._alarms.isend(_SPOKEN, dest=0))
+            until = time.monotonic() + (_GRACE if self.rank > 0 else 0 if self._speaks else 3 * _ALERT)
+            while time.monotonic() < until and not (self._alarms.Iprobe() and self._alarms.recv() == _SPOKEN):
+                time.sleep(1e-2)
+            time.sleep(0.2)                 # the launcher passes on what was said
             self._mpi.COMM_WORLD.Abort(code)
 
 

@@ -22,14 +22,16 @@ import numpy as np
 from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import kernel
 from minicnn.kernels.runtime.microkernel import BLOCK, ROWS, columns_of, pack, panel_of, product_tile, window_terms
-from minicnn.kernels.runtime.reduction import MANY, ChunkSums, by_slices
+from minicnn.kernels.runtime.reduction import LARGEST, ChunkSums, batch_size, by_slices, chunk_of
 from minicnn.kernels.runtime.simd import add_to_float64, load, pointer, width
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim, places
 
-__all__ = ["weight_gradient"]
+__all__ = ["weight_gradient", "is_divided"]
 
 _UNITS = 16                     # at least, so that all threads have some
+_MANY = 2**19                   # weights, which are not summed for each chunk of a batch
+_MANY_PIXELS = 512              # of a chunk, which are worth it where chunks grow no more
 
 
 def weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw):
@@ -38,10 +40,15 @@ def weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw):
     See reference.conv2d_weight_gradient, grouped_conv2d_weight_gradient. x may be uint8 pixels.
     """
     how = kernel_size, strides, pads, dilation
-    if dw.size > MANY:
+    if is_divided(batch_size(len(dy)), dy.shape[1] * dy.shape[2], dw.size):
         by_slices(lambda dy, x, dw: _weight_gradient(dy, x, *how, dw, len(dy)), dy, x, dw)
     else:
         _weight_gradient(dy, x, *how, dw)
+
+
+def is_divided(N, pixels, weights):
+    """Return whether there are too many weights for sums of each chunk of a batch of N, each image of so many pixels."""
+    return weights > _MANY and (chunk_of(N) < LARGEST or LARGEST * pixels < _MANY_PIXELS)
 
 
 def _weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw, chunk=None):

@@ -55,13 +55,13 @@ from minicnn.kernels.convolution.direct import finish_cell, turn
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.microkernel import ROWS, columns_of, panel_of, product_tile, row_terms
 from minicnn.kernels.runtime.recording import derived
-from minicnn.kernels.runtime.reduction import ChunkSums, batch_size, by_slices, chunk_of
+from minicnn.kernels.runtime.reduction import LARGEST, ChunkSums, batch_size, by_slices, chunk_of
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, fma, load, load_first, multiply, pointer, rectify,
                                           splat, store, store_first, store_float64, subtract, width)
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["convolve", "input_gradient", "weight_gradient"]
+__all__ = ["convolve", "input_gradient", "weight_gradient", "larger_chunk"]
 
 _A, _B = 0.75, 1.5              # the points
 _ZERO = _A**2 * _B**2           # the divisors of the rows of G, for 0, a and b
@@ -69,7 +69,7 @@ _NEAR, _FAR = 2 * _A**2 * (_A**2 - _B**2), 2 * _B**2 * (_B**2 - _A**2)
 _GROUP = 64                     # channels to a unit of a weight gradient: its sums stay near
 _UNITS = 16                     # of a weight gradient, at most
 _LEAST = 64                     # tiles to a unit of it, at least
-_MANY_TILES = 256               # of a chunk, which are worth 36 sums for each of any number of weights
+_MANY_TILES = 256               # of a chunk, which are worth 36 sums for each weight; less in chunks that grow no more
 _LINE = 16                      # numbers more between the 36 places: a power of two apart, they share a set of the cache
 _CHANNELS = 16                  # whose filters are transformed in a unit
 _TILES = 48                     # at most in a unit: so often U is read, and so long are the chains of a weight gradient
@@ -339,18 +339,22 @@ def _store4(a, i, step, v):
 # ---- The weight gradient ---------------------------------------------------------------------------------------------
 
 def weight_gradient(dy, x, pads, dw):
-    """Write dw (3, 3, C, F) of a convolution of stride 1 from dy (N, OH, OW, F) and x (N, H, W, C).
-
-    The chunks of a batch have 36 sums for each weight. Where these are many, and tiles too few to be worth them, the sums are
-    over larger chunks.
-    """
-    (_, OH, OW, F), C, N = dy.shape, x.shape[3], batch_size(len(dy))
-    tiles, own = -(-OH // 4) * -(-OW // 4), chunk_of(N)
-    large = max(2, -(-N // max(1, _UNITS // -(-C // _GROUP))), -(-_LEAST // tiles))
-    if large <= own or own * tiles >= _MANY_TILES:
+    """Write dw (3, 3, C, F) of a convolution of stride 1 from dy (N, OH, OW, F) and x (N, H, W, C)."""
+    large = larger_chunk(batch_size(len(dy)), -(-dy.shape[1] // 4) * -(-dy.shape[2] // 4), x.shape[3])
+    if large is None:
         _weight_gradient(dy, x, pads, dw)
     else:
-        by_slices(lambda *arrays: _weight_gradient(*arrays[:2], pads, arrays[2], large), dy, x, dw)
+        by_slices(lambda dy, x, dw: _weight_gradient(dy, x, pads, dw, large), dy, x, dw)
+
+
+def larger_chunk(N, tiles, C):
+    """Return how many images are summed at a time, for a batch of N of so many tiles, where the batch's own chunks are too small.
+
+    Each chunk has 36 sums for each weight, which so few tiles are not worth. None where the chunks are large enough.
+    """
+    own, large = chunk_of(N), max(2, -(-N // max(1, _UNITS // -(-C // _GROUP))), -(-_LEAST // tiles))
+    enough = own * tiles >= (_LEAST if own == LARGEST else _MANY_TILES)
+    return None if large <= own or enough else large
 
 
 def _weight_gradient(dy, x, pads, dw, chunk=None):

@@ -23,9 +23,9 @@ from minicnn.kernels.runtime.simd import pointer
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["MANY", "ChunkSums", "batch_size", "by_slices", "chunk_of", "everywhere", "finally_", "join", "place_of", "tree"]
+__all__ = ["LARGEST", "ChunkSums", "batch_size", "by_slices", "chunk_of", "everywhere", "finally_", "join", "place_of", "tree"]
 
-MANY = 2**19                    # numbers of a sum of which each chunk has none of its own: too many to be added so often
+LARGEST = 16                    # samples of a chunk; batches of more than 16 such have more chunks
 _MOST_NUMBERS = 2**23           # of all chunks' sums that are kept at a time: 64 MB
 _COLUMNS = 1024                 # numbers of a sum that are added in a unit
 
@@ -37,7 +37,7 @@ def batch_size(n):
 
 def chunk_of(N):
     """Return how many samples of a batch of N one chunk has: at least 2; 16 where there are more than 256."""
-    return max(2, min(16, -(-N // 16)))
+    return max(2, min(LARGEST, -(-N // 16)))
 
 
 def place_of(n, chunk=None):
