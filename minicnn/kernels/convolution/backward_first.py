@@ -44,8 +44,7 @@ def weight_gradient(dy, y, switches, x, w, strides, pads, dw, db):
     rows = 3 if KW * C <= _TAPS // 3 else 1                             # of the window, that nine taps come from
     columns = _TAPS // rows
     bands, groups = -(-KH // rows), -(-(KW * C) // columns)
-    taps = bands * groups * _TAPS
-    sums = ChunkSums(N, (taps + 1) * wide)
+    taps, sums = bands * groups * _TAPS, ChunkSums(N, (bands * groups * _TAPS + 1) * wide)
     geometry = Geometry(HP, WP, pads[0], pads[2], KH, KW, *strides, OH, OW, F, wide, framed=True, per_unit=sums.chunk)
     for some in sums.rounds():
         run(_chunks, len(sums.parts), dy[some].reshape(-1), y[some].reshape(-1), switches[some].reshape(-1), x[some], geometry, rows,

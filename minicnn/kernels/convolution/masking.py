@@ -5,8 +5,6 @@ its four outputs that the switch names; the others, and the rows that pooling dr
 fixed chunks of images (runtime/reduction.py).
 """
 
-import math
-
 import numpy as np
 
 from minicnn.kernels.runtime.jit import kernel
@@ -28,10 +26,10 @@ def mask(dy, y, switches, size, masked, db):
 
     switches is flat: empty where there is no pooling. An empty `masked` is not written, and then all of dy is summed.
     """
-    sums, of_image = ChunkSums(len(dy), dy.shape[3]), math.prod(dy.shape[1:])
+    sums, of_image = ChunkSums(len(dy), dy.shape[3]), dy[0].size
     for some in sums.rounds():
-        places = slice(some.start * of_image, some.stop * of_image)
-        run(_chunks, len(sums.parts), dy[some], y[some], switches[places], size, masked[some], sums.chunk, sums.parts)
+        run(_chunks, len(sums.parts), dy[some], y[some], switches[some.start * of_image:some.stop * of_image], size, masked[some],
+            sums.chunk, sums.parts)
     sums.finish(lambda total: np.copyto(db, total, "same_kind"))
 
 
