@@ -73,6 +73,7 @@ def _run(options, last):
                 set_thread_count(options.threads)
             with options.group.together():
                 code = options.run(options) or DONE
+                options.group.broadcast()           # the others wait, asleep, for what rank 0 does last
             sys.stdout.flush()
         return code
     except KeyboardInterrupt as signal:

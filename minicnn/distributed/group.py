@@ -54,9 +54,6 @@ class MPI:
         without mpi4py, or without an MPI library for it
     InputError
         where the processes have different CPUs or versions, whose bits would differ
-
-    >>> MPI().size                      # not started by mpiexec: one process    # doctest: +SKIP
-    1
     """
 
     def __init__(self, timeout=600.0, check_every=100):
@@ -154,8 +151,9 @@ class MPI:
         chunks = self.size if batch_size is None else -(-batch_size // chunk_of(batch_size))
         if chunks < self.size and self.rank == 0:
             enough = next(n for n in itertools.count(batch_size) if -(-n // chunk_of(n)) >= self.size)
-            warnings.warn(f"{owner}: a batch of {batch_size} has {chunks} chunks, so {self.size - chunks} of {self.size} processes have "
-                          f"nothing to compute in training. A batch of {enough} gives each a chunk.", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"{owner}: a batch of {batch_size} has {chunks} chunks, so {self.size - chunks} of {self.size} processes "
+                          f"have nothing to compute in training. A batch of {enough} gives each a chunk.", RuntimeWarning,
+                          stacklevel=5)
 
     def trainer(self, trainer):
         return trainer if self.size == 1 else SharingTrainer(self, trainer)
@@ -233,7 +231,6 @@ class MPI:
                 time.sleep(1e-2)
             time.sleep(0.2)                 # the launcher passes on what was said
             self._mpi.COMM_WORLD.Abort(code)
-
 
 
 def _pickle():
