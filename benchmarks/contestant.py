@@ -39,16 +39,17 @@ class Failed(Exception):
 class Contestant:
     """The process of one library and one network, seen from outside. It ends with the `with` block.
 
+    `command` runs a program that answers as this module does.
+
     Attributes
     ----------
     tasks : list of str; what it can do: "predict", and "train" if it trains
     """
 
-    def __init__(self, name, network, threads, **environment):
+    def __init__(self, name, network, threads, command=(sys.executable, "-m", "benchmarks.contestant"), **environment):
         self.name, self.errors = name, tempfile.TemporaryFile("w+", encoding="utf-8")
-        self.process = subprocess.Popen([sys.executable, "-m", "benchmarks.contestant", name, network, str(threads)],
-                                        cwd=ROOT, env=os.environ | environment, text=True, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=self.errors)
+        self.process = subprocess.Popen([*command, name, network, str(threads)], cwd=ROOT, env=os.environ | environment,
+                                        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
 
     def __enter__(self):
         return self

@@ -27,7 +27,7 @@ __all__ = ["OURS", "PAUSE", "cores", "settle", "machine", "slug", "Disturbance",
 OURS = "minicnn"
 PAUSE = 0.06            # seconds between two turns
 _PACKAGES = ["minicnn", "numpy", "numba", "torch", "tensorflow", "tensorflow_cpu", "keras", "jax", "onnxruntime",
-             "openvino", "ai-edge-litert", "scipy", "opencv-python-headless"]
+             "openvino", "ai-edge-litert", "scipy", "opencv-python-headless", "mpi4py", "mpich"]
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 

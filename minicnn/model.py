@@ -357,6 +357,7 @@ class Model:
             if self.position is not None:
                 self.position.check_same_epoch(begin)
             if group.size > 1:
+                group.check_batch_size("fit", batch_size if targets is not None else None)
                 group.same("fit", **self._facts(data, targets, weights if targets is not None else None, measured), epochs=epochs,
                            batch_size=batch_size, steps_per_epoch=steps_per_epoch, shuffle=bool(shuffle), resume=resume,
                            class_weight=class_weight, callbacks=names)

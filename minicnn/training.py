@@ -48,28 +48,19 @@ class Trainer:
         Raises NonFiniteError naming the first layer, if the loss or a gradient is NaN or infinite.
         """
         self.network.note_frozen()
-        z = self.logits(x)
+        z = self.network.forward(x, self.rows, training=True, step_number=self.optimizer.t)
         losses, dz = np.empty(len(t)), np.empty(z.shape, z.dtype)
         loss = self.loss(self.ops, z, self.loss.smoothed(t), weights, losses, dz)
         loss += sum(self.network.parameters.penalties())
         if not math.isfinite(loss):
-            self.blame(x)
+            self.network.blame_forward(x)
             raise NonFiniteError(f"the loss is {loss} though every layer's output is finite; "
                                  "look at the targets and the sample weights.")
         outputs = self.outputs(z)
-        self.backward(dz)
+        self.network.backward(dz, self.rows)
         self.network.parameters.add_penalty_gradients()
         self.network.blame_gradients()
         return loss, outputs
-
-    def logits(self, x):
-        return self.network.forward(x, self.rows, training=True, step_number=self.optimizer.t)
-
-    def backward(self, dz):
-        self.network.backward(dz, self.rows)
-
-    def blame(self, x):
-        self.network.blame_forward(x)
 
     def step(self, x, t, weights=None):
         """Update the parameters once from a batch; return (mean loss before the update, outputs)."""
@@ -109,15 +100,13 @@ class Trainer:
     def fit(self, model, batches, *, begin, validation, batch_size, epochs, callbacks):
         """Train until `model.history` has `epochs` epochs; return the rows of those trained here.
 
-        Where `model.position` stands in the middle of an epoch, the rest of its batches come first. After each epoch
-        `model.history` grows by a dict: epoch, loss, accuracy, and with validation val_loss, val_accuracy, val_auc. Loss
-        and accuracy are those of the batches as they were trained on.
+        Where `model.position` stands in the middle of an epoch, the rest of its batches come first. After each epoch `model.history`
+        grows by a dict: epoch, loss and accuracy of the batches as they were trained on, and val_loss, val_accuracy, val_auc.
 
         Parameters
         ----------
         model : Sequential, whose history and position this is
-        batches : function of (epoch, position) that returns a generator of (x, targets, weights or None): the batches of the
-            epoch that come after the position
+        batches : function of (epoch, position) that returns a generator of the batches after it: (x, targets, weights or None)
         begin : Position (checkpoint.py) at the beginning of an epoch
         validation : (dataset, targets), or with a weight in the loss for each sample (dataset, targets, weights), or None
         batch_size : int, in validation
@@ -164,6 +153,5 @@ class Trainer:
             return {}
         measured = self.evaluate(*validation[:2], batch_size, *validation[2:])
         if not math.isfinite(measured["loss"]):
-            raise NonFiniteError(f"epoch {epoch}: the loss of the validation data is {measured['loss']}. "
-                                 "A smaller learning rate may help.")
+            raise NonFiniteError(f"epoch {epoch}: the validation loss is {measured['loss']}. A smaller learning rate may help.")
         return {f"val_{name}": measured[name] for name in self.loss.measured(self.metrics, True) if name in measured}

@@ -1,12 +1,13 @@
 """The benchmarks: contestants answer or are left out, and what the documents show is what is stored."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import contestant, suite
+from benchmarks import contestant, distributed_model, suite
 from benchmarks.command import load, modules
 from benchmarks.measure import OURS, compare, interleave
 from benchmarks.networks import COV19NET, NETWORKS
@@ -14,6 +15,9 @@ from benchmarks.peers import minicnn_model
 from benchmarks.readme import readme_tables
 from benchmarks.report import compose, readme_section
 from minicnn import Model, thread_count
+from minicnn.core.memory import Buffers, here
+from minicnn.core.processes import Alone
+from minicnn.distributed.share import Share
 from tests.support.laws import digest
 
 FOLDER = Path(suite.__file__).parent
@@ -84,6 +88,62 @@ def test_no_thread_batch_order_or_pause_decides_a_bit(network, tmp_path, same_th
 
 def test_operations_are_counted():
     assert (COV19NET.flops(), COV19NET.flops(training=True)) == (25977856, 71291136)
+
+
+class Twin(Alone):
+    """The first of two ranks, which takes what the other would send for what it sends itself."""
+
+    size = 2
+
+    def __init__(self):
+        self.sent, self.signal, self.buffers = 0, None, Buffers()
+
+    @contextmanager
+    def sharing(self, n, network):
+        here.share = Share(self, n, network.dtype)
+        try:
+            yield here.share
+        finally:
+            here.share = None
+
+    def start_gather(self, given, sizes, found):
+        own, other = np.split(found.reshape(-1).view(np.uint8), [sizes[0]])
+        if given is not None:
+            own[:] = given.reshape(-1).view(np.uint8)
+        other[:] = np.resize(own, sizes[1])
+        self.sent += sizes[0]
+
+    def start_exchange(self, given, counts, sizes, found):
+        own, other = np.split(found.reshape(-1).view(np.uint8), [sizes[0]])
+        own[:], other[:] = np.split(np.resize(given.reshape(-1).view(np.uint8), sum(sizes)), [sizes[0]])
+        self.sent += counts[1]
+
+    def wait(self, *requests):
+        pass
+
+    ask = wait
+
+
+@pytest.mark.parametrize("N", (32, 128))
+def test_the_formula_says_what_a_step_sends(N):
+    model, twin = minicnn_model(COV19NET, thread_count()), Twin()
+    grey = np.random.default_rng(0).random((N // 2, 64, 64, 1), np.float32)
+    with model._trainer.shared_by(twin):
+        model._trainer.step(np.repeat(grey, 3, axis=3), np.zeros((N, 1), np.float32))
+    assert twin.sent == distributed_model.sent(distributed_model.cov19net(), N, 2)[0]
+
+
+def test_the_formula_gives_one_rank_1_and_others_never_more_than_they_are():
+    cost, networks = distributed_model.Cost(3e-4, 1e-3), distributed_model.NETWORKS
+    assert [distributed_model.parameters(networks[name][0]()) for name in ("ResNet-50", "VGG-19")] == [25583592, 143667240]
+    for define, batches in networks.values():
+        layers = define()
+        for N, (latency, bandwidth) in product(batches, ((2e-5, 1e9), (0.0, np.inf))):
+            alone, hidden = distributed_model.step_seconds(layers, N, 1, cost, latency, bandwidth)
+            assert alone == hidden == pytest.approx(N * cost.image + cost.rest) and not distributed_model.sent(layers, N, 1).any()
+            for R in (2, 3, 16, 64):
+                slow, fast = distributed_model.step_seconds(layers, N, R, cost, latency, bandwidth)
+                assert alone / R <= fast <= slow
 
 
 def test_the_documents_show_what_is_stored(tmp_path):

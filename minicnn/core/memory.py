@@ -66,11 +66,6 @@ class Buffers:
         view = self._views[name, dtype] = array[:size].reshape(shape)
         return view
 
-    @property
-    def nbytes(self):
-        """How many bytes are held."""
-        return sum(array.nbytes for array in self._arrays.values())
-
 
 class _Here(threading.local):
     """What the calling thread is in the middle of.
@@ -78,7 +73,7 @@ class _Here(threading.local):
     lending : bool; a network runs its own steps, and each reads the buffer of the one before at once
     pool : Pool of that network, where what its steps hand on lies; None where each has a buffer of its own
     host : Host (custom.py) of the custom layer that is being built or run, or None
-    share : Share (distributed/) of the batch that this process trains on, of a batch that several share; None where it has all
+    share : Share (distributed/), the part that this process has of a batch; None where it has all
     """
 
     lending, pool, host, share = False, None, None, None

@@ -1,8 +1,11 @@
 """The processes that train together: this one alone. `distributed.MPI` takes its place where there are several."""
 
+import platform
 from contextlib import contextmanager
 
-__all__ = ["Alone"]
+from minicnn import __version__
+
+__all__ = ["Alone", "versions"]
 
 
 class Alone:
@@ -49,3 +52,14 @@ class Alone:
 
     def end(self, code):
         """End all processes with this exit code, if one has failed."""
+
+
+def versions():
+    """Return the versions that the bits of a result depend on, {name: version}."""
+    import llvmlite
+    import numba
+    import numpy
+    import PIL
+
+    return {"minicnn": __version__, "python": platform.python_version(), "numpy": numpy.__version__,
+            "numba": numba.__version__, "llvmlite": llvmlite.__version__, "pillow": PIL.__version__}

@@ -5,24 +5,25 @@ gives up after a time without an answer.
 """
 
 import atexit
+import itertools
 import math
 import os
-import pickle
-import platform
 import sys
 import time
+import warnings
 from contextlib import contextmanager
-from importlib.metadata import version
 
 import numpy as np
 
-from minicnn import __version__, errors
+from minicnn import errors
 from minicnn.core import signals
 from minicnn.core.arguments import Real, Whole, check
 from minicnn.core.memory import Buffers
+from minicnn.core.processes import versions
 from minicnn.distributed.share import Share
 from minicnn.distributed.trainer import SharingTrainer
 from minicnn.errors import DistributedError, InputError, MissingExtraError, printable
+from minicnn.kernels.runtime.reduction import chunk_of
 from minicnn.kernels.runtime.threads import available_cores, set_thread_count
 
 __all__ = ["MPI"]
@@ -98,8 +99,8 @@ class MPI:
                 raise self._error(*self._alarms.recv())
             waited = time.monotonic() - began
             if waited > self.timeout and not patient:
-                raise DistributedError(f"no answer from the other processes for {self.timeout:g} seconds: one of them may be dead. "
-                                       "Where they need longer, give MPI(timeout=...).")
+                raise DistributedError(f"no answer from the other processes for {self.timeout:g} seconds: one of them may be "
+                                       "dead. Where they need longer, give MPI(timeout=...).")
             if looks >= _SPIN:
                 time.sleep(5e-5 if waited < 0.1 else 1e-3)
 
@@ -125,27 +126,22 @@ class MPI:
         if self.size == 1:
             return int(number)
         found = np.empty(self.size, np.int64)
-        self.wait(self._comm.Iallgather(np.array([number], np.int64), found))
+        self.wait(self.start_gather(np.array([number], np.int64), [8] * self.size, found))
         return int(found.max())
 
-    def collect(self, content):
-        """Return a list of what each process gives: anything that can be pickled."""
-        given, sizes = np.frombuffer(pickle.dumps(content), np.uint8), np.empty(self.size, np.int64)
-        self.wait(self._comm.Iallgather(np.array([given.size], np.int64), sizes))
+    def collect(self, content, patient=False):
+        """Return a list of what each process gives: anything that can be pickled, as mpi4py does it."""
+        given, sizes = np.frombuffer(_pickle().dumps(content), np.uint8), np.empty(self.size, np.int64)
+        self.wait(self.start_gather(np.array([given.size], np.int64), [8] * self.size, sizes), patient=patient)
         found = np.empty(sizes.sum(), np.uint8)
         self.wait(self.start_gather(given, sizes.tolist(), found))
-        return [pickle.loads(part) for part in np.split(found, np.cumsum(sizes)[:-1])]
+        return [_pickle().loads(part) for part in np.split(found, np.cumsum(sizes)[:-1])]
 
     def broadcast(self, content=None):
         """Return what rank 0 gives, which can be pickled; the others wait for it, however long it takes."""
         if self.size == 1:
             return content
-        given = np.frombuffer(pickle.dumps(content) if self.rank == 0 else b"", np.uint8)
-        size = np.array([given.size], np.int64)
-        self.wait(self._comm.Ibcast(size), patient=True)
-        found = given.copy() if self.rank == 0 else np.empty(size[0], np.uint8)
-        self.wait(self._comm.Ibcast([found, self._mpi.BYTE]))
-        return content if self.rank == 0 else pickle.loads(found)
+        return self.collect(content if self.rank == 0 else None, patient=True)[0]
 
     def same(self, owner, **facts):
         given = self.collect({name: repr(value) for name, value in facts.items()}) if self.size > 1 else []
@@ -153,10 +149,18 @@ class MPI:
             for rank, other in enumerate(given):
                 if other.get(name) != given[0].get(name):
                     one, two = (printable(str(found.get(name)))[:100] for found in (given[0], other))
-                    raise self.of_all(InputError(f"{owner}: the processes differ in {name.replace('_', ' ')}: {one} on rank 0, {two} on rank "
-                                     f"{rank}. All of them need the same."))
+                    raise self.of_all(InputError(f"{owner}: the processes differ in {name.replace('_', ' ')}: {one} on rank 0, {two} "
+                                                 f"on rank {rank}. All of them need the same."))
 
     # -- batches that they share --
+
+    def check_batch_size(self, owner, batch_size):
+        """Warn where there are more processes than chunks in a batch; rank 0 does."""
+        chunks = self.size if batch_size is None else -(-batch_size // chunk_of(batch_size))
+        if chunks < self.size and self.rank == 0:
+            enough = next(n for n in itertools.count(batch_size) if -(-n // chunk_of(n)) >= self.size)
+            warnings.warn(f"{owner}: a batch of {batch_size} has {chunks} chunks, so {self.size - chunks} of {self.size} processes have "
+                          f"nothing to compute in training. A batch of {enough} gives each a chunk.", RuntimeWarning, stacklevel=5)
 
     def trainer(self, trainer):
         return trainer if self.size == 1 else SharingTrainer(self, trainer)
@@ -261,13 +265,17 @@ class MPI:
 
 
 
+def _pickle():
+    """Return what mpi4py makes bytes of objects with: messages are from processes that the same user has started."""
+    from mpi4py import MPI as mpi
+    return mpi.pickle
+
+
 def _environment():
     """Return what bits depend on, beside the program and the data."""
     import llvmlite.binding
 
     from minicnn.kernels.runtime.simd import REGISTER_BYTES
 
-    found = {name: version(name) for name in ("numpy", "numba", "llvmlite", "pillow")}
-    features = llvmlite.binding.get_host_cpu_features().flatten()
-    return found | {"minicnn": __version__, "python": platform.python_version(), "CPU": llvmlite.binding.get_host_cpu_name(),
-                    "CPU_features": features, "bytes_of_registers": REGISTER_BYTES}
+    return versions() | {"CPU": llvmlite.binding.get_host_cpu_name(), "bytes_of_registers": REGISTER_BYTES,
+                         "CPU_features": llvmlite.binding.get_host_cpu_features().flatten()}

@@ -73,7 +73,8 @@ class Share:
         """Return (nodes, rows) of all processes: nodes of the tree over so many chunks, and the sum of each."""
         nodes = self._all_nodes(chunks)
         found = np.empty((sum(map(len, nodes)), rows.shape[1]))
-        self._group.wait(self._group.start_gather(np.ascontiguousarray(rows), [len(one) * found[0].nbytes for one in nodes], found))
+        sizes = [len(one) * found[0].nbytes for one in nodes]
+        self._group.wait(self._group.start_gather(np.ascontiguousarray(rows), sizes, found))
         return sum(nodes, ()), found
 
     # -- later --

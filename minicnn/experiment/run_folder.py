@@ -21,9 +21,9 @@ import stat
 import sys
 from pathlib import Path
 
-from minicnn import __version__
 from minicnn.core import untrusted
 from minicnn.core.files import lives_elsewhere, open_flags, open_regular, remove_leftovers, write_atomic
+from minicnn.core.processes import versions
 from minicnn.errors import CheckpointError, InputError, RunLockedError, printable
 
 try:
@@ -228,14 +228,7 @@ def make_next(parent="runs"):
 
 def environment():
     """Return the versions that a result depends on; no host, no user, no path."""
-    import llvmlite
-    import numba
-    import numpy
-    import PIL
-
     from minicnn.kernels.runtime.threads import available_cores, thread_count
 
-    return {"minicnn": __version__, "python": platform.python_version(), "numpy": numpy.__version__,
-            "numba": numba.__version__, "llvmlite": llvmlite.__version__, "pillow": PIL.__version__,
-            "platform": sys.platform, "machine": platform.machine(), "cores": available_cores(),
-            "threads": thread_count()}
+    return versions() | {"platform": sys.platform, "machine": platform.machine(), "cores": available_cores(),
+                         "threads": thread_count()}

@@ -39,9 +39,9 @@ class Dropout(Layer):
             self.remember(x, None)
             return x
         keep, shape = self.buffer("keep", x.shape, np.bool_), self._drawn(x.shape[1:])
-        first = 0 if here.share is None else here.share.first
         for i in range(len(x)):
-            drawn = uniforms(self.seed, Stream.DROPOUT, self.step_number, self.index << 32 | first + i, math.prod(shape))
+            place = i + (here.share.first if here.share else 0)         # in the batch
+            drawn = uniforms(self.seed, Stream.DROPOUT, self.step_number, self.index << 32 | place, math.prod(shape))
             np.greater_equal(drawn.reshape(shape), self.rate, out=keep[i])
         y = self.output("y", x.shape)
         self.ops.dropout(x, keep, self.rate, y)

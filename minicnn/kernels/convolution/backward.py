@@ -37,16 +37,14 @@ def weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw):
 
     See reference.conv2d_weight_gradient, grouped_conv2d_weight_gradient. x may be uint8 pixels.
     """
-    def gradient(dy, x, dw, chunk=len(dy)):
-        _weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw, chunk)
-
+    how = kernel_size, strides, pads, dilation
     if dw.size > MANY:
-        by_slices(gradient, dy, x, dw)
+        by_slices(lambda dy, x, dw: _weight_gradient(dy, x, *how, dw, len(dy)), dy, x, dw)
     else:
-        gradient(dy, x, dw, None)
+        _weight_gradient(dy, x, *how, dw)
 
 
-def _weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw, chunk):
+def _weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw, chunk=None):
     """Write dw, summed over chunks of so many images, or of the size that a batch's chunks have."""
     (N, OH, OW, F), C = dy.shape, x.shape[3]
     H, W = pads[0] + x.shape[1] + pads[1], pads[2] + x.shape[2] + pads[3]
