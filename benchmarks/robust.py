@@ -2,6 +2,7 @@
 
     python -m benchmarks.robust --data MANIFEST --screen              every candidate, one seed
     python -m benchmarks.robust --data MANIFEST --only NAME --seeds 3 some candidates, three seeds
+    mpiexec -n 8 python -m benchmarks.robust --data MANIFEST --runs DIR --mpi      eight trainings at a time
     python -m benchmarks.robust --data MANIFEST --external CSV --final the paper's recipe and the shipped one, once
 
 Each candidate is trained once for each seed and each source with positives, which is held out with some patients who
@@ -28,8 +29,13 @@ import numpy as np
 from benchmarks.processes import ROOT
 from benchmarks.robust_candidates import AVERAGE, CANDIDATES, described
 from minicnn.callbacks import Callback, WeightAverage
+from minicnn.core import signals
 from minicnn.core.files import private_folder, write_atomic
+from minicnn.core.processes import Alone
 from minicnn.data.manifest import Manifest
+from minicnn.distributed import MPI
+from minicnn.distributed.tasks import dismiss, spread, work
+from minicnn.errors import MiniCNNError
 from minicnn.evaluation.intervals import aucs, bootstrap
 from minicnn.evaluation.source_folds import leave_one_source_out
 from minicnn.evaluation.summary import patient_clusters
@@ -114,21 +120,21 @@ def train_whole(name, data, external, seed, settings, runs):
     return json.loads(kept.read_text(encoding="utf-8"))
 
 
-def run(tasks, jobs):
-    """Run [(function, arguments)] in `jobs` processes that share the cores (1: in this one); progress goes to stderr.
+def run(function, tasks, jobs, group):
+    """Call function(*arguments) for each of [arguments] in `jobs` processes that share the cores (1: in those of the group, which
+    may be this one alone); progress goes to stderr. All of them are about equally long: as many steps, and few images to predict.
     """
-    def tell(done, arguments):
-        name, _, source, seed = arguments[:4]
-        print(f"{done}/{len(tasks)}  {name}, {Path(source).name}, seed {seed}", file=sys.stderr, flush=True)
+    tasks = {"{0}, {2}, seed {3}".format(*arguments): arguments for arguments in tasks}
+
+    def tell(done, name, rank=0):
+        print(f"{done}/{len(tasks)}  {name}", file=sys.stderr, flush=True)
 
     if jobs == 1:
-        for done, (function, arguments) in enumerate(tasks, 1):
-            function(*arguments)
-            tell(done, arguments)
+        spread(group, function, tasks, tell)
         return
     os.environ["MINICNN_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        waiting = {pool.submit(function, *arguments): arguments for function, arguments in tasks}
+        waiting = {pool.submit(function, *arguments): name for name, arguments in tasks.items()}
         for done, future in enumerate(as_completed(waiting), 1):
             future.result()
             tell(done, waiting[future])
@@ -248,9 +254,30 @@ def collection_results(data):
 
 
 def main(arguments=None):
+    options = _options(arguments)
+    if not options.mpi:
+        return compare(options, Alone())
+    group, code = MPI(), 0
+    group.share_cores()
+    try:
+        with signals.handled(last=True), group.together():
+            if group.rank > 0:
+                work(group)
+            else:
+                compare(options, group)
+                dismiss(group)
+    except (MiniCNNError, MemoryError, KeyboardInterrupt) as error:
+        code = 128 + getattr(error, "number", 2) if isinstance(error, KeyboardInterrupt) else 1
+        if not getattr(error, "relayed", False):
+            print(f"benchmarks.robust: {error}\nFinished trainings are kept; the same command goes on.", file=sys.stderr)
+    group.end(code)
+    return code
+
+
+def compare(options, group):
+    """Carry out the trainings that are left, in the processes of a group, and write robust.json and ROBUST.md; return 0."""
     from benchmarks.robust_report import page
 
-    options = _options(arguments)
     runs = options.runs or private_folder("robust", "folder of trainings", "choose one with --runs")
     Path(runs).mkdir(parents=True, exist_ok=True)
     names, seeds = options.only or list(CANDIDATES), range(1 if options.screen else options.seeds)
@@ -258,13 +285,13 @@ def main(arguments=None):
     path = options.out / "robust.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"candidates": {}}
     if options.final:
-        run([(train_whole, (name, options.data, options.external, seed, settings, runs))
-             for name in ("paper", "robust") for seed in seeds], options.jobs)
+        run(train_whole, [(name, options.data, options.external, seed, settings, runs)
+                          for name in ("paper", "robust") for seed in seeds], options.jobs, group)
         results["final"] = final_results(options.data, options.external, seeds, settings, runs)
     else:
         wanted = dict.fromkeys(["paper", *names])
-        run([(train_fold, (name, options.data, source, seed, settings, runs))
-             for seed in seeds for name in wanted for source in collection(options.data)[1]], options.jobs)
+        run(train_fold, [(name, options.data, source, seed, settings, runs)
+                         for seed in seeds for name in wanted for source in collection(options.data)[1]], options.jobs, group)
         results["data"], results["settings"] = collection_results(options.data), settings
         for name in wanted:
             before = results["candidates"].get(name, {"seeds": []})
@@ -283,12 +310,16 @@ def _options(arguments):
     parser.add_argument("--only", nargs="+", choices=CANDIDATES, metavar="NAME", help="these candidates")
     parser.add_argument("--screen", action="store_true", help="one seed")
     parser.add_argument("--final", action="store_true", help="measure paper and robust on the external set")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that share the cores")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--jobs", type=int, help="processes that share the cores (default: 2)")
+    how.add_argument("--mpi", action="store_true", help="spread the trainings over the processes that mpiexec started, which all "
+                     "see --data, --runs and --out")
     parser.add_argument("--epochs", type=int, default=SETTINGS["epochs"])
     parser.add_argument("--steps", type=int, default=SETTINGS["steps_per_epoch"])
     parser.add_argument("--runs", type=Path, help="folder of the stored trainings; default: minicnn's cache")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks", help="folder for robust.json and ROBUST.md")
     options = parser.parse_args(arguments)
+    options.jobs = options.jobs or (1 if options.mpi else 2)
     if options.final and not options.external:
         parser.error("--final needs --external")
     return options

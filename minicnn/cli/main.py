@@ -9,6 +9,7 @@ import faulthandler
 import os
 import shlex
 import sys
+import traceback
 import warnings
 from contextlib import suppress
 
@@ -59,6 +60,11 @@ def main(arguments=None):
         code = _run(options, last=arguments is None)
         options.group.end(code)
         return code
+    except BaseException:
+        if options.group.size > 1:
+            traceback.print_exc()
+            options.group.end(1)        # at once: the interpreter would first wait for trainings in its threads
+        raise
     finally:
         warnings.formatwarning = form
 
@@ -68,6 +74,8 @@ def _run(options, last):
         with signals.handled(last):
             if getattr(options, "mpi", False):
                 options.group = _processes(options)
+                if options.threads is None:
+                    options.group.share_cores()
             if getattr(options, "threads", None) is not None:
                 from minicnn.kernels.runtime.threads import set_thread_count
                 set_thread_count(options.threads)

@@ -130,7 +130,8 @@ _SHARED = {
     "files": dict(nargs="+", type=path, metavar="FILE", help="image files, folders of images, and patterns such as "
                   "'scans/*.png'"),
     "--threads": dict(type=whole(1, 256), metavar="N",
-                      help="threads that compute; never changes a result (default: the cores available)"),
+                      help="threads that compute; never changes a result (default: the cores available; with --mpi shared by the "
+                           "processes on a machine)"),
     "--mpi": dict(action="store_true", help="share the work with the other processes that mpiexec started: mpiexec -n 4 minicnn "
                   "... --mpi; the result is that of one process, to the bit (extra `mpi`)"),
     "--quiet": dict(action="store_true", help="no progress on stderr"),

@@ -14,15 +14,19 @@ EXAMPLES = """examples:
   minicnn reproduce                                                         on synthetic radiographs, with no data
   minicnn reproduce --data index.csv --external other-hospital/index.csv
   minicnn reproduce --data index.csv --seeds 5 --out studies/mine
+  mpiexec -n 8 minicnn reproduce --data index.csv --mpi                     eight trainings at a time
 
 It trains the paper's network under the paper's protocol, under an honest one, and with each source of positives held
 out, evaluates all of them on the external validation set too, and writes one page with the results. After an
 interruption the same command goes on. With fewer epochs, steps or seeds than the defaults, or without --data, it is a
-trial: the page says so first and judges nothing. About 20 s a training on two cores."""
+trial: the page says so first and judges nothing. About 20 s a training on two cores.
+
+With --mpi whole trainings are spread over the processes, as many at a time as there are processes; all else is done by
+the first one. Data and --out are to be on a disk that all machines see. Any number of processes can go on."""
 
 
 def add_options(parser):
-    add_shared(parser, "--data", "--classes", "--epochs", "--steps-per-epoch", "--threads", "--quiet", "--json")
+    add_shared(parser, "--data", "--classes", "--epochs", "--steps-per-epoch", "--threads", "--mpi", "--quiet", "--json")
     parser.add_argument("--external", type=path, metavar="DATA", help="images of another hospital with the same two "
                         "classes, for external validation: evaluated once, never used to train or to choose")
     parser.add_argument("--seeds", type=whole(1, 100), default=3, metavar="N",
@@ -33,14 +37,18 @@ def add_options(parser):
 
 def run(options):
     """Carry the study out; print its results and where the report is."""
-    options.go_on = printable(shlex.join(["minicnn", *options.words]))      # after a signal
+    start = ["mpiexec", "-n", str(options.group.size)] if options.group.size > 1 else []
+    options.go_on = printable(shlex.join([*start, "minicnn", *options.words]))      # after a signal
+    if options.group.rank > 0:
+        from minicnn.distributed import tasks
+        return tasks.work(options.group)
     from minicnn.study.reproduction import reproduce
     from minicnn.study.trainings import Study
 
     study = Study(options.data, options.external, options.seeds, options.epochs, options.steps_per_epoch,
                   classes=options.classes, columns=options.columns, workers=options.workers,
                   allow_outside_root=options.allow_outside_root, root=options.root, labels=options.labels)
-    results, pages = reproduce(study, Path(options.out), progress=not options.quiet)
+    results, pages = reproduce(study, Path(options.out), progress=not options.quiet, group=options.group)
     show(options, results, lambda results: _text(results, pages))
 
 

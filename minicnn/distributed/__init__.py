@@ -20,6 +20,8 @@
 So weights, history and predictions have the same bits for any number of processes and threads, as long as CPUs and versions are
 the same, which is checked. A checkpoint knows nothing of processes.
 
+Trainings that do not depend on each other, as those of `minicnn reproduce --mpi`, are spread as wholes (tasks.py).
+
 Source: the order of MPI's own reductions is not promised (MPI 4.1, section 6.9.1: it is only recommended that equal arguments at
 equal ranks give equal results).
 """

@@ -7,6 +7,7 @@ gives up after a time without an answer.
 import atexit
 import itertools
 import math
+import os
 import sys
 import time
 import warnings
@@ -23,6 +24,7 @@ from minicnn.distributed.share import Share
 from minicnn.distributed.trainer import SharingTrainer
 from minicnn.errors import DistributedError, InputError, MissingExtraError, printable
 from minicnn.kernels.runtime.reduction import chunk_of
+from minicnn.kernels.runtime.threads import available_cores, set_thread_count
 
 __all__ = ["MPI"]
 
@@ -45,6 +47,7 @@ class MPI:
     Attributes
     ----------
     rank, size : int; the number of this process, and how many there are. Rank 0 alone writes and reports
+    neighbours : int; how many of the processes are on this machine, with this one
     sent : int; bytes that this process has sent to others
     buffers : Buffers of the exchanges
 
@@ -70,6 +73,9 @@ class MPI:
         atexit.register(self.end, 1)
         with self.together():
             self.same("MPI", **_environment())
+        local = self._comm.Split_type(mpi.COMM_TYPE_SHARED)
+        self.neighbours = local.size
+        local.Free()
 
     # -- what the processes tell each other --
 
@@ -172,6 +178,27 @@ class MPI:
         self.wait(self.start_gather(array, [n * math.prod(array.shape[1:]) * array.itemsize for n in counts], found))
         return found
 
+    # -- tasks that they divide (distributed/tasks.py) --
+
+    def share_cores(self):
+        """Compute with this process's share of the cores of its machine, unless $MINICNN_THREADS says with how many."""
+        if not os.environ.get("MINICNN_THREADS"):
+            set_thread_count(max(1, available_cores() // self.neighbours))
+
+    def executor(self):
+        """Return a context: an executor of mpi4py.futures in rank 0, which the others serve before they enter it.
+
+        Raises
+        ------
+        DistributedError
+            where the MPI library lets no two threads call it at a time: one hands out tasks, one hears of errors
+        """
+        from mpi4py.futures import MPICommExecutor
+
+        if self._mpi.Query_thread() < self._mpi.THREAD_MULTIPLE:
+            raise self.of_all(DistributedError("spreading trainings needs MPI_THREAD_MULTIPLE, which this MPI library lacks."))
+        return MPICommExecutor(self._comm)
+
     # -- when one fails --
 
     def of_all(self, error):
@@ -214,6 +241,15 @@ class MPI:
             error.args = (text if known else f"{text} ({kind})",)
         error.relayed = not speaks
         return error
+
+    def heed(self):
+        """Raise the error of another process if one has failed; this one reports it."""
+        if self._alarms.Iprobe():
+            raise self._error(*self._alarms.recv(), speaks=True)
+
+    def failure(self, rank, name, kind, text, number):
+        """Return the error in which a task of this name ended on a rank, as one of this process, which reports it."""
+        return self._error(rank, kind, f"{name}: {text or kind}", number, speaks=True)
 
     def end(self, code):
         """End all processes if one has failed: some may wait in MPI for what will never come.

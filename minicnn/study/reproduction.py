@@ -5,9 +5,11 @@ import shutil
 from dataclasses import replace
 
 from minicnn.core.files import write_atomic
+from minicnn.core.processes import Alone
 from minicnn.core.progress import Progress
 from minicnn.core.signals import Interrupted
 from minicnn.data.synthetic import phantom
+from minicnn.distributed import tasks
 from minicnn.errors import printable
 from minicnn.experiment.run_folder import RunFolder
 from minicnn.study import page, plots, results
@@ -19,10 +21,11 @@ __all__ = ["reproduce"]
 _PHANTOMS, _REPORTING = 820, 3          # images of a study without data; what is done after the trainings
 
 
-def reproduce(study, folder, progress=True):
+def reproduce(study, folder, progress=True, group=Alone()):
     """Carry out a study in `folder`, or continue it there.
 
-    Without `study.data`, synthetic radiographs are written into the folder and used.
+    Without `study.data`, synthetic radiographs are written into the folder and used. The trainings are spread over the
+    processes of a group; this is its rank 0, the others call distributed.tasks.work.
 
     Returns
     -------
@@ -37,7 +40,7 @@ def reproduce(study, folder, progress=True):
     """
     with RunFolder(folder) as run:
         try:
-            return _reproduce(study, run.path, progress)
+            return _reproduce(study, run.path, progress, group)
         except Interrupted as signal:
             finished = sum(RunFolder(one).is_finished for one in (run.path / "runs").glob("*"))
             kept = "No training is finished yet." if not finished else "1 training is finished and kept." \
@@ -45,14 +48,14 @@ def reproduce(study, folder, progress=True):
             raise Interrupted(signal.number, f"{signal} {kept}") from None
 
 
-def _reproduce(study, folder, progress):
+def _reproduce(study, folder, progress, group):
     synthetic = study.data is None
     if synthetic:
         study = replace(study, data=str(_phantoms(folder / "phantoms", progress)))
     collection = Collection.read(study, progress)
     configs = study.configs(collection.folds, collection.labels)
     with Progress(len(configs) + _REPORTING, "trainings", "part", progress) as bar:
-        trainings = carry_out(configs, collection, folder / "runs", bar, progress)
+        trainings = carry_out(configs, collection, folder / "runs", bar, progress, group)
         bar.begin("shortcut check")
         checks = results.shortcut_checks(trainings["honest-0"])
         bar.advance()
@@ -63,7 +66,9 @@ def _reproduce(study, folder, progress):
         found["figures"], drawings = plots.draw(found, collection, trainings, checks, folder)
         found["checklists"] = checklists(found)
         write_atomic(folder / "results.json", (json.dumps(found, indent=1, allow_nan=False) + "\n").encode("ascii"))
-        return found, page.write(found, folder, drawings)
+        pages = page.write(found, folder, drawings)
+    tasks.dismiss(group)
+    return found, pages
 
 
 def _phantoms(folder, progress):
