@@ -265,7 +265,7 @@ class MPI:
             until = time.monotonic() + (_GRACE if self.rank > 0 else 0 if self._speaks else 3 * _ALERT)
             while time.monotonic() < until and not (self._alarms.Iprobe() and self._alarms.recv() == _SPOKEN):
                 time.sleep(1e-2)
-            time.sleep(0.2)                 # the launcher passes on what was said
+            time.sleep(0.5)                 # the launcher passes on what was said
             self._mpi.COMM_WORLD.Abort(code)
 
 
