@@ -332,6 +332,9 @@ class Model:
             raise InputError("fit: resume=True needs the folder to go on with, run='...', and data that can be taken up "
                              "again: arrays, a Manifest, or an object with __len__ and __getitem__, not a generator.")
         with signals.handled(), self._lock:
+            if not validation_split:            # which asks for patients, that rank 0 would have to send
+                x = model_data.opened_once(self, x, group, "fit", workers, progress)
+            validation = model_data.opened_once(self, validation, group, "fit, validation", workers, progress)
             if is_batches(x):
                 data, targets, digests, measured = Batches(x, steps_per_epoch, "fit"), None, None, None
                 if t is not None or sample_weight is not None or class_weight == "balanced":

@@ -3,6 +3,7 @@
 A network has one array in and one out. Several inputs, several targets, are lists or dicts here, and joined.
 """
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,12 +16,13 @@ from minicnn.data.batches import Batches, is_batches
 from minicnn.data.labels import encode_targets
 from minicnn.data.loader import ArrayDataset, JoinedDataset, Subset, check_scale, open_dataset
 from minicnn.data.preprocessing import Preprocessing
+from minicnn.data.sharing import share_dataset
 from minicnn.data.split import split_groups
 from minicnn.errors import DTypeError, InputError, ShapeError, nearest
 from minicnn.keras_names import in_order
 
-__all__ = ["as_dataset", "encoded", "labelled", "training_data", "validation_data", "one_batch", "sample_weights",
-           "weights_of_samples", "widen"]
+__all__ = ["as_dataset", "encoded", "labelled", "training_data", "validation_data", "one_batch", "opened_once",
+           "sample_weights", "weights_of_samples", "widen"]
 
 
 def as_dataset(model, x, verb, workers=None, progress=False):
@@ -43,6 +45,14 @@ def as_dataset(model, x, verb, workers=None, progress=False):
         check_batch(np.empty((len(data),) + data.shape, np.bool_), shape, verb, "x")
     check_scale(data, model.input_range, verb)
     return data
+
+
+def opened_once(model, x, group, verb, workers, progress):
+    """Return a Manifest as a dataset that rank 0 of a group has opened, so that images are decoded once; all else as it is."""
+    if group.size == 1 or not (hasattr(x, "open") and hasattr(x, "labels")):
+        return x
+    group.same(verb, images=len(x), labels=hashlib.sha256(x.labels.tobytes()).hexdigest()[:16])
+    return share_dataset(group, as_dataset(model, x, verb, workers, progress) if group.rank == 0 else None)
 
 
 def widen(model, data):

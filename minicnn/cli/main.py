@@ -121,6 +121,9 @@ def _processes(options):
     group, own = MPI(), ("run", "debug", "threads", "workers", "quiet", "json", "words", "group", "of_the_run")
     with group.together():
         group.same(f"minicnn {options.words[0]}", **{name: value for name, value in vars(options).items() if name not in own})
+    if group.rank > 0:                          # rank 0 says what there is to say
+        signals.say_nothing()
+        warnings.simplefilter("ignore")
     if group.size == 1:
         print("minicnn: --mpi: this is one process, which shares with none. Start several: mpiexec -n 4 "
               f"{printable(shlex.join(['minicnn', *options.words]))}", file=sys.stderr)

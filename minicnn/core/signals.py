@@ -16,7 +16,7 @@ import signal
 import threading
 from contextlib import contextmanager
 
-__all__ = ["Interrupted", "handled", "postponed", "check", "noted"]
+__all__ = ["Interrupted", "handled", "postponed", "check", "noted", "say_nothing"]
 
 # Only these defaults are replaced: a handler of the user's own stays, and an ignored signal stays ignored.
 _DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
@@ -24,6 +24,7 @@ _DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.S
 _noted = None               # number of the first signal, until the end of `handled`
 _raised = False             # whether the handler has raised it
 _postponements = 0
+_silent = False
 _main = threading.main_thread().ident     # whose blocks are counted
 
 
@@ -124,9 +125,16 @@ def _on_signal(number, frame):
     _say(b"minicnn: ending after the current step; a second signal ends at once.\n")
 
 
+def say_nothing():
+    """Let another process say what a signal does: one of several that train together."""
+    global _silent
+    _silent = True
+
+
 def _say(line):
     try:
-        os.write(2, line)           # not print: a handler may interrupt another write to stderr
+        if not _silent:
+            os.write(2, line)       # not print: a handler may interrupt another write to stderr
     except OSError:
         pass                        # stderr is closed
 

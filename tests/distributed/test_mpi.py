@@ -151,6 +151,23 @@ def test_a_process_on_another_disk_decodes_what_it_meets(tmp_path, collection, m
     assert not list((tmp_path / "pixels").glob("[0-9a-f]" * 64))
 
 
+def test_a_manifest_is_opened_by_rank_0(collection, monkeypatch):
+    """Its images are decoded once; the others find them in the cache, and reports say nothing twice."""
+    from minicnn.data.manifest import Manifest
+    from minicnn.data.pixel_cache import PixelCache
+
+    whole, opened, prepare = Manifest.read(collection, classes=["normal", "covid"]), [], PixelCache.prepare.__func__
+    monkeypatch.setattr(PixelCache, "prepare", classmethod(lambda *args, **named: opened.append(1) or prepare(*args, **named)))
+
+    def fit(group=None):
+        model = program.cov19_like()
+        model.compile("adam", "binary_crossentropy")
+        return model.fit(whole, validation=whole, epochs=1, batch_size=8, progress=False, distributed=group).rows, model.classes
+    expected = fit()
+    opened.clear()
+    assert run_together(3, fit) == [expected] * 3 and len(opened) == 2
+
+
 def test_options_that_differ_are_refused(tmp_path):
     import os
     import subprocess
