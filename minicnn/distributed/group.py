@@ -30,6 +30,7 @@ __all__ = ["MPI"]
 
 _ALERT = 1.0                    # seconds in which processes that fail hear of each other: one speaks for all
 _GRACE = 20.0                   # seconds in which rank 0 can leave its files whole, before another process ends it
+_PASS_ON = 0.5                  # seconds in which mpiexec passes on what was printed: at Abort it may drop what it still holds
 _SPIN = 4096                    # looks, one or two milliseconds; then the core is left to others between two looks
 
 
@@ -259,8 +260,7 @@ class MPI:
             self._failed = False
             sys.stdout.flush()
             sys.stderr.flush()
-            if self.rank > 0:
-                time.sleep(_GRACE)          # rank 0 is to end this one, once its files are whole
+            time.sleep(_GRACE if self.rank > 0 else _PASS_ON)       # rank 0 is to end the others, once its files are whole
             self._mpi.COMM_WORLD.Abort(code)
 
 
