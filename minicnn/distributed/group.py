@@ -31,6 +31,7 @@ __all__ = ["MPI"]
 _ALERT = 1.0                    # seconds in which processes that fail hear of each other: one speaks for all
 _SPOKEN = None                  # what a process tells rank 0 once it has said what was wrong
 _GRACE = 20.0                   # seconds in which rank 0 can leave its files whole, before another process ends it
+_PASS_ON = 0.5                  # seconds in which mpiexec passes on what was printed: at Abort it may drop what it still holds
 _SPIN = 4096                    # looks, one or two milliseconds; then the core is left to others between two looks
 
 
@@ -265,7 +266,7 @@ class MPI:
             until = time.monotonic() + (_GRACE if self.rank > 0 else 0 if self._speaks else 3 * _ALERT)
             while time.monotonic() < until and not (self._alarms.Iprobe() and self._alarms.recv() == _SPOKEN):
                 time.sleep(1e-2)
-            time.sleep(0.5)                 # the launcher passes on what was said
+            time.sleep(_PASS_ON)
             self._mpi.COMM_WORLD.Abort(code)
 
 
