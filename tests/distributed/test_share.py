@@ -1,5 +1,7 @@
 """Processes that share each batch give the bits of one; here threads stand for processes."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -10,6 +12,9 @@ from minicnn import (Adam, Concatenate, Conv2D, Dense, DepthwiseConv2D, Dropout,
 from minicnn.kernels.runtime import reduction
 from tests.support.laws import assert_same_bits
 from tests.support.processes import run_together
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:fit. a batch of .* has .* chunks")
 
 
 def images(n, side, channels, seed=0):
@@ -112,6 +117,24 @@ def test_weights_of_samples_and_batches_that_others_make():
         model = cov19_like()
         model.compile(Adam(), "binary_crossentropy")
         return model.fit(Taken(), epochs=2, progress=False, workers=0, distributed=group).rows
+
+    assert run_together(3, fit) == [fit()] * 3
+
+
+def test_several_inputs_and_outputs():
+    image, number = Input((8, 8, 3), name="image"), Input((2,), name="number")
+    y = Flatten()(Conv2D(4, 3, activation="relu")(image))
+    model = Model([image, number], [Dense(1, activation="sigmoid", name="one")(Concatenate()([y, number])), Dense(3, name="two")(y)],
+                  seed=4)
+    x = {"image": images(10, 8, 3), "number": np.random.default_rng(1).normal(size=(10, 2)).astype(np.float32)}
+    t = {"one": np.arange(10) % 2, "two": np.random.default_rng(2).normal(size=(10, 3))}
+    data = pickle.dumps(model)
+
+    def fit(group=None):
+        model = pickle.loads(data)
+        model.compile("adam", loss={"one": "binary_crossentropy", "two": "mse"}, loss_weights=[1, 0.5])
+        rows = model.fit(x, t, batch_size=4, epochs=2, validation=(x, t), progress=False, workers=0, distributed=group).rows
+        return rows, [array.tobytes() for array in [*model.get_weights(), *model.predict(x, distributed=group)]]
 
     assert run_together(3, fit) == [fit()] * 3
 
