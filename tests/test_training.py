@@ -432,7 +432,7 @@ def test_a_validation_loss_that_is_not_finite_stops_training(tmp_path):
     x = np.ones((4, 2, 2, 1))
     model = Sequential([Flatten(), Dense(1)], (2, 2, 1), dtype="float64")
     model.compile(Adam(), "mean_squared_error")
-    with pytest.raises(NonFiniteError, match="epoch 1: the loss of the validation data is inf"):
+    with pytest.raises(NonFiniteError, match="epoch 1: the validation loss is inf"):
         model.fit(x, np.ones(4), validation=(np.full_like(x, 1e300), np.ones(4)), run=tmp_path / "run", progress=False)
     assert os.listdir(tmp_path / "run") == []
 

@@ -21,8 +21,7 @@ class Progress:
     """
 
     def __init__(self, total, label, unit="it", enabled=True, done=0):
-        self._bar = _bar(total, label, unit, done) if enabled and total and sys.stderr.isatty() else None
-        self._enabled, self.done = enabled, done
+        self._form, self._bar, self._enabled, self.done = (total, label, unit, done), None, enabled, done
 
     def advance(self, n=1, **metrics):
         """Advance the bar by n, and show metrics such as loss=0.31 after it."""
@@ -50,6 +49,9 @@ class Progress:
                 self._enabled = False       # stderr is closed; the work continues
 
     def __enter__(self):
+        # Made only here: a signal before would leave a bar that is drawn again when it is collected, after the last line.
+        if self._enabled and self._form[0] and sys.stderr.isatty():
+            self._bar = _bar(*self._form)
         return self
 
     def __exit__(self, *exception):

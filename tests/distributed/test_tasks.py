@@ -11,6 +11,7 @@ from minicnn import checkpoint, experiment
 from minicnn.cli.main import main
 from minicnn.core.processes import Alone
 from minicnn.distributed.tasks import spread
+from minicnn.kernels.runtime.threads import available_cores, set_thread_count
 from tests.study.test_reproduction import collection
 from tests.support.processes import finish, start
 
@@ -98,8 +99,9 @@ def results(folder):
             if path.suffix in (".json", ".html", ".md", ".csv", ".safetensors") and path.name != "environment.json"}
 
 
-def test_a_study_over_processes_is_that_of_one(program, tmp_path, monkeypatch, capsys):
+def test_a_study_over_processes_is_that_of_one(program, tmp_path, monkeypatch, capsys, same_threads):
     """With a training that fails, with a signal, and then to its end, with other numbers of processes."""
+    set_thread_count(available_cores())         # which the page names
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     arguments = ["reproduce", "--data", collection(tmp_path, "own", n=24, sources=False), *STUDY]
     monkeypatch.setattr("minicnn.study.plots.draw", lambda *found: ({}, {}))
