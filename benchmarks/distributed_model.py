@@ -48,17 +48,25 @@ class Layer(NamedTuple):
     def weights(self):
         return self.K**2 * self.C * self.F
 
-    def by_slices(self, N):
-        """Return whether the gradient of its weights is not added up chunk by chunk (kernels.runtime.reduction.by_slices)."""
+    def chunk(self, N, R):
+        """Return over how many samples each sum of its gradient is, or None where it goes by slices (reduction.by_slices)."""
         if self.out == 1:
-            return True
+            return None
         if self.K != 3 or self.C < 16 or self.side - self.out not in (0, 2):        # direct; strides halve the side
-            return backward.is_divided(N, self.out**2, self.weights)
-        return winograd.larger_chunk(N, ceil(self.out / 4)**2, self.C) is not None
+            return None if backward.is_divided(N, self.out**2, self.weights) else chunk_of(N)
+        large = winograd.larger_chunk(N, ceil(self.out / 4)**2, self.C)
+        return chunk_of(N) if large is None else large if share.Share(_Rank(R), N, np.float32).has_whole(large) else None
 
-    def repeated(self, N):
+    def repeated(self, N, R):
         """Return whether each rank computes that gradient of all of the batch."""
-        return self.by_slices(N) and self.weights < share._FEW
+        return self.chunk(N, R) is None and self.weights < share._FEW
+
+
+class _Rank(NamedTuple):
+    """One of so many processes, as a Share asks for it."""
+
+    size: int
+    rank: int = 0
 
 
 def resnet50():
@@ -136,27 +144,34 @@ def _widths(size, R):
 
 def exchanges(layers, N, R):
     """Return (Phases that are awaited at once, [the Phases of each exchange that goes on meanwhile], in order)."""
-    chunk, bounds, counts = share._division(N, R)
-    counts, chunks = np.array(counts), ceil(N / chunk)
-    nodes = np.array([len(share._nodes(*ends, chunks)) for ends in zip(bounds, bounds[1:])])
-    at_once, later, bucket = [_gather(16 + 4 * counts * layers[-1].F)], [], 0
+    own, counts = chunk_of(N), np.array(share._division(N, R)[1])
+    nodes = _nodes(N, R, own)
+    at_once, later, buckets = [_gather(16 + 4 * counts * layers[-1].F)], [], {}
 
-    def summed(size):
-        return [_exchange(8 * nodes, _widths(size, R)), _gather(4 * _widths(size, R))]
+    def summed(size, chunk):
+        return [_exchange(8 * _nodes(N, R, chunk), _widths(size, R)), _gather(4 * _widths(size, R))]
 
     for layer in reversed(layers):
         if layer.norm:
             at_once += [_gather(8 * nodes * (2 * layer.F + 1)), _gather(8 * nodes * 2 * layer.F)]
         dy, x = _gather(4 * counts * layer.out**2 * layer.F), 4 * counts * layer.side**2         # x: of a channel
-        if layer.repeated(N):
+        chunk = layer.chunk(N, R)
+        for size, of in ((layer.F, own), (layer.weights, chunk)):
+            if of is not None:
+                buckets[of] = buckets.get(of, 0) + size
+                if buckets[of] >= share._BUCKET:
+                    later.append(summed(buckets.pop(of), of))
+        if layer.repeated(N, R):
             later.append([dy + _gather(x * layer.C)])
-        elif layer.by_slices(N):
+        elif chunk is None:
             widths = _widths(layer.C, R)
             later.append([dy + _exchange(x, widths), _gather(4 * widths * (layer.weights // layer.C))])
-        bucket += layer.F + layer.weights * (not layer.by_slices(N))
-        if bucket >= share._BUCKET or layer is layers[0]:
-            later, bucket = [*later, summed(bucket)], 0
-    return at_once, later
+    return at_once, later + [summed(size, chunk) for chunk, size in buckets.items()]
+
+
+def _nodes(N, R, chunk):
+    """Return how many subtrees each rank has, of the tree over chunks of so many samples."""
+    return np.array([len(nodes) for nodes in share.Share(_Rank(R), N, np.float32)._tree(chunk)[1]])
 
 
 def sent(layers, N, R):
@@ -179,11 +194,11 @@ class Cost(NamedTuple):
 
 def step_seconds(layers, N, R, cost, latency, bandwidth):
     """Return the seconds of a step on R ranks: where nothing is hidden, and where all is that can be."""
-    own, (at_once, later) = max(share._division(N, R)[2]), exchanges(layers, N, R)
+    own, (at_once, later) = max(share._division(N, R)[1]), exchanges(layers, N, R)
     work = own
     for layer in layers:
-        if layer.by_slices(N):
-            most = 1 if layer.repeated(N) else _widths(layer.C, R).max() / layer.C
+        if layer.chunk(N, R) is None:
+            most = 1 if layer.repeated(N, R) else _widths(layer.C, R).max() / layer.C
             work += 2 * layer.out**2 * layer.weights / flops(layers) * (N * most - own)
     later = [[phase.seconds(latency, bandwidth) for phase in phases] for phases in later]
     total = work * cost.image + cost.rest + sum(itertools.chain(*later)) + sum(

@@ -33,10 +33,10 @@ class Share:
 
     def __init__(self, group, total, dtype):
         self._group, self.total, self._dtype = group, total, np.dtype(dtype)
-        chunk, self._bounds, counts = _division(total, group.size)
-        self._counts, self.first, self.count = counts, min(self._bounds[group.rank] * chunk, total), counts[group.rank]
+        self._chunk, self._counts = _division(total, group.size)
+        self.first, self.count = sum(self._counts[:group.rank]), self._counts[group.rank]
         self.signal, self.samples = None, slice(self.first, self.first + self.count) if self.count else slice(0, 1)
-        self._bucket, self._under_way, self._afterwards, self._flags, self._begun = [], [], [], [], 0
+        self._buckets, self._under_way, self._afterwards, self._flags, self._begun = {}, [], [], [], 0
 
     # -- at once --
 
@@ -69,9 +69,9 @@ class Share:
         number = len(self._flags) - 1
         return lambda: bool(self._everywhere >> number & 1)
 
-    def collect(self, rows, chunks):
-        """Return (nodes, rows) of all processes: nodes of the tree over so many chunks, and the sum of each."""
-        nodes = self._all_nodes(chunks)
+    def collect(self, rows):
+        """Return (nodes, rows) of all processes: nodes of the tree over the chunks of the batch, and the sum of each."""
+        _, nodes = self._tree(self._chunk)
         found = np.empty((sum(map(len, nodes)), rows.shape[1]))
         sizes = [len(one) * found[0].nbytes for one in nodes]
         self._group.wait(self._group.start_gather(np.ascontiguousarray(rows), sizes, found))
@@ -79,14 +79,16 @@ class Share:
 
     # -- later --
 
-    def add(self, sums, chunks, write):
-        """Call write(total) later: the sum of all processes' `sums`, (size,) each, of their nodes of the tree."""
-        size = sums[0].size
-        own = np.array(sums if self.count else [], np.float64).reshape(-1, size)
-        self._bucket.append((own, write))
-        self._chunks = chunks
-        if sum(own.shape[1] for own, _ in self._bucket) >= _BUCKET:       # the same in all processes
-            self._send_bucket()
+    def has_whole(self, chunk):
+        """Return whether each process has whole chunks of so many samples."""
+        return all(first % chunk == 0 or first == self.total for first in np.cumsum(self._counts))
+
+    def add(self, sums, chunk, write):
+        """Call write(total) later: the sum of all processes' `sums`, (size,) each, of their nodes of the tree over such chunks."""
+        size, bucket = sums[0].size, self._buckets.setdefault(chunk, [])
+        bucket.append((np.array(sums if self.count else [], np.float64).reshape(-1, size), write))
+        if sum(own.shape[1] for own, _ in bucket) >= _BUCKET:           # the same in all processes
+            self._begin(self._summed(self._buckets.pop(chunk), chunk))
 
     def divide(self, gradient, dy, x, dw):
         """Write dw (..., C, F) = gradient(dy, x, dw) of all samples later, for dy and x (N, ..., C)."""
@@ -98,8 +100,8 @@ class Share:
 
     def finish(self):
         """Await all that was begun."""
-        if self._bucket:
-            self._send_bucket()
+        for chunk, bucket in self._buckets.items():
+            self._begin(self._summed(bucket, chunk))
         while self._under_way:
             for exchange in list(self._under_way):
                 self._go_on(exchange)
@@ -122,14 +124,10 @@ class Share:
         if exchange[1] is None:
             self._under_way.remove(exchange)
 
-    def _send_bucket(self):
-        self._begin(self._summed(self._bucket, self._chunks))
-        self._bucket = []
-
-    def _summed(self, bucket, chunks):
+    def _summed(self, bucket, chunk):
         """Each process adds up one slice of all sums, and hands it out."""
         buffer = functools.partial(self._buffer, self._begun)
-        size, nodes = sum(sums.shape[1] for sums, _ in bucket), self._all_nodes(chunks)
+        size, (chunks, nodes) = sum(sums.shape[1] for sums, _ in bucket), self._tree(chunk)
         cuts, own = self._cuts(size), len(bucket[0][0])
         widths = np.diff(cuts).tolist()
         given, ends = buffer("given", own * size, np.float64), np.cumsum([0] + [own * width for width in widths])
@@ -198,9 +196,10 @@ class Share:
         """Return how many bytes of such an array each process has."""
         return [n * math.prod(array.shape[1:]) * array.itemsize for n in self._counts]
 
-    def _all_nodes(self, chunks):
-        """Return the nodes of the tree that each process has."""
-        return [_nodes(*bounds, chunks) for bounds in zip(self._bounds, self._bounds[1:])]
+    def _tree(self, chunk):
+        """Return (number of chunks of so many samples, the nodes of the tree over them that each process has)."""
+        chunks, ends = -(-self.total // chunk), [0, *(-(-end // chunk) for end in np.cumsum(self._counts).tolist())]
+        return chunks, [_nodes(*bounds, chunks) for bounds in zip(ends, ends[1:])]
 
     def _buffer(self, number, name, shape, dtype):
         """Return an array that belongs to exchange `number` until the end of the step."""
@@ -209,11 +208,10 @@ class Share:
 
 @functools.lru_cache(64)
 def _division(total, size):
-    """Return (samples to a chunk, the first chunk of each process and the end of the last, samples of each process)."""
+    """Return (samples to a chunk, [how many samples each process has]): whole chunks, but for the last."""
     chunk = chunk_of(total)
-    chunks = -(-total // chunk)
-    bounds = [rank * chunks // size for rank in range(size + 1)]
-    return chunk, bounds, np.diff([min(bound * chunk, total) for bound in bounds]).tolist()
+    bounds = [rank * -(-total // chunk) // size for rank in range(size + 1)]
+    return chunk, np.diff([min(bound * chunk, total) for bound in bounds]).tolist()
 
 
 @functools.lru_cache(256)

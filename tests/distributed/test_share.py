@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 from minicnn import (Adam, Concatenate, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, GlobalAveragePooling2D, Input,
                      LayerNormalization, BatchNormalization, MaxPool2D, Model, Parameter, ReLU, Sequential, Sigmoid, Softmax,
                      SpatialDropout2D, L2)
+from minicnn.kernels.convolution import winograd
 from minicnn.kernels.runtime import reduction
 from tests.support.laws import assert_same_bits
 from tests.support.processes import run_together
@@ -82,6 +83,15 @@ def test_cov19net_of_grey_and_coloured_images(size, batch_size, n):
     x, y = images(n, 26, 3), np.arange(n) % 2
     x[:n // 2] = x[:n // 2, ..., :1]
     assert_all_the_same(cov19_like, x, y, batch_size, size)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_sums_over_chunks_of_another_size(size):
+    """Of 8 images of a batch of 32: two and four processes have whole ones, three exchange x and dy."""
+    x = np.random.default_rng(0).normal(size=(40, 14, 14, 32)).astype(np.float32)
+    assert winograd.larger_chunk(32, 9, 32) == 8
+    assert_all_the_same(lambda: Sequential([Conv2D(32, 3), ReLU(), Conv2D(32, 3, padding="same"), Flatten(), Dense(1), Sigmoid()],
+                                           input_shape=(14, 14, 32)), x, np.arange(40) % 2, 32, size, epochs=1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -344,7 +344,7 @@ def weight_gradient(dy, x, pads, dw):
     if large is None:
         _weight_gradient(dy, x, pads, dw)
     else:
-        by_slices(lambda dy, x, dw: _weight_gradient(dy, x, pads, dw, large), dy, x, dw)
+        by_slices(lambda dy, x, dw: _weight_gradient(dy, x, pads, dw, large), dy, x, dw, large)
 
 
 def larger_chunk(N, tiles, C):

@@ -129,7 +129,7 @@ class ChunkSums:
         if here.share is None:
             write(self._sums[0])
         else:
-            here.share.add(self._sums, self._all, write)
+            here.share.add(self._sums, self.chunk, write)
 
 
 def add_rows(parts, pairs):
@@ -161,7 +161,7 @@ def join(parts, of_chunk, n, joined):
     joined(parts, pairs)
     if here.share is None:
         return parts[0]
-    nodes, parts = here.share.collect(parts[rows], of_batch)
+    nodes, parts = here.share.collect(parts[rows])
     joined(parts, tree(nodes, of_batch)[0])
     return parts[0]
 
@@ -175,13 +175,14 @@ def _pairs(rows, of_chunk, first, chunks, of_batch):
             tuple(node for _, node in rest))
 
 
-def by_slices(gradient, dy, x, dw):
+def by_slices(gradient, dy, x, dw, chunk=None):
     """Write dw (..., C, F) = gradient(dy, x, dw), a sum over all samples that is not added up chunk by chunk.
 
     It is so where weights are many and what they meet is little, as behind the last convolutions. Processes that share the batch
-    send each other dy and x (N, ..., C), and each computes the gradient of some channels.
+    send each other dy and x (N, ..., C), and each computes the gradient of some channels; unless the sum is one over chunks of
+    another size, `chunk` samples, and each process has whole ones.
     """
-    if here.share is None:
+    if here.share is None or chunk is not None and here.share.has_whole(chunk):
         gradient(dy, x, dw)
     else:
         here.share.divide(gradient, dy, x, dw)
