@@ -144,7 +144,9 @@ def start(collections, cache, before=""):
     """Start an audit without tqdm, with stderr on a terminal, after the code `before`; return the process, a list that
     receives what it writes there, and the thread that reads it."""
     ours, theirs = pty.openpty()
-    code = f"import sys; sys.modules['tqdm'] = None\n{before}\nfrom minicnn.cli.main import main; sys.exit(main())"
+    # Where tests run in the background, SIGINT is ignored, and a child would ignore it too.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += f"import sys; sys.modules['tqdm'] = None\n{before}\nfrom minicnn.cli.main import main; sys.exit(main())"
     process = subprocess.Popen([sys.executable, "-c", code, "data", "audit", "flawed/manifest.csv"], cwd=collections,
                                env=os.environ | {"MINICNN_CACHE_DIR": str(cache)}, stdout=subprocess.PIPE,
                                stderr=theirs)
