@@ -21,18 +21,18 @@ class Callbacks:
     callbacks : list of Callback
     kept : (whether a callback has ended training, [(type name, state)]) from a checkpoint, or None
     progress : bool, report on stderr
-    group : the processes that train together (core/processes.py); this one alone where None
+    group : the processes that train together (core/processes.py)
 
     Attributes
     ----------
     save : bool, whether one of them saves
     """
 
-    def __init__(self, callbacks, kept=None, progress=False, group=None):
+    def __init__(self, callbacks, kept=None, progress=False, group=Alone()):
         self._all, self._kept, self._progress, self._bar = callbacks, kept, progress, None
-        self._group = group or Alone()
+        self._group = group
         for callback in callbacks:
-            callback.reports = self._group.rank == 0
+            callback.reports = group.rank == 0
         self._savers = [callback for callback in callbacks if callback.saves]
         self._others = [callback for callback in callbacks if not callback.saves]
         self.save = bool(self._savers)

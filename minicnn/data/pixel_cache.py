@@ -35,7 +35,7 @@ from minicnn.data.preprocessing import resize, stretch
 from minicnn.data.workers import in_order
 from minicnn.errors import CheckpointError, ImageError, InputError, ManifestError, printable
 
-__all__ = ["PixelCache", "MemoryPixels", "CachePlace", "keep", "recall"]
+__all__ = ["PixelCache", "MemoryPixels", "CachePlace", "decode_file", "keep", "recall"]
 
 _AHEAD = 64                         # images decoded ahead: bounds the memory of decoding
 _MOST_BYTES = 8 * 2**30             # of all caches together; the least recently used are removed
@@ -120,7 +120,7 @@ class PixelCache:
         if failed:              # the others are decoded nevertheless, so that one error names all
             others = [number for number in range(n) if number not in failed]
             with quiet():
-                for _ in _each(lambda i: _decode(names[i], digests[i], preprocessing), others, workers,
+                for _ in _each(lambda i: decode_file(names[i], digests[i], preprocessing), others, workers,
                                Progress(len(others), "decoding images", "image", progress), failed, others):
                     pass
             _raise(failed, names)
@@ -312,11 +312,14 @@ def _raise(failed, names):
     problems.raise_any()
 
 
-def _decode(path, digest, preprocessing):
-    """Return (pixels, their digest, facts as bytes, bits as a byte, Remark) of a file whose bytes have this digest."""
+def decode_file(path, digest, preprocessing, otherwise="changed while it was being read. Start again."):
+    """Return (pixels, their digest, facts as bytes, bits as a byte, Remark) of a file whose bytes have this digest.
+
+    Raises ImageError, with what it says `otherwise`.
+    """
     data, name = read_bytes(path), printable(path)
     if hashlib.sha256(data).digest() != digest:
-        raise ImageError(f"{name}: changed while it was being read. Start again.")
+        raise ImageError(f"{name}: {otherwise}")
     planes, remark, used = open_planes(data, name, preprocessing.color, preprocessing.bits)
     pixels = stretch(planes, preprocessing)
     of_pixels = hashlib.sha256(f"{planes[0].size} ".encode() + pixels.tobytes()).digest()
@@ -331,7 +334,7 @@ def _fill(folder, name, paths, digests, preprocessing, workers, progress, failed
     try:
         with (tempfile.TemporaryFile() if temporary is None else open(temporary, "xb+", opener=_private)) as file:
             with quiet():
-                for decoded in _each(lambda item: _decode(*item, preprocessing), zip(paths, digests), workers,
+                for decoded in _each(lambda item: decode_file(*item, preprocessing), zip(paths, digests), workers,
                                      Progress(len(paths), "decoding images", "image", progress), failed):
                     if not failed:
                         pixels, of_pixels, of_file, used, remark = decoded

@@ -4,7 +4,6 @@ That is labels, how images are augmented, and the name of the pixel cache, which
 another disk decodes the images that it meets, and keeps them in a cache that all processes of its machine fill.
 """
 
-import hashlib
 import os
 from typing import NamedTuple
 
@@ -12,11 +11,9 @@ import numpy as np
 
 from minicnn.core.files import open_flags, private_folder
 from minicnn.data.augmentation import Augmentation
-from minicnn.data.decoding import open_planes, quiet, read_bytes
+from minicnn.data.decoding import quiet
 from minicnn.data.loader import ImageDataset
-from minicnn.data.pixel_cache import CachePlace, PixelCache
-from minicnn.data.preprocessing import stretch
-from minicnn.errors import ImageError, printable
+from minicnn.data.pixel_cache import CachePlace, PixelCache, decode_file
 
 __all__ = ["share_dataset"]
 
@@ -98,13 +95,9 @@ class _OwnPixels:
     def _decoded(self, number):
         begin = 0 if number == 0 else int(self._ends[number - 1]) + 1
         path = os.fsdecode(self._paths[begin:int(self._ends[number])])
-        data = read_bytes(path)
-        if hashlib.sha256(data).digest() != bytes(self._digests[number]):
-            raise ImageError(f"{printable(path)}: it is not the image that rank 0 has under this name. Give all machines the same "
-                             "data.")
         with quiet():
-            planes, _, _ = open_planes(data, printable(path), self.preprocessing.color, self.preprocessing.bits)
-        return stretch(planes, self.preprocessing)
+            return decode_file(path, bytes(self._digests[number]), self.preprocessing, "it is not the image that rank 0 has under "
+                               "this name. Give all machines the same data.")[0]
 
     def __del__(self, close=os.close):
         if getattr(self, "_file", None) is not None:

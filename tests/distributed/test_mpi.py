@@ -1,9 +1,11 @@
 """Processes that mpiexec starts: the bits of one, and an end of all where one fails."""
 
 import json
+import os
 import random
 import re
 import signal
+import subprocess
 import sys
 import time
 from argparse import Namespace
@@ -11,11 +13,16 @@ from argparse import Namespace
 import numpy as np
 import pytest
 
+from minicnn.cli import main
 from minicnn.core.processes import Alone
+from minicnn.data.manifest import Manifest
+from minicnn.data.pixel_cache import PixelCache
+from minicnn.data.preprocessing import Preprocessing
+from minicnn.data.sharing import share_dataset
 from minicnn.distributed import group
 from minicnn.errors import InputError, MissingExtraError
 from tests.distributed import program
-from tests.support.processes import finish, mpiexec, run_together, start
+from tests.support.processes import ROOT, finish, mpiexec, run_together, start
 
 PROGRAM = "-m", "tests.distributed.program"
 TRAIN = "-m", "minicnn", "train", "--epochs", "2", "--steps-per-epoch", "6", "--batch-size", "8", "--threads", "1", "--seed", "3"
@@ -52,7 +59,7 @@ def check_failure(tmp_path, kind, rank, batch, ranks, resumed, whole):
         assert len(said) == (kind != "kill"), err
         assert {"exception": f"DistributedError: rank {rank}: something is wrong (ValueError)",
                 "memory": f"MemoryError: rank {rank}: Unable to allocate", "hang": "DistributedError: rank",
-                "nan": "NonFiniteError: epoch ", "drift": f"DistributedError: after step", "signal": "Interrupted: interrupted in ",
+                "nan": "NonFiniteError: epoch ", "drift": "DistributedError: after step", "signal": "Interrupted: interrupted in ",
                 "disk": "CheckpointError: rank 0: ", "kill": ""}[kind] in "".join(said)
         if kind in ("nan", "drift"):
             assert f"rank {rank}" in said[0]
@@ -107,10 +114,6 @@ def test_what_differs_between_ranks_is_named(what, named):
 # ---- The command line ------------------------------------------------------------------------------------------------
 
 def one_process(*arguments, cwd):
-    import os
-    import subprocess
-
-    from tests.support.processes import ROOT
     return subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
                           capture_output=True, timeout=120)
 
@@ -135,10 +138,6 @@ def test_train_is_interrupted_and_goes_on_with_other_ranks(tmp_path, collection)
 
 def test_a_process_on_another_disk_decodes_what_it_meets(tmp_path, collection, monkeypatch):
     """Rank 1 has a cache of its own, in which it keeps the images that it needed."""
-    from minicnn.data.manifest import Manifest
-    from minicnn.data.preprocessing import Preprocessing
-    from minicnn.data.sharing import share_dataset
-
     dataset = Manifest.read(collection, classes=["normal", "covid"]).open(Preprocessing(64, 64, 3), workers=0)
     monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path))
     shared = run_together(2, lambda group: share_dataset(group, dataset if group.rank == 0 else None))
@@ -153,9 +152,6 @@ def test_a_process_on_another_disk_decodes_what_it_meets(tmp_path, collection, m
 
 def test_a_manifest_is_opened_by_rank_0(collection, monkeypatch):
     """Its images are decoded once; the others find them in the cache, and reports say nothing twice."""
-    from minicnn.data.manifest import Manifest
-    from minicnn.data.pixel_cache import PixelCache
-
     whole, opened, prepare = Manifest.read(collection, classes=["normal", "covid"]), [], PixelCache.prepare.__func__
     monkeypatch.setattr(PixelCache, "prepare", classmethod(lambda *args, **named: opened.append(1) or prepare(*args, **named)))
 
@@ -169,10 +165,6 @@ def test_a_manifest_is_opened_by_rank_0(collection, monkeypatch):
 
 
 def test_options_that_differ_are_refused(tmp_path):
-    import os
-    import subprocess
-
-    from tests.support.processes import ROOT
     both = [["-n", "1", sys.executable, *TRAIN, "--mpi", "--quiet", "--out", "run", "--learning-rate", rate] for rate in ("1e-3", "1e-4")]
     done = subprocess.run([mpiexec(), *both[0], ":", *both[1]], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
                           capture_output=True, timeout=60)
@@ -182,7 +174,6 @@ def test_options_that_differ_are_refused(tmp_path):
 
 
 def test_one_process_is_told_that_it_is_alone(monkeypatch, capsys):
-    from minicnn.cli import main
     monkeypatch.setattr("minicnn.distributed.MPI", Alone)
     assert main._processes(Namespace(words=["train", "--mpi", "--out", "my run"], mpi=True)).size == 1
     assert capsys.readouterr().err == ("minicnn: --mpi: this is one process, which shares with none. Start several: mpiexec -n 4 minicnn "

@@ -7,8 +7,8 @@
             for each panel of filters                   dy's part of it is packed, and stays in the caches
                 for each tile of 12 rows of dw          sums in registers; added in float64 to the chunk's part
 
-The chunks' parts are added as a tree (runtime/reduction.py). The input gradient is a convolution and runs in direct.py. choice.py says where
-winograd.py, backward_sparse.py or backward_first.py do this instead.
+The chunks' parts are added as a tree (runtime/reduction.py). The input gradient is a convolution and runs in direct.py.
+choice.py says where winograd.py, backward_sparse.py or backward_first.py do this instead.
 
 Measured (one core of an AMD EPYC, AVX-512, peak 118 GFLOP/s): 5x5 windows 99, 3x3 with stride 2 80 to 100, 1x1 of 64 channels
 95. To pack dy's panels where they are whole lost (0.7 with 1x1 windows: the copy waits for memory that the tile would

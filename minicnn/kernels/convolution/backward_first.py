@@ -60,7 +60,7 @@ def weight_gradient(dy, y, switches, x, w, strides, pads, dw, db):
 
 @kernel
 def _chunks(dy, y, switches, x, geometry, rows, parts, scratch, queue, lane):
-    """Add up the gradients, dw and db behind it, of one chunk of images a unit; nine taps come from so many `rows` of the window."""
+    """Add up dw, and db behind it, of one chunk of images a unit; nine taps come from so many `rows` of the window."""
     KH, F, P, wide, chunk = geometry.KH, geometry.F, geometry.OH * geometry.OW, geometry.wide, geometry.per_unit
     N, C, run_length, columns = x.shape[0], x.shape[3], geometry.KW * x.shape[3], _TAPS // rows
     groups, row, count = (run_length + columns - 1) // columns, geometry.W * C, parts.shape[1] - wide

@@ -23,7 +23,7 @@ from minicnn.kernels.runtime.simd import pointer
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["LARGEST", "ChunkSums", "batch_size", "by_slices", "chunk_of", "everywhere", "finally_", "join", "place_of", "tree"]
+__all__ = ["LARGEST", "ChunkSums", "add_rows", "batch_size", "by_slices", "chunk_of", "everywhere", "finally_", "join", "tree"]
 
 LARGEST = 16                    # samples of a chunk; batches of more than 16 such have more chunks
 _MOST_NUMBERS = 2**23           # of all chunks' sums that are kept at a time: 64 MB
@@ -40,7 +40,7 @@ def chunk_of(N):
     return max(2, min(LARGEST, -(-N // 16)))
 
 
-def place_of(n, chunk=None):
+def _place_of(n, chunk=None):
     """Return (samples to a chunk, chunks of the n samples at hand, number of the first of these, chunks of the batch)."""
     N = batch_size(n)
     chunk = chunk_of(N) if chunk is None else chunk
@@ -97,7 +97,7 @@ class ChunkSums:
     """
 
     def __init__(self, N, size, chunk=None, most=_MOST_NUMBERS):
-        self.chunk, self._here, self._first, self._all = place_of(N, chunk)
+        self.chunk, self._here, self._first, self._all = _place_of(N, chunk)
         self._most = 2 ** (max(1, min(most, _MOST_NUMBERS // size)).bit_length() - 1)
         self._N, self._size, self._nodes, self._sums, self.parts = N, size, (), [], None
 
@@ -156,7 +156,7 @@ def join(parts, of_chunk, n, joined):
 
     joined(parts, pairs) adds row [1] to row [0], for each of the pairs, in order.
     """
-    _, chunks, first, of_batch = place_of(n)
+    _, chunks, first, of_batch = _place_of(n)
     pairs, rows, _ = _pairs(len(parts), of_chunk, first, chunks, of_batch)
     joined(parts, pairs)
     if here.share is None:
