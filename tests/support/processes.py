@@ -100,6 +100,11 @@ def mpiexec():
     return found
 
 
+def is_open_mpi():
+    """Return whether mpiexec is that of Open MPI, which after a signal passes on neither words nor codes of its processes."""
+    return "Open MPI" in subprocess.run([mpiexec(), "--version"], text=True, capture_output=True, timeout=30).stdout
+
+
 def start(ranks, *arguments, **settings):
     """Start `python *arguments` on so many ranks; return the Popen, whose output is text."""
     return subprocess.Popen([mpiexec(), "-n", str(ranks), sys.executable, *map(str, arguments)], text=True,
