@@ -1,4 +1,4 @@
-"""Files of unknown origin: CSV, JSON and bytes are read within limits and checked, and problems are reported together.
+"""Files of unknown origin: CSV, JSON, archives and bytes are read within limits and checked, and problems are reported together.
 
 The readers raise OSError and ValueError; `raising` turns these into an error of minicnn that names the file.
 """
@@ -8,6 +8,9 @@ import csv
 import io
 import json
 import re
+import struct
+import zipfile
+import zlib
 from contextlib import contextmanager
 from itertools import chain
 from types import SimpleNamespace
@@ -17,7 +20,7 @@ from minicnn.core.text import spelling
 from minicnn.errors import InputError, ManifestError, MiniCNNError, nearest, printable
 
 __all__ = ["Problems", "raising", "open_limited", "text_lines", "csv_cells", "find_column", "read_table", "read_json",
-           "parse_json", "check_fields", "csv_text", "write_csv", "safe_cell"]
+           "parse_json", "Archive", "check_fields", "csv_text", "write_csv", "safe_cell"]
 
 _LONGEST_LINE, _MOST_KINDS = 2**20, 200
 
@@ -307,6 +310,63 @@ def _unique(pairs):
 
 def _no_constant(word):
     raise ValueError(f"{word} is not a number")
+
+
+# ---- Archives --------------------------------------------------------------------------------------------------------
+
+class Archive:
+    """A ZIP archive whose members are read in memory, within limits, and never written to a disk.
+
+    Parameters
+    ----------
+    file : binary file object, or anything zipfile.ZipFile takes
+    most_bytes : int; the limit of all members together, unpacked. One that says it is over a megabyte, and 200 times what it
+        is packed, is refused
+
+    Raises ValueError where it is no archive that can be read.
+
+    >>> file = io.BytesIO()
+    >>> with zipfile.ZipFile(file, "w") as archive:
+    ...     archive.writestr("config.json", "{}")
+    >>> Archive(file, 100).read("config.json")
+    b'{}'
+    """
+
+    _MOST_MEMBERS = 2**16
+
+    def __init__(self, file, most_bytes):
+        with self._readable():
+            self._archive = zipfile.ZipFile(file)
+            self._members = {member.filename: member for member in self._archive.infolist()}
+            if len(self._members) < len(self._archive.infolist()):
+                raise ValueError("it holds two members of one name")
+        if len(self._members) > self._MOST_MEMBERS:
+            raise ValueError(f"it holds {len(self._members):,} members, the limit is {self._MOST_MEMBERS:,}")
+        total = sum(member.file_size for member in self._members.values())
+        bombs = [name for name, member in self._members.items() if member.file_size > 2**20 + 200 * member.compress_size]
+        if total > most_bytes or bombs:
+            what = f"its member {printable(bombs[0])[:80]!r}" if bombs else "it"
+            raise ValueError(f"{what} would unpack to more than is plausible, {total:,} bytes in all")
+        self.names = tuple(self._members)
+
+    def read(self, name):
+        """Return the bytes of a member; ValueError where there is none, or it is damaged, encrypted or packed in another way."""
+        member = self._members.get(name)
+        if member is None:
+            raise ValueError(f"it holds no {printable(name)[:80]}")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
+            raise ValueError(f"its member {printable(name)[:80]} is encrypted, or packed in a way that is not read")
+        with self._readable():
+            return self._archive.read(member)
+
+    @staticmethod
+    @contextmanager
+    def _readable():
+        try:
+            yield
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError, IndexError,
+                UnicodeError, struct.error) as error:
+            raise ValueError(f"it is no archive that can be read: {printable(error)[:200]}") from None
 
 
 def check_fields(owner, values, needed, optional=()):

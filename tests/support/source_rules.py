@@ -14,6 +14,8 @@ CALLS = {"os": {"system", "popen", "fork", "startfile"}, "np": {"load", "loadtxt
 # own code that the command line names.
 IMPORTERS = {"__init__.py", "data/__init__.py", "layers/__init__.py", "losses/__init__.py", "reference/__init__.py", "cli/doctor.py",
              "cli/gradcheck.py"}
+# What is read in one place, within limits, with its fuzzing: archives, in memory.
+ONLY_IN = {"zipfile": "core/untrusted.py"}
 
 
 def imported(node):
@@ -30,7 +32,7 @@ def could_run_data(tree, file):
     for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = imported(node)
-            found |= {name for name in names if name.split(".")[0] in MODULES}
+            found |= {name for name in names if name.split(".")[0] in MODULES and ONLY_IN.get(name) != file}
             found |= {name for name in names if name.split(".")[0] == "importlib" and file not in IMPORTERS}
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in BUILTINS:
             found.add(node.func.id)

@@ -1,0 +1,10 @@
+"""Networks of other tools: a module for each. The library never needs them, and each needs an extra of its own.
+
+    from minicnn.interop import onnx          onnx.save(model, "model.onnx"); model = onnx.load("model.onnx")
+    from minicnn.interop import keras         keras.save(model, "model.keras"); keras.load_weights(model, "model.weights.h5")
+    from minicnn.interop import pytorch       pytorch.save(model, "model.py"); pytorch.load_weights(model, "model.pth")
+
+A library reads and writes the bytes (onnx, h5py, safetensors); what belongs to what, and in which order of axes, is here. What
+became of each array is told in a table (matching.py): nothing is skipped without a word. Files are of unknown origin: lengths
+are checked before memory is allocated, nothing in a file runs, and nothing outside it is read.
+"""

@@ -1,0 +1,114 @@
+"""Whose weights are whose: the layers of a file, the layers of a model, and a table of what became of each array."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minicnn.core.text import grid, shortened
+from minicnn.errors import InputError, WeightsError, nearest, printable
+
+__all__ = ["Group", "Matching", "pair", "weights_by_layer"]
+
+
+class Group(NamedTuple):
+    """A layer of a file that has weights.
+
+    Attributes
+    ----------
+    name : str, its name in the file
+    arrays : {name in the file: ndarray}, in the file's order
+    """
+
+    name: str
+    arrays: dict
+
+
+class Matching:
+    """A table of what became of each array of a file and each weight of a model; its text is the table.
+
+    Attributes
+    ----------
+    rows : list of (name in the file, layer, shape in the file, what was done), all str; "-" where there is none
+    unmatched : int; rows that say of something that it was not used, or not found
+
+    >>> matching = Matching("model.h5")
+    >>> matching.add("conv2d/kernel", "conv2d_1/kernel", (3, 3, 1, 8), "as it is")
+    >>> matching.add("top_level", None, (4,), "not used", matched=False)
+    >>> print(matching)
+    name in the file  layer            shape         what was done
+    conv2d/kernel     conv2d_1/kernel  (3, 3, 1, 8)  as it is
+    top_level         -                (4,)          not used
+    """
+
+    def __init__(self, path):
+        self.path, self.rows, self.unmatched = printable(path), [], 0
+
+    def add(self, name, layer, shape, done, matched=True):
+        """Add a row; `name` or `layer` may be None, and shape."""
+        self.rows.append(tuple("-" if part is None else shortened(str(part), 80) for part in (name, layer, shape, done)))
+        self.unmatched += not matched
+
+    def __str__(self):
+        return "\n".join(grid([("name in the file", "layer", "shape", "what was done"), *self.rows]))
+
+    def check(self, strict):
+        """Raise WeightsError with the table where something is unmatched; print it instead where not `strict`."""
+        if not self.unmatched:
+            return
+        if strict:
+            raise WeightsError(f"{self.path}: {self.unmatched} of {len(self.rows)} rows do not fit this model. Nothing was changed. "
+                               f"Give names={{name in the file: layer}}, or strict=False to take what fits.\n{self}")
+        print(self)
+
+
+def weights_by_layer(model):
+    """Return {name of a layer that has weights: {name of a weight: Parameter}} of a model, in the order of its layers."""
+    found = {}
+    for key, weight in model.network.named_weights().items():
+        layer, _, name = key.rpartition("/")
+        found.setdefault(layer, {})[name] = weight
+    return found
+
+
+def pair(groups, layers, names=None):
+    """Return ([(Group or None, layer or None)], how) of the groups of a file and the names of a model's layers with weights.
+
+    By `names`, {group: layer}, what it names. The rest by name, if all of the file's are in the model or all of the
+    model's in the file: names such as conv2d_1 are numbered in each session, and some that agree prove nothing. Otherwise in
+    order, and `how` says so: the caller checks the shapes of each pair.
+
+    >>> pair([Group("a", {}), Group("b", {})], ["b", "a"])
+    ([(Group(name='a', arrays={}), 'a'), (Group(name='b', arrays={}), 'b')], 'by name')
+    >>> pair([Group("conv2d", {})], ["conv2d_1"])[1]
+    'in order'
+    """
+    found, left = [], list(layers)
+    known = {group.name: group for group in groups}
+    for name, layer in dict(names or {}).items():
+        for what, choices, given in (("the file", known, name), ("the model", layers, layer)):
+            if given not in choices:
+                raise InputError(f"names: there is no layer {printable(given)!r} with weights in {what}."
+                                 f"{nearest(given, choices)}")
+        if layer not in left:
+            raise InputError(f"names: the layer {layer!r} is named twice.")
+        found.append((known.pop(name), layer))
+        left.remove(layer)
+    by_name = set(known) <= set(left) or set(left) <= set(known)
+    if by_name:
+        found += [(group, name if name in left else None) for name, group in known.items()]
+        found += [(None, name) for name in left if name not in known]
+    else:
+        rest, n = list(known.values()), max(len(known), len(left))
+        found += zip(rest + [None] * (n - len(rest)), left + [None] * (n - len(left)))
+    return found, "by name" if by_name else "in order"
+
+
+def fitting(array, weight):
+    """Return an array in the dtype of a weight, or the reason, a str, why it does not fit."""
+    if array.shape != weight.value.shape:
+        return f"not used: the layer has {weight.value.shape}"
+    if array.dtype.kind != "f":
+        return f"not used: it holds {array.dtype}"
+    with np.errstate(over="ignore"):
+        array = array.astype(weight.value.dtype)
+    return array if np.isfinite(array).all() else "not used: it holds NaN or infinity"
