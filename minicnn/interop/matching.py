@@ -1,5 +1,6 @@
 """Whose weights are whose: the layers of a file, the layers of a model, and a table of what became of each array."""
 
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -70,17 +71,20 @@ def weights_by_layer(model):
     return found
 
 
-def pair(groups, layers, names=None):
+def pair(groups, layers, names=None, kinds=None):
     """Return ([(Group or None, layer or None)], how) of the groups of a file and the names of a model's layers with weights.
 
     By `names`, {group: layer}, what it names. The rest by name, if all of the file's are in the model or all of the
     model's in the file: names such as conv2d_1 are numbered in each session, and some that agree prove nothing. Otherwise in
-    order, and `how` says so: the caller checks the shapes of each pair.
+    order, and `how` says so: the caller checks the shapes of each pair. With `kinds`, ({group: kind}, {layer: kind}), the first
+    of a kind goes with the first of that kind, and so on.
 
     >>> pair([Group("a", {}), Group("b", {})], ["b", "a"])
     ([(Group(name='a', arrays={}), 'a'), (Group(name='b', arrays={}), 'b')], 'by name')
     >>> pair([Group("conv2d", {})], ["conv2d_1"])[1]
     'in order'
+    >>> pair([Group("bn", {}), Group("conv", {})], ["c", "b"], kinds=({"bn": 1, "conv": 0}, {"c": 0, "b": 1}))[0]
+    [(Group(name='conv', arrays={}), 'c'), (Group(name='bn', arrays={}), 'b')]
     """
     found, left = [], list(layers)
     known = {group.name: group for group in groups}
@@ -98,8 +102,10 @@ def pair(groups, layers, names=None):
         found += [(group, name if name in left else None) for name, group in known.items()]
         found += [(None, name) for name in left if name not in known]
     else:
-        rest, n = list(known.values()), max(len(known), len(left))
-        found += zip(rest + [None] * (n - len(rest)), left + [None] * (n - len(left)))
+        of_group, of_layer = kinds or ({}, {})
+        for kind in dict.fromkeys([*map(of_layer.get, left), *map(of_group.get, known)]):
+            found += zip_longest([group for name, group in known.items() if of_group.get(name) == kind],
+                                 [name for name in left if of_layer.get(name) == kind])
     return found, "by name" if by_name else "in order"
 
 

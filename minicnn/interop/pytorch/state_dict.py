@@ -1,0 +1,412 @@
+"""Which array of a state_dict is which weight of a model, and how its axes lie.
+
+    minicnn                                        PyTorch
+    Conv2D kernel (KH, KW, C, F)                   weight (F, C, KH, KW)
+    depthwise_kernel (KH, KW, C, M)                weight (C M, 1, KH, KW), of groups=C
+    Dense kernel (in, out)                         weight (out, in)
+    gamma, beta, moving_mean, moving_variance      weight, bias, running_mean, running_var
+
+PyTorch's images are channels first, (C, H, W), and so are the rows that it flattens them to. `row_orders` says of each row in
+a network whether it is such a one: the columns of a dense layer that takes it are in that order in a state_dict.
+"""
+
+import io
+import keyword
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from minicnn.core.text import shortened
+from minicnn.core.untrusted import open_limited, raising
+from minicnn.errors import InputError, MissingExtraError, WeightsError
+from minicnn.interop.matching import Group, Matching, fitting, pair, weights_by_layer
+from minicnn.interop.pytorch.unpickler import WAY_OUT, Tensor, is_legacy, read_archive, read_legacy
+from minicnn.layers import LAYERS
+
+__all__ = ["read_arrays", "match", "slots", "state_dict", "row_orders", "module_names", "type_of"]
+
+_MOST_BYTES, _MOST_HEADER_BYTES = 2**31, 2**22
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+           "U8": "u1", "BOOL": "?"}
+_IN_A_LAYER = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+_WRAPPERS = "state_dict", "model_state_dict", "model"
+
+
+# ---- Reading ---------------------------------------------------------------------------------------------------------
+
+def read_arrays(path):
+    """Return ({name: ndarray, or None where it is no tensor}, [what the table says of the whole]) of a file.
+
+    Raises WeightsError where it is neither safetensors nor a file of PyTorch, is damaged, or could run code.
+    """
+    try:
+        with raising(WeightsError, path, WAY_OUT), open_limited(path, _MOST_BYTES) as file:
+            data = file.read()
+            if data.startswith(b"PK\3\4"):
+                arrays, said = _entry(*read_archive(io.BytesIO(data), len(data)))
+            elif is_legacy(data):
+                arrays, said = _entry(*read_legacy(data))
+            elif data[8:9] == b"{":
+                arrays, said = _read_safetensors(data)
+            else:
+                raise ValueError("it is neither safetensors nor a file of torch.save")
+    except MemoryError:
+        raise WeightsError(f"{shortened(str(path), 300)}: holds more than there is memory for.") from None
+    if arrays and all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+        said.append("module. was taken from the beginning of each name: it is of DataParallel")
+    return arrays, said
+
+
+def _entry(content, array):
+    """Return (arrays, remarks) of the state_dict that an object is, or that is an entry of it."""
+    said = []
+    if type(content) is dict and Tensor not in map(type, content.values()):
+        wrapper = next((key for key in _WRAPPERS if type(content.get(key)) is dict), None)
+        if wrapper is not None:
+            others = ", ".join(shortened(str(key), 30) for key in list(content)[:20] if key != wrapper)
+            said.append(f"the entry {wrapper} of the file was read; not {others}" if others else f"the entry {wrapper} was read")
+            content = content[wrapper]
+    if type(content) is not dict or Tensor not in map(type, content.values()) or not all(type(key) is str for key in content):
+        raise ValueError("it holds no state_dict, which is a dict of tensors by their names")
+    return {name: array(value) if type(value) is Tensor else None for name, value in content.items()}, said
+
+
+def _read_safetensors(data):
+    """Return (arrays, remarks) of the bytes of a safetensors file: in the natural order of names, 2 before 10."""
+    try:
+        from safetensors import SafetensorError, deserialize
+    except ImportError:
+        raise MissingExtraError("reading safetensors files", "safetensors", "pytorch") from None
+    if int.from_bytes(data[:8], "little") > _MOST_HEADER_BYTES:
+        raise ValueError(f"its header is longer than {_MOST_HEADER_BYTES:,} bytes")
+    try:
+        found = dict(deserialize(data))
+    except SafetensorError as error:
+        raise ValueError(f"it is no safetensors file that can be read: {shortened(str(error), 200)}") from None
+    arrays, halves = {}, 0
+    for name in sorted(found, key=lambda name: re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name)):
+        code, shape, content = (found[name][key] for key in ("dtype", "shape", "data"))
+        if code not in _DTYPES:
+            raise ValueError(f"its array {shortened(name, 80)!r} holds {shortened(code, 20)}, which is not read")
+        array = np.frombuffer(content, _DTYPES[code])
+        if code == "BF16":          # the upper half of a float32
+            array, halves = (array.astype(np.uint32) << 16).view(np.float32), halves + 1
+        arrays[name] = array.reshape(shape)
+    return arrays, [f"{halves} arrays of bfloat16 were made float32"] * bool(halves)
+
+
+# ---- The order of rows -----------------------------------------------------------------------------------------------
+
+_KEEPING = {"ReLU", "LeakyReLU", "ELU", "Swish", "Softplus", "Sigmoid", "Tanh", "Softmax", "Dropout", "Rescaling", "Elementwise",
+            "BatchNormalization", "LayerNormalization", "Add", "Multiply", "ElementwisePair"}
+
+
+def type_of(layer):
+    """Return the name of the type of a layer of minicnn; None for a custom one."""
+    return type(layer).__name__ if type(layer) in LAYERS.values() else None
+
+
+def row_orders(network):
+    """Return for each value of a network how PyTorch orders its numbers, where that is a row and differs; else None.
+
+    An order is a tuple of parts, one after another: (C, H, W) of a flattened image, channels first, or the number of what
+    is in our order. What works element by element keeps an order; a dense layer makes rows of any, so of the one that an
+    image wants which its row is reshaped to.
+
+    Raises InputError where a layer merges rows of two orders.
+
+    >>> from minicnn import Dense, Flatten, ReLU, Sequential
+    >>> row_orders(Sequential([Flatten(), ReLU(), Dense(2)], (4, 5, 3)).network)
+    [None, ((3, 4, 5),), ((3, 4, 5),), None]
+    """
+    shapes, home = network.shapes, list(range(len(network.shapes)))
+
+    def root(value):        # of the values that have one order
+        while home[value] != value:
+            value = home[value]
+        return value
+
+    fixed, wished, joined = [(0, None)], [], []
+    for value, (layer, taken) in enumerate(zip(network.layers, network.sources), 1):
+        kind, shape, first = type_of(layer), shapes[value], shapes[taken[0]]
+        reshapes = kind in ("Flatten", "Reshape")
+        if len(shape) != 1:
+            if reshapes and len(shape) == 3 and len(first) == 1:
+                wished.append((taken[0], _channels_first(shape)))
+        elif kind in _KEEPING or reshapes and len(first) == 1:
+            for source in taken:
+                if shapes[source] == shape:         # a single number, which is repeated, has no order
+                    home[root(source)] = root(value)
+        elif kind == "Concatenate":
+            joined.append((value, taken))
+        elif kind not in ("Dense", "Constant"):
+            fixed.append((value, _channels_first(first) if reshapes and len(first) == 3 else None))
+    orders = {}
+
+    def settle(value, order):
+        if orders.setdefault(root(value), order) != order:
+            at = max(other for other in range(len(shapes)) if root(other) == root(value))
+            raise InputError(f"{network.layers[at - 1].name}: it is made of rows that PyTorch orders differently: images that "
+                             "are flattened, channels first there, and others. Its weights have no counterpart in PyTorch.")
+    for value, order in fixed:
+        settle(value, order)
+    for value, order in wished:
+        if root(value) not in [root(other) for other, _ in joined]:
+            orders.setdefault(root(value), order)
+    for value, taken in joined:
+        parts = [part for source in taken for part in orders.get(root(source)) or shapes[source]]
+        settle(value, tuple(parts) if any(isinstance(part, tuple) for part in parts) else None)
+    return [orders.get(root(value)) for value in range(len(shapes))]
+
+
+def _channels_first(shape):
+    H, W, C = shape
+    return None if C == 1 or H * W == 1 else ((C, H, W),)
+
+
+def _index(order):
+    """Return the place in our row of each number of PyTorch's row."""
+    if order is None:
+        return slice(None)
+    parts, start = [], 0
+    for part in order:
+        C, H, W = part if isinstance(part, tuple) else (1, 1, part)
+        parts.append(start + np.arange(C * H * W).reshape(H, W, C).transpose(2, 0, 1).ravel())
+        start += C * H * W
+    return np.concatenate(parts)
+
+
+def _back(index):
+    return index if isinstance(index, slice) else np.argsort(index)
+
+
+# ---- The layers of a model, as PyTorch has them ----------------------------------------------------------------------
+
+class Layout(NamedTuple):
+    """`out` makes PyTorch's array of ours, `into` ours of PyTorch's; `said` is what the table says."""
+
+    out: object
+    into: object
+    said: str
+
+
+_SAME = Layout(lambda w: w, lambda w: w, "as it is")
+_CONVOLUTION = Layout(lambda w: w.transpose(3, 2, 0, 1), lambda w: w.transpose(2, 3, 1, 0), "transposed from O,I,H,W")
+
+
+def _depthwise(shape):
+    KH, KW, C, M = shape
+    return Layout(lambda w: w.transpose(2, 3, 0, 1).reshape(C * M, 1, KH, KW),
+                  lambda w: w.reshape(C, M, KH, KW).transpose(2, 3, 0, 1), "transposed from C,1,H,W")
+
+
+def _vector(order):
+    index = _index(order)
+    return _SAME if order is None else Layout(lambda v: v[index], lambda v: v[_back(index)], "reordered from C,H,W")
+
+
+def _dense(order, made):
+    rows, columns = _index(order), _index(made)
+    said = "transposed" + ", its columns from C,H,W" * (order is not None) + ", its rows from C,H,W" * (made is not None)
+    return Layout(lambda w: w[rows][:, columns].T, lambda w: w.T[_back(rows)][:, _back(columns)], said)
+
+
+class Slot(NamedTuple):
+    """What one module of PyTorch holds of a layer.
+
+    Attributes
+    ----------
+    name : str; the layer's, or of a SeparableConv2D its layer's and .depthwise or .pointwise
+    layer : str
+    module : str, its name in the module that `save` writes
+    kind : str; it takes only arrays that PyTorch keeps in a module of such a kind
+    weights : {name in PyTorch: (name here, Parameter, Layout)}
+    constant : {name in PyTorch: the number that all of an array must be, which this layer does without}
+    """
+
+    name: str
+    layer: str
+    module: str
+    kind: str
+    weights: dict
+    constant: dict
+
+
+def slots(model):
+    """Return the list of Slot of a model's layers that have weights, in their order."""
+    network, orders = model.network, row_orders(model.network)
+    modules, found, known = module_names(network), [], weights_by_layer(model)
+    for i, layer in enumerate(network.layers):
+        kind, own = type_of(layer), known.pop(layer.name, {})
+        if not own:
+            continue
+
+        def slot(kind, layouts, part="", constant=()):
+            weights = {theirs: (f"{layer.name}/{ours}", own[ours], layout) for theirs, (ours, layout) in layouts.items() if ours in own}
+            found.append(Slot(layer.name + part, layer.name, modules[i] + part, kind, weights,
+                              {key: value for key, value in dict(constant).items() if key not in weights}))
+        order, made = orders[network.sources[i][0]], orders[i + 1]
+        if kind == "Conv2D":
+            slot("convolution", {"weight": ("kernel", _CONVOLUTION), "bias": ("bias", _SAME)})
+        elif kind in ("DepthwiseConv2D", "SeparableConv2D"):
+            depthwise = "depthwise_kernel", _depthwise(own["depthwise_kernel"].value.shape)
+            if kind == "DepthwiseConv2D":
+                slot("convolution", {"weight": depthwise, "bias": ("bias", _SAME)})
+            else:
+                slot("convolution", {"weight": depthwise}, ".depthwise")
+                slot("convolution", {"weight": ("pointwise_kernel", _CONVOLUTION), "bias": ("bias", _SAME)}, ".pointwise")
+        elif kind == "Dense":
+            slot("linear", {"weight": ("kernel", _dense(order, made)), "bias": ("bias", _vector(made))})
+        elif kind in ("BatchNormalization", "LayerNormalization"):
+            layout = _vector(made)
+            slot("batch norm" if kind == "BatchNormalization" else "norm",
+                 {"weight": ("gamma", layout), "bias": ("beta", layout), "running_mean": ("moving_mean", layout),
+                  "running_var": ("moving_variance", layout)}, constant={"weight": 1, "bias": 0})
+        elif kind == "Constant":
+            slot("array", {"": ("value", _constant(made, len(network.shapes[i + 1])))})
+        else:
+            slot("custom", {name: (name, _SAME) for name in own})
+    found += [Slot(name, name, name, "custom", {key: (f"{name}/{key}", weight, _SAME) for key, weight in own.items()}, {})
+              for name, own in known.items()]           # of layers inside of custom ones
+    return found
+
+
+def _constant(order, rank):
+    """The layout of a constant: PyTorch's has an axis for the batch, and images are channels first."""
+    if rank == 3:
+        return Layout(lambda v: v.transpose(2, 0, 1)[None], lambda v: v[0].transpose(1, 2, 0), "transposed from C,H,W")
+    vector = _vector(order)
+    return Layout(lambda v: vector.out(v)[None], lambda v: vector.into(v[0]), vector.said)
+
+
+# What a module of PyTorch has already, and what the written code uses: no layer can be called so there.
+_TAKEN = set("""
+    T_destination add_module append apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
+    extend extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half insert ipu load_state_dict
+    modules mtia named_buffers named_children named_modules named_parameters parameters pop register_backward_hook
+    register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook
+    register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
+    register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
+    set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
+    self x inputs torch nn F len""".split())
+
+
+def module_names(network):
+    """Return a name for each layer that Python and PyTorch allow: of ASCII letters, digits and _, each once."""
+    names, taken = [], set(_TAKEN)
+    for layer in network.layers:
+        name = re.sub("[^A-Za-z0-9_]", "_", str(layer.name))
+        name = name if name[:1].isalpha() else f"layer_{name}"
+        while name in taken or keyword.iskeyword(name):
+            name += "_"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def state_dict(model):
+    """Return {name: ndarray} of all weights of a model, as PyTorch lays them out, for the module that `save` writes."""
+    found = {}
+    for slot in slots(model):
+        prefix = f"{slot.module}." if slot.kind != "array" else slot.module
+        own = {name: layout.out(weight.value) for name, (_, weight, layout) in slot.weights.items()}
+        if len(slot.constant) == 1:         # of weight and bias PyTorch's module has both, or none
+            (name, number), like = *slot.constant.items(), next(iter(own.values()))
+            own[name] = np.full_like(like, number)
+        if slot.kind == "batch norm":
+            own["num_batches_tracked"] = np.zeros((), np.int64)
+        found |= {prefix + name: np.ascontiguousarray(array).reshape(array.shape) for name, array in own.items()}
+    return found
+
+
+# ---- Matching --------------------------------------------------------------------------------------------------------
+
+def match(model, path, names=None):
+    """Return (Matching, [(Parameter, array for it)]) of a file and a model; nothing is changed yet."""
+    arrays, said = read_arrays(path)
+    matching, taken, targets = Matching(path), [], slots(model)
+    for remark in said:
+        matching.add(None, None, None, remark)
+    groups = _groups(arrays)
+    ours, modules = {slot.name: slot for slot in targets}, {slot.module: slot.name for slot in targets}
+
+    def known(name):        # as its layer is called, where the file has the names that `save` writes
+        return name if name in ours else modules.get(name, name)
+    files = {known(group.name): group.name for group in groups}
+    if len(files) == len(groups):
+        groups = [Group(known(group.name), group.arrays) for group in groups]
+        names = {known(name): layer for name, layer in names.items()} if names else None
+    else:
+        files = {group.name: group.name for group in groups}
+    pairs, how = pair(groups, list(ours), names, ({group.name: _kind(group) for group in groups},
+                                                  {slot.name: slot.kind for slot in targets}))
+    if how != "by name":
+        matching.add(None, None, None, f"layers were paired {how}, each with its kind: their names say nothing")
+    other = [epsilon for epsilon in (getattr(layer, "epsilon", 1e-5) for layer in model.layers) if epsilon != 1e-5]
+    if other:
+        numbers = " or ".join(f"{epsilon:g}" for epsilon in dict.fromkeys(other))
+        matching.add(None, None, None, f"{len(other)} normalizations have an epsilon of {numbers}; PyTorch's have 1e-05 unless given, "
+                                       "which no state_dict says")
+    place = {name: i for i, name in enumerate(ours)}
+    for group, name in sorted(pairs, key=lambda both: place.get(both[1], len(place))):
+        _match_one(matching, taken, group, files.get(group and group.name), ours.get(name))
+    return matching, taken
+
+
+def _groups(arrays):
+    """Return the Groups of {name: array}: a module's weight, bias and statistics are together, other arrays alone."""
+    groups = {}
+    for name, array in arrays.items():
+        module, _, last = name.rpartition(".")
+        module, last = (module, last) if last in _IN_A_LAYER else (name, "")
+        groups.setdefault(module, Group(module, {})).arrays[last] = array
+    return list(groups.values())
+
+
+def _kind(group):
+    """Return the kind of module that has such arrays, as far as they tell."""
+    weight = group.arrays.get("weight")
+    if "running_mean" in group.arrays:
+        return "batch norm"
+    return {4: "convolution", 2: "linear", 1: "norm"}.get(getattr(weight, "ndim", None), "array")
+
+
+def _match_one(matching, taken, group, name, slot):
+    """Tell of each array of a group and each weight of a slot, of which one may be None; append to `taken` what fits."""
+    arrays, weights = group.arrays if group else {}, slot.weights if slot else {}
+    for key, array in arrays.items():
+        full = ".".join(filter(None, (name, key)))
+        if array is None:
+            matching.add(full, None, None, "not used: it is no tensor", matched=False)
+        elif key in weights:
+            ours, weight, layout = weights[key]
+            fits, done = _fitted(array, weight, layout)
+            matching.add(full, ours, array.shape, done, matched=fits is not None)
+            if fits is not None:
+                taken.append((weight, fits))
+        elif key == "num_batches_tracked":
+            matching.add(full, None, array.shape, "a counter: not needed")
+        elif slot and key in slot.constant and (array == slot.constant[key]).all():
+            matching.add(full, slot.layer, array.shape, f"{slot.constant[key]} throughout, as in a layer without it")
+        else:
+            why = f"{slot.layer} has none" if slot else "there is no layer for it"
+            matching.add(full, None, array.shape, f"not used: {why}", matched=False)
+    for key, (ours, weight, layout) in weights.items():
+        if key not in arrays:
+            matching.add(None, ours, layout.out(weight.value).shape, "not in the file", matched=False)
+
+
+def _fitted(array, weight, layout):
+    """Return (array as the weight takes it, what was done), or (None, why not)."""
+    expected = layout.out(weight.value).shape
+    if array.shape != expected:
+        return None, f"not used: the layer wants {expected}"
+    fits = fitting(layout.into(array), weight)
+    if isinstance(fits, str):
+        return None, fits
+    if weight.name.endswith("moving_variance") and (fits < 0).any():
+        return None, "not used: a variance is negative"
+    same = array.dtype.newbyteorder("=") == weight.value.dtype
+    return fits, layout.said + ("" if same else f", from {array.dtype.name}")
