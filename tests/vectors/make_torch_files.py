@@ -7,12 +7,14 @@ tests; last run with torch 2.13.0, safetensors 0.8.0):
     python tests/vectors/make_torch_files.py                    # writes tests/vectors/torch/
     python tests/vectors/make_torch_files.py --check            # minicnn -> PyTorch: loads, predicts the same, trains on
 
-One thread, one seed: two runs write arrays of the same bits. Images of `expected.safetensors` are channels last, as minicnn's.
+One thread, one seed: two runs write the same bytes, but for small_legacy.pth, where PyTorch calls storages by their addresses.
+Images of `expected.safetensors` are channels last, as minicnn's.
 """
 
 import importlib.util
 import sys
 import tempfile
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +70,7 @@ class Block(nn.Module):
 def twelve():
     """Twelve convolutions of one shape, features.0 to features.22: as texts, 10 stands before 2."""
     layers = [layer for _ in range(12) for layer in (nn.Conv2d(3, 3, 1), nn.Tanh())]
-    return nn.Sequential(nn.ModuleDict({"0": nn.Sequential(*layers)})["0"])
+    return nn.Sequential(OrderedDict(features=nn.Sequential(*layers)))
 
 
 def decoder():
@@ -133,17 +135,16 @@ def _loaded(name):
 
 def check():
     """Write networks with minicnn, load them here, compare predictions, and train on; print what came out."""
-    from minicnn import Sequential, cov19net
+    from minicnn import cov19net
     from minicnn.interop import pytorch
-    from tests.interop.networks import graphs, layers_to_move
+    from tests.interop.networks import chains, graphs
     from tests.support.random_networks import random_graph
 
-    worst, count, fell, first = 0.0, 0, 0, {}
+    worst, count, fell = 0.0, 0, 0
     with tempfile.TemporaryDirectory() as folder:
-        cases = [(f"{layers[0]!r}", Sequential(layers, shape, seed=5, engine="reference", dtype=dtype))
-                 for make, shape in layers_to_move() for layers, dtype in ((make(), "float32"), (make(), "float64"))]
-        cases += [(f"graph {name}", model) for name, model in graphs().items()]
-        cases += [(f"random graph {n}", random_graph(n, "reference")[0]) for n in range(60)] + [("cov19net", cov19net(seed=3, engine="reference"))]
+        cases = [*chains(engine="reference").items(), *graphs(engine="reference").items()]
+        cases += [(f"random graph {n}", random_graph(n, "reference")[0]) for n in range(60)]
+        cases += [("cov19net", cov19net(seed=3, engine="reference"))]
         for name, model in cases:
             rng = np.random.default_rng(count)
             model.set_weights([np.abs(w) + 0.5 if p.name == "moving_variance" else rng.normal(0, 0.5, w.shape)
@@ -169,10 +170,8 @@ def check():
                 worst = max(worst, error)
             count += 1
             fell += trains_on(network, [_channels_first(x) for x in xs], name)
-            first[name] = len(path.read_text().splitlines())
-    print(f"torch {torch.__version__}: {count} networks load with strict=True, the largest difference is {worst:.1e}; "
-          f"{fell} were trained on, and their loss fell; the longest of the single layers has "
-          f"{max(lines for name, lines in first.items() if 'graph' not in name)} lines")
+    print(f"torch {torch.__version__}: {count} networks load with strict=True; the largest difference is {worst:.1e}; {fell} have "
+          "weights, are trained on, and their loss falls")
 
 
 def trains_on(network, xs, name):
@@ -191,7 +190,8 @@ def trains_on(network, xs, name):
         loss = sum(((y - goal) ** 2).sum() for y, goal in zip(ys, goals))
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        if torch.nn.utils.clip_grad_norm_(learned, 1.0) == 0:
+            return False            # the softmax of one number, or only zeros behind ReLU
         optimizer.step()
         losses.append(loss.item())
     network.train()

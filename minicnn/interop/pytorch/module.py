@@ -133,8 +133,9 @@ def _batch(shape):
 
 
 def _call(*numbers, **options):
-    """Return the text of arguments; options that are None are left out."""
-    return ", ".join([*map(str, numbers), *(f"{name}={value}" for name, value in options.items() if value is not None)])
+    """Return the text of arguments; those that are None are left out."""
+    return ", ".join(str(number) if name is None else f"{name}={number}" for name, number in
+                     [*((None, number) for number in numbers), *options.items()] if number is not None)
 
 
 def _pair(sizes, default=None):

@@ -131,7 +131,7 @@ def row_orders(network):
     fixed, wished, joined = [(0, None)], [], []
     for value, (layer, taken) in enumerate(zip(network.layers, network.sources), 1):
         kind, shape, first = type_of(layer), shapes[value], shapes[taken[0]]
-        reshapes = kind in ("Flatten", "Reshape")
+        reshapes = kind in ("Flatten", "Reshape", "Permute")
         if len(shape) != 1:
             if reshapes and len(shape) == 3 and len(first) == 1:
                 wished.append((taken[0], _channels_first(shape)))
