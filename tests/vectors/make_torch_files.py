@@ -190,7 +190,7 @@ def trains_on(network, xs, name):
         loss = sum(((y - goal) ** 2).sum() for y, goal in zip(ys, goals))
         optimizer.zero_grad()
         loss.backward()
-        if torch.nn.utils.clip_grad_norm_(learned, 1.0) == 0:
+        if torch.nn.utils.clip_grad_norm_(learned, 1.0) < 1e-6:
             return False            # the softmax of one number, or only zeros behind ReLU
         optimizer.step()
         losses.append(loss.item())

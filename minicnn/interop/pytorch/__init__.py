@@ -58,10 +58,10 @@ def load_weights(model, path, strict=True, names=None):
     >>> matching.path = "network.safetensors"
     >>> print(matching)
     name in the file  layer            shape         what was done
-    conv2d_1.weight   conv2d_1/kernel  (2, 3, 3, 3)  transposed from O,I,H,W
     conv2d_1.bias     conv2d_1/bias    (2,)          as it is
-    dense_1.weight    dense_1/kernel   (1, 12)       transposed, its columns from C,H,W
+    conv2d_1.weight   conv2d_1/kernel  (2, 3, 3, 3)  transposed from O,I,H,W
     dense_1.bias      dense_1/bias     (1,)          as it is
+    dense_1.weight    dense_1/kernel   (1, 12)       transposed, its columns from C,H,W
     """
     strict = check("load_weights", "strict", strict, Flag())
     if names is not None and not isinstance(names, dict):
@@ -102,7 +102,7 @@ def save(model, path):
     >>> model = Sequential([Flatten(), Dense(2), ReLU()], (4, 5, 3))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(model, os.path.join(folder, "network.py"))
-    ...     print(open(os.path.join(folder, "network.py")).read().partition("class ")[2].partition("def load")[0].rstrip())
+    ...     print(Path(folder, "network.py").read_text().partition("class ")[2].partition("def load")[0].rstrip())
     Network(nn.Module):
         def __init__(self):
             super().__init__()

@@ -5,7 +5,7 @@ images, (H, W, C) here and channels first there; arrays of one axis are rows, wh
 others are as here. The text consists of what stands here, of numbers, and of names of letters, digits and _.
 """
 
-from minicnn.errors import InputError
+from minicnn.errors import InputError, printable
 from minicnn.interop.pytorch.state_dict import module_names, row_orders, type_of
 
 __all__ = ["module_text"]
@@ -41,12 +41,10 @@ def load():
 def module_text(model):
     """Return the text of the module of a model; InputError names all layers that PyTorch cannot have from here."""
     network = model.network
-    strange = [layer.name for layer in network.layers if type_of(layer) is not None and type_of(layer) not in _LAYERS]
-    own = [layer.name for layer in network.layers if type_of(layer) is None]
-    if strange or own:
-        raise InputError(f"a module of PyTorch cannot be written: {', '.join(map(str, own + strange))} "
-                         f"{'is' if len(own + strange) == 1 else 'are'} no layer of minicnn, or one without a counterpart there. "
-                         "Write a model of built-in layers.")
+    strange = ", ".join(printable(layer.name) for layer in network.layers if type_of(layer) not in _LAYERS)
+    if strange:
+        raise InputError(f"a module of PyTorch cannot be written: there is no counterpart of {strange}. Use built-in layers in place of "
+                         "custom ones.")
     return _Writer(model).text()
 
 

@@ -26,7 +26,7 @@ from minicnn.layers import LAYERS
 
 __all__ = ["read_arrays", "match", "slots", "state_dict", "row_orders", "module_names", "type_of"]
 
-_MOST_BYTES, _MOST_HEADER_BYTES = 2**31, 2**22
+_MOST_BYTES, _MOST_HEADER_BYTES, _MOST_ARRAYS = 2**31, 2**22, 10_000
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
            "U8": "u1", "BOOL": "?"}
 _IN_A_LAYER = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
@@ -41,8 +41,9 @@ def read_arrays(path):
     Raises WeightsError where it is neither safetensors nor a file of PyTorch, is damaged, or could run code.
     """
     try:
-        with raising(WeightsError, path, WAY_OUT), open_limited(path, _MOST_BYTES) as file:
+        with raising(WeightsError, path), open_limited(path, _MOST_BYTES) as file:
             data = file.read()
+        with raising(WeightsError, path, WAY_OUT):
             if data.startswith(b"PK\3\4"):
                 arrays, said = _entry(*read_archive(io.BytesIO(data), len(data)))
             elif is_legacy(data):
@@ -70,7 +71,13 @@ def _entry(content, array):
             content = content[wrapper]
     if type(content) is not dict or Tensor not in map(type, content.values()) or not all(type(key) is str for key in content):
         raise ValueError("it holds no state_dict, which is a dict of tensors by their names")
+    _check_count(content)
     return {name: array(value) if type(value) is Tensor else None for name, value in content.items()}, said
+
+
+def _check_count(arrays):
+    if len(arrays) > _MOST_ARRAYS:
+        raise ValueError(f"it holds {len(arrays):,} arrays, the limit is {_MOST_ARRAYS:,}")
 
 
 def _read_safetensors(data):
@@ -85,6 +92,7 @@ def _read_safetensors(data):
         found = dict(deserialize(data))
     except SafetensorError as error:
         raise ValueError(f"it is no safetensors file that can be read: {shortened(str(error), 200)}") from None
+    _check_count(found)
     arrays, halves = {}, 0
     for name in sorted(found, key=lambda name: re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name)):
         code, shape, content = (found[name][key] for key in ("dtype", "shape", "data"))
@@ -329,7 +337,7 @@ def match(model, path, names=None):
     matching, taken, targets = Matching(path), [], slots(model)
     for remark in said:
         matching.add(None, None, None, remark)
-    groups = _groups(arrays)
+    groups = _groups(arrays, {slot.name for slot in targets if slot.kind == "custom"})
     ours, modules = {slot.name: slot for slot in targets}, {slot.module: slot.name for slot in targets}
 
     def known(name):        # as its layer is called, where the file has the names that `save` writes
@@ -343,7 +351,7 @@ def match(model, path, names=None):
     pairs, how = pair(groups, list(ours), names, ({group.name: _kind(group) for group in groups},
                                                   {slot.name: slot.kind for slot in targets}))
     if how != "by name":
-        matching.add(None, None, None, f"layers were paired {how}, each with its kind: their names say nothing")
+        matching.add(None, None, None, f"layers were paired {how}, each kind by itself, as their names do not agree")
     other = [epsilon for epsilon in (getattr(layer, "epsilon", 1e-5) for layer in model.layers) if epsilon != 1e-5]
     if other:
         numbers = " or ".join(f"{epsilon:g}" for epsilon in dict.fromkeys(other))
@@ -355,12 +363,12 @@ def match(model, path, names=None):
     return matching, taken
 
 
-def _groups(arrays):
-    """Return the Groups of {name: array}: a module's weight, bias and statistics are together, other arrays alone."""
+def _groups(arrays, custom):
+    """Return the Groups of {name: array}: a module's weight, bias and statistics, all of a custom layer; other arrays are alone."""
     groups = {}
     for name, array in arrays.items():
         module, _, last = name.rpartition(".")
-        module, last = (module, last) if last in _IN_A_LAYER else (name, "")
+        module, last = (module, last) if last in _IN_A_LAYER or module in custom else (name, "")
         groups.setdefault(module, Group(module, {})).arrays[last] = array
     return list(groups.values())
 

@@ -63,18 +63,18 @@ _NAMES = {name.text: name for name in (
 
 # ---- The machine -----------------------------------------------------------------------------------------------------
 
-def unpickle(file):
+def unpickle(file, most=_MOST_INSTRUCTIONS):
     r"""Run the pickle that begins at the position of a binary file object in memory; return (object, {key: Storage}).
 
     The object is made of dict, list, tuple, str, int, float, bool, None and Tensor; the keys of a dict are str, or int as
     those of an optimizer's state. Raises ValueError for anything else. One step of work for each instruction, of which there
-    are at most 500,000: nothing is hashed but text and small numbers, and no tensor takes memory yet.
+    are at `most` so many: nothing is hashed but text and small numbers, and no tensor takes memory yet.
 
     >>> unpickle(io.BytesIO(b"\x80\x02}X\1\0\0\0aK\7s."))        # PROTO 2, EMPTY_DICT, BINUNICODE "a", BININT1 7, SETITEM, STOP
     ({'a': 7}, {})
     """
     machine = _Machine()
-    for _ in range(_MOST_INSTRUCTIONS):
+    for _ in range(most):
         instruction = pickletools.code2op.get(file.read(1).decode("latin-1"))
         action = instruction and _ACTIONS.get(instruction.name)
         if instruction is None:
@@ -88,7 +88,7 @@ def unpickle(file):
                 return machine.stack[-1], machine.storages
         except (IndexError, KeyError):
             raise ValueError("its pickle takes what it did not make") from None
-    raise ValueError(f"its pickle has more than {_MOST_INSTRUCTIONS:,} instructions")
+    raise ValueError(f"its pickle has more than {most:,} instructions")
 
 
 class _Machine:
@@ -241,9 +241,9 @@ def read_legacy(data):
     """Return (object, function of a Tensor that gives its array) of the bytes of a file of PyTorch before 1.6."""
     file = io.BytesIO(data)
     for _ in range(3):          # the magic number, the version, the sizes of types: numbers are little-endian in every file
-        unpickle(file)
+        unpickle(file, 100)
     content, storages = unpickle(file)
-    keys, _ = unpickle(file)
+    keys, _ = unpickle(file, _MOST_INSTRUCTIONS // 10)
     if type(keys) is not list or not all(type(key) is str and key in storages for key in keys) or len(set(keys)) < len(keys):
         raise ValueError("the list of its storages is not that of its tensors")
     places, at = {}, file.tell()
