@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 FOLDER = Path(__file__).with_name("torch")
@@ -34,8 +34,8 @@ class Small(nn.Module):
             nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(),
             nn.Conv2d(6, 12, 3, stride=2, padding=1, groups=6, bias=False), nn.BatchNorm2d(12), nn.ReLU6(),
             nn.Conv2d(12, 8, (3, 2), groups=2, dilation=(1, 2)), nn.SiLU(), nn.MaxPool2d(2))
-        self.classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(48), nn.Dropout(0.5), nn.Linear(48, 10), nn.ReLU(), nn.LayerNorm(10),
-                                        nn.Linear(10, 3, bias=False))
+        self.classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(48), nn.Dropout(0.5), nn.Linear(48, 10), nn.ReLU(),
+                                        nn.LayerNorm(10), nn.Linear(10, 3, bias=False))
 
     def forward(self, x):
         return torch.softmax(self.classifier(self.features(x)), 1)
@@ -110,7 +110,7 @@ def freeze():
     optimizer = torch.optim.Adam(small.classifier.parameters())
     small.classifier.eval()(torch.rand(2, 48)).sum().backward()
     optimizer.step()
-    small.load_state_dict({**_loaded("small.safetensors")})
+    small.load_state_dict(load_file(FOLDER / "small.safetensors"))
     torch.save({"epoch": 3, "state_dict": small.state_dict(), "optimizer": optimizer.state_dict(), "best": 0.5}, FOLDER / "small.pt")
     torch.save({f"module.{name}": tensor for name, tensor in small.state_dict().items()}, FOLDER / "small_legacy.pth",
                _use_new_zipfile_serialization=False)
@@ -124,11 +124,6 @@ def freeze():
                FOLDER / "views.pt")
     for path in sorted(FOLDER.iterdir()):
         print(f"{path.name}: {path.stat().st_size:,} bytes")
-
-
-def _loaded(name):
-    from safetensors.torch import load_file
-    return load_file(FOLDER / name)
 
 
 # ---- The way out -----------------------------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
-"""PyTorch: weights in, from safetensors, .pt and .pth; a network out, as a short module and its state_dict. It never imports torch.
+"""PyTorch: weights in, of safetensors, .pt and .pth; a network out, as a short module and its state_dict. Without PyTorch.
 
     from minicnn.interop import pytorch
     print(pytorch.load_weights(model, "resnet.pth"))        # a table of what became of each array
     pytorch.save(model, "network.py")                       # and network.safetensors; in PyTorch: from network import load
 
-`state_dict` says which array is which weight, and how the axes lie; `unpickler` reads PyTorch's own files without running
-them; `module` writes the Python text.
+`reading` tells what a file is, and `unpickler` reads PyTorch's own without running them. `state_dict` says which array is which
+weight, and how its axes lie; `rows` how flattened images do. `module` writes the Python text.
 """
 
 from pathlib import Path

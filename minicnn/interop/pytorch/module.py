@@ -5,8 +5,10 @@ images, (H, W, C) here and channels first there; arrays of one axis are rows, wh
 others are as here. The text consists of what stands here, of numbers, and of names of letters, digits and _.
 """
 
+from minicnn.core.text import join
 from minicnn.errors import InputError, printable
-from minicnn.interop.pytorch.state_dict import module_names, row_orders, type_of
+from minicnn.interop.pytorch.rows import row_orders, type_of
+from minicnn.interop.pytorch.state_dict import module_names
 
 __all__ = ["module_text"]
 
@@ -41,10 +43,9 @@ def load():
 def module_text(model):
     """Return the text of the module of a model; InputError names all layers that PyTorch cannot have from here."""
     network = model.network
-    strange = ", ".join(printable(layer.name) for layer in network.layers if type_of(layer) not in _LAYERS)
+    strange = join(f"{type(layer).__name__} {layer.name!r}" for layer in network.layers if type_of(layer) not in _LAYERS)
     if strange:
-        raise InputError(f"a module of PyTorch cannot be written: there is no counterpart of {strange}. Use built-in layers in place of "
-                         "custom ones.")
+        raise InputError(f"save: PyTorch has no counterpart of {printable(strange)}. Nothing was written. Use minicnn's own layers.")
     return _Writer(model).text()
 
 

@@ -6,188 +6,22 @@
     Dense kernel (in, out)                         weight (out, in)
     gamma, beta, moving_mean, moving_variance      weight, bias, running_mean, running_var
 
-PyTorch's images are channels first, (C, H, W), and so are the rows that it flattens them to. `row_orders` says of each row in
-a network whether it is such a one: the columns of a dense layer that takes it are in that order in a state_dict.
+Vectors, and the rows and columns of dense layers, are in PyTorch's order (rows.py).
 """
 
-import io
 import keyword
 import re
 from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.core.text import shortened
-from minicnn.core.untrusted import open_limited, raising
-from minicnn.errors import InputError, MissingExtraError, WeightsError
 from minicnn.interop.matching import Group, Matching, fitting, pair, weights_by_layer
-from minicnn.interop.pytorch.unpickler import WAY_OUT, Tensor, is_legacy, read_archive, read_legacy
-from minicnn.layers import LAYERS
+from minicnn.interop.pytorch.reading import read_arrays
+from minicnn.interop.pytorch.rows import index_of, inverse, row_orders, type_of
 
-__all__ = ["read_arrays", "match", "slots", "state_dict", "row_orders", "module_names", "type_of"]
+__all__ = ["match", "slots", "state_dict", "module_names"]
 
-_MOST_BYTES, _MOST_HEADER_BYTES, _MOST_ARRAYS = 2**31, 2**22, 10_000
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-           "U8": "u1", "BOOL": "?"}
 _IN_A_LAYER = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
-_WRAPPERS = "state_dict", "model_state_dict", "model"
-
-
-# ---- Reading ---------------------------------------------------------------------------------------------------------
-
-def read_arrays(path):
-    """Return ({name: ndarray, or None where it is no tensor}, [what the table says of the whole]) of a file.
-
-    Raises WeightsError where it is neither safetensors nor a file of PyTorch, is damaged, or could run code.
-    """
-    try:
-        with raising(WeightsError, path), open_limited(path, _MOST_BYTES) as file:
-            data = file.read()
-        with raising(WeightsError, path, WAY_OUT):
-            if data.startswith(b"PK\3\4"):
-                arrays, said = _entry(*read_archive(io.BytesIO(data), len(data)))
-            elif is_legacy(data):
-                arrays, said = _entry(*read_legacy(data))
-            elif data[8:9] == b"{":
-                arrays, said = _read_safetensors(data)
-            else:
-                raise ValueError("it is neither safetensors nor a file of torch.save")
-    except MemoryError:
-        raise WeightsError(f"{shortened(str(path), 300)}: holds more than there is memory for.") from None
-    if arrays and all(name.startswith("module.") for name in arrays):
-        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
-        said.append("module. was taken from the beginning of each name: it is of DataParallel")
-    return arrays, said
-
-
-def _entry(content, array):
-    """Return (arrays, remarks) of the state_dict that an object is, or that is an entry of it."""
-    said = []
-    if type(content) is dict and Tensor not in map(type, content.values()):
-        wrapper = next((key for key in _WRAPPERS if type(content.get(key)) is dict), None)
-        if wrapper is not None:
-            others = ", ".join(shortened(str(key), 30) for key in list(content)[:20] if key != wrapper)
-            said.append(f"the entry {wrapper} of the file was read; not {others}" if others else f"the entry {wrapper} was read")
-            content = content[wrapper]
-    if type(content) is not dict or Tensor not in map(type, content.values()) or not all(type(key) is str for key in content):
-        raise ValueError("it holds no state_dict, which is a dict of tensors by their names")
-    _check_count(content)
-    return {name: array(value) if type(value) is Tensor else None for name, value in content.items()}, said
-
-
-def _check_count(arrays):
-    if len(arrays) > _MOST_ARRAYS:
-        raise ValueError(f"it holds {len(arrays):,} arrays, the limit is {_MOST_ARRAYS:,}")
-
-
-def _read_safetensors(data):
-    """Return (arrays, remarks) of the bytes of a safetensors file: in the natural order of names, 2 before 10."""
-    try:
-        from safetensors import SafetensorError, deserialize
-    except ImportError:
-        raise MissingExtraError("reading safetensors files", "safetensors", "pytorch") from None
-    if int.from_bytes(data[:8], "little") > _MOST_HEADER_BYTES:
-        raise ValueError(f"its header is longer than {_MOST_HEADER_BYTES:,} bytes")
-    try:
-        found = dict(deserialize(data))
-    except SafetensorError as error:
-        raise ValueError(f"it is no safetensors file that can be read: {shortened(str(error), 200)}") from None
-    _check_count(found)
-    arrays, halves = {}, 0
-    for name in sorted(found, key=lambda name: re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name)):
-        code, shape, content = (found[name][key] for key in ("dtype", "shape", "data"))
-        if code not in _DTYPES:
-            raise ValueError(f"its array {shortened(name, 80)!r} holds {shortened(code, 20)}, which is not read")
-        array = np.frombuffer(content, _DTYPES[code])
-        if code == "BF16":          # the upper half of a float32
-            array, halves = (array.astype(np.uint32) << 16).view(np.float32), halves + 1
-        arrays[name] = array.reshape(shape)
-    return arrays, [f"{halves} arrays of bfloat16 were made float32"] * bool(halves)
-
-
-# ---- The order of rows -----------------------------------------------------------------------------------------------
-
-_KEEPING = {"ReLU", "LeakyReLU", "ELU", "Swish", "Softplus", "Sigmoid", "Tanh", "Softmax", "Dropout", "Rescaling", "Elementwise",
-            "BatchNormalization", "LayerNormalization", "Add", "Multiply", "ElementwisePair"}
-
-
-def type_of(layer):
-    """Return the name of the type of a layer of minicnn; None for a custom one."""
-    return type(layer).__name__ if type(layer) in LAYERS.values() else None
-
-
-def row_orders(network):
-    """Return for each value of a network how PyTorch orders its numbers, where that is a row and differs; else None.
-
-    An order is a tuple of parts, one after another: (C, H, W) of a flattened image, channels first, or the number of what
-    is in our order. What works element by element keeps an order; a dense layer makes rows of any, so of the one that an
-    image wants which its row is reshaped to.
-
-    Raises InputError where a layer merges rows of two orders.
-
-    >>> from minicnn import Dense, Flatten, ReLU, Sequential
-    >>> row_orders(Sequential([Flatten(), ReLU(), Dense(2)], (4, 5, 3)).network)
-    [None, ((3, 4, 5),), ((3, 4, 5),), None]
-    """
-    shapes, home = network.shapes, list(range(len(network.shapes)))
-
-    def root(value):        # of the values that have one order
-        while home[value] != value:
-            value = home[value]
-        return value
-
-    fixed, wished, joined = [(0, None)], [], []
-    for value, (layer, taken) in enumerate(zip(network.layers, network.sources), 1):
-        kind, shape, first = type_of(layer), shapes[value], shapes[taken[0]]
-        reshapes = kind in ("Flatten", "Reshape", "Permute")
-        if len(shape) != 1:
-            if reshapes and len(shape) == 3 and len(first) == 1:
-                wished.append((taken[0], _channels_first(shape)))
-        elif kind in _KEEPING or reshapes and len(first) == 1:
-            for source in taken:
-                if shapes[source] == shape:         # a single number, which is repeated, has no order
-                    home[root(source)] = root(value)
-        elif kind == "Concatenate":
-            joined.append((value, taken))
-        elif kind not in ("Dense", "Constant"):
-            fixed.append((value, _channels_first(first) if reshapes and len(first) == 3 else None))
-    orders = {}
-
-    def settle(value, order):
-        if orders.setdefault(root(value), order) != order:
-            at = max(other for other in range(len(shapes)) if root(other) == root(value))
-            raise InputError(f"{network.layers[at - 1].name}: it is made of rows that PyTorch orders differently: images that "
-                             "are flattened, channels first there, and others. Its weights have no counterpart in PyTorch.")
-    for value, order in fixed:
-        settle(value, order)
-    for value, order in wished:
-        if root(value) not in [root(other) for other, _ in joined]:
-            orders.setdefault(root(value), order)
-    for value, taken in joined:
-        parts = [part for source in taken for part in orders.get(root(source)) or shapes[source]]
-        settle(value, tuple(parts) if any(isinstance(part, tuple) for part in parts) else None)
-    return [orders.get(root(value)) for value in range(len(shapes))]
-
-
-def _channels_first(shape):
-    H, W, C = shape
-    return None if C == 1 or H * W == 1 else ((C, H, W),)
-
-
-def _index(order):
-    """Return the place in our row of each number of PyTorch's row."""
-    if order is None:
-        return slice(None)
-    parts, start = [], 0
-    for part in order:
-        C, H, W = part if isinstance(part, tuple) else (1, 1, part)
-        parts.append(start + np.arange(C * H * W).reshape(H, W, C).transpose(2, 0, 1).ravel())
-        start += C * H * W
-    return np.concatenate(parts)
-
-
-def _back(index):
-    return index if isinstance(index, slice) else np.argsort(index)
 
 
 # ---- The layers of a model, as PyTorch has them ----------------------------------------------------------------------
@@ -211,14 +45,14 @@ def _depthwise(shape):
 
 
 def _vector(order):
-    index = _index(order)
-    return _SAME if order is None else Layout(lambda v: v[index], lambda v: v[_back(index)], "reordered from C,H,W")
+    index = index_of(order)
+    return _SAME if order is None else Layout(lambda v: v[index], lambda v: v[inverse(index)], "reordered from C,H,W")
 
 
 def _dense(order, made):
-    rows, columns = _index(order), _index(made)
+    rows, columns = index_of(order), index_of(made)
     said = "transposed" + ", its columns from C,H,W" * (order is not None) + ", its rows from C,H,W" * (made is not None)
-    return Layout(lambda w: w[rows][:, columns].T, lambda w: w.T[_back(rows)][:, _back(columns)], said)
+    return Layout(lambda w: w[rows][:, columns].T, lambda w: w.T[inverse(rows)][:, inverse(columns)], said)
 
 
 class Slot(NamedTuple):
@@ -351,12 +185,11 @@ def match(model, path, names=None):
     pairs, how = pair(groups, list(ours), names, ({group.name: _kind(group) for group in groups},
                                                   {slot.name: slot.kind for slot in targets}))
     if how != "by name":
-        matching.add(None, None, None, f"layers were paired {how}, each kind by itself, as their names do not agree")
+        matching.add(None, None, None, f"paired {how}, each kind by itself, as the names do not agree")
     other = [epsilon for epsilon in (getattr(layer, "epsilon", 1e-5) for layer in model.layers) if epsilon != 1e-5]
     if other:
         numbers = " or ".join(f"{epsilon:g}" for epsilon in dict.fromkeys(other))
-        matching.add(None, None, None, f"{len(other)} normalizations have an epsilon of {numbers}; PyTorch's have 1e-05 unless given, "
-                                       "which no state_dict says")
+        matching.add(None, None, None, f"epsilon is {numbers} in {len(other)} normalizations; PyTorch's default is 1e-05")
     place = {name: i for i, name in enumerate(ours)}
     for group, name in sorted(pairs, key=lambda both: place.get(both[1], len(place))):
         _match_one(matching, taken, group, files.get(group and group.name), ours.get(name))

@@ -28,8 +28,6 @@ __all__ = ["Storage", "Tensor", "unpickle", "read_archive", "read_legacy", "is_l
 
 _MOST_PICKLE_BYTES, _MOST_INSTRUCTIONS, _MOST_RANK = 2**24, 500_000, 8
 _MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")        # the pickle of the magic number
-WAY_OUT = ("In PyTorch write float32 and int64 alone: torch.save(model.float().state_dict(), path), or "
-           "safetensors.torch.save_file(model.state_dict(), path).")
 
 
 class Storage(NamedTuple):
