@@ -230,6 +230,9 @@ def test_layers_that_pytorch_divides_are_named_by_their_parts(tmp_path):
     other = Sequential([SeparableConv2D(4, 3), SeparableConv2D(2, 3)], (6, 6, 2), seed=9, engine="reference")
     pytorch.load_weights(other, tmp_path / "m.safetensors", names=names)
     same_weights(model, other)
+    model = Sequential([SeparableConv2D(4, 3, name="a"), Conv2D(2, 3, name="a.depthwise")], (6, 6, 2), engine="reference")
+    with pytest.raises(InputError, match="called as a part of a SeparableConv2D, NAME.depthwise or NAME.pointwise. Rename it"):
+        pytorch.load_weights(model, tmp_path / "m.safetensors")
 
 
 def test_rows_of_two_orders_have_no_counterpart(tmp_path):

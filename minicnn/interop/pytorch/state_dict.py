@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.errors import InputError
 from minicnn.interop.matching import Group, Matching, fitting, pair, weights_by_layer
 from minicnn.interop.pytorch.reading import read_arrays
 from minicnn.interop.pytorch.rows import index_of, inverse, row_orders, type_of
@@ -173,6 +174,8 @@ def match(model, path, names=None):
         matching.add(None, None, None, remark)
     groups = _groups(arrays, {slot.name for slot in targets if slot.kind == "custom"})
     ours, modules = {slot.name: slot for slot in targets}, {slot.module: slot.name for slot in targets}
+    if len(ours) < len(targets):
+        raise InputError("load_weights: a layer is called as a part of a SeparableConv2D, NAME.depthwise or NAME.pointwise. Rename it.")
 
     def known(name):        # as its layer is called, where the file has the names that `save` writes
         return name if name in ours else modules.get(name, name)
