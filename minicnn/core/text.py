@@ -53,7 +53,7 @@ def shortened(text, most):
     >>> shortened("radiograph", 6)
     'radio…'
     """
-    text = printable(text)
+    text = printable(str(text)[:most + 1])
     return text if len(text) <= most else text[:most - 1] + "…"
 
 

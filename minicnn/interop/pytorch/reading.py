@@ -12,7 +12,7 @@ from minicnn.interop.pytorch.unpickler import Tensor, is_legacy, read_archive, r
 
 __all__ = ["read_arrays"]
 
-_MOST_BYTES, _MOST_HEADER_BYTES, _MOST_ARRAYS = 2**31, 2**22, 10_000
+_MOST_BYTES, _MOST_HEADER_BYTES, _MOST_ARRAYS = 2**31, 2**22, 4096
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
            "U8": "u1", "BOOL": "?"}
 _WRAPPERS = "state_dict", "model_state_dict", "model"

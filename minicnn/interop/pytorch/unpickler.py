@@ -26,7 +26,7 @@ from minicnn.core.untrusted import Archive
 
 __all__ = ["Storage", "Tensor", "unpickle", "read_archive", "read_legacy", "is_legacy"]
 
-_MOST_PICKLE_BYTES, _MOST_INSTRUCTIONS, _MOST_RANK = 2**24, 500_000, 8
+_MOST_PICKLE_BYTES, _MOST_INSTRUCTIONS, _MOST_RANK = 2**24, 250_000, 8
 _MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")        # the pickle of the magic number
 
 
