@@ -17,6 +17,7 @@ from minicnn.kernels.convolution.grey import grey_filters, grey_planes        # 
 from minicnn.kernels.convolution.grouped import (grouped_conv2d, grouped_conv2d_input_gradient,
                                                  grouped_conv2d_weight_gradient)
 from minicnn.kernels.dense import dense, dense_input_gradient, dense_relu, dense_relu_gradient, dense_weight_gradient
+from minicnn.kernels.elementwise import binary, binary_gradient, unary, unary_gradient
 from minicnn.kernels.global_pooling import (global_average_pool2d, global_average_pool2d_gradient, global_max_pool2d,
                                             global_max_pool2d_gradient)
 from minicnn.kernels.losses import binary_crossentropy, categorical_crossentropy, mean_squared_error
@@ -48,6 +49,5 @@ __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "global_average_pool2d", "global_average_pool2d_gradient", "global_max_pool2d", "global_max_pool2d_gradient",
            "zero_padding2d", "zero_padding2d_gradient", "up_sampling2d", "up_sampling2d_gradient",
            "rescaling", "rescaling_gradient",
-           "add", "add_relu", "multiply", "multiply_gradient",
-           "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd",
-           "amsgrad", "rmsprop"]
+           "add", "add_relu", "multiply", "multiply_gradient", "unary", "unary_gradient", "binary", "binary_gradient",
+           "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd", "amsgrad", "rmsprop"]

@@ -20,11 +20,11 @@ _FURTHER = {
     "depthwise_convolution": ["DepthwiseConv2D", "SeparableConv2D"],
     "normalization": ["BatchNormalization", "LayerNormalization"],
     "global_pooling": ["GlobalAveragePooling2D", "GlobalMaxPooling2D"],
-    "reshaping": ["ZeroPadding2D", "UpSampling2D", "Reshape", "Rescaling"],
+    "reshaping": ["ZeroPadding2D", "Cropping2D", "UpSampling2D", "Reshape", "Permute", "Rescaling"],
     "rectifiers": ["LeakyReLU", "ELU", "Swish", "Softplus"],
     "spatial_dropout": ["SpatialDropout2D"],
     "merging": ["Add", "Multiply", "Concatenate", "Residual"],
-    "ends": ["InputLayer", "Outputs"]}
+    "elementwise": ["Elementwise", "ElementwisePair", "Constant"], "ends": ["InputLayer", "Outputs"]}
 # {what Keras or a paper calls it too: our name}, which stands in a model file and in what is printed.
 ALIASES = {"MaxPooling2D": "MaxPool2D", "AveragePooling2D": "AveragePool2D", "AvgPool2D": "AveragePool2D",
            "GlobalAvgPool2D": "GlobalAveragePooling2D", "GlobalMaxPool2D": "GlobalMaxPooling2D", "SiLU": "Swish"}

@@ -1,16 +1,18 @@
-"""Other sizes, another shape, another range: zero padding, up-sampling, reshaping, rescaling. None of them learns."""
+"""Other sizes, another shape, another range: padding, cropping, up-sampling, reshaping, permuting, rescaling. None of them learns."""
 
 import math
 import operator
 from typing import NamedTuple
 
+import numpy as np
+
 from minicnn.core.arguments import OneOf, Pair, Real, Whole
 from minicnn.core.receptive_field import Field
-from minicnn.errors import ShapeError
+from minicnn.errors import InputError, ShapeError
 from minicnn.layers.base import Layer, register
 from minicnn.layers.dense import Flatten
 
-__all__ = ["SIZES", "ZeroPadding2D", "UpSampling2D", "Reshape", "Rescaling"]
+__all__ = ["SIZES", "ZeroPadding2D", "Cropping2D", "UpSampling2D", "Reshape", "Permute", "Rescaling"]
 
 
 class _Margins(NamedTuple):
@@ -41,6 +43,7 @@ class _Sizes(NamedTuple):
 
 
 SIZES = _Sizes()
+
 
 class _Images(Layer):
     """What padding and up-sampling share: they take images, and compute by one operation and its gradient."""
@@ -96,6 +99,47 @@ class ZeroPadding2D(_Images):
 
     def receptive_field(self, field):
         return field.through((1, 1), (1, 1), (self.padding[0][0], self.padding[1][0]))
+
+
+class Cropping2D(_Images):
+    """Remove rows and columns at the sides of images: what ZeroPadding2D adds (reference.zero_padding2d_gradient).
+
+    Parameters
+    ----------
+    cropping : int, the same on every side; or two ints, for rows and columns; or ((top, bottom), (left, right))
+
+    >>> Cropping2D(((0, 1), (2, 2))).build((9, 12, 3))
+    (8, 8, 3)
+    """
+
+    fields = {"cropping": _Margins()}
+
+    def __init__(self, cropping=1, name=None):
+        super().__init__(name, cropping=cropping)
+
+    def infer(self, input_shape):
+        H, W, C = self._sizes(input_shape)
+        shape = H - sum(self.cropping[0]), W - sum(self.cropping[1]), C
+        if min(shape) < 1:
+            raise ShapeError(f"{self.label}: nothing is left of images {input_shape} without {self.cropping}.")
+        return shape, []
+
+    def forward(self, x):
+        x = self.accept(x)
+        (top, bottom), (left, right) = self.cropping
+        y = self.output("y", (len(x), *self.output_shape))
+        self.ops.call(np.copyto, y, x[:, top:x.shape[1] - bottom, left:x.shape[2] - right])
+        self.remember(y)
+        return y
+
+    def backward(self, dy):
+        dy, _ = self.consume(dy)
+        dx = self.output("dx", (len(dy), *self.input_shape))
+        self.ops.zero_padding2d(dy, self.cropping[0] + self.cropping[1], dx)
+        return dx
+
+    def receptive_field(self, field):
+        return field.through((1, 1), (1, 1), (-self.cropping[0][0], -self.cropping[1][0]))
 
 
 class UpSampling2D(_Images):
@@ -158,6 +202,50 @@ class Reshape(Flatten):
         return tuple(left if size == -1 else size for size in self.target_shape), []
 
 
+class Permute(Layer):
+    """Reorder the axes of each sample.
+
+    Parameters
+    ----------
+    dims : tuple of int; axis i of the output is axis dims[i] of the input, counted from 1, as N has none
+
+    >>> Permute((3, 1, 2)).build((64, 32, 3))
+    (3, 64, 32)
+    """
+
+    fields = {"dims": SIZES}
+
+    def __init__(self, dims, name=None):
+        super().__init__(name, dims=dims)
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise InputError(f"{self.label}: dims must have each of 1, 2, ... once, got {self.dims}.")
+
+    def infer(self, input_shape):
+        if len(input_shape) != len(self.dims):
+            raise ShapeError(f"{self.label}: dims {self.dims} are for {len(self.dims)} axes, got inputs of shape {input_shape}.")
+        return tuple(input_shape[axis - 1] for axis in self.dims), []
+
+    def forward(self, x):
+        x = self.accept(x)
+        y = self.output("y", (len(x), *self.output_shape))
+        self.ops.call(np.copyto, y, x.transpose(0, *self.dims))
+        self.remember(y)
+        return y
+
+    def backward(self, dy):
+        dy, _ = self.consume(dy)
+        dx = self.output("dx", (len(dy), *self.input_shape))
+        dx.transpose(0, *self.dims)[...] = dy
+        return dx
+
+    def receptive_field(self, field):
+        return None if field is None or self.dims != (1, 2, 3) else field
+
+    def flops(self):
+        """None: nothing is computed."""
+        return 0
+
+
 class Rescaling(Layer):
     """scale x + offset, element by element, with two numbers that are not learned (reference.rescaling).
 
@@ -192,4 +280,4 @@ class Rescaling(Layer):
         return 2 * math.prod(self.output_shape)
 
 
-register(ZeroPadding2D, UpSampling2D, Reshape, Rescaling)
+register(ZeroPadding2D, Cropping2D, UpSampling2D, Reshape, Permute, Rescaling)

@@ -36,9 +36,10 @@ def multiply_gradient(dy, a, b):
     >>> da.tolist(), db.tolist()
     ([[3.0, 3.0]], [[2.0]])
     """
-    return _unrepeated(dy * b, a), _unrepeated(dy * a, b)
+    return unrepeated(dy * b, a), unrepeated(dy * a, b)
 
 
-def _unrepeated(gradient, x):
+def unrepeated(gradient, x):
+    """Return a gradient of the shape of x: summed, in float64, over the axes along which x was repeated."""
     axes = tuple(axis for axis, size in enumerate(x.shape) if size != gradient.shape[axis])
     return gradient.sum(axis=axes, keepdims=True, dtype=np.float64).astype(x.dtype) if axes else gradient

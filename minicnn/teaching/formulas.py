@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn import reference
-from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Conv2D, Dense, Dropout,
-                            Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer, LayerNormalization,
-                            LeakyReLU, MaxPool2D, Multiply, Outputs, ReLU, Rescaling, Reshape, Sigmoid, Softmax,
+from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Constant, Conv2D, Cropping2D, Dense, Dropout,
+                            Elementwise, ElementwisePair, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer,
+                            LayerNormalization, LeakyReLU, MaxPool2D, Multiply, Outputs, Permute, ReLU, Rescaling, Reshape, Sigmoid, Softmax,
                             Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
 from minicnn.layers.affine import AffineLayer
 from minicnn.layers.depthwise_convolution import DepthwiseConv2D, SeparableConv2D
@@ -174,6 +174,19 @@ _LAYERS |= {
                     + " + ".join(f"{math.prod(shape):,}" for shape in layer.input_shape) + f" = {layer.output_shape[0]:,}"),
         ("backward", "each takes its part of dy")]),
 }
+_LAYERS |= {layer: (None, function) for layer, function in {
+    Permute: lambda layer: [("formula", f"the same numbers; axis i of y is axis {', '.join(map(str, layer.dims))} of x for i = 1, 2, ..."),
+                            ("backward", "dy with its axes in the order of x")],
+    Cropping2D: lambda layer: [("formula", "y[i, j, c] = x[{}, {}, c]".format(
+                                    *(f"{out} + {first}" if first else out for out, (first, _) in zip("ij", layer.cropping)))),
+                               ("backward", "dy, and 0 where x was cropped")],
+    Elementwise: lambda layer: [("formula", f"y = {layer.function}(x), elementwise"),
+                                ("backward", f"dx = dy {layer.function}'(x)")],
+    ElementwisePair: lambda layer: [("formula", f"y = {layer.function}(x1, x2), elementwise; sizes of 1 are repeated"),
+                                    ("backward", "dx1 = dy times the slope in x1, dx2 likewise, summed where one was repeated")],
+    Constant: lambda layer: [("formula", f"y = value, {times(*layer.shape)} numbers that no optimizer changes, whatever x is"),
+                             ("backward", "dx = 0")],
+}.items()}
 _LAYERS |= {layer: ("further", function) for layer, function in {
     LeakyReLU: lambda layer: [("formula", f"y = x where x > 0, else {layer.negative_slope:g} x"),
                               ("backward", f"dx = dy where y > 0, else {layer.negative_slope:g} dy")],

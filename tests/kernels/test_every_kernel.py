@@ -30,7 +30,7 @@ OUTPUTS = {"conv2d_weight_gradient": "dw db", "grouped_conv2d_weight_gradient": 
            "rmsprop": "w_new v_new velocity_new",
            "batch_statistics": "mean variance", "batch_norm_gradient": "dx dgamma dbeta",
            "batch_norm_relu_gradient": "dx dgamma dbeta", "layer_norm": "y mean variance",
-           "layer_norm_gradient": "dx dgamma dbeta", "multiply_gradient": "da db"} \
+           "layer_norm_gradient": "dx dgamma dbeta", "multiply_gradient": "da db", "binary_gradient": "da db"} \
     | dict.fromkeys(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error"], "losses dz")
 
 
@@ -71,7 +71,7 @@ def test_nan_at_any_place_reaches_all_that_it_contributes_to_and_no_other_sample
              "average_pool2d_gradient": (x, (4, 3), *window),
              "clipped_relu": (x, 0.3), "leaky_relu": (x, 0.3), "elu": (x, 0.3), "swish": (x,), "softplus": (x,),
              "global_average_pool2d": (x,), "global_max_pool2d": (x,), "zero_padding2d": (x, (1, 0, 2, 1)),
-             "up_sampling2d": (x, (2, 3)), "up_sampling2d_gradient": (x, (3, 2)), "rescaling": (x, 2.0, 1.0)}
+             "up_sampling2d": (x, (2, 3)), "up_sampling2d_gradient": (x, (3, 2)), "rescaling": (x, 2.0, 1.0), "unary": (x, "erf")}
     ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
     calls |= {"batch_norm": (x, np.zeros(channels), np.ones(channels), ones, zeros, 1e-3),
               "layer_norm": (x, ones, zeros, 1e-3)}
@@ -105,7 +105,7 @@ BY_SAMPLE = ["batch_norm", "layer_norm", "conv2d", "conv2d_input_gradient", "max
              "clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "elu", "elu_gradient", "swish",
              "swish_gradient", "softplus", "softplus_gradient", "global_average_pool2d", "global_average_pool2d_gradient",
              "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient",
-             "up_sampling2d", "up_sampling2d_gradient", "rescaling", "rescaling_gradient"]
+             "up_sampling2d", "up_sampling2d_gradient", "rescaling", "rescaling_gradient", "unary", "unary_gradient"]
 BY_SAMPLE += ["grouped_conv2d", "grouped_conv2d_input_gradient", "depthwise_conv2d", "depthwise_conv2d_input_gradient",
               "depthwise_conv2d_relu", "batch_norm_relu"]
 BATCHED = {"x", "dy", "y", "switches", "z", "t", "scale"}       # the inputs that have a row for each sample
@@ -140,7 +140,7 @@ LARGE_DENSE = Case(20, 60, 20, 20, 50, (1, 1), (1, 1), "valid", 0)
 LARGE_PARAMETER = Case(1, 1, 1, 300, 400, (1, 1), (1, 1), "valid", 0)
 NOT_DIVIDED = ["binary_crossentropy", "categorical_crossentropy", "mean_squared_error",
                "tanh", "softplus_gradient", "zero_padding2d", "zero_padding2d_gradient", "multiply",
-               "multiply_gradient"]     # from tanh on they are NumPy's
+               "multiply_gradient", "unary_gradient", "binary", "binary_gradient"]     # from tanh on they are NumPy's
 DIVIDED = [(name, LARGE_DENSE if name.startswith("dense") else LARGE_PARAMETER if name in ("adam", "sgd", "amsgrad", "rmsprop") else LARGE)
            for name in kernels.__all__] + [(name, WINOGRAD._replace(N=5, H=31)) for name in FUSED]
 

@@ -17,9 +17,9 @@ EXACT = ["add", "add_relu", "multiply", "max_pool2d", "relu", "relu_gradient", "
          "amsgrad", "rmsprop",
          "clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "global_average_pool2d_gradient",
          "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient", "up_sampling2d",
-         "rescaling", "rescaling_gradient"]
+         "rescaling", "rescaling_gradient", "unary_gradient", "binary", "binary_gradient"]
 # Within 4 units in the last place of each number.
-FUNCTIONS = ["sigmoid", "tanh", "elu", "elu_gradient", "swish", "softplus", "softplus_gradient"]
+FUNCTIONS = ["sigmoid", "tanh", "elu", "elu_gradient", "swish", "softplus", "softplus_gradient", "unary"]
 # Sums of products: how many units in the last place of the sum of magnitudes they may be off. Weight gradients add up
 # to 128 terms in a row.
 SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "grouped_conv2d", "grouped_conv2d_input_gradient",

@@ -5,9 +5,10 @@ import pytest
 
 from minicnn import BatchNormalization, LayerNormalization
 from minicnn.core.backend import ENGINES
-from minicnn.layers import (ELU, AveragePool2D, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, GlobalAveragePooling2D,
-                            GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPool2D, ReLU, Rescaling, Reshape, SeparableConv2D, Sigmoid,
-                            Softmax, Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
+from minicnn.layers import (ELU, AveragePool2D, Constant, Conv2D, Cropping2D, Dense, DepthwiseConv2D, Dropout, Elementwise, Flatten,
+                            GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPool2D, Permute, ReLU, Rescaling,
+                            Reshape, SeparableConv2D, Sigmoid, Softmax, Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D,
+                            ZeroPadding2D)
 from tests.support.strategies import normals, separated
 
 
@@ -70,6 +71,14 @@ LAYERS_TO_CHECK = [
     (lambda: Reshape((-1, 2)), (2, 3, 4)),
     (lambda: Reshape([2, -1, 1]), (24,)),
     (lambda: Rescaling(-2.5, offset=1), (2, 3, 4)),
+    (lambda: Permute((2, 1)), (2, 5)),
+    (lambda: Permute((3, 1, 2)), (2, 3, 17)),
+    (lambda: Cropping2D(), (3, 4, 2)),
+    (lambda: Cropping2D(((1, 0), (0, 2))), (3, 5, 17)),
+    (lambda: Elementwise("erf"), (3, 4, 5)),
+    (lambda: Elementwise("abs"), (9,)),
+    (lambda: Elementwise("sinh"), (2, 3)),
+    (lambda: Constant((2, 3)), (3, 4, 5)),
     (lambda: SpatialDropout2D(0.5), (2, 3, 4)),
     (lambda: while_training(SpatialDropout2D(0.4)), (2, 3, 4)),
     (lambda: InputLayer(3, (2, 4)), (12,)),

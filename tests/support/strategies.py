@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from minicnn import reference
 from minicnn.reference import fusion
+from minicnn.reference.elementwise import PAIRS
 from minicnn.core.shapes import window
 
 __all__ = ["Case", "cases", "small_cases", "winograd_cases", "normals", "separated", "OPERATIONS", "LINEAR",
@@ -333,6 +334,22 @@ def _multiply_gradient(case, dtype):
     return case.normals(*case.x_shape, dtype=dtype), x, y[:, :1, :1].copy()
 
 
+def _elementwise(case, dtype):
+    """A function that no number is outside of; one of them is a kernel of ours."""
+    return *_activation(case, dtype), ["erf", "exp", "abs", "sin", "floor"][case.seed % 5]
+
+
+def _binary(case, dtype):
+    """Numbers above 0; the second is repeated over the positions."""
+    x, y = _two(case, dtype)
+    y = y[:, :1, :1] if case.seed % 2 else y
+    return np.abs(x) + dtype(0.5), np.abs(y) + dtype(0.5), sorted(PAIRS)[case.seed % len(PAIRS)]
+
+
+def _with_dy(inputs):
+    return lambda case, dtype: (case.normals(*case.x_shape, dtype=dtype), *inputs(case, dtype))
+
+
 OPERATIONS = {
     "conv2d": _conv2d, "conv2d_input_gradient": _conv2d_input_gradient,
     "conv2d_weight_gradient": _conv2d_weight_gradient,
@@ -369,6 +386,8 @@ OPERATIONS = {
     "zero_padding2d": _zero_padding, "zero_padding2d_gradient": _zero_padding_gradient,
     "up_sampling2d": _up_sampling, "up_sampling2d_gradient": _up_sampling_gradient,
     "rescaling": _with([1.7, -0.3], _activation), "rescaling_gradient": _with([1.7], _activation),
+    "unary": _elementwise, "unary_gradient": _with_dy(_elementwise),
+    "binary": _binary, "binary_gradient": _with_dy(_binary),
     "binary_crossentropy": _loss(lambda drawn: (drawn > 0) * 1.0),
     "categorical_crossentropy": _loss(reference.softmax),
     "mean_squared_error": _loss(lambda drawn: drawn),
