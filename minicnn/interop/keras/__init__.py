@@ -25,7 +25,7 @@ from minicnn.interop.keras import hdf5
 from minicnn.interop.keras.layers import snake_case
 from minicnn.interop.keras.network import Network, exported, keras_name, ordered
 from minicnn.interop.keras.training import compile_as, compile_config, optimizer_arrays
-from minicnn.interop.keras.weights import fill, is_legacy, open_file, paired, stored
+from minicnn.interop.keras.weights import fill, is_legacy, named, open_file, paired, stored
 from minicnn.interop.matching import Matching, weights_by_layer
 from minicnn.model import Model, Sequential
 
@@ -61,12 +61,16 @@ def load_weights(model, path, strict=True, names=None):
     """
     with _reading(path):
         layers = weights_by_layer(model)
-        groups, rest = stored(open_file(path).root, list(layers))
+        file = open_file(path)
+        groups, rest = stored(file.root, list(layers))
+        in_order = is_legacy(file.root) or file.config is not None
+        if file.config is not None and not is_legacy(file.root):
+            groups = named(groups, file.config)
         matching, found = Matching(path), {}
-        for one, layer, how in paired(groups, model, names):
+        for one, layer, how in paired(groups, model, names, in_order):
             found |= {id(weight): array for weight, array in fill(matching, one, layer, layers.get(layer), how)}
         for name, done in rest:
-            matching.add(name, None, None, done, matched=not done.startswith("not used"))
+            matching.add(name, None, None, done, matched="state" in done)
         matching.check(strict)
         weights = model.network.named_weights().values()
         model.set_weights([found.get(id(weight), weight.value) for weight in weights])

@@ -17,7 +17,7 @@ from minicnn.interop.keras.layers import KNOWN, as_activation, is_affine, readin
 from minicnn.layers.base import NAME
 from minicnn.layers.nodes import Input, inside
 
-__all__ = ["Exported", "Network", "exported", "keras_name"]
+__all__ = ["Exported", "Network", "exported", "keras_name", "names_by_path", "ordered"]
 
 _MODELS = ("Sequential", "Functional", "Model")
 _MOST_LAYERS, _MOST_DEPTH = 1000, 16
@@ -120,7 +120,7 @@ class Network:
             number = counts[base] = counts.get(base, -1) + 1
             where = f"{path}layers/{base}{f'_{number}' if number else ''}"
             holds = trainable and own.get("trainable", True) is not False
-            calls = None if chain else self._calls(one, key)
+            calls = None if chain else self._calls(one, key, kind)
             if kind == "InputLayer":
                 shapes.append((key, own.get("batch_shape", own.get("batch_input_shape"))))
                 if not chain:
@@ -169,7 +169,7 @@ class Network:
         else:
             self._dtypes.add(dtype or "float32")
 
-    def _calls(self, one, key):
+    def _calls(self, one, key, kind):
         """Return [(tensors, training)] of each call of a layer."""
         nodes = one.get("inbound_nodes")
         if not isinstance(nodes, list):
@@ -187,6 +187,8 @@ class Network:
                 kwargs = first[3] if isinstance(first, list) and len(first) > 3 else {}
                 kwargs = kwargs if isinstance(kwargs, dict) else {"call": kwargs}
             for name, value in kwargs.items():
+                if name == "training" and value is False and kind in ("Dropout", "SpatialDropout2D"):
+                    continue                    # Keras 3 says so of all of them
                 if name == "training" and value is False:
                     self.remarks.append(f"{shortened(key, 80)}: called with training=False; freeze it instead, "
                                         "trainable = False")
@@ -267,6 +269,28 @@ class Network:
             one.layer.trainable = entry.trainable
             self.weighted.append((one.layer, nodes[0].shape[1:], entry.path, (*names, entry.key)))
         return [y]
+
+
+def names_by_path(config):
+    """Return {path in a weights file: name} of all layers of a model's config, in its order; nothing else of it is read."""
+    found = {}
+
+    def walk(model, path, names):
+        inner = model.get("config") if isinstance(model.get("config"), dict) else {}
+        counts = {}
+        for one in inner.get("layers", ()) if isinstance(inner.get("layers"), list) else ():
+            own = one.get("config") if isinstance(one, dict) else None
+            kind, key = (one.get("class_name"), one.get("name", own.get("name"))) if isinstance(own, dict) else (None, None)
+            if not isinstance(kind, str) or not isinstance(key, str) or ".ops" in str(one.get("module")):
+                continue            # an operation has no weights, and no number
+            base = snake_case(kind)
+            number = counts[base] = counts.get(base, -1) + 1
+            where = f"{path}layers/{base}{f'_{number}' if number else ''}"
+            found[where] = "/".join((*names, key))
+            if kind in _MODELS and len(names) < _MOST_DEPTH:
+                walk(one, f"{where}/", (*names, key))
+    walk(config, "", ())
+    return found
 
 
 def _text(values, key):

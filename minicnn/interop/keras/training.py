@@ -6,9 +6,9 @@ from minicnn.core.arguments import Real, check
 from minicnn.core.text import shortened
 from minicnn.errors import InputError
 from minicnn.interop.keras.layers import snake_case
-from minicnn.losses import get_loss
+from minicnn.keras_names import as_optimizer
+from minicnn.losses import BinaryCrossentropy, get_loss
 from minicnn.losses.further import CategoricalCrossentropy, MeanSquaredError
-from minicnn.losses import BinaryCrossentropy
 from minicnn.optimizers.adaptive import OPTIMIZERS
 
 __all__ = ["compile_as", "compile_config", "optimizer_arrays"]
@@ -53,6 +53,8 @@ def _plain(name):
 
 
 def _optimizer(config):
+    if isinstance(config, str):         # as it was given: "adam"
+        return as_optimizer(config)
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise InputError(f"its optimizer is {shortened(repr(config), 60)}")
     kind, given = str(config.get("class_name")).rpartition(">")[2], config["config"]

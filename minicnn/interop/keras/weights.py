@@ -19,13 +19,13 @@ from minicnn.core.untrusted import Archive, open_limited, parse_json, raising
 from minicnn.errors import WeightsError
 from minicnn.interop.keras import hdf5
 from minicnn.interop.keras.layers import snake_case
-from minicnn.interop.keras.network import keras_name
+from minicnn.interop.keras.network import keras_name, names_by_path
 from minicnn.interop.matching import Group, fitting, pair, weights_by_layer
 
-__all__ = ["File", "Stored", "fill", "is_legacy", "open_file", "paired", "stored"]
+__all__ = ["File", "Stored", "fill", "is_legacy", "named", "open_file", "paired", "stored"]
 
 _MOST_BYTES, _MOST_CONFIG = 2**31, 2**23
-_KNOWN = {"kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "depthwise_kernel", "pointwise_kernel"}
+_OF_ONE_SHAPE = {"bias", "gamma", "beta", "moving_mean", "moving_variance"}
 
 
 class File(NamedTuple):
@@ -133,8 +133,7 @@ def stored(root, names=()):
             _walk(root[name], name, (), True, found)
     if not found and not rest and "vars" not in root.names:
         raise ValueError("it holds no weights of Keras: neither layer_names nor layers/.../vars")
-    called = Counter(one.name for one in found)
-    return [one if called[one.name] == 1 else one._replace(name=one.path, is_named=False) for one in found], rest
+    return found, rest
 
 
 _UNUSED = {"optimizer": "optimizer state: not used", "metrics": "state of metrics: not used"}
@@ -196,13 +195,24 @@ def _legacy(group, layer, names):
 
 # ---- Whose weights are whose -----------------------------------------------------------------------------------------
 
-def paired(groups, model, names=None):
+def named(groups, config):
+    """Return the Stored of a weights file with the names and in the order that the config beside it has."""
+    known = names_by_path(config)
+    order = {path: i for i, path in enumerate(known)}
+    groups = sorted(groups, key=lambda one: order.get(one.path, len(order)))
+    return [one._replace(name=known[one.path], is_named=True) if one.path in known else one for one in groups]
+
+
+def paired(groups, model, names=None, in_order=False):
     """Return [(Stored or None, layer or None, how)] for the layers of a model, whose names are strings (matching.pair).
 
-    Where the names do not agree, the layers of each class are paired in order, for the paths of a weights file count them.
+    Where the names do not agree, the layers of each class are paired in order, for the paths of a weights file count them:
+    in each nested model anew, so that only where groups come `in_order` of the model several of these can be told apart.
     """
     layers = list(weights_by_layer(model))
     plain = {keras_name(layer): layer for layer in layers}      # what `save` called them
+    called = Counter(one.name for one in groups)
+    groups = [one if called[one.name] == 1 else one._replace(name=one.path, is_named=False) for one in groups]
     ours = {one.name: plain.get(one.name, one.name) for one in groups}
     given = {ours.get(name, name): layer for name, layer in (names or {}).items()}
     found, how = pair([Group(ours[one.name], one) for one in groups], layers, given)
@@ -217,7 +227,7 @@ def paired(groups, model, names=None):
     for kind in dict.fromkeys([*(one.kind for one in theirs), *map(kind_of.get, left)]):
         of_file = [one for one in theirs if one.kind == kind]
         of_model = [layer for layer in left if kind_of[layer] == kind]
-        if len({one.path.rpartition("/")[0] for one in of_file}) > 1:
+        if not in_order and len({one.path.rpartition("/")[0] for one in of_file}) > 1:
             reason = "the file does not say in which order its nested models come"
             result += [(one, None, reason) for one in of_file] + [(None, layer, reason) for layer in of_model]
         else:
@@ -247,7 +257,7 @@ def fill(matching, one, name, weights, how):
     by_name = set(theirs) == set(weights)
     pairs = [(key, theirs[i] if by_name else list(weights)[i]) for i, key in enumerate(one.arrays)] \
         if len(theirs) == len(weights) else []
-    if not pairs or any({mine, other} <= _KNOWN and mine != other for (_, mine), other in zip(pairs, theirs)):
+    if not pairs or any({mine, other} <= _OF_ONE_SHAPE and mine != other for (_, mine), other in zip(pairs, theirs)):
         for key, dataset in one.arrays.items():
             matching.add(_row(one, key), name, dataset.shape, f"not used: the layer has {', '.join(weights)}", matched=False)
         return []
