@@ -27,6 +27,7 @@ from minicnn.interop.keras.network import Network, exported, keras_name, ordered
 from minicnn.interop.keras.training import compile_as, compile_config, optimizer_arrays
 from minicnn.interop.keras.weights import fill, is_legacy, named, open_file, paired, stored
 from minicnn.interop.matching import Matching, weights_by_layer
+from minicnn.layers import nodes
 from minicnn.model import Model, Sequential
 
 __all__ = ["load", "load_weights", "save", "save_weights"]
@@ -93,7 +94,8 @@ def save_weights(model, path):
         where the file cannot be written
     """
     if not str(path).endswith(".weights.h5"):
-        raise InputError(f"keras.save_weights: the name must end in .weights.h5, or Keras will not read it, got {printable(path)}.")
+        raise InputError(f"keras.save_weights: the name must end in .weights.h5, or Keras will not read it, got "
+                         f"{printable(path)}.")
     layers, outputs = exported(model)
     write_atomic(path, hdf5.encode(_weight_groups(layers, ordered(layers, outputs))), private=False)
 
@@ -190,6 +192,8 @@ def _reading(path):
             yield
         except (InputError, ShapeError) as error:
             raise type(error)(f"{printable(path)}: {error}") from None
+        except RecursionError:
+            raise WeightsError(f"{printable(path)}: its config is nested too deeply.") from None
         except MemoryError as error:
             raise WeightsError(f"{printable(path)}: there is not enough memory for it.") from error
 
@@ -222,12 +226,14 @@ def _arrays(root, network, path):
 
 def _built(network, engine):
     """Return a model of the nodes of a Network."""
-    one = len(network.inputs) == len(network.outputs) == 1
-    model = object.__new__(Sequential if network.is_sequential and one else Model)
+    # A model nested in it, and an activation such as gelu, may be a graph.
+    is_chain = network.is_sequential and all(len(node.sources) < 2 for node in nodes.ordered(network.outputs))
+    model = object.__new__(Sequential if is_chain else Model)
     model._prepare(0, network.dtype, engine, None)
     model._build(network.inputs, network.outputs)
-    if not model.network.is_chain and type(model) is Sequential:        # an activation such as gelu is a graph
-        model.__class__ = Model
+    lost = [names for layer, _, _, names in network.weighted if layer not in model.layers]
+    if lost:
+        raise InputError(f"no output is made of the layer {printable('/'.join(lost[0]))[:80]!r}.")
     return model
 
 

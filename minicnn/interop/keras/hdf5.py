@@ -26,8 +26,6 @@ _NOWHERE = 2**64 - 1                    # the address of what is not there
 _MOST_STEPS = 200_000                   # messages, links, nodes and chunks that are looked at, in all
 _MOST_DEPTH, _MOST_RANK, _MOST_NAME = 16, 8, 1024
 _MOST_UNPACKED = 2**31
-# {message type: what an object with it has, that is not read}
-_REFUSED = {0x07: "external storage"}
 _DTYPES = {(1, 2, 5, 10, 15): "f2", (1, 4, 8, 23, 127): "f4", (1, 8, 11, 52, 1023): "f8", (1, 2, 8, 7, 127): "bfloat16"}
 _FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
 
@@ -110,8 +108,8 @@ def _object(file, address, depth, path):
     file.step()
     messages = list(_messages(file, address))
     for kind, flags, begin, _ in messages:
-        if kind in _REFUSED:
-            raise ValueError(f"{_shown(path)} has {_REFUSED[kind]}, which is not read")
+        if kind == 0x07:
+            raise ValueError(f"{_shown(path)} has external storage, which is not read")
         if flags & 2 and kind in (0x01, 0x03, 0x08, 0x0B):
             raise ValueError(f"{_shown(path)} shares a part of its description with others, which is not read")
     kinds = {message[0] for message in messages}
@@ -403,7 +401,7 @@ def _unpacked(content, size, filters):
             whole = len(content) // value * value
             content = np.frombuffer(content[:whole], np.uint8).reshape(value, -1).T.tobytes() + content[whole:]
         elif number == 3:
-            content = content[:-4]          # the checksum; damage that it would find, gzip finds too
+            content = content[:-4]          # the checksum is not compared
     if len(content) != size:
         raise ValueError("a chunk is damaged: it has another length")
     return content

@@ -14,7 +14,7 @@ from minicnn.initializers import INITIALIZERS
 from minicnn.layers.affine import ACTIVATIONS, AffineLayer
 from minicnn.regularizers import L2
 
-__all__ = ["Reading", "reading", "writing", "as_activation", "snake_case"]
+__all__ = ["KNOWN", "MERGING", "Reading", "as_activation", "is_affine", "reading", "snake_case", "writing"]
 
 # {activation of Keras: our layers in a row}
 _IN_A_ROW = {
@@ -107,7 +107,7 @@ _HARMLESS = {"groups": [1], "rank": [2], "activation": ["linear"], "renorm_momen
              "autocast": [True], "virtual_batch_size": [None]}
 
 
-def reading(kind, config, name, version, places=1):
+def reading(kind, config, name, version):
     """Return the Reading of a Keras layer and a function of nodes that gives its node.
 
     Parameters
@@ -284,12 +284,11 @@ def _pairwise(function):
     return read
 
 
-def _batch_rescaling(one):
-    for key in ("scale", "offset"):
-        if isinstance(one._config.get(key), (list, dict)):
-            one.problems.append(f"{key} of several numbers")
-            one.take(key)
-    return one.made("Rescaling", **{"scale": 1.0} | one.arguments("scale", "offset"))
+def _rescaling(one):
+    values = {"scale": 1.0} | one.arguments("scale", "offset")
+    if any(isinstance(value, (tuple, dict)) for value in values.values()):
+        raise InputError("scale and offset must be one number each, and not one for each channel")
+    return one.made("Rescaling", **values)
 
 
 _WINDOW = "kernel_size", "strides", "padding", "dilation_rate"
@@ -304,7 +303,7 @@ _READERS = {
     "GlobalMaxPooling2D": _plain("GlobalMaxPooling2D", "keepdims"),
     "Flatten": _plain("Flatten"), "Reshape": _plain("Reshape", "target_shape"), "Permute": _plain("Permute", "dims"),
     "ZeroPadding2D": _plain("ZeroPadding2D", "padding"), "Cropping2D": _plain("Cropping2D", "cropping"),
-    "UpSampling2D": _plain("UpSampling2D", "size", needs=[("interpolation", "nearest")]), "Rescaling": _batch_rescaling,
+    "UpSampling2D": _plain("UpSampling2D", "size", needs=[("interpolation", "nearest")]), "Rescaling": _rescaling,
     "Activation": lambda one: _activation(one, one.take("activation", "linear")),
     "ReLU": _relu, "LeakyReLU": _leaky_relu, "ELU": _plain("ELU", "alpha"), "Softmax": _last_axis("Softmax"),
     "Dropout": _dropout("Dropout"), "SpatialDropout2D": _dropout("SpatialDropout2D"),
@@ -315,19 +314,16 @@ _READERS = {
     "Identity": lambda one: lambda x: x}
 _ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Softmax", "Activation")
 KNOWN = tuple(_READERS)
+MERGING = "Add", "Multiply", "Concatenate", "Average", "Maximum", "Minimum", "Subtract"        # they take several arrays
 
 
 # ---- To Keras --------------------------------------------------------------------------------------------------------
 
-# {layer of ours: (class of Keras, arguments beyond our fields)}; where fields are called otherwise there is a function below
-_WRITTEN = {
-    "Conv2D": "Conv2D", "DepthwiseConv2D": "DepthwiseConv2D", "SeparableConv2D": "SeparableConv2D", "Dense": "Dense",
-    "MaxPool2D": "MaxPooling2D", "AveragePool2D": "AveragePooling2D", "GlobalAveragePooling2D": "GlobalAveragePooling2D",
-    "GlobalMaxPooling2D": "GlobalMaxPooling2D", "Flatten": "Flatten", "Reshape": "Reshape", "Permute": "Permute",
-    "ZeroPadding2D": "ZeroPadding2D", "Cropping2D": "Cropping2D", "UpSampling2D": "UpSampling2D", "Rescaling": "Rescaling",
-    "ReLU": "ReLU", "LeakyReLU": "LeakyReLU", "ELU": "ELU", "Softmax": "Softmax", "Dropout": "Dropout",
-    "SpatialDropout2D": "SpatialDropout2D", "BatchNormalization": "BatchNormalization",
-    "LayerNormalization": "LayerNormalization", "Add": "Add", "Multiply": "Multiply", "Concatenate": "Concatenate"}
+# {layer of ours: the class of Keras whose arguments are our fields}
+_WRITTEN = {name: name for name in """
+    Conv2D DepthwiseConv2D SeparableConv2D Dense GlobalAveragePooling2D GlobalMaxPooling2D Flatten Reshape Permute ZeroPadding2D
+    Cropping2D UpSampling2D Rescaling ReLU LeakyReLU ELU Softmax Dropout SpatialDropout2D BatchNormalization LayerNormalization Add
+    Multiply Concatenate""".split()} | {"MaxPool2D": "MaxPooling2D", "AveragePool2D": "AveragePooling2D"}
 _ACTIVATIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Swish": "silu", "Softplus": "softplus"}
 _PAIRS = {"maximum": "Maximum", "minimum": "Minimum", "subtract": "Subtract"}
 
@@ -344,13 +340,15 @@ def writing(layer):
     ('ReLU', {'max_value': 6.0})
     """
     kind = type(layer).__name__
+    if getattr(layers, kind, None) is not type(layer):
+        raise InputError("a layer of your own")
     if kind in _ACTIVATIONS:
         return "Activation", {"activation": _ACTIVATIONS[kind]}
     if kind == "Elementwise" and layer.function == "exp":
         return "Activation", {"activation": "exponential"}
     if kind == "ElementwisePair" and layer.function in _PAIRS:
         return _PAIRS[layer.function], {}
-    if kind not in _WRITTEN or type(layer) is not getattr(layers, kind):
+    if kind not in _WRITTEN:
         raise InputError("Keras has no such layer")
     return _WRITTEN[kind], {field: _argument(field, getattr(layer, field)) for field in layer.fields}
 
@@ -367,7 +365,7 @@ def as_activation(layer):
     >>> as_activation(layers.Sigmoid()), as_activation(layers.ReLU(5)), as_activation(layers.LeakyReLU(0.3))
     ('sigmoid', None, None)
     """
-    kind, values = type(layer).__name__, tuple(getattr(layer, field) for field in layer.fields)
+    kind, values = type(layer).__name__, tuple(getattr(layer, field) for field in getattr(layer, "fields", ()))
     if kind in _ACTIVATIONS:
         return _ACTIVATIONS[kind]
     return {("ReLU", None): "relu", ("ReLU", 6.0): "relu6", ("LeakyReLU", 0.2): "leaky_relu", ("ELU", 1.0): "elu",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from minicnn.core.arguments import Whole, check
 from minicnn.core.text import shortened
 from minicnn.errors import InputError, printable
-from minicnn.interop.keras.layers import KNOWN, as_activation, is_affine, reading, snake_case, writing
+from minicnn.interop.keras.layers import KNOWN, MERGING, as_activation, is_affine, reading, snake_case, writing
 from minicnn.layers.base import NAME
 from minicnn.layers.nodes import Input, inside
 
@@ -104,8 +104,9 @@ class Network:
     def _model(self, config, path, names, trainable, depth):
         """Return the _Plan of a model's config."""
         kind, inner = _text(config, "class_name"), _dict(config, "config")
-        if kind not in _MODELS or not isinstance(inner.get("layers"), list) or depth > _MOST_DEPTH:
-            raise InputError(f"a model of class {shortened(kind, 60)} is not read, only Sequential and Functional: others are code.")
+        if kind not in _MODELS or _is_own(config, kind) or not isinstance(inner.get("layers"), list) or depth > _MOST_DEPTH:
+            raise InputError(f"a model of class {shortened(kind, 60)} is not read, only Sequential and Functional: others run code "
+                             "of their author's. Build the network, and use keras.load_weights(model, path).")
         self._note_dtype("/".join(names) or "the model", inner)
         entries, counts, shapes, chain = {}, {}, [], kind == "Sequential"
         for one in inner["layers"]:
@@ -128,7 +129,7 @@ class Network:
                 continue
             name = _plain_name(self._real_name(where, key))
             model = None
-            if kind in _MODELS and "layers" in own:
+            if kind in _MODELS and "layers" in own and not _is_own(one, kind):
                 model = self._model(one, f"{where}/", (*names, name), holds, depth + 1)
             else:
                 self._check(one, kind, own, (*names, name))
@@ -152,7 +153,7 @@ class Network:
         self._note_dtype(shown, config)
         if ".ops" in module:
             self._problems.append(f"{shown}: an operation and not a layer. In place of x + y use Add()([x, y])")
-        elif one.get("registered_name") not in (None, kind) or kind.partition(">")[1]:
+        elif _is_own(one, kind):
             self._problems.append(f"{shown}: a layer of the author's own, whose code no file holds")
         else:
             try:
@@ -219,7 +220,8 @@ class Network:
         values = {(name, 0): [node] for name, node in zip(plan.inputs, inputs)}
 
         def called(tensors):        # a nested model has one call, which Keras counts from 0 or from 1
-            return [(key, 0 if key in plan.entries and plan.entries[key].inner else number, output) for key, number, output in tensors]
+            nested = {key for key, entry in plan.entries.items() if entry.inner}
+            return [(key, 0 if key in nested else number, output) for key, number, output in tensors]
 
         calls = {(entry.key, i): called(tensors) for entry in plan.entries.values() if entry.kind != "InputLayer"
                  for i, tensors in enumerate(entry.calls)}
@@ -254,15 +256,16 @@ class Network:
                 stack.enter_context(inside(SimpleNamespace(name=block)))
             if entry.inner:
                 if len(nodes) != len(entry.inner.shapes):
-                    raise InputError(f"the model {shortened(entry.key, 60)!r} takes {len(entry.inner.shapes)} inputs, got {len(nodes)}.")
+                    raise InputError(f"the model {shortened(entry.key, 60)!r} takes {len(entry.inner.shapes)} inputs, got "
+                                     f"{len(nodes)}.")
                 stack.enter_context(inside(SimpleNamespace(name=last)))
                 return self._run(entry.inner, nodes, (*names, entry.key))
             one, function = reading(entry.kind, entry.config, last, self._version)
             if i and one.layer is not None:
                 raise InputError(f"{entry.kind} {shortened(entry.key, 60)!r} is called twice: here each layer with weights stands in "
                                  "one place.")
-            several = entry.kind in ("Add", "Multiply", "Concatenate", "Average", "Maximum", "Minimum", "Subtract")
-            if several == (len(nodes) < 2):
+            several = entry.kind in MERGING
+            if len(nodes) < 2 if several else len(nodes) != 1:
                 raise InputError(f"{entry.kind} {shortened(entry.key, 60)!r} is called on {len(nodes)} arrays.")
             y = function(nodes if several else nodes[0])
         if one.layer is not None:
@@ -291,6 +294,13 @@ def names_by_path(config):
                 walk(one, f"{where}/", (*names, key))
     walk(config, "", ())
     return found
+
+
+def _is_own(config, kind):
+    """Whether a class is not of Keras, but its author's: registered under a name, or of another module."""
+    module, registered = config.get("module"), config.get("registered_name")
+    return registered not in (None, kind) or ">" in kind or \
+        module is not None and str(module).partition(".")[0] not in ("keras", "tf_keras", "tensorflow")
 
 
 def _text(values, key):
@@ -335,7 +345,7 @@ def _keras_tensors(value):
 
 def _plain_name(name):
     """Return a name of Keras as a layer's here may be."""
-    return "/".join(re.sub(r"[^A-Za-z0-9_.-]", "_", part)[:48] or "_" for part in name.split("/")[:_MOST_DEPTH])
+    return "/".join(re.sub(r"[^A-Za-z0-9_.-]", "_", part)[:52] or "_" for part in name.split("/")[:_MOST_DEPTH])
 
 
 # ---- To Keras --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from minicnn.optimizers.adaptive import OPTIMIZERS
 
 __all__ = ["compile_as", "compile_config", "optimizer_arrays"]
 
-_ARGUMENTS = {"Adam": ("beta_1", "beta_2", "epsilon", "amsgrad"), "AdamW": ("beta_1", "beta_2", "epsilon", "amsgrad", "weight_decay"),
+_ARGUMENTS = {"Adam": ("beta_1", "beta_2", "epsilon", "amsgrad"),
+              "AdamW": ("beta_1", "beta_2", "epsilon", "amsgrad", "weight_decay"),
               "SGD": ("momentum", "nesterov"), "RMSprop": ("rho", "momentum", "epsilon")}
 _CLIPPING = "clipnorm", "clipvalue", "global_clipnorm"
 # {argument of Keras' optimizers that there is not here: what it may be}

@@ -147,14 +147,22 @@ def _walk(group, path, around, is_named, found):
         is_named = is_named and isinstance(name, str) and path != "vars"
         around = (*around, name)
         if own.names:
-            arrays = {f"{path}/vars/{one}": own[one] for one in sorted(own.names, key=_by_number)}
+            arrays = _datasets(own, f"{path}/vars")
             found.append(Stored("/".join(around) if is_named else path, path, kind, arrays, is_named))
     elif path == "vars" and group.names:
-        arrays = {f"{path}/{one}": group[one] for one in sorted(group.names, key=_by_number)}
-        found.append(Stored(path, path, None, arrays, False))
+        found.append(Stored(path, path, None, _datasets(group, path), False))
     for name in sorted(group.names, key=_by_number):
         if name != "vars" and isinstance(inner := group[name], hdf5.Group):
             _walk(inner, f"{path}/{name}", around, is_named, found)
+
+
+def _datasets(group, path):
+    """Return {path: Dataset} of the arrays of `vars`, in order."""
+    arrays = {f"{path}/{name}": group[name] for name in sorted(group.names, key=_by_number)}
+    for name, array in arrays.items():
+        if not isinstance(array, hdf5.Dataset):
+            raise ValueError(f"{name[:80]!r} is no array")
+    return arrays
 
 
 def _by_number(name):
@@ -220,7 +228,7 @@ def paired(groups, model, names=None, in_order=False):
     if how == "by name" or not all(one.kind for one in groups):
         return [(one, layer, how) for one, layer in found]
     fixed = found[:len(given)]
-    theirs = [one for one in groups if one not in [other for other, _ in fixed]]
+    theirs = [one for one in groups if one.name not in [other.name for other, _ in fixed]]
     left = [layer for layer in layers if layer not in given.values()]
     kind_of = {layer.name: snake_case(type(layer).__name__) for layer in model.layers}
     result = [(one, layer, "as names= says") for one, layer in fixed]
@@ -228,7 +236,7 @@ def paired(groups, model, names=None, in_order=False):
         of_file = [one for one in theirs if one.kind == kind]
         of_model = [layer for layer in left if kind_of[layer] == kind]
         if not in_order and len({one.path.rpartition("/")[0] for one in of_file}) > 1:
-            reason = "the file does not say in which order its nested models come"
+            reason = "nested models come in no order here"
             result += [(one, None, reason) for one in of_file] + [(None, layer, reason) for layer in of_model]
         else:
             result += [(one, layer, "in order of its class") for one, layer in zip_longest(of_file, of_model)]
