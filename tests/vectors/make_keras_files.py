@@ -86,6 +86,11 @@ def every_layer(keras):
            L.Conv2D(4, (3, 2), dilation_rate=(2, 1), padding="same", name="dilated")(x), L.Conv2D(4, 3, groups=2, name="grouped")(x),
            L.BatchNormalization(center=False, name="uncentred")(a), L.LayerNormalization(scale=False, name="unscaled")(a)]
     ys = [y if len(y.shape) == 2 else L.Flatten(name=f"flat_{i}")(y) for i, y in enumerate(ys)]
+    known = L.Normalization(name="known")
+    known.adapt(coarse(np.arange(48).reshape(2, 6, 2, 2) / 7))
+    ys.append(L.Flatten(name="normalized")(known(x)))
+    if keras.__version__[0] == "3":             # operations, and no layers
+        ys += [L.Flatten(name="sum")(a + b), L.Flatten(name="product")(a * x), L.Flatten(name="largest")(keras.ops.maximum(a, b))]
     return keras.Model(x, ys)
 
 
@@ -101,8 +106,10 @@ NETWORKS = {"sequential": sequential, "graph": graph, "every_layer": every_layer
 def drawn(model, name):
     """Give a model weights of its own, positive where they are variances; return inputs and targets."""
     rng = np.random.default_rng(len(name))
-    model.set_weights([coarse(0.5 + rng.random(w.shape) if "variance" in (getattr(w, "path", None) or w.name)
-                              else rng.normal(size=w.shape) * 0.5) for w in model.weights])
+    for w in model.weights:
+        path = (getattr(w, "path", None) or w.name).partition(":")[0]
+        if path.rpartition("/")[2] not in ("mean", "variance", "count"):        # of Normalization
+            w.assign(coarse(0.5 + rng.random(w.shape) if "variance" in path else rng.normal(size=w.shape) * 0.5))
     xs = [coarse(rng.random((3, *x.shape[1:]))) for x in model.inputs]
     ts = [np.eye(y.shape[-1], dtype=np.float32)[rng.integers(0, y.shape[-1], 3)] if y.shape[-1] > 1
           else rng.integers(0, 2, (3, 1)).astype(np.float32) for y in model.outputs]

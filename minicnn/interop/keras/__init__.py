@@ -120,7 +120,7 @@ def load(path, engine=None, input_shape=None):
     Raises
     ------
     InputError
-        naming every layer and argument that is not here. Lambda and layers of the author's own are code, and never run
+        naming every layer and argument that is not here. Lambda and custom layers are code, and never run
     WeightsError
         where the file cannot be read, or its weights do not fit its layers
     """

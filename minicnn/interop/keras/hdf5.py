@@ -226,6 +226,7 @@ class Group(_Object):
     def __init__(self, file, messages, depth, path):
         super().__init__(file, messages, depth, path)
         self._links = dict(self._symbols() if 0x11 in self._messages else self._compact())
+        self._held = {}         # what was looked up: not by address, for groups may lie in each other
 
     @property
     def names(self):
@@ -237,7 +238,9 @@ class Group(_Object):
         address = self._links[name]
         if isinstance(address, str):
             raise ValueError(f"{_shown(f'{self.path}/{name}')} is {address} link, which is not followed")
-        return _object(self._file, address, self._depth + 1, f"{self.path}/{name}")
+        if name not in self._held:
+            self._held[name] = _object(self._file, address, self._depth + 1, f"{self.path}/{name}")
+        return self._held[name]
 
     def get(self, name):
         """Return group[name], or None where there is none, or where one of the names of a path is no group's."""

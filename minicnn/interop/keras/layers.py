@@ -262,7 +262,8 @@ def _last_axis(kind):
 def _dropout(kind):
     def read(one):
         one.must("data_format", "channels_last", None)
-        one.must("noise_shape", None)
+        if one.take("noise_shape") is not None:
+            one.remarks.append(f"{one.name}: noise_shape")
         return one.made(kind, rate=one.take("rate"))
     return read
 
@@ -270,6 +271,15 @@ def _dropout(kind):
 def _average(one):
     total = one.made("Add", "_sum")
     return lambda xs: one.made("Rescaling", scale=1 / len(xs))(total(xs))
+
+
+def _normalization_of_pixels(one):
+    """A frozen batch normalization: (x - mean) / sqrt(variance); the file has both, and a count that nothing needs."""
+    for key, *allowed in (("axis", -1, (-1,), 3, (3,)), ("mean", None), ("variance", None), ("invert", False)):
+        one.must(key, *allowed)
+    one.layer = one.made("BatchNormalization", center=False, scale=False, epsilon=1e-14)
+    one.layer.trainable = False
+    return one.layer
 
 
 def _pairwise(function):
@@ -309,11 +319,14 @@ _READERS = {
     "Dropout": _dropout("Dropout"), "SpatialDropout2D": _dropout("SpatialDropout2D"),
     "BatchNormalization": _normalization("BatchNormalization", "momentum", "epsilon", "center", "scale"),
     "LayerNormalization": _normalization("LayerNormalization", "epsilon", "center", "scale"),
+    "Normalization": _normalization_of_pixels,
     "Add": _plain("Add"), "Multiply": _plain("Multiply"), "Concatenate": _last_axis("Concatenate"), "Average": _average,
     "Maximum": _pairwise("maximum"), "Minimum": _pairwise("minimum"), "Subtract": _pairwise("subtract"),
     "Identity": lambda one: lambda x: x}
 _ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Softmax", "Activation")
 KNOWN = tuple(_READERS)
+# {operation of keras.ops on two arrays: the layer here that computes it}; Keras writes x + y so
+OPERATIONS = {"Add": "Add", "Multiply": "Multiply", "Subtract": "Subtract", "Maximum": "Maximum", "Minimum": "Minimum"}
 MERGING = "Add", "Multiply", "Concatenate", "Average", "Maximum", "Minimum", "Subtract"        # they take several arrays
 
 
@@ -341,7 +354,7 @@ def writing(layer):
     """
     kind = type(layer).__name__
     if getattr(layers, kind, None) is not type(layer):
-        raise InputError("a layer of your own")
+        raise InputError("it is a custom layer")
     if kind in _ACTIVATIONS:
         return "Activation", {"activation": _ACTIVATIONS[kind]}
     if kind == "Elementwise" and layer.function == "exp":

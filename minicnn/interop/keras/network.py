@@ -13,7 +13,7 @@ from typing import NamedTuple
 from minicnn.core.arguments import Whole, check
 from minicnn.core.text import shortened
 from minicnn.errors import InputError, printable
-from minicnn.interop.keras.layers import KNOWN, MERGING, as_activation, is_affine, reading, snake_case, writing
+from minicnn.interop.keras.layers import KNOWN, MERGING, OPERATIONS, as_activation, is_affine, reading, snake_case, writing
 from minicnn.layers.base import NAME
 from minicnn.layers.nodes import Input, inside
 
@@ -36,7 +36,7 @@ class _Entry(NamedTuple):
     name : str, its name here, which may have parts
     kind, config : its class, and its config
     path : str, where its weights lie in a weights file
-    calls : list of (list of (key, number, number of the output), training); where it is called; None in a Sequential
+    calls : for each call a list of (key, number of the call, number of the output), what it takes; None in a Sequential
     inner : _Plan of a nested model, or None
     trainable : bool, of it and of all that holds it
     """
@@ -117,9 +117,7 @@ class Network:
             key = _text(one if "name" in one else own, "name")
             if key in entries:
                 raise InputError(f"two layers are called {shortened(key, 60)!r}.")
-            base = snake_case(kind)
-            number = counts[base] = counts.get(base, -1) + 1
-            where = f"{path}layers/{base}{f'_{number}' if number else ''}"
+            where = _place(path, one, counts)
             holds = trainable and own.get("trainable", True) is not False
             calls = None if chain else self._calls(one, key, kind)
             if kind == "InputLayer":
@@ -129,7 +127,9 @@ class Network:
                 continue
             name = _plain_name(self._real_name(where, key))
             model = None
-            if kind in _MODELS and "layers" in own and not _is_own(one, kind):
+            if ".ops" in str(one.get("module")) and kind in OPERATIONS and all(len(taken) == 2 for taken in calls or [()]):
+                kind, own = OPERATIONS[kind], {}
+            elif kind in _MODELS and "layers" in own and not _is_own(one, kind):
                 model = self._model(one, f"{where}/", (*names, name), holds, depth + 1)
             else:
                 self._check(one, kind, own, (*names, name))
@@ -152,9 +152,9 @@ class Network:
         shown, module = f"{shortened(kind, 60)} {shortened('/'.join(names), 80)!r}", str(one.get("module", ""))
         self._note_dtype(shown, config)
         if ".ops" in module:
-            self._problems.append(f"{shown}: an operation and not a layer. In place of x + y use Add()([x, y])")
+            self._problems.append(f"{shown}: an operation and not a layer; only {', '.join(OPERATIONS)} of two arrays are read")
         elif _is_own(one, kind):
-            self._problems.append(f"{shown}: a layer of the author's own, whose code no file holds")
+            self._problems.append(f"{shown}: a custom layer of its author, whose code no file holds")
         else:
             try:
                 self.remarks += reading(kind, config, names[-1].rpartition("/")[2], self._version)[0].remarks
@@ -171,7 +171,7 @@ class Network:
             self._dtypes.add(dtype or "float32")
 
     def _calls(self, one, key, kind):
-        """Return [(tensors, training)] of each call of a layer."""
+        """Return what each call of a layer takes, as _tensors gives it."""
         nodes = one.get("inbound_nodes")
         if not isinstance(nodes, list):
             raise InputError(f"{shortened(key, 60)}: it is not said what the layer is called on.")
@@ -262,14 +262,14 @@ class Network:
                 return self._run(entry.inner, nodes, (*names, entry.key))
             one, function = reading(entry.kind, entry.config, last, self._version)
             if i and one.layer is not None:
-                raise InputError(f"{entry.kind} {shortened(entry.key, 60)!r} is called twice: here each layer with weights stands in "
-                                 "one place.")
+                raise InputError(f"{entry.kind} {shortened(entry.key, 60)!r} is called twice: here each layer with weights "
+                                 "stands in one place.")
             several = entry.kind in MERGING
             if len(nodes) < 2 if several else len(nodes) != 1:
                 raise InputError(f"{entry.kind} {shortened(entry.key, 60)!r} is called on {len(nodes)} arrays.")
             y = function(nodes if several else nodes[0])
         if one.layer is not None:
-            one.layer.trainable = entry.trainable
+            one.layer.trainable = one.layer.trainable and entry.trainable
             self.weighted.append((one.layer, nodes[0].shape[1:], entry.path, (*names, entry.key)))
         return [y]
 
@@ -284,16 +284,23 @@ def names_by_path(config):
         for one in inner.get("layers", ()) if isinstance(inner.get("layers"), list) else ():
             own = one.get("config") if isinstance(one, dict) else None
             kind, key = (one.get("class_name"), one.get("name", own.get("name"))) if isinstance(own, dict) else (None, None)
-            if not isinstance(kind, str) or not isinstance(key, str) or ".ops" in str(one.get("module")):
-                continue            # an operation has no weights, and no number
-            base = snake_case(kind)
-            number = counts[base] = counts.get(base, -1) + 1
-            where = f"{path}layers/{base}{f'_{number}' if number else ''}"
+            if not isinstance(kind, str) or not isinstance(key, str):
+                continue
+            where = _place(path, one, counts)
             found[where] = "/".join((*names, key))
             if kind in _MODELS and len(names) < _MOST_DEPTH:
                 walk(one, f"{where}/", (*names, key))
     walk(config, "", ())
     return found
+
+
+def _place(path, one, counts):
+    """Return where the weights of a layer's config lie; an operation has none, and no number."""
+    if ".ops" in str(one.get("module")):
+        return f"{path}operations/{len(counts)}"
+    base = snake_case(one["class_name"])
+    number = counts[base] = counts.get(base, -1) + 1
+    return f"{path}layers/{base}{f'_{number}' if number else ''}"
 
 
 def _is_own(config, kind):

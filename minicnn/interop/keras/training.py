@@ -83,7 +83,7 @@ def _loss(config):
         raise InputError(f"its loss is {shortened(repr(config), 80)}")
     if given.get("from_logits"):
         raise InputError(f"its loss {name} takes logits: put the activation behind the model, and compile it")
-    if given.get("ignore_class") is not None or given.get("reduction", "sum_over_batch_size") not in ("sum_over_batch_size", "auto"):
+    if given.get("ignore_class") is not None or given.get("reduction", "auto") not in ("sum_over_batch_size", "auto"):
         raise InputError(f"its loss {name} has arguments that are not here")
     smoothing = given.get("label_smoothing") or 0.0
     return _LOSSES[name](smoothing) if smoothing else get_loss(_LOSSES[name].operation)

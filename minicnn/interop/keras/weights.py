@@ -261,16 +261,20 @@ def fill(matching, one, name, weights, how):
         for key, dataset in one.arrays.items():
             matching.add(_row(one, key), None, dataset.shape, f"not used: no layer for it, {how}", matched=False)
         return []
-    found, theirs = [], [key.rpartition("/")[2].partition(":")[0] for key in one.arrays]
+    held = dict(one.arrays)
+    if len(held) == len(weights) + 1 and list(held.values())[-1].shape == () and (one.kind or "normalization") == "normalization":
+        key, count = held.popitem()         # of Normalization
+        matching.add(_row(one, key), name, count.shape, "not used: how many samples its mean is of")
+    found, theirs = [], [key.rpartition("/")[2].partition(":")[0] for key in held]
     by_name = set(theirs) == set(weights)
-    pairs = [(key, theirs[i] if by_name else list(weights)[i]) for i, key in enumerate(one.arrays)] \
+    pairs = [(key, theirs[i] if by_name else list(weights)[i]) for i, key in enumerate(held)] \
         if len(theirs) == len(weights) else []
     if not pairs or any({mine, other} <= _OF_ONE_SHAPE and mine != other for (_, mine), other in zip(pairs, theirs)):
-        for key, dataset in one.arrays.items():
+        for key, dataset in held.items():
             matching.add(_row(one, key), name, dataset.shape, f"not used: the layer has {', '.join(weights)}", matched=False)
         return []
     for key, mine in pairs:
-        dataset, weight = one.arrays[key], weights[mine]
+        dataset, weight = held[key], weights[mine]
         array = f"not used: the layer has {weight.value.shape}" if dataset.shape != weight.value.shape else dataset.array()
         dtype, done = getattr(array, "dtype", None), "as it is"
         if not isinstance(array, str):
