@@ -20,7 +20,7 @@ from minicnn.core.text import spelling
 from minicnn.errors import InputError, ManifestError, MiniCNNError, nearest, printable
 
 __all__ = ["Problems", "raising", "open_limited", "text_lines", "csv_cells", "find_column", "read_table", "read_json",
-           "parse_json", "Archive", "check_fields", "csv_text", "write_csv", "safe_cell"]
+           "parse_json", "Archive", "pack", "check_fields", "csv_text", "write_csv", "safe_cell"]
 
 _LONGEST_LINE, _MOST_KINDS = 2**20, 200
 
@@ -367,6 +367,19 @@ class Archive:
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError, IndexError,
                 UnicodeError, struct.error) as error:
             raise ValueError(f"it is no archive that can be read: {printable(error)[:200]}") from None
+
+
+def pack(members):
+    """Return the bytes of a ZIP archive of {name: bytes}, not compressed; equal members give equal bytes.
+
+    >>> Archive(io.BytesIO(pack({"a.txt": b"whole"})), 100).read("a.txt")
+    b'whole'
+    """
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content)        # dated 1980, as no time is in it
+    return file.getvalue()
 
 
 def check_fields(owner, values, needed, optional=()):

@@ -1,0 +1,461 @@
+"""Networks of Keras and ours: the config of a model becomes nodes, and a network becomes a config.
+
+A config is untrusted: it is checked as a whole before a layer is connected, and everything that has no counterpart is told in
+one error. Nested models are flattened: the layer `dense` of the model `head` is head/dense here.
+"""
+
+import re
+from contextlib import ExitStack
+from itertools import count
+from types import SimpleNamespace
+from typing import NamedTuple
+
+from minicnn.core.arguments import Whole, check
+from minicnn.core.text import shortened
+from minicnn.errors import InputError, printable
+from minicnn.interop.keras.layers import KNOWN, MERGING, OPERATIONS, as_activation, is_affine, reading, snake_case, writing
+from minicnn.layers.base import NAME
+from minicnn.layers.nodes import Input, inside
+
+__all__ = ["Exported", "Network", "exported", "keras_name", "names_by_path", "ordered"]
+
+_MODELS = ("Sequential", "Functional", "Model")
+_MOST_LAYERS, _MOST_DEPTH = 1000, 16
+_DTYPES = {"float32": None, "float64": None, "mixed_float16": "float16", "float16": "float16", "mixed_bfloat16": "bfloat16",
+           "bfloat16": "bfloat16"}
+
+
+# ---- From Keras ------------------------------------------------------------------------------------------------------
+
+class _Entry(NamedTuple):
+    """A layer of a config.
+
+    Attributes
+    ----------
+    key : str, its name in the config
+    name : str, its name here, which may have parts
+    kind, config : its class, and its config
+    path : str, where its weights lie in a weights file
+    calls : for each call a list of (key, number of the call, number of the output), what it takes; None in a Sequential
+    inner : _Plan of a nested model, or None
+    trainable : bool, of it and of all that holds it
+    """
+
+    key: str
+    name: str
+    kind: str
+    config: dict
+    path: str
+    calls: list | None
+    inner: object
+    trainable: bool
+
+
+class _Plan(NamedTuple):
+    """A model of a config: its entries by key, in order, and the keys of inputs and outputs; of a Sequential both None."""
+
+    entries: dict
+    inputs: list | None
+    outputs: list | None
+    shapes: list
+
+
+class Network:
+    """The network that a config of Keras describes.
+
+    Parameters
+    ----------
+    config : dict with class_name and config
+    version : int, of Keras: 2 or 3
+    input_shape : tuple of int without N, or None: for a model that leaves sizes open
+    real_name : function of (path in a weights file, name in the config) that gives the name to read it by
+
+    Attributes
+    ----------
+    inputs, outputs : lists of Node
+    weighted : list of (layer, its input shape, path, (name of each nested model, ..., name of the layer))
+    remarks : list of str, what differs in training
+    is_sequential : bool
+    dtype : str
+
+    Raises
+    ------
+    InputError, ShapeError : where it has no counterpart, or does not fit together
+    """
+
+    def __init__(self, config, version, input_shape=None, real_name=lambda path, name: name):
+        self._version, self._real_name, self._problems = version, real_name, []
+        self.weighted, self.remarks, self._layers, self._dtypes = [], [], 0, set()
+        plan = self._model(config, "", (), True, 0)
+        if self._problems:
+            listed = "\n  ".join(self._problems[:100] + ["..."] * (len(self._problems) > 100))
+            raise InputError(f"{len(self._problems)} parts of this network have no counterpart here:\n  {listed}\n"
+                             f"Supported are {', '.join(KNOWN)}, in models that are Sequential or Functional.")
+        self.dtype = "float64" if self._dtypes == {"float64"} else "float32"
+        others = sorted({_DTYPES[name] for name in self._dtypes} - {None})
+        self.remarks += [f"it computes in {name} in Keras, in {self.dtype} here" for name in others]
+        self.is_sequential = plan.inputs is None
+        self.inputs = [self._input(name, shape, input_shape if len(plan.shapes) == 1 else None, len(plan.shapes) > 1)
+                       for name, shape in plan.shapes]
+        self.outputs = self._run(plan, self.inputs, ())
+
+    # -- first pass: what there is --
+
+    def _model(self, config, path, names, trainable, depth):
+        """Return the _Plan of a model's config."""
+        kind, inner = _text(config, "class_name"), _dict(config, "config")
+        if kind not in _MODELS or _is_own(config, kind) or not isinstance(inner.get("layers"), list) or depth > _MOST_DEPTH:
+            raise InputError(f"a model of class {shortened(kind, 60)} is not read, only Sequential and Functional: others run code "
+                             "of their author's. Build the network, and use keras.load_weights(model, path).")
+        self._note_dtype("/".join(names) or "the model", inner)
+        entries, counts, shapes, chain = {}, {}, [], kind == "Sequential"
+        for one in inner["layers"]:
+            self._layers += 1
+            if self._layers > _MOST_LAYERS:
+                raise InputError(f"it has more than {_MOST_LAYERS:,} layers.")
+            kind, own = _text(one, "class_name"), _dict(one, "config")
+            key = _text(one if "name" in one else own, "name")
+            if key in entries:
+                raise InputError(f"two layers are called {shortened(key, 60)!r}.")
+            where = _place(path, one, counts)
+            holds = trainable and own.get("trainable", True) is not False
+            calls = None if chain else self._calls(one, key, kind)
+            if kind == "InputLayer":
+                shapes.append((key, own.get("batch_shape", own.get("batch_input_shape"))))
+                if not chain:
+                    entries[key] = _Entry(key, key, kind, own, where, calls, None, holds)
+                continue
+            name = _plain_name(self._real_name(where, key))
+            model = None
+            if ".ops" in str(one.get("module")) and kind in OPERATIONS and all(len(taken) == 2 for taken in calls or [()]):
+                kind, own = OPERATIONS[kind], {}
+            elif kind in _MODELS and "layers" in own and not _is_own(one, kind):
+                model = self._model(one, f"{where}/", (*names, name), holds, depth + 1)
+            else:
+                self._check(one, kind, own, (*names, name))
+            if chain and not shapes:            # Keras 2: the first layer knows the shape
+                shape = own.get("batch_input_shape", inner.get("build_input_shape"))
+                shapes.append((f"{key}_input", shape or (model.shapes[0][1] if model and model.shapes else None)))
+            entries[key] = _Entry(key, name, kind, own, where, calls, model, holds)
+        if chain:
+            if not entries:
+                raise InputError("it has no layers.")
+            return _Plan(entries, None, None, shapes)
+        ends = [_tensors(inner.get(end), entries) for end in ("input_layers", "output_layers")]
+        order = {name: shape for name, shape in shapes}
+        if not all(ends) or any(name not in order for name, _, _ in ends[0]):
+            raise InputError("its inputs or outputs are not among its layers.")
+        return _Plan(entries, [name for name, _, _ in ends[0]], ends[1], [(name, order[name]) for name, _, _ in ends[0]])
+
+    def _check(self, one, kind, config, names):
+        """Note what of a layer has no counterpart."""
+        shown, module = f"{shortened(kind, 60)} {shortened('/'.join(names), 80)!r}", str(one.get("module", ""))
+        self._note_dtype(shown, config)
+        if ".ops" in module:
+            self._problems.append(f"{shown}: an operation and not a layer; only {', '.join(OPERATIONS)} of two arrays are read")
+        elif _is_own(one, kind):
+            self._problems.append(f"{shown}: a custom layer of its author, whose code no file holds")
+        else:
+            try:
+                self.remarks += reading(kind, config, names[-1].rpartition("/")[2], self._version)[0].remarks
+            except InputError as error:
+                self._problems.append(f"{shown}: {error}")
+
+    def _note_dtype(self, shown, config):
+        dtype = config.get("dtype", "float32")
+        if isinstance(dtype, dict):
+            dtype = (dtype.get("config") if isinstance(dtype.get("config"), dict) else {}).get("name")
+        if dtype is not None and dtype not in _DTYPES:
+            self._problems.append(f"{shown}: dtype={shortened(repr(dtype), 60)}")
+        else:
+            self._dtypes.add(dtype or "float32")
+
+    def _calls(self, one, key, kind):
+        """Return what each call of a layer takes, as _tensors gives it."""
+        nodes = one.get("inbound_nodes")
+        if not isinstance(nodes, list):
+            raise InputError(f"{shortened(key, 60)}: it is not said what the layer is called on.")
+        self._layers += max(0, len(nodes) - 1)
+        calls = []
+        for node in nodes:
+            if isinstance(node, dict):          # Keras 3
+                kwargs = dict(_dict(node, "kwargs"))
+                tensors = _keras_tensors([node.get("args"), kwargs.pop("inputs", None)])
+            else:                               # Keras 2: the arguments stand behind each tensor
+                tensors, first = _tensors(node), node
+                while isinstance(first, list) and first and isinstance(first[0], list):
+                    first = first[0]
+                kwargs = first[3] if isinstance(first, list) and len(first) > 3 else {}
+                kwargs = kwargs if isinstance(kwargs, dict) else {"call": kwargs}
+            for name, value in kwargs.items():
+                if name == "training" and value is False and kind in ("Dropout", "SpatialDropout2D"):
+                    continue                    # Keras 3 says so of all of them
+                if name == "training" and value is False:
+                    self.remarks.append(f"{shortened(key, 80)}: called with training=False; freeze it instead, "
+                                        "trainable = False")
+                elif value is not None:
+                    self._problems.append(f"{shortened(key, 80)}: called with {shortened(name, 60)}={shortened(repr(value), 60)}")
+            calls.append(tensors)
+        return calls
+
+    # -- second pass: nodes --
+
+    def _input(self, name, shape, given, named):
+        sizes = shape[1:] if isinstance(shape, list) and shape else None
+        if given is not None:
+            sizes = list(given)
+        if sizes is None or None in sizes:
+            raise InputError(f"it leaves sizes of its input {shortened(name, 60)!r} open: {shape}. Give them: "
+                             "keras.load(path, input_shape=(224, 224, 3)).")
+        for size in sizes:
+            check("", f"the shape of the input {shortened(name, 60)!r}", size, Whole())
+        return Input(tuple(sizes), _plain_name(name) if named else None)
+
+    def _run(self, plan, inputs, names):
+        """Return the nodes that a model makes of nodes."""
+        if plan.inputs is None:
+            for entry in plan.entries.values():
+                inputs = self._call(entry, inputs, names, 0)
+            return inputs
+        values = {(name, 0): [node] for name, node in zip(plan.inputs, inputs)}
+
+        def called(tensors):        # a nested model has one call, which Keras counts from 0 or from 1
+            nested = {key for key, entry in plan.entries.items() if entry.inner}
+            return [(key, 0 if key in nested else number, output) for key, number, output in tensors]
+
+        calls = {(entry.key, i): called(tensors) for entry in plan.entries.values() if entry.kind != "InputLayer"
+                 for i, tensors in enumerate(entry.calls)}
+        missing = {call: {tensor[:2] for tensor in taken} - set(values) for call, taken in calls.items()}
+        takers = {}
+        for call, sources in missing.items():
+            for source in sources:
+                takers.setdefault(source, []).append(call)
+        ready = [call for call, sources in missing.items() if not sources]
+        for call in ready:          # it grows
+            nodes = [_nth(values[tensor[:2]], tensor[2]) for tensor in calls[call]]
+            values[call] = self._call(plan.entries[call[0]], nodes, names, call[1])
+            for taker in takers.get(call, ()):
+                missing[taker].discard(call)
+                if not missing[taker]:
+                    ready.append(taker)
+        left = [call for call in calls if call not in values]
+        ends = called(plan.outputs)
+        if left or any(end[:2] not in values for end in ends):
+            raise InputError(f"the layer {shortened((left or ends)[0][0], 60)!r} takes what no layer makes, or itself.")
+        return [_nth(values[end[:2]], end[2]) for end in ends]
+
+    def _call(self, entry, nodes, names, i):
+        """Return the nodes of the i-th call of an entry."""
+        if i and entry.inner:
+            raise InputError(f"the model {shortened(entry.key, 60)!r} is called twice: here each layer stands in one place.")
+        *blocks, last = entry.name.split("/")
+        if i:
+            last = f"{last}_again_{i}"
+        with ExitStack() as stack:
+            for block in blocks:
+                stack.enter_context(inside(SimpleNamespace(name=block)))
+            if entry.inner:
+                if len(nodes) != len(entry.inner.shapes):
+                    raise InputError(f"the model {shortened(entry.key, 60)!r} takes {len(entry.inner.shapes)} inputs, got "
+                                     f"{len(nodes)}.")
+                stack.enter_context(inside(SimpleNamespace(name=last)))
+                return self._run(entry.inner, nodes, (*names, entry.key))
+            one, function = reading(entry.kind, entry.config, last, self._version)
+            if i and one.layer is not None:
+                raise InputError(f"{entry.kind} {shortened(entry.key, 60)!r} is called twice: here each layer with weights "
+                                 "stands in one place.")
+            several = entry.kind in MERGING
+            if len(nodes) < 2 if several else len(nodes) != 1:
+                raise InputError(f"{entry.kind} {shortened(entry.key, 60)!r} is called on {len(nodes)} arrays.")
+            y = function(nodes if several else nodes[0])
+        if one.layer is not None:
+            one.layer.trainable = one.layer.trainable and entry.trainable
+            self.weighted.append((one.layer, nodes[0].shape[1:], entry.path, (*names, entry.key)))
+        return [y]
+
+
+def names_by_path(config):
+    """Return {path in a weights file: name} of all layers of a model's config, in its order; nothing else of it is read."""
+    found = {}
+
+    def walk(model, path, names):
+        inner = model.get("config") if isinstance(model.get("config"), dict) else {}
+        counts = {}
+        for one in inner.get("layers", ()) if isinstance(inner.get("layers"), list) else ():
+            own = one.get("config") if isinstance(one, dict) else None
+            kind, key = (one.get("class_name"), one.get("name", own.get("name"))) if isinstance(own, dict) else (None, None)
+            if not isinstance(kind, str) or not isinstance(key, str):
+                continue
+            where = _place(path, one, counts)
+            found[where] = "/".join((*names, key))
+            if kind in _MODELS and len(names) < _MOST_DEPTH:
+                walk(one, f"{where}/", (*names, key))
+    walk(config, "", ())
+    return found
+
+
+def _place(path, one, counts):
+    """Return where the weights of a layer's config lie; an operation has none, and no number."""
+    if ".ops" in str(one.get("module")):
+        return f"{path}operations/{len(counts)}"
+    base = snake_case(one["class_name"])
+    number = counts[base] = counts.get(base, -1) + 1
+    return f"{path}layers/{base}{f'_{number}' if number else ''}"
+
+
+def _is_own(config, kind):
+    """Whether a class is not of Keras, but its author's: registered under a name, or of another module."""
+    module, registered = config.get("module"), config.get("registered_name")
+    return registered not in (None, kind) or ">" in kind or \
+        module is not None and str(module).partition(".")[0] not in ("keras", "tf_keras", "tensorflow")
+
+
+def _text(values, key):
+    found = values.get(key) if isinstance(values, dict) else None
+    if not isinstance(found, str) or not found:
+        raise InputError(f"its config is damaged: a layer has no {key}.")
+    return found
+
+
+def _dict(values, key):
+    found = values.get(key, {}) if isinstance(values, dict) else None
+    if not isinstance(found, dict):
+        raise InputError(f"its config is damaged: {key} is no object.")
+    return found
+
+
+def _nth(nodes, output):
+    if not 0 <= output < len(nodes):
+        raise InputError(f"a model has no output number {output}.")
+    return nodes[output]
+
+
+def _tensors(value, entries=None):
+    """Return [(key, number, number of the output)] in a structure of lists and objects, such as [["conv", 0, 0], ...]."""
+    if isinstance(value, dict):
+        value = [value[key] for key in sorted(value)]
+    if not isinstance(value, list):
+        return []
+    if len(value) >= 3 and isinstance(value[0], str) and type(value[1]) is type(value[2]) is int:
+        return [(value[0], value[1], value[2])] if entries is None or value[0] in entries else []
+    return [one for part in value for one in _tensors(part, entries)]
+
+
+def _keras_tensors(value):
+    """Return the same of what Keras 3 writes of a call's arguments."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            return _tensors(_dict(value, "config").get("keras_history"))
+        value = [value[key] for key in sorted(value)]
+    return [one for part in value for one in _keras_tensors(part)] if isinstance(value, list) else []
+
+
+def _plain_name(name):
+    """Return a name of Keras as a layer's here may be."""
+    return "/".join(re.sub(r"[^A-Za-z0-9_.-]", "_", part)[:52] or "_" for part in name.split("/")[:_MOST_DEPTH])
+
+
+# ---- To Keras --------------------------------------------------------------------------------------------------------
+
+class Exported(NamedTuple):
+    """A layer as Keras has it.
+
+    Attributes
+    ----------
+    name : str, in Keras
+    kind, config : its class, and its config without name
+    sources : tuple of the numbers of the exported layers that it takes
+    layer : the layer of ours that has its weights and its name; None for an input
+    shape : tuple, of its output, without N
+    """
+
+    name: str
+    kind: str
+    config: dict
+    sources: tuple
+    layer: object
+    shape: tuple
+
+
+def keras_name(name, taken=()):
+    """Return a layer's name as Keras takes it, which has no "/", and not one that is taken.
+
+    >>> keras_name("residual_1/conv2d_1"), keras_name("_a"), keras_name("a/b", ["a.b"])
+    ('residual_1.conv2d_1', 'layer_a', 'a.b_1')
+    """
+    name = name.replace("/", ".")
+    name = name if name[0].isalnum() else f"layer{name}"
+    return next(one for i in count() if (one := f"{name}_{i}" if i else name) not in taken)
+
+
+def exported(model):
+    """Return ([Exported] in an order in which they run, [number of each output]) of a model.
+
+    An activation that a layer of ours was given by name, conv2d_1_activation behind conv2d_1, is that layer's argument again.
+
+    Raises
+    ------
+    InputError
+        naming every layer that Keras has not
+    """
+    network, found, problems, number, taken = model.network, [], [], {}, set()
+
+    def add(name, *rest):
+        taken.add(name)
+        found.append(Exported(name, *rest))
+        return len(found) - 1
+
+    if not model.input_names:
+        names = [layer.name for layer in network.layers]
+        number[0] = add(keras_name("input_layer", [keras_name(name) for name in names]), "InputLayer", {}, (), None,
+                        network.input_shape)
+    for i, layer in enumerate(network.layers):
+        kind, sources, value = type(layer).__name__, network.sources[i], i + 1
+        if kind == "InputLayer":
+            number[value] = add(keras_name(layer.name, taken), "InputLayer", {}, (), layer, layer.output_shape)
+            continue
+        if getattr(layer, "joins", False):          # the outputs, side by side
+            continue
+        before = network.layers[sources[0] - 1] if sources[0] else None
+        activation = as_activation(layer)
+        if before is not None and is_affine(before) and layer.name == f"{before.name}_activation" and activation \
+                and sum(sources[0] in others for others in network.sources) == 1:
+            number[value] = number[sources[0]]
+            found[number[value]].config["activation"] = activation
+            continue
+        try:
+            kind, config = writing(layer)
+        except InputError as error:
+            problems.append(f"{getattr(layer, 'label', kind)}: {error}")
+            kind, config = "none", {}
+        if not getattr(layer, "trainable", True):
+            config["trainable"] = False
+        number[value] = add(keras_name(layer.name, taken), kind, config, tuple(number[source] for source in sources), layer,
+                            network.shapes[value])
+    if problems:
+        raise InputError("keras: these layers have no counterpart in Keras, and nothing was written:\n  " + "\n  ".join(problems))
+    return found, [number[value] for value in network.outputs]
+
+
+def ordered(layers, outputs):
+    """Return the numbers of exported layers in the order of Keras' `model.layers`, which decides where weights lie.
+
+    Keras orders by depth, the longest way to an output, and layers of one depth as a search from the outputs meets them.
+    """
+    met, done, finished = {}, set(), []
+    for output in outputs:
+        waiting = [(output, False)]
+        while waiting:
+            node, is_done = waiting.pop()
+            if is_done:
+                done.add(node)
+                finished.append(node)
+            elif node not in done:
+                met.setdefault(node, len(met))
+                waiting.append((node, True))
+                waiting += [(source, False) for source in reversed(layers[node].sources)]
+    depth = dict.fromkeys(met, 0)
+    for node in reversed(finished):
+        for source in layers[node].sources:
+            depth[source] = max(depth[source], depth[node] + 1)
+    return sorted(met, key=lambda node: (-depth[node], met[node]))
