@@ -1,13 +1,11 @@
 """ONNX in: a file becomes a Model that computes the same, trains on, and takes images as channels-last arrays."""
 
-import json
 import re
 import warnings
 from pathlib import Path
 
 import numpy as np
 
-from minicnn.core.arguments import OneOf, OrNone
 from minicnn.core.text import join, shortened
 from minicnn.core.untrusted import parse_json
 from minicnn.data.labels import check_classes
@@ -371,7 +369,7 @@ class _Reader:
             made.append((step, layer))
         if len(made) > _MOST_LAYERS:
             raise InputError(f"it would have {len(made):,} layers, a model has at most {_MOST_LAYERS:,}.")
-        last, chain = steps[-1:], len(inputs) == len(outputs) == 1 and all(
+        chain = len(inputs) == len(outputs) == 1 and all(
             step.sources == [before] for before, step in zip(steps, steps[1:])) and outputs == steps[-1:]
         if chain and not any(node.blocks for node in nodes.values()):
             model = Sequential([layer for _, layer in made], inputs[0].shape, seed=seed, engine=engine)
