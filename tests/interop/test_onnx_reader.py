@@ -88,8 +88,7 @@ def run_case(case, opset, form, engine, path):
     given = [x.transpose(0, 2, 3, 1) if is_image else x.reshape(1, *(x.shape or (1,))) for x in arrays]
     if trains:          # the batch's own mean and variance; and what becomes of the moving ones
         layer, = (layer for layer in model.layers if isinstance(layer, BatchNormalization))
-        layer.training = True
-        y = model.network.forward(given[0])
+        y = model.network.forward(given[0], training=True)
         for (_, value), wanted in zip(layer.moved(), case.outputs[1:]):
             np.testing.assert_allclose(value, wanted, rtol=1e-3)
     else:
@@ -282,7 +281,7 @@ def test_a_repeated_edge_before_a_max_pool_is_padding(pads, mode, rest, tmp_path
 @pytest.mark.parametrize("group, filters, attributes", [
     (1, 3, {"pads": [1, 1, 1, 1]}), (1, 3, {"pads": [2, 0, 1, 1], "strides": [2, 1]}), (2, 4, {"dilations": [2, 2]}),
     (4, 8, {"pads": [1, 1, 1, 1], "strides": [2, 2]}), (4, 4, {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
-    (1, 2, {"auto_pad": "SAME_UPPER", "dilations": [2, 1]}), (1, 2, {"auto_pad": "VALID"})])
+    (1, 2, {"auto_pad": "SAME_UPPER", "strides": [2, 1]}), (1, 2, {"auto_pad": "VALID"})])
 @pytest.mark.parametrize("bias", [True, False])
 def test_convolutions(group, filters, attributes, bias, tmp_path):
     constants = {"w": rng().normal(size=(filters, 4 // group, 3, 2)).astype("f"), "b": rng(1).normal(size=filters).astype("f")}
@@ -292,19 +291,14 @@ def test_convolutions(group, filters, attributes, bias, tmp_path):
     assert ("DepthwiseConv2D" in kinds(model)) == (group == 4)
 
 
-@pytest.mark.parametrize("index", ["starts", "axis"])
-def test_images_are_cut_split_padded_and_resized(index, tmp_path):
+def test_images_are_cut_split_padded_and_resized(tmp_path):
     constants = {"s": np.array([1, 2]), "e": np.array([-1, 2**40]), "a": np.array([2, 3]), "st": np.array([2, 1]), "i": np.array(1),
                  "p": np.array([0, 1, -1, 2, 0, 0, 1, 0]), "v": np.float32(1.5), "scales": np.array([1, 1, 2, 3], "f"), "parts": np.array([1, 2])}
-    nodes = [node("Slice", "x s e a st", "c"), node("Pad", "c p v", "pad"), node("Resize", "pad  scales".replace("  ", " none "), "r",
-             mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    nodes = [node("Slice", "x s e a st", "c"), node("Pad", "c p v", "pad"),
+             helper.make_node("Resize", ["pad", "", "scales"], ["r"], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
              node("Split", "r parts", "one two", axis=1), node("Gather", "two i", "y", axis=1)]
-    nodes[2].input[1] = ""
     path = write(tmp_path, nodes, {"x": ["N", 2, 7, 8]}, {"y": None, "one": None}, constants)
-    if index == "starts":
-        agrees(path, rng().normal(size=(2, 2, 7, 8)).astype("f"))
-    else:
-        assert load(path, engine="reference").input_shape == (7, 8, 2)
+    agrees(path, rng().normal(size=(2, 2, 7, 8)).astype("f"), turned=[0])
 
 
 @pytest.mark.parametrize("a, b", [((3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((1, 3, 4), (2, 4, 5)), ((4,), (2, 4, 5)), ((2, 3, 4), (4,))])
@@ -525,8 +519,8 @@ def test_weights_of_any_number_type(dtype, raw, tmp_path):
 
 @pytest.mark.parametrize("nodes", [
     [node("ConstantOfShape", "huge", "c")], [node("Expand", "one huge", "c")], [node("Tile", "one huge", "c")],
-    [node("Range", "zero many step", "c")], [node("Pad", "row pads", "c")], [node("Concat", "two two", "a", axis=0),
-     *[node("Concat", f"{a} {a}", b, axis=0) for a, b in zip("abcdefghijklmnopqrs", "bcdefghijklmnopqrst")], node("Concat", "t t", "c", axis=0)],
+    [node("Range", "zero many step", "c")], [node("Pad", "row pads", "c")], [node("Concat", "two two", "c0", axis=0),
+     *[node("Concat", f"c{i} c{i}", f"c{i + 1}" if i < 19 else "c", axis=0) for i in range(20)]],
     [node("Unsqueeze", "two ones", "a"), node("Expand", "a wide", "c")]])
 def test_constants_do_not_grow_without_bound(nodes, tmp_path):
     constants = {"huge": np.array([2**31, 2**31]), "one": np.ones((1, 1), "f"), "zero": np.array(0), "many": np.array(2**60), "step": np.array(1),

@@ -229,13 +229,13 @@ class Tensor:
         shape = tuple(shape)
         if shape == self.shape:
             return self
-        groups = {old[0]: (old, new) for old, new in _groups(self.shape, shape)}
-        order, left = [], self._long(self.order)
-        while left:
-            old, new = groups.get(left[0], ([None], []))
-            if left[:len(old)] != old:          # its axes stand in another order here: first as in the file
-                return self.arranged(range(len(self.order))).reshaped(shape, main)
-            order, left = order + new, left[len(old):]
+        group_of = {axis: group for group in _groups(self.shape, shape) for axis in group[0]}
+        mine, order = [], []
+        for axis in self._long(self.order):
+            if axis not in mine:
+                mine, order = mine + group_of[axis][0], order + group_of[axis][1]
+        if mine != self._long(self.order):          # axes that become one stand apart here, or in another order
+            return self.arranged([axis for axis in self.order if axis not in mine] + mine).reshaped(shape, main)
         order = self._with_ones(order, shape)
         sizes = tuple(shape[axis] for axis in order) or (1,)
         if sizes == self.step.shape:
