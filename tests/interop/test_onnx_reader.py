@@ -15,6 +15,8 @@ from onnx import TensorProto, helper, numpy_helper      # noqa: E402
 from minicnn import BatchNormalization, Conv2D, Dense, Sequential, load_model      # noqa: E402
 from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError      # noqa: E402
 from minicnn.interop.onnx import load, save      # noqa: E402
+from minicnn.interop.onnx.folding import FOLDED      # noqa: E402
+from minicnn.interop.onnx.operators import OPERATORS      # noqa: E402
 from tests.interop import onnx_node_cases as node_cases      # noqa: E402
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -571,22 +573,59 @@ def seeds(folder):
 
 
 def mutated(data, number):
-    """Return bytes with a few changed, removed, repeated or exchanged, by a number."""
-    r, data = rng(number), bytearray(data)
+    """Return bytes with a few changes, by a number: of bytes, or of what the messages hold."""
+    return (other_bytes if number % 2 else other_messages)(data, rng(number))
+
+
+def other_bytes(data, r):
+    data = bytearray(data)
     for _ in range(r.integers(1, 5)):
         i = int(r.integers(len(data)))
-        match r.integers(5):
+        match r.integers(6):
             case 0:
-                data[i] = r.integers(256)
-            case 1:
-                data[i] ^= 1 << r.integers(8)
-            case 2:
                 del data[i:i + int(r.integers(1, 20))]
-            case 3:
+            case 1:
                 data[i:i] = data[i:i + int(r.integers(1, 40))]
-            case _:
+            case 2:
                 data[i] = (0, 1, 0x7F, 0x80, 0xFF)[r.integers(5)]
+            case 3:
+                data[i] = r.integers(256)
+            case _:
+                data[i] ^= 1 << r.integers(8)
     return bytes(data)
+
+
+def other_messages(data, r):
+    proto = onnx.ModelProto.FromString(data)
+    graph = proto.graph
+    number = lambda: int(r.choice([-2**63, -2**31, -2, -1, 0, 1, 2, 3, 4, 7, 100, 2**20, 2**31, 2**40, 2**63 - 1]))
+    names = [name for one in graph.node for name in (*one.input, *one.output)] + [tensor.name for tensor in graph.initializer] + [""]
+    for _ in range(r.integers(1, 4)):
+        one, tensor = graph.node[r.integers(len(graph.node))], graph.initializer[r.integers(len(graph.initializer))]
+        match r.integers(10):
+            case 0:
+                one.op_type = str(r.choice(sorted({*OPERATORS, *FOLDED})))
+            case 1 if one.input:
+                one.input[r.integers(len(one.input))] = str(r.choice(names))
+            case 2:
+                one.input.append(str(r.choice(names)))
+            case 3 if one.input:
+                del one.input[-1]
+            case 4:
+                tensor.dims[:] = [number() for _ in range(r.integers(0, 5))]
+            case 5 if len(tensor.raw_data) == 8 * math.prod(tensor.dims):
+                tensor.raw_data = np.array([number() for _ in range(math.prod(tensor.dims))], np.int64).tobytes()
+            case 6:
+                proto.opset_import[0].version = int(r.integers(7, 29))
+            case 7:
+                del graph.node[int(r.integers(len(graph.node)))]
+            case _:
+                for attribute in list(one.attribute)[:1] or [one.attribute.add()]:
+                    name = str(r.choice(["axis", "axes", "pads", "strides", "kernel_shape", "perm", "group", "to", "mode", "alpha", "keepdims"]))
+                    kept = attribute.name and r.random() < 0.7
+                    value = [number() for _ in range(r.integers(0, 5))] if r.random() < 0.6 else number()
+                    attribute.CopyFrom(helper.make_attribute(attribute.name if kept else name, value, attr_type=7 if value == [] else None))
+    return proto.SerializeToString()
 
 
 def survive(folder, numbers):

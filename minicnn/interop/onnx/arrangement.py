@@ -269,8 +269,8 @@ def transpose(operation):
 
 def expand(operation):
     shape, tensor = operation.input(1), operation.tensor()
-    if not isinstance(shape, Known):
-        raise InputError("its shape must be a constant")
+    if not isinstance(shape, Known) or shape.at(0).size > 8:
+        raise InputError("its shape must be a constant, of at most 8 axes")
     wanted = set()
     for i, full in enumerate(operation.graph.shape_of(tensor)):
         target = np.broadcast_shapes(full, tuple(max(int(size), 1) for size in shape.at(i).ravel()))

@@ -97,8 +97,7 @@ def multiply(operation):
 
 def divide(operation):
     if isinstance(operation.input(1), Known):
-        with np.errstate(all="ignore"):
-            inverse = 1 / np.asarray(operation.constant(1), np.float64)
+        inverse = 1 / np.asarray(operation.constant(1), np.float64)
         if np.isfinite(inverse.astype(np.float32)).all() and (np.abs(inverse) > 1e-37).all():
             return with_constant(Scale, operation.tensor(), inverse)
     return pair("divide", *operation.tensors())

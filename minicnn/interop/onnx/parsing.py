@@ -11,7 +11,7 @@ from minicnn.core.text import shortened
 from minicnn.core.untrusted import open_limited, raising
 from minicnn.errors import InputError, MissingExtraError, WeightsError, printable
 
-__all__ = ["MOST_RANK", "attributes_of", "array_of", "read_model"]
+__all__ = ["MOST_RANK", "attributes_of", "array_of", "check_text", "read_model"]
 
 MOST_RANK = 8
 _MOST_BYTES = 2**31 - 1             # of protobuf too
@@ -97,6 +97,12 @@ def _varint(data, at, end):
     raise ValueError("it is cut off")
 
 
+def check_text(*names):
+    """Raise ValueError unless all are str: what is no UTF-8 in the file is handed out as bytes."""
+    if any(not isinstance(name, str) for name in names):
+        raise ValueError("a name in it is no text")
+
+
 def attributes_of(node):
     """Return {name: (kind, value)} of a node; kind is int, float, text, ints, floats, tensor, or "another".
 
@@ -106,6 +112,7 @@ def attributes_of(node):
     kinds = {1: ("float", "f"), 2: ("int", "i"), 3: ("text", "s"), 4: ("tensor", "t"), 6: ("floats", "floats"), 7: ("ints", "ints")}
     for attribute in node.attribute:
         kind, field = kinds.get(attribute.type, ("another", None))
+        check_text(attribute.name)
         if attribute.name in found or attribute.ref_attr_name:
             raise InputError(f"its attribute {shortened(attribute.name, 80)!r} stands twice, or is a function's")
         value = None if field is None else getattr(attribute, field)
@@ -159,6 +166,7 @@ def array_of(tensor, folder):
 def _external(tensor, folder, needed):
     """Return the bytes of a tensor that stand in a file of their own: a plain name, in the model's folder and not outside of it."""
     facts = {entry.key: entry.value for entry in tensor.external_data}
+    check_text(*facts, *facts.values())
     name = facts.get("location", "")
     plain = name not in ("", ".", "..") and len(name) <= 255 and not set(name) & set("/\\\0:")
     home = os.path.realpath(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from minicnn.core.text import join, shortened
-from minicnn.core.untrusted import parse_json
+from minicnn.core.untrusted import parse_json, raising
 from minicnn.data.labels import check_classes
 from minicnn.data.preprocessing import Preprocessing
 from minicnn.errors import InputError, MiniCNNError, WeightsError, printable
@@ -15,7 +15,7 @@ from minicnn.interop.onnx.folding import FOLDED, shape_slice
 from minicnn.interop.onnx.graph import CHANNELS_LAST, Graph, Known, Start, Tensor
 from minicnn.interop.onnx.operation import Operation
 from minicnn.interop.onnx.operators import OPERATORS, PASSING
-from minicnn.interop.onnx.parsing import MOST_RANK, array_of, read_model
+from minicnn.interop.onnx.parsing import MOST_RANK, array_of, check_text, read_model
 from minicnn.interop.onnx.patterns import simplified
 from minicnn.layers.naming import numbered
 from minicnn.layers.nodes import Block, Input, connect
@@ -67,10 +67,8 @@ def load(path, batch_axis=0, shapes=None, engine=None, seed=0):
     if batch_axis not in (0, None) or isinstance(batch_axis, bool):
         raise InputError(f"load: batch_axis must be 0 or None, got {printable(repr(batch_axis))[:80]}.")
     proto = read_model(path)
-    try:
+    with np.errstate(all="ignore"):         # numbers that are not finite are looked for in the weights
         return _Reader(path, proto, batch_axis == 0, dict(shapes or {})).model(engine, seed)
-    except UnicodeDecodeError:
-        raise WeightsError(f"{printable(path)}: a name in it is no text. The file is damaged.") from None
 
 
 class _Budget:
@@ -134,6 +132,10 @@ class _Reader:
             raise InputError(f"{self.path}: it has {len(graph.node):,} nodes, at most {_MOST_NODES:,} are read.")
         if graph.sparse_initializer:
             raise InputError(f"{self.path}: it has sparse weights, which are not supported. Write them as dense ones.")
+        with raising(WeightsError, self.path, "The file is damaged."):
+            check_text(*(value.name for values in (graph.input, graph.output, graph.initializer) for value in values),
+                       *(name for node in graph.node for name in (node.name, node.op_type, node.domain, *node.input, *node.output)),
+                       *(text for entry in self.proto.metadata_props for text in (entry.key, entry.value)))
         for tensor in graph.initializer:
             if tensor.name in self.initializers:
                 raise WeightsError(f"{self.path}: two initializers are called {shortened(tensor.name, 80)!r}.")
@@ -272,6 +274,7 @@ class _Reader:
         if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS and node.op_type not in FOLDED:
             domain = f", of the domain {shortened(node.domain, 40)!r}," * (node.domain not in ("", "ai.onnx"))
             raise InputError(f"this operator{domain} is not supported. Supported are {', '.join(sorted(OPERATORS))}")
+        self._check_inputs(node, inputs)
         takers = [taker.op_type for taker in self.takers.get(node.output[0] if node.output else "", ())]
         operation = Operation(self.graph, node, self.version, inputs, self.folder, self.budget, takers)
         operation.outputs = len(node.output)
@@ -298,6 +301,20 @@ class _Reader:
         made = made if isinstance(made, list) else [made]
         return {name: value for name, value in zip(node.output, made) if name}
 
+    def _check_inputs(self, node, inputs):
+        """Raise InputError unless a node has the inputs and outputs that its operator asks for in this opset."""
+        import onnx
+        try:
+            schema = onnx.defs.get_schema(node.op_type, self.version, "")
+        except onnx.defs.SchemaError:
+            raise InputError(f"there is no such operator in opset {self.version}") from None
+        needed = [i for i, one in enumerate(schema.inputs) if one.option != onnx.defs.OpSchema.FormalParameterOption.Optional]
+        if not schema.min_input <= len(inputs) <= schema.max_input or any(i < len(inputs) and inputs[i] is None for i in needed):
+            raise InputError(f"it has {len(inputs)} inputs, or leaves out one that it needs; {schema.min_input} to {schema.max_input} "
+                             "are asked for")
+        if not schema.min_output <= len(node.output) <= schema.max_output:
+            raise InputError(f"it has {len(node.output)} outputs")
+
     def _folded(self, operation, kind):
         """Return the Known, or a list of them, that a node makes of constants."""
         if kind not in FOLDED:
@@ -307,13 +324,10 @@ class _Reader:
         for i in range(count):
             operation.sample = i
             arrays = [None if value is None else value.at(i) for value in operation.inputs]
-            if None in [array if array is None else 0 for array in arrays[:1]]:
-                raise InputError("its first input is left out")
-            with np.errstate(all="ignore"):
-                try:
-                    results.append(FOLDED[kind](operation, *arrays))
-                except (TypeError, IndexError, AttributeError) as error:        # of too many, too few or left out inputs
-                    raise InputError(f"its inputs do not fit: {printable(error)[:100]}") from None
+            try:
+                results.append(FOLDED[kind](operation, *arrays))
+            except (TypeError, IndexError, AttributeError) as error:        # of too many, too few or left out inputs
+                raise InputError(f"its inputs do not fit: {printable(error)[:100]}") from None
         if isinstance(results[0], list):
             return [Known(parts) for parts in zip(*results)]
         return Known(results)
@@ -385,8 +399,7 @@ class _Reader:
             weights = {weight.name: weight for weight in layer.weights}
             assert set(weights) == set(step.weights), (layer, step.weights.keys())
             for name, array in step.weights.items():
-                with np.errstate(over="ignore"):
-                    value = np.asarray(array, np.float32)
+                value = np.asarray(array, np.float32)
                 if not np.isfinite(value).all():
                     raise WeightsError(f"{layer.label}: its {name} holds NaN or infinity.")
                 weights[name].value = value
