@@ -15,7 +15,9 @@ EXAMPLES = """examples:
   minicnn doctor
   minicnn doctor --json > doctor.json"""
 
-_EXTRAS = {"tqdm": "progress bars", "matplotlib": "plots", "jinja2": "HTML reports"}
+# {library: (what for, its extra)}
+_EXTRAS = {"tqdm": ("progress bars", "app"), "matplotlib": ("plots", "app"), "jinja2": ("HTML reports", "app"), "mpi4py": ("MPI", "mpi"),
+           "onnx": ("ONNX files", "onnx"), "h5py": ("Keras files", "keras"), "safetensors": ("PyTorch files", "pytorch")}
 _REMARKS = {"NUMBA_DISABLE_JIT=1": ": kernels are compiled all the same; for a debugger, set MINICNN_ENGINE=reference"}
 
 
@@ -89,5 +91,6 @@ def report(facts):
         lines.append(f"speed          {gflops} GFLOP/s on {threads} thread{'s' if threads != '1' else ''} "
                      "(COV-19Net's second convolution, 32 images, best of 15)")
     for name, found in facts["extras"].items():
-        lines.append(f"{_EXTRAS[name]:14} {name} " + ("installed" if found else 'missing: pip install "minicnn[app]"'))
+        purpose, extra = _EXTRAS[name]
+        lines.append(f"{purpose:14} {name} " + ("installed" if found else f'missing: pip install "minicnn[{extra}]"'))
     return "\n".join(lines)

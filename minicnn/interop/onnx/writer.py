@@ -6,6 +6,7 @@ and around layers whose meaning depends on the order of the axes, such as Flatte
 """
 
 import json
+import math
 import warnings
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 from minicnn import layers as ours
 from minicnn.core.arguments import OneOf, OrNone, Real, Text, check
 from minicnn.core.files import write_atomic
+from minicnn.core.random import Stream, uniforms
 from minicnn.core.text import join
 from minicnn.errors import InputError, MissingExtraError
 
@@ -257,10 +259,10 @@ def _check_by_runtime(content, model, layout, kind):
         import onnxruntime
     except ImportError:
         return
-    rng, shapes = np.random.default_rng(0), model.input_shape if model.input_names else [model.input_shape]
     low, high = model.input_range or (0, 1)
-    x = [rng.integers(0, 256, (2, *shape), np.uint8) if kind == "uint8" and len(shape) == 3 else
-         rng.uniform(low, high, (2, *shape)).astype(np.float32) for shape in shapes]
+    drawn = [uniforms(0, Stream.CHECK, 0, i, 2 * math.prod(shape)).reshape(2, *shape)
+             for i, shape in enumerate(model.input_shape if model.input_names else [model.input_shape])]
+    x = [np.uint8(256 * u) if kind == "uint8" and u.ndim == 4 else np.float32(low + (high - low) * u) for u in drawn]
     expected = model.predict(x if model.input_names else x[0])
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
