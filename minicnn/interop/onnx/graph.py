@@ -248,12 +248,11 @@ class Tensor:
         return result
 
     def _with_ones(self, order, shape):
-        """Return an order with the axes of size 1 too: as of an image where that is one, else as in the file, else first."""
+        """Return an order with the axes of size 1 too: as of an image where that is one, or as in the file, else they are first."""
         usual = [CHANNELS_LAST] * (self.graph.batched and len(shape) == 3) + [tuple(range(len(shape)))]
-        for candidate in usual:
-            if [axis for axis in candidate if shape[axis] != 1] == order:
-                return candidate
-        return [axis for axis, size in enumerate(shape) if size == 1] + order
+        fitting = [one for one in usual if [axis for axis in one if shape[axis] != 1] == order]
+        fitting.sort(key=lambda one: not order or one[-1] != order[-1])         # what is long stands last, as channels do
+        return fitting[0] if fitting else [axis for axis, size in enumerate(shape) if size == 1] + order
 
     def with_rank(self, count):
         """Return it with sizes of 1 in front, as broadcasting has them, so that it has `count` axes without N."""

@@ -115,7 +115,11 @@ class Operation:
         if not isinstance(value, Known):
             raise InputError(f"its input {i} must be a constant, it is {'left out' if value is None else 'computed from the inputs'}")
         if self.sample is None and len(value.values) > 1:
-            raise InputError(f"its input {i} depends on the number of samples")
+            rows = [array[:1] for array in value.values if array.ndim]
+            if len(rows) < len(value.values) or any(array.shape[0] != n or (array != rows[0]).any() for array, n in
+                                                    zip(value.values, self.graph.samples)):
+                raise InputError(f"its input {i} depends on the number of samples")
+            return rows[0]                      # the same for each of them
         return value.at(self.sample or 0)
 
     def numbers(self, name, i, default=_REQUIRED):

@@ -79,7 +79,15 @@ def _joined(graph, steps, takers, instead):
         elif _is(step, "Reshape", "Flatten") and _is(before, "GlobalAveragePooling2D", "GlobalMaxPooling2D") and alone \
                 and step.shape == before.shape[2:]:
             before.arguments, before.shape = {"keepdims": False}, step.shape
+            before.name = _whole_name(before, step)
             instead[id(step)] = step, before
+        elif alone and step.kind is before.kind and _is(step, "Cropping2D", "ZeroPadding2D"):
+            argument, = step.arguments
+            step.arguments = {argument: tuple(tuple(map(sum, zip(*sides))) for sides in
+                                              zip(step.arguments[argument], before.arguments[argument]))}
+            step.sources, step.main = before.sources, step.main or before.main
+        elif alone and _is(step, "Conv2D") and before.name == f"{step.name}/depthwise" and _is_pointwise(step):
+            _make_separable(step, before)
         elif _is(step, "Multiply") and len(step.sources) == 2:
             for x, gate in (step.sources, step.sources[::-1]):
                 if _is(gate, "Sigmoid") and gate.sources == [x] and len(takers[id(gate)]) == 1:
@@ -91,6 +99,28 @@ def _joined(graph, steps, takers, instead):
             if abs(factor.item() - 1) < 1e-6:
                 instead[id(step)] = step, step.sources[0]
     return steps
+
+
+def _whole_name(part, whole):
+    """Return the name of a layer that our exporter wrote as two nodes, NAME/part and NAME; else that of the first."""
+    return whole.name if (part.name or "").startswith(f"{whole.name}/") else part.name
+
+
+def _is_pointwise(step):
+    return {"kernel_size": (1, 1), "strides": (1, 1), "groups": 1}.items() <= step.arguments.items()
+
+
+def _make_separable(step, before):
+    """Make a SeparableConv2D of the two convolutions that our exporter writes for it."""
+    depthwise = dict(before.arguments)
+    filters, groups = depthwise.pop("filters", None), depthwise.pop("groups", 1)
+    kernel = before.weights.get("depthwise_kernel", before.weights.get("kernel"))
+    if depthwise.pop("use_bias") or groups > 1 or filters and kernel.shape[2] > 1:
+        return
+    depthwise.setdefault("depth_multiplier", kernel.shape[3])
+    step.arguments = depthwise | {"filters": step.arguments["filters"], "use_bias": step.arguments["use_bias"]}
+    step.weights = {"depthwise_kernel": kernel, "pointwise_kernel": step.weights.pop("kernel"), **step.weights}
+    step.kind, step.sources = layers.SeparableConv2D, before.sources
 
 
 def _without_order(graph, steps, takers, instead):
@@ -196,6 +226,7 @@ def _rescaling(graph, source, run):
     both = len(run) > 1 and run[0].kind is Scale and run[1].kind is Shift and numbers[1].size == 1
     scale = numbers[0].item() if run[0].kind is Scale else 1.0
     offset = numbers[both].item() if both or run[0].kind is Shift else 0.0
+    graph.name = run[both].name
     return 1 + both, graph.step("Rescaling", [source], main=run[0].main or both and run[1].main, scale=scale, offset=offset)
 
 

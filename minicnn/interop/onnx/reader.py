@@ -91,7 +91,7 @@ class _Reader:
         self.folder, self.budget = Path(path).parent, _Budget()
         self.problems, self.remarks = [], []
         self.values, self.lost = {}, {}         # {name: Known or Tensor}; {name: why there is none, or ""}
-        self.initializers, self.takers = {}, {}
+        self.initializers, self.takers, self.makers = {}, {}, {}
 
     def model(self, engine, seed):
         """Return the model."""
@@ -133,7 +133,7 @@ class _Reader:
         if graph.sparse_initializer:
             raise InputError(f"{self.path}: it has sparse weights, which are not supported. Write them as dense ones.")
         with raising(WeightsError, self.path, "The file is damaged."):
-            check_text(*(value.name for values in (graph.input, graph.output, graph.initializer) for value in values),
+            check_text(*(text for values in (graph.input, graph.output, graph.initializer) for value in values for text in (value.name, value.doc_string)),
                        *(name for node in graph.node for name in (node.name, node.op_type, node.domain, *node.input, *node.output)),
                        *(text for entry in self.proto.metadata_props for text in (entry.key, entry.value)))
         for tensor in graph.initializer:
@@ -143,6 +143,7 @@ class _Reader:
         for node in graph.node:
             for name in node.input:
                 self.takers.setdefault(name, []).append(node)
+            self.makers.update(dict.fromkeys(node.output, node.name))
 
     def _begin(self):
         """Make the graph and its inputs."""
@@ -163,7 +164,7 @@ class _Reader:
         for value, size in zip(inputs, sizes):
             shape, kind = size[self.batched:], value.type.tensor_type.elem_type
             order = tuple(range(len(shape)))
-            if self.batched and len(shape) == 3 and not self._is_channels_last(value.name, shape):
+            if self.batched and len(shape) == 3 and not self._is_channels_last(value, shape):
                 order = CHANNELS_LAST
             if kind != 2 and not Operation.is_float(kind):
                 raise InputError(f"{self.path}: input {shortened(value.name, 80)!r} holds numbers of the ONNX data type {kind}; floats "
@@ -208,9 +209,12 @@ class _Reader:
                                  f"{shortened(name, 80)!r}: ({', '.join(map(str, example))})}}.")
         return sizes
 
-    def _is_channels_last(self, name, shape):
-        """Whether an input of four axes is (N, H, W, C) in the file: the first operator that cares for the order tells."""
-        waiting, seen = [name], {name}
+    def _is_channels_last(self, value, shape):
+        """Whether an input of four axes is (N, H, W, C) in the file: the first operator that cares for the order tells.
+
+        Where there is none, our exporter wrote it into the documentation of the input.
+        """
+        waiting, seen = [value.name], {value.name}
         while waiting:
             for node in self.takers.get(waiting.pop(0), ()):
                 if node.op_type == "Transpose":
@@ -221,6 +225,8 @@ class _Reader:
                 if node.op_type not in _OF_ROWS:
                     waiting += [output for output in node.output if output not in seen]
                     seen.update(node.output)
+        if value.doc_string.startswith(("(N, H, W, C)", "(N, C, H, W)")):
+            return value.doc_string.startswith("(N, H, W, C)")
         return shape[0] not in (1, 3, 4) and shape[2] in (1, 3, 4)      # nothing tells: the channels are few
 
     # -- the nodes --
@@ -334,7 +340,7 @@ class _Reader:
 
     def _ends(self):
         """Return the steps that are the graph's outputs, in the file's order of axes."""
-        outputs, self.graph.name = [], None
+        outputs = []
         for value in self.proto.graph.output:
             name, label = value.name, f"output {shortened(value.name, 80)!r}"
             if name in self.lost:
@@ -348,6 +354,7 @@ class _Reader:
             if made.edge or made.pixels:
                 self.problems.append(f"{label}: a layer must compute it.")
                 continue
+            self.graph.name = self.makers.get(name)
             made = made.arranged(range(len(made.order)))
             if made.step.kind is Start or made.step in outputs:         # a view, so that there is a layer
                 made = made.then("Reshape", target_shape=made.step.shape)
