@@ -12,12 +12,13 @@ import pytest
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper      # noqa: E402
 
-from minicnn import BatchNormalization, Conv2D, Dense, Sequential, load_model      # noqa: E402
+from minicnn import BatchNormalization, Sequential, load_model      # noqa: E402
 from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError      # noqa: E402
 from minicnn.interop.onnx import load, save      # noqa: E402
 from minicnn.interop.onnx.folding import FOLDED      # noqa: E402
 from minicnn.interop.onnx.operators import OPERATORS      # noqa: E402
 from tests.interop import onnx_node_cases as node_cases      # noqa: E402
+from tests.support.random_networks import random_case, random_graph      # noqa: E402
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
@@ -339,6 +340,59 @@ def test_our_own_files_come_back_with_their_names_and_weights(tmp_path):
             np.testing.assert_array_equal(mine, theirs)
         x = rng().uniform(size=(2, *model.input_shape))
         assert (again.predict(x) == model.predict(x)).all()
+
+
+@pytest.mark.parametrize("name", ["torch_residual_script", "torch_residual_dynamo", "torch_shuffled_script", "torch_shuffled_dynamo", "keras"])
+def test_exports_of_pytorch_and_keras(name, tmp_path):
+    """What vectors/make_onnx.py had them export: the numbers are their own, and training goes on."""
+    from safetensors.numpy import load_file
+    frozen = load_file(VECTORS / "onnx_exports.safetensors")
+    key = name.removesuffix("_script").removesuffix("_dynamo")
+    x, y = frozen[f"{key}/x"], frozen[f"{key}/y"]
+    for engine in ("reference", "fast"):
+        model = load(VECTORS / f"onnx_{name}.onnx", engine=engine)
+        np.testing.assert_allclose(model.predict(x), y, atol=1e-5)
+    if "residual" in name:
+        assert not {"Permute", "Constant", "ElementwisePair"} & set(kinds(model))
+    model.compile("sgd", "mse")
+    model.fit(x, y, progress=False)
+    model.save(tmp_path / "model.safetensors")
+    assert (load_model(tmp_path / "model.safetensors").predict(x) == model.predict(x)).all()
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+@pytest.mark.parametrize("number", range(12))
+def test_random_networks_of_our_own_come_back(number, layout, tmp_path):
+    from minicnn import SpatialDropout2D
+    for model in (random_case(number)[0], random_graph(number)[0]):
+        model = load_as_float32(model, tmp_path)
+        save(model, tmp_path / "model.onnx", layout=layout)
+        again = load(tmp_path / "model.onnx", engine="reference")
+        names = [layer.name for layer in model.layers if not isinstance(layer, SpatialDropout2D)]       # an Identity in the file
+        assert [layer.name for layer in again.layers if layer.name in names] == names
+        x = [rng(i).uniform(0.1, 1, (2, *shape)) for i, shape in enumerate(model.input_shape if model.input_names else [model.input_shape])]
+        pairs = [one.predict(x if model.input_names else x[0]) for one in (model, again)]
+        for mine, theirs in zip(*(y if isinstance(y, list) else [y] for y in pairs)):
+            if layout == "nchw" and mine.ndim == 4:
+                mine = mine.transpose(0, 3, 1, 2)
+            np.testing.assert_allclose(theirs, mine, rtol=1e-4, atol=1e-5)
+
+
+def load_as_float32(model, folder):
+    """Return a model as one of float32."""
+    from minicnn import Model
+    from minicnn.layers.nodes import Input
+    inputs = [Input(shape) for shape in (model.input_shape if model.input_names else [model.input_shape])]
+    outputs = model(inputs if model.input_names else inputs[0])
+    again = Model(inputs if model.input_names else inputs[0], outputs, engine="reference")
+    again.set_weights(model.get_weights())
+    return again
+
+
+def test_arrays_are_repeated(tmp_path):
+    nodes = [node("Tile", "x times", "t"), node("Unsqueeze", "t axis", "u"), node("Expand", "u shape", "y")]
+    path = write(tmp_path, nodes, {"x": ["N", 2, 3]}, {"y": None}, {"times": np.array([1, 2, 3]), "axis": np.array([2]), "shape": np.array([4, 5, 1])[1:]})
+    agrees(path, rng().normal(size=(2, 2, 3)).astype("f"))
 
 
 def test_metadata(tmp_path):

@@ -8,25 +8,25 @@ from minicnn.errors import InputError
 from minicnn.interop.onnx.elementwise import applied, pair, product, scaled, shifted
 from minicnn.interop.onnx.folding import slices_of, target_shape
 from minicnn.interop.onnx.graph import Known, Tensor
-from minicnn.interop.onnx.matrices import repeated, times_rows
+from minicnn.interop.onnx.matrices import repeated, tiled, times_rows
 from minicnn.interop.onnx.windows import filled, padded, squared_up
 
 __all__ = ["ARRANGEMENT"]
 
 
-def reduced(tensor, axes, kind):
+def reduced(tensor, axes, kind, main=False):
     """Return a tensor's mean (kind "Average") or maximum ("Max") over axes of the file, which stay with size 1."""
     kind = f"Global{kind}Pooling2D"
     if not axes:
         return tensor
     if len(tensor.order) == 3 and sorted(axes) == sorted(tensor.order[:2]):
-        return tensor.then(kind, keepdims=True)
+        return tensor.then(kind, main=main, keepdims=True)
     order = [axis for axis in tensor.order if axis in axes] + [axis for axis in tensor.order if axis not in axes]
     tensor = tensor.arranged(order)
     sizes = tensor.step.shape
     n, rest = math.prod(sizes[:len(axes)]), sizes[len(axes):]
     image = tensor.then("Reshape", main=False, target_shape=(n, 1, math.prod(rest)))
-    return image.then(kind).then("Reshape", order=order, main=False, target_shape=(1,) * len(axes) + rest)
+    return image.then(kind, main=main).then("Reshape", order=order, main=False, target_shape=(1,) * len(axes) + rest)
 
 
 def reduction(kind, finish=lambda tensor, count: tensor):
@@ -38,7 +38,7 @@ def reduction(kind, finish=lambda tensor, count: tensor):
         if not axes and tensor.graph.batched:
             raise InputError("it goes over the samples too, which do not mix")
         axes = operation.axes(tensor, axes or range(tensor.rank))
-        result = finish(reduced(tensor, axes, kind), math.prod(tensor.shape[axis] for axis in axes))
+        result = finish(reduced(tensor, axes, kind, main=True), math.prod(tensor.shape[axis] for axis in axes))
         return result if keep else result.reshaped([size for axis, size in enumerate(result.shape) if axis not in axes])
     return handle
 
@@ -282,8 +282,17 @@ def expand(operation):
     return repeated(tensor, wanted.pop())
 
 
+def tile(operation):
+    tensor, times = operation.tensor(), operation.constant(1).ravel().tolist()
+    if len(times) != tensor.rank or tensor.graph.batched and times.pop(0) != 1 or any(int(n) != n or not 1 <= n < 2**31 for n in times):
+        raise InputError(f"it repeats an array of {tensor.rank} axes {times[:8]} times; samples are not repeated")
+    for axis, n in enumerate(times):
+        tensor = tiled(tensor, axis, int(n)) if n > 1 else tensor
+    return tensor
+
+
 ARRANGEMENT = {
     "ReduceMean": reduction("Average"), "ReduceMax": reduction("Max"), "ReduceSum": reduction("Average", scaled),
     "Softmax": softmax, "LogSoftmax": log_softmax, "Hardmax": hardmax, "Concat": concat, "Pad": pad, "Slice": slice_,
     "Split": split, "Gather": gather, "Reshape": reshape, "Flatten": flatten, "Squeeze": squeeze, "Unsqueeze": unsqueeze,
-    "Transpose": transpose, "Expand": expand}
+    "Transpose": transpose, "Expand": expand, "Tile": tile}

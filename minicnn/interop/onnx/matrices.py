@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from minicnn.errors import InputError
-from minicnn.interop.onnx.elementwise import product, scaled, total, with_constant
+from minicnn.interop.onnx.elementwise import scaled, total, with_constant
 from minicnn.interop.onnx.graph import Known, Shift, Tensor
 
-__all__ = ["MATRICES", "repeated", "times_rows"]
+__all__ = ["MATRICES", "repeated", "tiled", "times_rows"]
 
 
 def times(tensor, matrix):
@@ -62,12 +62,18 @@ def _times_each(tensor, matrix):
 def repeated(tensor, shape):
     """Return a tensor whose sizes of 1 are repeated up to a shape of the file, without N."""
     tensor = tensor.with_rank(len(shape))
-    shape = np.broadcast_shapes(tensor.shape, shape)
-    if shape == tensor.shape:
-        return tensor
-    ours = tuple(shape[axis] if tensor.shape[axis] == 1 else 1 for axis in tensor.order)
-    ones = Tensor(tensor.graph, tensor.graph.constant(np.ones(ours), tensor.step), tensor.order)
-    return product(tensor, ones)
+    for axis, size in enumerate(np.broadcast_shapes(tensor.shape, tuple(shape))):
+        if size != tensor.shape[axis]:
+            tensor = tiled(tensor, axis, size)
+    return tensor
+
+
+def tiled(tensor, axis, times):
+    """Return a tensor that is repeated as a whole along an axis of the file: as a row of one pixel, which is up-sampled."""
+    place, sizes, order = tensor.order.index(axis), list(tensor.step.shape), tensor.order
+    row = tensor.then("Reshape", main=False, target_shape=(math.prod(sizes[:place]), 1, math.prod(sizes[place:])))
+    sizes[place] *= times
+    return row.then("UpSampling2D", size=(1, times)).then("Reshape", order=order, main=False, target_shape=tuple(sizes))
 
 
 def swapped(tensor):

@@ -380,8 +380,11 @@ class _Reader:
                 continue
             layer = step.made()
             name = _plain(step.name or "")
+            if name and not step.main:
+                above, slash, last_part = name.rpartition("/")
+                name = f"{above}{slash}{last_part[:40]}_{numbered(layer, {}).rpartition('_')[0]}"
             if name:
-                name = _free(name if step.main else f"{name[:40]}_{numbered(layer, {}).rpartition('_')[0]}", taken)
+                name = _free(name, taken)
             *around, layer.name = name.split("/") if name else [None]
             sources = [nodes[id(source)] for source in step.sources]
             node = connect(layer, sources if len(sources) > 1 else sources[0])

@@ -184,14 +184,14 @@ def _lowest_around(image, axes):
     return filled(around, margins, np.finfo(np.float32).min)
 
 
-def filled(image, margins, value):
+def filled(image, margins, value, main=False):
     """Return an image of ours whose margins, which are zeros, are `value`."""
     H, W, _ = image.step.shape
     inside = np.zeros([size - before - after for size, (before, after) in zip((H, W), margins)], np.float32)
     constant = np.pad(inside, margins, constant_values=-value)[:, :, None]
     graph = image.graph
-    return Tensor(graph, graph.step("ElementwisePair", [image.step, graph.constant(constant, image.step)], function="subtract"),
-                  image.order)
+    return Tensor(graph, graph.step("ElementwisePair", [image.step, graph.constant(constant, image.step)], main=main,
+                                    function="subtract"), image.order)
 
 
 def _slices(image, axes):
