@@ -586,7 +586,19 @@ def test_constants_do_not_grow_without_bound(nodes, tmp_path):
 
 def test_what_all_constants_together_may_be_is_bounded(tmp_path):
     nodes = [node("ConstantOfShape", "size", f"c{i}") for i in range(8)]
-    refused(tmp_path, "numbers of constants would be computed", [*nodes, node("Relu", "x", "y")], constants={"size": np.array([2**24 - 1])})
+    refused(tmp_path, "more numbers would be made", [*nodes, node("Relu", "x", "y")], constants={"size": np.array([2**24 - 1])})
+
+
+def test_weights_do_not_grow_without_bound(tmp_path):
+    """A small file cannot make a large model by using its arrays again and again, or by the sizes that it claims for its inputs."""
+    refused(tmp_path, "more numbers would be made", [node("MatMul", "x w" if not i else f"x{i} w", f"x{i + 1}" if i < 99 else "y") for i in range(100)],
+            {"x": ["N", 2000]}, constants={"w": np.ones((2000, 2000), "f")})
+    for claim in (node("MatMul", "x each", "y"), node("LayerNormalization", "x one", "y", axis=1)):
+        refused(tmp_path, "more numbers would be made", [claim], {"x": ["N", 2**10, 2**10, 2**10]},
+                constants={"each": np.ones((1, 1, 2**10, 100), "f"), "one": np.ones(1, "f")})
+    refused(tmp_path, "more numbers would be made", [node("AveragePool", "x", "y", kernel_shape=[2**15, 1], pads=[1, 0, 1, 0])], {"x": ["N", 1, 2**20, 2]})
+    refused(tmp_path, "more numbers would be made", [node("MaxPool", "x", "y", kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2])], {"x": ["N", 1, 2**15, 2**15]})
+    refused(tmp_path, "at most 1,000 are read", [node("Sum", " ".join(["x"] * 1001), "y")])
 
 
 def test_layers_do_not_grow_without_bound(tmp_path):

@@ -17,6 +17,8 @@ __all__ = ["CHANNELS_LAST", "Graph", "Known", "Scale", "Shift", "Start", "Step",
 
 CHANNELS_LAST = (1, 2, 0)           # the order of an image (H, W, C) of a file's (C, H, W)
 _MOST_NUMBERS = 2**31 - 1           # of one sample's array
+_MOST_STEPS = 20_000
+_ROOM, _ROOM_FOR_EACH = 2**26, 8    # how many numbers a file may make: in any case, and more for each that it holds
 
 
 class Start:
@@ -125,13 +127,28 @@ class Graph:
     def __init__(self, samples):
         self.samples, self.batched, self.steps = samples, bool(samples), []
         self.name = None            # of the node under way
+        self._room = _ROOM
 
     def step(self, kind, sources, weights=None, main=True, **arguments):
         """Append a step and return it; `kind` is a class, or the name of a layer."""
         kind = getattr(layers, kind) if isinstance(kind, str) else kind
+        if len(self.steps) == _MOST_STEPS:
+            raise InputError(f"the nodes up to here already make {_MOST_STEPS:,} layers")
+        self.spend(sum(weight.size for weight in (weights or {}).values()))
         step = Step(kind, arguments, list(sources), weights or {}, self.name, main)
         self.steps.append(step)
         return step
+
+    def held(self, array):
+        """Return an array that the file holds, which gives room to compute with it."""
+        self._room += _ROOM_FOR_EACH * array.size
+        return array
+
+    def spend(self, count):
+        """Raise InputError where a few numbers in the file would become far more: call it before they are made."""
+        self._room -= count
+        if self._room < 0:
+            raise InputError(f"more numbers would be made of what the file holds than is plausible, {_ROOM:,} and {_ROOM_FOR_EACH} for each")
 
     def constant(self, array, like):
         """Return the step of a layer Constant that gives an array; `like` is any step that the array is combined with."""

@@ -52,6 +52,7 @@ def _times_each(tensor, matrix):
     each = np.broadcast_shapes(tuple(each), matrix.shape[:-2])
     tensor = repeated(tensor, (*each, M, K))
     count, n = len(each), math.prod(each)
+    tensor.graph.spend(n * K * F)
     kernel = np.broadcast_to(matrix, (*each, K, F)).reshape(n, K, F).transpose(1, 0, 2).reshape(1, 1, K, n * F)
     order = (count, *range(count), count + 1)
     image = tensor.arranged(order).then("Reshape", main=False, target_shape=(M, 1, n * K))
@@ -146,6 +147,7 @@ def layer_normalization(operation):
     for i, name in ((1, "gamma"), (2, "beta")):
         array = operation.constant(i, None)
         if array is not None:
+            operation.graph.spend(math.prod(shape))
             weights[name] = np.broadcast_to(array, shape).ravel()
     if len(shape) > 1:
         tensor = tensor.then("Reshape", main=False, target_shape=(*sizes[:first], math.prod(shape)))

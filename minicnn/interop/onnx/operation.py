@@ -30,11 +30,11 @@ class Operation:
     takers : list of str, the operators that take its first output
     """
 
-    def __init__(self, graph, node, version, inputs, folder, budget, takers):
+    def __init__(self, graph, node, version, inputs, folder, takers):
         self.graph, self.kind, self.version, self.inputs = graph, node.op_type, version, inputs
         self.takers, self.sample = takers, None
         self._attributes, self._used = attributes_of(node), set()
-        self._folder, self._budget = folder, budget
+        self._folder = folder
 
     # -- attributes --
 
@@ -67,7 +67,7 @@ class Operation:
 
     def array(self, tensor):
         """Return the array of an attribute that is a tensor."""
-        return array_of(tensor, self._folder)
+        return self.graph.held(array_of(tensor, self._folder))
 
     @staticmethod
     def dtype(code):
@@ -114,6 +114,8 @@ class Operation:
             return default
         if not isinstance(value, Known):
             raise InputError(f"its input {i} must be a constant, it is {'left out' if value is None else 'computed from the inputs'}")
+        if self.sample is None:
+            self.graph.spend(value.at(0).size)
         if self.sample is None and len(value.values) > 1:
             rows = [array[:1] for array in value.values if array.ndim]
             if len(rows) < len(value.values) or any(array.shape[0] != n or (array != rows[0]).any() for array, n in
@@ -194,5 +196,5 @@ class Operation:
         shape = tuple(int(size) for size in np.asarray(shape).ravel())
         if len(shape) > 8 or min(shape, default=0) < 0 or math.prod(shape) > MOST_FOLDED:
             raise InputError(f"a constant of shape {shape} would be computed; at most 8 axes and {MOST_FOLDED:,} numbers are")
-        self._budget.spend(math.prod(shape))
+        self.graph.spend(math.prod(shape))
         return shape

@@ -24,7 +24,7 @@ from minicnn.model import Model, Sequential
 __all__ = ["load"]
 
 _OLDEST_OPSET = 7
-_MOST_NODES, _MOST_LAYERS, _MOST_COMPUTED = 10_000, 1000, 2**26        # a model file holds 1,000 layers
+_MOST_NODES, _MOST_INPUTS, _MOST_LAYERS = 10_000, 1000, 1000           # a model file holds 1,000 layers
 _SAMPLES = (3, 5, 1009)             # numbers of samples that shapes are computed for, where there may be any number
 
 
@@ -71,25 +71,12 @@ def load(path, batch_axis=0, shapes=None, engine=None, seed=0):
         return _Reader(path, proto, batch_axis == 0, dict(shapes or {})).model(engine, seed)
 
 
-class _Budget:
-    """How many numbers may still be computed while reading."""
-
-    def __init__(self):
-        self.left = _MOST_COMPUTED
-
-    def spend(self, count):
-        self.left -= count
-        if self.left < 0:
-            raise InputError(f"more than {_MOST_COMPUTED:,} numbers of constants would be computed")
-
-
 class _Reader:
     """A file under way to a model."""
 
     def __init__(self, path, proto, batched, shapes):
         self.path, self.proto, self.batched, self.shapes = printable(path), proto, batched, shapes
-        self.folder, self.budget = Path(path).parent, _Budget()
-        self.problems, self.remarks = [], []
+        self.folder, self.problems, self.remarks = Path(path).parent, [], []
         self.values, self.lost = {}, {}         # {name: Known or Tensor}; {name: why there is none, or ""}
         self.initializers, self.takers, self.makers = {}, {}, {}
 
@@ -235,7 +222,7 @@ class _Reader:
         """Return what a name stands for; a WeightsError where there is nothing."""
         if name not in self.values and name in self.initializers:
             try:
-                self.values[name] = Known([array_of(self.initializers[name], self.folder)])
+                self.values[name] = Known([self.graph.held(array_of(self.initializers[name], self.folder))])
             except (OSError, ValueError) as error:
                 reason = printable(getattr(error, "strerror", None) or error)
                 raise WeightsError(f"{self.path}: initializer {shortened(name, 80)!r} cannot be read ({reason}).") from None
@@ -282,7 +269,7 @@ class _Reader:
             raise InputError(f"this operator{domain} is not supported. Supported are {', '.join(sorted(OPERATORS))}")
         self._check_inputs(node, inputs)
         takers = [taker.op_type for taker in self.takers.get(node.output[0] if node.output else "", ())]
-        operation = Operation(self.graph, node, self.version, inputs, self.folder, self.budget, takers)
+        operation = Operation(self.graph, node, self.version, inputs, self.folder, takers)
         operation.outputs = len(node.output)
         tensors = [value for value in inputs if isinstance(value, Tensor)]
         if tensors and node.op_type in ("Shape", "Size"):
@@ -315,6 +302,8 @@ class _Reader:
         except onnx.defs.SchemaError:
             raise InputError(f"there is no such operator in opset {self.version}") from None
         needed = [i for i, one in enumerate(schema.inputs) if one.option != onnx.defs.OpSchema.FormalParameterOption.Optional]
+        if max(len(inputs), len(node.output)) > _MOST_INPUTS:
+            raise InputError(f"it has {len(inputs):,} inputs and {len(node.output):,} outputs, at most {_MOST_INPUTS:,} are read")
         if not schema.min_input <= len(inputs) <= schema.max_input or any(i < len(inputs) and inputs[i] is None for i in needed):
             raise InputError(f"it has {len(inputs)} inputs, or leaves out one that it needs; {schema.min_input} to {schema.max_input} "
                              "are asked for")
@@ -367,6 +356,8 @@ class _Reader:
 
     def _built(self, steps, outputs, engine, seed):
         """Return the model of the steps, with its weights."""
+        if len(steps) > _MOST_LAYERS + len(self.inputs):
+            raise InputError(f"it would have {len(steps) - len(self.inputs):,} layers, a model has at most {_MOST_LAYERS:,}.")
         used = [step for step in self.inputs if step in steps]
         for step in self.inputs:
             if step not in used:
@@ -391,8 +382,6 @@ class _Reader:
             node.blocks = tuple(Block(_Scope(part)) for part in around)
             nodes[id(step)] = node
             made.append((step, layer))
-        if len(made) > _MOST_LAYERS:
-            raise InputError(f"it would have {len(made):,} layers, a model has at most {_MOST_LAYERS:,}.")
         chain = len(inputs) == len(outputs) == 1 and all(
             step.sources == [before] for before, step in zip(steps, steps[1:])) and outputs == steps[-1:]
         if chain and not any(node.blocks for node in nodes.values()):

@@ -152,6 +152,7 @@ def _max_pool_of_edges(operation, image, edge):
     axes = _axes(operation, wide, operation.attribute("kernel_shape", kind="ints"), operation.attribute("ceil_mode", 0))
     operation.graph.steps.remove(wide.step)
     found = []
+    operation.graph.spend(sum(axis.out for axis in axes))
     for axis, size, (before, after) in zip(axes, (H, W), edge):
         first = np.arange(axis.out) * axis.stride - axis.before - before
         outside = (first < 0) & (first + axis.span < 1) | (first + axis.span > size) & (first > size - 1)
@@ -187,6 +188,7 @@ def _lowest_around(image, axes):
 def filled(image, margins, value, main=False):
     """Return an image of ours whose margins, which are zeros, are `value`."""
     H, W, _ = image.step.shape
+    image.graph.spend(H * W)
     inside = np.zeros([size - before - after for size, (before, after) in zip((H, W), margins)], np.float32)
     constant = np.pad(inside, margins, constant_values=-value)[:, :, None]
     graph = image.graph
@@ -229,6 +231,7 @@ def _average(image, axes, counts_padding):
     else:
         result = around.then("AveragePool2D", **pool)
     factors = []
+    image.graph.spend(axes[0].out * axes[1].out + sum(axis.out * axis.kernel for axis in axes))
     for axis in axes:
         low, high = (-axis.before, axis.size + axis.after) if counts_padding else (0, axis.size)
         counted = ((axis.places() >= low) & (axis.places() < high)).sum(axis=1)
