@@ -5,9 +5,11 @@
     model = onnx.load("model.onnx")
 
 ONNX computes on images (N, C, H, W), minicnn on (N, H, W, C); the weights of Conv are (F, C, KH, KW) and (KH, KW, C, F). Source:
-the operators' specification (Operators.md of ONNX 1.23), opset 17, IR version 8, which engines since 2022 read.
+the operators' specification (Operators.md of ONNX 1.23). Files are written in opset 17, IR version 8, which engines since 2022
+read; opsets from 7 on are read.
 """
 
+from minicnn.interop.onnx.reader import load
 from minicnn.interop.onnx.writer import save
 
-__all__ = ["save"]
+__all__ = ["load", "save"]
