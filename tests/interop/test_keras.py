@@ -665,3 +665,41 @@ def test_mutated_files(n, frozen, tmp_path):
     assert 0 < read < n
 
 
+
+
+JUNK = [None, True, 0, -1, 3, 2**31 - 1, 2**70, 0.5, 1e300, "", "same", "conv2d", "keras", [], [0], [[1, 2]], [None, 2, 2], {}, {"a": 1}]
+
+
+def places(value, found):
+    """Append (container, key) of everything in a JSON value."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        found.append((value, key))
+        places(value[key], found)
+    return found
+
+
+@pytest.mark.parametrize("n", [300, pytest.param(15_000, marks=pytest.mark.soak)])
+def test_configs_with_something_else_in_a_place(n, frozen, tmp_path):
+    """They are read, or end in a typed error that names the file, without memory for what the file does not hold."""
+    rng, path, read, names = np.random.default_rng(n), tmp_path / "a.keras", 0, ("keras3_graph.keras", "keras2_graph.keras",
+                                                                               "keras3_sequential.keras")
+    for i in range(n):
+        def change(config):
+            for _ in range(rng.integers(1, 4)):
+                known = places(config, [])
+                container, key = known[rng.integers(len(known))]
+                if rng.integers(3) == 0:
+                    other, one = known[rng.integers(len(known))]
+                    container[key] = json.loads(json.dumps(other[one]))
+                elif rng.integers(4) == 0 and isinstance(container, dict):
+                    del container[key]
+                else:
+                    container[key] = JUNK[rng.integers(len(JUNK))]
+
+        rewritten(frozen / names[i % 3], path, change)
+        try:
+            quietly(path)
+            read += 1
+        except MiniCNNError as error:
+            assert str(path) in str(error)
+    assert 0 < read < n

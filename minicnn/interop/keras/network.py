@@ -127,7 +127,7 @@ class Network:
                 continue
             name = _plain_name(self._real_name(where, key))
             model = None
-            if ".ops" in str(one.get("module")) and kind in OPERATIONS and all(len(taken) == 2 for taken in calls or [()]):
+            if _is_operation(one) and kind in OPERATIONS and all(len(taken) == 2 for taken in calls or [()]):
                 kind, own = OPERATIONS[kind], {}
             elif kind in _MODELS and "layers" in own and not _is_own(one, kind):
                 model = self._model(one, f"{where}/", (*names, name), holds, depth + 1)
@@ -149,9 +149,9 @@ class Network:
 
     def _check(self, one, kind, config, names):
         """Note what of a layer has no counterpart."""
-        shown, module = f"{shortened(kind, 60)} {shortened('/'.join(names), 80)!r}", str(one.get("module", ""))
+        shown = f"{shortened(kind, 60)} {shortened('/'.join(names), 80)!r}"
         self._note_dtype(shown, config)
-        if ".ops" in module:
+        if _is_operation(one):
             self._problems.append(f"{shown}: an operation and not a layer; only {', '.join(OPERATIONS)} of two arrays are read")
         elif _is_own(one, kind):
             self._problems.append(f"{shown}: a custom layer of its author, whose code no file holds")
@@ -165,7 +165,7 @@ class Network:
         dtype = config.get("dtype", "float32")
         if isinstance(dtype, dict):
             dtype = (dtype.get("config") if isinstance(dtype.get("config"), dict) else {}).get("name")
-        if dtype is not None and dtype not in _DTYPES:
+        if dtype is not None and not (isinstance(dtype, str) and dtype in _DTYPES):
             self._problems.append(f"{shown}: dtype={shortened(repr(dtype), 60)}")
         else:
             self._dtypes.add(dtype or "float32")
@@ -296,11 +296,15 @@ def names_by_path(config):
 
 def _place(path, one, counts):
     """Return where the weights of a layer's config lie; an operation has none, and no number."""
-    if ".ops" in str(one.get("module")):
+    if _is_operation(one):
         return f"{path}operations/{len(counts)}"
     base = snake_case(one["class_name"])
     number = counts[base] = counts.get(base, -1) + 1
     return f"{path}layers/{base}{f'_{number}' if number else ''}"
+
+
+def _is_operation(one):
+    return re.match(r"keras\.(src\.)?ops\b", str(one.get("module"))) is not None
 
 
 def _is_own(config, kind):
