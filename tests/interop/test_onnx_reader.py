@@ -408,7 +408,7 @@ def test_metadata(tmp_path):
         return load(path)
     preprocessing = Preprocessing(8, 8, 3)
     model = loaded(classes='["healthy", "ill"]', preprocessing=json.dumps(preprocessing.to_dict()), author="somebody")
-    assert model.classes == ["healthy", "ill"] or tuple(model.classes) == ("healthy", "ill")
+    assert list(model.classes) == ["healthy", "ill"]
     assert model.preprocessing == preprocessing
     for facts in ({"classes": '["one"]'}, {"classes": "{"}, {"classes": "7"}, {"preprocessing": "[]"},
                   {"preprocessing": json.dumps(Preprocessing(9, 8, 3).to_dict())}):
@@ -461,11 +461,11 @@ def refused(tmp_path, match, nodes, inputs=None, outputs=None, constants=None, e
     ("samples, which do not mix", [node("Softmax", "x", "y", axis=0)]),
     ("moves the axis of the samples", [node("Transpose", "x", "y", perm=[1, 0, 2, 3])]),
     ("the mode 'constant' is supported.*'reflect'", [node("Pad", "x pads", "y", mode="reflect")]),
-    ("'edge' in front of a MaxPool alone|'edge' in front of a MaxPool", [node("Pad", "x pads", "p", mode="edge"), node("Relu", "p", "y")]),
+    ("'edge' in front of a MaxPool", [node("Pad", "x pads", "p", mode="edge"), node("Relu", "p", "y")]),
     ("cast to floats alone", [node("Cast", "x", "y", to=7)]),
     ("it does not depend on the inputs", [node("Identity", "c", "y"), node("Relu", "x", "z")]),
     ("'nearest' and whole factors", [node("Upsample", "x scales", "y", mode="linear")]),
-    ("rest of nothing|2 problems", [node("LSTM", "x", "a"), node("GRU", "x", "b"), node("Add", "a b", "y")])])
+    ("2 problems", [node("LSTM", "x", "a"), node("GRU", "x", "b"), node("Add", "a b", "y")])])
 def test_what_cannot_be_mapped_is_named(match, nodes, tmp_path):
     constants = {"c": np.ones((3, 3), "f"), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "scales": np.array([1, 1, 2, 2], "f")}
     refused(tmp_path, match, nodes, constants=constants, opset=9 if nodes[0].op_type == "Upsample" else 17)

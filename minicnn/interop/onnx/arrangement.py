@@ -129,7 +129,7 @@ def with_margins(tensor, margins, value=0.0):
             raise InputError(f"margins of {sides} leave nothing of {size}")
     if len(ours) == 3 and not any(ours[2]):
         result = padded(tensor, tuple(map(tuple, ours[:2])), main=True)
-        return filled(result, [tuple(max(side, 0) for side in sides) for sides in ours[:2]], value) if value and \
+        return filled(result, [tuple(max(side, 0) for side in sides) for sides in ours[:2]], value, main=True) if value and \
             max(map(max, ours)) > 0 else result
     for axis, sides in enumerate(margins):
         if any(sides):

@@ -33,7 +33,8 @@ def load(path, batch_axis=0, shapes=None, engine=None, seed=0):
 
     Images are (N, H, W, C) for the model, whatever they are in the file. An input of four axes is taken to be (N, H, W, C) in
     the file where it goes to a Transpose to (N, C, H, W) before it goes to an operator for images, and (N, C, H, W) otherwise;
-    then the model takes (H, W, C). All other arrays, and all outputs, have the file's order of axes. An input of uint8 that the
+    then the model takes (H, W, C). Where it goes to neither, our own files say so, and else there are 1, 3 or 4 channels. All
+    other arrays, and all outputs, have the file's order of axes. An input of uint8 that the
     file casts to a float and divides by 255 is the model's own pixels: it divides uint8 by 255 itself.
 
     Layers are called like the nodes. Weights that several nodes share are given to each of their layers, which a warning says;

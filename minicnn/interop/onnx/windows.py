@@ -53,8 +53,8 @@ class _Axis(NamedTuple):
         return first[:, None] + np.arange(self.kernel) * self.dilation
 
 
-def _axes(operation, image, kernel, ceil=False):
-    """Return the _Axis of the height and of the width, of the attributes that all windows share."""
+def _axes(operation, sizes, kernel, ceil=False):
+    """Return the _Axis of the height and of the width, `sizes`, of the attributes that all windows share."""
     strides, dilations = (operation.attribute(name, [1, 1]) for name in ("strides", "dilations"))
     pads, mode = operation.attribute("pads", [0] * 4), operation.attribute("auto_pad", "NOTSET")
     if [len(kernel), len(strides), len(dilations), len(pads)] != [2, 2, 2, 4] or min(*kernel, *strides, *dilations) < 1 or min(pads) < 0:
@@ -64,7 +64,7 @@ def _axes(operation, image, kernel, ceil=False):
         raise InputError("a window, or its padding, of more than a million pixels")
     axes = []
     for i in range(2):
-        size, K, S, D, before, after = image.step.shape[i], kernel[i], strides[i], dilations[i], pads[i], pads[i + 2]
+        size, K, S, D, before, after = sizes[i], kernel[i], strides[i], dilations[i], pads[i], pads[i + 2]
         span = (K - 1) * D + 1
         if mode in ("SAME_UPPER", "SAME_LOWER"):
             out = -(-size // S)
@@ -119,7 +119,7 @@ def conv(operation):
     if w.ndim != 4 or operation.attribute("kernel_shape", list(w.shape[2:])) != list(w.shape[2:]) or group < 1 \
             or w.shape[1] * group != C or w.shape[0] % group or min(w.shape) < 1:
         raise InputError(f"a kernel of shape {w.shape} in {group} groups does not fit {C} channels")
-    axes = _axes(operation, image, list(w.shape[2:]))
+    axes = _axes(operation, image.step.shape[:2], list(w.shape[2:]))
     F, (KH, KW) = w.shape[0], w.shape[2:]
     image, padding = _with_padding(image, axes)
     b = operation.constant(2, None)
@@ -137,29 +137,27 @@ def conv(operation):
 
 def max_pool(operation):
     operation.ignore("storage_order")           # of the indices, a second output
-    edge, image = edge_free(operation, operation.tensor().same())
+    edge, image = edge_free(operation, operation.tensor())
     image = image.image("a MaxPool")
-    if any(map(any, edge)):
-        return _max_pool_of_edges(operation, image, edge)
-    return _max_pool(operation, image, _axes(operation, image, operation.attribute("kernel_shape", kind="ints"),
-                                             operation.attribute("ceil_mode", 0)))
+    axes = _pool_axes(operation, [size + sum(sides) for size, sides in zip(image.step.shape, edge)])
+    return _max_pool(operation, image, _without_edge(operation, axes, edge) if any(map(any, edge)) else axes)
 
 
-def _max_pool_of_edges(operation, image, edge):
-    """Edge pixels that are repeated change no maximum of windows that hold the edge too: they are padding."""
-    H, W, C = image.step.shape
-    wide = Tensor(operation.graph, operation.graph.step("ZeroPadding2D", [image.step], main=False, padding=tuple(edge)), image.order)
-    axes = _axes(operation, wide, operation.attribute("kernel_shape", kind="ints"), operation.attribute("ceil_mode", 0))
-    operation.graph.steps.remove(wide.step)
-    found = []
+def _pool_axes(operation, sizes):
+    return _axes(operation, sizes, operation.attribute("kernel_shape", kind="ints"), operation.attribute("ceil_mode", 0))
+
+
+def _without_edge(operation, axes, edge):
+    """Return the _Axis of windows whose repeated edge pixels are padding: no maximum changes where each holds the edge too."""
     operation.graph.spend(sum(axis.out for axis in axes))
-    for axis, size, (before, after) in zip(axes, (H, W), edge):
+    found = []
+    for axis, (before, after) in zip(axes, edge):
+        size = axis.size - before - after
         first = np.arange(axis.out) * axis.stride - axis.before - before
-        outside = (first < 0) & (first + axis.span < 1) | (first + axis.span > size) & (first > size - 1)
-        if axis.dilation > 1 or axis.before or axis.after or outside.any():
+        if axis.dilation > 1 or axis.before or axis.after or (first + axis.span < 1).any() or (first > size - 1).any():
             raise InputError("a Pad of the mode 'edge' before it is supported where every window holds a pixel of the image")
         found.append(axis._replace(size=size, before=before, after=after))
-    return _max_pool(operation, image, found)
+    return found
 
 
 def _max_pool(operation, image, axes):
@@ -214,7 +212,7 @@ def _slices(image, axes):
 
 def average_pool(operation):
     image = operation.tensor().image("an AveragePool")
-    axes = _axes(operation, image, operation.attribute("kernel_shape", kind="ints"), operation.attribute("ceil_mode", 0))
+    axes = _pool_axes(operation, image.step.shape[:2])
     return _average(image, axes, operation.attribute("count_include_pad", 0))
 
 
@@ -245,7 +243,7 @@ def _average(image, axes, counts_padding):
 def lp_pool(operation):
     image = operation.tensor().image("an LpPool")
     p = operation.attribute("p", 2)
-    axes = _axes(operation, image, operation.attribute("kernel_shape", kind="ints"), operation.attribute("ceil_mode", 0))
+    axes = _pool_axes(operation, image.step.shape[:2])
     if p < 1:
         raise InputError(f"its p must be at least 1, got {p}")
     powers = power(image if p == 2 else image.then("Elementwise", main=False, function="abs"), p, main=False)
