@@ -62,8 +62,9 @@ def by_runtime(path, *arrays):
 
 
 def agrees(path, *arrays, turned=(), atol=1e-5, **options):
-    """Load a file and compare both engines with ONNX Runtime; arrays of the numbers `turned` are NCHW in the file. Return the model."""
-    expected = by_runtime(path, *arrays)
+    """Load a file and compare both engines with ONNX Runtime; arrays of the numbers `turned` are NCHW in the file, and so are
+    outputs then. Return the model."""
+    expected = [y.transpose(0, 2, 3, 1) if len(turned) and y.ndim == 4 else y for y in by_runtime(path, *arrays)]
     for engine in ("reference", "fast"):
         model = load(path, engine=engine, **options)
         given = [array.transpose(0, 2, 3, 1) if i in turned else array for i, array in enumerate(arrays)]
@@ -77,8 +78,11 @@ def agrees(path, *arrays, turned=(), atol=1e-5, **options):
 # ---- ONNX's node cases -----------------------------------------------------------------------------------------------
 
 def test_the_list_of_node_cases_is_that_of_this_onnx():
-    """A newer onnx with other cases tells; then the list is printed anew, read, and committed."""
-    assert "\n".join(node_cases.listed()).split("\n") == node_cases.LIST.read_text(encoding="utf-8").splitlines()
+    """The list is that of one version of ONNX; it is made anew with another (node_cases), read, and committed."""
+    committed, newest = node_cases.LIST.read_text(encoding="utf-8").splitlines(), onnx.defs.onnx_opset_version()
+    if not committed[0].startswith(f"ONNX {newest}:"):
+        pytest.skip(f"the list is of {committed[0].partition(':')[0]}, this is ONNX {newest}")
+    assert node_cases.listed() == committed
 
 
 def run_case(case, opset, form, engine, path):
@@ -96,17 +100,17 @@ def run_case(case, opset, form, engine, path):
             np.testing.assert_allclose(value, wanted, rtol=1e-3)
     else:
         y = model.predict(given if len(given) > 1 else given[0])
-    y = y if is_image else y[0].reshape(expected.shape or (1,)) if not expected.shape else y[0]
+    y = y if is_image and y.ndim != 4 else y.transpose(0, 3, 1, 2) if is_image else y[0].reshape(expected.shape or (1,)) if not expected.shape else y[0]
     assert y.shape == (expected.shape or (1,)), (case.name, opset, form)
     np.testing.assert_allclose(y, expected.reshape(y.shape), rtol=case.rtol, atol=1e-6, err_msg=f"{case.name}, opset {opset}, {form}")
 
 
 @pytest.mark.parametrize("kind", sorted(node_cases.OPERATORS))
 def test_node_cases(kind, tmp_path):
-    """Every case at every opset on the fast engine; at its oldest and newest on the reference engine too."""
-    run = 0
+    """Every case of the list at every opset on the fast engine; at its oldest and newest on the reference engine too."""
+    committed, run = node_cases.LIST.read_text(encoding="utf-8").split(), 0
     for case in node_cases.collected().values():
-        if case.node.op_type != kind or node_cases.left_out(case):
+        if case.node.op_type != kind or node_cases.left_out(case) or case.name not in committed:
             continue
         opsets = node_cases.opsets(case)
         for opset in opsets:
@@ -114,7 +118,8 @@ def test_node_cases(kind, tmp_path):
                 for engine in ("fast", "reference") if opset in (opsets[0], opsets[-1]) else ("fast",):
                     run_case(case, opset, form, engine, tmp_path / "case.onnx")
                     run += 1
-    assert run
+    if not run:
+        pytest.skip(f"this onnx, of ONNX {onnx.defs.onnx_opset_version()}, has no {kind}")
 
 
 @pytest.mark.soak
@@ -188,7 +193,7 @@ def test_channels_are_shuffled(tmp_path):
                  {"w": rng().normal(size=(6, 2, 1, 1)).astype("f"), "w2": rng(2).normal(size=(1, 6, 1, 1)).astype("f"),
                   "split": np.array([0, 2, 3, 3, 4]), "join": np.array([-1, 6, 3, 4])})
     model = agrees(path, rng(1).normal(size=(2, 2, 3, 4)).astype("f"), turned=[0])
-    assert kinds(model) == ["Conv2D", "Reshape", "Permute", "Reshape", "Conv2D", "Reshape"]
+    assert kinds(model) == ["Conv2D", "Reshape", "Permute", "Reshape", "Conv2D"]
 
 
 def test_written_out_batch_normalization_bias_and_swish_are_found(tmp_path):
@@ -270,8 +275,8 @@ def test_a_pool_behind_relu_pads_with_zeros_alone(tmp_path):
         path = write(tmp_path, [*before, node("MaxPool", "r", "y", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])],
                      {"x": ["N", 2, 8, 8]}, {"y": None})
         return kinds(load(path))
-    assert made(node("Relu", "x", "r")) == ["ReLU", "ZeroPadding2D", "MaxPool2D", "Permute"]
-    assert made(node("Tanh", "x", "r")) == ["Tanh", "ZeroPadding2D", "Constant", "ElementwisePair", "MaxPool2D", "Permute"]
+    assert made(node("Relu", "x", "r")) == ["ReLU", "ZeroPadding2D", "MaxPool2D"]
+    assert made(node("Tanh", "x", "r")) == ["Tanh", "ZeroPadding2D", "Constant", "ElementwisePair", "MaxPool2D"]
 
 
 @pytest.mark.parametrize("pads, mode, rest", [([0, 0, 0, 1, 0, 0, 1, 1], "edge", {}), ([0, 0, 1, 0, 0, 0, 1, 0], "edge", {"strides": [2, 2]})])
@@ -373,8 +378,6 @@ def test_random_networks_of_our_own_come_back(number, layout, tmp_path):
         x = [rng(i).uniform(0.1, 1, (2, *shape)) for i, shape in enumerate(model.input_shape if model.input_names else [model.input_shape])]
         pairs = [one.predict(x if model.input_names else x[0]) for one in (model, again)]
         for mine, theirs in zip(*(y if isinstance(y, list) else [y] for y in pairs)):
-            if layout == "nchw" and mine.ndim == 4:
-                mine = mine.transpose(0, 3, 1, 2)
             np.testing.assert_allclose(theirs, mine, rtol=1e-4, atol=1e-5)
 
 
@@ -440,7 +443,7 @@ def test_shared_weights_and_outputs_that_are_left_out_are_said(tmp_path):
                  {"y": None, "m": None}, constants)
     with pytest.warns(UserWarning, match="'m' is left out.*'first' and 'second' share weights"):
         model = load(path)
-    assert kinds(model) == ["Conv2D", "Conv2D", "BatchNormalization", "Permute"]
+    assert kinds(model) == ["Conv2D", "Conv2D", "BatchNormalization"]
 
 
 def refused(tmp_path, match, nodes, inputs=None, outputs=None, constants=None, error=InputError, options=None, **more):
@@ -483,7 +486,7 @@ def test_inputs_that_are_not_known(tmp_path):
     refused(tmp_path, "expected one opset from 7", relu, opset=6)
     refused(tmp_path, "expected one opset from 7", relu, opset=1000)
     path = write(tmp_path, relu, {"x": ["N", 3, "height", "width"]}, {"y": None})
-    assert load(path, shapes={"x": (None, 3, 5, 6)}).output_shape == (3, 5, 6)
+    assert load(path, shapes={"x": (None, 3, 5, 6)}).output_shape == (5, 6, 3)
 
 
 def test_damaged_graphs(tmp_path):

@@ -116,6 +116,8 @@ def attributes_of(node):
         if attribute.name in found or attribute.ref_attr_name:
             raise InputError(f"its attribute {shortened(attribute.name, 80)!r} stands twice, or is a function's")
         value = None if field is None else getattr(attribute, field)
+        if kind == "float":
+            value = float(str(np.float32(value)))           # 0.001, and not the double next to the float32 next to it
         if kind in ("floats", "ints"):
             value = list(value)
         found[attribute.name] = kind, value.decode("utf-8", "replace") if kind == "text" else value

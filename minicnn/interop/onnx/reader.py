@@ -33,9 +33,9 @@ def load(path, batch_axis=0, shapes=None, engine=None, seed=0):
 
     Images are (N, H, W, C) for the model, whatever they are in the file. An input of four axes is taken to be (N, H, W, C) in
     the file where it goes to a Transpose to (N, C, H, W) before it goes to an operator for images, and (N, C, H, W) otherwise;
-    then the model takes (H, W, C). Where it goes to neither, our own files say so, and else there are 1, 3 or 4 channels. All
-    other arrays, and all outputs, have the file's order of axes. An input of uint8 that the
-    file casts to a float and divides by 255 is the model's own pixels: it divides uint8 by 255 itself.
+    then the model takes (H, W, C), and what it puts out with four axes is turned likewise. Where it goes to neither, our own files
+    say so, and else there are 1, 3 or 4 channels. All other arrays have the file's order of axes. An input of uint8 that the file
+    casts to a float and divides by 255 is the model's own pixels: it divides uint8 by 255 itself.
 
     Layers are called like the nodes. Weights that several nodes share are given to each of their layers, which a warning says;
     so it does of outputs that are left out, such as the statistics of a BatchNormalization. What the file computes of constants
@@ -148,7 +148,7 @@ class _Reader:
             raise InputError(f"{self.path}: its inputs have {join(map(str, sorted(fixed)))} samples. Where their arrays have no axis of "
                              "samples, read it with batch_axis=None.")
         self.graph = Graph((tuple(fixed) or _SAMPLES) if self.batched else ())
-        self.inputs = []
+        self.inputs, self.begun = [], []
         for value, size in zip(inputs, sizes):
             shape, kind = size[self.batched:], value.type.tensor_type.elem_type
             order = tuple(range(len(shape)))
@@ -160,6 +160,7 @@ class _Reader:
             step = self.graph.step(Start, [], shape=tuple(shape[axis] for axis in order) or (1,), name=value.name)
             self.inputs.append(step)
             self.values[value.name] = Tensor(self.graph, step, order, pixels=kind == 2)
+            self.begun.append(self.values[value.name])
 
     def _sizes(self, value):
         """Return the sizes of all axes of an input, None for a number of samples that may be any."""
@@ -329,7 +330,7 @@ class _Reader:
         return Known(results)
 
     def _ends(self):
-        """Return the steps that are the graph's outputs, in the file's order of axes."""
+        """Return the steps that are the graph's outputs: images as the inputs are, all else in the file's order of axes."""
         outputs = []
         for value in self.proto.graph.output:
             name, label = value.name, f"output {shortened(value.name, 80)!r}"
@@ -345,7 +346,8 @@ class _Reader:
                 self.problems.append(f"{label}: a layer must compute it.")
                 continue
             self.graph.name = self.makers.get(name)
-            made = made.arranged(range(len(made.order)))
+            is_turned = self.batched and len(made.order) == 3 and any(one.order == CHANNELS_LAST for one in self.begun)
+            made = made.arranged(CHANNELS_LAST if is_turned else range(len(made.order)))
             if made.step.kind is Start or made.step in outputs:         # a view, so that there is a layer
                 made = made.then("Reshape", target_shape=made.step.shape)
             outputs.append(made.step)
