@@ -14,7 +14,7 @@ _HOMES = {
                        "Softmax", "Dropout", "Add", "Multiply", "Concatenate", "Residual",
                        "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "UpSampling2D", "Reshape",
                        "Rescaling", "Permute", "Cropping2D", "Elementwise", "ElementwisePair", "Constant",
-                       "LeakyReLU", "ELU", "Swish", "Softplus", "SpatialDropout2D",
+                       "LeakyReLU", "ELU", "Swish", "Softplus", "SpatialDropout2D", "StochasticDepth",
                        "BatchNormalization", "LayerNormalization", "DepthwiseConv2D", "SeparableConv2D",
                        "MaxPooling2D", "AveragePooling2D", "AvgPool2D", "GlobalAvgPool2D", "GlobalMaxPool2D", "SiLU"],
     "minicnn.layers.nodes": ["Input"],

@@ -257,7 +257,7 @@ def test_the_public_names():
         "__version__", "Sequential", "Model", "load_model", "cov19net", "Layer", "Conv2D", "MaxPool2D", "AveragePool2D",
         "Flatten", "Dense", "ReLU", "Sigmoid", "Tanh", "Softmax", "Dropout", "Add", "Multiply", "Concatenate",
         "Residual", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "UpSampling2D", "Reshape",
-        "Rescaling", "Permute", "Cropping2D", "Elementwise", "ElementwisePair", "Constant", "LeakyReLU", "ELU", "Swish", "Softplus", "SpatialDropout2D", "BatchNormalization",
+        "Rescaling", "Permute", "Cropping2D", "Elementwise", "ElementwisePair", "Constant", "LeakyReLU", "ELU", "Swish", "Softplus", "SpatialDropout2D", "StochasticDepth", "BatchNormalization",
         "LayerNormalization", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D", "AveragePooling2D", "AvgPool2D",
         "GlobalAvgPool2D", "GlobalMaxPool2D", "SiLU", "Input", "Parameter", "Adam", "SGD", "AdamW", "RMSprop",
         "gradcheck", "assert_gradients", "check_optimizer", "check_determinism", "BinaryCrossentropy",

@@ -22,7 +22,7 @@ _FURTHER = {
     "global_pooling": ["GlobalAveragePooling2D", "GlobalMaxPooling2D"],
     "reshaping": ["ZeroPadding2D", "Cropping2D", "UpSampling2D", "Reshape", "Permute", "Rescaling"],
     "rectifiers": ["LeakyReLU", "ELU", "Swish", "Softplus"],
-    "spatial_dropout": ["SpatialDropout2D"],
+    "spatial_dropout": ["SpatialDropout2D", "StochasticDepth"],
     "merging": ["Add", "Multiply", "Concatenate", "Residual"],
     "elementwise": ["Elementwise", "ElementwisePair", "Constant"], "ends": ["InputLayer", "Outputs"]}
 # {what Keras or a paper calls it too: our name}, which stands in a model file and in what is printed.

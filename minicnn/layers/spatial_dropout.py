@@ -1,10 +1,12 @@
-"""Dropout of whole channels: the operation is that of dropout (reference.regularization), what is drawn differs."""
+"""Dropout of whole channels, and of whole samples: the operation is that of dropout (reference.regularization), what is drawn differs."""
+
+import numpy as np          # noqa: F401  (for the examples)
 
 from minicnn.errors import ShapeError
 from minicnn.layers.base import register
 from minicnn.layers.regularization import Dropout
 
-__all__ = ["SpatialDropout2D"]
+__all__ = ["SpatialDropout2D", "StochasticDepth"]
 
 
 class SpatialDropout2D(Dropout):
@@ -27,4 +29,20 @@ class SpatialDropout2D(Dropout):
         return 1, 1, shape[2]
 
 
-register(SpatialDropout2D)
+class StochasticDepth(Dropout):
+    """While training, drop all of a sample with the probability rate and divide the others by 1 - rate.
+
+    Before the addition of a residual block a sample then skips the block (Huang et al. 2016, "Deep networks with stochastic
+    depth"). Keras' is Dropout(rate, noise_shape=(None, 1, 1, 1)).
+
+    >>> layer = StochasticDepth(0.5)
+    >>> layer.training = True
+    >>> _ = layer.build((2,)); layer.forward(np.ones((3, 2))).tolist()
+    [[0.0, 0.0], [2.0, 2.0], [2.0, 2.0]]
+    """
+
+    def _drawn(self, shape):
+        return (1,) * len(shape)
+
+
+register(SpatialDropout2D, StochasticDepth)

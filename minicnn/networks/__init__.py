@@ -1,10 +1,25 @@
-"""Published networks as models, each by its own function; its layers are in a file of its own."""
+"""Published networks as models, each by its own function; the layers of a family are in a file of its own.
 
-from minicnn.core.arguments import Whole, check
-from minicnn.model import Sequential
-from minicnn.networks import cov19
+Those after COV-19Net have the layers and names of keras.applications. All take
 
-__all__ = ["cov19net"]
+    classes      int, or names of the classes: two or fewer end in Dense(1) and a sigmoid, more in Dense(k) and a softmax
+    input_shape  (H, W, C); sizes that are too small raise ShapeError, which names the least that fits
+    top          whether there is a classifier. Without, the output is that of the last block, or its means or maxima over
+                 the image with pooling="avg" or "max"
+    seed, dtype, engine : see Model
+
+and are Models, whose weights come from the seed: load_weights of interop/keras and interop/pytorch takes others.
+"""
+
+from minicnn.core.arguments import Flag, OneOf, OrNone, Whole, check
+from minicnn.errors import ShapeError
+from minicnn.layers import Dense, Dropout, GlobalAveragePooling2D, GlobalMaxPooling2D
+from minicnn.layers.nodes import Input
+from minicnn.model import Model, Sequential
+from minicnn.networks import cov19, efficientnet, inception, mobilenet, resnet, vgg
+
+__all__ = ["cov19net", "vgg16", "vgg19", "resnet50", "resnet101", "resnet152", "resnet50_v2", "mobilenet_v2", "inception_v3",
+           "inception_resnet_v2", "efficientnet_b0", "efficientnet_lite0", "NETWORKS"]
 
 
 def cov19net(seed=0, classes=2, input_shape=(64, 64, 3), dtype="float32", engine=None, dropout=0.0):
@@ -22,7 +37,122 @@ def cov19net(seed=0, classes=2, input_shape=(64, 64, 3), dtype="float32", engine
     >>> sum(w.size for w in model.get_weights())
     609473
     """
-    names = None if isinstance(classes, int) else tuple(classes)
-    k = check("cov19net", "classes", classes if names is None else len(names), Whole())
+    k, names = _classes("cov19net", classes)
     return Sequential(cov19.layers(k, dropout), input_shape=input_shape, seed=seed, dtype=dtype, engine=engine,
                       classes=names)
+
+
+def vgg16(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+    """Return VGG-16: 138,357,544 parameters with 1,000 classes at 224 x 224, 14,714,688 without the top."""
+    return _model("vgg16", lambda x: vgg.trunk(x, vgg.VGG16), classes, input_shape, top, pooling, seed, dtype, engine, vgg.top)
+
+
+def vgg19(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+    """Return VGG-19: 143,667,240 parameters with 1,000 classes at 224 x 224, 20,024,384 without the top.
+
+    >>> model = vgg19(top=False, input_shape=(32, 32, 3))
+    >>> model.output_shape, model.count_params()
+    ((1, 1, 512), 20024384)
+    """
+    return _model("vgg19", lambda x: vgg.trunk(x, vgg.VGG19), classes, input_shape, top, pooling, seed, dtype, engine, vgg.top)
+
+
+def resnet50(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+    """Return ResNet-50: 25,636,712 parameters with 1,000 classes, moving statistics among them.
+
+    >>> resnet50(classes=["normal", "covid"], input_shape=(64, 64, 3)).output_shape
+    (1,)
+    """
+    return _model("resnet50", lambda x: resnet.trunk(x, resnet.RESNET50), classes, input_shape, top, pooling, seed, dtype, engine)
+
+
+def resnet101(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+    """Return ResNet-101: 44,707,176 parameters with 1,000 classes."""
+    return _model("resnet101", lambda x: resnet.trunk(x, resnet.RESNET101), classes, input_shape, top, pooling, seed, dtype, engine)
+
+
+def resnet152(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+    """Return ResNet-152: 60,419,944 parameters with 1,000 classes."""
+    return _model("resnet152", lambda x: resnet.trunk(x, resnet.RESNET152), classes, input_shape, top, pooling, seed, dtype, engine)
+
+
+def resnet50_v2(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+    """Return ResNet-50 V2: 25,613,800 parameters with 1,000 classes."""
+    return _model("resnet50_v2", lambda x: resnet.trunk_v2(x, resnet.RESNET50), classes, input_shape, top, pooling, seed, dtype,
+                  engine)
+
+
+def mobilenet_v2(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+    """Return MobileNetV2: 3,538,984 parameters with 1,000 classes."""
+    return _model("mobilenet_v2", mobilenet.trunk, classes, input_shape, top, pooling, seed, dtype, engine)
+
+
+def inception_v3(classes=1000, input_shape=(299, 299, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+    """Return InceptionV3: 23,851,784 parameters with 1,000 classes."""
+    return _model("inception_v3", inception.trunk_v3, classes, input_shape, top, pooling, seed, dtype, engine)
+
+
+def inception_resnet_v2(classes=1000, input_shape=(299, 299, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+    """Return Inception-ResNet-V2: 55,873,736 parameters with 1,000 classes."""
+    return _model("inception_resnet_v2", inception.trunk_resnet_v2, classes, input_shape, top, pooling, seed, dtype, engine)
+
+
+def efficientnet_b0(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+    """Return EfficientNet-B0: 5,330,564 parameters with 1,000 classes; Keras counts 7 more, of the normalization of its pixels."""
+    return _model("efficientnet_b0", efficientnet.trunk, classes, input_shape, top, pooling, seed, dtype, engine, dropout=0.2)
+
+
+def efficientnet_lite0(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+    """Return EfficientNet-lite0: 4,694,024 parameters with 1,000 classes, 42,016 of them moving statistics.
+
+    >>> efficientnet_lite0().count_params()
+    4694024
+    """
+    return _model("efficientnet_lite0", lambda x: efficientnet.trunk(x, lite=True), classes, input_shape, top, pooling, seed, dtype,
+                  engine, dropout=0.2)
+
+
+def _classes(owner, classes):
+    """Return (how many classes, their names or None)."""
+    names = None if isinstance(classes, int) else tuple(classes)
+    return check(owner, "classes", classes if names is None else len(names), Whole()), names
+
+
+def _model(owner, trunk, classes, input_shape, top, pooling, seed, dtype, engine, hidden=None, dropout=0.0):
+    """Return the Model of a trunk and what follows it: layers of its own (`hidden`), or means over the image; and the classes."""
+    k, names = _classes(owner, classes)
+    top = check(owner, "top", top, Flag())
+    pooling = check(owner, "pooling", pooling, OrNone(OneOf(("avg", "max"))))
+
+    def outputs(x):
+        x = trunk(x)
+        if top and hidden:
+            x = hidden(x)
+        elif top or pooling:
+            x = GlobalMaxPooling2D(name="max_pool")(x) if pooling == "max" and not top else GlobalAveragePooling2D(name="avg_pool")(x)
+        if not top:
+            return x
+        x = Dropout(dropout, name="top_dropout")(x) if dropout else x
+        return Dense(1 if k <= 2 else k, activation="sigmoid" if k <= 2 else "softmax", name="predictions")(x)
+
+    x = Input(input_shape, owner=owner, argument="input_shape")
+    try:
+        y = outputs(x)
+    except ShapeError as error:
+        raise ShapeError(f"{owner}: {error}{_least(outputs, input_shape)}") from None
+    return Model(x, y, seed=seed, dtype=dtype, engine=engine, classes=names if top else None)
+
+
+def _least(outputs, input_shape):
+    """Return a sentence with the least square image that a network takes."""
+    for size in range(min(input_shape[:2]) + 1, 513):
+        try:
+            outputs(Input((size, size, *input_shape[2:])))
+        except ShapeError:
+            continue
+        return f" It needs images of at least {size} x {size}; these are {input_shape[0]} x {input_shape[1]}."
+    return ""
+
+
+# {name on the command line: function}
+NETWORKS = {name: globals()[name] for name in __all__ if name != "NETWORKS"}

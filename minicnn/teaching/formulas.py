@@ -13,7 +13,7 @@ from minicnn import reference
 from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Constant, Conv2D, Cropping2D, Dense, Dropout,
                             Elementwise, ElementwisePair, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer,
                             LayerNormalization, LeakyReLU, MaxPool2D, Multiply, Outputs, Permute, ReLU, Rescaling, Reshape, Sigmoid, Softmax,
-                            Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D, ZeroPadding2D)
+                            Softplus, SpatialDropout2D, StochasticDepth, Swish, Tanh, UpSampling2D, ZeroPadding2D)
 from minicnn.layers.affine import AffineLayer
 from minicnn.layers.depthwise_convolution import DepthwiseConv2D, SeparableConv2D
 from minicnn.reference.grouped_convolution import dilated_windows
@@ -135,7 +135,7 @@ def _explain_flatten(layer):
 
 
 def _explain_dropout(layer):
-    one = "channel" if isinstance(layer, SpatialDropout2D) else "number"
+    one = {SpatialDropout2D: "channel", StochasticDepth: "sample"}.get(type(layer), "number")
     return [("formula", "y = x at inference, as here"),
             ("training", f"each {one} is set to 0 with probability {layer.rate:g}, the others are divided by "
                          f"{1 - layer.rate:g}")]
@@ -147,7 +147,7 @@ _LAYERS = {
     MaxPool2D: ("max", _explain_pool("max", "dy goes to the largest number of the window, the others get 0")),
     AveragePool2D: ("average", _explain_pool("mean", "each number of a window gets an equal share of dy")),
     Flatten: ("flatten", _explain_flatten), Dropout: ("same", _explain_dropout),
-    SpatialDropout2D: ("same", _explain_dropout),
+    SpatialDropout2D: ("same", _explain_dropout), StochasticDepth: ("same", _explain_dropout),
     ReLU: ("relu", lambda layer: [("formula", "y = max(x, 0), elementwise"), ("backward", "dx = dy where y > 0, else 0")]
            if layer.max_value is None else [("formula", f"y = min(max(x, 0), {layer.max_value:g}), elementwise"),
                                             ("backward", f"dx = dy where 0 < y < {layer.max_value:g}, else 0")]),

@@ -7,7 +7,7 @@ from minicnn import BatchNormalization, LayerNormalization
 from minicnn.core.backend import ENGINES
 from minicnn.layers import (ELU, AveragePool2D, Constant, Conv2D, Cropping2D, Dense, DepthwiseConv2D, Dropout, Elementwise, Flatten,
                             GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPool2D, Permute, ReLU, Rescaling,
-                            Reshape, SeparableConv2D, Sigmoid, Softmax, Softplus, SpatialDropout2D, Swish, Tanh, UpSampling2D,
+                            Reshape, SeparableConv2D, Sigmoid, Softmax, Softplus, SpatialDropout2D, StochasticDepth, Swish, Tanh, UpSampling2D,
                             ZeroPadding2D)
 from tests.support.strategies import normals, separated
 
@@ -81,6 +81,8 @@ LAYERS_TO_CHECK = [
     (lambda: Constant((2, 3)), (3, 4, 5)),
     (lambda: SpatialDropout2D(0.5), (2, 3, 4)),
     (lambda: while_training(SpatialDropout2D(0.4)), (2, 3, 4)),
+    (lambda: StochasticDepth(0.5), (2, 3, 4)),
+    (lambda: while_training(StochasticDepth(0.4)), (7,)),
     (lambda: InputLayer(3, (2, 4)), (12,)),
     (lambda: InputLayer(0, (5,)), (5,)),
 ]
