@@ -21,10 +21,12 @@ from minicnn.interop.keras import hdf5
 from minicnn.interop.keras.layers import snake_case
 from minicnn.interop.keras.network import keras_name, names_by_path
 from minicnn.interop.matching import Group, fitting, pair, weights_by_layer
+from minicnn.layers import LAYERS
 
 __all__ = ["File", "Stored", "fill", "is_legacy", "named", "open_file", "paired", "stored"]
 
 _MOST_BYTES, _MOST_CONFIG = 2**31, 2**23
+_COUNTED = {snake_case(kind) for kind in LAYERS}            # what layers without a name are called, and counted by
 _OF_ONE_SHAPE = {"bias", "gamma", "beta", "moving_mean", "moving_variance"}
 
 
@@ -216,6 +218,8 @@ def paired(groups, model, names=None, in_order=False):
 
     Where the names do not agree, the layers of each class are paired in order, for the paths of a weights file count them:
     in each nested model anew, so that only where groups come `in_order` of the model several of these can be told apart.
+    The order of a graph is one thing in Keras and another here, but both count the names that are not given, conv2d_1, as its
+    layers are made: where the given names agree, the others are paired by these counts (`_by_counts`).
     """
     layers = list(weights_by_layer(model))
     plain = {keras_name(layer): layer for layer in layers}      # what `save` called them
@@ -225,6 +229,11 @@ def paired(groups, model, names=None, in_order=False):
     given = {ours.get(name, name): layer for name, layer in (names or {}).items()}
     found, how = pair([Group(ours[one.name], one) for one in groups], layers, given)
     found = [(group and group.arrays, layer) for group, layer in found]
+    if how != "by name" and not model.network.is_chain:
+        counted = _by_counts({ours[one.name]: one for one in groups if ours[one.name] not in given},
+                             [layer for layer in layers if layer not in given.values()])
+        if counted:
+            return [(one, layer, "as names= says") for one, layer in found[:len(given)]] + counted
     if how == "by name" or not all(one.kind for one in groups):
         return [(one, layer, how) for one, layer in found]
     fixed = found[:len(given)]
@@ -241,6 +250,20 @@ def paired(groups, model, names=None, in_order=False):
         else:
             result += [(one, layer, "in order of its class") for one, layer in zip_longest(of_file, of_model)]
     return result
+
+
+def _by_counts(groups, layers):
+    """Return [(Stored or None, layer or None, how)] of {name: Stored} and names of layers; None where the given names disagree."""
+    theirs, mine = ({name: counted for name in names if (counted := _by_number(name))[0] in _COUNTED} for names in (groups, layers))
+    given, expected = [name for name in groups if name not in theirs], [name for name in layers if name not in mine]
+    if not (set(given) <= set(expected) or set(expected) <= set(given)):
+        return None
+    found = [(groups[name], name if name in expected else None, "by name") for name in given]
+    found += [(None, name, "by name") for name in expected if name not in given]
+    for kind in dict.fromkeys(base for base, _ in [*theirs.values(), *mine.values()]):
+        both = zip_longest(*(sorted((name for name in names if names[name][0] == kind), key=names.get) for names in (theirs, mine)))
+        found += [(groups.get(name), layer, "in the order of their numbers") for name, layer in both]
+    return found
 
 
 def fill(matching, one, name, weights, how):
