@@ -16,10 +16,10 @@ from minicnn.errors import ShapeError
 from minicnn.layers import Dense, Dropout, GlobalAveragePooling2D, GlobalMaxPooling2D
 from minicnn.layers.nodes import Input
 from minicnn.model import Model, Sequential
-from minicnn.networks import cov19, efficientnet, inception, mobilenet, resnet, vgg
+from minicnn.networks import cov19, covidnet, efficientnet, inception, mobilenet, resnet, vgg
 
 __all__ = ["cov19net", "vgg16", "vgg19", "resnet50", "resnet101", "resnet152", "resnet50_v2", "mobilenet_v2", "inception_v3",
-           "inception_resnet_v2", "efficientnet_b0", "efficientnet_lite0", "NETWORKS"]
+           "inception_resnet_v2", "efficientnet_b0", "efficientnet_lite0", "covid_net", "covid_net_pepx", "NETWORKS"]
 
 
 def cov19net(seed=0, classes=2, input_shape=(64, 64, 3), dtype="float32", engine=None, dropout=0.0):
@@ -110,6 +110,21 @@ def efficientnet_lite0(classes=1000, input_shape=(224, 224, 3), top=True, poolin
     """
     return _model("efficientnet_lite0", lambda x: efficientnet.trunk(x, lite=True), classes, input_shape, top, pooling, seed, dtype,
                   engine, dropout=0.2)
+
+
+def covid_net(classes=3, input_shape=(224, 224, 3), seed=0, dtype="float32", engine=None):
+    """Return COVID-Net as in its authors' Keras branch: 126,589,443 parameters with 3 classes at 224 x 224 (covidnet.py)."""
+    return _model("covid_net", covidnet.keras_branch, classes, input_shape, True, None, seed, dtype, engine, lambda x: x)
+
+
+def covid_net_pepx(classes=3, input_shape=(224, 224, 3), seed=0, dtype="float32", engine=None, dense=(1024, 1024)):
+    """Return COVID-Net as in its figure 2, with widths inside its blocks that are a choice (covidnet.py).
+
+    >>> covid_net_pepx(input_shape=(64, 64, 3), dense=(16,)).count_params()
+    13274067
+    """
+    return _model("covid_net_pepx", lambda x: covidnet.pepx_network(x, dense), classes, input_shape, True, None, seed, dtype, engine,
+                  lambda x: x)
 
 
 def _classes(owner, classes):

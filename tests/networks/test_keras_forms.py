@@ -93,8 +93,22 @@ def test_parameters_with_and_without_the_top(name, monkeypatch):
         assert sum(int(row["parameters"]) for _, row in rows) == count
 
 
+def test_covid_net(monkeypatch):
+    """The Keras branch; and of figure 2 the trunk and the two heads, beside what was published (facts 1.3)."""
+    def count(function, **options):
+        return sum(int(row["parameters"]) for _, row in layers_of(function, monkeypatch, **options))
+    assert count(networks.covid_net) == 126_589_443
+    first, second = (count(networks.covid_net_pepx, classes=k, dense=dense) for k, dense in ((4, (1024, 256)), (3, (1024, 1024))))
+    assert (first, second) == (116_167_828, 13_142_928 + 103_814_147)
+    assert abs(first / 116.6e6 - 1) < 0.005 and abs(second / 117.4e6 - 1) < 0.005
+    shapes = {name: row["shape"] for name, row in layers_of(networks.covid_net_pepx, monkeypatch)}
+    assert [shapes[f"pepx{stage}_3_extend"] for stage in (1, 2, 3, 4)] == [f"(None, {side}, {side}, {channels})" for side, channels in
+                                                                           ((56, 256), (28, 512), (14, 1024), (7, 2048))]
+    assert shapes["flatten"] == "(None, 100352)" and shapes["conv1"] == "(None, 112, 112, 64)"
+
+
 def test_every_network_is_counted():
-    assert set(networks.NETWORKS) == {"cov19net", *COUNTS}
+    assert set(networks.NETWORKS) == {"cov19net", "covid_net", "covid_net_pepx", *COUNTS}
 
 
 @pytest.mark.parametrize("classes, shape", [(1, (1,)), (2, (1,)), (["a", "b"], (1,)), (3, (3,)), (["a", "b", "c"], (3,))])
