@@ -262,7 +262,10 @@ def _last_axis(kind):
 def _dropout(kind):
     def read(one):
         one.must("data_format", "channels_last", None)
-        if one.take("noise_shape") is not None:
+        noise = one.take("noise_shape")
+        if kind == "Dropout" and isinstance(noise, tuple) and len(noise) > 1 and noise == (None, *[1] * (len(noise) - 1)):
+            return one.made("StochasticDepth", rate=one.take("rate"))
+        if noise is not None:
             one.remarks.append(f"{one.name}: noise_shape")
         return one.made(kind, rate=one.take("rate"))
     return read
@@ -361,6 +364,8 @@ def writing(layer):
         return "Activation", {"activation": "exponential"}
     if kind == "ElementwisePair" and layer.function in _PAIRS:
         return _PAIRS[layer.function], {}
+    if kind == "StochasticDepth":
+        return "Dropout", {"rate": layer.rate, "noise_shape": [None] + [1] * len(layer.output_shape)}
     if kind not in _WRITTEN:
         raise InputError("Keras has no such layer")
     return _WRITTEN[kind], {field: _argument(field, getattr(layer, field)) for field in layer.fields}

@@ -472,6 +472,7 @@ _OPERATORS = {
     ours.ReLU: _relu, ours.LeakyReLU: _with_fields("LeakyRelu", alpha="negative_slope"), ours.ELU: _with_fields("Elu", alpha="alpha"),
     ours.Swish: _swish, ours.Softplus: _with_fields("Softplus"), ours.Sigmoid: _with_fields("Sigmoid"),
     ours.Tanh: _with_fields("Tanh"), ours.Softmax: _softmax, ours.Dropout: _dropout, ours.SpatialDropout2D: _with_fields("Identity"),
+    ours.StochasticDepth: _with_fields("Identity"),
     ours.BatchNormalization: _batch_norm, ours.LayerNormalization: _layer_norm,
     ours.Add: _add, ours.Multiply: _multiply, ours.Concatenate: _concatenate,
     ours.Elementwise: _elementwise, ours.ElementwisePair: _elementwise_pair, ours.Constant: lambda file, layer, x: _Array(layer.shape, single=layer.name),

@@ -294,6 +294,8 @@ _LAYERS = {
     "Softmax": lambda writer, layer, i, x: f"F.softmax({x}, {_channels(writer, i)})",
     "Dropout": lambda writer, layer, i, x: f"F.dropout({x}, {layer.rate}, self.training)",
     "SpatialDropout2D": lambda writer, layer, i, x: f"F.dropout2d({x}, {layer.rate}, self.training)",
+    "StochasticDepth": lambda writer, layer, i, x:
+        f"{x} * F.dropout({x}.new_ones(len({x}){', 1' * len(layer.output_shape)}), {layer.rate}, self.training)",
     "Elementwise": lambda writer, layer, i, x: f"torch.{layer.function}({x})",
     "ElementwisePair": lambda writer, layer, i, x, y: _PAIRS[layer.function].format(x, y),
     "Add": lambda writer, layer, i, *xs: " + ".join(xs),
