@@ -499,6 +499,12 @@ def published_direction(name, shape):
     return repeated(f"{name}/direction", shape, -1.0, 1.0)
 
 
+def imagenet_pixels():
+    """Return two images for a network of ImageNet, uint8: squares of 8 and of 32 pixels, each of one colour."""
+    drawn = (np.floor(draw(f"imagenet/{side}", (224 // side, 224 // side, 3), 0.0, 256.0)) for side in (8, 32))
+    return np.stack([squares.repeat(224 // len(squares), 0).repeat(224 // len(squares), 1) for squares in drawn]).astype(np.uint8)
+
+
 # --- initialisers -----------------------------------------------------------------------------------------------------
 
 INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")

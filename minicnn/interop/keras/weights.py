@@ -225,7 +225,14 @@ def paired(groups, model, names=None, in_order=False):
     plain = {keras_name(layer): layer for layer in layers}      # what `save` called them
     called = Counter(one.name for one in groups)
     groups = [one if called[one.name] == 1 else one._replace(name=one.path, is_named=False) for one in groups]
-    ours = {one.name: plain.get(one.name, one.name) for one in groups}
+    last = {one.name: one.name.rpartition("/")[2] for one in groups}
+    once = Counter(last.values())           # layers of a nested model by their own names, where only one is called so
+
+    def known(one):
+        inner = last[one.name] if one.is_named and once[last[one.name]] == 1 else one.name
+        return one.name if one.name in layers else plain.get(one.name, inner)
+    ours = {one.name: known(one) for one in groups}
+    ours = ours if len(set(ours.values())) == len(ours) else {name: name for name in ours}
     given = {ours.get(name, name): layer for name, layer in (names or {}).items()}
     found, how = pair([Group(ours[one.name], one) for one in groups], layers, given)
     found = [(group and group.arrays, layer) for group, layer in found]
