@@ -52,9 +52,8 @@ def test_outputs_and_gradients_are_those_of_keras(name, dtype, engine):
     assert output <= BARS[dtype][0] and gradients[worst] <= BARS[dtype][1], (output, worst, gradients[worst])
 
 
-def test_every_network_of_keras_is_compared():
-    assert {name for name, *_ in RUNS} == set(cases.PUBLISHED) == set(networks.NETWORKS) - {"cov19net", "resnet101", "resnet152",
-                                                                                            "efficientnet_lite0"}
+def test_everything_frozen_is_compared():
+    assert {name for name, *_ in RUNS} == set(cases.PUBLISHED) and set(cases.PUBLISHED) <= set(networks.NETWORKS)
 
 
 @pytest.mark.parametrize("name", cases.PUBLISHED)
