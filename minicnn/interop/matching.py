@@ -8,7 +8,9 @@ import numpy as np
 from minicnn.core.text import grid, shortened
 from minicnn.errors import InputError, WeightsError, nearest, printable
 
-__all__ = ["Group", "Matching", "pair", "weights_by_layer"]
+__all__ = ["BY_KIND", "Group", "Matching", "fitting", "pair", "weights_by_layer"]
+
+BY_KIND = "in order of its class"
 
 
 class Group(NamedTuple):
@@ -72,7 +74,7 @@ def weights_by_layer(model):
 
 
 def pair(groups, layers, names=None, kinds=None):
-    """Return ([(Group or None, layer or None)], how) of the groups of a file and the names of a model's layers with weights.
+    """Return [(Group or None, layer or None, how)] of the groups of a file and the names of a model's layers with weights.
 
     By `names`, {group: layer}, what it names. The rest by name, if all of the file's are in the model or all of the
     model's in the file: names such as conv2d_1 are numbered in each session, and some that agree prove nothing. Otherwise in
@@ -80,11 +82,11 @@ def pair(groups, layers, names=None, kinds=None):
     of a kind goes with the first of that kind, and so on.
 
     >>> pair([Group("a", {}), Group("b", {})], ["b", "a"])
-    ([(Group(name='a', arrays={}), 'a'), (Group(name='b', arrays={}), 'b')], 'by name')
-    >>> pair([Group("conv2d", {})], ["conv2d_1"])[1]
-    'in order'
+    [(Group(name='a', arrays={}), 'a', 'by name'), (Group(name='b', arrays={}), 'b', 'by name')]
+    >>> pair([Group("conv2d", {})], ["conv2d_1"])
+    [(Group(name='conv2d', arrays={}), 'conv2d_1', 'in order')]
     >>> pair([Group("bn", {}), Group("conv", {})], ["c", "b"], kinds=({"bn": 1, "conv": 0}, {"c": 0, "b": 1}))[0]
-    [(Group(name='conv', arrays={}), 'c'), (Group(name='bn', arrays={}), 'b')]
+    (Group(name='conv', arrays={}), 'c', 'in order of its class')
     """
     found, left = [], list(layers)
     known = {group.name: group for group in groups}
@@ -95,18 +97,17 @@ def pair(groups, layers, names=None, kinds=None):
                                  f"{nearest(given, choices)}")
         if layer not in left:
             raise InputError(f"names: the layer {layer!r} is named twice.")
-        found.append((known.pop(name), layer))
+        found.append((known.pop(name), layer, "as names= says"))
         left.remove(layer)
-    by_name = set(known) <= set(left) or set(left) <= set(known)
-    if by_name:
-        found += [(group, name if name in left else None) for name, group in known.items()]
-        found += [(None, name) for name in left if name not in known]
-    else:
-        of_group, of_layer = kinds or ({}, {})
-        for kind in dict.fromkeys([*map(of_layer.get, left), *map(of_group.get, known)]):
-            found += zip_longest([group for name, group in known.items() if of_group.get(name) == kind],
-                                 [name for name in left if of_layer.get(name) == kind])
-    return found, "by name" if by_name else "in order"
+    if set(known) <= set(left) or set(left) <= set(known):
+        found += [(known.get(name), name if name in left else None, "by name") for name in {**known, **dict.fromkeys(left)}]
+        return found
+    of_group, of_layer = kinds or ({}, {})
+    for kind in dict.fromkeys([*map(of_layer.get, left), *map(of_group.get, known)]):
+        both = zip_longest([group for name, group in known.items() if of_group.get(name) == kind],
+                           [name for name in left if of_layer.get(name) == kind])
+        found += [(group, name, BY_KIND if kinds else "in order") for group, name in both]
+    return found
 
 
 def fitting(array, weight):
@@ -117,4 +118,8 @@ def fitting(array, weight):
         return f"not used: it holds {array.dtype}"
     with np.errstate(over="ignore"):
         array = array.astype(weight.value.dtype)
-    return array if np.isfinite(array).all() else "not used: it holds NaN or infinity"
+    if not np.isfinite(array).all():
+        return "not used: it holds NaN or infinity"
+    if weight.name == "moving_variance" and (array < 0).any():
+        return "not used: a variance is negative"
+    return array

@@ -69,7 +69,7 @@ def load_weights(model, path, strict=True, names=None):
             groups = named(groups, file.config)
         matching, found = Matching(path), {}
         for one, layer, how in paired(groups, model, names, in_order):
-            found |= {id(weight): array for weight, array in fill(matching, one, layer, layers.get(layer), how)}
+            found |= {id(weight): array for weight, array in fill(matching, one, layer, layers.get(layer, {}), how)}
         for name, done in rest:
             matching.add(name, None, None, done, matched="state" in done)
         matching.check(strict)
@@ -213,7 +213,7 @@ def _arrays(root, network, path):
     matching, arrays = Matching(path), {}
     for (layer, shape, _, names), place in zip(network.weighted, places):
         # Of the shape of a weight, without its memory.
-        weights = {name: SimpleNamespace(value=np.broadcast_to(np.zeros((), network.dtype), sizes))
+        weights = {name: SimpleNamespace(name=name, value=np.broadcast_to(np.zeros((), network.dtype), sizes))
                    for name, sizes, _ in layer.infer(shape)[1]}
         key_of = {id(weight): key for key, weight in weights.items()}
         for weight, array in fill(matching, held.pop(place, None), "/".join(names), weights, "by its place"):

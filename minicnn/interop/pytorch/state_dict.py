@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.errors import InputError
-from minicnn.interop.matching import Group, Matching, fitting, pair, weights_by_layer
+from minicnn.interop.matching import BY_KIND, Group, Matching, fitting, pair, weights_by_layer
 from minicnn.interop.pytorch.reading import read_arrays
 from minicnn.interop.pytorch.rows import index_of, inverse, row_orders, type_of
 
@@ -185,16 +185,16 @@ def match(model, path, names=None):
         names = {known(name): layer for name, layer in names.items()} if names else None
     else:
         files = {group.name: group.name for group in groups}
-    pairs, how = pair(groups, list(ours), names, ({group.name: _kind(group) for group in groups},
-                                                  {slot.name: slot.kind for slot in targets}))
-    if how != "by name":
-        matching.add(None, None, None, f"paired {how}, each kind by itself, as the names do not agree")
+    pairs = pair(groups, list(ours), names, ({group.name: _kind(group) for group in groups},
+                                             {slot.name: slot.kind for slot in targets}))
+    if BY_KIND in [how for _, _, how in pairs]:
+        matching.add(None, None, None, "paired in order, each kind by itself, as the names do not agree")
     other = [epsilon for epsilon in (getattr(layer, "epsilon", 1e-5) for layer in model.layers) if epsilon != 1e-5]
     if other:
         numbers = " or ".join(f"{epsilon:g}" for epsilon in dict.fromkeys(other))
         matching.add(None, None, None, f"epsilon is {numbers} in {len(other)} normalizations; PyTorch's default is 1e-05")
     place = {name: i for i, name in enumerate(ours)}
-    for group, name in sorted(pairs, key=lambda both: place.get(both[1], len(place))):
+    for group, name, _ in sorted(pairs, key=lambda one: place.get(one[1], len(place))):
         _match_one(matching, taken, group, files.get(group and group.name), ours.get(name))
     return matching, taken
 
@@ -250,7 +250,5 @@ def _fitted(array, weight, layout):
     fits = fitting(layout.into(array), weight)
     if isinstance(fits, str):
         return None, fits
-    if weight.name.endswith("moving_variance") and (fits < 0).any():
-        return None, "not used: a variance is negative"
     same = array.dtype.newbyteorder("=") == weight.value.dtype
     return fits, layout.said + ("" if same else f", from {array.dtype.name}")
