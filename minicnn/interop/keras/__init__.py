@@ -229,8 +229,7 @@ def _built(network, engine):
     # A model nested in it, and an activation such as gelu, may be a graph.
     is_chain = network.is_sequential and all(len(node.sources) < 2 for node in nodes.ordered(network.outputs))
     model = object.__new__(Sequential if is_chain else Model)
-    model._prepare(0, network.dtype, engine, None)
-    model._build(network.inputs, network.outputs)
+    Model.__init__(model, network.inputs, network.outputs, dtype=network.dtype, engine=engine)
     lost = [names for layer, _, _, names in network.weighted if layer not in model.layers]
     if lost:
         raise InputError(f"no output is made of the layer {printable('/'.join(lost[0]))[:80]!r}.")

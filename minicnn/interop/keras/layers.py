@@ -11,10 +11,10 @@ from minicnn import layers
 from minicnn.core.text import shortened
 from minicnn.errors import InputError
 from minicnn.initializers import INITIALIZERS
-from minicnn.layers.affine import ACTIVATIONS, AffineLayer
+from minicnn.layers.affine import ACTIVATIONS
 from minicnn.regularizers import L2
 
-__all__ = ["KNOWN", "MERGING", "Reading", "as_activation", "is_affine", "reading", "snake_case", "writing"]
+__all__ = ["KNOWN", "MERGING", "Reading", "OPERATIONS", "as_activation", "reading", "snake_case", "writing"]
 
 # {activation of Keras: our layers in a row}
 _IN_A_ROW = {
@@ -64,15 +64,9 @@ class Reading:
         """Return an argument, lists in it as tuples."""
         return _as_tuples(self._config.pop(key, default))
 
-    def must(self, key, *allowed):
-        """Take an argument that may be left out, and otherwise must be one of `allowed`."""
-        if key in self._config and (value := self.take(key)) not in allowed:
-            self.problems.append(f"{key}={shortened(repr(value), 60)}, only {' or '.join(map(repr, allowed))}")
-
-    def arguments(self, *keys, **renamed):
-        """Return {our argument: value} of those that are there: `keys`, called the same, and Keras' name=our name."""
-        renamed = {key: key for key in keys} | renamed
-        return {ours: self.take(key) for key, ours in renamed.items() if key in self._config}
+    def arguments(self, *keys):
+        """Return {key: value} of those that are there."""
+        return {key: self.take(key) for key in keys if key in self._config}
 
     def regularized(self, *weights):
         """Return the arguments that say how weights start and how they are regularized: kernel_initializer, ..."""
@@ -81,9 +75,8 @@ class Reading:
             initializer = _initializer(self.take(f"{weight}_initializer"))
             if initializer is not None:
                 found[f"{weight}_initializer"] = initializer
-            regularizer = self._config.get(f"{weight}_regularizer")
-            l2 = _l2(regularizer)
-            if l2 is not None:
+            l2 = _l2(self._config.get(f"{weight}_regularizer"))
+            if l2 is not None:          # another is left, and told of
                 found[f"{weight}_regularizer"] = l2
                 del self._config[f"{weight}_regularizer"]
         return found
@@ -102,9 +95,9 @@ class Reading:
                 self.problems.append(f"{shortened(key, 60)}={shortened(repr(value), 60)}")
 
 
-# {argument: what it may be where the rest of the layer has no use for it}; `groups` of depthwise layers, say
-_HARMLESS = {"groups": [1], "rank": [2], "activation": ["linear"], "renorm_momentum": [0.99], "threshold": [0.0], "fused": [True],
-             "autocast": [True], "virtual_batch_size": [None]}
+# {argument that no reader takes: what it may be beside None and False}
+_HARMLESS = {"data_format": ["channels_last"], "interpolation": ["nearest"], "groups": [1], "rank": [2], "activation": ["linear"],
+             "renorm_momentum": [0.99], "threshold": [0.0], "fused": [True], "autocast": [True]}
 
 
 def reading(kind, config, name, version):
@@ -127,18 +120,14 @@ def reading(kind, config, name, version):
     one = Reading(kind, config, name, version)
     try:
         function = _READERS[kind](one)
-    except (InputError, TypeError, ValueError, KeyError, OverflowError) as error:
-        raise InputError(_reason(error)) from None
+    except InputError as error:
+        raise InputError(str(error).removesuffix(".")) from None
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise InputError(f"its config is damaged ({shortened(error, 100)})") from None
     one.finish()
     if one.problems:
         raise InputError("; ".join(one.problems))
     return one, function
-
-
-def _reason(error):
-    if isinstance(error, InputError):
-        return str(error).removesuffix(".")
-    return f"its config is damaged ({shortened(error, 100)})"
 
 
 def _as_tuples(value):
@@ -197,7 +186,6 @@ def _activation(one, activation, suffix=""):
 def _affine(kind, *keys, weights=("kernel",)):
     """Return the reader of a layer with a kernel and an activation."""
     def read(one):
-        one.must("data_format", "channels_last", None)
         arguments, activation = one.arguments(*keys, "use_bias") | one.regularized(*weights), one.take("activation", "linear")
         # One that ours has under this name is its argument; LeakyReLU's slope is another.
         own = isinstance(activation, str) and activation in ACTIVATIONS and activation != "leaky_relu"
@@ -206,49 +194,18 @@ def _affine(kind, *keys, weights=("kernel",)):
     return read
 
 
-def _plain(kind, *keys, needs=(), **renamed):
-    """Return the reader of a layer whose arguments are called the same, or `renamed`."""
-    def read(one):
-        one.must("data_format", "channels_last", None)
-        for key, *allowed in needs:
-            one.must(key, *allowed)
-        return one.made(kind, **one.arguments(*keys, **renamed))
-    return read
+def _plain(kind, *keys):
+    """Return the reader of a layer whose arguments are called the same."""
+    return lambda one: one.made(kind, **one.arguments(*keys))
 
 
-def _normalization(kind, *keys):
+def _last_axis(kind, *keys, weights=False):
+    """Return the reader of a layer whose axis is the last one."""
     def read(one):
         axis = one.take("axis", -1)
         axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
-        for key in ("rms_scaling", "renorm", "synchronized"):
-            one.must(key, False, None)
-        one.layer = one.made(kind, **one.arguments(*keys))
-
-        def run(x):
-            if axis != -1 and (x.shape is None or axis != len(x.shape) - 1):
-                raise InputError(f"{one.kind} {one.name!r}: axis must be the last one, got {axis!r}.")
-            return one.layer(x)
-        return run
-    return read
-
-
-def _relu(one):
-    slope, most = one.take("negative_slope", 0) or 0, one.take("max_value")
-    one.must("threshold", 0)
-    if slope and most is not None:
-        one.problems.append("negative_slope beside max_value")
-    return one.made("LeakyReLU", negative_slope=slope) if slope else one.made("ReLU", max_value=most)
-
-
-def _leaky_relu(one):
-    slope = one.take("negative_slope", one.take("alpha", 0.3))
-    one.must("alpha")
-    return one.made("LeakyReLU", negative_slope=slope) if slope else one.made("ReLU")
-
-
-def _last_axis(kind):
-    def read(one):
-        axis, layer = one.take("axis", -1), one.made(kind)
+        layer = one.made(kind, **one.arguments(*keys))
+        one.layer = layer if weights else None
 
         def run(x):
             shape = (x[0] if isinstance(x, list) else x).shape
@@ -259,9 +216,20 @@ def _last_axis(kind):
     return read
 
 
+def _relu(one):
+    slope, most = one.take("negative_slope", 0) or 0, one.take("max_value")
+    if slope and most is not None:
+        one.problems.append("negative_slope beside max_value")
+    return one.made("LeakyReLU", negative_slope=slope) if slope else one.made("ReLU", max_value=most)
+
+
+def _leaky_relu(one):
+    slope = one.take("negative_slope", one.take("alpha", 0.3))          # alpha in Keras 2
+    return one.made("LeakyReLU", negative_slope=slope) if slope else one.made("ReLU")
+
+
 def _dropout(kind):
     def read(one):
-        one.must("data_format", "channels_last", None)
         if one.take("noise_shape") is not None:
             one.remarks.append(f"{one.name}: noise_shape")
         return one.made(kind, rate=one.take("rate"))
@@ -275,8 +243,8 @@ def _average(one):
 
 def _normalization_of_pixels(one):
     """A frozen batch normalization: (x - mean) / sqrt(variance); the file has both, and a count that nothing needs."""
-    for key, *allowed in (("axis", -1, (-1,), 3, (3,)), ("mean", None), ("variance", None), ("invert", False)):
-        one.must(key, *allowed)
+    if one.take("axis", -1) not in (-1, (-1,), 3, (3,)):
+        raise InputError("axis must be the last one")
     one.layer = one.made("BatchNormalization", center=False, scale=False, epsilon=1e-14)
     one.layer.trainable = False
     return one.layer
@@ -313,20 +281,19 @@ _READERS = {
     "GlobalMaxPooling2D": _plain("GlobalMaxPooling2D", "keepdims"),
     "Flatten": _plain("Flatten"), "Reshape": _plain("Reshape", "target_shape"), "Permute": _plain("Permute", "dims"),
     "ZeroPadding2D": _plain("ZeroPadding2D", "padding"), "Cropping2D": _plain("Cropping2D", "cropping"),
-    "UpSampling2D": _plain("UpSampling2D", "size", needs=[("interpolation", "nearest")]), "Rescaling": _rescaling,
+    "UpSampling2D": _plain("UpSampling2D", "size"), "Rescaling": _rescaling,
     "Activation": lambda one: _activation(one, one.take("activation", "linear")),
     "ReLU": _relu, "LeakyReLU": _leaky_relu, "ELU": _plain("ELU", "alpha"), "Softmax": _last_axis("Softmax"),
     "Dropout": _dropout("Dropout"), "SpatialDropout2D": _dropout("SpatialDropout2D"),
-    "BatchNormalization": _normalization("BatchNormalization", "momentum", "epsilon", "center", "scale"),
-    "LayerNormalization": _normalization("LayerNormalization", "epsilon", "center", "scale"),
+    "BatchNormalization": _last_axis("BatchNormalization", "momentum", "epsilon", "center", "scale", weights=True),
+    "LayerNormalization": _last_axis("LayerNormalization", "epsilon", "center", "scale", weights=True),
     "Normalization": _normalization_of_pixels,
     "Add": _plain("Add"), "Multiply": _plain("Multiply"), "Concatenate": _last_axis("Concatenate"), "Average": _average,
     "Maximum": _pairwise("maximum"), "Minimum": _pairwise("minimum"), "Subtract": _pairwise("subtract"),
     "Identity": lambda one: lambda x: x}
 _ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Softmax", "Activation")
 KNOWN = tuple(_READERS)
-# {operation of keras.ops on two arrays: the layer here that computes it}; Keras writes x + y so
-OPERATIONS = {"Add": "Add", "Multiply": "Multiply", "Subtract": "Subtract", "Maximum": "Maximum", "Minimum": "Minimum"}
+OPERATIONS = "Add", "Multiply", "Subtract", "Maximum", "Minimum"           # of keras.ops, on two arrays: Keras writes x + y so
 MERGING = "Add", "Multiply", "Concatenate", "Average", "Maximum", "Minimum", "Subtract"        # they take several arrays
 
 
@@ -383,8 +350,3 @@ def as_activation(layer):
         return _ACTIVATIONS[kind]
     return {("ReLU", None): "relu", ("ReLU", 6.0): "relu6", ("LeakyReLU", 0.2): "leaky_relu", ("ELU", 1.0): "elu",
             ("Softmax",): "softmax"}.get((kind, *values))
-
-
-def is_affine(layer):
-    """Whether a layer may have Keras' argument `activation`."""
-    return isinstance(layer, AffineLayer)

@@ -6,6 +6,7 @@ one error. Nested models are flattened: the layer `dense` of the model `head` is
 
 import re
 from contextlib import ExitStack
+from graphlib import CycleError, TopologicalSorter
 from itertools import count
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -13,8 +14,8 @@ from typing import NamedTuple
 from minicnn.core.arguments import Whole, check
 from minicnn.core.text import shortened
 from minicnn.errors import InputError, printable
-from minicnn.interop.keras.layers import KNOWN, MERGING, OPERATIONS, as_activation, is_affine, reading, snake_case, writing
-from minicnn.layers.base import NAME
+from minicnn.interop.keras.layers import KNOWN, MERGING, OPERATIONS, as_activation, reading, snake_case, writing
+from minicnn.layers.affine import AffineLayer
 from minicnn.layers.nodes import Input, inside
 
 __all__ = ["Exported", "Network", "exported", "keras_name", "names_by_path", "ordered"]
@@ -28,36 +29,25 @@ _DTYPES = {"float32": None, "float64": None, "mixed_float16": "float16", "float1
 # ---- From Keras ------------------------------------------------------------------------------------------------------
 
 class _Entry(NamedTuple):
-    """A layer of a config.
+    """A layer of a config."""
 
-    Attributes
-    ----------
-    key : str, its name in the config
-    name : str, its name here, which may have parts
-    kind, config : its class, and its config
-    path : str, where its weights lie in a weights file
-    calls : for each call a list of (key, number of the call, number of the output), what it takes; None in a Sequential
-    inner : _Plan of a nested model, or None
-    trainable : bool, of it and of all that holds it
-    """
-
-    key: str
-    name: str
-    kind: str
+    key: str                # its name in the config
+    name: str               # its name here, which may have parts
+    kind: str               # its class
     config: dict
-    path: str
-    calls: list | None
-    inner: object
-    trainable: bool
+    path: str               # where its weights lie in a weights file
+    calls: list | None      # for each call a list of (key, number of the call, number of the output); None in a Sequential
+    inner: object           # the _Plan of a nested model, or None
+    trainable: bool         # it and all that holds it
 
 
 class _Plan(NamedTuple):
-    """A model of a config: its entries by key, in order, and the keys of inputs and outputs; of a Sequential both None."""
+    """A model of a config."""
 
-    entries: dict
-    inputs: list | None
-    outputs: list | None
-    shapes: list
+    entries: dict           # {key: _Entry}, in order
+    inputs: list | None     # keys; None in a Sequential, and so are outputs
+    outputs: list | None    # (key, number of the call, number of the output)
+    shapes: list            # (name, shape with N) of each input
 
 
 class Network:
@@ -128,7 +118,7 @@ class Network:
             name = _plain_name(self._real_name(where, key))
             model = None
             if _is_operation(one) and kind in OPERATIONS and all(len(taken) == 2 for taken in calls or [()]):
-                kind, own = OPERATIONS[kind], {}
+                own = {}
             elif kind in _MODELS and "layers" in own and not _is_own(one, kind):
                 model = self._model(one, f"{where}/", (*names, name), holds, depth + 1)
             else:
@@ -142,10 +132,10 @@ class Network:
                 raise InputError("it has no layers.")
             return _Plan(entries, None, None, shapes)
         ends = [_tensors(inner.get(end), entries) for end in ("input_layers", "output_layers")]
-        order = {name: shape for name, shape in shapes}
-        if not all(ends) or any(name not in order for name, _, _ in ends[0]):
+        shapes, inputs = dict(shapes), [name for name, _, _ in ends[0]]
+        if not all(ends) or not set(inputs) <= set(shapes):
             raise InputError("its inputs or outputs are not among its layers.")
-        return _Plan(entries, [name for name, _, _ in ends[0]], ends[1], [(name, order[name]) for name, _, _ in ends[0]])
+        return _Plan(entries, inputs, ends[1], [(name, shapes[name]) for name in inputs])
 
     def _check(self, one, kind, config, names):
         """Note what of a layer has no counterpart."""
@@ -180,7 +170,7 @@ class Network:
         for node in nodes:
             if isinstance(node, dict):          # Keras 3
                 kwargs = dict(_dict(node, "kwargs"))
-                tensors = _keras_tensors([node.get("args"), kwargs.pop("inputs", None)])
+                tensors = _tensors([node.get("args"), kwargs.pop("inputs", None)])
             else:                               # Keras 2: the arguments stand behind each tensor
                 tensors, first = _tensors(node), node
                 while isinstance(first, list) and first and isinstance(first[0], list):
@@ -218,31 +208,28 @@ class Network:
                 inputs = self._call(entry, inputs, names, 0)
             return inputs
         values = {(name, 0): [node] for name, node in zip(plan.inputs, inputs)}
+        nested = {key for key, entry in plan.entries.items() if entry.inner}
 
         def called(tensors):        # a nested model has one call, which Keras counts from 0 or from 1
-            nested = {key for key, entry in plan.entries.items() if entry.inner}
             return [(key, 0 if key in nested else number, output) for key, number, output in tensors]
+
+        def taken(tensors, taker):
+            for key, number, output in tensors:
+                if not 0 <= output < len(values.get((key, number), ())):
+                    raise InputError(f"{taker} takes output {output} of {shortened(key, 60)!r}, which there is not.")
+            return [values[key, number][output] for key, number, output in tensors]
 
         calls = {(entry.key, i): called(tensors) for entry in plan.entries.values() if entry.kind != "InputLayer"
                  for i, tensors in enumerate(entry.calls)}
-        missing = {call: {tensor[:2] for tensor in taken} - set(values) for call, taken in calls.items()}
-        takers = {}
-        for call, sources in missing.items():
-            for source in sources:
-                takers.setdefault(source, []).append(call)
-        ready = [call for call, sources in missing.items() if not sources]
-        for call in ready:          # it grows
-            nodes = [_nth(values[tensor[:2]], tensor[2]) for tensor in calls[call]]
-            values[call] = self._call(plan.entries[call[0]], nodes, names, call[1])
-            for taker in takers.get(call, ()):
-                missing[taker].discard(call)
-                if not missing[taker]:
-                    ready.append(taker)
-        left = [call for call in calls if call not in values]
-        ends = called(plan.outputs)
-        if left or any(end[:2] not in values for end in ends):
-            raise InputError(f"the layer {shortened((left or ends)[0][0], 60)!r} takes what no layer makes, or itself.")
-        return [_nth(values[end[:2]], end[2]) for end in ends]
+        try:
+            order = [*TopologicalSorter({call: [tensor[:2] for tensor in calls[call]] for call in calls}).static_order()]
+        except CycleError as error:
+            raise InputError(f"the layer {shortened(error.args[1][0][0], 60)!r} takes what is made of itself.") from None
+        for call in order:
+            if call in calls:
+                nodes = taken(calls[call], f"the layer {shortened(call[0], 60)!r}")
+                values[call] = self._call(plan.entries[call[0]], nodes, names, call[1])
+        return taken(called(plan.outputs), "the model")
 
     def _call(self, entry, nodes, names, i):
         """Return the nodes of the i-th call of an entry."""
@@ -328,14 +315,14 @@ def _dict(values, key):
     return found
 
 
-def _nth(nodes, output):
-    if not 0 <= output < len(nodes):
-        raise InputError(f"a model has no output number {output}.")
-    return nodes[output]
-
-
 def _tensors(value, entries=None):
-    """Return [(key, number, number of the output)] in a structure of lists and objects, such as [["conv", 0, 0], ...]."""
+    """Return [(key, number, number of the output)] in a structure of lists and objects.
+
+    >>> _tensors([["conv", 0, 0, {}], {"class_name": "__keras_tensor__", "config": {"keras_history": ["add", 1, 0]}}])
+    [('conv', 0, 0), ('add', 1, 0)]
+    """
+    if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+        value = _dict(value, "config").get("keras_history")
     if isinstance(value, dict):
         value = [value[key] for key in sorted(value)]
     if not isinstance(value, list):
@@ -343,15 +330,6 @@ def _tensors(value, entries=None):
     if len(value) >= 3 and isinstance(value[0], str) and type(value[1]) is type(value[2]) is int:
         return [(value[0], value[1], value[2])] if entries is None or value[0] in entries else []
     return [one for part in value for one in _tensors(part, entries)]
-
-
-def _keras_tensors(value):
-    """Return the same of what Keras 3 writes of a call's arguments."""
-    if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
-            return _tensors(_dict(value, "config").get("keras_history"))
-        value = [value[key] for key in sorted(value)]
-    return [one for part in value for one in _keras_tensors(part)] if isinstance(value, list) else []
 
 
 def _plain_name(name):
@@ -362,23 +340,14 @@ def _plain_name(name):
 # ---- To Keras --------------------------------------------------------------------------------------------------------
 
 class Exported(NamedTuple):
-    """A layer as Keras has it.
-
-    Attributes
-    ----------
-    name : str, in Keras
-    kind, config : its class, and its config without name
-    sources : tuple of the numbers of the exported layers that it takes
-    layer : the layer of ours that has its weights and its name; None for an input
-    shape : tuple, of its output, without N
-    """
+    """A layer as Keras has it."""
 
     name: str
-    kind: str
-    config: dict
-    sources: tuple
-    layer: object
-    shape: tuple
+    kind: str           # its class
+    config: dict        # without its name
+    sources: tuple      # numbers of the exported layers that it takes
+    layer: object       # the layer of ours that has its weights and its name; None for an input
+    shape: tuple        # of its output, without N
 
 
 def keras_name(name, taken=()):
@@ -422,7 +391,7 @@ def exported(model):
             continue
         before = network.layers[sources[0] - 1] if sources[0] else None
         activation = as_activation(layer)
-        if before is not None and is_affine(before) and layer.name == f"{before.name}_activation" and activation \
+        if isinstance(before, AffineLayer) and layer.name == f"{before.name}_activation" and activation \
                 and sum(sources[0] in others for others in network.sources) == 1:
             number[value] = number[sources[0]]
             found[number[value]].config["activation"] = activation
