@@ -285,6 +285,7 @@ def test_what_changes_training_alone_is_left_out_with_a_warning(frozen, tmp_path
     def change(config):
         first = config["config"]["layers"][1]["config"]
         first["kernel_constraint"] = {"class_name": "MaxNorm", "config": {"max_value": 2}}
+        first["kernel_initializer"] = {"class_name": "Mine", "config": {}}          # it has begun
         first["kernel_regularizer"] = {"class_name": "L1", "config": {"l1": 0.1}}
         config["config"]["layers"][9]["config"]["kernel_regularizer"] = {"class_name": "L1L2", "config": {"l1": 0.0, "l2": 0.25}}
         config["compile_config"]["optimizer"] = {"class_name": "Ftrl", "config": {"learning_rate": 0.1}}
