@@ -18,7 +18,7 @@ from minicnn.interop.keras.layers import KNOWN, MERGING, OPERATIONS, as_activati
 from minicnn.layers.affine import AffineLayer
 from minicnn.layers.nodes import Input, inside
 
-__all__ = ["Exported", "Network", "exported", "keras_name", "names_by_path", "ordered"]
+__all__ = ["Exported", "Network", "exported", "keras_name", "names_by_path", "ordered", "place"]
 
 _MODELS = ("Sequential", "Functional", "Model")
 _MOST_LAYERS, _MOST_DEPTH = 1000, 16
@@ -107,7 +107,7 @@ class Network:
             key = _text(one if "name" in one else own, "name")
             if key in entries:
                 raise InputError(f"two layers are called {shortened(key, 60)!r}.")
-            where = _place(path, one, counts)
+            where = "" if _is_operation(one) else place(path, kind, counts)
             holds = trainable and own.get("trainable", True) is not False
             calls = None if chain else self._calls(one, key, kind)
             if kind == "InputLayer":
@@ -273,7 +273,7 @@ def names_by_path(config):
             kind, key = (one.get("class_name"), one.get("name", own.get("name"))) if isinstance(own, dict) else (None, None)
             if not isinstance(kind, str) or not isinstance(key, str):
                 continue
-            where = _place(path, one, counts)
+            where = "" if _is_operation(one) else place(path, kind, counts)
             found[where] = "/".join((*names, key))
             if kind in _MODELS and len(names) < _MOST_DEPTH:
                 walk(one, f"{where}/", (*names, key))
@@ -281,11 +281,14 @@ def names_by_path(config):
     return found
 
 
-def _place(path, one, counts):
-    """Return where the weights of a layer's config lie; an operation has none, and no number."""
-    if _is_operation(one):
-        return f"{path}operations/{len(counts)}"
-    base = snake_case(one["class_name"])
+def place(path, kind, counts):
+    """Return where a weights file has the next layer of a class of the model at a path; `counts` are those met before.
+
+    >>> counts = {}
+    >>> place("", "Conv2D", counts), place("", "Conv2D", counts)
+    ('layers/conv2d', 'layers/conv2d_1')
+    """
+    base = snake_case(kind)
     number = counts[base] = counts.get(base, -1) + 1
     return f"{path}layers/{base}{f'_{number}' if number else ''}"
 

@@ -97,7 +97,7 @@ def is_legacy(root):
 
 
 def stored(root, names=()):
-    """Return ([Stored], [(name, sentence)] of what else there is): all layers of a file that have weights.
+    """Return ([Stored], [(name, sentence, whether that is as it should be)]): the layers that have weights, and what else there is.
 
     Parameters
     ----------
@@ -114,13 +114,13 @@ def stored(root, names=()):
             found += _legacy(legacy, name, names)
         top = legacy.get("top_level_model_weights")
         if top is not None and _texts(top, "weight_names"):
-            rest.append(("top_level_model_weights", "not used: weights of the model itself"))
+            rest.append(("top_level_model_weights", "not used: weights of the model itself", False))
         if "optimizer_weights" in root.names:
-            rest.append(("optimizer_weights", _UNUSED["optimizer"]))
+            rest.append(("optimizer_weights", _UNUSED["optimizer"], True))
         return found, rest
     for name in sorted(root.names, key=_by_number):
         if name in _UNUSED:
-            rest.append((name, _UNUSED[name]))
+            rest.append((name, _UNUSED[name], True))
         elif isinstance(root[name], hdf5.Group):
             _walk(root[name], name, (), found)
     if not found and not rest and "vars" not in root.names:
