@@ -418,20 +418,14 @@ def ordered(layers, outputs):
 
     Keras orders by depth, the longest way to an output, and layers of one depth as a search from the outputs meets them.
     """
-    met, done, finished = {}, set(), []
-    for output in outputs:
-        waiting = [(output, False)]
-        while waiting:
-            node, is_done = waiting.pop()
-            if is_done:
-                done.add(node)
-                finished.append(node)
-            elif node not in done:
-                met.setdefault(node, len(met))
-                waiting.append((node, True))
-                waiting += [(source, False) for source in reversed(layers[node].sources)]
+    met, waiting = {}, outputs[::-1]
+    while waiting:
+        node = waiting.pop()
+        if node not in met:
+            met[node] = len(met)
+            waiting += reversed(layers[node].sources)
     depth = dict.fromkeys(met, 0)
-    for node in reversed(finished):
+    for node in sorted(met, reverse=True):          # each after those that take it
         for source in layers[node].sources:
             depth[source] = max(depth[source], depth[node] + 1)
     return sorted(met, key=lambda node: (-depth[node], met[node]))

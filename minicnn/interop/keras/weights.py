@@ -71,8 +71,7 @@ def open_file(path):
             root = hdf5.read(data)
             texts = [root.text(name) for name in ("model_config", "training_config")]
             config, training = (None if text is None else _parsed(text) for text in texts)
-            version = root.text("keras_version") or (root["model_weights"].text("keras_version")
-                                                     if "model_weights" in root.names else None)
+            version = root.text("keras_version")
         else:
             raise ValueError("it is neither a .keras archive nor an HDF5 file")
     return File(root, config, training if isinstance(training, dict) and training else None,
