@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.core.arguments import Flag, check
 from minicnn.core.text import grid, shortened
 from minicnn.errors import InputError, WeightsError, nearest, printable
 
-__all__ = ["BY_KIND", "Group", "Matching", "fitting", "pair", "weights_by_layer"]
+__all__ = ["BY_KIND", "Group", "Matching", "check_options", "fitting", "pair", "weights_by_layer"]
 
 BY_KIND = "in order of its class"
 
@@ -62,6 +63,13 @@ class Matching:
             raise WeightsError(f"{self.path}: {self.unmatched} of {len(self.rows)} rows do not fit this model. Nothing was changed. "
                                f"Give names={{name in the file: layer}}, or strict=False to take what fits.\n{self}")
         print(self)
+
+
+def check_options(strict, names):
+    """Raise InputError where arguments of `load_weights` are of the wrong type."""
+    check("load_weights", "strict", strict, Flag())
+    if names is not None and not isinstance(names, dict):
+        raise InputError(f"load_weights: names must be a dict, {{layer in the file: layer}}, got {type(names).__name__}.")
 
 
 def weights_by_layer(model):

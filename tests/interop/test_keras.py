@@ -186,6 +186,10 @@ def test_some_layers_alone(frozen, capsys):
     assert np.array_equal(one.get_weights()[2], before[2])
     with pytest.raises(InputError, match="no layer 'nine' with weights in the file"):
         keras.load_weights(one, frozen / "keras3_sequential.h5", names={"nine": "first"})
+    with pytest.raises(InputError, match="names must be a dict, .*got list"):
+        keras.load_weights(one, frozen / "keras3_sequential.h5", names=["first"])
+    with pytest.raises(InputError, match="strict must be True or False, got 'no'"):
+        keras.load_weights(one, frozen / "keras3_sequential.h5", strict="no")
 
 
 def test_arrays_of_one_shape_are_not_mixed_up(tmp_path):
@@ -327,6 +331,8 @@ def test_open_sizes(frozen, tmp_path):
     with pytest.raises(InputError, match=r"leaves sizes of its input 'input_layer' open.*input_shape=\(224, 224, 3\)"):
         keras.load(path)
     assert keras.load(path, input_shape=(10, 10, 2)).input_shape == (10, 10, 2)
+    with pytest.raises(InputError, match=r"a\.keras: Input: shape must be a tuple such as \(64, 64, 3\), got 10"):
+        keras.load(path, input_shape=10)
     with pytest.raises((WeightsError, ShapeError), match=re.escape(str(path))):
         keras.load(path, input_shape=(20, 20, 2))
 

@@ -25,7 +25,7 @@ from minicnn.interop.keras import hdf5
 from minicnn.interop.keras.network import Network, exported, keras_name, ordered, place
 from minicnn.interop.keras.training import compile_as, compile_config, optimizer_arrays
 from minicnn.interop.keras.weights import fill, is_legacy, named, open_file, paired, stored
-from minicnn.interop.matching import Matching, weights_by_layer
+from minicnn.interop.matching import Matching, check_options, weights_by_layer
 from minicnn.layers import nodes
 from minicnn.model import Model, Sequential
 
@@ -59,6 +59,7 @@ def load_weights(model, path, strict=True, names=None):
     InputError
         where `names` names what there is not
     """
+    check_options(strict, names)
     with _reading(path):
         layers = weights_by_layer(model)
         file = open_file(path)

@@ -191,9 +191,9 @@ class Network:
     # -- second pass: nodes --
 
     def _input(self, name, shape, given, named):
-        sizes = shape[1:] if isinstance(shape, list) and shape else None
         if given is not None:
-            sizes = list(given)
+            return Input(given)
+        sizes = shape[1:] if isinstance(shape, list) and shape else None
         if sizes is None or None in sizes:
             raise InputError(f"it leaves sizes of its input {shortened(name, 60)!r} open: {shape}. Give them: "
                              "keras.load(path, input_shape=(224, 224, 3)).")
