@@ -36,7 +36,7 @@ class _Entry(NamedTuple):
     kind: str               # its class
     config: dict
     path: str               # where its weights lie in a weights file
-    calls: list | None      # for each call a list of (key, number of the call, number of the output); None in a Sequential
+    calls: list             # for each call a list of what it takes: (key, number of the call, number of the output)
     inner: object           # the _Plan of a nested model, or None
     trainable: bool         # it and all that holds it
 
@@ -44,10 +44,9 @@ class _Entry(NamedTuple):
 class _Plan(NamedTuple):
     """A model of a config."""
 
-    entries: dict           # {key: _Entry}, in order
-    inputs: list | None     # keys; None in a Sequential, and so are outputs
-    outputs: list | None    # (key, number of the call, number of the output)
-    shapes: list            # (name, shape with N) of each input
+    entries: dict       # {key: _Entry}, in order
+    shapes: dict        # {key of each input: its shape with N}
+    outputs: list       # (key, number of the call, number of the output)
 
 
 class Network:
@@ -84,9 +83,9 @@ class Network:
         self.dtype = "float64" if self._dtypes == {"float64"} else "float32"
         others = sorted({_DTYPES[name] for name in self._dtypes} - {None})
         self.remarks += [f"it computes in {name} in Keras, in {self.dtype} here" for name in others]
-        self.is_sequential = plan.inputs is None
+        self.is_sequential = config["class_name"] == "Sequential"
         self.inputs = [self._input(name, shape, input_shape if len(plan.shapes) == 1 else None, len(plan.shapes) > 1)
-                       for name, shape in plan.shapes]
+                       for name, shape in plan.shapes.items()]
         self.outputs = self._run(plan, self.inputs, ())
 
     # -- first pass: what there is --
@@ -98,44 +97,39 @@ class Network:
             raise InputError(f"a model of class {shortened(kind, 60)} is not read, only Sequential and Functional: others run code "
                              "of their author's. Build the network, and use keras.load_weights(model, path).")
         self._note_dtype("/".join(names) or "the model", inner)
-        entries, counts, shapes, chain = {}, {}, [], kind == "Sequential"
+        entries, counts, shapes, before, chain = {}, {}, {}, None, kind == "Sequential"
         for one in inner["layers"]:
             self._layers += 1
             if self._layers > _MOST_LAYERS:
                 raise InputError(f"it has more than {_MOST_LAYERS:,} layers.")
             kind, own = _text(one, "class_name"), _dict(one, "config")
             key = _text(one if "name" in one else own, "name")
-            if key in entries:
+            if key in entries or key in shapes:
                 raise InputError(f"two layers are called {shortened(key, 60)!r}.")
             where = "" if _is_operation(one) else place(path, kind, counts)
-            holds = trainable and own.get("trainable", True) is not False
-            calls = None if chain else self._calls(one, key, kind)
             if kind == "InputLayer":
-                shapes.append((key, own.get("batch_shape", own.get("batch_input_shape"))))
-                if not chain:
-                    entries[key] = _Entry(key, key, kind, own, where, calls, None, holds)
+                before, shapes[key] = key, own.get("batch_shape", own.get("batch_input_shape"))
                 continue
-            name = _plain_name(self._real_name(where, key))
-            model = None
-            if _is_operation(one) and kind in OPERATIONS and all(len(taken) == 2 for taken in calls or [()]):
+            name, calls = _plain_name(self._real_name(where, key)), [] if chain else self._calls(one, key, kind)
+            model, holds = None, trainable and own.get("trainable", True) is not False
+            if _is_operation(one) and kind in OPERATIONS and all(len(taken) == 2 for taken in calls):
                 own = {}
             elif kind in _MODELS and "layers" in own and not _is_own(one, kind):
                 model = self._model(one, f"{where}/", (*names, name), holds, depth + 1)
             else:
                 self._check(one, kind, own, (*names, name))
             if chain and not shapes:            # Keras 2: the first layer knows the shape
-                shape = own.get("batch_input_shape", inner.get("build_input_shape"))
-                shapes.append((f"{key}_input", shape or (model.shapes[0][1] if model and model.shapes else None)))
-            entries[key] = _Entry(key, name, kind, own, where, calls, model, holds)
-        if chain:
-            if not entries:
-                raise InputError("it has no layers.")
-            return _Plan(entries, None, None, shapes)
-        ends = [_tensors(inner.get(end), entries) for end in ("input_layers", "output_layers")]
-        shapes, inputs = dict(shapes), [name for name, _, _ in ends[0]]
-        if not all(ends) or not set(inputs) <= set(shapes):
+                before = f"{key}_input"
+                shapes[before] = own.get("batch_input_shape", inner.get("build_input_shape"))
+                shapes[before] = shapes[before] or (model and next(iter(model.shapes.values())))
+            entries[key] = _Entry(key, name, kind, own, where, [[(before, 0, 0)]] if chain else calls, model, holds)
+            before = key
+        inputs, outputs = [(key, 0, 0) for key in shapes], [(before, 0, 0)]
+        if not chain:
+            inputs, outputs = _tensors(inner.get("input_layers")), _tensors(inner.get("output_layers"))
+        if not inputs or not outputs or not {key for key, _, _ in inputs} <= set(shapes):
             raise InputError("its inputs or outputs are not among its layers.")
-        return _Plan(entries, inputs, ends[1], [(name, shapes[name]) for name in inputs])
+        return _Plan(entries, {key: shapes[key] for key, _, _ in inputs}, outputs)
 
     def _check(self, one, kind, config, names):
         """Note what of a layer has no counterpart."""
@@ -203,11 +197,7 @@ class Network:
 
     def _run(self, plan, inputs, names):
         """Return the nodes that a model makes of nodes."""
-        if plan.inputs is None:
-            for entry in plan.entries.values():
-                inputs = self._call(entry, inputs, names, 0)
-            return inputs
-        values = {(name, 0): [node] for name, node in zip(plan.inputs, inputs)}
+        values = {(key, 0): [node] for key, node in zip(plan.shapes, inputs)}
         nested = {key for key, entry in plan.entries.items() if entry.inner}
 
         def called(tensors):        # a nested model has one call, which Keras counts from 0 or from 1
@@ -219,8 +209,7 @@ class Network:
                     raise InputError(f"{taker} takes output {output} of {shortened(key, 60)!r}, which there is not.")
             return [values[key, number][output] for key, number, output in tensors]
 
-        calls = {(entry.key, i): called(tensors) for entry in plan.entries.values() if entry.kind != "InputLayer"
-                 for i, tensors in enumerate(entry.calls)}
+        calls = {(key, i): called(tensors) for key, entry in plan.entries.items() for i, tensors in enumerate(entry.calls)}
         try:
             order = [*TopologicalSorter({call: [tensor[:2] for tensor in calls[call]] for call in calls}).static_order()]
         except CycleError as error:
@@ -318,7 +307,7 @@ def _dict(values, key):
     return found
 
 
-def _tensors(value, entries=None):
+def _tensors(value):
     """Return [(key, number, number of the output)] in a structure of lists and objects.
 
     >>> _tensors([["conv", 0, 0, {}], {"class_name": "__keras_tensor__", "config": {"keras_history": ["add", 1, 0]}}])
@@ -331,8 +320,8 @@ def _tensors(value, entries=None):
     if not isinstance(value, list):
         return []
     if len(value) >= 3 and isinstance(value[0], str) and type(value[1]) is type(value[2]) is int:
-        return [(value[0], value[1], value[2])] if entries is None or value[0] in entries else []
-    return [one for part in value for one in _tensors(part, entries)]
+        return [(value[0], value[1], value[2])]
+    return [one for part in value for one in _tensors(part)]
 
 
 def _plain_name(name):
