@@ -217,6 +217,18 @@ def weights_file(path, *values, name="d"):
     return path
 
 
+def test_two_names_for_one_layer(tmp_path):
+    """a/b goes out as a.b: a file that has both has two layers, and none is lost."""
+    path = weights_file(tmp_path / "a.weights.h5", np.ones((2, 2), "f4"), np.ones(2, "f4"), name="a.b")
+    with h5py.File(path, "a") as file:
+        file.copy("layers/dense", "layers/dense_1")
+        file["layers/dense_1/vars"].attrs["name"] = "a/b"
+    model = Sequential([Dense(2)], input_shape=(2,))
+    model.layers[0].name = "a/b"
+    with pytest.raises(WeightsError, match="(?s)2 of 4 rows do not fit .*layers/dense_1/vars/0.* not used: no layer for it"):
+        keras.load_weights(model, path)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float64", ">f4"])
 def test_other_dtypes_are_cast_and_told(dtype, tmp_path):
     kernel, bias = np.array([[0.5, 1], [2, 3]]), np.array([0.25, -1])

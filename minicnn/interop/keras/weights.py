@@ -19,7 +19,7 @@ from minicnn.errors import WeightsError
 from minicnn.interop.keras import hdf5
 from minicnn.interop.keras.layers import snake_case
 from minicnn.interop.keras.network import keras_name, names_by_path
-from minicnn.interop.matching import BY_KIND, Group, fitting, pair, weights_by_layer
+from minicnn.interop.matching import BY_KIND, fitting, pair, weights_by_layer
 
 __all__ = ["File", "Stored", "fill", "is_legacy", "named", "open_file", "paired", "stored"]
 
@@ -208,16 +208,19 @@ def paired(groups, model, names=None, in_order=False):
     """
     layers = list(weights_by_layer(model))
     plain = {keras_name(layer): layer for layer in layers}      # what `save` called them
-    called = Counter(one.name for one in groups)
-    groups = [one if called[one.name] == 1 else one._replace(name=one.path) for one in groups]
-    ours = {one.name: plain.get(one.name, one.name) for one in groups}
-    given = {ours.get(name, name): layer for name, layer in (names or {}).items()}
+
+    def ours(name):
+        return plain.get(name, name)
+    called = Counter(ours(one.name) for one in groups)
+    known = {ours(one.name) if called[ours(one.name)] == 1 else one.path: one for one in groups}
+    if len(known) < len(groups):
+        raise ValueError("two of its layers have one name")
+    given = {ours(name): layer for name, layer in (names or {}).items()}
     kinds = None
-    if all(one.kind for one in groups):
-        kinds = ({ours[one.name]: one.kind for one in groups},
+    if all(one.kind for one in groups):         # as in a weights file
+        kinds = ({name: one.kind for name, one in known.items()},
                  {layer.name: snake_case(type(layer).__name__) for layer in model.layers})
-    found = [(group and group.arrays, layer, how)
-             for group, layer, how in pair([Group(ours[one.name], one) for one in groups], layers, given, kinds)]
+    found = [(known.get(name), layer, how) for name, layer, how in pair(list(known), layers, given, kinds)]
     if in_order or kinds is None:
         return found
     models, result = {}, []         # {class: the models in which its layers lie}

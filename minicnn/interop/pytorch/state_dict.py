@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.errors import InputError
-from minicnn.interop.matching import BY_KIND, Group, Matching, fitting, pair, weights_by_layer
+from minicnn.interop.matching import BY_KIND, Matching, fitting, pair, weights_by_layer
 from minicnn.interop.pytorch.reading import read_arrays
 from minicnn.interop.pytorch.rows import index_of, inverse, row_orders, type_of
 
@@ -169,14 +169,13 @@ def match(model, path, names=None):
     if len(ours) < len(targets):
         raise InputError("load_weights: a layer is called as a part of a SeparableConv2D, NAME.depthwise or NAME.pointwise. Rename it.")
     # Where the file has the names that `save` writes, those of their layers.
-    known = {group.name: group.name if group.name in ours else modules.get(group.name, group.name) for group in groups}
+    known = {name: name if name in ours else modules.get(name, name) for name in groups}
     if len(set(known.values())) < len(known):
         known = {name: name for name in known}
     files = {layer: name for name, layer in known.items()}
-    groups = [Group(known[group.name], group.arrays) for group in groups]
     given = {known.get(name, name): layer for name, layer in (names or {}).items()}
-    pairs = pair(groups, list(ours), given, ({group.name: _kind(group) for group in groups},
-                                             {slot.name: slot.kind for slot in targets}))
+    pairs = pair(list(files), list(ours), given, ({known[name]: _kind(arrays) for name, arrays in groups.items()},
+                                                  {slot.name: slot.kind for slot in targets}))
     if BY_KIND in [how for _, _, how in pairs]:
         matching.add(None, None, None, "paired in order, each kind by itself, as the names do not agree")
     other = [epsilon for epsilon in (getattr(layer, "epsilon", 1e-5) for layer in model.layers) if epsilon != 1e-5]
@@ -184,32 +183,33 @@ def match(model, path, names=None):
         numbers = " or ".join(f"{epsilon:g}" for epsilon in dict.fromkeys(other))
         matching.add(None, None, None, f"epsilon is {numbers} in {len(other)} normalizations; PyTorch's default is 1e-05")
     place = {name: i for i, name in enumerate(ours)}
-    for group, name, _ in sorted(pairs, key=lambda one: place.get(one[1], len(place))):
-        _match_one(matching, taken, group, files.get(group and group.name), ours.get(name))
+    for group, layer, _ in sorted(pairs, key=lambda one: place.get(one[1], len(place))):
+        name = files.get(group)
+        _match_one(matching, taken, name, groups.get(name, {}), ours.get(layer))
     return matching, taken
 
 
 def _groups(arrays, custom):
-    """Return the Groups of {name: array}: a module's weight, bias and statistics, all of a custom layer; other arrays are alone."""
+    """Return {module: {name in it: array}} of {name: array}: a module's weight, bias and statistics, all of a custom layer; other
+    arrays are alone."""
     groups = {}
     for name, array in arrays.items():
         module, _, last = name.rpartition(".")
         module, last = (module, last) if last in _IN_A_LAYER or module in custom else (name, "")
-        groups.setdefault(module, Group(module, {})).arrays[last] = array
-    return list(groups.values())
+        groups.setdefault(module, {})[last] = array
+    return groups
 
 
-def _kind(group):
+def _kind(arrays):
     """Return the kind of module that has such arrays, as far as they tell."""
-    weight = group.arrays.get("weight")
-    if "running_mean" in group.arrays:
+    if "running_mean" in arrays:
         return "batch norm"
-    return {4: "convolution", 2: "linear", 1: "norm"}.get(getattr(weight, "ndim", None), "array")
+    return {4: "convolution", 2: "linear", 1: "norm"}.get(getattr(arrays.get("weight"), "ndim", None), "array")
 
 
-def _match_one(matching, taken, group, name, slot):
-    """Tell of each array of a group and each weight of a slot, of which one may be None; append to `taken` what fits."""
-    arrays, weights = group.arrays if group else {}, slot.weights if slot else {}
+def _match_one(matching, taken, name, arrays, slot):
+    """Tell of each array of a module and each weight of a slot, which may be None; append to `taken` what fits."""
+    weights = slot.weights if slot else {}
     for key, array in arrays.items():
         full = ".".join(filter(None, (name, key)))
         if array is None:
