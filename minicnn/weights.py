@@ -31,6 +31,11 @@ _MOST_RANK = 8
 _MOST_SIZE = 2**31
 _MOST_MARKS = 16 * _MOST_TENSORS       # an array of eight axes has 10 quotes, 14 commas and brackets in the header
 _NO_DIGEST = "0" * 64
+# {how a file of another tool begins: what it is, and what reads it}
+_OTHERS = {b"PK\3\4": "an archive, as Keras and PyTorch write: minicnn.interop.keras or pytorch reads it",
+           b"\x89HDF": "an HDF5 file, as Keras writes: minicnn.interop.keras reads it",
+           b"\x80\2\x8a\n": "a file of PyTorch: minicnn.interop.pytorch reads it",
+           b"\x08": "an ONNX file, or damaged: minicnn.interop.onnx reads ONNX"}
 
 
 def save(path, tensors, metadata, private=True):
@@ -130,7 +135,9 @@ def _read(file, size, name, expect):
     start = file.read(8)
     length = int.from_bytes(start, "little")
     if length > min(_MOST_HEADER_BYTES, size - 8):
-        raise WeightsError(f"{name}: not a weights file, or cut off: its header would be {length} bytes long.")
+        other = next((what for mark, what in _OTHERS.items() if start.startswith(mark)), None)
+        raise WeightsError(f"{name}: not a weights file of minicnn" + (
+            f", but {other}." if other else f", or cut off: its header would be {length} bytes long."))
     text = file.read(length)
     header = _parse_header(text, name)
     metadata = _check_metadata(header.pop("__metadata__", None), name)
