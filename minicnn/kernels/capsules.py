@@ -3,6 +3,9 @@
 u, the predictions, is by far the largest array: 2.9 million numbers for an image of COVID-CAPS. Each round reads it once; what it is
 weighed by is computed anew wherever it is needed, and never written. The input capsules are cut into units of _ROWS. A unit's sum is
 of the precision of u, the units' sums are added in order, in float64: the threads decide no bit. Lengths and losses are NumPy's.
+
+The output capsules lie side by side in all that kernels keep, [d, j]: loops over them are of vectors. With the predictions as they are,
+[j, d], a round took twice as long.
 """
 
 import math
@@ -23,27 +26,27 @@ _ROWS = 128             # input capsules in a unit
 
 
 def routing(u, routings, y, sums):
-    """Write the capsules that predictions u (N, I, D, J) are routed to, (N, J, D), to y, and the sums of each round to sums."""
-    (N, I, D, J), units = u.shape, -(-u.shape[1] // _ROWS)
+    """Write the capsules that predictions u (N, I, J, D) are routed to, (N, J, D), to y, and the sums of each round to sums."""
+    (N, I, J, D), units = u.shape, -(-u.shape[1] // _ROWS)
     parts, o = workspace("sums of predictions", (N * units, D * J), np.float64), workspace("o", (N, D * J), u.dtype)
     for r in range(routings):
-        run(_sum_predictions, len(parts), u, o, r > 0, parts, scratch=J + D * J, dtype=u.dtype)
+        run(_sum_predictions, len(parts), u, o, r > 0, parts, scratch=J + 2 * D * J, dtype=u.dtype)
         run(_squash_sums, N, parts, r, sums, o, y)
 
 
 @kernel
 def _sum_predictions(u, o, routed, parts, scratch, queue, lane):
     """Write each unit's sum of c u."""
-    N, I, D, J = u.shape
+    N, I, J, D = u.shape
     units, own = len(parts) // N, lane * scratch.shape[1]
-    c, total = pointer(scratch, own), pointer(scratch, own + J)
+    row, total, c = pointer(scratch, own), pointer(scratch, own + D * J), pointer(scratch, own + 2 * D * J)
     unit = claim(queue, lane)
     while unit >= 0:
         n, first, sums = unit // units, unit % units * _ROWS, pointer(parts, unit * D * J)
         for k in range(D * J):
             total[k] = 0
         for i in range(first, min(first + _ROWS, I)):
-            row = pointer(u, (n * I + i) * D * J)
+            _turn(pointer(u, (n * I + i) * D * J), D, J, row)
             _coefficients(row, pointer(o, n * D * J), routed, D, J, c)
             for d in range(0, D * J, J):
                 for j in range(J):
@@ -51,6 +54,14 @@ def _sum_predictions(u, o, routed, parts, scratch, queue, lane):
         for k in range(D * J):
             sums[k] = total[k]
         unit = claim(queue, lane)
+
+
+@device
+def _turn(a, D, J, turned):
+    """Write numbers [j, d] as [d, j]."""
+    for d in range(D):
+        for j in range(J):
+            turned[d * J + j] = a[j * D + d]
 
 
 @device
@@ -74,7 +85,7 @@ def _coefficients(row, o, routed, D, J, c):
 
 @device
 def _agreements(row, o, D, J, b):
-    """Write o . u of each output capsule to b. Loops over capsules are of vectors; over their numbers it took three times as long."""
+    """Write o . u of each output capsule to b."""
     for j in range(J):
         b[j] = 0
     for d in range(0, D * J, J):
@@ -84,7 +95,7 @@ def _agreements(row, o, D, J, b):
 
 @kernel
 def _squash_sums(parts, r, sums, o, y, scratch, queue, lane):
-    """Add the units' sums of a sample up, and squash them; o is y in the order of u."""
+    """Add the units' sums of a sample up, and squash them; o is y as kernels keep it."""
     N, _, J, D = sums.shape
     n = claim(queue, lane)
     while n >= 0:
@@ -118,13 +129,13 @@ def _factors(sums, n, r, j):
 
 def routing_gradient(dy, u, sums, du):
     """Write the gradient of `routing` to du."""
-    (N, I, D, J), R, units = u.shape, sums.shape[1], -(-u.shape[1] // _ROWS)
+    (N, I, J, D), R, units = u.shape, sums.shape[1], -(-u.shape[1] // _ROWS)
     parts = workspace("sums of gradients", (N * units, D * J), np.float64)
     ds, o = (workspace(name, (N, D * J), u.dtype) for name in ("ds", "o"))
     parts[:N] = dy.swapaxes(1, 2).reshape(N, D * J)
     for r in reversed(range(R)):
         run(_gradient_of_sums, N, parts if r < R - 1 else parts[:N], sums, r, ds, o, scratch=D, dtype=np.float64)
-        run(_gradient_of_predictions, len(parts), u, ds, o, r > 0, r < R - 1, du, parts, scratch=2 * J + D * J, dtype=u.dtype)
+        run(_gradient_of_predictions, len(parts), u, ds, o, r > 0, r < R - 1, du, parts, scratch=2 * J + 3 * D * J, dtype=u.dtype)
 
 
 @kernel
@@ -149,9 +160,10 @@ def _gradient_of_sums(parts, sums, r, ds, o, scratch, queue, lane):
 @kernel
 def _gradient_of_predictions(u, ds, o, routed, adding, du, parts, scratch, queue, lane):
     """Write c ds + db o to du, or add it, and each unit's sum of db u, its part of do; in the first round db is 0."""
-    N, I, D, J = u.shape
+    N, I, J, D = u.shape
     units, own = len(parts) // N, lane * scratch.shape[1]
-    c, db, total = pointer(scratch, own), pointer(scratch, own + J), pointer(scratch, own + 2 * J)
+    row, total, more = pointer(scratch, own), pointer(scratch, own + D * J), pointer(scratch, own + 2 * D * J)
+    c, db = pointer(scratch, own + 3 * D * J), pointer(scratch, own + 3 * D * J + J)
     unit = claim(queue, lane)
     while unit >= 0:
         n, first, sums = unit // units, unit % units * _ROWS, pointer(parts, unit * D * J)
@@ -159,7 +171,8 @@ def _gradient_of_predictions(u, ds, o, routed, adding, du, parts, scratch, queue
         for k in range(D * J):
             total[k] = 0
         for i in range(first, min(first + _ROWS, I)):
-            row, out = pointer(u, (n * I + i) * D * J), pointer(du, (n * I + i) * D * J)
+            out = pointer(du, (n * I + i) * D * J)
+            _turn(pointer(u, (n * I + i) * D * J), D, J, row)
             _coefficients(row, o_at, routed, D, J, c)
             _agreements(row, ds_at, D, J, db)
             mean = c[0] * db[0]
@@ -169,9 +182,11 @@ def _gradient_of_predictions(u, ds, o, routed, adding, du, parts, scratch, queue
                 db[j] = c[j] * (db[j] - mean) if routed else 0
             for d in range(0, D * J, J):
                 for j in range(J):
-                    more = c[j] * ds_at[d + j] + db[j] * o_at[d + j]
-                    out[d + j] = out[d + j] + more if adding else more
+                    more[d + j] = c[j] * ds_at[d + j] + db[j] * o_at[d + j]
                     total[d + j] += db[j] * row[d + j]
+            for j in range(J):
+                for d in range(D):
+                    out[j * D + d] = out[j * D + d] + more[d * J + j] if adding else more[d * J + j]
         for k in range(D * J):
             sums[k] = total[k]
         unit = claim(queue, lane)

@@ -41,7 +41,7 @@ def squash_gradient(dy, x):
 def routing(u, routings):
     """Route predictions to the capsules that they agree with.
 
-    u[i, :, j], below u[i, j], is what input capsule i predicts of output capsule j. Round r = 1 .. R weighs the predictions by c, and
+    u[i, j] is what input capsule i predicts of output capsule j. Round r = 1 .. R weighs the predictions by c, and
 
         s_r[j] = sum_i c_r[i, j] u[i, j],      o_r[j] = squash(s_r[j]),
 
@@ -50,7 +50,7 @@ def routing(u, routings):
 
     Parameters
     ----------
-    u : ndarray, shape (N, I, D, J): the output capsules side by side, as the kernels' vectors take them
+    u : ndarray, shape (N, I, J, D)
     routings : int >= 1, R
 
     Returns
@@ -58,12 +58,12 @@ def routing(u, routings):
     y : ndarray, shape (N, J, D): o_R
     sums : ndarray, shape (N, R, J, D), float64: s_1 .. s_R
 
-    >>> u = np.array([[[[1.0, 0.0]], [[2.0, 0.0]]]])        # two capsules, which predict one of two
+    >>> u = np.array([[[[1.0], [0.0]], [[2.0], [0.0]]]])        # two capsules, which predict one of two
     >>> [routing(u, R)[0].ravel().round(3).tolist() for R in (1, 2)]
     [[0.692, 0.0], [0.825, 0.0]]
     """
-    N, _, D, J = u.shape
-    u64, sums = _by_capsule(u), np.empty((N, routings, J, D))
+    N, _, J, D = u.shape
+    u64, sums = u.astype(np.float64), np.empty((N, routings, J, D))
     for r in range(routings):
         sums[:, r] = _weighed(_coefficients(u64, sums, r), u64)
     return squash(sums[:, -1]).astype(u.dtype), sums
@@ -85,11 +85,10 @@ def routing_gradient(dy, u, sums):
     Parameters
     ----------
     dy : ndarray, shape (N, J, D)
-    u : ndarray, shape (N, I, D, J)
+    u : ndarray, shape (N, I, J, D)
     sums : ndarray, shape (N, R, J, D), float64, of `routing`
     """
-    u64, do = _by_capsule(u), dy.astype(np.float64)
-    du = np.zeros(u64.shape)
+    u64, do, du = u.astype(np.float64), dy.astype(np.float64), np.zeros(u.shape)
     for r in reversed(range(sums.shape[1])):
         c, ds = _coefficients(u64, sums, r), squash_gradient(do, sums[:, r])
         du += c * ds[:, None]
@@ -98,7 +97,7 @@ def routing_gradient(dy, u, sums):
             db = c * (dc - (c * dc).sum(axis=2, keepdims=True))
             du += db * squash(sums[:, r - 1])[:, None]
             do = _weighed(db, u64)
-    return _by_capsule(du).astype(u.dtype)
+    return du.astype(u.dtype)
 
 
 def length(x):
@@ -146,11 +145,6 @@ def margin(z, t, scale):
     there, absent = (np.maximum(z64, 0) for z64 in (0.9 - z.astype(np.float64), z.astype(np.float64) - 0.1))
     losses = (t * there**2 + 0.5 * (1 - t) * absent**2).sum(axis=1)
     return losses * scale, (((1 - t) * absent - 2 * t * there) * scale[:, None]).astype(z.dtype)
-
-
-def _by_capsule(u):
-    """Return u (N, I, D, J) as (N, I, J, D), or the other way round, in float64."""
-    return np.ascontiguousarray(u.swapaxes(2, 3), np.float64)
 
 
 def _coefficients(u, sums, r):
