@@ -94,7 +94,7 @@ def test_parameters_with_and_without_the_top(name, monkeypatch):
 
 
 def test_every_network_is_counted():
-    assert set(networks.NETWORKS) == {"cov19net", *COUNTS}
+    assert set(networks.NETWORKS) == {"cov19net", "covid_caps", *COUNTS}        # test_covidcaps.py
 
 
 @pytest.mark.parametrize("classes, shape", [(1, (1,)), (2, (1,)), (["a", "b"], (1,)), (3, (3,)), (["a", "b", "c"], (3,))])
