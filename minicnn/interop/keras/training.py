@@ -105,7 +105,7 @@ def compile_config(model, output_names):
                           "registered_name": None},
             "loss": losses if not several else dict(zip(output_names, losses)),
             "loss_weights": dict(zip(output_names, model.loss.weights)) if several else None,
-            "metrics": None if several or model.loss.head is None else ["accuracy"], "weighted_metrics": None, "run_eagerly": False,
+            "metrics": None if several or not model.loss.classifies else ["accuracy"], "weighted_metrics": None, "run_eagerly": False,
             "steps_per_execution": 1, "jit_compile": False}
 
 
