@@ -106,8 +106,7 @@ def as_metrics(metrics, loss, output_shape):
 
 
 def _rates(loss, output_shape):
-    return _RATES if loss.head == "Softmax" or loss.head == "Sigmoid" and output_shape == (1,) else \
-        ["accuracy"] if loss.head else []
+    return _RATES if loss.one_hot or loss.head == "Sigmoid" and output_shape == (1,) else ["accuracy"] if loss.classifies else []
 
 
 def _of_outputs(metrics, loss):

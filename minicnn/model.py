@@ -653,7 +653,7 @@ class Model:
         _, x, t, sample_weight = model_data.one_batch(self, x, t, sample_weight, verb)
         with self._lock:
             loss, outputs = function(x, t, sample_weight)
-            if not return_dict or self.loss.head is None and not self.output_names:
+            if not return_dict or not self.loss.classifies and not self.output_names:
                 return {"loss": loss} if return_dict else loss
             if self.output_names:
                 measured = self.loss.describe(outputs, t, loss)

@@ -138,10 +138,10 @@ def _strata(loss, targets):
     """
     for output in getattr(loss, "outputs", ()):
         width = int(np.prod(output.shape))
-        if output.loss.head is not None:
+        if output.loss.classifies:
             return _strata(output.loss, targets[:, :width].reshape(len(targets), *output.shape))
         targets = targets[:, width:]
-    if loss.head is None:
+    if not loss.classifies:
         return np.zeros(len(targets), np.int64)
     return targets.argmax(axis=-1) if targets.ndim == 2 and targets.shape[1] > 1 else \
         (targets.reshape(len(targets), -1)[:, 0] > 0.5).astype(np.int64)
@@ -184,7 +184,7 @@ def sample_weights(model, class_weight, targets, weights=None):
     several = targets.shape[1:] != (1,)
     n_classes = targets.shape[-1] if several else 2
     sure = np.isin(targets, (0, 1)).all() and (not several or (targets.sum(axis=-1) == 1).all())
-    if targets.ndim != 2 or not sure and model.loss.head != ("Softmax" if several else "Sigmoid"):
+    if targets.ndim != 2 or not sure and not (model.loss.one_hot if several else model.loss.head == "Sigmoid"):
         raise InputError(f"class_weight: each sample must be of one class, and with {model.loss.name} on outputs of shape "
                          f"{model.output_shape} the targets are none. Leave class_weight out.")
     classes = targets.argmax(axis=-1) if several else (targets[:, 0] > 0.5).astype(int)

@@ -199,7 +199,7 @@ class Network:
         """Return the outputs for logits z: what the layers `heads`, which a loss took over in training, make of them."""
         with lending():
             if self.outputs == (len(self.layers),):
-                return self.single(heads[0]).step.forward(z) if heads else z
+                return self.single(heads[0]).step.forward(z) if heads else z.copy()      # backward may write there
             parts = split(z, [self.shapes[value] for value in self.outputs])
             return join([self.single(value - 1).step.forward(part) if value - 1 in heads else part
                          for value, part in zip(self.outputs, parts)])

@@ -240,10 +240,11 @@ def test_the_evening_runs_alone(tmp_path):
 # registers, 3,040 before sums whose subtrees several processes can have), what other families may have: these are a loop for each operation, 15 lines;
 # those of normalization are sums in blocks, and gradients that go through them, over rows and over columns.
 # Depthwise convolution has two loops of its own, over vectors of channels, with tiles of seven outputs and of one (145 lines
-# before, and a fifth as fast); groups go through the kernels of convolution.
+# before, and a fifth as fast); groups go through the kernels of convolution. Routing between capsules reads its predictions in each
+# round, forward and backward, in units whose sums are joined.
 KERNELS_OF_FAMILIES = {"depthwise": 325, "grouped": 45,
                        "adaptive_optimizers": 80, "normalization": 280, "rectifiers": 140, "global_pooling": 70, "reshaping": 60,
-                       "merging": 30, "elementwise": 40}
+                       "merging": 30, "elementwise": 40, "capsules": 155}
 
 
 def test_kernels_stay_few():
@@ -257,11 +258,11 @@ def test_the_public_names():
         "__version__", "Sequential", "Model", "load_model", "cov19net", "Layer", "Conv2D", "MaxPool2D", "AveragePool2D",
         "Flatten", "Dense", "ReLU", "Sigmoid", "Tanh", "Softmax", "Dropout", "Add", "Multiply", "Concatenate",
         "Residual", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "UpSampling2D", "Reshape",
-        "Rescaling", "Permute", "Cropping2D", "Elementwise", "ElementwisePair", "Constant", "LeakyReLU", "ELU", "Swish", "Softplus", "SpatialDropout2D", "StochasticDepth", "BatchNormalization",
+        "Rescaling", "Permute", "Cropping2D", "Elementwise", "ElementwisePair", "Constant", "Capsules", "CapsuleLength", "LeakyReLU", "ELU", "Swish", "Softplus", "SpatialDropout2D", "StochasticDepth", "BatchNormalization",
         "LayerNormalization", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D", "AveragePooling2D", "AvgPool2D",
         "GlobalAvgPool2D", "GlobalMaxPool2D", "SiLU", "Input", "Parameter", "Adam", "SGD", "AdamW", "RMSprop",
         "gradcheck", "assert_gradients", "check_optimizer", "check_determinism", "BinaryCrossentropy",
-        "CategoricalCrossentropy", "MeanSquaredError", "L2", "History", "Callback", "EarlyStopping",
+        "CategoricalCrossentropy", "MeanSquaredError", "MarginLoss", "L2", "History", "Callback", "EarlyStopping",
         "LearningRateSchedule", "LearningRateScheduler", "ReduceLROnPlateau", "LambdaCallback", "WeightAverage",
         "Checkpoint", "ModelCheckpoint", "CSVHistory", "set_thread_count", "thread_count", "MiniCNNError", "ShapeError",
         "InputError", "DTypeError", "ImageError", "ManifestError", "WeightsError", "CheckpointError", "NonFiniteError",

@@ -10,18 +10,18 @@ from minicnn import L2, SGD, Conv2D, Dense, Flatten, ReLU, Sequential, Sigmoid, 
 from minicnn.core.backend import ENGINES, get_engine
 from minicnn.errors import InputError, ShapeError
 from minicnn.losses import BinaryCrossentropy, get_loss
-from minicnn.losses.further import CategoricalCrossentropy, MeanSquaredError
+from minicnn.losses.further import CategoricalCrossentropy, MarginLoss, MeanSquaredError
 from tests.support.laws import assert_gradient, assert_same_bits, digest
 from tests.support.strategies import DTYPES, normals
 
-LOSSES = [BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError]
+LOSSES = [BinaryCrossentropy, CategoricalCrossentropy, MeanSquaredError, MarginLoss]
 each_loss = pytest.mark.parametrize("loss", LOSSES)
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def targets_for(loss, z):
-    if loss is CategoricalCrossentropy:
+    if loss.one_hot:
         return np.eye(z.shape[1], dtype=z.dtype)[np.arange(len(z)) % z.shape[1]]
     return (normals(99, z.shape) > 0).astype(z.dtype)
 
@@ -71,6 +71,7 @@ def test_what_counts_as_a_term():
     assert evaluate(BinaryCrossentropy, z, t)[0] == pytest.approx(np.log(2))               # the mean of 8 equal terms
     assert evaluate(CategoricalCrossentropy, z, t)[0] == pytest.approx(np.log(4))          # one choice a sample
     assert evaluate(MeanSquaredError, z, t)[0] == pytest.approx(2 / 8)
+    assert evaluate(MarginLoss, z + 0.2, t)[0] == pytest.approx(0.7**2 + 3 * 0.5 * 0.1**2)      # a sum over the classes
     images = np.zeros((2, 3, 5, 1))
     assert evaluate(MeanSquaredError, images, images + 2)[0] == pytest.approx(4)
 
@@ -284,13 +285,13 @@ def test_names_and_heads(loss):
     assert get_loss(instance) is instance
 
 def test_each_loss_folds_the_activation_that_belongs_to_it():
-    assert [loss.head for loss in LOSSES] == ["Sigmoid", "Softmax", None]
+    assert [loss.head for loss in LOSSES] == ["Sigmoid", "Softmax", None, None]
 
 
 @pytest.mark.parametrize("loss", ["mse", BinaryCrossentropy, None, ["mean_squared_error"], 3])
 def test_unknown_losses_hear_the_known(loss):
     with pytest.raises(InputError, match="loss: expected one of binary_crossentropy, categorical_crossentropy, "
-                                         "mean_squared_error, got "):
+                                         "mean_squared_error, margin, got "):
         get_loss(loss)
 
 
@@ -317,6 +318,7 @@ def test_targets_of_another_shape_never_reach_a_kernel(loss):
     (CategoricalCrossentropy, [[0.5, 0.4], [1, 0]], "categorical_crossentropy: each row of targets must hold "
                                                     "probabilities that sum to 1 .* got sums from 0.9 to 1.0"),
     (CategoricalCrossentropy, [[-1.0, 2.0]], "each row of targets must hold probabilities"),
+    (MarginLoss, [[1.0, 1.0]], "margin: each row of targets must hold probabilities that sum to 1"),
 ])
 def test_targets_that_make_no_sense(loss, t, sentence):
     with pytest.raises(InputError, match=sentence):
@@ -327,6 +329,8 @@ def test_a_softmax_over_images_is_no_choice():
     with pytest.raises(ShapeError, match=r"categorical_crossentropy: expected outputs of shape \(N, K\), got "
                                          r"\(2, 3, 3, 4\)\. Put Flatten\(\) and Dense\(K\) before the Softmax"):
         CategoricalCrossentropy().check_targets(np.zeros((2, 3, 3, 4)), (2, 3, 3, 4))
+    with pytest.raises(ShapeError, match=r"margin: .* got \(2, 3, 4\)\. Put Capsules\(K, size\) and CapsuleLength\(\) at the end"):
+        MarginLoss().check_targets(np.zeros((2, 3, 4)), (2, 3, 4))
 
 
 @each_loss
@@ -335,8 +339,8 @@ def test_targets_that_make_sense(loss):
 
 
 def test_a_loss_tells_what_makes_it_again():
-    for loss in (BinaryCrossentropy(0.1), CategoricalCrossentropy(), MeanSquaredError()):
+    for loss in (BinaryCrossentropy(0.1), CategoricalCrossentropy(), MeanSquaredError(), MarginLoss(0.2)):
         config = loss.config()
         again = {"BinaryCrossentropy": BinaryCrossentropy, "CategoricalCrossentropy": CategoricalCrossentropy,
-                 "MeanSquaredError": MeanSquaredError}[config.pop("type")](**config)
+                 "MeanSquaredError": MeanSquaredError, "MarginLoss": MarginLoss}[config.pop("type")](**config)
         assert again.name == loss.name == get_loss(loss.name).name

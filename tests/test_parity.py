@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import minicnn
-from minicnn import (SGD, Adam, AveragePool2D, BatchNormalization, Conv2D, Dense, Flatten, LayerNormalization, MaxPool2D,
+from minicnn import (SGD, Adam, AveragePool2D, BatchNormalization, CapsuleLength, Capsules, Conv2D, Dense, Flatten, LayerNormalization, MaxPool2D,
                      ReLU, Sequential, Sigmoid, Softmax, Tanh, cov19net)
 from minicnn.core.backend import ENGINES, get_engine
 from minicnn.core.parameter import Parameter
@@ -532,3 +532,31 @@ def test_initializer_follows_the_law_of_keras(law, kind, shape):
     # 1 %. Drawn without the correction for truncation it would be off by 23 %.
     assert values.var() == pytest.approx(keras["variance"], rel=0.01)
     assert abs(values.mean()) < 4 * np.sqrt(keras["variance"] / keras["count"])
+
+
+@each_engine
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("name", cases.CAPSULES)
+def test_capsules(name, precision, engine):
+    frozen = {key.removeprefix(f"{name}/"): array for key, array in FROZEN["keras_capsules"].items() if key.startswith(f"{name}/")}
+    x, layers = frozen["x"].astype(precision), [*(Capsules(*one) for one in cases.CAPSULES[name][3]), CapsuleLength()]
+    model = Sequential(layers, x.shape[1:], dtype=precision, engine=engine)
+    model.set_weights([frozen[f"kernel/{i}"] for i in range(len(layers) - 1)])
+    model.compile(SGD(), "margin")
+    loss, gradients = model.loss_and_gradients(x, frozen["t"])
+    results = {"lengths": model.predict(x), "loss": loss} | {f"gradient/{i}": gradient for i, gradient in enumerate(gradients)}
+    again = [*(Capsules(*one) for one in cases.CAPSULES[name][3]), CapsuleLength()]         # by hand, for dx
+    y = x
+    for layer, kernel in zip(again, [*model.get_weights(), None]):
+        layer.configure(precision, engine)
+        layer.build(y.shape[1:])
+        layer.set_weights([] if kernel is None else [kernel])
+        results["capsules"], y = y, layer.forward(y)
+    dy = np.empty_like(y)
+    get_loss("margin")(get_engine(engine), y, frozen["t"].astype(precision), None, np.empty(len(y)), dy)
+    for layer in reversed(again):
+        dy = layer.backward(dy)
+    # Measured in float32, of the largest: 1e-6.
+    for key, array in (results | {"dx": dy}).items():
+        assert_near(array, frozen[f"{precision}/{key}"], 1e-12 if precision == "float64" else 1e-5)
+    assert len(results) + 1 == sum(key.startswith(precision) for key in frozen)

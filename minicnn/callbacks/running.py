@@ -107,7 +107,7 @@ class Callbacks:
         self._bar.advance(loss=position.loss / position.seen)
         for callback in self._by_batch:
             metrics = {"loss": position.loss / position.seen}
-            if self._model.loss.head is not None:
+            if self._model.loss.classifies:
                 metrics["accuracy"] = position.right / position.seen
             callback.on_train_batch_end(self._model, position.batch, metrics)
 

@@ -363,7 +363,7 @@ def _report(words, wrong, where, sentence, problems):
 def encode_targets(t, shape, loss, dtype):
     """Return targets as the loss wants them: (N,) + shape, of the network's dtype.
 
-    A vector of N becomes a column; for categorical cross-entropy whole-number classes become one-hot rows.
+    A vector of N becomes a column; whole-number classes become one-hot rows where the loss takes such.
 
     >>> from minicnn.losses import get_loss
     >>> encode_targets(np.array([2, 0]), (3,), get_loss("categorical_crossentropy"), np.float32).tolist()
@@ -376,7 +376,7 @@ def encode_targets(t, shape, loss, dtype):
         raise InputError(f"{error} For named classes use a manifest, or encode them: 0 and 1, or 0 .. K-1.") from None
     if t.ndim == 0:
         raise ShapeError(f"targets: expected an array with one target for each sample, got {t}.")
-    if loss.head == "Softmax" and t.size == len(t) and shape != (1,):
+    if loss.one_hot and t.size == len(t) and shape != (1,):
         classes = t.reshape(-1)
         if len(classes) and ((classes != np.floor(classes)).any() or classes.min() < 0 or classes.max() >= shape[-1]):
             raise InputError(f"targets: expected whole-number classes from 0 to {shape[-1] - 1}, "

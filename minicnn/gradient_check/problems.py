@@ -263,7 +263,7 @@ def targets_for(loss, shape, seed):
         return join([targets_for(one.loss, (shape[0], *one.shape), seed + i) for i, one in enumerate(loss.outputs)])
     if loss.head == "Sigmoid":
         return np.clip(np.round(1.5 * draw(uniforms, seed, 11, shape), 1), 0, 1)
-    if loss.head == "Softmax":
+    if loss.one_hot:
         weights = draw(uniforms, seed, 11, shape)
         return weights / weights.sum(axis=-1, keepdims=True)
     return draw(normals, seed, 11, shape)

@@ -136,7 +136,8 @@ def loss_of(network):
     for value in network.outputs:
         head = None if network.is_taken(value) else type(network.layers[value - 1]).__name__
         dimensions = len(network.shapes[value])
-        loss = get_loss({("Sigmoid", dimensions): "binary_crossentropy", ("Softmax", 1): "categorical_crossentropy"}.get(
+        loss = get_loss({("Sigmoid", dimensions): "binary_crossentropy", ("Softmax", 1): "categorical_crossentropy",
+                         ("CapsuleLength", 1): "margin"}.get(
             (head, dimensions), "mean_squared_error"))
         outputs.append(Output(network.layers[value - 1].name, network.shapes[value], loss))
     return outputs[0].loss if len(outputs) == 1 else JointLoss(outputs)

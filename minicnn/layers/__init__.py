@@ -24,7 +24,7 @@ _FURTHER = {
     "rectifiers": ["LeakyReLU", "ELU", "Swish", "Softplus"],
     "spatial_dropout": ["SpatialDropout2D", "StochasticDepth"],
     "merging": ["Add", "Multiply", "Concatenate", "Residual"],
-    "elementwise": ["Elementwise", "ElementwisePair", "Constant"], "ends": ["InputLayer", "Outputs"]}
+    "elementwise": ["Elementwise", "ElementwisePair", "Constant"], "ends": ["InputLayer", "Outputs"], "capsules": ["Capsules", "CapsuleLength"]}
 # {what Keras or a paper calls it too: our name}, which stands in a model file and in what is printed.
 ALIASES = {"MaxPooling2D": "MaxPool2D", "AveragePooling2D": "AveragePool2D", "AvgPool2D": "AveragePool2D",
            "GlobalAvgPool2D": "GlobalAveragePooling2D", "GlobalMaxPool2D": "GlobalMaxPooling2D", "SiLU": "Swish"}

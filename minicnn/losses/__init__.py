@@ -19,18 +19,18 @@ __all__ = ["Loss", "BinaryCrossentropy", "LOSSES", "get_loss"]
 
 
 class Loss:
-    """Base of the losses: `operation` names the engine's function, `head` the activation folded into the loss.
+    """Base of the losses: `operation` names the engine's function, `head` the activation folded in; targets may be `one_hot`.
 
     Label smoothing (Szegedy et al., CVPR 2016, section 7): in training, and there alone, a share of each target is
     spread evenly over the classes, so that a network has nothing to gain from being surer than 1 - label_smoothing.
 
     Parameters
     ----------
-    label_smoothing : float in [0, 1); 0 where there is no head, for there targets are numbers and not classes
+    label_smoothing : float in [0, 1); 0 where targets are numbers and not classes
     """
 
-    operation = None
-    head = None
+    operation, head, one_hot = None, None, False
+    classifies = property(lambda loss: loss.head is not None or loss.one_hot, doc="Whether targets are classes.")
     values = {}         # where there are several outputs (joint.py): {name: mean loss of the last batch}, and their weights
     weights = None
 
@@ -39,7 +39,7 @@ class Loss:
             raise InputError(f"{type(self).__name__}: there is no argument {name!r}, only label_smoothing. "
                              "A loss takes the logits itself where the model ends with its activation, probabilities out.")
         self.label_smoothing = check(self.operation, "label_smoothing", label_smoothing, Real(0, 1))
-        if label_smoothing and self.head is None:
+        if label_smoothing and not self.classifies:
             raise InputError(f"{self.operation}: label_smoothing must be 0 where targets are no classes, got "
                              f"{label_smoothing!r}.")
 
@@ -63,7 +63,7 @@ class Loss:
         >>> BinaryCrossentropy(label_smoothing=0.2).smoothed(np.array([[0.0], [1.0]])).tolist()
         [[0.1], [0.9]]
         """
-        classes = t.shape[-1] if self.head == "Softmax" else 2
+        classes = t.shape[-1] if self.one_hot else 2
         s = self.label_smoothing
         return t * (1 - s) + t.dtype.type(s / classes) if s else t
 
@@ -121,7 +121,7 @@ class Loss:
     def measured(self, metrics=None, validation=False):
         """Return the names of what an epoch is measured with: the loss, then `metrics`; where None, accuracy and AUC."""
         rates = ["accuracy", *["auc"] * validation] if metrics is None else metrics
-        return ["loss", *(rates if self.head or metrics else [])]
+        return ["loss", *(rates if self.classifies or metrics else [])]
 
     def check_targets(self, t, shape):
         """Raise unless the targets t have the shape of the outputs and values that the loss is defined for."""

@@ -1,22 +1,23 @@
-"""Losses that COV-19Net has no use for: of one of several classes, and of numbers. They join the table LOSSES."""
+"""Losses that COV-19Net has no use for: of one of several classes, of numbers, and of capsules. They join the table LOSSES."""
 
 import numpy as np
 
 from minicnn.errors import InputError, ShapeError
 from minicnn.losses import LOSSES, Loss
+from minicnn.metrics import binary_metrics
 from minicnn.metrics.categorical import categorical_metrics
 
-__all__ = ["CategoricalCrossentropy", "MeanSquaredError"]
+__all__ = ["CategoricalCrossentropy", "MeanSquaredError", "MarginLoss"]
 
 
-class CategoricalCrossentropy(Loss):
-    """Mean cross-entropy over classes; folds a final Softmax. Targets are one row of probabilities a sample."""
+class _OneOfSeveral(Loss):
+    """Of one of K classes: targets are one row of probabilities a sample, which are one term of the mean."""
 
-    operation = "categorical_crossentropy"
-    head = "Softmax"
+    one_hot = True
+    _before = ""        # what to put before the activation, or how to come to one output for each class
 
     def terms_per_sample(self, outputs):
-        """One: a softmax over K classes is a single choice."""
+        """One: K classes are a single choice."""
         return 1
 
     def share_right(self, outputs, targets):
@@ -27,13 +28,20 @@ class CategoricalCrossentropy(Loss):
 
     def check_targets(self, t, shape):
         if len(shape) != 2:
-            raise ShapeError(f"{self.name}: expected outputs of shape (N, K), got {shape}. "
-                             "Put Flatten() and Dense(K) before the Softmax.")
+            raise ShapeError(f"{self.name}: expected outputs of shape (N, K), got {shape}. {self._before}")
         super().check_targets(t, shape)
         sums = t.sum(axis=-1)
         if t.size and (t.min() < 0 or np.abs(sums - 1).max() > 1e-4):
             raise InputError(f"{self.name}: each row of targets must hold probabilities that sum to 1 (one-hot, or "
                              f"whole-number classes as a vector), got sums from {sums.min()} to {sums.max()}.")
+
+
+class CategoricalCrossentropy(_OneOfSeveral):
+    """Mean cross-entropy over classes; folds a final Softmax. Targets are one row of probabilities a sample."""
+
+    operation = "categorical_crossentropy"
+    head = "Softmax"
+    _before = "Put Flatten() and Dense(K) before the Softmax."
 
 
 class MeanSquaredError(Loss):
@@ -42,4 +50,19 @@ class MeanSquaredError(Loss):
     operation = "mean_squared_error"
 
 
-LOSSES |= {loss.operation: loss for loss in (CategoricalCrossentropy, MeanSquaredError)}
+class MarginLoss(_OneOfSeveral):
+    """Mean margin loss of the lengths of capsules, one for each class (reference.margin); no head is folded.
+
+    Metrics are of the lengths' shares in their sum: these are no probabilities, and the largest is the same class.
+    """
+
+    operation = "margin"
+    _before = "Put Capsules(K, size) and CapsuleLength() at the end."
+
+    def describe(self, outputs, targets, loss):
+        lengths, classes = outputs.astype(np.float64) + np.finfo(np.float32).tiny, targets.argmax(axis=-1)
+        shares = lengths / lengths.sum(axis=-1, keepdims=True)
+        return binary_metrics(classes, shares[:, 1], loss=loss) if shares.shape[1] == 2 else categorical_metrics(classes, shares, loss=loss)
+
+
+LOSSES |= {loss.operation: loss for loss in (CategoricalCrossentropy, MeanSquaredError, MarginLoss)}

@@ -42,7 +42,7 @@ class JointLoss:
     (('Sigmoid', 'Softmax'), ['loss', 'main_loss', 'aux_loss', 'main_accuracy'])
     """
 
-    head = None
+    head, one_hot, classifies = None, False, False
     operation = "joint"
 
     def __init__(self, outputs):
@@ -101,7 +101,7 @@ class JointLoss:
         parts = zip(self.prefixes, self.outputs, split(outputs, self.shapes), split(targets, self.shapes))
         for prefix, output, y, t in parts:
             own = output.loss.describe(y, t, loss=0.0)
-            if output.loss.head and "accuracy" not in own:
+            if output.loss.classifies and "accuracy" not in own:
                 own["accuracy"] = output.loss.share_right(y, t)
             found |= {f"{prefix}_{name}": value for name, value in own.items() if name not in ("n", "loss")}
         return found

@@ -14,12 +14,13 @@ and are Models, whose weights come from the seed: load_weights of interop/keras 
 from minicnn.core.arguments import Flag, OneOf, OrNone, Whole, check
 from minicnn.errors import ShapeError
 from minicnn.layers import Dense, Dropout, GlobalAveragePooling2D, GlobalMaxPooling2D
-from minicnn.layers.nodes import Input
+from minicnn.layers.nodes import Input, chain
 from minicnn.model import Model, Sequential
-from minicnn.networks import cov19, covidnet, efficientnet, inception, mobilenet, resnet, vgg
+from minicnn.networks import cov19, covidcaps, covidnet, efficientnet, inception, mobilenet, resnet, vgg
 
 __all__ = ["cov19net", "vgg16", "vgg19", "resnet50", "resnet101", "resnet152", "resnet50_v2", "mobilenet_v2", "inception_v3",
-           "inception_resnet_v2", "efficientnet_b0", "efficientnet_lite0", "covid_net", "covid_net_pepx", "NETWORKS"]
+           "inception_resnet_v2", "efficientnet_b0", "efficientnet_lite0", "covid_net", "covid_net_pepx", "covid_caps",
+           "NETWORKS"]
 
 
 def cov19net(seed=0, classes=2, input_shape=(64, 64, 3), dtype="float32", engine=None, dropout=0.0):
@@ -127,6 +128,20 @@ def covid_net_pepx(classes=3, input_shape=(224, 224, 3), seed=0, dtype="float32"
                   lambda x: x)
 
 
+def covid_caps(classes=2, input_shape=(224, 224, 3), seed=0, dtype="float32", engine=None):
+    """Return COVID-CAPS: 295,488 parameters with two classes, 128 of them moving statistics, for images of any size.
+
+    Each class has a capsule, also where there are two: the outputs are lengths, one for each class, for the loss "margin".
+
+    >>> model = covid_caps(input_shape=(64, 64, 3))
+    >>> model.output_shape, model.count_params()
+    ((2,), 295488)
+    """
+    k, names = _classes("covid_caps", classes)
+    return _connected("covid_caps", lambda x: chain(covidcaps.layers(max(k, 2)), x), input_shape, seed=seed, dtype=dtype, engine=engine,
+                      classes=names)
+
+
 def _classes(owner, classes):
     """Return (how many classes, their names or None)."""
     names = None if isinstance(classes, int) else tuple(classes)
@@ -150,12 +165,17 @@ def _model(owner, trunk, classes, input_shape, top, pooling, seed, dtype, engine
         x = Dropout(dropout, name="top_dropout")(x) if dropout else x
         return Dense(1 if k <= 2 else k, activation="sigmoid" if k <= 2 else "softmax", name="predictions")(x)
 
+    return _connected(owner, outputs, input_shape, seed=seed, dtype=dtype, engine=engine, classes=names if top else None)
+
+
+def _connected(owner, outputs, input_shape, **others):
+    """Return the Model from images to what `outputs` makes of their node; ShapeError says the least size that fits."""
     x = Input(input_shape, owner=owner, argument="input_shape")
     try:
         y = outputs(x)
     except ShapeError as error:
         raise ShapeError(f"{owner}: {error}{_least(outputs, input_shape)}") from None
-    return Model(x, y, seed=seed, dtype=dtype, engine=engine, classes=names if top else None)
+    return Model(x, y, **others)
 
 
 def _least(outputs, input_shape):

@@ -27,7 +27,7 @@ from minicnn.reference.windows import col2im, im2col
 
 # {family that COV-19Net has no use for: its operations}, imported when one of them is first asked for.
 _FURTHER = {
-    "adaptive_optimizers": ["amsgrad", "rmsprop"],
+    "adaptive_optimizers": ["amsgrad", "rmsprop"], "capsules": ["routing", "routing_gradient", "length", "length_gradient", "margin"],
     "grouped_convolution": ["grouped_conv2d", "grouped_conv2d_input_gradient", "grouped_conv2d_weight_gradient"],
     "depthwise_convolution": ["depthwise_conv2d", "depthwise_conv2d_input_gradient", "depthwise_conv2d_weight_gradient"],
     "normalization": ["batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient"],

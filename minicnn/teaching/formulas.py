@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn import reference
-from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Constant, Conv2D, Cropping2D, Dense, Dropout,
+from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Capsules, CapsuleLength, Concatenate, Constant, Conv2D, Cropping2D, Dense, Dropout,
                             Elementwise, ElementwisePair, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer,
                             LayerNormalization, LeakyReLU, MaxPool2D, Multiply, Outputs, Permute, ReLU, Rescaling, Reshape, Sigmoid, Softmax,
                             Softplus, SpatialDropout2D, StochasticDepth, Swish, Tanh, UpSampling2D, ZeroPadding2D)
@@ -184,6 +184,13 @@ _LAYERS |= {layer: (None, function) for layer, function in {
                                 ("backward", f"dx = dy {layer.function}'(x)")],
     ElementwisePair: lambda layer: [("formula", f"y = {layer.function}(x1, x2), elementwise; sizes of 1 are repeated"),
                                     ("backward", "dx1 = dy times the slope in x1, dx2 likewise, summed where one was repeated")],
+    Capsules: lambda layer: [
+        ("formula", f"u[i, j] = x[i] @ w[:, j]: {times(layer.input_shape[0], layer.count)} predictions of {layer.size} numbers; y[j] = "
+                    "squash(sum over i of c[i, j] u[i, j]), squash(s) = s |s| / (1 + |s|^2)"),
+        ("routing", f"{layer.routings} rounds: c = 1 / {layer.count}, then c[i] = softmax over j of y[j] . u[i, j], y of the round before"),
+        ("backward", "through all rounds; dw = x.T @ du, dx = du @ w.T")],
+    CapsuleLength: lambda layer: [("formula", f"y[i] = sqrt(sum of x[i, d]^2 over d < {layer.input_shape[-1]})"),
+                                  ("backward", "dx[i, d] = dy[i] x[i, d] / y[i], 0 where y[i] = 0")],
     Constant: lambda layer: [("formula", f"y = value, {times(*layer.shape)} numbers that no optimizer changes, whatever x is"),
                              ("backward", "dx = 0")],
 }.items()}

@@ -11,7 +11,7 @@ import pytest
 
 import minicnn
 from minicnn import (ELU, SGD, Adam, AdamW, BinaryCrossentropy, CategoricalCrossentropy, Conv2D, Dense, Dropout, Flatten,
-                     GlobalMaxPooling2D, MaxPool2D, MeanSquaredError, Parameter, ReLU, RMSprop, Sequential, Sigmoid,
+                     GlobalMaxPooling2D, MarginLoss, MaxPool2D, MeanSquaredError, Parameter, ReLU, RMSprop, Sequential, Sigmoid,
                      Softmax, Softplus, Swish, Tanh, assert_gradients, check_determinism, check_optimizer, cov19net, gradcheck)
 from minicnn.cli import gradcheck as gradcheck_command
 from minicnn.core.backend import ENGINES
@@ -40,7 +40,7 @@ def test_every_layer_passes(make, shape, engine):
 
 
 @each_engine
-@pytest.mark.parametrize("loss", [BinaryCrossentropy(), CategoricalCrossentropy(), MeanSquaredError()],
+@pytest.mark.parametrize("loss", [BinaryCrossentropy(), CategoricalCrossentropy(), MeanSquaredError(), MarginLoss()],
                          ids=lambda loss: loss.name)
 def test_every_loss_passes(loss, engine):
     report = gradcheck(loss, shape=(4, 3), engine=engine)

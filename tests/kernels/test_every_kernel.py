@@ -14,7 +14,7 @@ from minicnn.kernels.runtime import jit, threads
 from minicnn.kernels.runtime.jit import kernel
 from minicnn.kernels.runtime.work_queue import TICKET
 from tests.support.fence import Fences, survives
-from tests.support.kernel_checks import (EXACT, FUNCTIONS, FUSED, NO_PADS, NORMALIZATION, RECTIFIED, SUMS, check, each_dtype,
+from tests.support.kernel_checks import (EXACT, FUNCTIONS, FUSED, NO_PADS, NORMALIZATION, RECTIFIED, ROUTING, SUMS, check, each_dtype,
                                           nan_everywhere, poisoned, run)
 from tests.support.laws import as_tuple, assert_same_bits, digest
 from tests.support.strategies import DTYPES, OPERATIONS, Case, cases, normals, specified
@@ -30,8 +30,8 @@ OUTPUTS = {"conv2d_weight_gradient": "dw db", "grouped_conv2d_weight_gradient": 
            "rmsprop": "w_new v_new velocity_new",
            "batch_statistics": "mean variance", "batch_norm_gradient": "dx dgamma dbeta",
            "batch_norm_relu_gradient": "dx dgamma dbeta", "layer_norm": "y mean variance",
-           "layer_norm_gradient": "dx dgamma dbeta", "multiply_gradient": "da db", "binary_gradient": "da db"} \
-    | dict.fromkeys(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error"], "losses dz")
+           "layer_norm_gradient": "dx dgamma dbeta", "routing": "y sums", "routing_gradient": "du", "multiply_gradient": "da db", "binary_gradient": "da db"} \
+    | dict.fromkeys(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "margin"], "losses dz")
 
 
 @each_kernel
@@ -43,7 +43,7 @@ def test_a_kernel_takes_the_inputs_of_the_specification_and_then_its_outputs(nam
 
 def test_every_operation_has_a_kernel():
     assert set(kernels.__all__) == set(OPERATIONS)
-    assert {*EXACT, *SUMS, *FUNCTIONS, *NORMALIZATION, *RECTIFIED, "softmax", "softmax_gradient", "swish_gradient", "binary_crossentropy",
+    assert {*EXACT, *SUMS, *FUNCTIONS, *NORMALIZATION, *RECTIFIED, *ROUTING, "softmax", "softmax_gradient", "swish_gradient", "binary_crossentropy",
             "categorical_crossentropy", "mean_squared_error", "conv2d_relu_pool"} == set(OPERATIONS)
 
 
@@ -71,7 +71,8 @@ def test_nan_at_any_place_reaches_all_that_it_contributes_to_and_no_other_sample
              "average_pool2d_gradient": (x, (4, 3), *window),
              "clipped_relu": (x, 0.3), "leaky_relu": (x, 0.3), "elu": (x, 0.3), "swish": (x,), "softplus": (x,),
              "global_average_pool2d": (x,), "global_max_pool2d": (x,), "zero_padding2d": (x, (1, 0, 2, 1)),
-             "up_sampling2d": (x, (2, 3)), "up_sampling2d_gradient": (x, (3, 2)), "rescaling": (x, 2.0, 1.0), "unary": (x, "erf")}
+             "up_sampling2d": (x, (2, 3)), "up_sampling2d_gradient": (x, (3, 2)), "rescaling": (x, 2.0, 1.0), "unary": (x, "erf"), "routing": (x, 3),
+             "length": (x.reshape(n, -1, channels),)}
     ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
     calls |= {"batch_norm": (x, np.zeros(channels), np.ones(channels), ones, zeros, 1e-3),
               "layer_norm": (x, ones, zeros, 1e-3)}
@@ -92,7 +93,7 @@ def test_nan_at_any_place_of_a_gradient_reaches_the_weights_and_of_a_logit_the_l
         dw, db = run("conv2d_weight_gradient", (dy[n:n + 1], x, (2, 2), (1, 1), NO_PADS))
         assert np.isnan(dw[..., n % 2]).all() and np.isnan(db[n % 2]) and np.isfinite(dw[..., 1 - n % 2]).all()
     z = nan_everywhere((5,), dtype)
-    for name in ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error"):
+    for name in ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "margin"):
         losses, dz = run(name, (z, np.eye(5, dtype=dtype), np.ones(5)))
         assert np.isnan(losses).all() and np.isnan(np.diag(dz)).all()
 
@@ -107,8 +108,8 @@ BY_SAMPLE = ["batch_norm", "layer_norm", "conv2d", "conv2d_input_gradient", "max
              "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient",
              "up_sampling2d", "up_sampling2d_gradient", "rescaling", "rescaling_gradient", "unary", "unary_gradient"]
 BY_SAMPLE += ["grouped_conv2d", "grouped_conv2d_input_gradient", "depthwise_conv2d", "depthwise_conv2d_input_gradient",
-              "depthwise_conv2d_relu", "batch_norm_relu"]
-BATCHED = {"x", "dy", "y", "switches", "z", "t", "scale"}       # the inputs that have a row for each sample
+              "depthwise_conv2d_relu", "batch_norm_relu", "routing", "routing_gradient", "length", "length_gradient", "margin"]
+BATCHED = {"x", "dy", "y", "switches", "z", "t", "scale", "u", "sums"}       # the inputs that have a row for each sample
 WINOGRAD = Case(2, 9, 8, 32, 33, (3, 3), (1, 1), "same", 0)
 
 
@@ -140,7 +141,7 @@ LARGE_DENSE = Case(20, 60, 20, 20, 50, (1, 1), (1, 1), "valid", 0)
 LARGE_PARAMETER = Case(1, 1, 1, 300, 400, (1, 1), (1, 1), "valid", 0)
 NOT_DIVIDED = ["binary_crossentropy", "categorical_crossentropy", "mean_squared_error",
                "tanh", "softplus_gradient", "zero_padding2d", "zero_padding2d_gradient", "multiply",
-               "multiply_gradient", "unary_gradient", "binary", "binary_gradient"]     # from tanh on they are NumPy's
+               "multiply_gradient", "unary_gradient", "binary", "binary_gradient", "length", "length_gradient", "margin"]     # from tanh on they are NumPy's
 DIVIDED = [(name, LARGE_DENSE if name.startswith("dense") else LARGE_PARAMETER if name in ("adam", "sgd", "amsgrad", "rmsprop") else LARGE)
            for name in kernels.__all__] + [(name, WINOGRAD._replace(N=5, H=31)) for name in FUSED]
 

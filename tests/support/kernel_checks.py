@@ -17,7 +17,7 @@ EXACT = ["add", "add_relu", "multiply", "max_pool2d", "relu", "relu_gradient", "
          "amsgrad", "rmsprop",
          "clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "global_average_pool2d_gradient",
          "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient", "up_sampling2d",
-         "rescaling", "rescaling_gradient", "unary_gradient", "binary", "binary_gradient"]
+         "rescaling", "rescaling_gradient", "unary_gradient", "binary", "binary_gradient", "length", "length_gradient", "margin"]
 # Within 4 units in the last place of each number.
 FUNCTIONS = ["sigmoid", "tanh", "elu", "elu_gradient", "swish", "softplus", "softplus_gradient", "unary"]
 # Sums of products: how many units in the last place of the sum of magnitudes they may be off. Weight gradients add up
@@ -31,6 +31,7 @@ SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "grouped_conv2d", "grou
                      "conv2d_relu_pool_gradient"], 24)
 NORMALIZATION = ["batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient"]
 RECTIFIED = ["batch_norm_relu", "batch_norm_relu_gradient"]         # bit for bit one kernel after the other
+ROUTING = {"routing": 64, "routing_gradient": 256}
 FUSED = ["conv2d_relu", "conv2d_relu_pool", "conv2d_relu_gradient", "conv2d_relu_pool_gradient"]
 
 
@@ -78,6 +79,12 @@ def check(name, inputs):
             assert_same_bits(got, expected)
     elif name in NORMALIZATION:
         check_normalization(name, widened(inputs), outputs, exact)
+    elif name in ROUTING:
+        # each sample beside its largest: what a capsule gets of the others goes through every round
+        eps = max(np.finfo(a.dtype).eps for a in inputs if isinstance(a, np.ndarray))
+        for got, right in zip(outputs, exact, strict=True):
+            for one, other in zip(got, right):
+                assert_near_largest(one, other, ROUTING[name] * eps)
     elif name == "softmax_gradient":
         dy, y = map(np.abs, widened(inputs))
         assert_rounded(outputs[0], exact[0], y * (dy + (dy * y).sum(axis=-1, keepdims=True)))

@@ -5,7 +5,7 @@ import pytest
 
 from minicnn import BatchNormalization, LayerNormalization
 from minicnn.core.backend import ENGINES
-from minicnn.layers import (ELU, AveragePool2D, Constant, Conv2D, Cropping2D, Dense, DepthwiseConv2D, Dropout, Elementwise, Flatten,
+from minicnn.layers import (ELU, AveragePool2D, Capsules, CapsuleLength, Constant, Conv2D, Cropping2D, Dense, DepthwiseConv2D, Dropout, Elementwise, Flatten,
                             GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPool2D, Permute, ReLU, Rescaling,
                             Reshape, SeparableConv2D, Sigmoid, Softmax, Softplus, SpatialDropout2D, StochasticDepth, Swish, Tanh, UpSampling2D,
                             ZeroPadding2D)
@@ -83,6 +83,11 @@ LAYERS_TO_CHECK = [
     (lambda: while_training(SpatialDropout2D(0.4)), (2, 3, 4)),
     (lambda: StochasticDepth(0.5), (2, 3, 4)),
     (lambda: while_training(StochasticDepth(0.4)), (7,)),
+    (lambda: Capsules(3, 4), (7, 5)),
+    (lambda: Capsules(17, 3, routings=2), (2, 8)),
+    (lambda: Capsules(1, 1, routings=1), (1, 1)),
+    (lambda: Capsules(2, 16, routings=4), (150, 3)),                # more input capsules than a unit of the kernel has
+    (lambda: CapsuleLength(), (5, 3)),
     (lambda: InputLayer(3, (2, 4)), (12,)),
     (lambda: InputLayer(0, (5,)), (5,)),
 ]

@@ -346,6 +346,24 @@ def _binary(case, dtype):
     return np.abs(x) + dtype(0.5), np.abs(y) + dtype(0.5), sorted(PAIRS)[case.seed % len(PAIRS)]
 
 
+def _routing(case, dtype):
+    return 0.7 * case.normals(case.N, case.H * case.W, case.C, case.F, dtype=dtype), case.strides[0]
+
+
+def _routing_gradient(case, dtype):
+    u, routings = _routing(case, dtype)
+    return case.normals(case.N, case.C, case.F, dtype=dtype), u, reference.routing(u, routings)[1]
+
+
+def _capsules(case, dtype):
+    return case.normals(case.N, case.H * case.W, case.C, dtype=dtype),
+
+
+def _length_gradient(case, dtype):
+    x, = _capsules(case, dtype)
+    return case.normals(*x.shape[:2], dtype=dtype), x, reference.length(x)
+
+
 def _with_dy(inputs):
     return lambda case, dtype: (case.normals(*case.x_shape, dtype=dtype), *inputs(case, dtype))
 
@@ -388,6 +406,8 @@ OPERATIONS = {
     "rescaling": _with([1.7, -0.3], _activation), "rescaling_gradient": _with([1.7], _activation),
     "unary": _elementwise, "unary_gradient": _with_dy(_elementwise),
     "binary": _binary, "binary_gradient": _with_dy(_binary),
+    "routing": _routing, "routing_gradient": _routing_gradient, "length": _capsules, "length_gradient": _length_gradient,
+    "margin": _loss(lambda drawn: (drawn > 0) * 1.0),
     "binary_crossentropy": _loss(lambda drawn: (drawn > 0) * 1.0),
     "categorical_crossentropy": _loss(reference.softmax),
     "mean_squared_error": _loss(lambda drawn: drawn),

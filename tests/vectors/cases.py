@@ -509,3 +509,10 @@ def imagenet_pixels():
 
 INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")
 INITIALIZER_SHAPES = {"conv": (3, 3, 32, 32), "dense": (4608, 128)}
+
+
+# ---- Capsules: make_keras_capsules.py -----------------------------------------------------------------------------------
+
+# {case: (samples, input capsules, numbers in each, [(count, size, rounds) of each layer])}; the last ends in lengths
+CAPSULES = {"one_round": (2, 5, 3, [(4, 3, 1)]), "two_rounds": (2, 7, 4, [(1, 2, 2)]), "many": (2, 150, 4, [(5, 3, 3)]),
+            "two_classes": (4, 36, 6, [(8, 4, 3), (8, 4, 3), (2, 6, 3)]), "five_classes": (3, 9, 6, [(6, 3, 4), (5, 4, 3)])}

@@ -18,6 +18,7 @@ from minicnn.core.files import write_atomic
 from minicnn.core.random import Stream, uniforms
 from minicnn.core.text import join
 from minicnn.errors import InputError, MissingExtraError
+from minicnn.reference.capsules import EPSILON
 
 __all__ = ["save", "OPSET", "IR_VERSION"]
 
@@ -462,6 +463,29 @@ def _elementwise_pair(file, layer, a, b):
     return file.node(operator, names, layer.output_shape, order, **attributes)
 
 
+def _capsules(file, layer, x):
+    """Write predictions (N, I, J, D), and for each round the sums of their products with the softmax, squashed: (N, 1, J, D)."""
+    I, J, D = layer.input_shape[0], *layer.output_shape
+    one, last, capsules, epsilon = file.weight("one", np.float32(1)), *(file.weight(name, np.array(value)) for name, value in (
+        ("last", [-1]), ("capsules", [1]), ("epsilon", np.float32(EPSILON))))
+    predicted = file.node("MatMul", [file.last(x), *_arrays(file, layer, kernel=layer.parameters[0].value)], part="products")
+    predicted = file.node("Reshape", [predicted, file.weight("sizes", np.array([0, I, J, D]))], part="predictions")
+    share, o = file.weight("share", np.float32(1 / J)), None
+    for r in range(layer.routings):
+        if r:
+            agreed = file.node("Mul", [predicted, o], part=f"agreed{r}")
+            agreed = file.node("ReduceSum", [agreed, last], part=f"agreements{r}")
+            share = file.node("Softmax", [agreed], part=f"share{r}", axis=2)
+        shared = file.node("Mul", [predicted, share], part=f"shared{r}")
+        total = file.node("ReduceSum", [shared, capsules], part=f"sum{r}")
+        square = file.node("ReduceSumSquare", [total], part=f"square{r}", axes=[-1])
+        square = file.node("Add", [square, epsilon], part=f"positive{r}")
+        factor = file.node("Div", [file.node("Sqrt", [square], part=f"root{r}"), file.node("Add", [one, square], part=f"more{r}")],
+                           part=f"factor{r}")
+        o = file.node("Mul", [total, factor], part=f"squashed{r}")
+    return file.node("Squeeze", [o, capsules], layer.output_shape)
+
+
 # {layer: the function (file, layer, *arrays) that writes its nodes and returns the _Array that it makes}
 _OPERATORS = {
     ours.Conv2D: _conv, ours.DepthwiseConv2D: _depthwise_conv, ours.SeparableConv2D: _separable_conv, ours.Dense: _dense,
@@ -474,6 +498,8 @@ _OPERATORS = {
     ours.Tanh: _with_fields("Tanh"), ours.Softmax: _softmax, ours.Dropout: _dropout, ours.SpatialDropout2D: _with_fields("Identity"),
     ours.StochasticDepth: _with_fields("Identity"),
     ours.BatchNormalization: _batch_norm, ours.LayerNormalization: _layer_norm,
+    ours.Capsules: _capsules,
+    ours.CapsuleLength: lambda file, layer, x: file.node("ReduceL2", [file.last(x)], layer.output_shape, axes=[-1], keepdims=0),
     ours.Add: _add, ours.Multiply: _multiply, ours.Concatenate: _concatenate,
     ours.Elementwise: _elementwise, ours.ElementwisePair: _elementwise_pair, ours.Constant: lambda file, layer, x: _Array(layer.shape, single=layer.name),
     ours.InputLayer: lambda file, layer, row: file.input(layer), ours.Outputs: lambda file, layer, *arrays: None}
