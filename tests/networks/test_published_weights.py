@@ -211,3 +211,14 @@ def test_given_names_that_disagree_leave_the_order(tmp_path):
     held = keras_weights(model, lambda name: 0)
     write_legacy(tmp_path / "a.h5", {{"last": "other"}.get(name, name): arrays for name, arrays in held.items()})
     assert "in the order of their numbers" not in str(keras.load_weights(model, tmp_path / "a.h5"))
+
+
+def test_stochastic_depth_goes_to_keras_and_comes_back(tmp_path):
+    """There it is Dropout with a noise_shape: (None, 1, 1, 1)."""
+    model = networks.efficientnet_lite0(3, (32, 32, 3), seed=4)
+    keras.save(model, tmp_path / "lite0.keras")
+    again = keras.load(tmp_path / "lite0.keras")
+    assert [(layer.name, repr(layer)) for layer in again.layers] == [(layer.name, repr(layer)) for layer in model.layers]
+    assert sum(type(layer).__name__ == "StochasticDepth" for layer in again.layers) == 9
+    x = cases.draw("lite0/x", (2, 32, 32, 3))
+    assert np.array_equal(model.predict(x), again.predict(x))

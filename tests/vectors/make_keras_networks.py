@@ -60,6 +60,8 @@ def freeze(out, name):
 
 
 def main():
+    tf.config.threading.set_intra_op_parallelism_threads(1)         # so that equal runs are equal bytes
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.config.set_floatx("float64")
     out = {}
     for name in cases.PUBLISHED:
