@@ -21,7 +21,7 @@ settings.register_profile("nightly", max_examples=2000, deadline=None, database=
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "default")
 
 # Scripts run by hand: they import the frameworks whose numbers are frozen in tests/vectors.
-collect_ignore = [f"vectors/{name}.py" for name in ("make_keras", "make_keras_files", "make_torch", "make_torch_files")]
+collect_ignore = [f"vectors/make_{name}.py" for name in ("imagenet", "keras", "keras_files", "keras_networks", "torch", "torch_files")]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

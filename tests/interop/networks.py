@@ -5,7 +5,7 @@ import numpy as np
 from minicnn import (ELU, Add, AveragePool2D, BatchNormalization, Concatenate, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten,
                      GlobalAveragePooling2D, GlobalMaxPooling2D, Input, LayerNormalization, LeakyReLU, MaxPool2D, Model, Multiply,
                      ReLU, Rescaling, Reshape, Residual, SeparableConv2D, Sequential, Sigmoid, Softmax, Softplus, SpatialDropout2D,
-                     Swish, Tanh, UpSampling2D, ZeroPadding2D)
+                     StochasticDepth, Swish, Tanh, UpSampling2D, ZeroPadding2D)
 from minicnn.layers import Constant, Cropping2D, Elementwise, ElementwisePair, Permute
 from minicnn.reference.elementwise import FUNCTIONS, PAIRS
 
@@ -41,14 +41,14 @@ CHAINS = [
     ([Dense(12, use_bias=False), BatchNormalization(), Reshape((2, 2, 3)), Flatten(), Dense(2)], (3,)),
     ([Conv2D(3, 2), Flatten(), ReLU(), Dropout(0.5), BatchNormalization(), LayerNormalization(epsilon=1e-5), Dense(4), Sigmoid()],
      (4, 6, 2)),
-    ([Flatten(), Dense(3, use_bias=False)], (3, 2, 4)), ([Flatten(), Constant((24,)), Dense(2)], (2, 3, 4)),
+    ([Flatten(), StochasticDepth(0.5), Dense(3, use_bias=False)], (3, 2, 4)), ([Flatten(), Constant((24,)), Dense(2)], (2, 3, 4)),
     ([BatchNormalization()], (4, 5, 3)), ([BatchNormalization(scale=False, momentum=0.9, epsilon=1e-5)], (4, 5, 3)),
     ([BatchNormalization(center=False)], (3,)), ([BatchNormalization(center=False, scale=False)], (4, 3)),
     ([BatchNormalization()], (2, 3, 4, 5)), ([LayerNormalization()], (4, 5, 3)), ([LayerNormalization(scale=False)], (2, 5)),
     ([LayerNormalization(center=False, epsilon=1e-5)], (7,)), ([LayerNormalization(center=False, scale=False)], (2, 3, 4)),
     ([Conv2D(3, 2), BatchNormalization(), ReLU(6)], (4, 5, 2)), ([ReLU(0.3)], (3, 4, 5)), ([LeakyReLU()], (9,)), ([ELU()], (9,)),
     ([ELU(0.5)], (3, 4, 5)), ([Swish(), Softplus(), Tanh()], (3, 4, 5)), ([Softmax()], (2, 3, 4)), ([Softmax()], (3, 4)),
-    ([Softmax()], (7,)), ([Dropout(0.5), SpatialDropout2D(0.3)], (2, 3, 4)), ([Constant((3, 2, 4))], (5,)),
+    ([Softmax()], (7,)), ([Dropout(0.5), SpatialDropout2D(0.3), StochasticDepth(0.2), ReLU()], (2, 3, 4)), ([Constant((3, 2, 4))], (5,)),
     ([Constant((3, 2))], (2, 3, 4)), ([Constant((1, 2, 3)), Flatten(), Dense(3)], (5,)),
 ]
 # Of numbers between 0.2 and 0.9 in the domains of all functions.

@@ -460,6 +460,51 @@ def graph_batch(name, step, shape):
     return x, targets[:len(GRAPHS[name].losses)]
 
 
+# --- published networks -----------------------------------------------------------------------------------------------
+
+# {function of minicnn.networks: (function of keras.applications, shape of an image)}; odd sizes are met on the way down.
+PUBLISHED = {"vgg16": ("VGG16", (32, 64, 3)), "vgg19": ("VGG19", (64, 32, 3)), "resnet50": ("ResNet50", (64, 80, 3)),
+             "resnet50_v2": ("ResNet50V2", (64, 80, 3)), "mobilenet_v2": ("MobileNetV2", (72, 80, 3)),
+             "inception_v3": ("InceptionV3", (80, 112, 3)), "inception_resnet_v2": ("InceptionResNetV2", (80, 112, 3)),
+             "efficientnet_b0": ("EfficientNetB0", (72, 80, 3))}
+PUBLISHED_CLASSES = 3
+
+
+def repeated(name, shape, low, high):
+    """Return uniforms as `draw` does, 4,099 of them repeated: a network has millions."""
+    return np.resize(draw(name, (4099,), low, high), shape)
+
+
+def published_weight(name, shape):
+    """Return a weight of a published network by its name in minicnn, such as resnet50/conv1_conv/kernel.
+
+    Numbers stay of the size of the input's: kernels are within He's limit, those of the last convolution of a residual smaller.
+    """
+    network, layer, kind = name.split("/")
+    if kind.endswith("kernel"):
+        fan_in = prod(shape[:2] if kind == "depthwise_kernel" else shape[:-1])
+        limit = sqrt(6.0 / fan_in) * (0.3 if layer.endswith(("_3_conv", "predictions")) else 1)
+        return repeated(name, shape, -limit, limit)
+    low, high = {"gamma": (0.8, 1.2), "beta": (-0.3, 0.5), "bias": (-0.1, 0.1), "moving_mean": (-0.1, 0.1),
+                 "moving_variance": (0.5, 1.5)}[kind]
+    return repeated(name, shape, low, high)
+
+
+def published_images(network):
+    return draw(f"{network}/x", (2, *PUBLISHED[network][1]))
+
+
+def published_direction(name, shape):
+    """Return what the gradient of a weight is multiplied with, to be one number."""
+    return repeated(f"{name}/direction", shape, -1.0, 1.0)
+
+
+def imagenet_pixels():
+    """Return two images for a network of ImageNet, uint8: squares of 8 and of 32 pixels, each of one colour."""
+    drawn = (np.floor(draw(f"imagenet/{side}", (224 // side, 224 // side, 3), 0.0, 256.0)) for side in (8, 32))
+    return np.stack([squares.repeat(224 // len(squares), 0).repeat(224 // len(squares), 1) for squares in drawn]).astype(np.uint8)
+
+
 # --- initialisers -----------------------------------------------------------------------------------------------------
 
 INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")

@@ -37,8 +37,10 @@ _VERSION = "3.15.1"         # of the Keras whose format is written
 def load_weights(model, path, strict=True, names=None):
     """Take the weights of a Keras file, all or nothing: .weights.h5, .keras, or legacy .h5, of Keras 2 and 3.
 
-    Layers are paired by name where all of the file's, or all of the model's, agree; otherwise in order, in a .weights.h5 the
-    layers of each class in theirs. Optimizer state in the file is not used.
+    Layers are paired by name where all of the file's, or all of the model's, agree; those of a nested model by their own. In a
+    graph, layers without a given name by their numbers, in the order in which they were made: Keras' conv2d, conv2d_1 are
+    conv2d_1, conv2d_2 here. Otherwise in order, in a .weights.h5 the layers of each class in theirs. Optimizer state in the file
+    is not used.
 
     Parameters
     ----------

@@ -207,6 +207,14 @@ def _leaky_relu(one):
     return one.made("LeakyReLU", negative_slope=slope) if slope else one.made("ReLU")
 
 
+def _dropout(one):
+    noise = one.take("noise_shape")
+    if noise and noise == (None, *[1] * (len(noise) - 1)):          # whole samples
+        return one.made("StochasticDepth", rate=one.take("rate"))
+    one.remarks += [] if noise is None else [f"{one.name}: noise_shape"]
+    return one.same()
+
+
 def _average(one):
     total = one.made("Add", "_sum")
     return lambda xs: one.made("Rescaling", scale=1 / len(xs))(total(xs))
@@ -234,7 +242,7 @@ def _pairwise(one):
 _READERS = dict.fromkeys(_SAME, Reading.same) | {
     "Conv2D": _affine, "DepthwiseConv2D": _affine, "SeparableConv2D": _affine, "Dense": _affine,
     "BatchNormalization": _last_axis, "LayerNormalization": _last_axis, "Softmax": _last_axis, "Concatenate": _last_axis,
-    "Normalization": _normalization_of_pixels, "ReLU": _relu, "LeakyReLU": _leaky_relu,
+    "Normalization": _normalization_of_pixels, "ReLU": _relu, "LeakyReLU": _leaky_relu, "Dropout": _dropout,
     "Activation": lambda one: _activation(one, one.take("activation", "linear")), "Identity": lambda one: lambda x: x,
     "Average": _average, "Maximum": _pairwise, "Minimum": _pairwise, "Subtract": _pairwise}
 _ACTIVATION_LAYERS = "ReLU", "LeakyReLU", "ELU", "Softmax", "Activation"
@@ -270,6 +278,8 @@ def writing(layer):
         return "Activation", {"activation": "exponential"}
     if kind == "ElementwisePair" and layer.function in _PAIRS:
         return _PAIRS[layer.function], {}
+    if kind == "StochasticDepth":
+        return "Dropout", {"rate": layer.rate, "noise_shape": [None] + [1] * len(layer.output_shape)}
     if _RENAMED.get(kind, kind) not in _SAME:
         raise InputError("Keras has no such layer")
     return _RENAMED.get(kind, kind), {field: _argument(field, getattr(layer, field)) for field in layer.fields}

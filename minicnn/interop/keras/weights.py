@@ -12,6 +12,7 @@ Which of them a file is is told by its content.
 import io
 import re
 from collections import Counter
+from itertools import zip_longest
 from typing import NamedTuple
 
 from minicnn.core.untrusted import Archive, open_limited, parse_json, raising
@@ -20,10 +21,12 @@ from minicnn.interop.keras import hdf5
 from minicnn.interop.keras.layers import snake_case
 from minicnn.interop.keras.network import keras_name, names_by_path
 from minicnn.interop.matching import BY_KIND, fitting, pair, weights_by_layer
+from minicnn.layers import LAYERS
 
 __all__ = ["File", "Stored", "fill", "is_legacy", "named", "open_file", "paired", "stored"]
 
 _MOST_BYTES, _MOST_CONFIG = 2**31, 2**23
+_COUNTED = {snake_case(kind) for kind in LAYERS}            # what layers without a name are called, and counted by
 _OF_ONE_SHAPE = {"bias", "gamma", "beta", "moving_mean", "moving_variance"}
 _NO_ORDER = "nested models come in no order here"
 _UNUSED = {"optimizer": "optimizer state: not used", "metrics": "state of metrics: not used"}
@@ -205,12 +208,16 @@ def paired(groups, model, names=None, in_order=False):
 
     Where the names do not agree, the layers of each class are paired in order, for the paths of a weights file count them:
     in each nested model anew, so that only where groups come `in_order` of the model several of these can be told apart.
+    The order of a graph is one thing in Keras and another here, but both count the names that are not given, conv2d_1, as its
+    layers are made: where the given names agree, the others are paired by these counts (`_by_counts`).
     """
     layers = list(weights_by_layer(model))
     plain = {keras_name(layer): layer for layer in layers}      # what `save` called them
+    last = {one.name: one.name.rpartition("/")[2] for one in groups if one.name != one.path}
+    once = Counter(last.values())           # layers of a nested model by their own names, where only one is called so
 
     def ours(name):
-        return plain.get(name, name)
+        return name if name in layers else plain.get(name) or (last[name] if once[last.get(name)] == 1 else name)
     called = Counter(ours(one.name) for one in groups)
     known = {ours(one.name) if called[ours(one.name)] == 1 else one.path: one for one in groups}
     if len(known) < len(groups):
@@ -220,7 +227,10 @@ def paired(groups, model, names=None, in_order=False):
     if all(one.kind for one in groups):         # as in a weights file
         kinds = ({name: one.kind for name, one in known.items()},
                  {layer.name: snake_case(type(layer).__name__) for layer in model.layers})
-    found = [(known.get(name), layer, how) for name, layer, how in pair(list(known), layers, given, kinds)]
+    found = pair(list(known), layers, given, kinds)
+    if not model.network.is_chain and any("in order" in how for _, _, how in found):
+        found = _by_counts(found[:len(given)], found[len(given):]) or found
+    found = [(known.get(name), layer, how) for name, layer, how in found]
     if in_order or kinds is None:
         return found
     models, result = {}, []         # {class: the models in which its layers lie}
@@ -231,6 +241,20 @@ def paired(groups, model, names=None, in_order=False):
         apart = one and how == BY_KIND and len(models[one.kind]) > 1
         result += [(one, None, _NO_ORDER), (None, layer, _NO_ORDER)] if apart else [(one, layer, how)]
     return result
+
+
+def _by_counts(fixed, rest):
+    """Return what `pair` found, the rest of it paired anew: by the given names, or None where these disagree, and by numbers."""
+    theirs, ours = ([pair[side] for pair in rest if pair[side] is not None] for side in (0, 1))
+    given, expected = ({name for name in names if _by_number(name)[0] not in _COUNTED} for names in (theirs, ours))
+    if not (given <= expected or expected <= given):
+        return None
+    found = fixed + [(name if name in given else None, name if name in expected else None, "by name") for name in
+                     dict.fromkeys(theirs + ours) if name in given | expected]
+    for kind in sorted(_COUNTED):
+        both = zip_longest(*(sorted((name for name in names if _by_number(name)[0] == kind), key=_by_number) for names in (theirs, ours)))
+        found += [(name, layer, "in the order of their numbers") for name, layer in both]
+    return found
 
 
 def fill(matching, one, name, weights, how):

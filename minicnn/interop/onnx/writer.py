@@ -496,6 +496,7 @@ _OPERATORS = {
     ours.ReLU: _relu, ours.LeakyReLU: _with_fields("LeakyRelu", alpha="negative_slope"), ours.ELU: _with_fields("Elu", alpha="alpha"),
     ours.Swish: _swish, ours.Softplus: _with_fields("Softplus"), ours.Sigmoid: _with_fields("Sigmoid"),
     ours.Tanh: _with_fields("Tanh"), ours.Softmax: _softmax, ours.Dropout: _dropout, ours.SpatialDropout2D: _with_fields("Identity"),
+    ours.StochasticDepth: _with_fields("Identity"),
     ours.BatchNormalization: _batch_norm, ours.LayerNormalization: _layer_norm,
     ours.Capsules: _capsules,
     ours.CapsuleLength: lambda file, layer, x: file.node("ReduceL2", [file.last(x)], layer.output_shape, axes=[-1], keepdims=0),

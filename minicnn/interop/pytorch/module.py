@@ -281,6 +281,8 @@ _LAYERS = {
     "Sigmoid": "torch.sigmoid({})", "Tanh": "torch.tanh({})",
     "Softmax": lambda writer, layer, i, x: f"F.softmax({x}, {_channels(layer)})",
     "Dropout": "F.dropout({}, {layer.rate}, self.training)", "SpatialDropout2D": "F.dropout2d({}, {layer.rate}, self.training)",
+    "StochasticDepth": lambda writer, layer, i, x: (
+        f"{x} * F.dropout({x}.new_ones(len({x}){', 1' * len(layer.output_shape)}), {layer.rate}, self.training)"),
     "Elementwise": "torch.{layer.function}({})",
     "ElementwisePair": lambda writer, layer, i, x, y: _PAIRS[layer.function].format(x, y),
     "Add": lambda writer, layer, i, *xs: " + ".join(xs), "Multiply": lambda writer, layer, i, *xs: " * ".join(xs),

@@ -12,8 +12,8 @@ from minicnn.layers import LAYERS
 
 __all__ = ["type_of", "row_orders", "index_of", "inverse"]
 
-_KEEPING = {"ReLU", "LeakyReLU", "ELU", "Swish", "Softplus", "Sigmoid", "Tanh", "Softmax", "Dropout", "Rescaling", "Elementwise",
-            "BatchNormalization", "LayerNormalization", "Add", "Multiply", "ElementwisePair"}
+_KEEPING = {"ReLU", "LeakyReLU", "ELU", "Swish", "Softplus", "Sigmoid", "Tanh", "Softmax", "Dropout", "StochasticDepth", "Rescaling",
+            "Elementwise", "BatchNormalization", "LayerNormalization", "Add", "Multiply", "ElementwisePair"}
 
 
 def type_of(layer):
