@@ -463,15 +463,26 @@ def refused(tmp_path, match, nodes, inputs=None, outputs=None, constants=None, e
     ("a kernel of shape", [node("Conv", "x c", "y")]),
     ("samples, which do not mix", [node("Softmax", "x", "y", axis=0)]),
     ("moves the axis of the samples", [node("Transpose", "x", "y", perm=[1, 0, 2, 3])]),
-    ("the mode 'constant' is supported.*'reflect'", [node("Pad", "x pads", "y", mode="reflect")]),
-    ("'edge' in front of a MaxPool", [node("Pad", "x pads", "p", mode="edge"), node("Relu", "p", "y")]),
+    ("its mode is none of", [node("Pad", "x pads", "y", mode="mirror")]),
+    ("at most 64 numbers are added", [node("Pad", "x wide", "y", mode="wrap")]),
+    ("its indices are 65 slices", [node("Gather", "x same", "y", axis=2)]),
     ("cast to floats alone", [node("Cast", "x", "y", to=7)]),
     ("it does not depend on the inputs", [node("Identity", "c", "y"), node("Relu", "x", "z")]),
-    ("'nearest' and whole factors", [node("Upsample", "x scales", "y", mode="linear")]),
+    ("its mode must be nearest, linear or cubic", [node("Upsample", "x scales", "y", mode="area")]),
+    ("it makes 0 pixels of 4", [node("Resize", "x none tiny", "y")]),
+    ("it repeats samples", [node("Resize", "x none none sizes", "y")]),
+    ("its antialias must be 0", [node("Resize", "x none half", "y", mode="linear", antialias=1)]),
+    ("a kernel of shape", [node("ConvTranspose", "x c", "y")]),
+    ("pads of 9 and 0", [node("ConvTranspose", "x w", "y", pads=[9, 0, 0, 0])]),
+    ("blocks of 2 x 2 of 2 channels", [node("DepthToSpace", "x", "y", blocksize=2)]),
+    ("2 channels in 3 groups", [node("GroupNormalization", "x two two", "y", num_groups=3)]),
     ("2 problems", [node("LSTM", "x", "a"), node("GRU", "x", "b"), node("Add", "a b", "y")])])
 def test_what_cannot_be_mapped_is_named(match, nodes, tmp_path):
-    constants = {"c": np.ones((3, 3), "f"), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "scales": np.array([1, 1, 2, 2], "f")}
-    refused(tmp_path, match, nodes, constants=constants, opset=9 if nodes[0].op_type == "Upsample" else 17)
+    constants = {"c": np.ones((3, 3), "f"), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "scales": np.array([1, 1, 2, 2], "f"),
+                 "wide": np.array([0, 0, 65, 0, 0, 0, 0, 0]), "same": np.zeros(65, int), "none": np.zeros(0, "f"),
+                 "tiny": np.array([1, 1, 0.1, 1], "f"), "half": np.array([1, 1, 0.5, 0.5], "f"), "sizes": np.array([2, 2, 8, 8]),
+                 "w": np.ones((2, 2, 2, 2), "f"), "two": np.ones(2, "f")}
+    refused(tmp_path, match, nodes, constants=constants, opset=9 if nodes[0].op_type == "Upsample" else 18)
 
 
 def test_inputs_that_are_not_known(tmp_path):
@@ -605,8 +616,10 @@ def test_weights_do_not_grow_without_bound(tmp_path):
 
 
 def test_layers_do_not_grow_without_bound(tmp_path):
-    nodes = [node("Upsample", "x scales", "a"), node("Upsample", "a scales", "b"), node("Upsample", "b scales", "y")]
-    refused(tmp_path, "one sample would have", nodes, constants={"scales": np.array([1, 1, 1000, 1000], "f")}, opset=9)
+    nodes = [node("Upsample", "x scales", "a"), node("Upsample", "a scales", "y")]
+    refused(tmp_path, "one sample would have", nodes, constants={"scales": np.array([1, 1, 300, 300], "f")}, opset=9)
+    refused(tmp_path, "more numbers would be made", [node("Upsample", "x scales", "y", mode="linear")], {"x": ["N", 3, 2**14, 2]},
+            constants={"scales": np.array([1, 1, 1.1, 1], "f")}, opset=9)
     refused(tmp_path, "1,001 layers", [node("Relu", f"x{i}" if i else "x", f"x{i + 1}" if i < 1000 else "y") for i in range(1001)])
     refused(tmp_path, "10,001 nodes", [node("Relu", "x", f"x{i}") for i in range(10_001)])
 
