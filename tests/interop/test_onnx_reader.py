@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper      # noqa: E402
 
 from minicnn import BatchNormalization, Sequential, load_model      # noqa: E402
 from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError      # noqa: E402
+from minicnn.interop import pytorch      # noqa: E402
 from minicnn.interop.onnx import load, save      # noqa: E402
 from minicnn.interop.onnx.folding import FOLDED      # noqa: E402
 from minicnn.interop.onnx.operators import OPERATORS      # noqa: E402
@@ -284,6 +285,65 @@ def test_a_repeated_edge_before_a_max_pool_is_padding(pads, mode, rest, tmp_path
     path = write(tmp_path, [node("Pad", "x p", "e", mode=mode), node("MaxPool", "e", "y", kernel_shape=[3, 3], **rest)], POOLED, {"y": None},
                  {"p": np.array(pads)})
     agrees(path, rng().normal(size=(2, 2, 7, 8)).astype("f") - 3, turned=[0])
+
+
+@pytest.mark.parametrize("attributes, w", [
+    ({"strides": [2, 2]}, (4, 3, 2, 2)), ({"strides": [2, 3], "pads": [1, 0, 0, 2], "output_padding": [1, 2]}, (4, 3, 3, 4)),
+    ({"strides": [2, 2], "group": 4, "output_padding": [1, 1]}, (4, 1, 1, 3)), ({"group": 2, "dilations": [2, 1]}, (4, 3, 3, 3)),
+    ({"strides": [3, 2], "auto_pad": "SAME_UPPER"}, (4, 2, 3, 3)), ({"strides": [2, 2], "output_shape": [9, 14]}, (4, 2, 3, 3))])
+@pytest.mark.parametrize("bias", [True, False])
+def test_transposed_convolutions(attributes, w, bias, tmp_path):
+    constants = {"w": rng().normal(size=w).astype("f"), "b": rng(1).normal(size=w[1] * attributes.get("group", 1)).astype("f")}
+    path = write(tmp_path, [node("ConvTranspose", "x w b" if bias else "x w", "y", **attributes)], {"x": ["N", 4, 5, 7]}, {"y": None}, constants)
+    model = agrees(path, rng(2).normal(size=(2, 4, 5, 7)).astype("f"), turned=[0])
+    assert kinds(model).count("Conv2D") == 1 and "Constant" not in kinds(model)
+
+
+def test_sizes_of_a_resize_carry_any_number_of_samples(tmp_path):
+    """PyTorch's interpolate(y, size=x.shape[2:]): the sizes are joined of Shape's, with the number of samples."""
+    nodes = [node("Conv", "x w", "c", strides=[3, 2]), node("Shape", "c", "cs"), node("Slice", "cs zero two zero", "nc"), node("Shape", "x", "xs"),
+             node("Slice", "xs two four zero", "hw"), node("Concat", "nc hw", "sizes", axis=0), node("Resize", "c none none sizes", "y", mode="linear")]
+    constants = {"w": rng().normal(size=(2, 3, 2, 2)).astype("f"), "none": np.zeros(0, "f"), "zero": np.array([0]), "two": np.array([2]), "four": np.array([4])}
+    path = write(tmp_path, nodes, {"x": ["N", 3, 8, 10]}, {"y": ["N", 2, 8, 10]}, constants, opset=11)
+    model = agrees(path, rng(1).normal(size=(2, 3, 8, 10)).astype("f"), turned=[0])
+    assert [layer.trainable for layer in model.layers if layer.weights] == [True, False, False]     # what interpolates stays as it is
+    model.compile("sgd", "mse")
+    before = [weight.value.copy() for _, weight in model.network.weights()]
+    model.fit(rng(2).normal(size=(4, 8, 10, 3)), rng(3).normal(size=(4, 8, 10, 2)), progress=False)
+    assert [(a == weight.value).all() for a, (_, weight) in zip(before, model.network.weights())] == [False, True, True]
+
+
+@pytest.mark.parametrize("nodes", [
+    [node("Pad", "x pads", "y", mode="reflect")], [node("Pad", "x pads", "y", mode="edge")], [node("Pad", "x cuts", "y", mode="edge")],
+    [node("Gather", "x order", "y", axis=1)], [node("Gather", "x order", "y", axis=3)], [node("Slice", "x start end last back", "y")]])
+def test_parts_of_an_image_in_another_order(nodes, tmp_path):
+    constants = {"pads": np.array([0, 0, 2, 1, 0, 0, 0, 3]), "cuts": np.array([0, 0, -1, 2, 0, 0, 1, -2]), "order": np.array([2, -3, 0, 0, 1]),
+                 "start": np.array([4]), "end": np.array([-99]), "last": np.array([3]), "back": np.array([-2])}
+    path = write(tmp_path, [node("Conv", "image w", "x"), *nodes], {"image": ["N", 2, 4, 5]}, {"y": None},
+                 constants | {"w": rng().normal(size=(3, 2, 1, 1)).astype("f")})
+    model = agrees(path, rng(1).normal(size=(2, 2, 4, 5)).astype("f"), turned=[0])
+    pytorch.save(model, tmp_path / "network.py")            # rows of joined parts are no flattened images
+
+
+def test_instances_and_groups_are_normalized(tmp_path):
+    r = rng()
+    nodes = [node("Conv", "x w", "c"), node("InstanceNormalization", "c gamma beta", "i"), node("Reshape", "i three", "g"),
+             node("InstanceNormalization", "g ones zeros", "n"), node("Reshape", "n image", "y")]
+    path = write(tmp_path, nodes, {"x": ["N", 2, 4, 5]}, {"y": ["N", 6, 4, 5]},
+                 {"w": r.normal(size=(6, 2, 1, 1)).astype("f"), "gamma": r.normal(size=6).astype("f"), "beta": r.normal(size=6).astype("f"),
+                  "ones": np.ones(3, "f"), "zeros": np.zeros(3, "f"), "three": np.array([0, 3, -1]), "image": np.array([-1, 6, 4, 5])})
+    model = agrees(path, r.normal(size=(3, 2, 4, 5)).astype("f"), turned=[0])
+    assert kinds(model).count("LayerNormalization") == 2 and kinds(model).count("DepthwiseConv2D") == 1
+
+
+def test_matrices_of_images_and_pooled_rows_need_no_reshape(tmp_path):
+    """MatMul along the channels, as ConvNeXt has it, and Keras' GlobalAveragePooling2D and Reshape before a Conv."""
+    nodes = [node("Transpose", "x", "t", perm=[0, 2, 3, 1]), node("MatMul", "t m", "d"), node("Transpose", "d", "c", perm=[0, 3, 1, 2]),
+             node("ReduceMean", "c", "p", axes=[2, 3], keepdims=0), node("Reshape", "p one", "r"), node("Conv", "r w", "g"), node("Mul", "c g", "y")]
+    path = write(tmp_path, nodes, {"x": ["N", 3, 4, 5]}, {"y": ["N", 2, 4, 5]},
+                 {"m": rng().normal(size=(3, 2)).astype("f"), "one": np.array([-1, 2, 1, 1]), "w": rng(1).normal(size=(2, 2, 1, 1)).astype("f")})
+    model = agrees(path, rng(2).normal(size=(2, 3, 4, 5)).astype("f"), turned=[0])
+    assert kinds(model) == ["Conv2D", "GlobalAveragePooling2D", "Conv2D", "Multiply"]
 
 
 @pytest.mark.parametrize("group, filters, attributes", [

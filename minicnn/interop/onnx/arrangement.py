@@ -94,7 +94,7 @@ def joined(tensors, axis):
     if len({shape[:place] + shape[place + 1:] for shape in shapes}) > 1:
         raise InputError(f"arrays of different sizes are joined along an axis: {shapes}"[:300])
     before = shapes[0][:place]
-    rows = [one if place == len(order) - 1 else one.then("Reshape", main=False, target_shape=(*before, math.prod(one.step.shape[place:])))
+    rows = [one if place == len(order) - 1 else one.then("Reshape", main=False, target_shape=(*(before or (1,)), math.prod(one.step.shape[place:])))
             for one in tensors]
     result = Tensor(graph, graph.step("Concatenate", [row.step for row in rows]), order)
     if place == len(order) - 1:
@@ -150,7 +150,7 @@ def pad(operation):
     margins, value = operation.margins(tensor.rank)
     if tensor.graph.batched and any(margins.pop(0)):
         raise InputError("it pads the samples")
-    if mode == "edge" and min(map(min, margins)) >= 0 and set(operation.takers) <= {"MaxPool", "Cast", "Identity", "Transpose"}:
+    if mode == "edge" and min(map(min, margins)) >= 0 and operation.takers and set(operation.takers) <= {"MaxPool", "Cast", "Identity", "Transpose"}:
         return tensor.same(edge={axis: sides for axis, sides in enumerate(margins) if any(sides)})
     if mode in ("edge", "reflect", "wrap"):
         for axis, sides in enumerate(margins):
