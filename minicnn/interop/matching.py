@@ -1,27 +1,16 @@
 """Whose weights are whose: the layers of a file, the layers of a model, and a table of what became of each array."""
 
 from itertools import zip_longest
-from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.core.arguments import Flag, check
 from minicnn.core.text import grid, shortened
 from minicnn.errors import InputError, WeightsError, nearest, printable
 
-__all__ = ["Group", "Matching", "pair", "weights_by_layer"]
+__all__ = ["BY_KIND", "Matching", "check_options", "fitting", "pair", "weights_by_layer"]
 
-
-class Group(NamedTuple):
-    """A layer of a file that has weights.
-
-    Attributes
-    ----------
-    name : str, its name in the file
-    arrays : {name in the file: ndarray}, in the file's order
-    """
-
-    name: str
-    arrays: dict
+BY_KIND = "in order of its class"
 
 
 class Matching:
@@ -62,6 +51,13 @@ class Matching:
         print(self)
 
 
+def check_options(strict, names):
+    """Raise InputError where arguments of `load_weights` are of the wrong type."""
+    check("load_weights", "strict", strict, Flag())
+    if names is not None and not isinstance(names, dict):
+        raise InputError(f"load_weights: names must be a dict, {{layer in the file: layer}}, got {type(names).__name__}.")
+
+
 def weights_by_layer(model):
     """Return {name of a layer that has weights: {name of a weight: Parameter}} of a model, in the order of its layers."""
     found = {}
@@ -72,41 +68,41 @@ def weights_by_layer(model):
 
 
 def pair(groups, layers, names=None, kinds=None):
-    """Return ([(Group or None, layer or None)], how) of the groups of a file and the names of a model's layers with weights.
+    """Return [(group or None, layer or None, how)]: which layer of a file is which of a model, all by their names.
 
     By `names`, {group: layer}, what it names. The rest by name, if all of the file's are in the model or all of the
     model's in the file: names such as conv2d_1 are numbered in each session, and some that agree prove nothing. Otherwise in
     order, and `how` says so: the caller checks the shapes of each pair. With `kinds`, ({group: kind}, {layer: kind}), the first
     of a kind goes with the first of that kind, and so on.
 
-    >>> pair([Group("a", {}), Group("b", {})], ["b", "a"])
-    ([(Group(name='a', arrays={}), 'a'), (Group(name='b', arrays={}), 'b')], 'by name')
-    >>> pair([Group("conv2d", {})], ["conv2d_1"])[1]
-    'in order'
-    >>> pair([Group("bn", {}), Group("conv", {})], ["c", "b"], kinds=({"bn": 1, "conv": 0}, {"c": 0, "b": 1}))[0]
-    [(Group(name='conv', arrays={}), 'c'), (Group(name='bn', arrays={}), 'b')]
+    Parameters
+    ----------
+    groups, layers : the names of the layers that have weights, of the file and of the model, in their orders
+
+    >>> pair(["a", "b"], ["b", "a", "c"])
+    [('a', 'a', 'by name'), ('b', 'b', 'by name'), (None, 'c', 'by name')]
+    >>> pair(["conv2d"], ["conv2d_1"])
+    [('conv2d', 'conv2d_1', 'in order')]
+    >>> pair(["bn", "conv"], ["c", "b"], kinds=({"bn": 1, "conv": 0}, {"c": 0, "b": 1}))
+    [('conv', 'c', 'in order of its class'), ('bn', 'b', 'in order of its class')]
     """
-    found, left = [], list(layers)
-    known = {group.name: group for group in groups}
-    for name, layer in dict(names or {}).items():
-        for what, choices, given in (("the file", known, name), ("the model", layers, layer)):
+    found, theirs, ours = [], dict.fromkeys(groups), dict.fromkeys(layers)
+    for name, layer in (names or {}).items():
+        for what, choices, given in (("the file", groups, name), ("the model", layers, layer)):
             if given not in choices:
-                raise InputError(f"names: there is no layer {printable(given)!r} with weights in {what}."
-                                 f"{nearest(given, choices)}")
-        if layer not in left:
+                raise InputError(f"names: there is no layer {printable(given)!r} with weights in {what}.{nearest(given, choices)}")
+        if layer not in ours:
             raise InputError(f"names: the layer {layer!r} is named twice.")
-        found.append((known.pop(name), layer))
-        left.remove(layer)
-    by_name = set(known) <= set(left) or set(left) <= set(known)
-    if by_name:
-        found += [(group, name if name in left else None) for name, group in known.items()]
-        found += [(None, name) for name in left if name not in known]
-    else:
-        of_group, of_layer = kinds or ({}, {})
-        for kind in dict.fromkeys([*map(of_layer.get, left), *map(of_group.get, known)]):
-            found += zip_longest([group for name, group in known.items() if of_group.get(name) == kind],
-                                 [name for name in left if of_layer.get(name) == kind])
-    return found, "by name" if by_name else "in order"
+        found.append((name, layer, "as names= says"))
+        del theirs[name], ours[layer]
+    if theirs.keys() <= ours.keys() or ours.keys() <= theirs.keys():
+        return found + [(name if name in theirs else None, name if name in ours else None, "by name") for name in theirs | ours]
+    of_group, of_layer = kinds or ({}, {})
+    for kind in dict.fromkeys([*map(of_layer.get, ours), *map(of_group.get, theirs)]):
+        both = zip_longest([name for name in theirs if of_group.get(name) == kind],
+                           [name for name in ours if of_layer.get(name) == kind])
+        found += [(group, layer, BY_KIND if kinds else "in order") for group, layer in both]
+    return found
 
 
 def fitting(array, weight):
@@ -117,4 +113,8 @@ def fitting(array, weight):
         return f"not used: it holds {array.dtype}"
     with np.errstate(over="ignore"):
         array = array.astype(weight.value.dtype)
-    return array if np.isfinite(array).all() else "not used: it holds NaN or infinity"
+    if not np.isfinite(array).all():
+        return "not used: it holds NaN or infinity"
+    if weight.name == "moving_variance" and (array < 0).any():
+        return "not used: a variance is negative"
+    return array

@@ -12,7 +12,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper      # noqa: E402
 
-from minicnn import BatchNormalization, Sequential, load_model      # noqa: E402
+from minicnn import BatchNormalization, Conv2D, Sequential, load_model      # noqa: E402
 from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError      # noqa: E402
 from minicnn.interop import pytorch      # noqa: E402
 from minicnn.interop.onnx import load, save      # noqa: E402
@@ -439,6 +439,16 @@ def test_random_networks_of_our_own_come_back(number, layout, tmp_path):
         pairs = [one.predict(x if model.input_names else x[0]) for one in (model, again)]
         for mine, theirs in zip(*(y if isinstance(y, list) else [y] for y in pairs)):
             np.testing.assert_allclose(theirs, mine, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["BatchNormalization", "LayerNormalization"])
+@pytest.mark.parametrize("has", [{"scale": False}, {"center": False}, {"scale": False, "center": False}, {}])
+def test_what_a_normalization_has_not_it_has_not_afterwards(kind, has, tmp_path):
+    from minicnn import layers
+    model = Sequential([Conv2D(3, 2), getattr(layers, kind)(**has)], input_shape=(4, 3, 2))
+    save(model, tmp_path / "model.onnx")
+    again = load(tmp_path / "model.onnx")
+    assert [one.name for one in again.layers[1].weights] == [one.name for one in model.layers[1].weights]
 
 
 def load_as_float32(model, folder):

@@ -1,8 +1,8 @@
 """Freeze files that Keras 3 and Keras 2 write, with what Keras computes from them, into `keras_files.zip`; and check in Keras
 the files that minicnn writes.
 
-Run by hand from the root of the checkout, in an environment with Keras 3 on TensorFlow, tf_keras (which is Keras 2), h5py,
-safetensors and NumPy; minicnn is not needed there (last run with keras 3.15.1, tf_keras 2.21.0, tensorflow 2.21.0):
+Run by hand from the root of the checkout, in an environment with Keras 3 on TensorFlow, h5py, safetensors, NumPy and, to make
+them, tf_keras, which is Keras 2; minicnn is not needed there (last run with keras 3.15.1, tf_keras 2.21.0, tensorflow 2.21.0):
 
     python tests/vectors/make_keras_files.py make               # writes keras_files.zip
     python -m tests.vectors.written_for_keras FOLDER            # where minicnn is: writes networks, and what it predicts
@@ -25,7 +25,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tf_keras
 from safetensors.numpy import load_file, save_file
 
 HERE = Path(__file__).resolve().parent
@@ -127,6 +126,7 @@ def listed(value):
 
 def make():
     """Write keras_files.zip."""
+    import tf_keras         # to check needs Keras 3 alone
     expected, files = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for library, version in ((keras, "keras3"), (tf_keras, "keras2")):

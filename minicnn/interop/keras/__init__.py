@@ -22,11 +22,10 @@ from minicnn.core.files import write_atomic
 from minicnn.core.untrusted import pack, raising
 from minicnn.errors import InputError, MiniCNNError, ShapeError, WeightsError, printable
 from minicnn.interop.keras import hdf5
-from minicnn.interop.keras.layers import snake_case
-from minicnn.interop.keras.network import Network, exported, keras_name, ordered
+from minicnn.interop.keras.network import Network, exported, keras_name, ordered, place
 from minicnn.interop.keras.training import compile_as, compile_config, optimizer_arrays
 from minicnn.interop.keras.weights import fill, is_legacy, named, open_file, paired, stored
-from minicnn.interop.matching import Matching, weights_by_layer
+from minicnn.interop.matching import Matching, check_options, weights_by_layer
 from minicnn.layers import nodes
 from minicnn.model import Model, Sequential
 
@@ -60,6 +59,7 @@ def load_weights(model, path, strict=True, names=None):
     InputError
         where `names` names what there is not
     """
+    check_options(strict, names)
     with _reading(path):
         layers = weights_by_layer(model)
         file = open_file(path)
@@ -69,9 +69,9 @@ def load_weights(model, path, strict=True, names=None):
             groups = named(groups, file.config)
         matching, found = Matching(path), {}
         for one, layer, how in paired(groups, model, names, in_order):
-            found |= {id(weight): array for weight, array in fill(matching, one, layer, layers.get(layer), how)}
-        for name, done in rest:
-            matching.add(name, None, None, done, matched="state" in done)
+            found |= {id(weight): array for weight, array in fill(matching, one, layer, layers.get(layer, {}), how)}
+        for name, done, is_fine in rest:
+            matching.add(name, None, None, done, matched=is_fine)
         matching.check(strict)
         weights = model.network.named_weights().values()
         model.set_weights([found.get(id(weight), weight.value) for weight in weights])
@@ -84,14 +84,7 @@ def save_weights(model, path):
     Keras finds them by the order of the layers of each class, and asks for a name that ends in .weights.h5. Equal weights
     give equal bytes. The optimizer's state is in `save` alone.
 
-    Raises
-    ------
-    MissingExtraError
-        where h5py is not installed
-    InputError
-        where Keras has not a layer of the model, or `path` does not end so
-    CheckpointError
-        where the file cannot be written
+    Raises InputError where `path` ends otherwise, and as `save`.
     """
     if not str(path).endswith(".weights.h5"):
         raise InputError(f"keras.save_weights: the name must end in .weights.h5, or Keras will not read it, got "
@@ -160,8 +153,10 @@ def save(model, path):
     ------
     InputError
         naming each layer that Keras has not; nothing was written
-    MissingExtraError, CheckpointError
-        as of save_weights
+    MissingExtraError
+        where h5py is not installed
+    CheckpointError
+        where the file cannot be written
     """
     layers, outputs = exported(model)
     order = ordered(layers, outputs)
@@ -170,10 +165,9 @@ def save(model, path):
     if model.optimizer is not None:
         try:
             config["compile_config"] = compile_config(model, [layers[i].name for i in outputs])
-            trained = [p for i in order if layers[i].layer is not None and getattr(layers[i].layer, "trainable", True)
-                       for p in getattr(layers[i].layer, "parameters", ())]
-            groups["optimizer/vars"] = {"name": config["compile_config"]["optimizer"]["config"]["name"]}, \
-                optimizer_arrays(model, trained)
+            trained = [p for i in order if getattr(layers[i].layer, "trainable", False) for p in layers[i].layer.parameters]
+            name = config["compile_config"]["optimizer"]["config"]["name"]
+            groups["optimizer/vars"] = {"name": name}, optimizer_arrays(model, trained)
         except InputError as error:
             warnings.warn(f"keras.save: the model is not compiled in Keras: {error}.", RuntimeWarning, stacklevel=2)
     metadata = {"keras_version": _VERSION, "date_saved": "1980-01-01@00:00:00"}
@@ -200,24 +194,19 @@ def _reading(path):
 
 def _arrays(root, network, path):
     """Return {(id of a layer, name of a weight): array} for the layers of a Network, or raise WeightsError with the table."""
-    nested = {f"{names[0]}/{names[-1]}" for _, _, _, names in network.weighted if len(names) > 1}
-    groups, _ = stored(root, nested)
-    if is_legacy(root):         # the file knows of a nested model only its own name, and those of its layers
-        places = [f"{names[0]}/{names[-1]}" if len(names) > 1 else names[0] for _, _, _, names in network.weighted]
-        held = {one.name: one for one in groups}
-    else:
-        places, held = [place for _, _, place, _ in network.weighted], {one.path: one for one in groups}
+    legacy = is_legacy(root)        # it knows of a nested model only its own name, and those of its layers
+    places = ["/".join((*names[:1], *names[1:][-1:])) if legacy else at for _, _, at, names in network.weighted]
+    held = {one.name if legacy else one.path: one for one in stored(root, places)[0]}
     if len(set(places)) < len(places):
         raise WeightsError(f"{printable(path)}: two layers of its nested models have one name, and its weights cannot be told "
                            "apart. Save the model in Keras as .keras.")
     matching, arrays = Matching(path), {}
-    for (layer, shape, _, names), place in zip(network.weighted, places):
+    for (layer, shape, _, names), where in zip(network.weighted, places):
         # Of the shape of a weight, without its memory.
-        weights = {name: SimpleNamespace(value=np.broadcast_to(np.zeros((), network.dtype), sizes))
+        weights = {name: SimpleNamespace(name=name, value=np.broadcast_to(np.zeros((), network.dtype), sizes))
                    for name, sizes, _ in layer.infer(shape)[1]}
-        key_of = {id(weight): key for key, weight in weights.items()}
-        for weight, array in fill(matching, held.pop(place, None), "/".join(names), weights, "by its place"):
-            arrays[id(layer), key_of[id(weight)]] = array
+        for weight, array in fill(matching, held.pop(where, None), "/".join(names), weights, "by its place"):
+            arrays[id(layer), weight.name] = array
     for one in held.values():
         fill(matching, one, None, {}, "by its place")
     matching.check(True)
@@ -229,8 +218,7 @@ def _built(network, engine):
     # A model nested in it, and an activation such as gelu, may be a graph.
     is_chain = network.is_sequential and all(len(node.sources) < 2 for node in nodes.ordered(network.outputs))
     model = object.__new__(Sequential if is_chain else Model)
-    model._prepare(0, network.dtype, engine, None)
-    model._build(network.inputs, network.outputs)
+    Model.__init__(model, network.inputs, network.outputs, dtype=network.dtype, engine=engine)
     lost = [names for layer, _, _, names in network.weighted if layer not in model.layers]
     if lost:
         raise InputError(f"no output is made of the layer {printable('/'.join(lost[0]))[:80]!r}.")
@@ -242,14 +230,9 @@ def _built(network, engine):
 def _weight_groups(layers, order):
     """Return what hdf5.encode takes: the weights of exported layers where Keras looks for them."""
     groups, counts = {"vars": ({}, {})}, {}
-    for i in order:
-        if layers[i].layer is None:
-            continue
-        base = snake_case(layers[i].kind)
-        number = counts[base] = counts.get(base, -1) + 1
-        weights = [*getattr(layers[i].layer, "parameters", ()), *getattr(layers[i].layer, "statistics", ())]
-        groups[f"layers/{base}{f'_{number}' if number else ''}/vars"] = \
-            {"name": layers[i].layer.name}, {str(j): weight.value for j, weight in enumerate(weights)}
+    for layer, path in [(layers[i].layer, place("", layers[i].kind, counts)) for i in order]:
+        if layer is not None:
+            groups[f"{path}/vars"] = {"name": layer.name}, {str(i): weight.value for i, weight in enumerate(layer.weights)}
     return groups
 
 

@@ -11,11 +11,16 @@ from minicnn import layers
 from minicnn.core.text import shortened
 from minicnn.errors import InputError
 from minicnn.initializers import INITIALIZERS
-from minicnn.layers.affine import ACTIVATIONS, AffineLayer
+from minicnn.layers.affine import ACTIVATIONS
 from minicnn.regularizers import L2
 
-__all__ = ["KNOWN", "MERGING", "Reading", "as_activation", "is_affine", "reading", "snake_case", "writing"]
+__all__ = ["KNOWN", "MERGING", "OPERATIONS", "Reading", "as_activation", "reading", "snake_case", "writing"]
 
+# Classes that have one name in both libraries, and whose arguments have too.
+_SAME = """
+    Conv2D DepthwiseConv2D SeparableConv2D Dense MaxPooling2D AveragePooling2D GlobalAveragePooling2D GlobalMaxPooling2D Flatten
+    Reshape Permute ZeroPadding2D Cropping2D UpSampling2D Rescaling ReLU LeakyReLU ELU Softmax Dropout SpatialDropout2D
+    BatchNormalization LayerNormalization Add Multiply Concatenate""".split()
 # {activation of Keras: our layers in a row}
 _IN_A_ROW = {
     "linear": [], "relu": [("ReLU",)], "relu6": [("ReLU", 6.0)], "leaky_relu": [("LeakyReLU", 0.2)], "elu": [("ELU",)],
@@ -28,8 +33,10 @@ _GATED = {"gelu": [("Rescaling", math.sqrt(0.5)), ("Elementwise", "erf"), ("Resc
           "hard_silu": _IN_A_ROW["hard_sigmoid"], "hard_swish": _IN_A_ROW["hard_sigmoid"], "mish": [("Softplus",), ("Tanh",)]}
 # What a config holds beside the arguments, or what is of no meaning here; network looks at dtype.
 _BESIDE = {"name", "dtype", "trainable", "batch_input_shape", "batch_shape", "input_shape", "seed"}
-_TRAINING_ONLY = re.compile(r".*_(initializer|regularizer|constraint)")
-_OFF = (None, False)
+_TRAINING_ONLY = re.compile(r".*_(regularizer|constraint)|noise_shape")
+# {argument that is not here: what it may be beside None and False}
+_HARMLESS = {"data_format": ["channels_last"], "groups": [1], "rank": [2], "activation": ["linear"], "renorm_momentum": [0.99],
+             "threshold": [0.0], "fused": [True], "autocast": [True]}
 
 
 def snake_case(kind):
@@ -51,60 +58,41 @@ class Reading:
     ----------
     kind, name : str; its class in Keras, and what the layer is to be called here
     layer : the layer of ours that has its weights, or None
-    problems : list of str; what has no counterpart
     remarks : list of str; what there was that changes training alone, and was left out
     """
 
     def __init__(self, kind, config, name, version):
-        self.kind, self.name, self.version = kind, name, version
-        self.layer, self.problems, self.remarks = None, [], []
+        self.kind, self.name, self.version, self.layer, self.remarks = kind, name, version, None, []
         self._config = {key: value for key, value in config.items() if key not in _BESIDE}
 
     def take(self, key, default=None):
         """Return an argument, lists in it as tuples."""
         return _as_tuples(self._config.pop(key, default))
 
-    def must(self, key, *allowed):
-        """Take an argument that may be left out, and otherwise must be one of `allowed`."""
-        if key in self._config and (value := self.take(key)) not in allowed:
-            self.problems.append(f"{key}={shortened(repr(value), 60)}, only {' or '.join(map(repr, allowed))}")
-
-    def arguments(self, *keys, **renamed):
-        """Return {our argument: value} of those that are there: `keys`, called the same, and Keras' name=our name."""
-        renamed = {key: key for key in keys} | renamed
-        return {ours: self.take(key) for key, ours in renamed.items() if key in self._config}
-
-    def regularized(self, *weights):
-        """Return the arguments that say how weights start and how they are regularized: kernel_initializer, ..."""
-        found = {}
-        for weight in weights:
-            initializer = _initializer(self.take(f"{weight}_initializer"))
-            if initializer is not None:
-                found[f"{weight}_initializer"] = initializer
-            regularizer = self._config.get(f"{weight}_regularizer")
-            l2 = _l2(regularizer)
-            if l2 is not None:
-                found[f"{weight}_regularizer"] = l2
-                del self._config[f"{weight}_regularizer"]
-        return found
+    def same(self, **others):
+        """Return our layer of the same class, with the arguments that there are, and others."""
+        kind = getattr(layers, self.kind)
+        for field in kind.fields:
+            if field in self._config and field not in others:
+                convert = {"initializer": _initializer, "regularizer": _l2}.get(field.rpartition("_")[2], _as_tuples)
+                value = convert(self._config[field])
+                if convert is _as_tuples or value is not None:          # else it is not here, and `finish` tells of it
+                    others[field] = value
+                    del self._config[field]
+        return kind(**others, name=self.name)
 
     def made(self, kind, suffix="", **arguments):
         """Return a layer of ours, named after this one."""
         return getattr(layers, kind)(**arguments, name=f"{self.name}{suffix}")
 
     def finish(self):
-        """Note what is left that is not off."""
-        for key, value in self._config.items():
-            if key == "activity_regularizer" or _TRAINING_ONLY.fullmatch(key):
-                if value not in _OFF and not key.endswith("_initializer"):
-                    self.remarks.append(f"{self.name}: {shortened(key, 60)}")
-            elif value not in _OFF and not (key in _HARMLESS and value in _HARMLESS[key]):
-                self.problems.append(f"{shortened(key, 60)}={shortened(repr(value), 60)}")
-
-
-# {argument: what it may be where the rest of the layer has no use for it}; `groups` of depthwise layers, say
-_HARMLESS = {"groups": [1], "rank": [2], "activation": ["linear"], "renorm_momentum": [0.99], "threshold": [0.0], "fused": [True],
-             "autocast": [True], "virtual_batch_size": [None]}
+        """Note what is left that is not off; raise InputError where it changes predictions."""
+        left = {key: value for key, value in self._config.items() if value not in (None, False) and not key.endswith("_initializer")}
+        self.remarks += [f"{self.name}: {shortened(key, 60)}" for key in left if _TRAINING_ONLY.fullmatch(key)]
+        strange = [f"{shortened(key, 60)}={shortened(repr(value), 60)}" for key, value in left.items()
+                   if not _TRAINING_ONLY.fullmatch(key) and value not in _HARMLESS.get(key, ())]
+        if strange:
+            raise InputError("; ".join(strange))
 
 
 def reading(kind, config, name, version):
@@ -127,18 +115,12 @@ def reading(kind, config, name, version):
     one = Reading(kind, config, name, version)
     try:
         function = _READERS[kind](one)
-    except (InputError, TypeError, ValueError, KeyError, OverflowError) as error:
-        raise InputError(_reason(error)) from None
-    one.finish()
-    if one.problems:
-        raise InputError("; ".join(one.problems))
+        one.finish()
+    except InputError as error:
+        raise InputError(str(error).removesuffix(".")) from None
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise InputError(f"its config is damaged ({shortened(error, 100)})") from None
     return one, function
-
-
-def _reason(error):
-    if isinstance(error, InputError):
-        return str(error).removesuffix(".")
-    return f"its config is damaged ({shortened(error, 100)})"
 
 
 def _as_tuples(value):
@@ -159,113 +141,70 @@ def _l2(config):
     return L2(inner.get("l2"))
 
 
-def _row(steps):
-    """Return the function that puts layers behind each other."""
+def _row(row, name):
+    """Return the function of a node that a row of a table is; its last layer is called `name`."""
+    made = [getattr(layers, kind)(*values, name=name if i == len(row) else f"{name}_{i}") for i, (kind, *values) in enumerate(row, 1)]
+
     def run(x):
-        for step in steps:
-            x = step(x)
+        for layer in made:
+            x = layer(x)
         return x
     return run
 
 
-def _made_row(one, row, suffix="", last=""):
-    """Return layers of a table's row; the last is called by the name itself with `last`."""
-    count = len(row)
-    return [getattr(layers, kind)(*values, name=f"{one.name}{suffix}{last if i == count else f'_{i}'}")
-            for i, (kind, *values) in enumerate(row, 1)]
-
-
 def _activation(one, activation, suffix=""):
-    """Return the function of a node that an activation of Keras is."""
+    """Return the function of a node that an activation of Keras is: its name, or the config of a layer."""
+    name, where = activation, one.name + suffix
     if isinstance(activation, dict) and activation.get("class_name") in _ACTIVATION_LAYERS:
         config = activation.get("config")
-        inner, function = reading(activation["class_name"], config if isinstance(config, dict) else {}, one.name + suffix,
-                                  one.version)
-        return function
-    name = activation
+        return reading(activation["class_name"], config if isinstance(config, dict) else {}, where, one.version)[1]
     if name == "hard_sigmoid" and one.version < 3:
         name = "hard_sigmoid of Keras 2"
     if isinstance(name, str) and name in _IN_A_ROW:
-        return _row(_made_row(one, _IN_A_ROW[name], suffix))
+        return _row(_IN_A_ROW[name], where)
     if isinstance(name, str) and name in _GATED:
-        row, product = _row(_made_row(one, _GATED[name], suffix, "_gate")), layers.Multiply(name=one.name + suffix)
+        row, product = _row(_GATED[name], f"{where}_gate"), layers.Multiply(name=where)
         return lambda x: product([x, row(x)])
-    raise InputError(f"activation={shortened(repr(activation), 60)}, only "
-                     f"{', '.join([*list(_IN_A_ROW)[:-1], *_GATED])}")
+    raise InputError(f"activation={shortened(repr(activation), 60)}, only {', '.join([*list(_IN_A_ROW)[:-1], *_GATED])}")
 
 
-def _affine(kind, *keys, weights=("kernel",)):
-    """Return the reader of a layer with a kernel and an activation."""
-    def read(one):
-        one.must("data_format", "channels_last", None)
-        arguments, activation = one.arguments(*keys, "use_bias") | one.regularized(*weights), one.take("activation", "linear")
-        # One that ours has under this name is its argument; LeakyReLU's slope is another.
-        own = isinstance(activation, str) and activation in ACTIVATIONS and activation != "leaky_relu"
-        one.layer = one.made(kind, **arguments, activation=activation if own else None)
-        return one.layer if own else _row([one.layer, _activation(one, activation, "_activation")])
-    return read
+def _affine(one):
+    """A layer with a kernel and an activation."""
+    activation = one.take("activation", "linear")
+    # One that ours has under this name is its argument; LeakyReLU's slope is another.
+    own = isinstance(activation, str) and activation in ACTIVATIONS and activation != "leaky_relu"
+    layer = one.layer = one.same(activation=activation if own else None)
+    if own:
+        return layer
+    follows = _activation(one, activation, "_activation")
+    return lambda x: follows(layer(x))
 
 
-def _plain(kind, *keys, needs=(), **renamed):
-    """Return the reader of a layer whose arguments are called the same, or `renamed`."""
-    def read(one):
-        one.must("data_format", "channels_last", None)
-        for key, *allowed in needs:
-            one.must(key, *allowed)
-        return one.made(kind, **one.arguments(*keys, **renamed))
-    return read
+def _last_axis(one):
+    """A layer with an axis, which must be the last one."""
+    axis = one.take("axis", -1)
+    axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
+    layer = one.same()
+    one.layer = layer if one.kind.endswith("Normalization") else None
 
-
-def _normalization(kind, *keys):
-    def read(one):
-        axis = one.take("axis", -1)
-        axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
-        for key in ("rms_scaling", "renorm", "synchronized"):
-            one.must(key, False, None)
-        one.layer = one.made(kind, **one.arguments(*keys))
-
-        def run(x):
-            if axis != -1 and (x.shape is None or axis != len(x.shape) - 1):
-                raise InputError(f"{one.kind} {one.name!r}: axis must be the last one, got {axis!r}.")
-            return one.layer(x)
-        return run
-    return read
+    def run(x):
+        shape = (x[0] if isinstance(x, list) else x).shape
+        if axis != -1 and (shape is None or axis != len(shape) - 1):
+            raise InputError(f"{one.kind} {one.name!r}: axis must be the last one, got {axis!r}.")
+        return layer(x)
+    return run
 
 
 def _relu(one):
     slope, most = one.take("negative_slope", 0) or 0, one.take("max_value")
-    one.must("threshold", 0)
     if slope and most is not None:
-        one.problems.append("negative_slope beside max_value")
+        raise InputError("negative_slope beside max_value")
     return one.made("LeakyReLU", negative_slope=slope) if slope else one.made("ReLU", max_value=most)
 
 
 def _leaky_relu(one):
-    slope = one.take("negative_slope", one.take("alpha", 0.3))
-    one.must("alpha")
+    slope = one.take("negative_slope", one.take("alpha", 0.3))          # alpha in Keras 2
     return one.made("LeakyReLU", negative_slope=slope) if slope else one.made("ReLU")
-
-
-def _last_axis(kind):
-    def read(one):
-        axis, layer = one.take("axis", -1), one.made(kind)
-
-        def run(x):
-            shape = (x[0] if isinstance(x, list) else x).shape
-            if axis != -1 and (shape is None or axis != len(shape) - 1):
-                raise InputError(f"{one.kind} {one.name!r}: axis must be the last one, got {axis!r}.")
-            return layer(x)
-        return run
-    return read
-
-
-def _dropout(kind):
-    def read(one):
-        one.must("data_format", "channels_last", None)
-        if one.take("noise_shape") is not None:
-            one.remarks.append(f"{one.name}: noise_shape")
-        return one.made(kind, rate=one.take("rate"))
-    return read
 
 
 def _average(one):
@@ -275,68 +214,38 @@ def _average(one):
 
 def _normalization_of_pixels(one):
     """A frozen batch normalization: (x - mean) / sqrt(variance); the file has both, and a count that nothing needs."""
-    for key, *allowed in (("axis", -1, (-1,), 3, (3,)), ("mean", None), ("variance", None), ("invert", False)):
-        one.must(key, *allowed)
+    if one.take("axis", -1) not in (-1, (-1,), 3, (3,)):
+        raise InputError("axis must be the last one")
     one.layer = one.made("BatchNormalization", center=False, scale=False, epsilon=1e-14)
     one.layer.trainable = False
     return one.layer
 
 
-def _pairwise(function):
-    """Return the reader of a layer that takes two arrays or more, one after another."""
-    def read(one):
-        def run(xs):
-            x, *others = xs
-            for i, other in enumerate(others, 1):
-                x = one.made("ElementwisePair", "" if i == len(others) else f"_{i}", function=function)([x, other])
-            return x
-        return run
-    return read
+def _pairwise(one):
+    """A layer that takes two arrays or more, one after another."""
+    def run(xs):
+        x, *others = xs
+        for i, other in enumerate(others, 1):
+            x = one.made("ElementwisePair", "" if i == len(others) else f"_{i}", function=one.kind.lower())([x, other])
+        return x
+    return run
 
 
-def _rescaling(one):
-    values = {"scale": 1.0} | one.arguments("scale", "offset")
-    if any(isinstance(value, (tuple, dict)) for value in values.values()):
-        raise InputError("scale and offset must be one number each, and not one for each channel")
-    return one.made("Rescaling", **values)
-
-
-_WINDOW = "kernel_size", "strides", "padding", "dilation_rate"
-_POOL = "pool_size", "strides", "padding"
-_READERS = {
-    "Conv2D": _affine("Conv2D", "filters", "groups", *_WINDOW),
-    "DepthwiseConv2D": _affine("DepthwiseConv2D", "depth_multiplier", *_WINDOW, weights=("depthwise",)),
-    "SeparableConv2D": _affine("SeparableConv2D", "filters", "depth_multiplier", *_WINDOW, weights=("depthwise", "pointwise")),
-    "Dense": _affine("Dense", "units"),
-    "MaxPooling2D": _plain("MaxPool2D", *_POOL), "AveragePooling2D": _plain("AveragePool2D", *_POOL),
-    "GlobalAveragePooling2D": _plain("GlobalAveragePooling2D", "keepdims"),
-    "GlobalMaxPooling2D": _plain("GlobalMaxPooling2D", "keepdims"),
-    "Flatten": _plain("Flatten"), "Reshape": _plain("Reshape", "target_shape"), "Permute": _plain("Permute", "dims"),
-    "ZeroPadding2D": _plain("ZeroPadding2D", "padding"), "Cropping2D": _plain("Cropping2D", "cropping"),
-    "UpSampling2D": _plain("UpSampling2D", "size", needs=[("interpolation", "nearest")]), "Rescaling": _rescaling,
-    "Activation": lambda one: _activation(one, one.take("activation", "linear")),
-    "ReLU": _relu, "LeakyReLU": _leaky_relu, "ELU": _plain("ELU", "alpha"), "Softmax": _last_axis("Softmax"),
-    "Dropout": _dropout("Dropout"), "SpatialDropout2D": _dropout("SpatialDropout2D"),
-    "BatchNormalization": _normalization("BatchNormalization", "momentum", "epsilon", "center", "scale"),
-    "LayerNormalization": _normalization("LayerNormalization", "epsilon", "center", "scale"),
-    "Normalization": _normalization_of_pixels,
-    "Add": _plain("Add"), "Multiply": _plain("Multiply"), "Concatenate": _last_axis("Concatenate"), "Average": _average,
-    "Maximum": _pairwise("maximum"), "Minimum": _pairwise("minimum"), "Subtract": _pairwise("subtract"),
-    "Identity": lambda one: lambda x: x}
-_ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Softmax", "Activation")
+_READERS = dict.fromkeys(_SAME, Reading.same) | {
+    "Conv2D": _affine, "DepthwiseConv2D": _affine, "SeparableConv2D": _affine, "Dense": _affine,
+    "BatchNormalization": _last_axis, "LayerNormalization": _last_axis, "Softmax": _last_axis, "Concatenate": _last_axis,
+    "Normalization": _normalization_of_pixels, "ReLU": _relu, "LeakyReLU": _leaky_relu,
+    "Activation": lambda one: _activation(one, one.take("activation", "linear")), "Identity": lambda one: lambda x: x,
+    "Average": _average, "Maximum": _pairwise, "Minimum": _pairwise, "Subtract": _pairwise}
+_ACTIVATION_LAYERS = "ReLU", "LeakyReLU", "ELU", "Softmax", "Activation"
 KNOWN = tuple(_READERS)
-# {operation of keras.ops on two arrays: the layer here that computes it}; Keras writes x + y so
-OPERATIONS = {"Add": "Add", "Multiply": "Multiply", "Subtract": "Subtract", "Maximum": "Maximum", "Minimum": "Minimum"}
+OPERATIONS = "Add", "Multiply", "Subtract", "Maximum", "Minimum"           # of keras.ops, on two arrays: Keras writes x + y so
 MERGING = "Add", "Multiply", "Concatenate", "Average", "Maximum", "Minimum", "Subtract"        # they take several arrays
 
 
 # ---- To Keras --------------------------------------------------------------------------------------------------------
 
-# {layer of ours: the class of Keras whose arguments are our fields}
-_WRITTEN = {name: name for name in """
-    Conv2D DepthwiseConv2D SeparableConv2D Dense GlobalAveragePooling2D GlobalMaxPooling2D Flatten Reshape Permute ZeroPadding2D
-    Cropping2D UpSampling2D Rescaling ReLU LeakyReLU ELU Softmax Dropout SpatialDropout2D BatchNormalization LayerNormalization Add
-    Multiply Concatenate""".split()} | {"MaxPool2D": "MaxPooling2D", "AveragePool2D": "AveragePooling2D"}
+_RENAMED = {"MaxPool2D": "MaxPooling2D", "AveragePool2D": "AveragePooling2D"}
 _ACTIVATIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Swish": "silu", "Softplus": "softplus"}
 _PAIRS = {"maximum": "Maximum", "minimum": "Minimum", "subtract": "Subtract"}
 
@@ -361,9 +270,9 @@ def writing(layer):
         return "Activation", {"activation": "exponential"}
     if kind == "ElementwisePair" and layer.function in _PAIRS:
         return _PAIRS[layer.function], {}
-    if kind not in _WRITTEN:
+    if _RENAMED.get(kind, kind) not in _SAME:
         raise InputError("Keras has no such layer")
-    return _WRITTEN[kind], {field: _argument(field, getattr(layer, field)) for field in layer.fields}
+    return _RENAMED.get(kind, kind), {field: _argument(field, getattr(layer, field)) for field in layer.fields}
 
 
 def _argument(field, value):
@@ -383,8 +292,3 @@ def as_activation(layer):
         return _ACTIVATIONS[kind]
     return {("ReLU", None): "relu", ("ReLU", 6.0): "relu6", ("LeakyReLU", 0.2): "leaky_relu", ("ELU", 1.0): "elu",
             ("Softmax",): "softmax"}.get((kind, *values))
-
-
-def is_affine(layer):
-    """Whether a layer may have Keras' argument `activation`."""
-    return isinstance(layer, AffineLayer)

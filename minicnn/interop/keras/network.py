@@ -6,6 +6,7 @@ one error. Nested models are flattened: the layer `dense` of the model `head` is
 
 import re
 from contextlib import ExitStack
+from graphlib import CycleError, TopologicalSorter
 from itertools import count
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -13,11 +14,11 @@ from typing import NamedTuple
 from minicnn.core.arguments import Whole, check
 from minicnn.core.text import shortened
 from minicnn.errors import InputError, printable
-from minicnn.interop.keras.layers import KNOWN, MERGING, OPERATIONS, as_activation, is_affine, reading, snake_case, writing
-from minicnn.layers.base import NAME
+from minicnn.interop.keras.layers import KNOWN, MERGING, OPERATIONS, as_activation, reading, snake_case, writing
+from minicnn.layers.affine import AffineLayer
 from minicnn.layers.nodes import Input, inside
 
-__all__ = ["Exported", "Network", "exported", "keras_name", "names_by_path", "ordered"]
+__all__ = ["Exported", "Network", "exported", "keras_name", "names_by_path", "ordered", "place"]
 
 _MODELS = ("Sequential", "Functional", "Model")
 _MOST_LAYERS, _MOST_DEPTH = 1000, 16
@@ -28,36 +29,24 @@ _DTYPES = {"float32": None, "float64": None, "mixed_float16": "float16", "float1
 # ---- From Keras ------------------------------------------------------------------------------------------------------
 
 class _Entry(NamedTuple):
-    """A layer of a config.
+    """A layer of a config."""
 
-    Attributes
-    ----------
-    key : str, its name in the config
-    name : str, its name here, which may have parts
-    kind, config : its class, and its config
-    path : str, where its weights lie in a weights file
-    calls : for each call a list of (key, number of the call, number of the output), what it takes; None in a Sequential
-    inner : _Plan of a nested model, or None
-    trainable : bool, of it and of all that holds it
-    """
-
-    key: str
-    name: str
-    kind: str
+    key: str                # its name in the config
+    name: str               # its name here, which may have parts
+    kind: str               # its class
     config: dict
-    path: str
-    calls: list | None
-    inner: object
-    trainable: bool
+    path: str               # where its weights lie in a weights file
+    calls: list             # for each call a list of what it takes: (key, number of the call, number of the output)
+    inner: object           # the _Plan of a nested model, or None
+    trainable: bool         # it and all that holds it
 
 
 class _Plan(NamedTuple):
-    """A model of a config: its entries by key, in order, and the keys of inputs and outputs; of a Sequential both None."""
+    """A model of a config."""
 
-    entries: dict
-    inputs: list | None
-    outputs: list | None
-    shapes: list
+    entries: dict       # {key: _Entry}, in order
+    shapes: dict        # {key of each input: its shape with N}
+    outputs: list       # (key, number of the call, number of the output)
 
 
 class Network:
@@ -94,9 +83,9 @@ class Network:
         self.dtype = "float64" if self._dtypes == {"float64"} else "float32"
         others = sorted({_DTYPES[name] for name in self._dtypes} - {None})
         self.remarks += [f"it computes in {name} in Keras, in {self.dtype} here" for name in others]
-        self.is_sequential = plan.inputs is None
+        self.is_sequential = config["class_name"] == "Sequential"
         self.inputs = [self._input(name, shape, input_shape if len(plan.shapes) == 1 else None, len(plan.shapes) > 1)
-                       for name, shape in plan.shapes]
+                       for name, shape in plan.shapes.items()]
         self.outputs = self._run(plan, self.inputs, ())
 
     # -- first pass: what there is --
@@ -108,44 +97,39 @@ class Network:
             raise InputError(f"a model of class {shortened(kind, 60)} is not read, only Sequential and Functional: others run code "
                              "of their author's. Build the network, and use keras.load_weights(model, path).")
         self._note_dtype("/".join(names) or "the model", inner)
-        entries, counts, shapes, chain = {}, {}, [], kind == "Sequential"
+        entries, counts, shapes, before, chain = {}, {}, {}, None, kind == "Sequential"
         for one in inner["layers"]:
             self._layers += 1
             if self._layers > _MOST_LAYERS:
                 raise InputError(f"it has more than {_MOST_LAYERS:,} layers.")
             kind, own = _text(one, "class_name"), _dict(one, "config")
             key = _text(one if "name" in one else own, "name")
-            if key in entries:
+            if key in entries or key in shapes:
                 raise InputError(f"two layers are called {shortened(key, 60)!r}.")
-            where = _place(path, one, counts)
-            holds = trainable and own.get("trainable", True) is not False
-            calls = None if chain else self._calls(one, key, kind)
+            where = "" if _is_operation(one) else place(path, kind, counts)
             if kind == "InputLayer":
-                shapes.append((key, own.get("batch_shape", own.get("batch_input_shape"))))
-                if not chain:
-                    entries[key] = _Entry(key, key, kind, own, where, calls, None, holds)
+                before, shapes[key] = key, own.get("batch_shape", own.get("batch_input_shape"))
                 continue
-            name = _plain_name(self._real_name(where, key))
-            model = None
-            if _is_operation(one) and kind in OPERATIONS and all(len(taken) == 2 for taken in calls or [()]):
-                kind, own = OPERATIONS[kind], {}
+            name, calls = _plain_name(self._real_name(where, key)), [] if chain else self._calls(one, key, kind)
+            model, holds = None, trainable and own.get("trainable", True) is not False
+            if _is_operation(one) and kind in OPERATIONS and all(len(taken) == 2 for taken in calls):
+                own = {}
             elif kind in _MODELS and "layers" in own and not _is_own(one, kind):
                 model = self._model(one, f"{where}/", (*names, name), holds, depth + 1)
             else:
                 self._check(one, kind, own, (*names, name))
             if chain and not shapes:            # Keras 2: the first layer knows the shape
-                shape = own.get("batch_input_shape", inner.get("build_input_shape"))
-                shapes.append((f"{key}_input", shape or (model.shapes[0][1] if model and model.shapes else None)))
-            entries[key] = _Entry(key, name, kind, own, where, calls, model, holds)
-        if chain:
-            if not entries:
-                raise InputError("it has no layers.")
-            return _Plan(entries, None, None, shapes)
-        ends = [_tensors(inner.get(end), entries) for end in ("input_layers", "output_layers")]
-        order = {name: shape for name, shape in shapes}
-        if not all(ends) or any(name not in order for name, _, _ in ends[0]):
+                before = f"{key}_input"
+                shapes[before] = own.get("batch_input_shape", inner.get("build_input_shape"))
+                shapes[before] = shapes[before] or (model and next(iter(model.shapes.values())))
+            entries[key] = _Entry(key, name, kind, own, where, [[(before, 0, 0)]] if chain else calls, model, holds)
+            before = key
+        inputs, outputs = [(key, 0, 0) for key in shapes], [(before, 0, 0)]
+        if not chain:
+            inputs, outputs = _tensors(inner.get("input_layers")), _tensors(inner.get("output_layers"))
+        if not inputs or not outputs or not {key for key, _, _ in inputs} <= set(shapes):
             raise InputError("its inputs or outputs are not among its layers.")
-        return _Plan(entries, [name for name, _, _ in ends[0]], ends[1], [(name, order[name]) for name, _, _ in ends[0]])
+        return _Plan(entries, {key: shapes[key] for key, _, _ in inputs}, outputs)
 
     def _check(self, one, kind, config, names):
         """Note what of a layer has no counterpart."""
@@ -180,7 +164,7 @@ class Network:
         for node in nodes:
             if isinstance(node, dict):          # Keras 3
                 kwargs = dict(_dict(node, "kwargs"))
-                tensors = _keras_tensors([node.get("args"), kwargs.pop("inputs", None)])
+                tensors = _tensors([node.get("args"), kwargs.pop("inputs", None)])
             else:                               # Keras 2: the arguments stand behind each tensor
                 tensors, first = _tensors(node), node
                 while isinstance(first, list) and first and isinstance(first[0], list):
@@ -201,9 +185,9 @@ class Network:
     # -- second pass: nodes --
 
     def _input(self, name, shape, given, named):
-        sizes = shape[1:] if isinstance(shape, list) and shape else None
         if given is not None:
-            sizes = list(given)
+            return Input(given)
+        sizes = shape[1:] if isinstance(shape, list) and shape else None
         if sizes is None or None in sizes:
             raise InputError(f"it leaves sizes of its input {shortened(name, 60)!r} open: {shape}. Give them: "
                              "keras.load(path, input_shape=(224, 224, 3)).")
@@ -213,36 +197,28 @@ class Network:
 
     def _run(self, plan, inputs, names):
         """Return the nodes that a model makes of nodes."""
-        if plan.inputs is None:
-            for entry in plan.entries.values():
-                inputs = self._call(entry, inputs, names, 0)
-            return inputs
-        values = {(name, 0): [node] for name, node in zip(plan.inputs, inputs)}
+        values = {(key, 0): [node] for key, node in zip(plan.shapes, inputs)}
+        nested = {key for key, entry in plan.entries.items() if entry.inner}
 
         def called(tensors):        # a nested model has one call, which Keras counts from 0 or from 1
-            nested = {key for key, entry in plan.entries.items() if entry.inner}
             return [(key, 0 if key in nested else number, output) for key, number, output in tensors]
 
-        calls = {(entry.key, i): called(tensors) for entry in plan.entries.values() if entry.kind != "InputLayer"
-                 for i, tensors in enumerate(entry.calls)}
-        missing = {call: {tensor[:2] for tensor in taken} - set(values) for call, taken in calls.items()}
-        takers = {}
-        for call, sources in missing.items():
-            for source in sources:
-                takers.setdefault(source, []).append(call)
-        ready = [call for call, sources in missing.items() if not sources]
-        for call in ready:          # it grows
-            nodes = [_nth(values[tensor[:2]], tensor[2]) for tensor in calls[call]]
-            values[call] = self._call(plan.entries[call[0]], nodes, names, call[1])
-            for taker in takers.get(call, ()):
-                missing[taker].discard(call)
-                if not missing[taker]:
-                    ready.append(taker)
-        left = [call for call in calls if call not in values]
-        ends = called(plan.outputs)
-        if left or any(end[:2] not in values for end in ends):
-            raise InputError(f"the layer {shortened((left or ends)[0][0], 60)!r} takes what no layer makes, or itself.")
-        return [_nth(values[end[:2]], end[2]) for end in ends]
+        def taken(tensors, taker):
+            for key, number, output in tensors:
+                if not 0 <= output < len(values.get((key, number), ())):
+                    raise InputError(f"{taker} takes output {output} of {shortened(key, 60)!r}, which there is not.")
+            return [values[key, number][output] for key, number, output in tensors]
+
+        calls = {(key, i): called(tensors) for key, entry in plan.entries.items() for i, tensors in enumerate(entry.calls)}
+        try:
+            order = [*TopologicalSorter({call: [tensor[:2] for tensor in calls[call]] for call in calls}).static_order()]
+        except CycleError as error:
+            raise InputError(f"the layer {shortened(error.args[1][0][0], 60)!r} takes what is made of itself.") from None
+        for call in order:
+            if call in calls:
+                nodes = taken(calls[call], f"the layer {shortened(call[0], 60)!r}")
+                values[call] = self._call(plan.entries[call[0]], nodes, names, call[1])
+        return taken(called(plan.outputs), "the model")
 
     def _call(self, entry, nodes, names, i):
         """Return the nodes of the i-th call of an entry."""
@@ -286,7 +262,7 @@ def names_by_path(config):
             kind, key = (one.get("class_name"), one.get("name", own.get("name"))) if isinstance(own, dict) else (None, None)
             if not isinstance(kind, str) or not isinstance(key, str):
                 continue
-            where = _place(path, one, counts)
+            where = "" if _is_operation(one) else place(path, kind, counts)
             found[where] = "/".join((*names, key))
             if kind in _MODELS and len(names) < _MOST_DEPTH:
                 walk(one, f"{where}/", (*names, key))
@@ -294,11 +270,14 @@ def names_by_path(config):
     return found
 
 
-def _place(path, one, counts):
-    """Return where the weights of a layer's config lie; an operation has none, and no number."""
-    if _is_operation(one):
-        return f"{path}operations/{len(counts)}"
-    base = snake_case(one["class_name"])
+def place(path, kind, counts):
+    """Return where a weights file has the next layer of a class of the model at a path; `counts` are those met before.
+
+    >>> counts = {}
+    >>> place("", "Conv2D", counts), place("", "Conv2D", counts)
+    ('layers/conv2d', 'layers/conv2d_1')
+    """
+    base = snake_case(kind)
     number = counts[base] = counts.get(base, -1) + 1
     return f"{path}layers/{base}{f'_{number}' if number else ''}"
 
@@ -328,30 +307,21 @@ def _dict(values, key):
     return found
 
 
-def _nth(nodes, output):
-    if not 0 <= output < len(nodes):
-        raise InputError(f"a model has no output number {output}.")
-    return nodes[output]
+def _tensors(value):
+    """Return [(key, number, number of the output)] in a structure of lists and objects.
 
-
-def _tensors(value, entries=None):
-    """Return [(key, number, number of the output)] in a structure of lists and objects, such as [["conv", 0, 0], ...]."""
+    >>> _tensors([["conv", 0, 0, {}], {"class_name": "__keras_tensor__", "config": {"keras_history": ["add", 1, 0]}}])
+    [('conv', 0, 0), ('add', 1, 0)]
+    """
+    if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+        value = _dict(value, "config").get("keras_history")
     if isinstance(value, dict):
         value = [value[key] for key in sorted(value)]
     if not isinstance(value, list):
         return []
     if len(value) >= 3 and isinstance(value[0], str) and type(value[1]) is type(value[2]) is int:
-        return [(value[0], value[1], value[2])] if entries is None or value[0] in entries else []
-    return [one for part in value for one in _tensors(part, entries)]
-
-
-def _keras_tensors(value):
-    """Return the same of what Keras 3 writes of a call's arguments."""
-    if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
-            return _tensors(_dict(value, "config").get("keras_history"))
-        value = [value[key] for key in sorted(value)]
-    return [one for part in value for one in _keras_tensors(part)] if isinstance(value, list) else []
+        return [(value[0], value[1], value[2])]
+    return [one for part in value for one in _tensors(part)]
 
 
 def _plain_name(name):
@@ -362,23 +332,14 @@ def _plain_name(name):
 # ---- To Keras --------------------------------------------------------------------------------------------------------
 
 class Exported(NamedTuple):
-    """A layer as Keras has it.
-
-    Attributes
-    ----------
-    name : str, in Keras
-    kind, config : its class, and its config without name
-    sources : tuple of the numbers of the exported layers that it takes
-    layer : the layer of ours that has its weights and its name; None for an input
-    shape : tuple, of its output, without N
-    """
+    """A layer as Keras has it."""
 
     name: str
-    kind: str
-    config: dict
-    sources: tuple
-    layer: object
-    shape: tuple
+    kind: str           # its class
+    config: dict        # without its name
+    sources: tuple      # numbers of the exported layers that it takes
+    layer: object       # the layer of ours that has its weights and its name; None for an input
+    shape: tuple        # of its output, without N
 
 
 def keras_name(name, taken=()):
@@ -422,7 +383,7 @@ def exported(model):
             continue
         before = network.layers[sources[0] - 1] if sources[0] else None
         activation = as_activation(layer)
-        if before is not None and is_affine(before) and layer.name == f"{before.name}_activation" and activation \
+        if isinstance(before, AffineLayer) and layer.name == f"{before.name}_activation" and activation \
                 and sum(sources[0] in others for others in network.sources) == 1:
             number[value] = number[sources[0]]
             found[number[value]].config["activation"] = activation
@@ -446,20 +407,14 @@ def ordered(layers, outputs):
 
     Keras orders by depth, the longest way to an output, and layers of one depth as a search from the outputs meets them.
     """
-    met, done, finished = {}, set(), []
-    for output in outputs:
-        waiting = [(output, False)]
-        while waiting:
-            node, is_done = waiting.pop()
-            if is_done:
-                done.add(node)
-                finished.append(node)
-            elif node not in done:
-                met.setdefault(node, len(met))
-                waiting.append((node, True))
-                waiting += [(source, False) for source in reversed(layers[node].sources)]
+    met, waiting = {}, outputs[::-1]
+    while waiting:
+        node = waiting.pop()
+        if node not in met:
+            met[node] = len(met)
+            waiting += reversed(layers[node].sources)
     depth = dict.fromkeys(met, 0)
-    for node in reversed(finished):
+    for node in sorted(met, reverse=True):          # each after those that take it
         for source in layers[node].sources:
             depth[source] = max(depth[source], depth[node] + 1)
     return sorted(met, key=lambda node: (-depth[node], met[node]))

@@ -35,22 +35,16 @@ def compile_as(model, config):
     optimizer = config.get("optimizer", config.get("optimizer_config"))
     loss, weights = config.get("loss"), config.get("loss_weights")
     if isinstance(loss, dict) and "class_name" not in loss:
-        names = dict(zip(map(_plain, loss), loss.values()))
-        loss = {name: _loss(one) for name, one in names.items()}
+        loss = {name: _loss(one) for name, one in loss.items()}
     elif isinstance(loss, list):
         loss = [_loss(one) for one in loss]
-        loss = loss[0] if len(loss) == 1 and not model.output_names else loss
     else:
         loss = _loss(loss)
-    if isinstance(loss, dict) and not model.output_names and len(loss) == 1:
-        loss, = loss.values()
-    if isinstance(weights, dict):
-        weights = {_plain(name): weight for name, weight in weights.items()}
-    model.compile(_optimizer(optimizer), loss, loss_weights=weights if model.output_names else None)
-
-
-def _plain(name):
-    return name if isinstance(name, str) else ""
+    if not model.output_names:
+        weights = None
+        if isinstance(loss, (dict, list)) and len(loss) == 1:
+            loss, = loss.values() if isinstance(loss, dict) else loss
+    model.compile(_optimizer(optimizer), loss, loss_weights=weights)
 
 
 def _optimizer(config):
@@ -132,15 +126,13 @@ def optimizer_arrays(model, parameters):
     `parameters` are those that Keras trains, in its order.
     """
     optimizer = model.optimizer
-    state = optimizer.state(model.network.parameters)
+    state, slots = optimizer.state(model.network.parameters), [[slot] for slot in optimizer.slots]
+    if "m" in optimizer.slots:                          # Adam's: m and v of each parameter together, then v_hat of each
+        slots = [["m", "v"], *slots[2:]]
+    elif not optimizer.momentum:
+        slots.remove(["velocity"])
     place = {id(parameter): i for i, parameter in enumerate(model.network.parameters)}
-    kind = type(optimizer).__name__
-    slots = {"SGD": [["velocity"]] if optimizer.config().get("momentum") else [], "RMSprop": [["v"], ["velocity"]]}.get(
-        kind, [["m", "v"], ["v_hat"]])
-    if kind == "RMSprop" and not optimizer.momentum:
-        slots = slots[:1]
     arrays = [np.int64(optimizer.t), np.float32(optimizer.learning_rate)]
     for together in slots:
-        if together[0] in state:
-            arrays += [state[slot][place[id(parameter)]] for parameter in parameters for slot in together]
+        arrays += [state[slot][place[id(parameter)]] for parameter in parameters for slot in together]
     return {str(i): array for i, array in enumerate(arrays)}

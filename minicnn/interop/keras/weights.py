@@ -12,7 +12,6 @@ Which of them a file is is told by its content.
 import io
 import re
 from collections import Counter
-from itertools import zip_longest
 from typing import NamedTuple
 
 from minicnn.core.untrusted import Archive, open_limited, parse_json, raising
@@ -20,23 +19,18 @@ from minicnn.errors import WeightsError
 from minicnn.interop.keras import hdf5
 from minicnn.interop.keras.layers import snake_case
 from minicnn.interop.keras.network import keras_name, names_by_path
-from minicnn.interop.matching import Group, fitting, pair, weights_by_layer
+from minicnn.interop.matching import BY_KIND, fitting, pair, weights_by_layer
 
 __all__ = ["File", "Stored", "fill", "is_legacy", "named", "open_file", "paired", "stored"]
 
 _MOST_BYTES, _MOST_CONFIG = 2**31, 2**23
 _OF_ONE_SHAPE = {"bias", "gamma", "beta", "moving_mean", "moving_variance"}
+_NO_ORDER = "nested models come in no order here"
+_UNUSED = {"optimizer": "optimizer state: not used", "metrics": "state of metrics: not used"}
 
 
 class File(NamedTuple):
-    """A file of Keras.
-
-    Attributes
-    ----------
-    root : hdf5.Group
-    config, training : dict or None; of the model, and of how it was compiled
-    version : int, of Keras: 2 or 3
-    """
+    """A file of Keras: its content, what it says of the model and of its training, if it does, and Keras' version, 2 or 3."""
 
     root: hdf5.Group
     config: dict | None
@@ -49,18 +43,16 @@ class Stored(NamedTuple):
 
     Attributes
     ----------
-    name : str
+    name : str; its path where a weights file does not say the user's
     path : str, where its arrays lie; of a legacy file the name of the layer, or of the nested model, in it
     kind : str, its class, such as conv2d; None where a file does not say
     arrays : {name: hdf5.Dataset}, in Keras' order
-    is_named : bool, whether the name is the user's
     """
 
     name: str
     path: str
     kind: str | None
     arrays: dict
-    is_named: bool
 
 
 def open_file(path):
@@ -79,8 +71,7 @@ def open_file(path):
             root = hdf5.read(data)
             texts = [root.text(name) for name in ("model_config", "training_config")]
             config, training = (None if text is None else _parsed(text) for text in texts)
-            version = root.text("keras_version") or (root["model_weights"].text("keras_version")
-                                                     if "model_weights" in root.names else None)
+            version = root.text("keras_version")
         else:
             raise ValueError("it is neither a .keras archive nor an HDF5 file")
     return File(root, config, training if isinstance(training, dict) and training else None,
@@ -105,55 +96,53 @@ def is_legacy(root):
 
 
 def stored(root, names=()):
-    """Return ([Stored], [(name, sentence)] of what else there is): all layers of a file that have weights.
+    """Return ([Stored], [(name, sentence, whether that is as it should be)]): the layers that have weights, and what else there is.
 
     Parameters
     ----------
     root : hdf5.Group
     names : what a model's layers are called; in a legacy file it decides whether a/b is a nested layer, or the layer a
     """
-    rest = []
+    found, rest = [], []
     if is_legacy(root):
         legacy = root["model_weights"] if "model_weights" in root.names else root
         layer_names = _texts(legacy, "layer_names") or []
         if len(set(layer_names)) < len(layer_names):
             raise ValueError("it names a layer twice")
-        found = [one for name in layer_names for one in _legacy(legacy, name, names)]
+        for name in layer_names:
+            found += _legacy(legacy, name, names)
         top = legacy.get("top_level_model_weights")
         if top is not None and _texts(top, "weight_names"):
-            rest.append(("top_level_model_weights", "not used: weights of the model itself"))
+            rest.append(("top_level_model_weights", "not used: weights of the model itself", False))
         if "optimizer_weights" in root.names:
-            rest.append(("optimizer_weights", _UNUSED["optimizer"]))
+            rest.append(("optimizer_weights", _UNUSED["optimizer"], True))
         return found, rest
-    found = []
     for name in sorted(root.names, key=_by_number):
         if name in _UNUSED:
-            rest.append((name, _UNUSED[name]))
+            rest.append((name, _UNUSED[name], True))
         elif isinstance(root[name], hdf5.Group):
-            _walk(root[name], name, (), True, found)
+            _walk(root[name], name, (), found)
     if not found and not rest and "vars" not in root.names:
         raise ValueError("it holds no weights of Keras: neither layer_names nor layers/.../vars")
     return found, rest
 
 
-_UNUSED = {"optimizer": "optimizer state: not used", "metrics": "state of metrics: not used"}
-
-
-def _walk(group, path, around, is_named, found):
-    """Append the layers below a group of a weights file, each with the names of the models around it."""
+def _walk(group, path, around, found):
+    """Append the layers below a group of a weights file; `around` are the names of the models around it, None where unsaid."""
+    if path == "vars":          # of the model itself
+        if group.names:
+            found.append(Stored(path, path, None, _datasets(group, path)))
+        return
     own = group["vars"] if "vars" in group.names else None
     if isinstance(own, hdf5.Group):
-        name, kind = own.text("name"), _by_number(path.rpartition("/")[2])[0]
-        is_named = is_named and isinstance(name, str) and path != "vars"
-        around = (*around, name)
+        name = own.text("name")
+        around = (*around, name if isinstance(name, str) else None)
         if own.names:
-            arrays = _datasets(own, f"{path}/vars")
-            found.append(Stored("/".join(around) if is_named else path, path, kind, arrays, is_named))
-    elif path == "vars" and group.names:
-        found.append(Stored(path, path, None, _datasets(group, path), False))
+            name = path if None in around else "/".join(around)
+            found.append(Stored(name, path, _by_number(path.rpartition("/")[2])[0], _datasets(own, f"{path}/vars")))
     for name in sorted(group.names, key=_by_number):
         if name != "vars" and isinstance(inner := group[name], hdf5.Group):
-            _walk(inner, f"{path}/{name}", around, is_named, found)
+            _walk(inner, f"{path}/{name}", around, found)
 
 
 def _datasets(group, path):
@@ -198,7 +187,7 @@ def _legacy(group, layer, names):
             raise ValueError(f"it names a weight that it does not hold, {name[:80]}")
         parts.setdefault(name.rpartition("/")[0].rpartition("/")[2], {})[f"{layer}/{name}"] = found
     nested = len(parts) > 1 or any(f"{layer}/{part}" in names for part in parts)
-    return [Stored(f"{layer}/{part}" if nested else layer, layer, None, arrays, True) for part, arrays in parts.items()]
+    return [Stored(f"{layer}/{part}" if nested else layer, layer, None, arrays) for part, arrays in parts.items()]
 
 
 # ---- Whose weights are whose -----------------------------------------------------------------------------------------
@@ -208,7 +197,7 @@ def named(groups, config):
     known = names_by_path(config)
     order = {path: i for i, path in enumerate(known)}
     groups = sorted(groups, key=lambda one: order.get(one.path, len(order)))
-    return [one._replace(name=known[one.path], is_named=True) if one.path in known else one for one in groups]
+    return [one._replace(name=known[one.path]) if one.path in known else one for one in groups]
 
 
 def paired(groups, model, names=None, in_order=False):
@@ -219,27 +208,28 @@ def paired(groups, model, names=None, in_order=False):
     """
     layers = list(weights_by_layer(model))
     plain = {keras_name(layer): layer for layer in layers}      # what `save` called them
-    called = Counter(one.name for one in groups)
-    groups = [one if called[one.name] == 1 else one._replace(name=one.path, is_named=False) for one in groups]
-    ours = {one.name: plain.get(one.name, one.name) for one in groups}
-    given = {ours.get(name, name): layer for name, layer in (names or {}).items()}
-    found, how = pair([Group(ours[one.name], one) for one in groups], layers, given)
-    found = [(group and group.arrays, layer) for group, layer in found]
-    if how == "by name" or not all(one.kind for one in groups):
-        return [(one, layer, how) for one, layer in found]
-    fixed = found[:len(given)]
-    theirs = [one for one in groups if one.name not in [other.name for other, _ in fixed]]
-    left = [layer for layer in layers if layer not in given.values()]
-    kind_of = {layer.name: snake_case(type(layer).__name__) for layer in model.layers}
-    result = [(one, layer, "as names= says") for one, layer in fixed]
-    for kind in dict.fromkeys([*(one.kind for one in theirs), *map(kind_of.get, left)]):
-        of_file = [one for one in theirs if one.kind == kind]
-        of_model = [layer for layer in left if kind_of[layer] == kind]
-        if not in_order and len({one.path.rpartition("/")[0] for one in of_file}) > 1:
-            reason = "nested models come in no order here"
-            result += [(one, None, reason) for one in of_file] + [(None, layer, reason) for layer in of_model]
-        else:
-            result += [(one, layer, "in order of its class") for one, layer in zip_longest(of_file, of_model)]
+
+    def ours(name):
+        return plain.get(name, name)
+    called = Counter(ours(one.name) for one in groups)
+    known = {ours(one.name) if called[ours(one.name)] == 1 else one.path: one for one in groups}
+    if len(known) < len(groups):
+        raise ValueError("two of its layers have one name")
+    given = {ours(name): layer for name, layer in (names or {}).items()}
+    kinds = None
+    if all(one.kind for one in groups):         # as in a weights file
+        kinds = ({name: one.kind for name, one in known.items()},
+                 {layer.name: snake_case(type(layer).__name__) for layer in model.layers})
+    found = [(known.get(name), layer, how) for name, layer, how in pair(list(known), layers, given, kinds)]
+    if in_order or kinds is None:
+        return found
+    models, result = {}, []         # {class: the models in which its layers lie}
+    for one, _, how in found:
+        if one and how == BY_KIND:
+            models.setdefault(one.kind, set()).add(one.path.rpartition("/")[0])
+    for one, layer, how in found:
+        apart = one and how == BY_KIND and len(models[one.kind]) > 1
+        result += [(one, None, _NO_ORDER), (None, layer, _NO_ORDER)] if apart else [(one, layer, how)]
     return result
 
 
@@ -257,41 +247,43 @@ def fill(matching, one, name, weights, how):
         for key, weight in weights.items():
             matching.add(None, f"{name}/{key}", weight.value.shape, f"not found in the file, {how}", matched=False)
         return []
-    if name is None:
-        for key, dataset in one.arrays.items():
-            matching.add(_row(one, key), None, dataset.shape, f"not used: no layer for it, {how}", matched=False)
-        return []
-    held = dict(one.arrays)
-    if len(held) == len(weights) + 1 and list(held.values())[-1].shape == () and (one.kind or "normalization") == "normalization":
-        key, count = held.popitem()         # of Normalization
-        matching.add(_row(one, key), name, count.shape, "not used: how many samples its mean is of")
-    found, theirs = [], [key.rpartition("/")[2].partition(":")[0] for key in held]
-    by_name = set(theirs) == set(weights)
-    pairs = [(key, theirs[i] if by_name else list(weights)[i]) for i, key in enumerate(held)] \
-        if len(theirs) == len(weights) else []
-    if not pairs or any({mine, other} <= _OF_ONE_SHAPE and mine != other for (_, mine), other in zip(pairs, theirs)):
-        for key, dataset in held.items():
-            matching.add(_row(one, key), name, dataset.shape, f"not used: the layer has {', '.join(weights)}", matched=False)
-        return []
-    for key, mine in pairs:
-        dataset, weight = held[key], weights[mine]
-        array = f"not used: the layer has {weight.value.shape}" if dataset.shape != weight.value.shape else dataset.array()
-        dtype, done = getattr(array, "dtype", None), "as it is"
-        if not isinstance(array, str):
-            array = fitting(array, weight)
-        if mine == "moving_variance" and not isinstance(array, str) and (array < 0).any():
-            array = "not used: a variance is negative"
-        if isinstance(array, str):
-            matching.add(_row(one, key), f"{name}/{mine}", dataset.shape, array, matched=False)
+    held, found = dict(one.arrays), []
+    last = list(held)[-1]
+    if weights and one.kind in (None, "normalization") and len(held) == len(weights) + 1 and held[last].shape == ():
+        matching.add(_row(one, last), name, (), "not used: how many samples the mean of Normalization is of")
+        del held[last]
+    pairs = _pairs(list(held), list(weights))
+    for key, dataset in held.items():
+        row, shape, weight = _row(one, key), dataset.shape, weights.get(pairs.get(key))
+        if weight is None:
+            why = f"no layer for it, {how}" if name is None else f"the layer has {', '.join(weights)}"
+            matching.add(row, name, shape, f"not used: {why}", matched=False)
             continue
-        if dtype != weight.value.dtype:
-            done = f"{dtype} as {weight.value.dtype}"
-        matching.add(_row(one, key), f"{name}/{mine}", dataset.shape, f"{done}, {how}")
-        found.append((weight, array))
+        where = f"{name}/{pairs[key]}"
+        if shape != weight.value.shape:         # and is not read
+            matching.add(row, where, shape, f"not used: the layer has {weight.value.shape}", matched=False)
+            continue
+        array = dataset.array()
+        fits = fitting(array, weight)
+        if isinstance(fits, str):
+            matching.add(row, where, shape, fits, matched=False)
+            continue
+        done = "as it is" if array.dtype == fits.dtype else f"{array.dtype} as {fits.dtype}"
+        matching.add(row, where, shape, f"{done}, {how}")
+        found.append((weight, fits))
     return found
 
 
+def _pairs(keys, weights):
+    """Return {key of an array: name of a weight}: by their names, else in order where no two names say otherwise; or {}."""
+    theirs = [key.rpartition("/")[2].partition(":")[0] for key in keys]
+    if set(theirs) == set(weights):
+        return dict(zip(keys, theirs))
+    mixed_up = any(mine != other and {mine, other} <= _OF_ONE_SHAPE for mine, other in zip(weights, theirs))
+    return {} if mixed_up or len(keys) != len(weights) else dict(zip(keys, weights))
+
+
 def _row(one, key):
-    """Return the name of an array in the table: that of the layer, where it says more than the path."""
-    return key if one.path.rpartition("/")[2] == one.name or not one.is_named or not key.startswith("layers/") else \
-        f"{one.name} ({key})"
+    """Return the name of an array in the table: that of the layer too, where the path does not say it."""
+    says = one.name in (one.path, one.path.rpartition("/")[2])
+    return key if says or not key.startswith("layers/") else f"{one.name} ({key})"

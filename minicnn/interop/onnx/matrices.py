@@ -135,7 +135,10 @@ def batch_normalization(operation):
         raise InputError(f"its scale, B, mean and var must have {C} numbers, and none of var may be negative")
     operation.attribute("training_mode", 0)     # our layer knows itself whether it trains
     momentum = min(operation.attribute("momentum", 0.9), math.nextafter(1, 0))
-    return tensor.then("BatchNormalization", weights, epsilon=operation.attribute("epsilon", 1e-5), momentum=momentum)
+    absent = {name for name, i, value in (("gamma", 1, 1), ("beta", 2, 0)) if operation.is_absent(i, value)}
+    weights = {name: weight for name, weight in weights.items() if name not in absent}
+    return tensor.then("BatchNormalization", weights, epsilon=operation.attribute("epsilon", 1e-5), momentum=momentum,
+                       scale="gamma" in weights, center="beta" in weights)
 
 
 def layer_normalization(operation):
@@ -149,7 +152,7 @@ def layer_normalization(operation):
     weights = {}
     for i, name in ((1, "gamma"), (2, "beta")):
         array = operation.constant(i, None)
-        if array is not None:
+        if array is not None and not operation.is_absent(i, 2 - i):
             operation.graph.spend(math.prod(shape))
             weights[name] = np.broadcast_to(array, shape).ravel()
     if len(shape) > 1:

@@ -32,7 +32,7 @@ class Operation:
 
     def __init__(self, graph, node, version, inputs, folder, takers):
         self.graph, self.kind, self.version, self.inputs = graph, node.op_type, version, inputs
-        self.takers, self.sample = takers, None
+        self.takers, self.sample, self._names = takers, None, node.input
         self._attributes, self._used = attributes_of(node), set()
         self._folder = folder
 
@@ -123,6 +123,10 @@ class Operation:
                 raise InputError(f"its input {i} depends on the number of samples")
             return rows[0]                      # the same for each of them
         return value.at(self.sample or 0)
+
+    def is_absent(self, i, value):
+        """Whether input i stands for a weight that the layer has not: our own files call it NAME/no_gamma or NAME/no_beta."""
+        return i < len(self._names) and self._names[i].endswith(("/no_gamma", "/no_beta")) and bool((self.constant(i) == value).all())
 
     def numbers(self, name, i, default=_REQUIRED):
         """Return whole numbers as a list: those of an attribute `name`, as in older opsets, or of input i."""

@@ -408,11 +408,16 @@ def _dropout(file, layer, x):
     return file.node("Dropout", [name, file.weight("ratio", np.float32(layer.rate))], layer.output_shape, order)
 
 
+def _gamma_and_beta(layer):
+    """Return {name: array} of gamma and beta; ones called no_gamma, and zeros called no_beta, stand for what a layer has not."""
+    names = "gamma" if layer.scale else "no_gamma", "beta" if layer.center else "no_beta"
+    return dict(zip(names, layer.gamma_and_beta()))
+
+
 def _batch_norm(file, layer, x):
     """Write BatchNormalization, whose channels are axis 1; of samples (A, C) they are brought there and back."""
-    gamma, beta = layer.gamma_and_beta()
     mean, variance = (statistic.value for statistic in layer.statistics)
-    arrays = _arrays(file, layer, gamma=gamma, beta=beta, moving_mean=mean, moving_variance=variance)
+    arrays = _arrays(file, layer, **_gamma_and_beta(layer), moving_mean=mean, moving_variance=variance)
     numbers = {"epsilon": layer.epsilon, "momentum": layer.momentum}
     if len(x.shape) in (1, 3):
         return file.node("BatchNormalization", [file.first(x), *arrays], layer.output_shape, **numbers)
@@ -423,8 +428,7 @@ def _batch_norm(file, layer, x):
 
 
 def _layer_norm(file, layer, x):
-    gamma, beta = layer.gamma_and_beta()
-    return file.node("LayerNormalization", [file.last(x), *_arrays(file, layer, gamma=gamma, beta=beta)], layer.output_shape, "last",
+    return file.node("LayerNormalization", [file.last(x), *_arrays(file, layer, **_gamma_and_beta(layer))], layer.output_shape, "last",
                      axis=-1, epsilon=layer.epsilon)
 
 

@@ -10,9 +10,9 @@ weight, and how its axes lie; `rows` how flattened images do. `module` writes th
 
 from pathlib import Path
 
-from minicnn.core.arguments import Flag, check
 from minicnn.core.files import write_atomic
 from minicnn.errors import InputError, MissingExtraError, printable
+from minicnn.interop.matching import check_options
 from minicnn.interop.pytorch.module import module_text
 from minicnn.interop.pytorch.state_dict import match, state_dict
 
@@ -63,9 +63,7 @@ def load_weights(model, path, strict=True, names=None):
     dense_1.bias      dense_1/bias     (1,)          as it is
     dense_1.weight    dense_1/kernel   (1, 12)       transposed, its columns from C,H,W
     """
-    strict = check("load_weights", "strict", strict, Flag())
-    if names is not None and not isinstance(names, dict):
-        raise InputError(f"load_weights: names must be a dict, {{module in the file: layer}}, got {type(names).__name__}.")
+    check_options(strict, names)
     matching, taken = match(model, path, names)
     matching.check(strict)
     with model._lock:

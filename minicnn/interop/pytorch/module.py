@@ -5,6 +5,8 @@ images, (H, W, C) here and channels first there; arrays of one axis are rows, wh
 others are as here. The text consists of what stands here, of numbers, and of names of letters, digits and _.
 """
 
+import numpy as np
+
 from minicnn.core.text import join
 from minicnn.errors import InputError, printable
 from minicnn.interop.pytorch.rows import row_orders, type_of
@@ -54,18 +56,17 @@ class _Writer:
 
     Attributes
     ----------
-    shapes, orders : of each value of the network; `orders` as of row_orders
+    orders : of each value of the network, as of row_orders
     made : lines of __init__
     """
 
     def __init__(self, model):
-        self.model, self.network = model, model.network
-        self.shapes, self.orders, self.names = self.network.shapes, row_orders(self.network), module_names(self.network)
-        self.made = []
+        self.model, self.network, self.made = model, model.network, []
+        self.orders, self.names = row_orders(model.network), module_names(model.network)
 
     def text(self):
         network, several = self.network, self.model.input_names
-        takers = [[i for i, taken in enumerate(network.sources) if value in taken] for value in range(len(self.shapes))]
+        takers = [[i for i, taken in enumerate(network.sources) if value in taken] for value in range(len(network.shapes))]
         first = "x" if takers[0] == [0] else "inputs"
         said, lines = [None if several else first], []      # for each value the expression that stands for it
         for i, (layer, taken, name) in enumerate(zip(network.layers, network.sources, self.names)):
@@ -76,10 +77,11 @@ class _Writer:
             if kind == "Outputs":
                 lines.append(f"return {', '.join(self.as_ours(said[source], source) for source in taken)}")
                 break
-            expression = _LAYERS[kind](self, layer, i, *sources)
+            write = _LAYERS[kind]
+            expression = write.format(*sources, layer=layer) if isinstance(write, str) else write(self, layer, i, *sources)
             if i == len(network.layers) - 1:
                 lines.append(f"return {self.as_ours(expression, value)}")
-            elif takers[value] == [i + 1] and self._wraps(i + 1) and len(expression) < 70:
+            elif takers[value] == [i + 1] and _wraps(network.layers[i + 1]) and len(expression) < 70:
                 said.append(expression)
             else:
                 said.append("x" if takers[value] == [i + 1] else name)
@@ -91,23 +93,12 @@ class _Writer:
         return _TEXT.format(inputs=inputs, arguments=", ".join(arguments), lines=_indented(lines), made=_indented(self.made),
                             cast=".double()" if self.model.dtype == "float64" else "")
 
-    def _wraps(self, i):
-        """Whether layer i is written around what it takes, as an activation is."""
-        return type_of(self.network.layers[i]) in _WRAPPING and len(self.shapes[i]) in (1, 3)
-
     def module(self, i, text, frozen=()):
         """Add a module to __init__, and return its name."""
         name = f"self.{self.names[i]}"
         self.made.append(f"{name} = {text}")
         self.made += [f"{name}.{one}.requires_grad_(False)" for one in frozen]
         return name
-
-    def rank(self, value):
-        return len(self.shapes[value])
-
-    def source(self, i):
-        """Return the number of the value that layer i takes first."""
-        return self.network.sources[i][0]
 
     def as_ours(self, x, value):
         """Return the expression of a value whose row is in our order."""
@@ -120,6 +111,11 @@ class _Writer:
                              "its numbers would be in another order. Put a Dense layer behind it.")
         x = x if x.isidentifier() else f"({x})"
         return f"{x}.unflatten(1, {order[0]}).movedim(1, -1).flatten(1)"
+
+
+def _wraps(layer):
+    """Whether a layer is written around what it takes, as an activation is."""
+    return type_of(layer) in _WRAPPING and len(layer.output_shape) in (1, 3)
 
 
 def _indented(lines):
@@ -144,7 +140,7 @@ def _pair(sizes, default=None):
 
 
 # ---- The layers ------------------------------------------------------------------------------------------------------
-# Each is a function of (writer, layer, its number, an expression for each value that it takes), and returns an expression.
+# Each is a text with places for the expressions of what it takes, or a function of (writer, layer, its number, expressions).
 
 def _padded(layer, x, value=""):
     """Return (x, its padding): a pair where it is the same on both sides; else x is padded by a line of its own."""
@@ -154,35 +150,34 @@ def _padded(layer, x, value=""):
     return f"F.pad({x}, {(left, right, top, bottom)}{value})", (0, 0)
 
 
-def _convolution(layer, C, F, groups, bias, padding):
-    return f"""nn.Conv2d({_call(C, F, _pair(layer.kernel_size), stride=_pair(layer.strides, 1), padding=_pair(padding, 0),
-                                dilation=_pair(layer.dilation_rate, 1), groups=None if groups == 1 else groups,
-                                bias=None if bias else False)})"""
+def _module(layer, F, groups, bias, padding):
+    """Return the text of a convolution from the channels of a layer's input to F."""
+    return f"""nn.Conv2d({_call(layer.input_shape[2], F, _pair(layer.kernel_size), stride=_pair(layer.strides, 1),
+                                padding=_pair(padding, 0), dilation=_pair(layer.dilation_rate, 1),
+                                groups=None if groups == 1 else groups, bias=None if bias else False)})"""
 
 
-def _conv2d(writer, layer, i, x):
-    (x, padding), C = _padded(layer, x), writer.shapes[writer.source(i)][2]
-    module = _convolution(layer, C, layer.filters, layer.groups, layer.use_bias, padding)
-    return f"{writer.module(i, module)}({x})"
+def _convolution(writer, layer, i, x):
+    x, padding = _padded(layer, x)
+    return f"{writer.module(i, _module(layer, layer.filters, layer.groups, layer.use_bias, padding))}({x})"
 
 
 def _depthwise(writer, layer, i, x):
-    (x, padding), C = _padded(layer, x), writer.shapes[writer.source(i)][2]
-    module = _convolution(layer, C, C * layer.depth_multiplier, C, layer.use_bias, padding)
-    return f"{writer.module(i, module)}({x})"
+    (x, padding), C = _padded(layer, x), layer.input_shape[2]
+    return f"{writer.module(i, _module(layer, C * layer.depth_multiplier, C, layer.use_bias, padding))}({x})"
 
 
 def _separable(writer, layer, i, x):
-    (x, padding), C = _padded(layer, x), writer.shapes[writer.source(i)][2]
+    (x, padding), C = _padded(layer, x), layer.input_shape[2]
     name = writer.module(i, "nn.Sequential()")
     point = _call(C * layer.depth_multiplier, layer.filters, 1, bias=None if layer.use_bias else False)
-    writer.made += [f"{name}.depthwise = {_convolution(layer, C, C * layer.depth_multiplier, C, False, padding)}",
+    writer.made += [f"{name}.depthwise = {_module(layer, C * layer.depth_multiplier, C, False, padding)}",
                     f"{name}.pointwise = nn.Conv2d({point})"]
     return f"{name}({x})"
 
 
 def _dense(writer, layer, i, x):
-    numbers = _call(writer.shapes[writer.source(i)][0], layer.units, bias=None if layer.use_bias else False)
+    numbers = _call(layer.input_shape[0], layer.units, bias=None if layer.use_bias else False)
     return f"{writer.module(i, f'nn.Linear({numbers})')}({x})"
 
 
@@ -210,27 +205,24 @@ def _average_pool(writer, layer, i, x):
 def _normalization(writer, layer, i, x):
     """PyTorch's weight and bias are both there, or neither: one that the layer has not is written, and frozen."""
     absent = [name for name, has in (("weight", layer.scale), ("bias", layer.center)) if not has]
-    frozen, rank = absent if len(absent) == 1 else [], writer.rank(i + 1)
-    C, options = layer.output_shape[-1], {"eps": None if layer.epsilon == 1e-5 else layer.epsilon}
-    off = False if len(absent) == 2 else None
+    frozen, off = absent if len(absent) == 1 else [], False if len(absent) == 2 else None
+    *sizes, C = layer.output_shape
+    epsilon = None if layer.epsilon == 1e-5 else layer.epsilon
     if type_of(layer) == "LayerNormalization":
-        name = writer.module(i, f"nn.LayerNorm({_call(C, **options, elementwise_affine=off)})", frozen)
-        return f"{name}({x}.movedim(1, -1)).movedim(-1, 1)" if rank == 3 else f"{name}({x})"
+        name = writer.module(i, f"nn.LayerNorm({_call(C, eps=epsilon, elementwise_affine=off)})", frozen)
+        return f"{name}({x}.movedim(1, -1)).movedim(-1, 1)" if len(sizes) == 2 else f"{name}({x})"
     momentum = round(1 - layer.momentum, 12)
-    numbers = _call(C, **options, momentum=None if momentum == 0.1 else momentum, affine=off)
-    name = writer.module(i, f"nn.BatchNorm{2 if rank == 3 else 1}d({numbers})", frozen)
-    if rank in (1, 3):
-        return f"{name}({x})"
-    return f"{name}({x}.flatten(0, -2)).view_as({x})"
+    numbers = _call(C, eps=epsilon, momentum=None if momentum == 0.1 else momentum, affine=off)
+    name = writer.module(i, f"nn.BatchNorm{2 if len(sizes) == 2 else 1}d({numbers})", frozen)
+    return f"{name}({x}.flatten(0, -2)).view_as({x})" if len(sizes) not in (0, 2) else f"{name}({x})"
 
 
 def _reshape(writer, layer, i, x):
-    source, after = writer.source(i), writer.shapes[i + 1]
-    before, order = writer.shapes[source], writer.orders[source]
+    before, after, source = layer.input_shape, layer.output_shape, writer.network.sources[i][0]
     if len(after) == 1 and len(before) in (1, 3):
         return x if len(before) == 1 else f"{x}.flatten(1)"
     if len(after) == 3 and len(before) == 1:
-        H, W, C = after
+        (H, W, C), order = after, writer.orders[source]
         if order == ((C, H, W),) or order is None and (C == 1 or H * W == 1):
             return f"{x}.unflatten(1, {(C, H, W)})"
     x = f"{x}.movedim(1, -1)" if len(before) == 3 else writer.as_ours(x, source)
@@ -247,20 +239,15 @@ def _permute(writer, layer, i, x):
 
 
 def _constant(writer, layer, i, x):
-    shape = writer.shapes[i + 1]
-    axes = (shape[2], *shape[:2]) if len(shape) == 3 else shape
+    *sizes, C = layer.output_shape
+    axes = (C, *sizes) if len(sizes) == 2 else (*sizes, C)
     writer.made.append(f'self.register_buffer("{writer.names[i]}", torch.zeros({_call(1, *axes)}))')
     return f"self.{writer.names[i]}.expand({_call(f'len({x})', *[-1] * len(axes))})"
 
 
-def _zero_padding(writer, layer, i, x):
-    (top, bottom), (left, right) = layer.padding
-    return f"F.pad({x}, {(left, right, top, bottom)})"
-
-
-def _cropping(writer, layer, i, x):
-    (top, bottom), (left, right) = layer.cropping
-    return f"F.pad({x}, {(-left, -right, -top, -bottom)})"
+def _border(writer, layer, i, x):
+    (top, bottom), (left, right) = layer.padding if type_of(layer) == "ZeroPadding2D" else -np.array(layer.cropping)
+    return f"F.pad({x}, ({left}, {right}, {top}, {bottom}))"
 
 
 def _relu(writer, layer, i, x):
@@ -269,36 +256,35 @@ def _relu(writer, layer, i, x):
     return f"F.relu6({x})" if layer.max_value == 6 else f"F.hardtanh({x}, 0.0, {layer.max_value})"
 
 
-def _channels(writer, i):
+def _global_pool(writer, layer, i, x):
+    function = "mean" if type_of(layer) == "GlobalAveragePooling2D" else "amax"
+    return f"{x}.{function}((2, 3){', keepdim=True' * layer.keepdims})"
+
+
+def _channels(layer):
     """Return the axis in PyTorch of what is last here."""
-    return 1 if writer.rank(i + 1) in (1, 3) else -1
+    return 1 if len(layer.output_shape) in (1, 3) else -1
 
 
 _PAIRS = {"maximum": "torch.maximum({}, {})", "minimum": "torch.minimum({}, {})", "subtract": "{} - {}", "divide": "{} / {}",
           "power": "{} ** {}", "remainder": "torch.fmod({}, {})"}
 _LAYERS = {
-    "Conv2D": _conv2d, "DepthwiseConv2D": _depthwise, "SeparableConv2D": _separable, "Dense": _dense,
-    "MaxPool2D": _max_pool, "AveragePool2D": _average_pool, "BatchNormalization": _normalization,
-    "LayerNormalization": _normalization, "Flatten": _reshape, "Reshape": _reshape, "Permute": _permute, "Constant": _constant,
-    "ZeroPadding2D": _zero_padding, "Cropping2D": _cropping, "ReLU": _relu,
-    "GlobalAveragePooling2D": lambda writer, layer, i, x: f"{x}.mean((2, 3){', keepdim=True' * layer.keepdims})",
-    "GlobalMaxPooling2D": lambda writer, layer, i, x: f"{x}.amax((2, 3){', keepdim=True' * layer.keepdims})",
-    "UpSampling2D": lambda writer, layer, i, x: f'F.interpolate({x}, scale_factor={layer.size}, mode="nearest-exact")',
-    "Rescaling": lambda writer, layer, i, x: f"{x} * {layer.scale} + {layer.offset}",
-    "LeakyReLU": lambda writer, layer, i, x: f"F.leaky_relu({x}, {layer.negative_slope})",
+    "Conv2D": _convolution, "DepthwiseConv2D": _depthwise, "SeparableConv2D": _separable, "Dense": _dense,
+    "MaxPool2D": _max_pool, "AveragePool2D": _average_pool, "GlobalAveragePooling2D": _global_pool,
+    "GlobalMaxPooling2D": _global_pool, "BatchNormalization": _normalization, "LayerNormalization": _normalization,
+    "Flatten": _reshape, "Reshape": _reshape, "Permute": _permute, "Constant": _constant, "ZeroPadding2D": _border,
+    "Cropping2D": _border, "ReLU": _relu,
+    "UpSampling2D": 'F.interpolate({}, scale_factor={layer.size}, mode="nearest-exact")',
+    "Rescaling": "{} * {layer.scale} + {layer.offset}",
+    "LeakyReLU": "F.leaky_relu({}, {layer.negative_slope})", "Swish": "F.silu({})", "Softplus": "F.softplus({})",
     "ELU": lambda writer, layer, i, x: f"F.elu({_call(x, None if layer.alpha == 1 else layer.alpha)})",
-    "Swish": lambda writer, layer, i, x: f"F.silu({x})",
-    "Softplus": lambda writer, layer, i, x: f"F.softplus({x})",
-    "Sigmoid": lambda writer, layer, i, x: f"torch.sigmoid({x})",
-    "Tanh": lambda writer, layer, i, x: f"torch.tanh({x})",
-    "Softmax": lambda writer, layer, i, x: f"F.softmax({x}, {_channels(writer, i)})",
-    "Dropout": lambda writer, layer, i, x: f"F.dropout({x}, {layer.rate}, self.training)",
-    "SpatialDropout2D": lambda writer, layer, i, x: f"F.dropout2d({x}, {layer.rate}, self.training)",
-    "Elementwise": lambda writer, layer, i, x: f"torch.{layer.function}({x})",
+    "Sigmoid": "torch.sigmoid({})", "Tanh": "torch.tanh({})",
+    "Softmax": lambda writer, layer, i, x: f"F.softmax({x}, {_channels(layer)})",
+    "Dropout": "F.dropout({}, {layer.rate}, self.training)", "SpatialDropout2D": "F.dropout2d({}, {layer.rate}, self.training)",
+    "Elementwise": "torch.{layer.function}({})",
     "ElementwisePair": lambda writer, layer, i, x, y: _PAIRS[layer.function].format(x, y),
-    "Add": lambda writer, layer, i, *xs: " + ".join(xs),
-    "Multiply": lambda writer, layer, i, *xs: " * ".join(xs),
-    "Concatenate": lambda writer, layer, i, *xs: f"torch.cat(({', '.join(xs)}), {_channels(writer, i)})",
+    "Add": lambda writer, layer, i, *xs: " + ".join(xs), "Multiply": lambda writer, layer, i, *xs: " * ".join(xs),
+    "Concatenate": lambda writer, layer, i, *xs: f"torch.cat(({', '.join(xs)}), {_channels(layer)})",
     "InputLayer": None, "Outputs": None}            # arguments, and what is returned
 _WRAPPING = {"ReLU", "LeakyReLU", "ELU", "Swish", "Softplus", "Sigmoid", "Tanh", "Softmax", "Dropout", "SpatialDropout2D",
              "Elementwise", "BatchNormalization"}

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.errors import InputError
-from minicnn.interop.matching import Group, Matching, fitting, pair, weights_by_layer
+from minicnn.interop.matching import BY_KIND, Matching, fitting, pair, weights_by_layer
 from minicnn.interop.pytorch.reading import read_arrays
 from minicnn.interop.pytorch.rows import index_of, inverse, row_orders, type_of
 
@@ -56,72 +56,64 @@ def _dense(order, made):
     return Layout(lambda w: w[rows][:, columns].T, lambda w: w.T[inverse(rows)][:, inverse(columns)], said)
 
 
-class Slot(NamedTuple):
-    """What one module of PyTorch holds of a layer.
-
-    Attributes
-    ----------
-    name : str; the layer's, or of a SeparableConv2D its layer's and .depthwise or .pointwise
-    layer : str
-    module : str, its name in the module that `save` writes
-    kind : str; it takes only arrays that PyTorch keeps in a module of such a kind
-    weights : {name in PyTorch: (name here, Parameter, Layout)}
-    constant : {name in PyTorch: the number that all of an array must be, which this layer does without}
-    """
-
-    name: str
-    layer: str
-    module: str
-    kind: str
-    weights: dict
-    constant: dict
-
-
-def slots(model):
-    """Return the list of Slot of a model's layers that have weights, in their order."""
-    network, orders = model.network, row_orders(model.network)
-    modules, found, known = module_names(network), [], weights_by_layer(model)
-    for i, layer in enumerate(network.layers):
-        kind, own = type_of(layer), known.pop(layer.name, {})
-        if not own:
-            continue
-
-        def slot(kind, layouts, part="", constant=()):
-            weights = {theirs: (f"{layer.name}/{ours}", own[ours], layout) for theirs, (ours, layout) in layouts.items() if ours in own}
-            found.append(Slot(layer.name + part, layer.name, modules[i] + part, kind, weights,
-                              {key: value for key, value in dict(constant).items() if key not in weights}))
-        order, made = orders[network.sources[i][0]], orders[i + 1]
-        if kind == "Conv2D":
-            slot("convolution", {"weight": ("kernel", _CONVOLUTION), "bias": ("bias", _SAME)})
-        elif kind in ("DepthwiseConv2D", "SeparableConv2D"):
-            depthwise = "depthwise_kernel", _depthwise(own["depthwise_kernel"].value.shape)
-            if kind == "DepthwiseConv2D":
-                slot("convolution", {"weight": depthwise, "bias": ("bias", _SAME)})
-            else:
-                slot("convolution", {"weight": depthwise}, ".depthwise")
-                slot("convolution", {"weight": ("pointwise_kernel", _CONVOLUTION), "bias": ("bias", _SAME)}, ".pointwise")
-        elif kind == "Dense":
-            slot("linear", {"weight": ("kernel", _dense(order, made)), "bias": ("bias", _vector(made))})
-        elif kind in ("BatchNormalization", "LayerNormalization"):
-            layout = _vector(made)
-            slot("batch norm" if kind == "BatchNormalization" else "norm",
-                 {"weight": ("gamma", layout), "bias": ("beta", layout), "running_mean": ("moving_mean", layout),
-                  "running_var": ("moving_variance", layout)}, constant={"weight": 1, "bias": 0})
-        elif kind == "Constant":
-            slot("array", {"": ("value", _constant(made, len(network.shapes[i + 1])))})
-        else:
-            slot("custom", {name: (name, _SAME) for name in own})
-    found += [Slot(name, name, name, "custom", {key: (f"{name}/{key}", weight, _SAME) for key, weight in own.items()}, {})
-              for name, own in known.items()]           # of layers inside of custom ones
-    return found
-
-
 def _constant(order, rank):
     """The layout of a constant: PyTorch's has an axis for the batch, and images are channels first."""
     if rank == 3:
         return Layout(lambda v: v.transpose(2, 0, 1)[None], lambda v: v[0].transpose(1, 2, 0), "transposed from C,H,W")
     vector = _vector(order)
     return Layout(lambda v: vector.out(v)[None], lambda v: vector.into(v[0]), vector.said)
+
+
+class Slot(NamedTuple):
+    """What one module of PyTorch holds of a layer."""
+
+    name: str           # the layer's, or of a SeparableConv2D its layer's and .depthwise or .pointwise
+    layer: str
+    module: str         # its name in the module that `save` writes
+    kind: str           # it takes only arrays that PyTorch keeps in a module of such a kind
+    weights: dict       # {name in PyTorch: (name here, Parameter, Layout)}
+    constant: dict      # {name in PyTorch: the number that all of an array must be, which this layer does without}
+
+
+def slots(model):
+    """Return the list of Slot of a model's layers that have weights, in their order."""
+    network, orders = model.network, row_orders(model.network)
+    names, found, known = module_names(network), [], weights_by_layer(model)
+    for i, layer in enumerate(network.layers):
+        own = known.pop(layer.name, {})
+        for part, kind, layouts in _modules(layer, own, orders[network.sources[i][0]], orders[i + 1]) if own else ():
+            weights = {theirs: (f"{layer.name}/{ours}", own[ours], layout) for theirs, (ours, layout) in layouts.items() if ours in own}
+            constant = {key: n for key, n in (("weight", 1), ("bias", 0)) if "norm" in kind and key not in weights}
+            found.append(Slot(layer.name + part, layer.name, names[i] + part, kind, weights, constant))
+    found += [Slot(name, name, name, "custom", {key: (f"{name}/{key}", weight, _SAME) for key, weight in own.items()}, {})
+              for name, own in known.items()]           # of layers inside of custom ones
+    return found
+
+
+def _modules(layer, own, order, made):
+    """Yield (end of its name, kind, {name in PyTorch: (name here, Layout)}) of each module that a layer is in PyTorch.
+
+    `own` are its weights, and `order` and `made` the orders of the rows that it takes and makes (rows.py).
+    """
+    kind, bias = type_of(layer), {"bias": ("bias", _SAME)}
+    if kind == "Conv2D":
+        yield "", "convolution", {"weight": ("kernel", _CONVOLUTION)} | bias
+    elif kind == "DepthwiseConv2D":
+        yield "", "convolution", {"weight": ("depthwise_kernel", _depthwise(own["depthwise_kernel"].value.shape))} | bias
+    elif kind == "SeparableConv2D":
+        yield ".depthwise", "convolution", {"weight": ("depthwise_kernel", _depthwise(own["depthwise_kernel"].value.shape))}
+        yield ".pointwise", "convolution", {"weight": ("pointwise_kernel", _CONVOLUTION)} | bias
+    elif kind == "Dense":
+        yield "", "linear", {"weight": ("kernel", _dense(order, made)), "bias": ("bias", _vector(made))}
+    elif kind in ("BatchNormalization", "LayerNormalization"):
+        layout = _vector(made)
+        yield "", "batch norm" if kind == "BatchNormalization" else "norm", {
+            "weight": ("gamma", layout), "bias": ("beta", layout), "running_mean": ("moving_mean", layout),
+            "running_var": ("moving_variance", layout)}
+    elif kind == "Constant":
+        yield "", "array", {"": ("value", _constant(made, len(layer.output_shape)))}
+    else:
+        yield "", "custom", {name: (name, _SAME) for name in own}
 
 
 # What a module of PyTorch has already, and what the written code uses: no layer can be called so there.
@@ -176,59 +168,61 @@ def match(model, path, names=None):
     ours, modules = {slot.name: slot for slot in targets}, {slot.module: slot.name for slot in targets}
     if len(ours) < len(targets):
         raise InputError("load_weights: a layer is called as a part of a SeparableConv2D, NAME.depthwise or NAME.pointwise. Rename it.")
-
-    def known(name):        # as its layer is called, where the file has the names that `save` writes
-        return name if name in ours else modules.get(name, name)
-    files = {known(group.name): group.name for group in groups}
-    if len(files) == len(groups):
-        groups = [Group(known(group.name), group.arrays) for group in groups]
-        names = {known(name): layer for name, layer in names.items()} if names else None
-    else:
-        files = {group.name: group.name for group in groups}
-    pairs, how = pair(groups, list(ours), names, ({group.name: _kind(group) for group in groups},
+    # Where the file has the names that `save` writes, those of their layers.
+    known = {name: name if name in ours else modules.get(name, name) for name in groups}
+    if len(set(known.values())) < len(known):
+        known = {name: name for name in known}
+    files = {layer: name for name, layer in known.items()}
+    given = {known.get(name, name): layer for name, layer in (names or {}).items()}
+    pairs = pair(list(files), list(ours), given, ({known[name]: _kind(arrays) for name, arrays in groups.items()},
                                                   {slot.name: slot.kind for slot in targets}))
-    if how != "by name":
-        matching.add(None, None, None, f"paired {how}, each kind by itself, as the names do not agree")
+    if BY_KIND in [how for _, _, how in pairs]:
+        matching.add(None, None, None, "paired in order, each kind by itself, as the names do not agree")
     other = [epsilon for epsilon in (getattr(layer, "epsilon", 1e-5) for layer in model.layers) if epsilon != 1e-5]
     if other:
         numbers = " or ".join(f"{epsilon:g}" for epsilon in dict.fromkeys(other))
         matching.add(None, None, None, f"epsilon is {numbers} in {len(other)} normalizations; PyTorch's default is 1e-05")
     place = {name: i for i, name in enumerate(ours)}
-    for group, name in sorted(pairs, key=lambda both: place.get(both[1], len(place))):
-        _match_one(matching, taken, group, files.get(group and group.name), ours.get(name))
+    for group, layer, _ in sorted(pairs, key=lambda one: place.get(one[1], len(place))):
+        name = files.get(group)
+        _match_one(matching, taken, name, groups.get(name, {}), ours.get(layer))
     return matching, taken
 
 
 def _groups(arrays, custom):
-    """Return the Groups of {name: array}: a module's weight, bias and statistics, all of a custom layer; other arrays are alone."""
+    """Return {module: {name in it: array}} of {name: array}: a module's weight, bias and statistics, all of a custom layer; other
+    arrays are alone."""
     groups = {}
     for name, array in arrays.items():
         module, _, last = name.rpartition(".")
         module, last = (module, last) if last in _IN_A_LAYER or module in custom else (name, "")
-        groups.setdefault(module, Group(module, {})).arrays[last] = array
-    return list(groups.values())
+        groups.setdefault(module, {})[last] = array
+    return groups
 
 
-def _kind(group):
+def _kind(arrays):
     """Return the kind of module that has such arrays, as far as they tell."""
-    weight = group.arrays.get("weight")
-    if "running_mean" in group.arrays:
+    if "running_mean" in arrays:
         return "batch norm"
-    return {4: "convolution", 2: "linear", 1: "norm"}.get(getattr(weight, "ndim", None), "array")
+    return {4: "convolution", 2: "linear", 1: "norm"}.get(getattr(arrays.get("weight"), "ndim", None), "array")
 
 
-def _match_one(matching, taken, group, name, slot):
-    """Tell of each array of a group and each weight of a slot, of which one may be None; append to `taken` what fits."""
-    arrays, weights = group.arrays if group else {}, slot.weights if slot else {}
+def _match_one(matching, taken, name, arrays, slot):
+    """Tell of each array of a module and each weight of a slot, which may be None; append to `taken` what fits."""
+    weights = slot.weights if slot else {}
     for key, array in arrays.items():
         full = ".".join(filter(None, (name, key)))
         if array is None:
             matching.add(full, None, None, "not used: it is no tensor", matched=False)
         elif key in weights:
             ours, weight, layout = weights[key]
-            fits, done = _fitted(array, weight, layout)
-            matching.add(full, ours, array.shape, done, matched=fits is not None)
-            if fits is not None:
+            expected = layout.out(weight.value).shape
+            fits = f"not used: the layer wants {expected}" if array.shape != expected else fitting(layout.into(array), weight)
+            if isinstance(fits, str):
+                matching.add(full, ours, array.shape, fits, matched=False)
+            else:
+                converted = "" if array.dtype.newbyteorder("=") == fits.dtype else f", from {array.dtype.name}"
+                matching.add(full, ours, array.shape, layout.said + converted)
                 taken.append((weight, fits))
         elif key == "num_batches_tracked":
             matching.add(full, None, array.shape, "a counter: not needed")
@@ -240,17 +234,3 @@ def _match_one(matching, taken, group, name, slot):
     for key, (ours, weight, layout) in weights.items():
         if key not in arrays:
             matching.add(None, ours, layout.out(weight.value).shape, "not in the file", matched=False)
-
-
-def _fitted(array, weight, layout):
-    """Return (array as the weight takes it, what was done), or (None, why not)."""
-    expected = layout.out(weight.value).shape
-    if array.shape != expected:
-        return None, f"not used: the layer wants {expected}"
-    fits = fitting(layout.into(array), weight)
-    if isinstance(fits, str):
-        return None, fits
-    if weight.name.endswith("moving_variance") and (fits < 0).any():
-        return None, "not used: a variance is negative"
-    same = array.dtype.newbyteorder("=") == weight.value.dtype
-    return fits, layout.said + ("" if same else f", from {array.dtype.name}")

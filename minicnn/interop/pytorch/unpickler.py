@@ -133,11 +133,11 @@ class _Machine:
             target[key] = value
 
     def name(self, argument):
-        name = _NAMES.get(argument.replace(" ", ".", 1))
-        if name is None:
-            raise ValueError(f"its pickle names {shortened(argument.replace(' ', '.', 1), 80)}, and to use that could run code. "
-                             f"Only {', '.join(_NAMES)} may be named")
-        self.push(name)
+        text = argument.replace(" ", ".", 1)
+        if text not in _NAMES:
+            raise ValueError(f"its pickle names {shortened(text, 80)}, and to use that could run code. Only {', '.join(_NAMES)} may "
+                             "be named")
+        self.push(_NAMES[text])
 
     def reduce(self, _):
         """What calls a function in a pickle: here a new dict, or the description of a tensor."""
@@ -218,7 +218,10 @@ def read_archive(file, size):
     if len(roots) != 1:
         raise ValueError("it is an archive, but none of PyTorch: it holds no data.pkl")
     root, = roots
-    content, _ = unpickle(_in_memory(archive.read(root + "data.pkl")))
+    pickled = archive.read(root + "data.pkl")
+    if len(pickled) > _MOST_PICKLE_BYTES:
+        raise ValueError(f"its pickle has {len(pickled):,} bytes, the limit is {_MOST_PICKLE_BYTES:,}")
+    content, _ = unpickle(io.BytesIO(pickled))
     order = archive.read(root + "byteorder") if root + "byteorder" in archive.names else b"little"
     if order not in (b"little", b"big"):
         raise ValueError("its byteorder is neither little nor big")
@@ -257,12 +260,6 @@ def read_legacy(data):
         key, dtype, count = tensor.storage
         return _view(tensor, np.frombuffer(data, dtype, count, places[key]))
     return content, array
-
-
-def _in_memory(data):
-    if len(data) > _MOST_PICKLE_BYTES:
-        raise ValueError(f"its pickle has {len(data):,} bytes, the limit is {_MOST_PICKLE_BYTES:,}")
-    return io.BytesIO(data)
 
 
 def _view(tensor, numbers):
