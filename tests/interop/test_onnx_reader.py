@@ -530,6 +530,7 @@ def refused(tmp_path, match, nodes, inputs=None, outputs=None, constants=None, e
     ("attribute kernel_shape must be of the kind ints", [node("MaxPool", "x", "y", kernel_shape=2.5)]),
     ("does not fit into", [node("MaxPool", "x", "y", kernel_shape=[9, 9])]),
     ("its input 1 must be a constant", [node("Conv", "x x", "y")]),
+    ("as in attention", [node("MatMul", "x x", "y")]),
     ("a kernel of shape", [node("Conv", "x c", "y")]),
     ("samples, which do not mix", [node("Softmax", "x", "y", axis=0)]),
     ("moves the axis of the samples", [node("Transpose", "x", "y", perm=[1, 0, 2, 3])]),

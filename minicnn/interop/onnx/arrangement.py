@@ -94,8 +94,8 @@ def joined(tensors, axis):
     if len({shape[:place] + shape[place + 1:] for shape in shapes}) > 1:
         raise InputError(f"arrays of different sizes are joined along an axis: {shapes}"[:300])
     before = shapes[0][:place]
-    rows = [one if place == len(order) - 1 else one.then("Reshape", main=False, target_shape=(*(before or (1,)), math.prod(one.step.shape[place:])))
-            for one in tensors]
+    rows = tensors if place == len(order) - 1 else [
+        one.then("Reshape", main=False, target_shape=(*(before or (1,)), math.prod(one.step.shape[place:]))) for one in tensors]
     result = Tensor(graph, graph.step("Concatenate", [row.step for row in rows]), order)
     if place == len(order) - 1:
         return result
@@ -150,14 +150,16 @@ def pad(operation):
     margins, value = operation.margins(tensor.rank)
     if tensor.graph.batched and any(margins.pop(0)):
         raise InputError("it pads the samples")
-    if mode == "edge" and min(map(min, margins)) >= 0 and operation.takers and set(operation.takers) <= {"MaxPool", "Cast", "Identity", "Transpose"}:
+    is_pooled = operation.takers and set(operation.takers) <= {"MaxPool", "Cast", "Identity", "Transpose"}
+    if mode == "edge" and min(map(min, margins)) >= 0 and is_pooled:
         return tensor.same(edge={axis: sides for axis, sides in enumerate(margins) if any(sides)})
     if mode in ("edge", "reflect", "wrap"):
         for axis, sides in enumerate(margins):
             inside = np.arange(max(-sides[0], 0), tensor.shape[axis] + min(sides[1], 0))
             more = [max(side, 0) for side in sides]
             if not len(inside) or sum(more) > _MOST_PARTS:
-                raise InputError(f"pads of {sides} of {tensor.shape[axis]}; with this mode at most {_MOST_PARTS} numbers are added along an axis")
+                raise InputError(f"pads of {sides} of {tensor.shape[axis]}; with this mode at most {_MOST_PARTS} numbers are added along "
+                                 "an axis")
             tensor = picked(tensor, axis, np.pad(inside, more, mode))
         return tensor
     if mode != "constant":
@@ -316,7 +318,8 @@ ARRANGEMENT = {
     "ReduceMean": reduction("Average"), "ReduceMax": reduction("Max"), "ReduceSum": reduction("Average", scaled),
     "ReduceMin": reduction("Max", lambda tensor, count: scaled(tensor, -1), lambda tensor: scaled(tensor, -1)),
     "ReduceL1": reduction("Average", scaled, lambda tensor: applied(tensor, "abs")),
-    "ReduceL2": reduction("Average", lambda tensor, count: applied(scaled(tensor, count), "sqrt"), lambda tensor: applied(tensor, "square")),
+    "ReduceL2": reduction("Average", lambda tensor, count: applied(scaled(tensor, count), "sqrt"),
+                          lambda tensor: applied(tensor, "square")),
     "ReduceSumSquare": reduction("Average", scaled, lambda tensor: applied(tensor, "square")),
     "Softmax": softmax, "LogSoftmax": log_softmax, "Hardmax": hardmax, "Concat": concat, "Pad": pad, "Slice": slice_,
     "Split": split, "Gather": gather, "Reshape": reshape, "Flatten": flatten, "Squeeze": squeeze, "Unsqueeze": unsqueeze,

@@ -102,6 +102,8 @@ def matmul(operation):
         if not alone_row:
             return result
         return result.reshaped(result.shape[:-2] + result.shape[-1:]) if tensor.rank > 1 else result.reshaped(result.shape[:-1])
+    if isinstance(operation.input(1), Tensor):
+        raise InputError("a product of two matrices that are computed, as in attention, is not supported; one must be a constant")
     matrix = operation.constant(1)
     if matrix.ndim == 0 or 0 in matrix.shape:
         raise InputError(f"a matrix of shape {matrix.shape}")
@@ -116,7 +118,8 @@ def gemm(operation):
     a, b = operation.tensor(), operation.constant(1)
     if a.rank != 2 or b.ndim != 2 or 0 in b.shape:
         raise InputError(f"matrices of {a.rank} and {b.ndim} axes")
-    result = times(swapped(a) if flips[0] else a, (b.T if flips[1] else b) * np.float64(alpha))
+    b = b if alpha == 1 else b * np.float64(alpha)         # no copy: these are the largest arrays of all
+    result = times(swapped(a) if flips[0] else a, b.T if flips[1] else b)
     c = operation.input(2)
     if isinstance(c, Tensor):
         return total([result, scaled(c, beta)])

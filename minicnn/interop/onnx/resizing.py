@@ -78,7 +78,8 @@ def _sizes(operation, axes):
         sizes = operation.numbers("sizes", 3)
         found.append([None if (axis, size) == (0, n) else size for axis, size in zip(axes, sizes)] + sizes[len(axes):])
     operation.sample = None
-    if operation.graph.batched and (any(sizes != found[0] for sizes in found) or any(size and not axis for axis, size in zip(axes, found[0]))):
+    repeats = any(size and not axis for axis, size in zip(axes, found[0]))
+    if operation.graph.batched and (repeats or any(sizes != found[0] for sizes in found)):
         raise InputError("it repeats samples")
     return found[0]
 
@@ -87,7 +88,8 @@ def _taps(operation, size, scale, out):
     """Return [(which input, its weight)] of every output along an axis: arrays (out,) for each tap."""
     mode, rule, nearest = operation.attribute("mode", "nearest"), "asymmetric", "floor"
     if operation.kind == "Resize" and operation.version >= 11:
-        rule, nearest = operation.attribute("coordinate_transformation_mode", "half_pixel"), operation.attribute("nearest_mode", "round_prefer_floor")
+        rule = operation.attribute("coordinate_transformation_mode", "half_pixel")
+        nearest = operation.attribute("nearest_mode", "round_prefer_floor")
         operation.ignore("cubic_coeff_a", "extrapolation_value")
         if operation.attribute("antialias", 0) and out < size and mode != "nearest":
             raise InputError("its antialias must be 0")
@@ -155,9 +157,10 @@ def conv_transpose(operation):
                                  (("strides", 1), ("dilations", 1), ("output_padding", 0)))
     mode, pads = operation.attribute("auto_pad", "NOTSET"), operation.attribute("pads", [0] * 4)
     outs = operation.attribute("output_shape", [], kind="ints")[-2:]
-    if not len(strides) == len(dilations) == len(extra) == 2 or len(pads) != 4 or min(*strides, *dilations) < 1 or min(*extra, *pads, *outs) < 0 \
-            or max(*strides, *dilations, *extra, *pads, *outs) > 2**20 or mode not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
-        raise InputError(f"strides {strides}, dilations {dilations}, pads {pads}, output_padding {extra}: two spatial dimensions are supported")
+    if not len(strides) == len(dilations) == len(extra) == 2 or len(pads) != 4 or mode not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID") \
+            or min(*strides, *dilations) < 1 or min(*extra, *pads, *outs) < 0 or max(*strides, *dilations, *extra, *pads, *outs) > 2**20:
+        raise InputError(f"strides {strides}, dilations {dilations}, pads {pads}, output_padding {extra}, auto_pad {mode[:40]!r}: two spatial "
+                         "dimensions are supported")
     margins, cuts, blocks = [], [], []
     for i in range(2):
         size, s, d, K = image.step.shape[i], strides[i], dilations[i], w.shape[2 + i]
@@ -186,7 +189,8 @@ def conv_transpose(operation):
     weights = {"kernel": kernel.reshape(JH, JW, C // group, filters)}
     if b is not None:
         weights["bias"] = np.broadcast_to(b.reshape(group, 1, f), (group, SH * SW, f)).ravel()
-    image = padded(image, tuple(margins)).then("Conv2D", weights, filters=filters, kernel_size=(JH, JW), groups=group, use_bias=b is not None)
+    image = padded(image, tuple(margins)).then("Conv2D", weights, filters=filters, kernel_size=(JH, JW), groups=group,
+                                               use_bias=b is not None)
     return padded(spread(image, group, (SH, SW), f), tuple(cuts))
 
 
