@@ -130,4 +130,5 @@ if __name__ == "__main__":
         if name in (sys.argv[1:] or [name]):
             made, version = make()
             arrays, versions = arrays | made, versions | version
-    save_file({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}, FROZEN, versions)
+    save_file({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}, FROZEN,
+              {"versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))})
