@@ -125,7 +125,8 @@ if __name__ == "__main__":
     arrays, versions = {}, {}
     if FROZEN.exists():
         with safe_open(FROZEN, "np") as file:
-            arrays, versions = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            versions = dict(part.split(" ") for part in file.metadata()["versions"].split(", "))
     for name, make in (("torch", by_torch), ("keras", by_keras)):
         if name in (sys.argv[1:] or [name]):
             made, version = make()
