@@ -268,7 +268,7 @@ EVERY = {**chains(engine="reference"), **graphs(engine="reference")}
 
 
 def test_every_layer_goes_out():
-    refused = {"Capsules", "CapsuleLength"}         # tests/networks/test_covidcaps.py
+    refused = {"Capsules", "CapsuleLength"}         # tests/layers/test_capsules.py
     assert {type(layer).__name__ for model in EVERY.values() for layer in model.layers} == set(LAYERS) - refused
 
 
