@@ -234,7 +234,7 @@ class Model:
         """Choose how to train: an optimizer ("adam", "rmsprop", "sgd", or an object such as Adam(1e-4)), and a loss.
 
         "binary_crossentropy" wants a final Sigmoid, "categorical_crossentropy" a final Softmax; both are folded into the
-        loss, which is computed from the logits. "mean_squared_error" takes the outputs as they are.
+        loss, which is computed from the logits. "mean_squared_error" takes the outputs as they are, "margin" the lengths of capsules.
 
         Parameters
         ----------

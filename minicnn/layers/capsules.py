@@ -53,8 +53,8 @@ class Capsules(_OfCapsules):
         return (self.count, self.size), [("kernel", (C, self.count * self.size), self.kernel_initializer)]
 
     def build(self, input_shape):
+        """Make the kernel; and in place of a bias zeros, and where a gradient goes that nobody reads."""
         output_shape = super().build(input_shape)
-        # In place of a bias: zeros, and where a gradient goes that nobody reads.
         self._no_bias = [np.zeros(self.count * self.size, self.dtype) for _ in range(2)]
         return output_shape
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from minicnn import (Adam, Concatenate, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, GlobalAveragePooling2D, Input,
-                     LayerNormalization, BatchNormalization, MaxPool2D, Model, Parameter, ReLU, Sequential, Sigmoid, Softmax,
+from minicnn import (Adam, CapsuleLength, Capsules, Concatenate, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten, GlobalAveragePooling2D, Input,
+                     LayerNormalization, BatchNormalization, MaxPool2D, Model, Parameter, ReLU, Reshape, Sequential, Sigmoid, Softmax,
                      SpatialDropout2D, L2)
 from minicnn.kernels.convolution import winograd
 from minicnn.kernels.runtime import reduction
@@ -59,9 +59,9 @@ def wide(**how):
                       input_shape=(10, 10, 16), seed=3, **how)
 
 
-def train(model, x, y, batch_size, group=None, epochs=2, **how):
+def train(model, x, y, batch_size, group=None, epochs=2, loss=None, **how):
     """Return the weights, the history and the predictions of a model that was trained."""
-    model.compile(Adam(), "categorical_crossentropy" if model.output_shape == (3,) else "binary_crossentropy")
+    model.compile(Adam(), loss or ("categorical_crossentropy" if model.output_shape == (3,) else "binary_crossentropy"))
     history = model.fit(x, y, batch_size=batch_size, epochs=epochs, validation=(x[:7], y[:7]), progress=False, workers=0,
                         distributed=group, **how)
     return model.get_weights(), history.rows, model.predict(x, 5, distributed=group)
@@ -99,6 +99,13 @@ def test_sums_over_chunks_of_another_size(size):
 def test_normalization_groups_and_dropout(size, dtype):
     x = np.random.default_rng(0).normal(size=(21, 12, 12, 16)).astype(dtype)
     assert_all_the_same(lambda: residual(dtype=dtype), x, np.arange(21) % 3, 9, size)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_capsules(size):
+    x = 3 * np.random.default_rng(0).normal(size=(21, 12, 12, 16)).astype(np.float32)
+    assert_all_the_same(lambda: Sequential([Conv2D(32, 3), ReLU(), Reshape((-1, 32)), Capsules(6, 4), Capsules(3, 5), CapsuleLength()],
+                                           input_shape=(12, 12, 16)), x, np.arange(21) % 3, 9, size, loss="margin")
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -19,8 +19,10 @@ OPERATORS = set("""
     LogSoftmax Hardmax Relu Clip LeakyRelu PRelu Elu Selu Celu Sigmoid HardSigmoid HardSwish Tanh Softplus Softsign Mish Gelu
     ThresholdedRelu Shrink Swish Add Sub Mul Div Pow Max Min Sum Mean Mod Abs Neg Exp Log Sqrt Reciprocal Floor Ceil Round Sign Erf
     Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Concat Pad Flatten Reshape Squeeze Unsqueeze ReduceMean Identity Dropout
-    Transpose Upsample""".split())
-IMAGES = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "BatchNormalization", "Upsample"}
+    Transpose Upsample Resize ConvTranspose DepthToSpace SpaceToDepth InstanceNormalization GroupNormalization LRN
+    ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceSumSquare""".split())
+IMAGES = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "BatchNormalization", "Upsample", "Resize",
+          "ConvTranspose", "DepthToSpace", "SpaceToDepth", "InstanceNormalization", "GroupNormalization", "LRN"}
 PAIRS = {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "Mod", "Concat"}
 OLDEST = 7
 _ROWS = {"Softmax", "LogSoftmax", "Hardmax"}
@@ -66,6 +68,14 @@ def left_out(case):
         return f"{x.ndim - 2} spatial dimensions; images have two"
     if kind == "Dropout" and len(case.inputs) > 2 and case.inputs[2] and case.inputs[1] > 0:
         return "it draws random numbers"
+    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in case.node.attribute}
+    for name, value in (("antialias", 1), ("exclude_outside", 1), ("coordinate_transformation_mode", b"tf_crop_and_resize")):
+        if given.get(name) == value:
+            return f"its {name}, which is refused"
+    if "downsample_scales" in case.name and given.get("coordinate_transformation_mode") == b"align_corners":
+        return "the reference divides by a size that is no whole number; ONNX Runtime and the specification do not"
+    if given.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
+        return "its keep_aspect_ratio_policy, which is refused"
     if 0 in x.shape:
         return "an array without numbers"
     if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in case.inputs):
@@ -82,7 +92,7 @@ def opsets(case):
     """Return the opsets, from 7 on, that have the operator with the case's attributes."""
     attributes = {attribute.name for attribute in case.node.attribute}
     newest, found = onnx.defs.onnx_opset_version(), []
-    for opset in range(OLDEST, newest + 1):
+    for opset in range(11 if case.node.op_type == "Resize" else OLDEST, newest + 1):       # the Resize of 10 is an Upsample
         try:
             schema = onnx.defs.get_schema(case.node.op_type, opset, "")
         except onnx.defs.SchemaError:
@@ -114,7 +124,9 @@ def spelled(case, opset):
             if rest.get(i) is not None:
                 attributes[name] = float(rest[i])
         rest = {}
-    elif kind in ("Squeeze", "Unsqueeze", "ReduceMean") and opset < (18 if kind == "ReduceMean" else 13):
+    elif kind == "Resize" and opset < 13:                       # what later may be left out is empty
+        rest = {i: np.zeros(0, np.float32) if rest.get(i) is None else rest[i] for i in range(1, len(names))}
+    elif kind.startswith(("Squeeze", "Unsqueeze", "Reduce")) and opset < (18 if kind.startswith("Reduce") else 13):
         rank = x.ndim + len(rest[1]) * (kind == "Unsqueeze") if rest else x.ndim
         if rest and rest[1].size:
             attributes["axes"] = [positive(int(axis), rank) for axis in rest[1]]

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper      # noqa: E402
 
 from minicnn import BatchNormalization, Conv2D, Sequential, load_model      # noqa: E402
 from minicnn.errors import InputError, MiniCNNError, MissingExtraError, WeightsError      # noqa: E402
+from minicnn.interop import pytorch      # noqa: E402
 from minicnn.interop.onnx import load, save      # noqa: E402
 from minicnn.interop.onnx.folding import FOLDED      # noqa: E402
 from minicnn.interop.onnx.operators import OPERATORS      # noqa: E402
@@ -286,6 +287,65 @@ def test_a_repeated_edge_before_a_max_pool_is_padding(pads, mode, rest, tmp_path
     agrees(path, rng().normal(size=(2, 2, 7, 8)).astype("f") - 3, turned=[0])
 
 
+@pytest.mark.parametrize("attributes, w", [
+    ({"strides": [2, 2]}, (4, 3, 2, 2)), ({"strides": [2, 3], "pads": [1, 0, 0, 2], "output_padding": [1, 2]}, (4, 3, 3, 4)),
+    ({"strides": [2, 2], "group": 4, "output_padding": [1, 1]}, (4, 1, 1, 3)), ({"group": 2, "dilations": [2, 1]}, (4, 3, 3, 3)),
+    ({"strides": [3, 2], "auto_pad": "SAME_UPPER"}, (4, 2, 3, 3)), ({"strides": [2, 2], "output_shape": [9, 14]}, (4, 2, 3, 3))])
+@pytest.mark.parametrize("bias", [True, False])
+def test_transposed_convolutions(attributes, w, bias, tmp_path):
+    constants = {"w": rng().normal(size=w).astype("f"), "b": rng(1).normal(size=w[1] * attributes.get("group", 1)).astype("f")}
+    path = write(tmp_path, [node("ConvTranspose", "x w b" if bias else "x w", "y", **attributes)], {"x": ["N", 4, 5, 7]}, {"y": None}, constants)
+    model = agrees(path, rng(2).normal(size=(2, 4, 5, 7)).astype("f"), turned=[0])
+    assert kinds(model).count("Conv2D") == 1 and "Constant" not in kinds(model)
+
+
+def test_sizes_of_a_resize_carry_any_number_of_samples(tmp_path):
+    """PyTorch's interpolate(y, size=x.shape[2:]): the sizes are joined of Shape's, with the number of samples."""
+    nodes = [node("Conv", "x w", "c", strides=[3, 2]), node("Shape", "c", "cs"), node("Slice", "cs zero two zero", "nc"), node("Shape", "x", "xs"),
+             node("Slice", "xs two four zero", "hw"), node("Concat", "nc hw", "sizes", axis=0), node("Resize", "c none none sizes", "y", mode="linear")]
+    constants = {"w": rng().normal(size=(2, 3, 2, 2)).astype("f"), "none": np.zeros(0, "f"), "zero": np.array([0]), "two": np.array([2]), "four": np.array([4])}
+    path = write(tmp_path, nodes, {"x": ["N", 3, 8, 10]}, {"y": ["N", 2, 8, 10]}, constants, opset=11)
+    model = agrees(path, rng(1).normal(size=(2, 3, 8, 10)).astype("f"), turned=[0])
+    assert [layer.trainable for layer in model.layers if layer.weights] == [True, False, False]     # what interpolates stays as it is
+    model.compile("sgd", "mse")
+    before = [weight.value.copy() for _, weight in model.network.weights()]
+    model.fit(rng(2).normal(size=(4, 8, 10, 3)), rng(3).normal(size=(4, 8, 10, 2)), progress=False)
+    assert [(a == weight.value).all() for a, (_, weight) in zip(before, model.network.weights())] == [False, True, True]
+
+
+@pytest.mark.parametrize("nodes", [
+    [node("Pad", "x pads", "y", mode="reflect")], [node("Pad", "x pads", "y", mode="edge")], [node("Pad", "x cuts", "y", mode="edge")],
+    [node("Gather", "x order", "y", axis=1)], [node("Gather", "x order", "y", axis=3)], [node("Slice", "x start end last back", "y")]])
+def test_parts_of_an_image_in_another_order(nodes, tmp_path):
+    constants = {"pads": np.array([0, 0, 2, 1, 0, 0, 0, 3]), "cuts": np.array([0, 0, -1, 2, 0, 0, 1, -2]), "order": np.array([2, -3, 0, 0, 1]),
+                 "start": np.array([4]), "end": np.array([-99]), "last": np.array([3]), "back": np.array([-2])}
+    path = write(tmp_path, [node("Conv", "image w", "x"), *nodes], {"image": ["N", 2, 4, 5]}, {"y": None},
+                 constants | {"w": rng().normal(size=(3, 2, 1, 1)).astype("f")})
+    model = agrees(path, rng(1).normal(size=(2, 2, 4, 5)).astype("f"), turned=[0])
+    pytorch.save(model, tmp_path / "network.py")            # rows of joined parts are no flattened images
+
+
+def test_instances_and_groups_are_normalized(tmp_path):
+    r = rng()
+    nodes = [node("Conv", "x w", "c"), node("InstanceNormalization", "c gamma beta", "i"), node("Reshape", "i three", "g"),
+             node("InstanceNormalization", "g ones zeros", "n"), node("Reshape", "n image", "y")]
+    path = write(tmp_path, nodes, {"x": ["N", 2, 4, 5]}, {"y": ["N", 6, 4, 5]},
+                 {"w": r.normal(size=(6, 2, 1, 1)).astype("f"), "gamma": r.normal(size=6).astype("f"), "beta": r.normal(size=6).astype("f"),
+                  "ones": np.ones(3, "f"), "zeros": np.zeros(3, "f"), "three": np.array([0, 3, -1]), "image": np.array([-1, 6, 4, 5])})
+    model = agrees(path, r.normal(size=(3, 2, 4, 5)).astype("f"), turned=[0])
+    assert kinds(model).count("LayerNormalization") == 2 and kinds(model).count("DepthwiseConv2D") == 1
+
+
+def test_matrices_of_images_and_pooled_rows_need_no_reshape(tmp_path):
+    """MatMul along the channels, as ConvNeXt has it, and Keras' GlobalAveragePooling2D and Reshape before a Conv."""
+    nodes = [node("Transpose", "x", "t", perm=[0, 2, 3, 1]), node("MatMul", "t m", "d"), node("Transpose", "d", "c", perm=[0, 3, 1, 2]),
+             node("ReduceMean", "c", "p", axes=[2, 3], keepdims=0), node("Reshape", "p one", "r"), node("Conv", "r w", "g"), node("Mul", "c g", "y")]
+    path = write(tmp_path, nodes, {"x": ["N", 3, 4, 5]}, {"y": ["N", 2, 4, 5]},
+                 {"m": rng().normal(size=(3, 2)).astype("f"), "one": np.array([-1, 2, 1, 1]), "w": rng(1).normal(size=(2, 2, 1, 1)).astype("f")})
+    model = agrees(path, rng(2).normal(size=(2, 3, 4, 5)).astype("f"), turned=[0])
+    assert kinds(model) == ["Conv2D", "GlobalAveragePooling2D", "Conv2D", "Multiply"]
+
+
 @pytest.mark.parametrize("group, filters, attributes", [
     (1, 3, {"pads": [1, 1, 1, 1]}), (1, 3, {"pads": [2, 0, 1, 1], "strides": [2, 1]}), (2, 4, {"dilations": [2, 2]}),
     (4, 8, {"pads": [1, 1, 1, 1], "strides": [2, 2]}), (4, 4, {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
@@ -470,18 +530,30 @@ def refused(tmp_path, match, nodes, inputs=None, outputs=None, constants=None, e
     ("attribute kernel_shape must be of the kind ints", [node("MaxPool", "x", "y", kernel_shape=2.5)]),
     ("does not fit into", [node("MaxPool", "x", "y", kernel_shape=[9, 9])]),
     ("its input 1 must be a constant", [node("Conv", "x x", "y")]),
+    ("as in attention", [node("MatMul", "x x", "y")]),
     ("a kernel of shape", [node("Conv", "x c", "y")]),
     ("samples, which do not mix", [node("Softmax", "x", "y", axis=0)]),
     ("moves the axis of the samples", [node("Transpose", "x", "y", perm=[1, 0, 2, 3])]),
-    ("the mode 'constant' is supported.*'reflect'", [node("Pad", "x pads", "y", mode="reflect")]),
-    ("'edge' in front of a MaxPool", [node("Pad", "x pads", "p", mode="edge"), node("Relu", "p", "y")]),
+    ("its mode is none of", [node("Pad", "x pads", "y", mode="mirror")]),
+    ("at most 64 numbers are added", [node("Pad", "x wide", "y", mode="wrap")]),
+    ("its indices are 65 slices", [node("Gather", "x same", "y", axis=2)]),
     ("cast to floats alone", [node("Cast", "x", "y", to=7)]),
     ("it does not depend on the inputs", [node("Identity", "c", "y"), node("Relu", "x", "z")]),
-    ("'nearest' and whole factors", [node("Upsample", "x scales", "y", mode="linear")]),
+    ("its mode must be nearest, linear or cubic", [node("Upsample", "x scales", "y", mode="area")]),
+    ("it makes 0 pixels of 4", [node("Resize", "x none tiny", "y")]),
+    ("it repeats samples", [node("Resize", "x none none sizes", "y")]),
+    ("its antialias must be 0", [node("Resize", "x none half", "y", mode="linear", antialias=1)]),
+    ("a kernel of shape", [node("ConvTranspose", "x c", "y")]),
+    ("pads of 9 and 0", [node("ConvTranspose", "x w", "y", pads=[9, 0, 0, 0])]),
+    ("blocks of 2 x 2 of 2 channels", [node("DepthToSpace", "x", "y", blocksize=2)]),
+    ("2 channels in 3 groups", [node("GroupNormalization", "x two two", "y", num_groups=3)]),
     ("2 problems", [node("LSTM", "x", "a"), node("GRU", "x", "b"), node("Add", "a b", "y")])])
 def test_what_cannot_be_mapped_is_named(match, nodes, tmp_path):
-    constants = {"c": np.ones((3, 3), "f"), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "scales": np.array([1, 1, 2, 2], "f")}
-    refused(tmp_path, match, nodes, constants=constants, opset=9 if nodes[0].op_type == "Upsample" else 17)
+    constants = {"c": np.ones((3, 3), "f"), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "scales": np.array([1, 1, 2, 2], "f"),
+                 "wide": np.array([0, 0, 65, 0, 0, 0, 0, 0]), "same": np.zeros(65, int), "none": np.zeros(0, "f"),
+                 "tiny": np.array([1, 1, 0.1, 1], "f"), "half": np.array([1, 1, 0.5, 0.5], "f"), "sizes": np.array([2, 2, 8, 8]),
+                 "w": np.ones((2, 2, 2, 2), "f"), "two": np.ones(2, "f")}
+    refused(tmp_path, match, nodes, constants=constants, opset=9 if nodes[0].op_type == "Upsample" else 18)
 
 
 def test_inputs_that_are_not_known(tmp_path):
@@ -615,8 +687,10 @@ def test_weights_do_not_grow_without_bound(tmp_path):
 
 
 def test_layers_do_not_grow_without_bound(tmp_path):
-    nodes = [node("Upsample", "x scales", "a"), node("Upsample", "a scales", "b"), node("Upsample", "b scales", "y")]
-    refused(tmp_path, "one sample would have", nodes, constants={"scales": np.array([1, 1, 1000, 1000], "f")}, opset=9)
+    nodes = [node("Upsample", "x scales", "a"), node("Upsample", "a scales", "y")]
+    refused(tmp_path, "one sample would have", nodes, constants={"scales": np.array([1, 1, 300, 300], "f")}, opset=9)
+    refused(tmp_path, "more numbers would be made", [node("Upsample", "x scales", "y", mode="linear")], {"x": ["N", 3, 2**14, 2]},
+            constants={"scales": np.array([1, 1, 1.1, 1], "f")}, opset=9)
     refused(tmp_path, "1,001 layers", [node("Relu", f"x{i}" if i else "x", f"x{i + 1}" if i < 1000 else "y") for i in range(1001)])
     refused(tmp_path, "10,001 nodes", [node("Relu", "x", f"x{i}") for i in range(10_001)])
 

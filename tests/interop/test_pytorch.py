@@ -268,7 +268,8 @@ EVERY = {**chains(engine="reference"), **graphs(engine="reference")}
 
 
 def test_every_layer_goes_out():
-    assert {type(layer).__name__ for model in EVERY.values() for layer in model.layers} == set(LAYERS)
+    refused = {"Capsules", "CapsuleLength"}         # tests/layers/test_capsules.py
+    assert {type(layer).__name__ for model in EVERY.values() for layer in model.layers} == set(LAYERS) - refused
 
 
 @pytest.mark.parametrize("name", EVERY)

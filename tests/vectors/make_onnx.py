@@ -125,9 +125,11 @@ if __name__ == "__main__":
     arrays, versions = {}, {}
     if FROZEN.exists():
         with safe_open(FROZEN, "np") as file:
-            arrays, versions = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            versions = dict(part.split(" ") for part in file.metadata()["versions"].split(", "))
     for name, make in (("torch", by_torch), ("keras", by_keras)):
         if name in (sys.argv[1:] or [name]):
             made, version = make()
             arrays, versions = arrays | made, versions | version
-    save_file({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}, FROZEN, versions)
+    save_file({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}, FROZEN,
+              {"versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))})

@@ -13,6 +13,8 @@ from minicnn.interop.onnx.windows import filled, padded, squared_up
 
 __all__ = ["ARRANGEMENT"]
 
+_MOST_PARTS = 64                    # that are cut out of an array and joined: each is a layer
+
 
 def reduced(tensor, axes, kind, main=False):
     """Return a tensor's mean (kind "Average") or maximum ("Max") over axes of the file, which stay with size 1."""
@@ -29,16 +31,16 @@ def reduced(tensor, axes, kind, main=False):
     return image.then(kind, main=main).then("Reshape", order=order, main=False, target_shape=(1,) * len(axes) + rest)
 
 
-def reduction(kind, finish=lambda tensor, count: tensor):
+def reduction(kind, finish=lambda tensor, count: tensor, begin=lambda tensor: tensor):
     def handle(operation):
         tensor, axes = operation.tensor(), operation.numbers("axes", 1, None)
         noop, keep = operation.attribute("noop_with_empty_axes", 0), operation.attribute("keepdims", 1)
         if not axes and noop:
-            return tensor
+            return finish(begin(tensor), 1)
         if not axes and tensor.graph.batched:
             raise InputError("it goes over the samples too, which do not mix")
         axes = operation.axes(tensor, axes or range(tensor.rank))
-        result = finish(reduced(tensor, axes, kind, main=True), math.prod(tensor.shape[axis] for axis in axes))
+        result = finish(reduced(begin(tensor), axes, kind, main=True), math.prod(tensor.shape[axis] for axis in axes))
         return result if keep else result.reshaped([size for axis, size in enumerate(result.shape) if axis not in axes])
     return handle
 
@@ -76,7 +78,7 @@ def hardmax(operation):
         if n > 4096:
             raise InputError(f"a Hardmax of {n:,} numbers; at most 4,096 are supported")
         largest = shifted(scaled(applied(scaled(less_its_largest(tensor), -1), "sign"), -1), 1)
-        before = times_rows(largest, np.triu(np.ones((n, n)), 1), main=False)
+        before = times_rows(largest, np.triu(np.ones((n, n)), 1), main=False, fixed=True)
         return product(largest, shifted(scaled(applied(before, "sign"), -1), 1))
     return softmax_rows(operation, compute)
 
@@ -92,8 +94,8 @@ def joined(tensors, axis):
     if len({shape[:place] + shape[place + 1:] for shape in shapes}) > 1:
         raise InputError(f"arrays of different sizes are joined along an axis: {shapes}"[:300])
     before = shapes[0][:place]
-    rows = [one if place == len(order) - 1 else one.then("Reshape", main=False, target_shape=(*before, math.prod(one.step.shape[place:])))
-            for one in tensors]
+    rows = tensors if place == len(order) - 1 else [
+        one.then("Reshape", main=False, target_shape=(*(before or (1,)), math.prod(one.step.shape[place:]))) for one in tensors]
     result = Tensor(graph, graph.step("Concatenate", [row.step for row in rows]), order)
     if place == len(order) - 1:
         return result
@@ -148,10 +150,20 @@ def pad(operation):
     margins, value = operation.margins(tensor.rank)
     if tensor.graph.batched and any(margins.pop(0)):
         raise InputError("it pads the samples")
-    if mode == "edge" and min(map(min, margins)) >= 0 and set(operation.takers) <= {"MaxPool", "Cast", "Identity", "Transpose"}:
+    is_pooled = operation.takers and set(operation.takers) <= {"MaxPool", "Cast", "Identity", "Transpose"}
+    if mode == "edge" and min(map(min, margins)) >= 0 and is_pooled:
         return tensor.same(edge={axis: sides for axis, sides in enumerate(margins) if any(sides)})
+    if mode in ("edge", "reflect", "wrap"):
+        for axis, sides in enumerate(margins):
+            inside = np.arange(max(-sides[0], 0), tensor.shape[axis] + min(sides[1], 0))
+            more = [max(side, 0) for side in sides]
+            if not len(inside) or sum(more) > _MOST_PARTS:
+                raise InputError(f"pads of {sides} of {tensor.shape[axis]}; with this mode at most {_MOST_PARTS} numbers are added along "
+                                 "an axis")
+            tensor = picked(tensor, axis, np.pad(inside, more, mode))
+        return tensor
     if mode != "constant":
-        raise InputError(f"the mode 'constant' is supported, and 'edge' in front of a MaxPool, got {mode[:40]!r}")
+        raise InputError("its mode is none of constant, edge, reflect, wrap")
     return with_margins(tensor, margins, value)
 
 
@@ -169,8 +181,10 @@ def cut(tensor, axis, taken):
     size = tensor.shape[axis]
     start, stop, step = taken.indices(size)
     count = len(range(start, stop, step))
-    if step < 0 or count < 1:
-        raise InputError(f"a slice from {start} to {stop} in steps of {step} of {size}: it must go forward, and take something")
+    if count < 1:
+        raise InputError(f"a slice from {start} to {stop} in steps of {step} of {size} takes nothing")
+    if step < 0:
+        return picked(tensor, axis, np.arange(start, stop, step))
     margins = [(0, 0)] * len(tensor.order)
     margins[axis] = -start, start + (count - 1) * step + 1 - size
     tensor = with_margins(tensor, margins)
@@ -180,6 +194,15 @@ def cut(tensor, axis, taken):
     shape[order.index(axis)] = count
     image = squared_up(tensor, axis).then("MaxPool2D", main=False, pool_size=1, strides=(1, step))
     return image.then("Reshape", order=order, main=False, target_shape=tuple(shape))
+
+
+def picked(tensor, axis, indices):
+    """Return the numbers at some indices along an axis of the file: slices of indices in a row, joined."""
+    starts = np.flatnonzero(np.diff(indices, prepend=-2) != 1)
+    if len(starts) > _MOST_PARTS:
+        raise InputError(f"its indices are {len(starts)} slices, at most {_MOST_PARTS} are joined")
+    runs = np.split(indices, starts[1:])
+    return joined([cut(tensor, axis, slice(int(run[0]), int(run[-1]) + 1, 1)) for run in runs], axis)
 
 
 def split(operation):
@@ -195,10 +218,10 @@ def split(operation):
 def gather(operation):
     tensor, index = operation.tensor(), operation.constant(1)
     axis = operation.axis(tensor, operation.attribute("axis", 0))
-    if index.size != 1 or index.ndim > 1 or index.dtype.kind not in "iu":
-        raise InputError("of arrays that are computed, one index is supported")
-    i = operation.within(int(index.reshape(())), tensor.shape[axis])
-    result = cut(tensor, axis, slice(i, i + 1, 1))
+    size = tensor.shape[axis]
+    if not index.size or index.ndim > 1 or index.dtype.kind not in "iu" or not -size <= index.min() <= index.max() < size:
+        raise InputError(f"its indices must be one, or a row of them, within {size}")
+    result = picked(tensor, axis, index.ravel() % size)
     return result if index.ndim else result.reshaped(result.shape[:axis] + result.shape[axis + 1:])
 
 
@@ -293,6 +316,11 @@ def tile(operation):
 
 ARRANGEMENT = {
     "ReduceMean": reduction("Average"), "ReduceMax": reduction("Max"), "ReduceSum": reduction("Average", scaled),
+    "ReduceMin": reduction("Max", lambda tensor, count: scaled(tensor, -1), lambda tensor: scaled(tensor, -1)),
+    "ReduceL1": reduction("Average", scaled, lambda tensor: applied(tensor, "abs")),
+    "ReduceL2": reduction("Average", lambda tensor, count: applied(scaled(tensor, count), "sqrt"),
+                          lambda tensor: applied(tensor, "square")),
+    "ReduceSumSquare": reduction("Average", scaled, lambda tensor: applied(tensor, "square")),
     "Softmax": softmax, "LogSoftmax": log_softmax, "Hardmax": hardmax, "Concat": concat, "Pad": pad, "Slice": slice_,
     "Split": split, "Gather": gather, "Reshape": reshape, "Flatten": flatten, "Squeeze": squeeze, "Unsqueeze": unsqueeze,
     "Transpose": transpose, "Expand": expand, "Tile": tile}

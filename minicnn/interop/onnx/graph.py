@@ -85,11 +85,12 @@ class Step:
     nonnegative : bool, whether no number that it gives can be negative
     name : str, that of the node in the file, or None
     main : bool, whether it is what the node is about, and so is called like it
+    fixed : bool, whether its weights are what an operator says, such as those of a Resize, and do not train
     """
 
     def __init__(self, kind, arguments, sources, weights, name, main):
         self.kind, self.arguments, self.sources, self.weights = kind, arguments, sources, weights
-        self.name, self.main = name, main
+        self.name, self.main, self.fixed = name, main, False
         shapes = [source.shape for source in sources]
         layer = self.made()
         self.shape = tuple(layer.infer(shapes if layer.several else shapes[0] if shapes else None)[0])

@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from minicnn.errors import InputError
-from minicnn.interop.onnx.elementwise import scaled, total, with_constant
+from minicnn.interop.onnx.elementwise import applied, pair, scaled, shifted, total, with_constant
 from minicnn.interop.onnx.graph import Known, Shift, Tensor
+from minicnn.interop.onnx.windows import power
 
 __all__ = ["MATRICES", "repeated", "tiled", "times_rows"]
 
@@ -30,13 +31,15 @@ def times(tensor, matrix):
     return _times_each(tensor, matrix)
 
 
-def times_rows(tensor, matrix, main=True):
-    """Return a tensor, along our last axis, times a matrix (K, F): a convolution of 1 x 1."""
+def times_rows(tensor, matrix, main=True, fixed=False):
+    """Return a tensor, along our last axis, times a matrix (K, F): a convolution of 1 x 1, which does not train if `fixed`."""
     *sizes, K = tensor.step.shape
     F = matrix.shape[1]
-    image = tensor.then("Reshape", main=False, target_shape=(math.prod(sizes), 1, K))
+    is_image = len(sizes) == 2
+    image = tensor if is_image else tensor.then("Reshape", main=False, target_shape=(math.prod(sizes), 1, K))
     result = image.then("Conv2D", {"kernel": matrix[None, None]}, main=main, filters=F, kernel_size=1, use_bias=False)
-    return result.then("Reshape", main=False, target_shape=(*sizes, F))
+    result.step.fixed = fixed
+    return result if is_image else result.then("Reshape", main=False, target_shape=(*sizes, F))
 
 
 def _times_each(tensor, matrix):
@@ -99,6 +102,8 @@ def matmul(operation):
         if not alone_row:
             return result
         return result.reshaped(result.shape[:-2] + result.shape[-1:]) if tensor.rank > 1 else result.reshaped(result.shape[:-1])
+    if isinstance(operation.input(1), Tensor):
+        raise InputError("a product of two matrices that are computed, as in attention, is not supported; one must be a constant")
     matrix = operation.constant(1)
     if matrix.ndim == 0 or 0 in matrix.shape:
         raise InputError(f"a matrix of shape {matrix.shape}")
@@ -113,7 +118,8 @@ def gemm(operation):
     a, b = operation.tensor(), operation.constant(1)
     if a.rank != 2 or b.ndim != 2 or 0 in b.shape:
         raise InputError(f"matrices of {a.rank} and {b.ndim} axes")
-    result = times(swapped(a) if flips[0] else a, (b.T if flips[1] else b) * np.float64(alpha))
+    b = b if alpha == 1 else b * np.float64(alpha)         # no copy: these are the largest arrays of all
+    result = times(swapped(a) if flips[0] else a, b.T if flips[1] else b)
     c = operation.input(2)
     if isinstance(c, Tensor):
         return total([result, scaled(c, beta)])
@@ -159,4 +165,44 @@ def layer_normalization(operation):
     return tensor.then("Reshape", main=False, target_shape=sizes) if len(shape) > 1 else tensor
 
 
-MATRICES = {"MatMul": matmul, "Gemm": gemm, "BatchNormalization": batch_normalization, "LayerNormalization": layer_normalization}
+def instances(tensor, groups, epsilon):
+    """Return a tensor (C, ...) of the file, of which each group of channels was brought to mean 0 and variance 1."""
+    shape = tensor.shape
+    rows = tensor.reshaped((groups, math.prod(shape) // groups)).arranged((0, 1))
+    return rows.then("LayerNormalization", epsilon=epsilon, scale=False, center=False).reshaped(shape)
+
+
+def instance_normalization(operation):
+    """Of groups too: InstanceNormalization has one channel in each."""
+    tensor, gamma, beta = operation.tensor(), operation.constant(1), operation.constant(2)
+    operation.ignore("stash_type")
+    C = tensor.shape[0] if tensor.graph.batched and tensor.rank > 2 else 0
+    groups = operation.attribute("num_groups", kind="int") if operation.kind == "GroupNormalization" else C
+    if groups < 1 or C % groups or gamma.shape != beta.shape or gamma.shape not in ((C,), (groups,)):
+        raise InputError(f"it normalizes {C} channels in {groups} groups, with scales of shape {gamma.shape}")
+    gamma, beta = (np.repeat(array, C // len(array)) for array in (gamma, beta))
+    tensor = instances(tensor, groups, operation.attribute("epsilon", 1e-5))
+    if (gamma == 1).all() and (beta == 0).all():
+        return tensor
+    row = tensor.with_last(0)
+    image = row.then("Reshape", main=False, target_shape=(math.prod(row.step.shape[:-1]), 1, C)) if len(row.order) != 3 else row
+    image = image.then("DepthwiseConv2D", {"depthwise_kernel": gamma.reshape(1, 1, C, 1), "bias": beta}, kernel_size=1)
+    return image.then("Reshape", main=False, target_shape=row.step.shape) if len(row.order) != 3 else image
+
+
+def local_response_normalization(operation):
+    """x / (bias + alpha mean)^beta, with the mean of the squares of `size` channels, where there are none of 0."""
+    image, size = operation.tensor().image("an LRN"), operation.attribute("size", kind="int")
+    H, W, C = image.step.shape
+    if not 1 <= size <= 2**20:
+        raise InputError(f"its size is {size}")
+    rows = applied(image, "square").then("Reshape", main=False, target_shape=(H * W, C, 1))
+    rows = rows.then("ZeroPadding2D", main=False, padding=((0, 0), ((size - 1) // 2, size // 2)))
+    mean = rows.then("AveragePool2D", main=False, pool_size=(1, size), strides=1).then("Reshape", main=False, target_shape=(H, W, C))
+    divisor = shifted(scaled(mean, operation.attribute("alpha", 0.0001)), operation.attribute("bias", 1.0))
+    return pair("divide", image, power(divisor, operation.attribute("beta", 0.75), main=False))
+
+
+MATRICES = {"MatMul": matmul, "Gemm": gemm, "BatchNormalization": batch_normalization, "LayerNormalization": layer_normalization,
+            "InstanceNormalization": instance_normalization, "GroupNormalization": instance_normalization,
+            "LRN": local_response_normalization}

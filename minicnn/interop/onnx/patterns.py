@@ -77,8 +77,8 @@ def _joined(graph, steps, takers, instead):
             if step.shape == step.sources[0].shape:
                 instead[id(step)] = step, step.sources[0]
         elif _is(step, "Reshape", "Flatten") and _is(before, "GlobalAveragePooling2D", "GlobalMaxPooling2D") and alone \
-                and step.shape == before.shape[2:]:
-            before.arguments, before.shape = {"keepdims": False}, step.shape
+                and step.shape in (before.shape[2:], (1, 1, *before.shape)):
+            before.arguments, before.shape = {"keepdims": len(step.shape) == 3}, step.shape
             before.name = _whole_name(before, step)
             instead[id(step)] = step, before
         elif alone and step.kind is before.kind and _is(step, "Cropping2D", "ZeroPadding2D"):
@@ -186,7 +186,7 @@ def _with_bias(source, run, takers):
         path.append(maker)
     first = run[0].arguments["array"]
     alone = all(len(takers.get(id(one), ())) == 1 for one in path)
-    if run[0].kind is Shift and alone and _is(maker, "Conv2D", "DepthwiseConv2D", "Dense") and not maker.arguments["use_bias"] \
+    if run[0].kind is Shift and alone and _is(maker, "Conv2D", "DepthwiseConv2D", "Dense") and not maker.arguments["use_bias"] and not maker.fixed \
             and _is_of_channels(first, source.shape):
         maker.arguments["use_bias"] = True
         maker.weights["bias"] = np.broadcast_to(first.ravel(), maker.shape[-1:])

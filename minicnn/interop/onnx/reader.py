@@ -373,6 +373,7 @@ class _Reader:
                 nodes[id(step)] = Input(step.shape, name)
                 continue
             layer = step.made()
+            layer.trainable = not step.fixed
             name = _plain(step.name or "")
             if name and not step.main:
                 above, slash, last_part = name.rpartition("/")
@@ -440,7 +441,8 @@ class _Scope:
 
 
 # Operators whose input tells that images are (N, C, H, W) in the file; and those that make something else of images.
-_OF_IMAGES = {"Conv", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization", "Upsample", "Resize"}
+_OF_IMAGES = {"Conv", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization",
+              "Upsample", "Resize", "ConvTranspose", "DepthToSpace", "SpaceToDepth", "InstanceNormalization", "GroupNormalization", "LRN"}
 _OF_ROWS = {"Reshape", "Flatten", "MatMul", "Gemm", "Shape", "Size"}
 
 

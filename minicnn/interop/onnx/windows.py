@@ -279,55 +279,5 @@ def global_pool(layer):
     return handle
 
 
-def upsample(operation):
-    tensor = operation.tensor()
-    full = operation.graph.shape_of(tensor)[0]
-    if operation.kind == "Upsample" or operation.version < 11:
-        scales = operation.attribute("scales", kind="floats") if operation.has("scales") else operation.constant(1).ravel().tolist()
-        index = {"mode": "nearest", "nearest": "floor", "coordinates": "asymmetric"}
-        mode = operation.attribute("mode", "nearest")
-    else:
-        mode = operation.attribute("mode", "nearest")
-        index = {"nearest": operation.attribute("nearest_mode", "round_prefer_floor"),
-                 "coordinates": operation.attribute("coordinate_transformation_mode", "half_pixel")}
-        operation.ignore("cubic_coeff_a", "exclude_outside", "extrapolation_value", "antialias")
-        if operation.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
-            raise InputError("its keep_aspect_ratio_policy must be 'stretch'")
-        scales = operation.constant(2, np.empty(0)).ravel().tolist()
-        axes = operation.attribute("axes", list(range(tensor.rank)))
-        if not scales:
-            sizes = operation.numbers("sizes", 3)
-            if len(sizes) != len(axes):
-                raise InputError(f"{len(sizes)} sizes for {len(axes)} axes")
-            scales = [size / full[operation.within(axis, tensor.rank)] for axis, size in zip(axes, sizes)]
-        whole = dict.fromkeys(range(tensor.rank), 1.0) | dict(zip((operation.within(axis, tensor.rank) for axis in axes), scales))
-        scales = [whole[axis] for axis in range(tensor.rank)]
-    if len(scales) != tensor.rank or mode != "nearest" or any(not 1 <= scale <= 1024 or scale != int(scale) for scale in scales):
-        raise InputError(f"the mode 'nearest' and whole factors of at least 1 are supported, got {mode!r} and {scales[:8]}")
-    if tensor.graph.batched and scales.pop(0) != 1:
-        raise InputError("it repeats samples")
-    for scale in scales:
-        _check_repeats(index, int(scale))
-    factors = [int(scales[axis]) for axis in tensor.order]
-    if len(factors) != 3 or factors[2] != 1:
-        tensor = tensor.image(f"an {operation.kind}")
-        factors = [int(scales[axis]) for axis in tensor.order]
-    if factors[2] != 1:
-        raise InputError("it repeats channels")
-    return tensor if factors == [1, 1, 1] else tensor.then("UpSampling2D", size=tuple(factors[:2]))
-
-
-def _check_repeats(index, scale):
-    """Raise InputError unless the rule that finds the nearest pixel repeats each one `scale` times."""
-    out, size = np.arange(4 * scale), 4
-    x = {"asymmetric": out / scale, "half_pixel": (out + 0.5) / scale - 0.5, "pytorch_half_pixel": (out + 0.5) / scale - 0.5,
-         "tf_half_pixel_for_nn": (out + 0.5) / scale, "half_pixel_symmetric": (out + 0.5) / scale - 0.5}.get(index["coordinates"])
-    nearest = {"floor": np.floor, "ceil": np.ceil, "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-               "round_prefer_ceil": lambda x: np.floor(x + 0.5)}.get(index["nearest"])
-    if scale > 1 and (x is None or nearest is None or (np.clip(nearest(x), 0, size - 1) != out // scale).any()):
-        raise InputError("its coordinate_transformation_mode and nearest_mode do not repeat each pixel equally often; asymmetric "
-                         "and floor do")
-
-
-WINDOWS = {"Conv": conv, "MaxPool": max_pool, "AveragePool": average_pool, "LpPool": lp_pool, "Upsample": upsample, "Resize": upsample,
+WINDOWS = {"Conv": conv, "MaxPool": max_pool, "AveragePool": average_pool, "LpPool": lp_pool,
            "GlobalAveragePool": global_pool("GlobalAveragePooling2D"), "GlobalMaxPool": global_pool("GlobalMaxPooling2D")}
