@@ -291,7 +291,7 @@ def test_each_loss_folds_the_activation_that_belongs_to_it():
 @pytest.mark.parametrize("loss", ["mse", BinaryCrossentropy, None, ["mean_squared_error"], 3])
 def test_unknown_losses_hear_the_known(loss):
     with pytest.raises(InputError, match="loss: expected one of binary_crossentropy, categorical_crossentropy, "
-                                         "mean_squared_error, margin, got "):
+                                         "mean_squared_error, margin, deviation, got "):
         get_loss(loss)
 
 

@@ -8,6 +8,7 @@ Arrays are C-contiguous and of one dtype, float32 or float64; outputs are fully 
 from minicnn.kernels.activations import (relu, relu_gradient, sigmoid, sigmoid_gradient, softmax,
                                          softmax_gradient, tanh, tanh_gradient)
 from minicnn.kernels.adaptive_optimizers import amsgrad, rmsprop
+from minicnn.kernels.anomaly import deviation
 from minicnn.kernels.augmentation import affine_warp              # noqa: F401  (for data.augmentation)
 from minicnn.kernels.capsules import length, length_gradient, margin, routing, routing_gradient
 from minicnn.kernels.convolution.choice import (conv2d, conv2d_input_gradient, conv2d_relu, conv2d_relu_gradient,
@@ -43,11 +44,10 @@ __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient",
            "dense", "dense_input_gradient", "dense_weight_gradient", "dense_relu", "dense_relu_gradient",
            "batch_statistics", "batch_norm", "batch_norm_gradient", "batch_norm_relu", "batch_norm_relu_gradient", "layer_norm", "layer_norm_gradient",
-           "relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient",
+           "relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient", "swish", "swish_gradient", "softplus", "softplus_gradient",
            "softmax", "softmax_gradient", "dropout", "routing", "routing_gradient", "length", "length_gradient", "margin",
            "clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "elu", "elu_gradient",
-           "swish", "swish_gradient", "softplus", "softplus_gradient",
            "global_average_pool2d", "global_average_pool2d_gradient", "global_max_pool2d", "global_max_pool2d_gradient",
            "zero_padding2d", "zero_padding2d_gradient", "up_sampling2d", "up_sampling2d_gradient", "rescaling", "rescaling_gradient",
            "add", "add_relu", "multiply", "multiply_gradient", "unary", "unary_gradient", "binary", "binary_gradient",
-           "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "adam", "sgd", "amsgrad", "rmsprop"]
+           "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "deviation", "adam", "sgd", "amsgrad", "rmsprop"]

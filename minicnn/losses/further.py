@@ -1,4 +1,4 @@
-"""Losses that COV-19Net has no use for: of one of several classes, of numbers, and of capsules. They join the table LOSSES."""
+"""Losses that COV-19Net has no use for: of one of several classes, of numbers, of capsules, and of anomalies. They join the table LOSSES."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from minicnn.losses import LOSSES, Loss
 from minicnn.metrics import binary_metrics
 from minicnn.metrics.categorical import categorical_metrics
 
-__all__ = ["CategoricalCrossentropy", "MeanSquaredError", "MarginLoss"]
+__all__ = ["CategoricalCrossentropy", "MeanSquaredError", "MarginLoss", "DeviationLoss"]
 
 
 class _OneOfSeveral(Loss):
@@ -65,4 +65,16 @@ class MarginLoss(_OneOfSeveral):
         return binary_metrics(classes, shares[:, 1], loss=loss) if shares.shape[1] == 2 else categorical_metrics(classes, shares, loss=loss)
 
 
-LOSSES |= {loss.operation: loss for loss in (CategoricalCrossentropy, MeanSquaredError, MarginLoss)}
+class DeviationLoss(Loss):
+    """Mean deviation loss of anomaly scores (reference.deviation); targets are 1 for anomalies, no head is folded."""
+
+    operation = "deviation"
+
+    def check_targets(self, t, shape):
+        super().check_targets(t, shape)
+        if t.size and (t.min() < 0 or t.max() > 1):
+            raise InputError(f"{self.name}: targets must be 0 for normal samples and 1 for anomalies, got values from {t.min()} to "
+                             f"{t.max()}.")
+
+
+LOSSES |= {loss.operation: loss for loss in (CategoricalCrossentropy, MeanSquaredError, MarginLoss, DeviationLoss)}

@@ -16,11 +16,11 @@ from minicnn.errors import ShapeError
 from minicnn.layers import Dense, Dropout, GlobalAveragePooling2D, GlobalMaxPooling2D
 from minicnn.layers.nodes import Input, chain
 from minicnn.model import Model, Sequential
-from minicnn.networks import cov19, covidcaps, covidnet, efficientnet, inception, mobilenet, resnet, vgg
+from minicnn.networks import anomaly, cov19, covidcaps, covidnet, efficientnet, inception, mobilenet, resnet, vgg
 
 __all__ = ["cov19net", "vgg16", "vgg19", "resnet50", "resnet101", "resnet152", "resnet50_v2", "mobilenet_v2", "inception_v3",
            "inception_resnet_v2", "efficientnet_b0", "efficientnet_lite0", "covid_net", "covid_net_pepx", "covid_caps",
-           "NETWORKS"]
+           "anomaly_detector", "NETWORKS"]
 
 
 def cov19net(seed=0, classes=2, input_shape=(64, 64, 3), dtype="float32", engine=None, dropout=0.0):
@@ -140,6 +140,17 @@ def covid_caps(classes=2, input_shape=(224, 224, 3), seed=0, dtype="float32", en
     k, names = _classes("covid_caps", classes)
     return _connected("covid_caps", lambda x: chain(covidcaps.layers(max(k, 2)), x), input_shape, seed=seed, dtype=dtype, engine=engine,
                       classes=names)
+
+
+def anomaly_detector(input_shape=(224, 224, 3), seed=0, dtype="float32", engine=None):
+    """Return a classifier and an anomaly detector on one trunk, outputs `classification` and `anomaly` (networks/anomaly.py).
+
+    Train it with losses "binary_crossentropy" and "deviation"; `anomaly.reports` says which images are reported.
+
+    >>> anomaly_detector(input_shape=(32, 32, 3)).output_names
+    ('classification', 'anomaly')
+    """
+    return _connected("anomaly_detector", anomaly.outputs, input_shape, seed=seed, dtype=dtype, engine=engine)
 
 
 def _classes(owner, classes):

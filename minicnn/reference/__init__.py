@@ -37,7 +37,7 @@ _FURTHER = {
                        "global_max_pool2d_gradient"],
     "reshaping": ["zero_padding2d", "zero_padding2d_gradient", "up_sampling2d", "up_sampling2d_gradient", "rescaling",
                   "rescaling_gradient"],
-    "merging": ["add", "multiply", "multiply_gradient"], "elementwise": ["unary", "unary_gradient", "binary", "binary_gradient"]}
+    "merging": ["add", "multiply", "multiply_gradient"], "anomaly": ["deviation"], "elementwise": ["unary", "unary_gradient", "binary", "binary_gradient"]}
 _HOMES = {name: family for family, names in _FURTHER.items() for name in names}
 
 __all__ = ["im2col", "col2im", "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",

@@ -31,7 +31,7 @@ OUTPUTS = {"conv2d_weight_gradient": "dw db", "grouped_conv2d_weight_gradient": 
            "batch_statistics": "mean variance", "batch_norm_gradient": "dx dgamma dbeta",
            "batch_norm_relu_gradient": "dx dgamma dbeta", "layer_norm": "y mean variance",
            "layer_norm_gradient": "dx dgamma dbeta", "routing": "y sums", "routing_gradient": "du", "multiply_gradient": "da db", "binary_gradient": "da db"} \
-    | dict.fromkeys(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "margin"], "losses dz")
+    | dict.fromkeys(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "margin", "deviation"], "losses dz")
 
 
 @each_kernel
@@ -93,7 +93,7 @@ def test_nan_at_any_place_of_a_gradient_reaches_the_weights_and_of_a_logit_the_l
         dw, db = run("conv2d_weight_gradient", (dy[n:n + 1], x, (2, 2), (1, 1), NO_PADS))
         assert np.isnan(dw[..., n % 2]).all() and np.isnan(db[n % 2]) and np.isfinite(dw[..., 1 - n % 2]).all()
     z = nan_everywhere((5,), dtype)
-    for name in ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "margin"):
+    for name in ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "margin", "deviation"):
         losses, dz = run(name, (z, np.eye(5, dtype=dtype), np.ones(5)))
         assert np.isnan(losses).all() and np.isnan(np.diag(dz)).all()
 
@@ -108,7 +108,7 @@ BY_SAMPLE = ["batch_norm", "layer_norm", "conv2d", "conv2d_input_gradient", "max
              "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient",
              "up_sampling2d", "up_sampling2d_gradient", "rescaling", "rescaling_gradient", "unary", "unary_gradient"]
 BY_SAMPLE += ["grouped_conv2d", "grouped_conv2d_input_gradient", "depthwise_conv2d", "depthwise_conv2d_input_gradient",
-              "depthwise_conv2d_relu", "batch_norm_relu", "routing", "routing_gradient", "length", "length_gradient", "margin"]
+              "depthwise_conv2d_relu", "batch_norm_relu", "routing", "routing_gradient", "length", "length_gradient", "margin", "deviation"]
 BATCHED = {"x", "dy", "y", "switches", "z", "t", "scale", "u", "sums"}       # the inputs that have a row for each sample
 WINOGRAD = Case(2, 9, 8, 32, 33, (3, 3), (1, 1), "same", 0)
 
@@ -141,7 +141,7 @@ LARGE_DENSE = Case(20, 60, 20, 20, 50, (1, 1), (1, 1), "valid", 0)
 LARGE_PARAMETER = Case(1, 1, 1, 300, 400, (1, 1), (1, 1), "valid", 0)
 NOT_DIVIDED = ["binary_crossentropy", "categorical_crossentropy", "mean_squared_error",
                "tanh", "softplus_gradient", "zero_padding2d", "zero_padding2d_gradient", "multiply",
-               "multiply_gradient", "unary_gradient", "binary", "binary_gradient", "length", "length_gradient", "margin"]     # from tanh on they are NumPy's
+               "multiply_gradient", "unary_gradient", "binary", "binary_gradient", "length", "length_gradient", "margin", "deviation"]     # from tanh on they are NumPy's
 DIVIDED = [(name, LARGE_DENSE if name.startswith("dense") else LARGE_PARAMETER if name in ("adam", "sgd", "amsgrad", "rmsprop") else LARGE)
            for name in kernels.__all__] + [(name, WINOGRAD._replace(N=5, H=31)) for name in FUSED]
 

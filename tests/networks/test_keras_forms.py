@@ -108,7 +108,7 @@ def test_covid_net(monkeypatch):
 
 
 def test_every_network_is_counted():
-    assert set(networks.NETWORKS) == {"cov19net", "covid_net", "covid_net_pepx", "covid_caps", *COUNTS}        # test_covidcaps.py
+    assert set(networks.NETWORKS) == {"cov19net", "covid_net", "covid_net_pepx", "covid_caps", "anomaly_detector", *COUNTS}
 
 
 @pytest.mark.parametrize("classes, shape", [(1, (1,)), (2, (1,)), (["a", "b"], (1,)), (3, (3,)), (["a", "b", "c"], (3,))])

@@ -448,7 +448,7 @@ def all_weights(draw):
 def losses(draw):
     """A loss called by hand"""
     dtype, engine = draw(DTYPES), draw(ENGINES)
-    loss = get_loss(draw(st.sampled_from(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "margin"])))
+    loss = get_loss(draw(st.sampled_from(["binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "margin", "deviation"])))
     plain = {"z": numbers(1, (3, 4)).astype(dtype), "t": np.full((3, 4), 0.25, dtype), "weights": np.ones(3)}
     outputs = {"losses": np.empty(3), "dz": np.empty((3, 4), dtype)}
     which, (_, good, form) = draw(st.sampled_from([*plain, *outputs])), draw(forms())

@@ -17,7 +17,7 @@ EXACT = ["add", "add_relu", "multiply", "max_pool2d", "relu", "relu_gradient", "
          "amsgrad", "rmsprop",
          "clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "global_average_pool2d_gradient",
          "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient", "up_sampling2d",
-         "rescaling", "rescaling_gradient", "unary_gradient", "binary", "binary_gradient", "length", "length_gradient", "margin"]
+         "rescaling", "rescaling_gradient", "unary_gradient", "binary", "binary_gradient", "length", "length_gradient", "margin", "deviation"]
 # Within 4 units in the last place of each number.
 FUNCTIONS = ["sigmoid", "tanh", "elu", "elu_gradient", "swish", "softplus", "softplus_gradient", "unary"]
 # Sums of products: how many units in the last place of the sum of magnitudes they may be off. Weight gradients add up

@@ -407,7 +407,7 @@ OPERATIONS = {
     "unary": _elementwise, "unary_gradient": _with_dy(_elementwise),
     "binary": _binary, "binary_gradient": _with_dy(_binary),
     "routing": _routing, "routing_gradient": _routing_gradient, "length": _capsules, "length_gradient": _length_gradient,
-    "margin": _loss(lambda drawn: (drawn > 0) * 1.0),
+    "margin": _loss(lambda drawn: (drawn > 0) * 1.0), "deviation": _loss(lambda drawn: (drawn > 0) * 1.0),
     "binary_crossentropy": _loss(lambda drawn: (drawn > 0) * 1.0),
     "categorical_crossentropy": _loss(reference.softmax),
     "mean_squared_error": _loss(lambda drawn: drawn),
