@@ -6,7 +6,7 @@ Those after COV-19Net have the layers and names of keras.applications. All take
     input_shape  (H, W, C); sizes that are too small raise ShapeError, which names the least that fits
     top          whether there is a classifier. Without, the output is that of the last block, or its means or maxima over
                  the image with pooling="avg" or "max"
-    seed, dtype, engine : see Model
+    options      seed, dtype, engine: those of Model
 
 and are Models, whose weights come from the seed: load_weights of interop/keras and interop/pytorch takes others.
 """
@@ -43,92 +43,90 @@ def cov19net(seed=0, classes=2, input_shape=(64, 64, 3), dtype="float32", engine
                       classes=names)
 
 
-def vgg16(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+def vgg16(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **options):
     """Return VGG-16: 138,357,544 parameters with 1,000 classes at 224 x 224, 14,714,688 without the top."""
-    return _model("vgg16", lambda x: vgg.trunk(x, vgg.VGG16), classes, input_shape, top, pooling, seed, dtype, engine, vgg.top)
+    return _model("vgg16", lambda x: vgg.trunk(x, vgg.VGG16), classes, input_shape, top, pooling, options, vgg.top)
 
 
-def vgg19(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+def vgg19(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **options):
     """Return VGG-19: 143,667,240 parameters with 1,000 classes at 224 x 224, 20,024,384 without the top.
 
     >>> model = vgg19(top=False, input_shape=(32, 32, 3))
     >>> model.output_shape, model.count_params()
     ((1, 1, 512), 20024384)
     """
-    return _model("vgg19", lambda x: vgg.trunk(x, vgg.VGG19), classes, input_shape, top, pooling, seed, dtype, engine, vgg.top)
+    return _model("vgg19", lambda x: vgg.trunk(x, vgg.VGG19), classes, input_shape, top, pooling, options, vgg.top)
 
 
-def resnet50(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+def resnet50(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **options):
     """Return ResNet-50: 25,636,712 parameters with 1,000 classes, moving statistics among them.
 
     >>> resnet50(classes=["normal", "covid"], input_shape=(64, 64, 3)).output_shape
     (1,)
     """
-    return _model("resnet50", lambda x: resnet.trunk(x, resnet.RESNET50), classes, input_shape, top, pooling, seed, dtype, engine)
+    return _model("resnet50", lambda x: resnet.trunk(x, resnet.RESNET50), classes, input_shape, top, pooling, options)
 
 
-def resnet101(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+def resnet101(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **options):
     """Return ResNet-101: 44,707,176 parameters with 1,000 classes."""
-    return _model("resnet101", lambda x: resnet.trunk(x, resnet.RESNET101), classes, input_shape, top, pooling, seed, dtype, engine)
+    return _model("resnet101", lambda x: resnet.trunk(x, resnet.RESNET101), classes, input_shape, top, pooling, options)
 
 
-def resnet152(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+def resnet152(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **options):
     """Return ResNet-152: 60,419,944 parameters with 1,000 classes."""
-    return _model("resnet152", lambda x: resnet.trunk(x, resnet.RESNET152), classes, input_shape, top, pooling, seed, dtype, engine)
+    return _model("resnet152", lambda x: resnet.trunk(x, resnet.RESNET152), classes, input_shape, top, pooling, options)
 
 
-def resnet50_v2(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+def resnet50_v2(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **options):
     """Return ResNet-50 V2: 25,613,800 parameters with 1,000 classes."""
-    return _model("resnet50_v2", lambda x: resnet.trunk_v2(x, resnet.RESNET50), classes, input_shape, top, pooling, seed, dtype,
-                  engine)
+    return _model("resnet50_v2", lambda x: resnet.trunk_v2(x, resnet.RESNET50), classes, input_shape, top, pooling, options)
 
 
-def mobilenet_v2(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+def mobilenet_v2(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **options):
     """Return MobileNetV2: 3,538,984 parameters with 1,000 classes."""
-    return _model("mobilenet_v2", mobilenet.trunk, classes, input_shape, top, pooling, seed, dtype, engine)
+    return _model("mobilenet_v2", mobilenet.trunk, classes, input_shape, top, pooling, options)
 
 
-def inception_v3(classes=1000, input_shape=(299, 299, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+def inception_v3(classes=1000, input_shape=(299, 299, 3), top=True, pooling=None, **options):
     """Return InceptionV3: 23,851,784 parameters with 1,000 classes."""
-    return _model("inception_v3", inception.trunk_v3, classes, input_shape, top, pooling, seed, dtype, engine)
+    return _model("inception_v3", inception.trunk_v3, classes, input_shape, top, pooling, options)
 
 
-def inception_resnet_v2(classes=1000, input_shape=(299, 299, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+def inception_resnet_v2(classes=1000, input_shape=(299, 299, 3), top=True, pooling=None, **options):
     """Return Inception-ResNet-V2: 55,873,736 parameters with 1,000 classes."""
-    return _model("inception_resnet_v2", inception.trunk_resnet_v2, classes, input_shape, top, pooling, seed, dtype, engine)
+    return _model("inception_resnet_v2", inception.trunk_resnet_v2, classes, input_shape, top, pooling, options)
 
 
-def efficientnet_b0(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+def efficientnet_b0(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **options):
     """Return EfficientNet-B0: 5,330,564 parameters with 1,000 classes; Keras counts 7 more, of the normalization of its pixels."""
-    return _model("efficientnet_b0", efficientnet.trunk, classes, input_shape, top, pooling, seed, dtype, engine, dropout=0.2)
+    return _model("efficientnet_b0", efficientnet.trunk, classes, input_shape, top, pooling, options, dropout=0.2)
 
 
-def efficientnet_lite0(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, seed=0, dtype="float32", engine=None):
+def efficientnet_lite0(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **options):
     """Return EfficientNet-lite0: 4,694,024 parameters with 1,000 classes, 42,016 of them moving statistics.
 
     >>> efficientnet_lite0().count_params()
     4694024
     """
-    return _model("efficientnet_lite0", lambda x: efficientnet.trunk(x, lite=True), classes, input_shape, top, pooling, seed, dtype,
-                  engine, dropout=0.2)
+    return _model("efficientnet_lite0", lambda x: efficientnet.trunk(x, lite=True), classes, input_shape, top, pooling, options,
+                  dropout=0.2)
 
 
-def covid_net(classes=3, input_shape=(224, 224, 3), seed=0, dtype="float32", engine=None):
+def covid_net(classes=3, input_shape=(224, 224, 3), **options):
     """Return COVID-Net as in its authors' Keras branch: 126,589,443 parameters with 3 classes at 224 x 224 (covidnet.py)."""
-    return _model("covid_net", covidnet.keras_branch, classes, input_shape, True, None, seed, dtype, engine, lambda x: x)
+    return _model("covid_net", covidnet.keras_branch, classes, input_shape, True, None, options, lambda x: x)
 
 
-def covid_net_pepx(classes=3, input_shape=(224, 224, 3), seed=0, dtype="float32", engine=None, dense=(1024, 1024)):
+def covid_net_pepx(classes=3, input_shape=(224, 224, 3), dense=(1024, 1024), **options):
     """Return COVID-Net as in its figure 2, with widths inside its blocks that are a choice (covidnet.py).
 
     >>> covid_net_pepx(input_shape=(64, 64, 3), dense=(16,)).count_params()
     13274067
     """
-    return _model("covid_net_pepx", lambda x: covidnet.pepx_network(x, dense), classes, input_shape, True, None, seed, dtype, engine,
-                  lambda x: x)
+    return _model("covid_net_pepx", lambda x: covidnet.pepx_network(x, dense), classes, input_shape, True, None, options, lambda x: x)
 
 
-def covid_caps(classes=2, input_shape=(224, 224, 3), seed=0, dtype="float32", engine=None):
+def covid_caps(classes=2, input_shape=(224, 224, 3), **options):
     """Return COVID-CAPS: 295,488 parameters with two classes, 128 of them moving statistics, for images of any size.
 
     Each class has a capsule, also where there are two: the outputs are lengths, one for each class, for the loss "margin".
@@ -138,11 +136,10 @@ def covid_caps(classes=2, input_shape=(224, 224, 3), seed=0, dtype="float32", en
     ((2,), 295488)
     """
     k, names = _classes("covid_caps", classes)
-    return _connected("covid_caps", lambda x: chain(covidcaps.layers(max(k, 2)), x), input_shape, seed=seed, dtype=dtype, engine=engine,
-                      classes=names)
+    return _connected("covid_caps", lambda x: chain(covidcaps.layers(max(k, 2)), x), input_shape, classes=names, **options)
 
 
-def anomaly_detector(input_shape=(224, 224, 3), seed=0, dtype="float32", engine=None):
+def anomaly_detector(input_shape=(224, 224, 3), **options):
     """Return a classifier and an anomaly detector on one trunk, outputs `classification` and `anomaly` (networks/anomaly.py).
 
     Train it with losses "binary_crossentropy" and "deviation"; `anomaly.reports` says which images are reported.
@@ -150,7 +147,7 @@ def anomaly_detector(input_shape=(224, 224, 3), seed=0, dtype="float32", engine=
     >>> anomaly_detector(input_shape=(32, 32, 3)).output_names
     ('classification', 'anomaly')
     """
-    return _connected("anomaly_detector", anomaly.outputs, input_shape, seed=seed, dtype=dtype, engine=engine)
+    return _connected("anomaly_detector", anomaly.outputs, input_shape, **options)
 
 
 def _classes(owner, classes):
@@ -159,7 +156,7 @@ def _classes(owner, classes):
     return check(owner, "classes", classes if names is None else len(names), Whole()), names
 
 
-def _model(owner, trunk, classes, input_shape, top, pooling, seed, dtype, engine, hidden=None, dropout=0.0):
+def _model(owner, trunk, classes, input_shape, top, pooling, options, hidden=None, dropout=0.0):
     """Return the Model of a trunk and what follows it: layers of its own (`hidden`), or means over the image; and the classes."""
     k, names = _classes(owner, classes)
     top = check(owner, "top", top, Flag())
@@ -176,7 +173,7 @@ def _model(owner, trunk, classes, input_shape, top, pooling, seed, dtype, engine
         x = Dropout(dropout, name="top_dropout")(x) if dropout else x
         return Dense(1 if k <= 2 else k, activation="sigmoid" if k <= 2 else "softmax", name="predictions")(x)
 
-    return _connected(owner, outputs, input_shape, seed=seed, dtype=dtype, engine=engine, classes=names if top else None)
+    return _connected(owner, outputs, input_shape, classes=names if top else None, **options)
 
 
 def _connected(owner, outputs, input_shape, **others):
