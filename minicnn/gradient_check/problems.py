@@ -261,7 +261,7 @@ def targets_for(loss, shape, seed):
     """Return random targets of `shape` in the domain of the loss: [0, 1], distributions, or real numbers."""
     if hasattr(loss, "outputs"):
         return join([targets_for(one.loss, (shape[0], *one.shape), seed + i) for i, one in enumerate(loss.outputs)])
-    if loss.head == "Sigmoid" or getattr(loss, "operation", None) == "deviation":         # of two classes
+    if loss.two_classes:
         return np.clip(np.round(1.5 * draw(uniforms, seed, 11, shape), 1), 0, 1)
     if loss.one_hot:
         weights = draw(uniforms, seed, 11, shape)

@@ -19,7 +19,7 @@ __all__ = ["Loss", "BinaryCrossentropy", "LOSSES", "get_loss"]
 
 
 class Loss:
-    """Base of the losses: `operation` names the engine's function, `head` the activation folded in; targets may be `one_hot`.
+    """Base of the losses: `operation` names the engine's function, `head` the activation folded in, `one_hot` and `two_classes` the targets.
 
     Label smoothing (Szegedy et al., CVPR 2016, section 7): in training, and there alone, a share of each target is
     spread evenly over the classes, so that a network has nothing to gain from being surer than 1 - label_smoothing.
@@ -29,7 +29,7 @@ class Loss:
     label_smoothing : float in [0, 1); 0 where targets are numbers and not classes
     """
 
-    operation, head, one_hot = None, None, False
+    operation, head, one_hot, two_classes = None, None, False, False
     classifies = property(lambda loss: loss.head is not None or loss.one_hot, doc="Whether targets are classes.")
     values = {}         # where there are several outputs (joint.py): {name: mean loss of the last batch}, and their weights
     weights = None
@@ -135,7 +135,7 @@ class BinaryCrossentropy(Loss):
     """Mean binary cross-entropy; folds a final Sigmoid (paper, section 3.3)."""
 
     operation = "binary_crossentropy"
-    head = "Sigmoid"
+    head, two_classes = "Sigmoid", True
 
     def share_right(self, outputs, targets):
         """Return the share of decisions p > 0.5 (strictly) that are right."""

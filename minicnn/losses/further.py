@@ -68,7 +68,7 @@ class MarginLoss(_OneOfSeveral):
 class DeviationLoss(Loss):
     """Mean deviation loss of anomaly scores (reference.deviation); targets are 1 for anomalies, no head is folded."""
 
-    operation = "deviation"
+    operation, two_classes = "deviation", True
 
     def check_targets(self, t, shape):
         super().check_targets(t, shape)
