@@ -22,7 +22,7 @@ def zero_padding2d(x, pads, y):
 
 def zero_padding2d_gradient(dy, pads, dx):
     """Write dy to dx (N, H, W, C), without the rows and columns that were added."""
-    dx[...] = _inside(dy, pads)
+    call(np.copyto, dx, _inside(dy, pads))
 
 
 def _inside(padded, pads):

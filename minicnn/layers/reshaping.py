@@ -117,6 +117,9 @@ class Cropping2D(_Images):
     def __init__(self, cropping=1, name=None):
         super().__init__(name, cropping=cropping)
 
+    def _geometry(self):
+        return self.cropping[0] + self.cropping[1]
+
     def infer(self, input_shape):
         H, W, C = self._sizes(input_shape)
         shape = H - sum(self.cropping[0]), W - sum(self.cropping[1]), C
@@ -126,16 +129,15 @@ class Cropping2D(_Images):
 
     def forward(self, x):
         x = self.accept(x)
-        (top, bottom), (left, right) = self.cropping
         y = self.output("y", (len(x), *self.output_shape))
-        self.ops.call(np.copyto, y, x[:, top:x.shape[1] - bottom, left:x.shape[2] - right])
+        self.ops.zero_padding2d_gradient(x, self._geometry(), y)
         self.remember(y)
         return y
 
     def backward(self, dy):
         dy, _ = self.consume(dy)
         dx = self.output("dx", (len(dy), *self.input_shape))
-        self.ops.zero_padding2d(dy, self.cropping[0] + self.cropping[1], dx)
+        self.ops.zero_padding2d(dy, self._geometry(), dx)
         return dx
 
     def receptive_field(self, field):
