@@ -1,7 +1,5 @@
 """Dropout of whole channels, and of whole samples: the operation is that of dropout (reference.regularization), what is drawn differs."""
 
-import numpy as np          # noqa: F401  (for the examples)
-
 from minicnn.errors import ShapeError
 from minicnn.layers.base import register
 from minicnn.layers.regularization import Dropout
@@ -37,7 +35,7 @@ class StochasticDepth(Dropout):
 
     >>> layer = StochasticDepth(0.5)
     >>> layer.training = True
-    >>> _ = layer.build((2,)); layer.forward(np.ones((3, 2))).tolist()
+    >>> _ = layer.build((2,)); layer.forward([[1, 1]] * 3).tolist()
     [[0.0, 0.0], [2.0, 2.0], [2.0, 2.0]]
     """
 

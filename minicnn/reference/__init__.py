@@ -34,10 +34,10 @@ _FURTHER = {
     "rectifiers": ["clipped_relu", "clipped_relu_gradient", "leaky_relu", "leaky_relu_gradient", "elu", "elu_gradient",
                    "swish", "swish_gradient", "softplus", "softplus_gradient"],
     "global_pooling": ["global_average_pool2d", "global_average_pool2d_gradient", "global_max_pool2d",
-                       "global_max_pool2d_gradient"],
+                       "global_max_pool2d_gradient"], "anomaly": ["deviation"],
     "reshaping": ["zero_padding2d", "zero_padding2d_gradient", "up_sampling2d", "up_sampling2d_gradient", "rescaling",
                   "rescaling_gradient"],
-    "merging": ["add", "multiply", "multiply_gradient"], "anomaly": ["deviation"], "elementwise": ["unary", "unary_gradient", "binary", "binary_gradient"]}
+    "merging": ["add", "multiply", "multiply_gradient"], "elementwise": ["unary", "unary_gradient", "binary", "binary_gradient"]}
 _HOMES = {name: family for family, names in _FURTHER.items() for name in names}
 
 __all__ = ["im2col", "col2im", "conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",

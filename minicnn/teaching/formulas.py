@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn import reference
-from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Capsules, CapsuleLength, Concatenate, Constant, Conv2D, Cropping2D, Dense, Dropout,
-                            Elementwise, ElementwisePair, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer,
-                            LayerNormalization, LeakyReLU, MaxPool2D, Multiply, Outputs, Permute, ReLU, Rescaling, Reshape, Sigmoid, Softmax,
-                            Softplus, SpatialDropout2D, StochasticDepth, Swish, Tanh, UpSampling2D, ZeroPadding2D)
+from minicnn.layers import (ELU, Add, AveragePool2D, BatchNormalization, Capsules, CapsuleLength, Concatenate,
+                            Constant, Conv2D, Cropping2D, Dense, Dropout, Elementwise, ElementwisePair, Flatten,
+                            GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer, LayerNormalization, LeakyReLU, MaxPool2D,
+                            Multiply, Outputs, Permute, ReLU, Rescaling, Reshape, Sigmoid, Softmax, Softplus,
+                            SpatialDropout2D, StochasticDepth, Swish, Tanh, UpSampling2D, ZeroPadding2D)
 from minicnn.layers.affine import AffineLayer
 from minicnn.layers.depthwise_convolution import DepthwiseConv2D, SeparableConv2D
 from minicnn.reference.grouped_convolution import dilated_windows

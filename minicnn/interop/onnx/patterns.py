@@ -186,7 +186,8 @@ def _with_bias(source, run, takers):
         path.append(maker)
     first = run[0].arguments["array"]
     alone = all(len(takers.get(id(one), ())) == 1 for one in path)
-    if run[0].kind is Shift and alone and _is(maker, "Conv2D", "DepthwiseConv2D", "Dense") and not maker.arguments["use_bias"] and not maker.fixed \
+    if run[0].kind is Shift and alone and _is(maker, "Conv2D", "DepthwiseConv2D", "Dense") \
+            and not maker.arguments["use_bias"] and not maker.fixed \
             and _is_of_channels(first, source.shape):
         maker.arguments["use_bias"] = True
         maker.weights["bias"] = np.broadcast_to(first.ravel(), maker.shape[-1:])

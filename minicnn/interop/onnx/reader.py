@@ -121,7 +121,8 @@ class _Reader:
         if graph.sparse_initializer:
             raise InputError(f"{self.path}: it has sparse weights, which are not supported. Write them as dense ones.")
         with raising(WeightsError, self.path, "The file is damaged."):
-            check_text(*(text for values in (graph.input, graph.output, graph.initializer) for value in values for text in (value.name, value.doc_string)),
+            check_text(*(text for values in (graph.input, graph.output, graph.initializer) for value in values
+                         for text in (value.name, value.doc_string)),
                        *(name for node in graph.node for name in (node.name, node.op_type, node.domain, *node.input, *node.output)),
                        *(text for entry in self.proto.metadata_props for text in (entry.key, entry.value)))
         for tensor in graph.initializer:
@@ -148,7 +149,7 @@ class _Reader:
             raise InputError(f"{self.path}: its inputs have {join(map(str, sorted(fixed)))} samples. Where their arrays have no axis of "
                              "samples, read it with batch_axis=None.")
         self.graph = Graph((tuple(fixed) or _SAMPLES) if self.batched else ())
-        self.inputs, self.begun = [], []
+        self.inputs, self.turned = [], False        # whether an image is channels first in the file
         for value, size in zip(inputs, sizes):
             shape, kind = size[self.batched:], value.type.tensor_type.elem_type
             order = tuple(range(len(shape)))
@@ -160,7 +161,7 @@ class _Reader:
             step = self.graph.step(Start, [], shape=tuple(shape[axis] for axis in order) or (1,), name=value.name)
             self.inputs.append(step)
             self.values[value.name] = Tensor(self.graph, step, order, pixels=kind == 2)
-            self.begun.append(self.values[value.name])
+            self.turned |= order == CHANNELS_LAST
 
     def _sizes(self, value):
         """Return the sizes of all axes of an input, None for a number of samples that may be any."""
@@ -346,8 +347,7 @@ class _Reader:
                 self.problems.append(f"{label}: a layer must compute it.")
                 continue
             self.graph.name = self.makers.get(name)
-            is_turned = self.batched and len(made.order) == 3 and any(one.order == CHANNELS_LAST for one in self.begun)
-            made = made.arranged(CHANNELS_LAST if is_turned else range(len(made.order)))
+            made = made.arranged(CHANNELS_LAST if self.turned and len(made.order) == 3 else range(len(made.order)))
             if made.step.kind is Start or made.step in outputs:         # a view, so that there is a layer
                 made = made.then("Reshape", target_shape=made.step.shape)
             outputs.append(made.step)

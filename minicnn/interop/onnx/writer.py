@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn import layers as ours
+from minicnn import __version__, layers as ours
 from minicnn.core.arguments import OneOf, OrNone, Real, Text, check
 from minicnn.core.files import write_atomic
 from minicnn.core.random import Stream, uniforms
@@ -80,9 +80,8 @@ def save(model, path, layout="nhwc", input="float32", threshold=None, licence=No
     facts = {"classes": model.classes, "preprocessing": model.preprocessing and model.preprocessing.to_dict(),
              "threshold": threshold, "licence": licence}
     file = _File(_library(), model, layout, kind)
-    proto = file.proto({name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()
-                        if value is not None})
-    content = proto.SerializeToString(deterministic=True)
+    content = file.content({name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()
+                            if value is not None})
     _check_by_runtime(content, model, layout, kind)
     write_atomic(path, content, private=False)
 
@@ -127,7 +126,7 @@ class _File:
         self._output_names = model.output_names or (model.layers[-1].name,)
         self._taken = set(self._output_names)
         network = model.network
-        self.values = [None] if model.input_names else [self._input("input", network.input_shape)]
+        self.values = [None] if model.input_names else [self.input("input", network.input_shape)]
         for layer, sources in zip(model.layers, network.sources):
             arrays = [self.values[source] for source in sources]
             self.layer = layer
@@ -201,11 +200,8 @@ class _File:
         self._taken.add(name)
         return name
 
-    def input(self, layer):
-        """Return the array of one of several inputs."""
-        return self._input(layer.name, layer.shape)
-
-    def _input(self, name, shape):
+    def input(self, name, shape):
+        """Write an input, in the file's layout, and return its array: what the network takes, scaled where it is pixels."""
         helper, types = self._onnx.helper, self._onnx.TensorProto
         is_image, is_pixels = len(shape) == 3, self._kind == "uint8" and len(shape) == 3
         order = "first" if self._layout == "nchw" or not is_image else "last"
@@ -225,8 +221,8 @@ class _File:
             name = result
         return _in_order(shape, order, name)
 
-    def proto(self, facts):
-        """Return the ModelProto, which ONNX's checker has accepted; `facts` are its metadata."""
+    def content(self, facts):
+        """Return the bytes of the file, which ONNX's checker has accepted; `facts` are its metadata."""
         helper, outputs, called = self._onnx.helper, [], {}
         for name, value in zip(self._output_names, self._model.network.outputs):
             array, self.layer = self.values[value], self._model.layers[value - 1]
@@ -241,12 +237,12 @@ class _File:
             for names in (node.input, node.output):
                 names[:] = [called.get(name, name) for name in names]
         graph = helper.make_graph(self._nodes, "network", self._inputs, outputs, self._weights)
-        from minicnn import __version__
         proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
                                   producer_name="minicnn", producer_version=__version__)
         helper.set_model_props(proto, facts)
-        self._onnx.checker.check_model(proto, full_check=True)
-        return proto
+        content = proto.SerializeToString(deterministic=True)
+        self._onnx.checker.check_model(content, full_check=True)
+        return content
 
 
 def _in_order(shape, order, name):
@@ -501,5 +497,6 @@ _OPERATORS = {
     ours.Capsules: _capsules,
     ours.CapsuleLength: lambda file, layer, x: file.node("ReduceL2", [file.last(x)], layer.output_shape, axes=[-1], keepdims=0),
     ours.Add: _add, ours.Multiply: _multiply, ours.Concatenate: _concatenate,
-    ours.Elementwise: _elementwise, ours.ElementwisePair: _elementwise_pair, ours.Constant: lambda file, layer, x: _Array(layer.shape, single=layer.name),
-    ours.InputLayer: lambda file, layer, row: file.input(layer), ours.Outputs: lambda file, layer, *arrays: None}
+    ours.Elementwise: _elementwise, ours.ElementwisePair: _elementwise_pair,
+    ours.Constant: lambda file, layer, x: _Array(layer.shape, single=layer.name),
+    ours.InputLayer: lambda file, layer, row: file.input(layer.name, layer.shape), ours.Outputs: lambda file, layer, *arrays: None}
