@@ -452,10 +452,10 @@ class Model:
         return self._on_batch(x, one_of("test_on_batch", t=t, y=y), sample_weight, "test_on_batch", measure, return_dict)
 
     def loss_and_gradients(self, x, t, sample_weight=None):
-        """Return (mean loss, [gradient of each parameter]) of one batch, copies, without an update."""
+        """Return (mean loss, [gradient of each parameter]) of one batch, copies, without an update; 0 where it is frozen."""
         loss = self._on_batch(x, t, sample_weight, "loss_and_gradients",
                               self._compiled("loss_and_gradients").loss_and_gradients)
-        return loss, [p.grad.copy() for p in self.network.parameters]
+        return loss, [p.grad.copy() if p.trainable else np.zeros_like(p.grad) for p in self.network.parameters]
 
     def trace(self, x, t=None):
         """Return what every layer computes for x, on real numbers (teaching/trace.py): print it, or write its `page`."""
