@@ -255,10 +255,10 @@ class Network:
         """Return the _Row of layer number i alone."""
         return _Row(self._custom.get(i) or LayerStep(self.layers[i]), i, i)
 
-    def blame_forward(self, x):
-        """Raise NonFiniteError naming the first layer whose output for x is not finite, if there is one."""
-        values = [np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x]
-        for i, layer in enumerate(self.layers):
+    def blame_forward(self, x, begin=0):
+        """Raise NonFiniteError naming the first layer whose output for x is not finite, if there is one (`begin`: see rows)."""
+        values = [*[None] * begin, np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x]
+        for i, layer in enumerate(self.layers[begin:], begin):
             for parameter in getattr(layer, "parameters", ()):
                 if not np.isfinite(parameter.value).all():
                     raise NonFiniteError(f"layer {layer.name!r}: its {parameter.name} holds NaN or infinity.")
