@@ -37,7 +37,7 @@ except ImportError as error:
 __all__ = ["CNNClassifier", "CNNFeatures"]
 
 _CLASSIFIERS = [name for name in NETWORKS if name not in ("covid_caps", "anomaly_detector")]       # their outputs are no probabilities
-_BATCH = 32         # of predictions, whose bits do not depend on it
+_BATCH = 32, 1024, 2**17        # of predictions: samples at least, at most, and numbers between. Bits do not depend on it
 
 
 class _Network(OneOf):
@@ -202,7 +202,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             self.model_ = self._made(given["network"])
         self.model_.optimizer.learning_rate = given["learning_rate"]
         self.model_.fit(rows.reshape(-1, *self.input_shape_), labels, batch_size=given["batch_size"], epochs=epochs,
-                        sample_weight=weights, verbose=self.verbose)
+                        sample_weight=weights, verbose=self.verbose, progress=False)
 
     def _made(self, network):
         """Return the compiled Model that a network's name or function makes, or raise InputError where it cannot classify."""
@@ -340,10 +340,11 @@ def _computed(model, rows, steps, owner):
     data = ArrayDataset(rows.reshape(-1, *model.input_shape), owner=owner)
     data.keep_pixels = network.takes_pixels
     check_scale(data, model.input_range, owner)
-    parts = []
+    least, most, size = _BATCH
+    n, parts = min(most, max(least, size // rows.shape[1])), []
     with model._lock:
-        for start in range(0, len(data), _BATCH):
-            x = data.batch(slice(start, start + _BATCH))
+        for start in range(0, len(data), n):
+            x = data.batch(slice(start, start + n))
             x = x if x.dtype == np.uint8 else as_array(x, owner, "x", model.dtype)
             parts.append(network.forward(x, steps).copy())
             if not np.isfinite(parts[-1]).all():
