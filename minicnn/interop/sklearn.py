@@ -338,7 +338,7 @@ def _computed(model, rows, steps, owner):
     """Return what the last of some steps of a model's network makes of rows (N, D): ndarray (N, ...)."""
     network = model.network
     data = ArrayDataset(rows.reshape(-1, *model.input_shape), owner=owner)
-    data.keep_pixels = network.takes_pixels
+    data.keep_pixels = network.takes_pixels and steps[0].step.takes_pixels
     check_scale(data, model.input_range, owner)
     least, most, size = _BATCH
     n, parts = min(most, max(least, size // rows.shape[1])), []

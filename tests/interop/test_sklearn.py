@@ -115,7 +115,10 @@ def test_cross_validation_of_images(processes):
     assert (one.argmax(axis=1) == NUMBERS).mean() > 0.9
     images = cross_val_predict(classifier, DIGITS.reshape(-1, 8, 8, 1), NUMBERS, cv=3, method="predict_proba", n_jobs=processes)
     np.testing.assert_array_equal(images, one)
-    assert cross_val_score(quick(), IMAGES, PARITY, cv=3, n_jobs=processes).min() > 0.5
+    with joblib.parallel_config("threading"):
+        threads = cross_val_predict(classifier, DIGITS, NUMBERS, cv=3, method="predict_proba", n_jobs=2)
+    np.testing.assert_array_equal(threads, one)
+    assert cross_val_score(quick(), IMAGES, PARITY, cv=3, n_jobs=processes).min() > 0.5         # a function of a module, with dropout
 
 
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
@@ -396,6 +399,12 @@ def test_labels_that_cannot_be_used(y, words):
         quick().fit(IMAGES, y)
 
 
+def test_samples_beyond_float32():
+    for X in (ROWS, IMAGES):
+        with pytest.raises(NonFiniteError):
+            CNNClassifier(epochs=1).fit(X * np.float64(1e300), PARITY)
+
+
 def test_images_of_another_shape_than_said():
     for X, words in ((IMAGES, r"\(N, 8, 9, 1\), got \(\d+, 8, 8, 1\)"), (ROWS, "rows of 72, got rows of 64")):
         with pytest.raises(ShapeError, match=words):
@@ -454,8 +463,15 @@ def test_features_are_cloned_with_their_model(fitted):
     copied = clone(features)
     assert copied.model is not features.model and copied.fit(IMAGES).n_features_in_ == 64
     np.testing.assert_array_equal(copied.transform(IMAGES), features.transform(IMAGES))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_features_of_pixels(dtype):
     pixels = (IMAGES * 255).round().astype(np.uint8)
-    np.testing.assert_allclose(features.transform(pixels), features.transform(pixels / np.float32(255)), atol=1e-6)
+    model = Sequential([Conv2D(4, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(1), Sigmoid()], (8, 8, 1), dtype=dtype)
+    for layer in range(6):
+        features = CNNFeatures(model, layer)
+        np.testing.assert_allclose(features.transform(pixels), features.transform(pixels / np.float32(255)), atol=1e-6)
 
 
 @pytest.mark.parametrize("model, layer, words", [
