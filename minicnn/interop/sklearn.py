@@ -90,8 +90,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    network : None for a small network, of rows or of images; a name of `minicnn.networks.NETWORKS`; or a function of (classes, input_shape, seed) that returns a Model ending in a Sigmoid of one
-        output or a Softmax of `classes`, untrained or with weights to train on
+    network : None for a small network, of rows or of images; a name of `minicnn.networks.NETWORKS`; or a function of (classes,
+        input_shape, seed) that returns a Model ending in a Sigmoid of one output or a Softmax of `classes`, with any weights
     image_shape : (H, W, C) of the images that the rows of X hold; None where X has shape (N, H, W, C), or its rows are no images
     epochs, batch_size : int >= 1
     learning_rate : float > 0
@@ -117,9 +117,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
     -----
     `decision_function` returns logits: what `CalibratedClassifierCV` needs for Platt scaling.
 
-    A sample weight of 0 equals leaving the sample out, to the bit; `fit` divides the others by their mean, so that their scale
-    is that of learning_rate alone. A weight of 2 equals two copies only where a batch holds all samples, for copies are
-    shuffled into different batches; and then up to rounding.
+    A sample weight of 0 equals leaving the sample out, to the bit; `fit` divides the others by their mean, so that only
+    their ratios count. A weight of 2 equals two copies only where a batch holds all samples, for copies are shuffled into
+    different batches; and then up to rounding.
 
     >>> X, y = np.repeat([[[[0.1]], [[0.9]]]], 20, axis=0).reshape(40, 1), ["normal", "covid"] * 20
     >>> classifier = CNNClassifier(epochs=30, random_state=7).fit(X, y)
