@@ -20,6 +20,7 @@ from minicnn.data.sharing import share_dataset
 from minicnn.errors import InputError, MiniCNNError, WeightsError, printable
 from minicnn.evaluation import out_of_distribution
 from minicnn.evaluation.operating_point import fit_operating_point
+from minicnn.evaluation.summary import answers
 from minicnn.evaluation.test_access import access_counts, count_access, data_digest, split_digest
 from minicnn.experiment.config import Config
 from minicnn.experiment.evaluation_run import AVERAGE, Result, evaluated_weights, summary_of
@@ -193,11 +194,11 @@ def assist(group):
 
 
 def _fit(config, digest, datasets, path, resume, progress, group):
-    """Return the model of a run, trained until it has all its epochs, and {set: dataset} of what it takes, frozen features or images."""
+    """Return the model of a run, trained until it has all its epochs, and {set: dataset} of images, or of frozen features."""
     model = group.broadcast(_begun(config, datasets["training"].classes, path, resume) if group.rank == 0 else None)
     model.split_digest = digest
     taken = datasets
-    if config.freeze is not None and (config.drawn == "none" or config.protocol == "paper"):    # the same images in each epoch
+    if config.freeze is not None and (config.drawn == "none" or config.protocol == "paper"):    # each epoch has the same images
         features = {name: frozen_features(model, dataset, group, progress) for name, dataset in datasets.items()}
         taken = features if all(isinstance(one, FrozenFeatures) for one in features.values()) else datasets
     model.fit(taken["training"], validation=taken["validation"], epochs=config.epochs,
@@ -217,8 +218,8 @@ def _begun(config, classes, path, resume):
                 pass
         before = RunFolder(path).read_json("environment.json").get("weights")
         if before != _file_digest(weights_file(config)):
-            raise InputError(f"{printable(config.weights)}: not the weights that {printable(path)} was begun with, by their SHA-256. "
-                             "Put those there, or begin a new run.")
+            raise InputError(f"{printable(config.weights)}: not the weights that {printable(path)} was begun with, by their "
+                             "SHA-256. Put those there, or begin a new run.")
     return initial_model(config, classes)
 
 
@@ -234,7 +235,7 @@ def _fit_and_evaluate(run, config, datasets, progress, resume, plots, group):
         checkpoint.save(run.path / AVERAGE, model)
     model = Sequential.load(evaluated_weights(run.path, config))
     group.broadcast(model.get_weights())
-    outputs = {name: model.predict(dataset, distributed=group) for name, dataset in taken.items()}
+    outputs = {name: answers(model, dataset, distributed=group) for name, dataset in taken.items()}
     out_of_distribution.TrainingDistribution.fit(model, datasets["training"], datasets["validation"]).save(
         run.path / out_of_distribution.FILE)
     result = Result(run.path, {}, config.protocol_sentence, datasets=datasets, outputs=outputs)

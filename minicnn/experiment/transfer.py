@@ -52,14 +52,14 @@ def initial_model(config, classes, file=None):
         scale = tensors["pixels/moving_mean"], tensors["pixels/moving_variance"]**0.5
     model = _model(config, classes, scale)
     if tool == "minicnn":
-        _take(model, tensors, file)
+        _take(model, tensors, config, Path(file))
     elif tool is not None:
         _take_of(model, config, file, tool)
     frozen = trunk_length(model) if config.freeze == "trunk" else config.freeze or 0
     learning = [i for i, layer in enumerate(model.layers) if layer.parameters]
     if frozen > learning[-1]:
-        raise InputError(f"freeze: {config.network} has {len(model.layers)} layers, the last with weights is number {learning[-1] + 1}; "
-                         f"freeze at most {learning[-1]}, got {frozen}. `minicnn summary` lists them.")
+        raise InputError(f"freeze: {config.network} has {len(model.layers)} layers, the last with weights is number "
+                         f"{learning[-1] + 1}; freeze at most {learning[-1]}, got {frozen}. `minicnn summary` lists them.")
     for layer in model.layers[:frozen]:
         layer.trainable = False
     return model
@@ -71,8 +71,8 @@ def weights_file(config):
         return None
     if config.weights == "imagenet":
         if config.network not in _IMAGENET:
-            raise InputError(f"weights: no package brings weights for ImageNet of {config.network}, only of {', '.join(_IMAGENET)}. "
-                             "Name a file of Keras or PyTorch that has them.")
+            raise InputError(f"weights: no package brings weights for ImageNet of {config.network}, only of "
+                             f"{', '.join(_IMAGENET)}. Name a file of Keras or PyTorch that has them.")
         return _IMAGENET[config.network]()
     path = Path(config.weights)
     return evaluated_weights(path, type(config).read(RunFolder(path))) if path.is_dir() else path
@@ -92,10 +92,12 @@ def trunk_length(model):
 
 def _model(config, classes, scale):
     recipe = RECIPES[config.recipe]
-    options = {} if scale is None else {"pixels": scale}
+    takes_it = scale is not None and "top" in inspect.signature(NETWORKS[config.network]).parameters
+    options = {"pixels": scale} if takes_it else {}
     if config.head is not None:
         options["head"] = config.head
-    return recipe.model(config.seed, classes, config.learning_rate, config.network, input_shape=config.preprocessing.shape, **options)
+    return recipe.model(config.seed, classes, config.learning_rate, config.network, input_shape=config.preprocessing.shape,
+                        **options)
 
 
 def _tool(path):
@@ -111,10 +113,11 @@ def _tool(path):
                 names = Archive(io.BytesIO(file.read(_MOST_BYTES)), _MOST_BYTES).names
                 return "keras" if "config.json" in names else "pytorch"
             header = file.read(64)
-    return "minicnn" if header.startswith(b'{"__metadata__":{"sha256":"') else "pytorch"       # whose reader tells what is neither
+    # What is neither is told by the reader of PyTorch's files.
+    return "minicnn" if header.startswith(b'{"__metadata__":{"sha256":"') else "pytorch"
 
 
-def _take(model, tensors, path):
+def _take(model, tensors, config, path):
     """Take from the arrays of a minicnn model those of the trunk, all of them, and of the head those that fit."""
     matching, found = Matching(path), []
     trunk = {layer.name for layer in model.layers[:trunk_length(model)]}
@@ -132,7 +135,9 @@ def _take(model, tensors, path):
     for key in tensors:
         if key not in named and not key.startswith(("optimizer/", "callbacks/", "position/")) and key != "training_images":
             matching.add(key, None, tensors[key].shape, "not used: there is no layer for it", matched=False)
-    matching.check("model")
+    its = type(config).read(RunFolder(path.parent)) if (path.parent / "config.json").exists() else None
+    matching.check("model", f"Are these weights of {config.network}?" + ("" if its is None else
+                   f" Those of this run are of --network {its.network} --size {its.preprocessing.height}."))
     model.set_weights(found)
 
 

@@ -43,14 +43,14 @@ class Matching:
     def __str__(self):
         return "\n".join(grid([("name in the file", "layer", "shape", "what was done"), *self.rows]))
 
-    def check(self, strict):
+    def check(self, strict, advice="Give names={name in the file: layer}, or strict=False to take what fits."):
         """Raise WeightsError with the table where something is unmatched, or with "model" where a weight of the model is; print
         it instead where not `strict`."""
         if not (self.lacking if strict == "model" else self.unmatched):
             return
         if strict:
             raise WeightsError(f"{self.path}: {self.unmatched} of {len(self.rows)} rows do not fit this model. Nothing was changed. "
-                               f"Give names={{name in the file: layer}}, or strict=False to take what fits.\n{self}")
+                               f"{advice}\n{self}")
         print(self)
 
 
