@@ -49,8 +49,8 @@ _CODINGS = {
 _DEFLATED, _INFLATED = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1\0\0\0"
 
 # Limits. An element costs pydicom at least one read and 3 us, an unknown word of a character set 140 us; RLE expands 64-fold.
-_MOST_READS, _MOST_INFLATED, _MOST_FRAGMENTS, _MOST_SCANS, _MOST_RLE = 2**19, 256 * 2**20, 2**16, 100, 2**25
-_MOST_CHARSETS, _LONGEST_CHARSET, _LONGEST, _LONGEST_TABLE = 256, 128, 2**12, 2**21
+_MOST_READS, _MOST_INFLATED, _MOST_FRAGMENTS, _MOST_SCANS, _MOST_RLE = 2**17, 256 * 2**20, 2**16, 100, 2**25
+_MOST_CHARSETS, _LONGEST_CHARSET, _LONGEST, _LONGEST_TABLE = 64, 128, 2**12, 2**20
 _HEADER = 2**20         # bytes of a file within which its tags mostly end
 
 _PIXELS = "PixelData FloatPixelData DoubleFloatPixelData ExtendedOffsetTable ExtendedOffsetTableLengths".split()
@@ -212,13 +212,15 @@ def _inflated(data, name):
     head = data[:file.tell()]
     if _DEFLATED not in head:
         raise ImageError(f"{name}: is a DICOM file that names a transfer syntax in the wrong place. {_REPLACE}")
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    rest = inflate.decompress(data[len(head):], _MOST_INFLATED + 1)
-    if len(rest) > _MOST_INFLATED:
-        raise ImageError(f"{name}: inflates to more than the limit of {_MOST_INFLATED:,} bytes. Scale it down first.")
+    inflate, rest, length = zlib.decompressobj(-zlib.MAX_WBITS), data[len(head):], 0
+    while rest and not inflate.eof:         # counted before any of it is kept
+        length += len(inflate.decompress(rest, 2**20))
+        rest = inflate.unconsumed_tail
+        if length > _MOST_INFLATED:
+            raise ImageError(f"{name}: inflates to more than the limit of {_MOST_INFLATED:,} bytes. Scale it down first.")
     if not inflate.eof:
         raise ImageError(f"{name}: is cut off. {_REPLACE}")
-    return head.replace(_DEFLATED, _INFLATED) + rest
+    return head.replace(_DEFLATED, _INFLATED) + zlib.decompress(data[len(head):], -zlib.MAX_WBITS)
 
 
 def _text(dataset, keyword):
@@ -313,8 +315,9 @@ def _check_coded(dataset, name, index, size, syntax):
         raise ImageError(f"{name}: its pixels are in {parts:,} parts, the limit is {_MOST_FRAGMENTS:,}. {_REPLACE}")
     data = get_frame(data, index, number_of_frames=dataset.get("NumberOfFrames") or 1)
     if syntax == _RLE:
-        if len(data) > _MOST_RLE:
-            raise ImageError(f"{name}: has {len(data):,} bytes of run lengths, the limit is {_MOST_RLE:,}. Save it uncompressed.")
+        most = min(_MOST_RLE, 64 + size[0] * size[1] * _count(dataset, "SamplesPerPixel", name) * _count(dataset, "BitsAllocated", name) // 4)
+        if len(data) > most:
+            raise ImageError(f"{name}: has {len(data):,} bytes of run lengths, the limit is {most:,}. Save it uncompressed.")
         return
     coded, samples = _coded_size(data), dataset.get("SamplesPerPixel")
     if coded != (*size, samples):
