@@ -21,6 +21,7 @@ damaged TIFFs; Python cannot prevent it.)
 """
 
 import io
+import logging
 import os
 import struct
 import warnings
@@ -158,23 +159,26 @@ def open_planes(data, name, color, bits=None, frame=None):
                          f"{_REPLACE}") from None
 
 
-_lock, _decoding, _filters = Lock(), 0, None
+_lock, _decoding, _filters, _level = Lock(), 0, None, logging.NOTSET
 
 
 @contextmanager
 def quiet():
-    """Suppress the warnings of Pillow and pydicom, and make its decompression bomb warning an error, while any thread decodes.
+    """Suppress the warnings of Pillow and the log of pydicom, and make the decompression bomb warning an error, while any thread decodes.
 
     A thousand files with odd EXIF blocks would give a thousand irrelevant warnings. The filters belong to the process
     and not to a thread: the first thread to enter sets them, and the last to leave restores them.
     """
-    global _decoding, _filters
+    global _decoding, _filters, _level
+    log = logging.getLogger("pydicom")
     with _lock:
         if _decoding == 0:
             _filters = warnings.catch_warnings()
             _filters.__enter__()
             warnings.filterwarnings("ignore", module=r"(PIL|pydicom|pylibjpeg)\.")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            _level = log.level
+            log.setLevel(logging.CRITICAL + 1)
         _decoding += 1
     try:
         yield
@@ -183,6 +187,7 @@ def quiet():
             _decoding -= 1
             if _decoding == 0:
                 _filters.__exit__(None, None, None)
+                log.setLevel(_level)
 
 
 # ---- Files that would cost too much ----------------------------------------------------------------------------------
