@@ -123,7 +123,7 @@ def _files(folder):
     for place, inner, names in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         found += [os.path.relpath(os.path.join(place, name), folder) for name in names
-                  if not name.startswith(".") and not os.path.islink(os.path.join(place, name))]
+                  if not name.startswith(".") and name != SALT and not os.path.islink(os.path.join(place, name))]
     return sorted(found)
 
 
