@@ -324,7 +324,8 @@ def _dicom_bombs():
         "DICOM, 100,000 character sets": dicom(pixels, small, before=element(8, 5, b"CS", b"a\\" * 60) * 100_000),
         "DICOM, an element of 4 GB": dicom(pixels, small, before=element(8, 0x20, b"UT", b"a", 2**32 - 2), color=b""),
         "DICOM, a window of 8 MB": dicom(pixels, small, more=element(0x28, 0x1050, b"UT", b"1\\" * 2**22)),
-        "DICOM, a slope that is no number": dicom(pixels, small, more=element(0x28, 0x1052, b"DS", b"0") + element(0x28, 0x1053, b"DS", b"x")),
+        "DICOM, a slope that is no number": dicom(pixels, small, more=b"".join(
+            element(0x28, number, b"DS", word) for number, word in ((0x1052, b"0"), (0x1053, b"x")))),
         "DICOM, 1,000,000 fragments": dicom((b"\xfe\xff\0\xe0" + bytes(4)) * 1_000_000, small, "5"),
         "DICOM, J2K of 2**31": dicom(j2k, small, "4.90"),
         "DICOM, JPEG of 65,535": dicom(sized("JPEG", 65535, 65535), small, "4.50", 3, 8, b"YBR_FULL_422"),

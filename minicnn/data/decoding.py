@@ -164,7 +164,7 @@ _lock, _decoding, _filters, _level = Lock(), 0, None, logging.NOTSET
 
 @contextmanager
 def quiet():
-    """Suppress the warnings of Pillow and the log of pydicom, and make the decompression bomb warning an error, while any thread decodes.
+    """Suppress what Pillow and pydicom warn of and log, and make the decompression bomb warning an error, while any thread decodes.
 
     A thousand files with odd EXIF blocks would give a thousand irrelevant warnings. The filters belong to the process
     and not to a thread: the first thread to enter sets them, and the last to leave restores them.
@@ -223,20 +223,22 @@ def _tiff_sizes(data):
     return tags, longest
 
 
-def _of_dicom(picture, color):
-    """Return (planes of mode F, Remark) of a Picture."""
-    facts = {Remark.NO_RADIOGRAPH: not picture.is_radiograph, Remark.RAW: picture.is_raw, Remark.UNWINDOWED: not picture.is_windowed,
-             Remark.BURNED_IN: picture.is_burned_in}
+def _of_dicom(decoded, color):
+    """Return (planes of mode F, Remark) of a Decoded."""
+    facts = {Remark.NO_RADIOGRAPH: not decoded.is_radiograph, Remark.RAW: decoded.is_raw,
+             Remark.UNWINDOWED: not decoded.is_windowed, Remark.BURNED_IN: decoded.is_burned_in}
     remarks = Remark(sum(remark for remark, holds in facts.items() if holds))
-    if picture.pixels.ndim == 2:
-        planes = [_float_image(picture.pixels)] * (3 if color == "rgb" else 1)
+    if decoded.pixels.ndim == 2:
+        planes = [_float_image(decoded.pixels)] * (3 if color == "rgb" else 1)
     else:
-        step = tuple(max(1, side // 128) for side in picture.pixels.shape[:2])
-        few = Image.fromarray(picture.pixels[::step[0], ::step[1]].astype(np.uint8))
+        step = tuple(max(1, side // 128) for side in decoded.pixels.shape[:2])
+        few = Image.fromarray(decoded.pixels[::step[0], ::step[1]].astype(np.uint8))
         remarks |= Remark.COLOURED if _is_coloured(few) else Remark(0)
-        red, green, blue = (picture.pixels[..., i] for i in range(3))
-        grey = (np.float32(299) * red + np.float32(587) * green + np.float32(114) * blue) / np.float32(1000) if color == "grey" else None
-        planes = [_float_image(plane) for plane in ((grey,) if color == "grey" else (red, green, blue))]
+        red, green, blue = (decoded.pixels[..., i] for i in range(3))
+        rgb = (red, green, blue)
+        if color == "grey":
+            rgb = [sum(np.float32(share) * plane for share, plane in zip((299, 587, 114), rgb)) / np.float32(1000)]
+        planes = [_float_image(plane) for plane in rgb]
     return planes, remarks
 
 

@@ -1,4 +1,4 @@
-"""Read a DICOM file to grey or colour from 0 (black) to 255 (white): what a viewer shows before anybody turns a knob.
+"""Read a DICOM file to grey or colour from 0 (black) to 255 (white): what a viewer shows at first.
 
 pydicom parses the file; pydicom, Pillow, OpenJPEG or libjpeg decode the coded values (`_CODINGS`). Then, in this order:
 
@@ -6,8 +6,10 @@ pydicom parses the file; pydicom, Pillow, OpenJPEG or libjpeg decode the coded v
 |---|---|
 | stored values | Bits Stored of Bits Allocated, signed or not; what lies in the other bits, such as overlays, is dropped |
 | modality LUT | its sequence, else Rescale Slope and Intercept, else nothing |
-| VOI | the first VOI LUT: its entry / (2^bits - 1) is the share of white. Else the first window (LINEAR, LINEAR_EXACT or SIGMOID): its lower end is black, its upper end white |
-| without VOI | up to 8 bits what Bits Stored allows is black to white; beyond, the 0.5th and the 99.5th percentile of the pixels are black and white, those of Pixel Padding Value aside, with a remark |
+| VOI LUT | the first: its entry / (2^bits - 1) is the share of white |
+| else the window | the first, LINEAR, LINEAR_EXACT or SIGMOID: its lower end is black, its upper end white |
+| else, up to 8 bits | what Bits Stored allows is black to white |
+| else | the 0.5th and 99.5th percentile of the pixels, without Pixel Padding Value, are black and white; with a remark |
 | MONOCHROME1 | or Presentation LUT Shape INVERSE: black and white change places, after all else |
 | colour | YBR becomes RGB, a palette is looked up; value / (2^bits - 1) is the share of white |
 
@@ -32,7 +34,7 @@ import numpy as np
 from minicnn.core.text import shortened
 from minicnn.errors import ImageError, MiniCNNError, MissingExtraError
 
-__all__ = ["Picture", "open_dicom", "read_tags", "mode_of"]
+__all__ = ["Decoded", "open_dicom", "read_tags", "mode_of"]
 
 _RADIOGRAPHY = ("CR", "DX", "DR", "RG", "OT", "")     # OT is any other; films, slices and reports have names of their own
 
@@ -45,7 +47,7 @@ _CODINGS = {
     **dict.fromkeys([_NATIVE, _NATIVE + ".1", _NATIVE + ".2"]), _RLE: _PYDICOM,             # the first three: no coding
     _JPEG + "50": _PILLOW, _JPEG + "51": _PILLOW,                                           # JPEG; of 12 bits: libjpeg
     **dict.fromkeys([_JPEG + end for end in ("57", "70", "80", "81")], _LIBJPEG),           # JPEG lossless, JPEG-LS
-    **dict.fromkeys([_JPEG + end for end in ("90", "91", "201", "202", "203")], _OPENJPEG)}     # JPEG 2000, HTJ2K
+    **dict.fromkeys([_JPEG + end for end in ("90", "91")], _OPENJPEG)}                           # JPEG 2000
 _DEFLATED, _INFLATED = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1\0\0\0"
 
 # Limits. An element costs pydicom at least one read and 3 us, an unknown word of a character set 140 us; RLE expands 64-fold.
@@ -65,7 +67,7 @@ _WORDS = """SOPClassUID SOPInstanceUID StudyInstanceUID AccessionNumber Modality
 _REPLACE = "Get another copy, or leave it out."
 
 
-class Picture(NamedTuple):
+class Decoded(NamedTuple):
     """A decoded image, and what its file says of it.
 
     pixels : ndarray, shape (H, W), or (H, W, 3) in colour, float32, from 0 to 255
@@ -83,7 +85,7 @@ class Picture(NamedTuple):
 
 
 def open_dicom(data, name, most_pixels, frame=None):
-    """Decode the bytes of a DICOM file, inside a block of `decoding.quiet`; return a Picture.
+    """Decode the bytes of a DICOM file, inside a block of `decoding.quiet`; return a Decoded.
 
     Parameters
     ----------
@@ -111,9 +113,9 @@ def open_dicom(data, name, most_pixels, frame=None):
             raise ImageError(f"{name}: its pixels are {shortened(kind, 20)}, which is not read. Save it as MONOCHROME2 or RGB.")
         if not np.isfinite(pixels).all():
             raise ImageError(f"{name}: its window or its rescaling gives no numbers. {_REPLACE}")
-        word = {keyword: _text(dataset, keyword).upper() for keyword in ("Modality", "PresentationIntentType", "BurnedInAnnotation")}
-        return Picture(pixels, word["Modality"] in _RADIOGRAPHY, word["PresentationIntentType"] == "FOR PROCESSING", is_windowed,
-                       word["BurnedInAnnotation"] == "YES")
+        modality, intent, has_text = (_text(dataset, keyword).upper() for keyword in (
+            "Modality", "PresentationIntentType", "BurnedInAnnotation"))
+        return Decoded(pixels, modality in _RADIOGRAPHY, intent == "FOR PROCESSING", is_windowed, has_text == "YES")
 
 
 def read_tags(file, size, name):
@@ -170,8 +172,8 @@ class _Limited(io.BytesIO):
             self._is_charset = False
         longest = _LONGEST_CHARSET if self._is_charset else _LONGEST_TABLE
         if self._reads > _MOST_READS or self._charsets > _MOST_CHARSETS or size > longest and not self.is_pixels:
-            raise ImageError(f"{self._name}: is a DICOM file with too many elements, or one of more than {longest:,} bytes beside "
-                             f"its pixels. {_REPLACE}")
+            raise ImageError(f"{self._name}: is a DICOM file with too many elements, or one of more than {longest:,} bytes "
+                             f"beside its pixels. {_REPLACE}")
         data = super().read(size)
         if size == 8 and data[:4] in (b"\x08\0\5\0", b"\0\x08\0\5"):     # (0008,0005), the character set
             self._charsets, self._is_charset = self._charsets + 1, True
@@ -246,8 +248,8 @@ def _count(dataset, keyword, name):
     """Return the number of a tag, which must be a whole one of at least 1."""
     value = dataset.get(keyword)
     if not isinstance(value, int) or value < 1:
-        raise ImageError(f"{name}: its {keyword} is {shortened('missing' if value is None else repr(value), 40)}, and must be a whole number "
-                         f"of at least 1. {_REPLACE}")
+        said = "missing" if value is None else shortened(repr(value), 40)
+        raise ImageError(f"{name}: its {keyword} is {said}, and must be a whole number of at least 1. {_REPLACE}")
     return int(value)
 
 
@@ -259,7 +261,8 @@ def _size(dataset, name, most_pixels):
         raise ImageError(f"{name}: its pixels are floats, which are not read. Leave it out.")
     width, height = _count(dataset, "Columns", name), _count(dataset, "Rows", name)
     if width * height > most_pixels:
-        raise ImageError(f"{name}: has {width} x {height} pixels; the limits are 1 and {most_pixels:,} in all. Scale it down first.")
+        raise ImageError(f"{name}: has {width} x {height} pixels; the limits are 1 and {most_pixels:,} in all. Scale it down "
+                         "first.")
     return width, height
 
 
@@ -271,8 +274,8 @@ def _frame(dataset, name, frame):
     """Return the number of the frame to decode, from 0 on."""
     frames = 1 if dataset.get("NumberOfFrames") is None else _count(dataset, "NumberOfFrames", name)
     if frame is None and frames > 1:
-        raise ImageError(f"{name}: holds {frames:,} frames: a film, a volume or several views. To take one, decode it in Python with "
-                         "minicnn.data.preprocessing.decode(file, frame=0), and save it as a PNG; or leave it out.")
+        raise ImageError(f"{name}: holds {frames:,} frames: a film, a volume or several views. To take one, decode it in Python "
+                         "with minicnn.data.preprocessing.decode(file, frame=0), and save it as a PNG; or leave it out.")
     if frame is not None and not 0 <= frame < frames:
         raise ImageError(f"{name}: has no frame {frame}: it holds {frames:,}, numbered from 0.")
     return frame or 0
@@ -289,8 +292,8 @@ def _decoded(dataset, name, index, size):
     is_implicit, is_little = dataset.original_encoding
     syntax = UID(str(given) if given else _NATIVE if is_implicit else _NATIVE + ".1" if is_little else _NATIVE + ".2")
     if syntax not in _CODINGS:
-        raise ImageError(f"{name}: is coded in {shortened(syntax.name, 80)}, which is not read. Save it uncompressed, for instance "
-                         "with gdcmconv --raw of GDCM.")
+        raise ImageError(f"{name}: is coded in {shortened(syntax.name, 80)}, which is not read. Save it uncompressed, for "
+                         "instance with gdcmconv --raw of GDCM.")
     plugin = _CODINGS[syntax]
     if syntax == _JPEG + "51" and dataset.get("BitsStored") != 8:
         plugin = _LIBJPEG
@@ -299,7 +302,7 @@ def _decoded(dataset, name, index, size):
         pixels, facts = decoder.as_array(dataset, index=index)
     else:
         if plugin[0] not in decoder.available_plugins:
-            raise ImageError(f"{name}: is coded in {syntax.name}; " + str(MissingExtraError('decoding it', plugin[2], plugin[3])))
+            raise ImageError(f"{name}: is coded in {syntax.name}; {MissingExtraError('decoding it', *plugin[2:])}")
         _check_coded(dataset, name, index, size, syntax)
         pixels, facts = decoder.as_array(dataset, index=index, decoding_plugin=plugin[0])
     return pixels, facts["photometric_interpretation"], facts["bits_stored"]
@@ -315,21 +318,23 @@ def _check_coded(dataset, name, index, size, syntax):
         raise ImageError(f"{name}: its pixels are in {parts:,} parts, the limit is {_MOST_FRAGMENTS:,}. {_REPLACE}")
     data = get_frame(data, index, number_of_frames=dataset.get("NumberOfFrames") or 1)
     if syntax == _RLE:
-        most = min(_MOST_RLE, 64 + size[0] * size[1] * _count(dataset, "SamplesPerPixel", name) * _count(dataset, "BitsAllocated", name) // 4)
+        samples, bits = (_count(dataset, keyword, name) for keyword in ("SamplesPerPixel", "BitsAllocated"))
+        most = min(_MOST_RLE, 64 + size[0] * size[1] * samples * bits // 4)        # twice what it becomes
         if len(data) > most:
             raise ImageError(f"{name}: has {len(data):,} bytes of run lengths, the limit is {most:,}. Save it uncompressed.")
         return
     coded, samples = _coded_size(data), dataset.get("SamplesPerPixel")
     if coded != (*size, samples):
         said = "has no beginning" if coded is None else "is of {} x {} pixels of {} samples".format(*coded)
-        raise ImageError(f"{name}: its coded image {said}, where the header says {size[0]} x {size[1]} of {shortened(samples, 20)}. {_REPLACE}")
+        raise ImageError(f"{name}: its coded image {said}, where the header says {size[0]} x {size[1]} of "
+                         f"{shortened(samples, 20)}. {_REPLACE}")
     scans = data.count(b"\xff\xda")
     if data.startswith(b"\xff\xd8") and scans > _MOST_SCANS:
         raise ImageError(f"{name}: is a JPEG in {scans:,} scans, the limit is {_MOST_SCANS}. Save it uncompressed.")
 
 
 def _coded_size(data):
-    """Return (width, height, samples of a pixel) by the header of a JPEG, JPEG-LS or JPEG 2000 stream; None if it has none.
+    r"""Return (width, height, samples of a pixel) by the header of a JPEG, JPEG-LS or JPEG 2000 stream; None if it has none.
 
     >>> _coded_size(b"\xff\xd8\xff\xc0\0\x0b\x08\0\2\0\3\1\1\x11\0")
     (3, 2, 1)
@@ -404,7 +409,8 @@ def _windowed(values, dataset, name):
     center, width = (_number(dataset, keyword, name) for keyword in ("WindowCenter", "WindowWidth"))
     function = _text(dataset, "VOILUTFunction").upper() or "LINEAR"
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise ImageError(f"{name}: its VOI LUT Function is {function[:40]!r}, and must be LINEAR, LINEAR_EXACT or SIGMOID. {_REPLACE}")
+        raise ImageError(f"{name}: its VOI LUT Function is {function[:40]!r}, and must be LINEAR, LINEAR_EXACT or SIGMOID. "
+                         f"{_REPLACE}")
     if center is None or width is None or width < 1 and function == "LINEAR" or width <= 0:
         return None
     if function == "SIGMOID":
@@ -467,8 +473,8 @@ def _table(item, described, content, dataset, name):
     """Return a lookup table as (its entries, the value of the first one, how many bits they have)."""
     (data, little, _), (words, order, vr) = _raw(item, content), _raw(item, described)
     if len(words) < 6 or not data:
-        raise ImageError(f"{name}: its lookup table ({described}) is missing. A segmented one is not read: save it as a plain one."
-                         if not data else f"{name}: its lookup table ({described}) is damaged. {_REPLACE}")
+        raise ImageError(f"{name}: its lookup table ({described}) is missing or damaged. (Segmented ones are not read: save it "
+                         "with a plain one.)")
     entries, first, bits = struct.unpack_from("<3H" if order else ">3H", words)
     entries = entries or 2**16
     if first >= 2**15 and (vr == "SS" or vr != "US" and dataset.get("PixelRepresentation") == 1):

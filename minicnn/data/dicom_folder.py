@@ -5,7 +5,7 @@ no reason to leave it out. DICOM has no labels: they are the names of the folder
 
 | column | from |
 |---|---|
-| patient_id, study | HMAC-SHA-256 of Patient ID and Study Instance UID under the salt, 64 bits. Without a Patient ID the study is the patient |
+| patient_id, study | HMAC-SHA-256 of Patient ID and Study Instance UID under the salt, 64 bits; without an ID the study is the patient |
 | source | the name of DIR |
 | view | View Position; else `frontal` or `lateral` by Patient Orientation |
 | modality, sex, manufacturer (with the model), detector, photometric_interpretation | the tags, as they are |
@@ -57,8 +57,8 @@ def salt_in(folder):
     with raising(ManifestError, path), open_limited(path, 100) as file:
         salt = file.read().strip()
     if not re.fullmatch(rb"[0-9a-f]{64}", salt):
-        raise ManifestError(f"{printable(path)}: is no salt, which is 64 hexadecimal digits. Move it away: another is drawn, under which "
-                            "patients have other names.")
+        raise ManifestError(f"{printable(path)}: is no salt, which is 64 hexadecimal digits. Move it away: another is drawn, under "
+                            "which patients have other names.")
     return salt
 
 
@@ -99,8 +99,8 @@ def import_dicom(folder, salt, labels_from=None, columns=None, progress=False):
                 label = labels.of(path, tags)
                 before = first.setdefault(tags["SOPInstanceUID"] or path, (path, label))
                 if label and before[1] and before[1] != label:
-                    problems.add(f"{printable(path)} is {printable(label)}, but {printable(before[0])} is {printable(before[1])}.",
-                                 kind=(label, before[1]))
+                    said = f"{printable(path)} is {printable(label)}, but {printable(before[0])} is {printable(before[1])}."
+                    problems.add(said, kind=(label, before[1]))
                 reason = "copies of another file" if before[0] != path else None if label else labels.missing
             if reason is not None:
                 result.excluded[reason] += 1
@@ -156,9 +156,9 @@ def _examined(folder, path):
 
 
 def _view(tags):
-    """Return the view of a file, by the direction of its rows and columns where it does not name it.
+    r"""Return the view of a file, by the direction of its rows and columns where it does not name it.
 
-    >>> _view({"ViewPosition": "PA", "PatientOrientation": ""}), _view({"ViewPosition": "", "PatientOrientation": "L\\\\F"})
+    >>> _view({"ViewPosition": "PA", "PatientOrientation": ""}), _view({"ViewPosition": "", "PatientOrientation": "L\\F"})
     ('PA', 'frontal')
     """
     if tags["ViewPosition"]:
@@ -170,7 +170,8 @@ def _view(tags):
 def _row(path, label, source, tags, salt, result):
     """Return the row of a radiograph."""
     def hashed(kind, text):
-        return f"{kind}-{hmac.new(salt, f'{kind} {text}'.encode('utf-8', 'surrogatepass'), 'sha256').hexdigest()[:16]}" if text else ""
+        digest = hmac.new(salt, f"{kind} {text}".encode("utf-8", "surrogatepass"), "sha256").hexdigest()
+        return f"{kind}-{digest[:16]}" if text else ""
 
     def answer(text, yes, no):
         return "yes" if text.upper() == yes else "no" if text.upper() == no else ""
@@ -203,7 +204,8 @@ def _note(result):
     nobody, views = (sum(not row[column] for row in rows) for column in ("patient_id", "view"))
     written = Counter(row["burned_in_annotation"] or "unknown" for row in rows)
     if unknown := +result.unknown:
-        result.notes.append(f"cells that mean unknown are left empty: {join(f'{count:,} of {column}' for column, count in unknown.items())}.")
+        told = join(f"{count:,} of {column}" for column, count in unknown.items())
+        result.notes.append(f"cells that mean unknown are left empty: {told}.")
     if studies:
         result.notes.append(f"{studies:,} images have no Patient ID: their study stands for the patient, who may have others.")
     if nobody:
@@ -211,8 +213,9 @@ def _note(result):
     if views:
         result.notes.append(f"{views:,} images do not say their view: look for lateral ones.")
     told = join(f"{written[word]:,} {word}" for word in ("yes", "no", "unknown") if written[word])
-    result.notes.append(f"burned-in annotation, text in the pixels, as declared: {told}. minicnn looks for none and removes none.")
-    result.notes.append(f"patients and studies are hashed under the salt in {SALT}, which is secret; paths are written as they are.")
+    result.notes += [
+        f"burned-in annotation, text in the pixels, as declared: {told}. minicnn looks for none and removes none.",
+        f"patients and studies are hashed under the salt in {SALT}, which is secret; paths are written as they are."]
 
 
 # ---- Labels ----------------------------------------------------------------------------------------------------------
@@ -240,8 +243,8 @@ class _Folders:
         if splits or of_one and len(set.union(*(patients[label] for label in labels))) == len(labels):
             what = f"{', '.join(map(printable, splits))}: splits" if splits else \
                 f"{', '.join(map(printable, labels[:4]))}{', ...' * (len(labels) > 4)}: one patient each"
-            raise ManifestError(f"{name}: holds the folders {what}, not classes. Name a CSV file of labels with --labels-from, or the "
-                                "folder above the folders of the classes.")
+            raise ManifestError(f"{name}: holds the folders {what}, not classes. Name a CSV file of labels with --labels-from, or "
+                                "the folder that holds the folders of the classes.")
         result.notes.append(f"labels are the names of the folders in it: {join(map(printable, labels[:8]))}"
                             f"{', ...' * (len(labels) > 8)}.")
 
@@ -256,8 +259,8 @@ class _Labels:
         columns = {} if columns is None else dict(columns)
         for column in columns:
             if column not in ("label", *KEYS):
-                raise InputError(f"columns: unknown column {printable(column)!r}.{nearest(column, KEYS)} A file of labels has label and one "
-                                 f"of {', '.join(KEYS)}.")
+                raise InputError(f"columns: unknown column {printable(column)!r}.{nearest(column, KEYS)} A file of labels has "
+                                 f"label and one of {', '.join(KEYS)}.")
         self._labels, self._used, problems = {}, set(), Problems(printable(file))
         wanted = columns.get("label", "label")
         with raising(ManifestError, file, "It must be a CSV file with the column label and one of " + ", ".join(KEYS) + "."):
@@ -268,7 +271,8 @@ class _Labels:
                 cell, label = row[place].strip(), row[wanted].strip()
                 before = self._labels.setdefault(cell, label)
                 if label != before:
-                    problems.add(f"{printable(cell)} is {printable(label)!r}, but {printable(before)!r} before.", f"line {line}", (label, before))
+                    said = f"{printable(cell)} is {printable(label)!r}, but {printable(before)!r} before."
+                    problems.add(said, f"line {line}", (label, before))
         problems.raise_any()
         if not self._labels:
             raise ManifestError(f"{printable(file)}: has a header and no rows.")

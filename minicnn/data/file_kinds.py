@@ -1,4 +1,4 @@
-"""Files of kinds that are not read: which kind one is, by its content or its name, and what to do with it; and DICOM, by content."""
+"""Kinds of files: which are images, by name or (DICOM) content; what others are, and what to do with them."""
 
 import os
 import re
@@ -48,7 +48,7 @@ _READ = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPG", b"II*\0": "TIF", b"MM\0*": "
 
 
 def is_dicom(data):
-    """Return whether the first 132 bytes of a file are those of a DICOM file, which may lack the preamble.
+    r"""Return whether the first 132 bytes of a file are those of a DICOM file, which may lack the preamble.
 
     >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"\x08\0\5\0CS\n\0ISO_IR 100"), is_dicom(b"BM\0\0")
     (True, True, False)
@@ -64,7 +64,7 @@ def is_dicom(data):
 
 
 def is_image(path):
-    """Return whether a file is an image by its name or, where that has no extension (as 1.2.840.1), a DICOM file by its content."""
+    """Return whether a file is an image by its name or, without an extension (as 1.2.840.1), a DICOM file by its content."""
     name = os.path.basename(path).lower()
     if name.endswith(EXTENSIONS) or re.search(r"\.[a-z][a-z0-9]*$", name) or name == "dicomdir":
         return name.endswith(EXTENSIONS)

@@ -2,8 +2,8 @@
 
 A CSV has a header with `path` and `label` and, where known, `patient_id, source, view, modality, split, sex, age`,
 and what `data import dicom` adds: `study, manufacturer, detector, photometric_interpretation, lossy_compression,
-burned_in_annotation`; paths are relative to the CSV's folder. Alternatively, a folder has one folder for each class. Reading raises one error
-for all problems, in which equal ones are one, with their number.
+burned_in_annotation`; paths are relative to the CSV's folder. Alternatively, a folder has one folder for each class.
+Reading raises one error for all problems, in which equal ones are one, with their number.
 """
 
 import os

@@ -9,9 +9,7 @@ import warnings
 import zlib
 
 import numpy as np
-import pydicom
 import pytest
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, get_decoder, pixel_array
 from PIL import Image
 
 from benchmarks.reliability import hostile_files as hostile
@@ -23,6 +21,10 @@ from minicnn.data.manifest import Manifest, ManifestWarning
 from minicnn.data.preprocessing import Preprocessing, decode
 from minicnn.errors import ImageError, InputError, ManifestError
 from tests.support.dicom_files import made, shipped
+
+pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("data_store"), pytest.importorskip("openjpeg"), pytest.importorskip("libjpeg")
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, get_decoder, pixel_array  # noqa: E402
 
 SHIPPED = shipped()
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
@@ -50,7 +52,7 @@ REFUSED = {
         "OBXXXX1A_expb_2frame", "OBXXXX1A_rle_2frame", "color3d_jpeg_baseline", "eCT_Supplemental", "emri_small", "emri_small_RLE",
         "emri_small_big_endian", "emri_small_jpeg_2k_lossless", "emri_small_jpeg_ls_lossless", "examples_ybr_color", "liver",
         "liver_expb", "rtdose", "rtdose_expb", "rtdose_rle"],
-    "lookup table .RedPaletteColorLookupTableDescriptor. is missing. A segmented one is not read": [
+    "lookup table .RedPaletteColorLookupTableDescriptor. is missing or damaged. .Segmented ones are not read": [
         "gdcm-US-ALOKA-16", "gdcm-US-ALOKA-16_big"],
     "less than expected .8130 vs 8192 bytes": ["MR_truncated"],
     "its coded image is of 3722445056 x 1024 pixels of 1 samples, where the header says 256 x 1024 of 1": [
@@ -69,7 +71,8 @@ def ends(ds, values):
     signed, bits = ds.PixelRepresentation, ds.BitsStored
     range_ = np.array([-(2**(bits - 1)) if signed else 0, 2**(bits - 1) - 1 if signed else 2**bits - 1], float)
     if "WindowWidth" in ds or bits <= 8:
-        return apply_modality_lut(range_, ds) if not ds.get("ModalityLUTSequence") else (0, 2**ds.ModalityLUTSequence[0].LUTDescriptor[2] - 1)
+        item = (ds.get("ModalityLUTSequence") or [None])[0]
+        return (0, 2**item.LUTDescriptor[2] - 1) if item else apply_modality_lut(range_, ds)
     low, high = np.quantile(values, [0.005, 0.995], method="inverted_cdf")
     return (low, high) if low < high else (values.min(), values.max())
 
@@ -84,7 +87,8 @@ def expected(data, frame):
     if ds.PhotometricInterpretation.startswith("MONOCHROME"):
         values = apply_modality_lut(pixels, ds)
         low, high = ends(ds, values)
-        seen = np.clip((apply_voi_lut(values, ds).astype(float) - low) / (float(high) - low), 0, 1) if high > low else np.zeros(values.shape)
+        seen = apply_voi_lut(values, ds).astype(float)
+        seen = np.clip((seen - low) / (float(high) - low), 0, 1) if high > low else np.zeros(values.shape)
         return 255 * (1 - seen if ds.PhotometricInterpretation == "MONOCHROME1" else seen)
     if ds.PhotometricInterpretation == "PALETTE COLOR":
         pixels = apply_color_lut(pixels, ds)[..., :3]
@@ -538,15 +542,17 @@ def test_the_size_of_a_codestream_is_that_of_the_header():
 def test_a_header_is_read_without_the_pixels():
     data = made(RAMP, 12, PatientID="p1", StudyDescription="x" * 60, ManufacturerModelName="a\tb")
     tags = read_tags(io.BytesIO(data), len(data), "a.dcm")
-    assert (tags["PatientID"], tags["Rows"], tags["ManufacturerModelName"], tags["ViewPosition"], tags[""]) == ("p1", "64", "a b", "", "pixels")
+    wanted = {"PatientID": "p1", "Rows": "64", "ManufacturerModelName": "a b", "ViewPosition": "", "": "pixels"}
+    assert wanted.items() <= tags.items()
     # Tags that do not end within the first megabyte, and none at all.
     private = b"".join(hostile.element(0x9, 0x1000 + i, b"UT", b"x" * 60_000) for i in range(30))
-    late = hostile.dicom(bytes(960), (24, 20), before=b"") .replace(hostile.element(8, 0x60, b"CS", b"DX"), hostile.element(8, 0x60, b"CS", b"DX") + private)
+    modality = hostile.element(8, 0x60, b"CS", b"DX")
+    late = hostile.dicom(bytes(960), (24, 20)).replace(modality, modality + private)
     tags = read_tags(io.BytesIO(late), len(late), "a.dcm")
     assert (tags["Modality"], tags["Columns"], tags[""]) == ("DX", "24", "pixels")
     with pytest.raises(ImageError, match="a.dcm: its PatientID has 5,000 bytes, the limit is 4,096"):
-        decode_tags = hostile.dicom(bytes(960), (24, 20), before=hostile.element(0x10, 0x20, b"UT", b"x" * 5000))
-        read_tags(io.BytesIO(decode_tags), len(decode_tags), "a.dcm")
+        data = hostile.dicom(bytes(960), (24, 20), before=hostile.element(0x10, 0x20, b"UT", b"x" * 5000))
+        read_tags(io.BytesIO(data), len(data), "a.dcm")
 
 
 def test_run_lengths_beyond_what_the_image_can_have():

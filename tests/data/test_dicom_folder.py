@@ -116,7 +116,8 @@ def test_what_is_left_out_is_counted(tmp_path, capsys):
     (tmp_path / "covid" / "link").symlink_to("/etc/passwd")
     (tmp_path / ".hidden").mkdir()
     write(tmp_path / "beside.dcm")
-    write(tmp_path / "covid" / "copy.dcm", PatientID="good", SOPInstanceUID="1.2.3.4"), write(tmp_path / "covid" / "copy2.dcm", SOPInstanceUID="1.2.3.4")
+    for name in ("copy.dcm", "copy2.dcm"):
+        write(tmp_path / "covid" / name, SOPInstanceUID="1.2.3.4")
     facts = json.loads(imported(tmp_path, "--json", capsys=capsys).out)
     excluded = facts["excluded"]
     assert {reason: excluded.pop(reason) for reason in LEFT_OUT} == {reason: len(cases) for reason, cases in LEFT_OUT.items()}
@@ -171,15 +172,16 @@ def test_folders_of_patients_or_splits_are_no_classes(tmp_path):
 
 
 @pytest.mark.parametrize("key, cells", [
-    ("path", [os.path.join("s", "1"), "2.dcm"]), ("path", ["1", "2"]), ("SOPInstanceUID", ["1.5.1", "1.5.2"]), ("StudyInstanceUID", ["1.6.1", "1.6.2"]),
-    ("AccessionNumber", ["a1", "a2"]), ("PatientID", ["x1", "x2"])])
+    ("path", [os.path.join("s", "1"), "2.dcm"]), ("path", ["1", "2"]), ("SOPInstanceUID", ["1.5.1", "1.5.2"]),
+    ("StudyInstanceUID", ["1.6.1", "1.6.2"]), ("AccessionNumber", ["a1", "a2"]), ("PatientID", ["x1", "x2"])])
 @pytest.mark.parametrize("header", [None, "Target"])
 def test_labels_come_from_a_file(tmp_path, key, cells, header):
     for i, name in enumerate(("s/1", "s/2.dcm", "s/3"), 1):
         write(tmp_path / "scans" / name, SOPInstanceUID=f"1.5.{i}", StudyInstanceUID=f"1.6.{i}", AccessionNumber=f"a{i}", PatientID=f"x{i}")
     write(tmp_path / "scans" / "t" / "3", PatientID="other")         # so `3` names two files
     labels = tmp_path / "labels.csv"
-    labels.write_text(f"{key if header is None else 'who'},{header or 'label'},more\n{cells[0]},covid,\n{cells[1]},normal,x\n{cells[1]},normal,\n3,covid,\nz,,\n")
+    labels.write_text(f"{key if header is None else 'who'},{header or 'label'},more\n{cells[0]},covid,\n{cells[1]},normal,x\n"
+                      f"{cells[1]},normal,\n3,covid,\nz,,\n")
     result = import_dicom(tmp_path / "scans", SECRET, labels, None if header is None else {"label": header, key: "who"})
     assert [(row["path"], row["label"]) for row in result.rows] == [(os.path.join("s", "1"), "covid"), (os.path.join("s", "2.dcm"), "normal")]
     assert result.excluded == {"without a label in the file of labels": 2}
@@ -193,8 +195,9 @@ def test_labels_that_contradict_each_other(tmp_path):
     labels.write_text("path,label\n1,covid\n1,normal\n")
     with pytest.raises(ManifestError, match="labels.csv: 1 problem\n  line 3: 1 is 'normal', but 'covid' before."):
         import_dicom(tmp_path, SECRET, labels)
-    for content, said in {"": "there is no column 'label'", "path,label\n": "has a header and no rows", "name,label\n1,a\n": "there is none of the columns "
-                       "path, SOPInstanceUID", "path\n1\n": "there is no column 'label', only path"}.items():
+    for content, said in {"": "there is no column 'label'", "path,label\n": "has a header and no rows",
+                          "name,label\n1,a\n": "there is none of the columns path, SOPInstanceUID",
+                          "path\n1\n": "there is no column 'label', only path"}.items():
         labels.write_text(content)
         with pytest.raises(ManifestError, match=said):
             import_dicom(tmp_path, SECRET, labels)
