@@ -272,9 +272,9 @@ class FoldedBatchNorm(_Fused):
     """A convolution and batch normalization: in prediction one convolution.
 
     With its moving statistics batch normalization is a factor and a summand for each filter, y = scale z + shift, so that
-    a convolution with the kernel w scale and the bias b scale + shift does both. In training, where each batch has
-    statistics of its own, the layers run one after another, and so they do for a backward after a prediction; but batch
-    normalization and ReLU in one.
+    a convolution with the kernel w scale and the bias b scale + shift does both; so where both are frozen. In training, where
+    each batch has statistics of its own, the layers run one after another, and so they do for a backward after a prediction;
+    but batch normalization and ReLU in one.
     """
 
     operation, in_turn = "conv2d", True
@@ -292,7 +292,7 @@ class FoldedBatchNorm(_Fused):
         self._turns = [layers[0], *([BatchNormReLU(layers[1:3]), *layers[3:]] if pair else layers[1:])]
 
     def forward(self, x):
-        if self.layers[1].training:
+        if self.layers[1].training and any(layer.trainable for layer in self.layers[:2]):
             self._cache = None
             return self._in_turn(x)
         x = self._accept(x)
