@@ -53,7 +53,7 @@ _DEFLATED, _INFLATED = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1\0\0\0"
 # Limits. An element costs pydicom at least one read and 3 us, an unknown word of a character set 140 us; RLE expands 64-fold.
 _MOST_READS, _MOST_INFLATED, _MOST_FRAGMENTS, _MOST_SCANS, _MOST_RLE = 2**17, 256 * 2**20, 2**16, 100, 2**25
 _MOST_CHARSETS, _LONGEST_CHARSET, _LONGEST, _LONGEST_TABLE = 64, 128, 2**12, 2**20
-_HEADER = 2**20         # bytes of a file within which its tags mostly end
+_HEADER = 2**17         # bytes of a file within which its tags mostly end
 
 _PIXELS = "PixelData FloatPixelData DoubleFloatPixelData ExtendedOffsetTable ExtendedOffsetTableLengths".split()
 _TABLES = "ModalityLUTSequence VOILUTSequence".split() + [
