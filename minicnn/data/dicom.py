@@ -27,6 +27,7 @@ import re
 import struct
 import zlib
 from contextlib import contextmanager
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -180,13 +181,22 @@ class _Limited(io.BytesIO):
         return data
 
 
-def _read(data, name, tags_alone=False):
-    """Return (the dataset of the tags that matter, whether there are pixels)."""
+@cache
+def _parser():
+    """Return pydicom's (read_partial, Tag), None where it is not installed; asked once, for a folder may hold many files."""
     try:
         from pydicom.filereader import read_partial
         from pydicom.tag import Tag
+        return read_partial, Tag
     except ImportError:
-        raise ImageError(f"{name}: is a DICOM file; {MissingExtraError('reading it', 'pydicom', 'dicom')}") from None
+        return None
+
+
+def _read(data, name, tags_alone=False):
+    """Return (the dataset of the tags that matter, whether there are pixels)."""
+    if _parser() is None:
+        raise ImageError(f"{name}: is a DICOM file; {MissingExtraError('reading it', 'pydicom', 'dicom')}")
+    read_partial, Tag = _parser()
     if _DEFLATED in data:
         data = _inflated(data, name)
     file, pixels = _Limited(data, name), {Tag(keyword) for keyword in _PIXELS}

@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks.reliability import hostile_files as hostile
 from minicnn.cli import doctor
+from minicnn.data import dicom
 from minicnn.data.decoding import DECODER_VERSION, ImageWarning
 from minicnn.data.dicom import _coded_size, open_dicom, read_tags
 from minicnn.data.file_kinds import is_dicom, is_image
@@ -384,6 +385,7 @@ def test_the_cache_of_other_formats_is_as_before():
 
 def test_without_pydicom_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pydicom.filereader", None)
+    monkeypatch.setattr(dicom, "_parser", dicom._parser.__wrapped__)
     sentence = r'is a DICOM file; reading it needs pydicom, which is not installed. Install it with: pip install "minicnn\[dicom\]"'
     with pytest.raises(ImageError, match="^the image: " + sentence):
         decode(made(RAMP, 12))
