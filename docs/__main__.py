@@ -15,6 +15,7 @@ MODULES = r"""
     minicnn minicnn.layers minicnn.losses minicnn.regularizers minicnn.optimizers minicnn.initializers minicnn.metrics
     minicnn.callbacks
     minicnn.networks minicnn.interop minicnn.distributed minicnn.data minicnn.data.manifest minicnn.data.split minicnn.data.collections
+    minicnn.data.dicom minicnn.data.dicom_folder
     minicnn.data.synthetic.phantom minicnn.experiment minicnn.evaluation minicnn.evaluation.summary
     minicnn.evaluation.intervals minicnn.evaluation.comparison minicnn.evaluation.calibration
     minicnn.evaluation.operating_point minicnn.evaluation.out_of_distribution minicnn.evaluation.source_folds
