@@ -43,6 +43,7 @@ from minicnn.kernels.runtime.work_queue import claim, places
 __all__ = ["convolve", "gather", "turn", "finish_cell"]
 
 _WINDOWS = 192                   # to a unit, at least: eight tiles read a block of w from near for once from far
+_TURNED, _SQUARE = 64, 16       # filters that are turned in a unit, and the side of the squares in which they are
 _UNITS = 16                     # at least, so that all threads have some, if there are so many panels
 
 
@@ -100,22 +101,25 @@ def _phase(a, K, stride, pad, dilation):
 
 def turn(w, rows, columns, turned):
     """Write w[kh, kw]^T for these rows and columns of the window of w (KH, KW, C, F) to `turned`, (F, C) each."""
-    run(_turn, len(rows) * len(columns), w, np.array(rows), np.array(columns), turned.reshape(-1))
+    groups = -(-w.shape[3] // _TURNED)
+    run(_turn, len(rows) * len(columns) * groups, w, np.array(rows), np.array(columns), groups, turned.reshape(-1))
 
 
 @kernel
-def _turn(w, rows, columns, turned, scratch, queue, lane):
-    """Do one place of the window a unit."""
+def _turn(w, rows, columns, groups, turned, scratch, queue, lane):
+    """Do some filters of one place of the window a unit, in squares: a line of w, and one of `turned`, is fetched once."""
     C, F = w.shape[2], w.shape[3]
-    k = claim(queue, lane)
-    while k >= 0:
-        of, to = pointer(w, (rows[k // len(columns)] * w.shape[1] + columns[k % len(columns)]) * C * F), k * F
-        out = pointer(turned, to * C)
-        for first in range(0, F, 16):           # sixteen filters: a line of w is read once
-            for c in range(C):
-                for f in range(first, min(first + 16, F)):
-                    out[f * C + c] = of[c * F + f]
-        k = claim(queue, lane)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        k, begin = unit // groups, unit % groups * _TURNED
+        of = pointer(w, (rows[k // len(columns)] * w.shape[1] + columns[k % len(columns)]) * C * F)
+        out, end = pointer(turned, k * F * C), min(begin + _TURNED, F)
+        for first in range(0, C, _SQUARE):
+            for left in range(begin, end, _SQUARE):
+                for f in range(left, min(left + _SQUARE, end)):
+                    for c in range(first, min(first + _SQUARE, C)):
+                        out[f * C + c] = of[c * F + f]
+        unit = claim(queue, lane)
 
 
 def _products(x, w, ends, terms, geometry, y, switches, places):

@@ -70,6 +70,7 @@ _GROUP = 64                     # channels to a unit of a weight gradient: its s
 _UNITS = 16                     # of a weight gradient, at most
 _LEAST = 64                     # tiles to a unit of it, at least
 _MANY_TILES = 256               # of a chunk, which are worth 36 sums for each weight; less in chunks that grow no more
+_TRANSFORMED = 16               # channels whose sums are transformed in a unit: they lie side by side
 _LINE = 16                      # numbers more between the 36 places: a power of two apart, they share a set of the cache
 _CHANNELS = 96                  # at most, whose filters are transformed at a time: U of a panel stays near
 _TILES = 48                     # at most in a unit of a weight gradient, whose chains are as long
@@ -380,7 +381,7 @@ def _weight_gradient(dy, x, pads, dw, chunk=None):
         run(_gradient_chunks, len(parts) * groups, dy[some], x[some], _flat(x[some], dy.dtype), row_terms(tiles, group), tiling,
             parts, integers=max(tiles, ROWS), dtype=dy.dtype,
             scratch=36 * (tiles * (group + wide) + 2 * _LINE) + max(36 * group, 16 * wide))
-        run(_transform_sums, len(parts) * C, parts, group, sums.parts.reshape(-1, 9, C, F), scratch=36 * panel, dtype=np.float64)
+        run(_transform_sums, len(parts) * -(-C // _TRANSFORMED), parts, group, sums.parts.reshape(-1, 9, C, F), scratch=36 * panel, dtype=np.float64)
     sums.finish(lambda total: np.copyto(dw, total.reshape(dw.shape), "same_kind"))
 
 
@@ -461,26 +462,27 @@ def _spread4(g0, g1, g2, g3, x):
 
 @kernel
 def _transform_sums(parts, group, dw, scratch, queue, lane):
-    """Write dw (chunks, 9, C, F) = G^T S G of a chunk and a channel a unit, S its part."""
+    """Write dw (chunks, 9, C, F) = G^T S G of a chunk and some channels a unit, S its part."""
     (_, _, C, F), panel = dw.shape, panel_of(parts)
     S, panels, rows = pointer(scratch, lane * scratch.shape[1]), -(-F // panel), -(-group // ROWS) * ROWS
-    of_panel, dw_at = -(-C // group) * rows, pointer(dw, 0)
+    of_panel, units, dw_at = -(-C // group) * rows, -(-C // _TRANSFORMED), pointer(dw, 0)
     unit = claim(queue, lane)
     while unit >= 0:
-        s, c = unit // C, unit % C
+        s, first = unit // units, unit % units * _TRANSFORMED
         for j in range(panels):
-            for p in range(36):
-                row = (p * panels + j) * of_panel + c // group * rows + c % group
-                part = pointer(parts, s * parts.shape[1] + row * panel)
-                for f in range(0, panel, width(part)):
-                    store_float64(S, p * panel + f, load(part, f))
-            for i in range(9):                  # G^T from the left, in place: rows 0 to 2 of what were six; then G
-                row, step = (i, 6) if i < 6 else (6 * (i - 6), 1)
-                _gather3(pointer(S, row * panel), step * panel, panel)
-            for k in range(9):
-                sums, to = pointer(S, (6 * (k // 3) + k % 3) * panel), ((s * 9 + k) * C + c) * F + j * panel
-                for f in range(0, min(panel, F - j * panel), width(S)):
-                    store_first(dw_at, to + f, load(sums, f), F - j * panel - f)
+            for c in range(first, min(first + _TRANSFORMED, C)):
+                for p in range(36):
+                    row = (p * panels + j) * of_panel + c // group * rows + c % group
+                    part = pointer(parts, s * parts.shape[1] + row * panel)
+                    for f in range(0, panel, width(part)):
+                        store_float64(S, p * panel + f, load(part, f))
+                for i in range(9):                  # G^T from the left, in place: rows 0 to 2 of what were six; then G
+                    row, step = (i, 6) if i < 6 else (6 * (i - 6), 1)
+                    _gather3(pointer(S, row * panel), step * panel, panel)
+                for k in range(9):
+                    sums, to = pointer(S, (6 * (k // 3) + k % 3) * panel), ((s * 9 + k) * C + c) * F + j * panel
+                    for f in range(0, min(panel, F - j * panel), width(S)):
+                        store_first(dw_at, to + f, load(sums, f), F - j * panel - f)
         unit = claim(queue, lane)
 
 
