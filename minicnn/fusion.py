@@ -15,10 +15,10 @@ import numpy as np
 
 from minicnn.core.memory import Buffers, aligned, here
 from minicnn.core.parameter import Parameters
-from minicnn.core.pool import Pool
+from minicnn.core import pool
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
-from minicnn.kernels import Recordings
+from minicnn.kernels import Recordings, add
 from minicnn.kernels.runtime.reduction import everywhere, finally_
 from minicnn.layers import Add, BatchNormalization, Conv2D, Dense, DepthwiseConv2D, MaxPool2D, ReLU
 
@@ -364,6 +364,19 @@ def _types(layers, *types):
                                              and getattr(layer, "is_plain", True)
                                              and getattr(layer, "activation", None) is None
                                              for layer, kind in zip(layers, types))
+
+
+class Pool(pool.Pool):
+    """The pool of a network's memory, and sums that lie in it."""
+
+    def __reduce__(self):
+        return Pool, ()
+
+    def add(self, one, other):
+        """Return one + other of the same shape and dtype."""
+        total = self.get(one.shape, one.dtype)
+        add(one, other, total)
+        return total
 
 
 # ---- Parameters in one piece of memory -------------------------------------------------------------------------------

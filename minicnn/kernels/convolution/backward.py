@@ -22,7 +22,7 @@ import numpy as np
 from minicnn.kernels.convolution.padding import Geometry, fill_rows
 from minicnn.kernels.runtime.jit import kernel
 from minicnn.kernels.runtime.microkernel import BLOCK, ROWS, columns_of, pack, panel_of, product_tile, row_terms, window_terms
-from minicnn.kernels.runtime.reduction import LARGEST, ChunkSums, batch_size, by_slices, chunk_of
+from minicnn.kernels.runtime.reduction import LARGEST, ChunkSums, batch_size, by_slices, chunk_of, put
 from minicnn.kernels.runtime.simd import add_to_float64, load, pointer, width
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim, places
@@ -72,7 +72,7 @@ def _weight_gradient(dy, x, kernel_size, strides, pads, dilation, dw, chunk=None
             workspace("no image", 0, dy.dtype) if framed else x[some].reshape(-1), terms, elements, row_terms(BLOCK, apart),
             geometry, rows, sums.parts, dtype=dy.dtype,
             scratch=(ROWS + BLOCK) * panel + (images * H * W * C if framed else BLOCK * apart))
-    sums.finish(lambda total: np.copyto(dw.reshape(K, F), total.reshape(K, wide)[:, :F], "same_kind"))
+    sums.finish(lambda total: put(total, dw))
 
 
 @functools.lru_cache(256)

@@ -71,13 +71,13 @@ def gather(dy, w, image_size, strides, pads, dilation, dx):
     (KH, KW, C, F), (_, OH, OW, _), (H, W) = w.shape, dy.shape, image_size
     none, zero = workspace("no switches", 0, np.uint8), workspace("no bias", C, w.dtype)
     zero[...] = 0
+    if not all(_phase(a, w.shape[i], strides[i], 0, dilation[i])[0] for i in (0, 1) for a in range(strides[i])):
+        dx.fill(0)              # many numbers that no window meets
     for a in range(strides[0]):
         rows, down, above = _phase(a, KH, strides[0], pads[0], dilation[0])
         for c in range(strides[1]):
             columns, across, before = _phase(c, KW, strides[1], pads[2], dilation[1])
             high, broad = -(-(H - a) // strides[0]), -(-(W - c) // strides[1])
-            if not (rows and columns):
-                dx[:, a::strides[0], c::strides[1]] = 0
             if not (rows and columns and high > 0 and broad > 0):
                 continue
             turned = workspace("turned", (len(rows) * len(columns) * F, C), w.dtype)

@@ -55,7 +55,7 @@ from minicnn.kernels.convolution.direct import finish_cell, turn
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.microkernel import ROWS, columns_of, ones, panel_of, product_tile, row_terms
 from minicnn.kernels.runtime.recording import derived
-from minicnn.kernels.runtime.reduction import LARGEST, ChunkSums, batch_size, by_slices, chunk_of
+from minicnn.kernels.runtime.reduction import LARGEST, ChunkSums, batch_size, by_slices, chunk_of, put
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, fma, load, load_first, multiply, pointer, rectify,
                                           splat, store, store_first, store_float64, subtract, width)
 from minicnn.kernels.runtime.threads import run, workspace
@@ -382,7 +382,7 @@ def _weight_gradient(dy, x, pads, dw, chunk=None):
             parts, integers=max(tiles, ROWS), dtype=dy.dtype,
             scratch=36 * (tiles * (group + wide) + 2 * _LINE) + max(36 * group, 16 * wide))
         run(_transform_sums, len(parts) * -(-C // _TRANSFORMED), parts, group, sums.parts.reshape(-1, 9, C, F), scratch=36 * panel, dtype=np.float64)
-    sums.finish(lambda total: np.copyto(dw, total.reshape(dw.shape), "same_kind"))
+    sums.finish(lambda total: put(total, dw))
 
 
 @kernel
