@@ -3,7 +3,7 @@
     a unit is a chunk of images and some rows of dw (elements of the window)
 
     for each image, or some small ones together
-        for each block of up to 384 pixels of y
+        for each block of up to 384 pixels of y         under 1x1 windows x's part of it, the unit's channels, is copied
             for each panel of filters                   dy's part of it is packed, and stays in the caches
                 for each tile of 12 rows of dw          sums in registers; added in float64 to the chunk's part
 
@@ -11,8 +11,10 @@ The chunks' parts are added as a tree (runtime/reduction.py). The input gradient
 choice.py says where winograd.py, backward_sparse.py or backward_first.py do this instead.
 
 Measured (one core of an AMD EPYC, AVX-512, peak 118 GFLOP/s): 5x5 windows 99, 3x3 with stride 2 80 to 100, 1x1 of 64 channels
-95. To pack dy's panels where they are whole lost (0.7 with 1x1 windows: the copy waits for memory that the tile would
-have read while it multiplies).
+95.
+Pixels of many channels lie so far apart that their lines share few sets of the cache. With 1x1 windows, pixels and panels packed, and
+blocks of one size (392 pixels are two of 196, not 384 and 8), eight images take on one core of an Intel Xeon (family 6, model 207) 0.6
+to 0.7 of the time at 14 x 14 and 7 x 7 pixels of 256 to 2048 channels, and 0.8 at 28 x 28 and 56 x 56.
 """
 
 import functools

@@ -21,8 +21,8 @@ Why (one core of an AMD EPYC with AVX-512, times as fast as the direct algorithm
 
     - with 8 channels it is 1.0 to 1.2 times as fast, and its rounding less good: not worth a case;
     - 5 x 5 outputs use 39 % of four tiles, 6 x 6 56 %; from there on, the more channels the better;
-    - many filters for few tiles lose: U is four times as large as w, and to transform and read it takes longer than one
-      image of 4 x 4 outputs and 512 channels (0.2), so C F may be 2^16 for each tile of an image;
+    - many filters for few tiles lose: to transform them takes longer than one image of 4 x 4 outputs and 512 channels, so
+      C F may be 2^16 for each tile of an image (7 x 7 and 512 channels: one image as fast as directly, eight 1.5 times);
     - lists against dense Winograd behind pooling: 1.25 times as fast with 32 channels, as fast with 64, 0.85 with 128;
       behind ReLU alone, where half of all is not 0: 1.4 with 5x5 windows, 1.2 with strides and 0.8 with 128 channels, 0.4 to
       0.7 with 3x3 and 1x1.

@@ -4,10 +4,10 @@ No im2col matrix is written: the micro-kernel needs only where windows begin and
 image that has padding is copied, the rows of one unit of work at a time, into a frame of zeros; so are uint8 pixels, which
 are divided by 255 on the way.
 
-A unit is some rows of y, or some small images, of about 100 windows, fewer and only some panels where there would be few units:
+A unit is some rows of y, or some small images, of about 200 windows, with some panels only where there would be few units:
 
     for each panel of filters
-        for each block of up to 384 terms       w's part of it, 48 KB, stays in the caches
+        for each block of up to 384 terms       w's part of it, 48 KB, is packed and stays in the caches
             for each tile of 12 windows         sums in registers, and with one block of terms bias and ReLU too, then y
         of several blocks                       the sums are added up in float64; bias, ReLU, y
 
@@ -22,11 +22,18 @@ each phase: the pixels h = SH i + a meet only every SH-th row of a window, so no
 Lines of y, and under 1x1 windows those of the next tile of x, are asked for while a tile is multiplied: maps of large batches
 come from far away. With 32 images of 33 x 33 it makes 128 to 32 channels 1.6 times as fast, 32 to 128 1.5 times; with one, 0.97.
 
+Of one image w is read once, by all units together, and nothing of it is kept from call to call: to compare what was kept with the
+weights, as a recording must (runtime/recording.py), would read it twice more.
+
+Measured (one core of an Intel Xeon of family 6, model 207, its peak 170 GFLOP/s, before and after units of all windows of a small
+image and some panels): one image of 14 x 14, 1024 to 256 channels 88 and 111, 256 to 1024 80 and 129; of 7 x 7, 2048 to 512 53 and 77;
+eight images as much as where w was packed beforehand. Blocks of 256 terms instead of 384 gained nothing.
+
 Measured (one core of an AMD EPYC, AVX-512, peak 118 GFLOP/s): 3x3 with stride 2, 5x5 and 1x1 windows of 32 to 256 channels 98
 to 110, their input gradients as much (spread with zeros, stride 2 reached 28); COV-19Net's first block 67 us an image, 29
 if it is grey, of which 19 are multiply-adds (39 where the sums of a cell were stored before they were compared). What lost:
-to pack w's blocks in each unit (0.95), to work out where windows begin in each unit instead of once (0.9 in the first
-block), units of 192 windows (1.0).
+to pack w's blocks in units of 96 windows (0.8 to 0.95; of 192 windows it takes as long as to pack w beforehand), to work out where
+windows begin in each unit instead of once (0.9 in the first block).
 """
 
 import numpy as np
@@ -42,7 +49,7 @@ from minicnn.kernels.runtime.work_queue import claim, places
 
 __all__ = ["convolve", "gather", "turn", "finish_cell"]
 
-_WINDOWS = 192                   # to a unit, at least: eight tiles read a block of w from near for once from far
+_WINDOWS = 192                  # to a unit, at least: sixteen tiles read a block of w from near for once from far
 _TURNED, _SQUARE = 64, 16       # filters that are turned in a unit, and the side of the squares in which they are
 _UNITS = 16                     # at least, so that all threads have some, if there are so many panels
 
@@ -153,17 +160,15 @@ def _units(x, flat, w, ends, terms, geometry, outputs, steps, corners, scratch, 
     y, switches, pixels = pointer(outputs[0], 0), pointer(outputs[1], 0), pointer(flat, 0)
     blocks, bands, wide = -(-K // BLOCK), -(-OH // geometry.per_unit), geometry.panels * panel
     groups = -(-F // wide)
-    at = pointer(corners, lane * corners.shape[1])
-    to = pointer(at, corners.shape[1] // 2)
-    out = pointer(scratch, lane * scratch.shape[1])
-    packed = pointer(out, ROWS * panel)
+    at, out = pointer(corners, lane * corners.shape[1]), pointer(scratch, lane * scratch.shape[1])
+    to, packed = pointer(at, corners.shape[1] // 2), pointer(out, ROWS * panel)
     totals = as_float64(pointer(packed, BLOCK * panel))
     frame = pointer(packed, BLOCK * panel + (2 * panel * (corners.shape[1] // 2) if blocks > 1 else 0))
     image_y, start, row_y, pixel_y = steps
     row, count, placed = geometry.W * x.shape[3], 0, (0, 0)
     L, no_bound, rows_of_out = width(w), splat(y, -np.inf), places(queue, lane)
-    one, nothing = splat(y, 1), splat(y, -0.0)
-    as_they_are, low = (one, one, nothing, nothing, no_bound), splat(y, 0) if geometry.rectified else no_bound
+    as_they_are = splat(y, 1), splat(y, 1), splat(y, -0.0), splat(y, -0.0), no_bound
+    low = splat(y, 0) if geometry.rectified else no_bound
     unit = claim(queue, lane)
     for r in range(ROWS):
         rows_of_out[r] = r * panel
@@ -260,8 +265,7 @@ def _place(images, rows, geometry, C, steps, at, to):
 @device
 def finish_cell(v0, v1, v2, v3, ends, rectified, y, switches, o, filters):
     """Store the largest of a cell's four sums, scaled and shifted by the ends, and its place; only the first `filters` of them exist."""
-    (scale, shift) = ends
-    v0, v1, v2, v3 = fma(v0, scale, shift), fma(v1, scale, shift), fma(v2, scale, shift), fma(v3, scale, shift)
+    v0, v1, v2, v3 = fma(v0, ends[0], ends[1]), fma(v1, ends[0], ends[1]), fma(v2, ends[0], ends[1]), fma(v3, ends[0], ends[1])
     place, best = choose(v1, v0, splat(y, 1), zeros(y)), choose(v1, v0, v1, v0)
     place, best = choose(v2, best, splat(y, 2), place), choose(v2, best, v2, best)
     place, best = choose(v3, best, splat(y, 3), place), choose(v3, best, v3, best)

@@ -22,9 +22,11 @@ one for each place p of the 6 x 6.
                                         M[p] (tiles, F) = V[p] @ U[p],  U[p] (C, F) from the filters by G
     bias, ReLU (and 2x2 pooling) <--A-- M[0..35]            a tile is 4 x 4 outputs, or the 2 x 2 pooled cells of them
 
-A unit is up to 48 tiles, of one image or of several, with all filters, or some where there would be few units. It transforms their patches, then takes one panel of filters after the
-other through all 36 products, so U comes from far away once in 48 tiles, and M, that of one panel, stays near. A patch is
-read where it lies; one that reaches over the border is copied into a small frame of zeros first.
+A unit is up to 52 tiles, of one image or of several, with all filters, or some where there would be few units. It transforms their
+patches, then takes one panel of filters after the other, up to 96 channels at a time: it transforms these filters and takes them
+through all 36 products. So w is what comes from far away, and not U, which is four times as large; U of a block and M of one panel
+stay near. Of few weights and many tiles U is made once, to the same bits. A patch is read where it lies; one that reaches over
+the border is copied into a small frame of zeros first.
 
 The input gradient is the same convolution of dy with turned filters. The weight gradient turns the algorithm round: the sum
 over a tile's outputs of dy times its output is, as a function of the filter, linear; its coefficients are
@@ -42,7 +44,10 @@ tiles: 4 eps, with the points 1 and 2 15 eps; of feature maps beside an edge of 
 
 Measured (one core of an AMD EPYC with AVX-512, 3x3 `same`, operations counted as if all were done, GFLOP/s; sgemm reaches 60
 to 100 on the equivalent products): 29x29x32 238, 56x56x64 340, 28x28x128 335, 14x14x256 255, 8x8x256 335, filters kept; weight
-gradients 205, 310, 245, 140, 180. To transform the filters is a quarter of the time at 256 channels, for small batches.
+gradients 205, 310, 245, 140, 180.
+On one core of an Intel Xeon (family 6, model 207), U of all filters made beforehand and in each unit, GFLOP/s: one image of 14x14x256 68
+and 180, 14x14x512 57 and 180, 28x28x512 139 and 233, 7x7x512 12 and 85; eight of 7x7x512 65 and 153; as much where there are many tiles.
+48, 64 or 128 channels at a time instead of 96 take 1.0 to 1.1 times as long.
 What lost: fewer tiles in a unit, so that V stays in the second cache (0.9 at 256 channels: U is read more often); 64 or 96
 terms to a chain of the weight gradient (0.95, 0.85); V of all channels there (0.7 at 256: sums go to memory and back).
 """
@@ -83,11 +88,9 @@ def convolve(x, w, ends, pads, pool, rectified, y, switches):
     """Write the 3x3 convolution of stride 1, times the first of the `ends` (F,) plus the second, behind ReLU if `rectified`, and
     2x2 maxima and their switches if `pool` is 2."""
     (N, _, _, C), (_, OH, OW, F), lanes, panel = x.shape, y.shape, REGISTER_BYTES // w.itemsize, columns_of(w.dtype)
-    CV = -(-C // lanes) * lanes
-    TH, TW = -(-OH * pool // 4), -(-OW * pool // 4)
+    CV, TH, TW = -(-C // lanes) * lanes, -(-OH * pool // 4), -(-OW * pool // 4)
     units, panels = -(-(N * TH * TW) // _MOST), -(-F // panel)
-    tiles = -(-(N * TH * TW) // units)
-    channels = -(-C // -(-C // _CHANNELS))
+    tiles, channels = -(-(N * TH * TW) // units), -(-C // -(-C // _CHANNELS))
     group = -(-panels // min(-(-_FEWEST // units), -(-panels // 2))) * panel
     U = _filters(w, channels) if C * F <= _FEW and units >= _FEWEST else workspace("no filters", 0, w.dtype)
     run(_units, units * -(-F // group), x, _flat(x, w.dtype), (w, U, *ends), row_terms(C),
@@ -156,12 +159,8 @@ def _transform_filter(w, i, step, n, U, o, place):
     a = _spread3(load_first(w, i, n), load_first(w, i + 3 * step, n), load_first(w, i + 6 * step, n), w)
     b = _spread3(load_first(w, i + step, n), load_first(w, i + 4 * step, n), load_first(w, i + 7 * step, n), w)
     c = _spread3(load_first(w, i + 2 * step, n), load_first(w, i + 5 * step, n), load_first(w, i + 8 * step, n), w)
-    _store6(U, o, place, _spread3(a[0], b[0], c[0], w))
-    _store6(U, o + 6 * place, place, _spread3(a[1], b[1], c[1], w))
-    _store6(U, o + 12 * place, place, _spread3(a[2], b[2], c[2], w))
-    _store6(U, o + 18 * place, place, _spread3(a[3], b[3], c[3], w))
-    _store6(U, o + 24 * place, place, _spread3(a[4], b[4], c[4], w))
-    _store6(U, o + 30 * place, place, _spread3(a[5], b[5], c[5], w))
+    for p in range(6):
+        _store6(U, o + 6 * p * place, place, _spread3(a[p], b[p], c[p], w))
 
 
 @device
@@ -175,12 +174,8 @@ def _spread3(g0, g1, g2, x):
 
 @device
 def _store6(a, i, step, v):
-    store(a, i, v[0])
-    store(a, i + step, v[1])
-    store(a, i + 2 * step, v[2])
-    store(a, i + 3 * step, v[3])
-    store(a, i + 4 * step, v[4])
-    store(a, i + 5 * step, v[5])
+    for p in range(6):
+        store(a, i + p * step, v[p])
 
 
 @device
@@ -235,13 +230,8 @@ def _transform_patch(x, row, pixel, C, V, o, step):
         d0, d1, d2, d3, d4, d5 = (_mix6(_load6(x, c, row), V), _mix6(_load6(x, c + pixel, row), V),
                                   _mix6(_load6(x, c + 2 * pixel, row), V), _mix6(_load6(x, c + 3 * pixel, row), V),
                                   _mix6(_load6(x, c + 4 * pixel, row), V), _mix6(_load6(x, c + 5 * pixel, row), V))
-        i = o + c
-        _store6(V, i, step, _mix6((d0[0], d1[0], d2[0], d3[0], d4[0], d5[0]), V))
-        _store6(V, i + 6 * step, step, _mix6((d0[1], d1[1], d2[1], d3[1], d4[1], d5[1]), V))
-        _store6(V, i + 12 * step, step, _mix6((d0[2], d1[2], d2[2], d3[2], d4[2], d5[2]), V))
-        _store6(V, i + 18 * step, step, _mix6((d0[3], d1[3], d2[3], d3[3], d4[3], d5[3]), V))
-        _store6(V, i + 24 * step, step, _mix6((d0[4], d1[4], d2[4], d3[4], d4[4], d5[4]), V))
-        _store6(V, i + 30 * step, step, _mix6((d0[5], d1[5], d2[5], d3[5], d4[5], d5[5]), V))
+        for p in range(6):
+            _store6(V, o + c + 6 * p * step, step, _mix6((d0[p], d1[p], d2[p], d3[p], d4[p], d5[p]), V))
 
 
 @device
@@ -313,37 +303,23 @@ def _finish_tile(M, m, step, ends, place, pool, rectified, shape, y, switches):
     s0, s1, s2, s3, s4, s5 = (_sum6(_load6(M, m, 6 * step), M), _sum6(_load6(M, m + step, 6 * step), M),
                               _sum6(_load6(M, m + 2 * step, 6 * step), M), _sum6(_load6(M, m + 3 * step, 6 * step), M),
                               _sum6(_load6(M, m + 4 * step, 6 * step), M), _sum6(_load6(M, m + 5 * step, 6 * step), M))
-    y0 = _sum6((s0[0], s1[0], s2[0], s3[0], s4[0], s5[0]), M)
-    y1 = _sum6((s0[1], s1[1], s2[1], s3[1], s4[1], s5[1]), M)
-    y2 = _sum6((s0[2], s1[2], s2[2], s3[2], s4[2], s5[2]), M)
-    y3 = _sum6((s0[3], s1[3], s2[3], s3[3], s4[3], s5[3]), M)
+    rows = (_sum6((s0[0], s1[0], s2[0], s3[0], s4[0], s5[0]), M), _sum6((s0[1], s1[1], s2[1], s3[1], s4[1], s5[1]), M),
+            _sum6((s0[2], s1[2], s2[2], s3[2], s4[2], s5[2]), M), _sum6((s0[3], s1[3], s2[3], s3[3], s4[3], s5[3]), M))
     (n, i, j, f), (_, OH, OW, F) = place, shape
     if pool == 2:
-        o, below, beside = ((n * OH + 2 * i) * OW + 2 * j) * F + f, 2 * i + 1 < OH, 2 * j + 1 < OW
-        finish_cell(y0[0], y0[1], y1[0], y1[1], ends, rectified, y, switches, o, F - f)
-        if beside:
-            finish_cell(y0[2], y0[3], y1[2], y1[3], ends, rectified, y, switches, o + F, F - f)
-        if below:
-            finish_cell(y2[0], y2[1], y3[0], y3[1], ends, rectified, y, switches, o + OW * F, F - f)
-        if below and beside:
-            finish_cell(y2[2], y2[3], y3[2], y3[3], ends, rectified, y, switches, o + OW * F + F, F - f)
+        for h in range(0, 4, 2):
+            for w in range(0, 4, 2):
+                if 4 * i + h < 2 * OH and 4 * j + w < 2 * OW:
+                    finish_cell(rows[h][w], rows[h][w + 1], rows[h + 1][w], rows[h + 1][w + 1], ends, rectified, y, switches,
+                                ((n * OH + 2 * i + h // 2) * OW + 2 * j + w // 2) * F + f, F - f)
         return
-    _store4(M, m, step, y0)
-    _store4(M, m + 4 * step, step, y1)
-    _store4(M, m + 8 * step, step, y2)
-    _store4(M, m + 12 * step, step, y3)
+    for h in range(4):
+        for w in range(4):
+            store(M, m + (4 * h + w) * step, rows[h][w])
     for h in range(4 * i, min(4 * i + 4, OH)):
         for w in range(4 * j, min(4 * j + 4, OW)):
             total = fma(load(M, m + (4 * (h - 4 * i) + w - 4 * j) * step), ends[0], ends[1])
             store_first(y, ((n * OH + h) * OW + w) * F + f, rectify(total) if rectified else total, F - f)
-
-
-@device
-def _store4(a, i, step, v):
-    store(a, i, v[0])
-    store(a, i + step, v[1])
-    store(a, i + 2 * step, v[2])
-    store(a, i + 3 * step, v[3])
 
 
 # ---- The weight gradient ---------------------------------------------------------------------------------------------
@@ -439,12 +415,8 @@ def _transform_gradients(g, row, pixel, Z, step):
     g0, g1, g2, g3 = (_load4(g, 0, pixel), _load4(g, row, pixel), _load4(g, 2 * row, pixel), _load4(g, 3 * row, pixel))
     a, b, c, d = (_spread4(g0[0], g1[0], g2[0], g3[0], Z), _spread4(g0[1], g1[1], g2[1], g3[1], Z),
                   _spread4(g0[2], g1[2], g2[2], g3[2], Z), _spread4(g0[3], g1[3], g2[3], g3[3], Z))
-    _store6(Z, 0, step, _spread4(a[0], b[0], c[0], d[0], Z))
-    _store6(Z, 6 * step, step, _spread4(a[1], b[1], c[1], d[1], Z))
-    _store6(Z, 12 * step, step, _spread4(a[2], b[2], c[2], d[2], Z))
-    _store6(Z, 18 * step, step, _spread4(a[3], b[3], c[3], d[3], Z))
-    _store6(Z, 24 * step, step, _spread4(a[4], b[4], c[4], d[4], Z))
-    _store6(Z, 30 * step, step, _spread4(a[5], b[5], c[5], d[5], Z))
+    for p in range(6):
+        _store6(Z, 6 * p * step, step, _spread4(a[p], b[p], c[p], d[p], Z))
 
 
 @device
