@@ -409,7 +409,9 @@ class PackedParameters(Parameters):
         self._values, self._grads = self.zeros(), self.zeros()
         for parameter, value, grad, (packed, *_) in zip(self, self._values, self._grads, self.layout):
             if packed:
-                value[...], grad[...] = parameter.value, parameter.grad
+                value[...] = parameter.value
+                if parameter.grad.any():            # zeros that nobody has written take no memory
+                    grad[...] = parameter.grad
                 parameter.hold(value, grad)
 
     def __reduce__(self):
@@ -437,8 +439,7 @@ class _Views(list):
     def __init__(self, layout, arrays=()):
         sizes = [-(-math.prod(shape) * dtype.itemsize // 64) * 64 // dtype.itemsize if packed else 0
                  for packed, shape, dtype in layout]
-        self.layout, self.flat = layout, aligned(sum(sizes), layout[0][2] if layout else np.float32)
-        self.flat[...] = 0
+        self.layout, self.flat = layout, aligned(sum(sizes), layout[0][2] if layout else np.float32, np.zeros)
         super().__init__(self.flat[first:first + math.prod(shape)].reshape(shape) if packed else np.zeros(shape, dtype)
                          for first, (packed, shape, dtype) in zip(np.cumsum([0, *sizes[:-1]]), layout))
         for mine, array in zip(self, arrays):
