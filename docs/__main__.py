@@ -18,7 +18,7 @@ MODULES = r"""
     minicnn.evaluation.operating_point minicnn.evaluation.out_of_distribution minicnn.evaluation.source_folds
     minicnn.evaluation.shortcut_test minicnn.evaluation.test_access minicnn.evaluation.auditing.auditor
     minicnn.evaluation.explanation.gradcam minicnn.evaluation.explanation.sanity minicnn.plotting minicnn.gradient_check
-    minicnn.weights minicnn.errors minicnn.reference minicnn.kernels minicnn.teaching.bugs minicnn.teaching.exercises
+    minicnn.frozen minicnn.weights minicnn.errors minicnn.reference minicnn.kernels minicnn.teaching.bugs minicnn.teaching.exercises
     minicnn.teaching.trace
     !.*\.dense$""".split()          # named in __all__ as functions are, and no module is meant
 LISTS = "Parameters", "Other Parameters", "Attributes", "Returns", "Yields", "Raises", "Warns"

@@ -273,8 +273,8 @@ class FoldedBatchNorm(_Fused):
 
     With its moving statistics batch normalization is a factor and a summand for each filter, y = scale z + shift. The
     convolution applies both where it would add its bias (reference.conv2d_scaled); a depthwise one takes the kernel w scale
-    and the bias b scale + shift. In training, where each batch has statistics of its own, the layers run one after another, and so they do for a backward after a prediction; but batch
-    normalization and ReLU in one.
+    and the bias b scale + shift. So where both are frozen, too. In training, where each batch has statistics of its own, the
+    layers run one after another, and so they do for a backward after a prediction; but batch normalization and ReLU in one.
     """
 
     operation, in_turn = "conv2d_scaled", True
@@ -291,7 +291,7 @@ class FoldedBatchNorm(_Fused):
         self._turns = [layers[0], *([BatchNormReLU(layers[1:3]), *layers[3:]] if pair else layers[1:])]
 
     def forward(self, x):
-        if self.layers[1].training:
+        if self.layers[1].training and any(layer.trainable for layer in self.layers[:2]):
             self._cache = None
             return self._in_turn(x)
         x = self._accept(x)

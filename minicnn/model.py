@@ -359,6 +359,7 @@ class Model:
                 callbacks = [Checkpoint(run), CSVHistory(Path(run) / "history.csv")] + callbacks
             if self.position is not None:
                 self.position.check_same_epoch(begin)
+            trainer = self._trainer_behind(data, trainer)
             if group.size > 1:
                 group.check_batch_size("fit", batch_size if targets is not None else None)
                 group.same("fit", **self._facts(data, targets, weights if targets is not None else None, measured), epochs=epochs,
@@ -405,11 +406,12 @@ class Model:
         with self._lock:
             data = model_data.as_dataset(self, x, "predict")
             own = distributed.portion(len(data))
+            network = self._network_behind(data)
             outputs = np.empty((own.stop - own.start,) + self.network.output_shape, self.dtype)
             for start in range(own.start, own.stop, batch_size):
                 end = min(start + batch_size, own.stop)
                 samples = slice(start, end) if isinstance(data, ArrayDataset) else np.arange(start, end)
-                outputs[start - own.start:end - own.start] = self.network.predict(data.batch(samples))
+                outputs[start - own.start:end - own.start] = network.predict(data.batch(samples))
             outputs = distributed.joined(outputs)
             return split(outputs, self.output_shape) if self.output_names else outputs
 
@@ -433,7 +435,7 @@ class Model:
         with self._lock:
             data, targets = model_data.labelled(self, x, t, "evaluate")
             weights = model_data.weights_of_samples(sample_weight, len(targets), "evaluate", "sample_weight")
-            measured = trainer.evaluate(data, targets, batch_size, weights)
+            measured = self._trainer_behind(data, trainer).evaluate(data, targets, batch_size, weights)
         names = self.loss.measured(self.metrics)
         return measured if return_dict else [measured[name] for name in names if name in measured]
 
@@ -452,10 +454,10 @@ class Model:
         return self._on_batch(x, one_of("test_on_batch", t=t, y=y), sample_weight, "test_on_batch", measure, return_dict)
 
     def loss_and_gradients(self, x, t, sample_weight=None):
-        """Return (mean loss, [gradient of each parameter]) of one batch, copies, without an update."""
+        """Return (mean loss, [gradient of each parameter]) of one batch, copies, without an update; 0 where it is frozen."""
         loss = self._on_batch(x, t, sample_weight, "loss_and_gradients",
                               self._compiled("loss_and_gradients").loss_and_gradients)
-        return loss, [p.grad.copy() for p in self.network.parameters]
+        return loss, [p.grad.copy() if p.trainable else np.zeros_like(p.grad) for p in self.network.parameters]
 
     def trace(self, x, t=None):
         """Return what every layer computes for x, on real numbers (teaching/trace.py): print it, or write its `page`."""
@@ -642,6 +644,17 @@ class Model:
                 facts |= {f"{name}_samples": len(data), f"{name}_data": digest(data.batch(some)), f"{name}_targets": digest(targets),
                           f"{name}_weights": [None if one is None else digest(one) for one in weights]}
         return facts
+
+    def _network_behind(self, data):
+        """Return the network that takes the samples of a dataset: of FrozenFeatures what is behind them (frozen.py)."""
+        if not getattr(data, "begin", 0):
+            return self.network
+        from minicnn.frozen import Behind
+        return Behind(self.network, data.begin)
+
+    def _trainer_behind(self, data, trainer):
+        network = self._network_behind(data)
+        return trainer if network is self.network else Trainer(network, self.loss, self.optimizer, signals.check, self.metrics)
 
     def _compiled(self, verb):
         if self._trainer is None:

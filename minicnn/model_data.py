@@ -34,7 +34,7 @@ def as_dataset(model, x, verb, workers=None, progress=False):
                               zip(parts, model.input_names, model.input_shape)], verb)
         check_scale(data, model.input_range, verb)
         return data
-    preprocessing, shape = model.preprocessing, network.input_shape
+    preprocessing, shape = model.preprocessing, network.shapes[getattr(x, "begin", 0)]
     needed = preprocessing is None and not isinstance(x, np.ndarray)
     if needed and len(shape) == 3 and shape[2] in (1, 3):
         preprocessing = Preprocessing(*shape)

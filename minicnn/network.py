@@ -49,8 +49,7 @@ class Network:
 
     Attributes
     ----------
-    layers : tuple of the layers
-    sources : tuple of tuple of int, as above
+    layers, sources : tuples, as above
     is_chain : bool, whether each layer takes what the one before makes
     shapes : list of tuple: the shape of each value, without N; the input's, then each layer's output shape
     parameters : Parameters, in the order of the layers
@@ -74,8 +73,7 @@ class Network:
         self._takers = [sum(value in taken for taken in self.sources) for value in range(len(self.layers) + 1)]
         self.outputs = self.sources[-1] if getattr(self.layers[-1], "joins", False) else (len(self.layers),)
         last = {value: i for i, taken in enumerate(self.sources) for value in taken}    # the last layer that takes it
-        self._taken_later = [[value for value in range(i + 2) if last.get(value, i + 1) > i]
-                             for i in range(len(self.layers))]
+        self._taken_later = [[value for value in range(i + 2) if last.get(value, i + 1) > i] for i in range(len(self.layers))]
         self.shapes, self._custom = [self.input_shape], {}      # the steps of custom layers, by the layer's number
         before, here.host = here.host, None         # a network inside a custom layer is a whole of its own
         try:
@@ -99,7 +97,7 @@ class Network:
         self.parameters = Parameters(p for _, p in owned) if fusion is None else \
             fusion.PackedParameters([p for _, p in owned], [_is_ours(layer) for layer, _ in owned])
         # Nobody wants the gradient of the pixels: that of a value is wanted if a layer before it learns.
-        self.wanted = [False]
+        self.wanted, self._first_learning = [False], 0
         self._pool, self._recordings = (None, None) if fusion is None else (fusion.Pool(), fusion.Recordings(
             [int(np.prod(shape)) for shape in self.shapes], sum(p.value.size for p in self.parameters), self.dtype.itemsize))
         for i, layer in enumerate(self.layers):
@@ -111,8 +109,7 @@ class Network:
                 self._custom[i].needs_input_gradient = needed
 
         inner = [layer for step in self._custom.values() for layer in step.hosted]
-        self._moving = [layer for layer in [*self.layers, *inner]
-                        if hasattr(layer, "moved") and getattr(layer, "statistics", ())]
+        self._moving = [one for one in [*self.layers, *inner] if hasattr(one, "moved") and getattr(one, "statistics", ())]
 
         self._steps = self._find_steps(() if fusion is None else fusion.PATTERNS)
         self.takes_pixels = self._steps[0].step.takes_pixels and self._takers[0] == 1
@@ -144,10 +141,7 @@ class Network:
         return self._takers[output] > (len(self.outputs) > 1)
 
     def heads(self, names):
-        """Return the numbers of the layers that a loss takes over: of each output the last, where it is of the type named.
-
-        `names` has a name, or None, for each output.
-        """
+        """Return the numbers of the layers that a loss takes over: of each output the last, if it is of its type in `names`."""
         return tuple(value - 1 for value, name in zip(self.outputs, names) if type(self.layers[value - 1]).__name__ == name)
 
     def forward(self, x, rows=None, training=False, step_number=0):
@@ -190,7 +184,8 @@ class Network:
             taken = self.taken(values, first) if self._several[first] else values[self.sources[first][0]]
             values[last + 1] = step.forward(taken) if run is None else run(step, taken)
             if pooled:      # what is neither taken later nor remembered for backward is free
-                here.pool.hold(first, [array for one in (step, *step.layers) for array in getattr(one, "_cache", None) or ()
+                remembering = (step, *step.layers) if last >= self._first_learning else ()
+                here.pool.hold(first, [array for one in remembering for array in getattr(one, "_cache", None) or ()
                                        if isinstance(array, np.ndarray)])
                 here.pool.keep([values[value] for value in self._taken_later[last]])
         return values
@@ -205,10 +200,10 @@ class Network:
                          for value, part in zip(self.outputs, parts)])
 
     def backward(self, dy, rows=None):
-        """Run `rows` backward to the first layers that learn; every parameter's `grad` is overwritten."""
+        """Run `rows` backward to the first layer that learns; the `grad` of each parameter from there on is overwritten."""
         self._check_unchanged()
         with lending(self._pool):
-            self.gradients(dy, self._steps if rows is None else rows)
+            self.gradients(dy, [row for row in (self._steps if rows is None else rows) if row.last >= self._first_learning])
 
     def gradients(self, dy, rows, wanted=None):
         """Run some rows of `rows` backward, and return {number of a value: its gradient} of those that are `wanted`.
@@ -244,24 +239,26 @@ class Network:
         for step in self._custom.values():
             step.check_unchanged()
 
-    def rows(self, depth=None, heads=(), fused=True):
+    def rows(self, depth=None, heads=(), fused=True, begin=0):
         """Return the _Row of each step that runs layers 0 .. depth-1 (by default all): of one layer, or fused (fusion.py).
 
-        Where depth cuts a step, its layers run one at a time. The `heads` hand on what they take.
+        Where depth cuts a step, its layers run one at a time. The `heads` hand on what they take; so do the layers before
+        `begin`, whose last value is then the input.
         """
         depth = len(self.layers) if depth is None else depth
-        rows = [row for row in self._steps if row.last < depth] if fused else []
-        rows = rows + [self.single(i) for i in range(rows[-1].last + 1 if rows else 0, depth)]
+        rows = [row for row in self._steps if begin <= row.first and row.last < depth] if fused else []
+        alone = set(range(begin, depth)).difference(*(range(row.first, row.last + 1) for row in rows))
+        rows = [_Row(_HandedOn, 0, begin - 1)] * (begin > 0) + sorted([*rows, *map(self.single, alone)], key=lambda row: row.first)
         return [_Row(_HandedOn, row.first, row.last) if row.first in heads else row for row in rows]
 
     def single(self, i):
         """Return the _Row of layer number i alone."""
         return _Row(self._custom.get(i) or LayerStep(self.layers[i]), i, i)
 
-    def blame_forward(self, x):
-        """Raise NonFiniteError naming the first layer whose output for x is not finite, if there is one."""
-        values = [np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x]
-        for i, layer in enumerate(self.layers):
+    def blame_forward(self, x, begin=0):
+        """Raise NonFiniteError naming the first layer whose output for x is not finite, if there is one (`begin`: see rows)."""
+        values = [*[None] * begin, np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x]
+        for i, layer in enumerate(self.layers[begin:], begin):
             for parameter in getattr(layer, "parameters", ()):
                 if not np.isfinite(parameter.value).all():
                     raise NonFiniteError(f"layer {layer.name!r}: its {parameter.name} holds NaN or infinity.")
@@ -276,8 +273,7 @@ class Network:
         for layer in self.layers[::-1]:
             for parameter in getattr(layer, "parameters", ()):
                 if not np.isfinite(parameter.grad).all():
-                    raise NonFiniteError(f"layer {layer.name!r}: the gradient of its {parameter.name} holds NaN or "
-                                         "infinity.")
+                    raise NonFiniteError(f"layer {layer.name!r}: the gradient of its {parameter.name} holds NaN or infinity.")
 
     def move_statistics(self):
         """Move the statistics of the layers as the last forward says; all, or none and NonFiniteError."""
@@ -297,6 +293,8 @@ class Network:
                     parameter.trainable = trainable
                 note(getattr(layer, "layers", ()), trainable)
         note(self.layers, True)
+        self._first_learning = next((i for i, layer in enumerate(self.layers) if any(
+            parameter.trainable for parameter in getattr(layer, "parameters", ()))), len(self.layers))
 
     def named_parameters(self):
         """Return {"layer/parameter": Parameter} in the order of the layers.

@@ -77,6 +77,14 @@ def _labels(text):
     return labels
 
 
+def _frozen(text):
+    return text if text in ("trunk", "normalization") else Whole()(int(text))
+
+
+def _units(text):
+    return [Whole(1, 2**20)(int(part)) for part in text.split(",")]
+
+
 positive = number(float, Real(0, math.inf, "()"))
 path = checked(Text("a path"), Text("a path"))
 
@@ -85,6 +93,9 @@ path = checked(Text("a path"), Text("a path"))
 
 _DATA = dict(type=path, metavar="DATA", help="a folder with one folder per class, or a CSV file with the columns "
              "path,label and, where known, patient_id,source,view,modality,split")
+# Those of networks.NETWORKS that a run can train: written here, for --help imports nothing.
+_NETWORKS = ("cov19net", "vgg16", "vgg19", "resnet50", "resnet101", "resnet152", "resnet50_v2", "mobilenet_v2", "inception_v3",
+             "inception_resnet_v2", "efficientnet_b0", "efficientnet_lite0", "covid_net", "covid_net_pepx", "covid_caps")
 _SHARED = {
     "data": _DATA, "--data": _DATA,
     "--columns": dict(type=checked(_columns, "be NAME=HEADER[,NAME=HEADER...]"), metavar="NAME=HEADER[,...]",
@@ -120,8 +131,18 @@ _SHARED = {
     "--epochs": dict(type=whole(), default=20, metavar="N", help="default: %(default)s, as in the paper"),
     "--steps-per-epoch": dict(type=whole(), default=100, metavar="N", help="batches an epoch (default: %(default)s; "
                               "the paper says 100 in one place, 200 in another)"),
-    "network": dict(nargs="?", type=path, default="cov19net", metavar="cov19net | RUN",
-                    help="the network: a run folder, or a .safetensors file (default: cov19net)"),
+    "--network": dict(choices=_NETWORKS, default="cov19net", metavar="NAME",
+                      help=f"{', '.join(_NETWORKS)} (default: %(default)s)"),
+    "--size": dict(type=whole(8, 4096), metavar="N", help="height and width of its images (default: as published)"),
+    "--weights": dict(type=path, metavar="imagenet | FILE", help="what it begins with: a minicnn, Keras or PyTorch file, a run folder, "
+                      "or imagenet, of efficientnet_lite0 (extra imagenet) (default: initial weights, made from the seed)"),
+    "--freeze": dict(type=checked(_frozen, 'be "trunk", "normalization" or a number of layers'), metavar="trunk | normalization | N",
+                     help="do not train the trunk, whose features are then computed once; or the batch normalizations, which keep "
+                          "the statistics of the weights; or the first N layers"),
+    "--head": dict(type=checked(_units, "be sizes of dense layers, such as 1024,256"), metavar="N[,N...]",
+                   help="new dense layers between the means of the last feature map and the answer"),
+    "network": dict(nargs="?", type=path, default="cov19net", metavar="NAME | RUN",
+                    help="a published network, a run folder, or a .safetensors file (default: cov19net)"),
     "run_folder": dict(type=path, metavar="RUN", help="a run folder, or a .safetensors file"),
     "--expect-sha256": dict(type=checked(_digest, "be a SHA-256 of 64 hexadecimal digits"), metavar="DIGEST",
                             help="refuse a weights file with another SHA-256, as sha256sum prints it (of a run: "
@@ -150,12 +171,10 @@ def add_shared(parser, *names):
 # ---- What commands share in `run` ------------------------------------------------------------------------------------
 
 def load_network(name):
-    """Return COV-19Net, or the network of a run or a weights file."""
-    if name == "cov19net":
-        from minicnn import cov19net
-        return cov19net()
-    from minicnn import experiment
-    return experiment.load_model(name)
+    """Return a published network, by its name, or the network of a run or a weights file."""
+    from minicnn import experiment, networks
+
+    return networks.NETWORKS[name]() if name in networks.NETWORKS else experiment.load_model(name)
 
 
 def show(options, facts, text):

@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   minicnn reproduce                                                         on synthetic radiographs, with no data
   minicnn reproduce --data index.csv --external other-hospital/index.csv
   minicnn reproduce --data index.csv --seeds 5 --out studies/mine
+  minicnn reproduce --data index.csv --network mobilenet_v2 --size 96       another network under the same protocols
   mpiexec -n 8 minicnn reproduce --data index.csv --mpi                     eight trainings at a time
 
 It trains the paper's network under the paper's protocol, under an honest one, and with each source of positives held
@@ -26,7 +27,8 @@ the first one. Data and --out are to be on a disk that all machines see. Any num
 
 
 def add_options(parser):
-    add_shared(parser, "--data", "--classes", "--epochs", "--steps-per-epoch", "--threads", "--mpi", "--quiet", "--json")
+    add_shared(parser, "--data", "--classes", "--epochs", "--steps-per-epoch", "--network", "--size", "--weights", "--freeze",
+               "--head", "--threads", "--mpi", "--quiet", "--json")
     parser.add_argument("--external", type=path, metavar="DATA", help="images of another hospital with the same two "
                         "classes, for external validation: evaluated once, never used to train or to choose")
     parser.add_argument("--seeds", type=whole(1, 100), default=3, metavar="N",
@@ -47,7 +49,8 @@ def run(options):
 
     study = Study(options.data, options.external, options.seeds, options.epochs, options.steps_per_epoch,
                   classes=options.classes, columns=options.columns, workers=options.workers,
-                  allow_outside_root=options.allow_outside_root, root=options.root, labels=options.labels)
+                  allow_outside_root=options.allow_outside_root, root=options.root, labels=options.labels,
+                  network=options.network, size=options.size, weights=options.weights, freeze=options.freeze, head=options.head)
     results, pages = reproduce(study, Path(options.out), progress=not options.quiet, group=options.group)
     show(options, results, lambda results: _text(results, pages))
 

@@ -1,4 +1,4 @@
-"""`minicnn train`: train COV-19Net in a run folder, or go on with an interrupted run."""
+"""`minicnn train`: train a network in a run folder, or go on with an interrupted run."""
 
 import sys
 from pathlib import Path
@@ -8,12 +8,15 @@ from minicnn.errors import printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
-HELP = "train COV-19Net and evaluate it"
+HELP = "train a network and evaluate it"
 EXAMPLES = """examples:
   minicnn train                                              synthetic radiographs, made from the seed
   minicnn train --data radiographs/ --out runs/mine          a folder with one folder per class
   minicnn train --data index.csv --protocol paper --seed 1   the paper's own protocol, which leaks
   minicnn train --data index.csv --hold-out cohen            how well it does on a source that is not in training
+  minicnn train --data index.csv --network resnet50 --size 96            another network than COV-19Net
+  minicnn train --data index.csv --network efficientnet_lite0 --weights imagenet --freeze trunk --out runs/head
+  minicnn train --data index.csv --network efficientnet_lite0 --weights runs/head --freeze normalization --learning-rate 1e-4
   mpiexec -n 4 minicnn train --mpi --threads 1               four processes share each batch
   minicnn train --resume runs/mine                           go on after an interruption
   minicnn train --resume runs/mine --data /new/index.csv     the same, where the data was moved"""
@@ -33,6 +36,7 @@ def add_options(parser):
                         help="of training images under the honest protocol (default: honest)")
     parser.add_argument("--recipe", choices=["paper", "robust"], default="paper",
                         help="robust: what did best on held-out sources (default: %(default)s)")
+    add_shared(parser, "--network", "--size", "--weights", "--freeze", "--head")
     parser.add_argument("--out", type=path, metavar="RUN", help="the run folder (default: the next free runs/NNN)")
     parser.set_defaults(of_the_run={action.dest: action.default for action in parser._actions[before:]})
     parser.add_argument("--resume", type=path, metavar="RUN", help="go on with this run, with its options")

@@ -21,7 +21,7 @@ from minicnn.data.split import groups
 from minicnn.errors import InputError, printable
 from minicnn.evaluation.explanation.border import border_mask
 from minicnn.evaluation.intervals import Interval, as_clusters, auc_interval, aucs, bootstrap
-from minicnn.evaluation.summary import count_patients, images_and_patients
+from minicnn.evaluation.summary import answers, count_patients, images_and_patients
 from minicnn.metrics.categorical import categorical_metrics
 
 __all__ = ["CONDITIONS", "PAPER_ACCURACY", "Condition", "ShortcutCheck", "check_shortcuts", "examples", "disturb"]
@@ -150,11 +150,11 @@ def check_shortcuts(model, x, t=None, patients=None, seed=0, clusters=None):
     for start in range(0, len(data), _BATCH):
         batch = data.batch(np.arange(start, min(start + _BATCH, len(data))))
         for name in CONDITIONS:
-            outputs[name].append(model.predict(disturb(batch, name)))
+            outputs[name].append(answers(model, disturb(batch, name)))
     outputs = {name: np.concatenate(parts) for name, parts in outputs.items()}
     conditions = _measured(data.labels, outputs, clusters, model.classes, check_seed(seed))
     return ShortcutCheck(conditions, _findings({one.name: one for one in conditions}),
-                         **count_patients(patients, None, len(data)), is_macro=model.output_shape[-1] > 1)
+                         **count_patients(patients, None, len(data)), is_macro=next(iter(outputs.values())).shape[1] > 1)
 
 
 def examples(image):

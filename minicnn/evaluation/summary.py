@@ -21,10 +21,12 @@ from minicnn.evaluation import intervals
 from minicnn.evaluation.calibration import (brier_score, calibration_line, calibration_lines, cross_entropies, logits,
                                             reliability_curve, squared_errors)
 from minicnn.evaluation.intervals import SHARES, as_clusters, threshold_intervals
+from minicnn.layers import CapsuleLength
+from minicnn.losses.further import shares
 from minicnn.metrics.categorical import categorical_metrics
 
 __all__ = ["HEADS", "SHARES", "GROUPED", "OF_A_CLASS", "MORE_CLASSES", "heads", "summarize", "count_patients",
-           "images_and_patients", "patient_clusters", "subgroup_columns", "same_words", "age_band", "statistic",
+           "images_and_patients", "patient_clusters", "subgroup_columns", "answers", "same_words", "age_band", "statistic",
            "is_summary"]
 
 # The keys of a summary in order, and their headings: those of Table II of the paper, then ours.
@@ -35,6 +37,15 @@ OF_A_CLASS = ("recall", "precision", "specificity", "f1", "auc")
 _MACRO = ("specificity", "precision", "recall", "f1", "auc", "average_precision")
 MORE_CLASSES = "there are more than two classes"
 _MOST_GROUPS = 12
+
+
+def answers(model, x, **others):
+    """Return what a model predicts for x, as `summarize` takes it: (N, 1), of two classes the second's probability, or (N, k).
+
+    Lengths of capsules are no probabilities; their shares in the sum are taken for them.
+    """
+    outputs = model.predict(x, **others)
+    return shares(outputs).astype(outputs.dtype) if isinstance(model.layers[-1], CapsuleLength) else outputs
 
 
 def heads(*summaries):

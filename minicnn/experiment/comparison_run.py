@@ -15,8 +15,9 @@ from minicnn.data.split import groups
 from minicnn.errors import InputError, printable
 from minicnn.evaluation import comparison
 from minicnn.evaluation.intervals import FEW
-from minicnn.evaluation.summary import HEADS, SHARES, images_and_patients, patient_clusters
+from minicnn.evaluation.summary import HEADS, SHARES, answers, images_and_patients, patient_clusters
 from minicnn.experiment.evaluation_run import load_model, preprocessing_of, read_data, unseen_images
+from minicnn.layers import CapsuleLength
 
 __all__ = ["Comparison", "compare"]
 
@@ -113,7 +114,7 @@ def compare(a, b, data=None, columns=None, classes=None, workers=None, allow_out
     if not len(kept):
         raise InputError("compare: each image is one that a network was trained on, or a copy. Name others with --data.")
     manifest = manifest.subset(kept)
-    outputs = [model.predict(manifest.open(preprocessing_of(model, bits), workers=workers, progress=progress))[:, 0]
+    outputs = [answers(model, manifest.open(preprocessing_of(model, bits), workers=workers, progress=progress))[:, 0]
                for model in models]
     where = "in the given manifest" if isinstance(data, Manifest) else f"in {printable(data)}"
     metrics = comparison.compare(manifest.labels, *outputs, patient_clusters(manifest), patients=manifest.patients)
@@ -144,7 +145,7 @@ def _check_classes(models, given):
         raise InputError(f"compare: the networks must have two classes, they have {len(known[0])}: "
                          f"{', '.join(map(printable, known[0]))}.")
     for model in models:
-        if tuple(model.output_shape) != (1,):
+        if tuple(model.output_shape) != (1,) and not isinstance(model.layers[-1], CapsuleLength):
             raise InputError("compare: the networks must have one output, a probability; the outputs of one have the "
                              f"shape {tuple(model.output_shape)}.")
 

@@ -1,11 +1,13 @@
 """The configuration of a run: its options, checked, as config.json keeps them."""
 
+import inspect
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from minicnn.core.arguments import Flag, OneOf, OrNone, Real, Text, Whole, check_all
 from minicnn.errors import InputError, printable
 from minicnn.experiment.recipes import RECIPES
+from minicnn.networks import NETWORKS
 
 __all__ = ["Config", "PROTOCOLS"]
 
@@ -43,6 +45,30 @@ class _Pairs:
         return f"be a dict from {self.what}"
 
 
+class _Units:
+    """The sizes of dense layers."""
+
+    def __call__(self, value):
+        if not isinstance(value, (list, tuple)) or not value:
+            raise TypeError
+        return [Whole(1, 2**20)(units) for units in value]
+
+    def __str__(self):
+        return "be a list of sizes of dense layers, such as [1024, 256]"
+
+
+class _Frozen:
+    """A word, or how many layers."""
+
+    def __call__(self, value):
+        return value if value in ("trunk", "normalization") else Whole()(value)
+
+    def __str__(self):
+        return 'be "trunk", "normalization", or how many layers, from the first'
+
+
+_TRAINED_HERE = [name for name in NETWORKS if name != "anomaly_detector"]       # which has targets of its own for a second output
+
 _CONSTRAINTS = {
     "data": OrNone(Text("the path of a folder or a CSV file")),
     "protocol": OneOf(PROTOCOLS),
@@ -60,6 +86,11 @@ _CONSTRAINTS = {
     "bits": OrNone(Whole(8, 16)),
     "labels": OrNone(_Pairs("labels to names")),
     "skip_unreadable": Flag(),
+    "network": OneOf(_TRAINED_HERE),
+    "size": OrNone(Whole(8, 4096)),
+    "weights": OrNone(Text('"imagenet", or the path of a weights file or a run folder')),
+    "freeze": OrNone(_Frozen()),
+    "head": OrNone(_Units()),
 }
 
 # What the paper's protocol leaves no choice about: the values that it allows, and why.
@@ -78,7 +109,8 @@ class Config:
     ----------
     data : path of a folder with one folder per class, or of a CSV file; None: synthetic radiographs, made from the seed
     protocol : "honest" or "paper" (see PROTOCOLS)
-    augmentation : "honest", "paper" or "none", of training images under the honest protocol; None: that of the recipe
+    augmentation : "honest", "paper" or "none", of training images under the honest protocol; None: that of the recipe, or
+        none where the trunk is frozen, whose features are then computed once
     epochs, steps_per_epoch, batch_size : int
     learning_rate : float
     seed : int from 0 to 2**64 - 1; decides split, initial weights, order and augmentation
@@ -93,6 +125,13 @@ class Config:
     labels : dict from labels of the data to their names here, such as {"Covid-19": "covid"}, optional
     skip_unreadable : bool; leave out images that cannot be read, with a warning, before the data is split; files that
         are not there are an error all the same
+    network : the name of a network of networks.NETWORKS
+    size : int, the height and width of its images; None: what it was published with
+    weights : what it begins with: "imagenet", or the path of a minicnn, Keras or PyTorch file, or of a run folder (transfer.py);
+        None: initial weights, made from the seed
+    freeze : int, how many layers, from the first, are not trained; or "trunk", those that make the last feature map; or
+        "normalization", all batch normalizations, which then keep the moving statistics that the weights came with
+    head : list of int, the units of new dense layers between the means of that map and the answer; None: the network's own
 
     Raises
     ------
@@ -123,6 +162,11 @@ class Config:
     bits: int | None = None
     labels: dict | None = None
     skip_unreadable: bool = False
+    network: str = "cov19net"
+    size: int | None = None
+    weights: str | None = None
+    freeze: int | str | None = None
+    head: list | None = None
 
     def __post_init__(self):
         for name, value in check_all("Config", _CONSTRAINTS, vars(self)).items():
@@ -131,6 +175,8 @@ class Config:
             if self.protocol == "paper" and getattr(self, name) not in allowed:
                 raise InputError(f"Config: the paper's protocol {reason}: {name} "
                                  f"{printable(repr(getattr(self, name)))} needs the protocol honest.")
+        if self.head is not None and "top" not in inspect.signature(NETWORKS[self.network]).parameters:
+            raise InputError(f"Config: {self.network} has no trunk that another head could follow: leave head out.")
 
     @classmethod
     def read(cls, run):
@@ -158,9 +204,32 @@ class Config:
                 if item.name != "workers" and getattr(self, item.name) != getattr(other, item.name)]
 
     @property
+    def preprocessing(self):
+        """The Preprocessing of its images."""
+        published = inspect.signature(NETWORKS[self.network]).parameters["input_shape"].default
+        side = self.size or published[0]
+        return replace(RECIPES[self.recipe].preprocessing, height=side, width=side, bits=self.bits)
+
+    @property
+    def drawn(self):
+        """The name of the augmentation of training images under the honest protocol."""
+        return self.augmentation or RECIPES[self.recipe].augmentation or ("none" if self.freeze == "trunk" else "honest")
+
+    @property
+    def network_sentence(self):
+        """Which network it is, where it is not COV-19Net as it was published; else an empty string."""
+        side = self.preprocessing.height
+        if (self.network, side, self.weights, self.freeze) == ("cov19net", 64, None, None):
+            return ""
+        parts = [f"{side} x {side}", f"weights {printable(self.weights)}" if self.weights else "",
+                 f"first {self.freeze} layers frozen" if isinstance(self.freeze, int) else f"{self.freeze} frozen" if self.freeze else "",
+                 f"head {', '.join(map(str, self.head))}" if self.head else ""]
+        return f" Network {self.network}, {', '.join(filter(None, parts))}."
+
+    @property
     def protocol_sentence(self):
         """What the metrics of such a run mean, in a sentence that is printed beside them."""
-        recipe = "" if self.recipe == "paper" else f" Recipe {self.recipe}."
+        recipe = self.network_sentence + ("" if self.recipe == "paper" else f" Recipe {self.recipe}.")
         if self.hold_out is None:
             return f"Protocol {self.protocol}: {PROTOCOLS[self.protocol]}.{recipe}"
         return (f"Protocol honest, source {printable(self.hold_out)} held out: the test set is all of this source and "

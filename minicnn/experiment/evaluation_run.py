@@ -18,7 +18,7 @@ from minicnn.errors import CheckpointError, InputError, printable
 from minicnn.evaluation.operating_point import OperatingPoint
 from minicnn.evaluation.out_of_distribution import of_run
 from minicnn.evaluation.shortcut_test import ShortcutCheck, check_shortcuts, examples
-from minicnn.evaluation.summary import is_summary, patient_clusters, subgroup_columns, summarize
+from minicnn.evaluation.summary import answers, is_summary, patient_clusters, subgroup_columns, summarize
 from minicnn.evaluation.test_access import (access_sentence, altered_copies, check_unseen, copy_hashes, count_access,
                                             data_digest, trained_on)
 from minicnn.experiment.config import Config
@@ -125,7 +125,7 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
             reason = "there is no decision.json beside it" if point is None else point.undefined.get("temperature")
             raise InputError(f"{printable(run)}: no temperature was fixed on validation: {reason}. Leave out "
                              "--calibrated.")
-        outputs = model.predict(dataset)
+        outputs = answers(model, dataset)
         result = Result(run, {"evaluation": summary_of(model, dataset, outputs, point, calibrated)},
                         notes=["", *notes] if notes else [],
                         datasets={"evaluation": dataset}, outputs={"evaluation": outputs})
@@ -281,11 +281,11 @@ def _write_page(path, result, run, model, measured):
     """Write the page of a Result, with the plots of its run where the page cannot draw them itself."""
     classes, dataset, history = model.classes or (), None, ()
     if result.outputs:
-        answers = {name: (one.labels, result.outputs[name]) for name, one in result.datasets.items()}
+        told = {name: (one.labels, result.outputs[name]) for name, one in result.datasets.items()}
         dataset = list(result.datasets.values())[-1]
     else:
-        answers, history = read_answers(run, classes), read_history(run)
-    shown = drawings(classes, result.metrics, answers, history, dataset)
+        told, history = read_answers(run, classes), read_history(run)
+    shown = drawings(classes, result.metrics, told, history, dataset)
     files = {PLOTS[plot.name]: plot for plot in result.plots if plot.name not in shown}
     shown, check = {name.removesuffix(".png"): (PLOTS[name], drawing) for name, drawing in shown.items()}, None
     if result.shortcuts is not None:
@@ -294,7 +294,8 @@ def _write_page(path, result, run, model, measured):
                               "chance.", shortcut_check([check | {"name": name}], examples(dataset.batch(np.arange(1))[0])))
     config = asdict(Config.read(RunFolder(run))) if run.is_dir() else {}
     notes = [note for note in [result.protocol, *result.notes] if note]
-    page(path, "COV-19Net: evaluation", result.metrics, files, config, classes, notes, check, shown, measured)
+    network = config.get("network", "the network")
+    page(path, f"{'COV-19Net' if network == 'cov19net' else network}: evaluation", result.metrics, files, config, classes, notes, check, shown, measured)
 
 
 def note_access(folder, name="test"):

@@ -11,6 +11,7 @@ from minicnn.data.loader import image_files, open_dataset
 from minicnn.errors import InputError, printable
 from minicnn.evaluation.operating_point import FILE, OperatingPoint
 from minicnn.evaluation.out_of_distribution import of_run
+from minicnn.evaluation.summary import answers
 from minicnn.experiment.evaluation_run import load_model, preprocessing_of
 from minicnn.experiment.run_folder import RunFolder
 
@@ -105,7 +106,7 @@ def predict(run, files, csv=None, expect=None, bits=None, progress=True):
              "warning": "", "error": unreadable.get(number, ""), "probability": None, "calibrated": None}
             for number, path in enumerate(files)]
     if dataset is not None:
-        found = prediction_rows(model.predict(dataset), classes, point)
+        found = prediction_rows(answers(model, dataset), classes, point)
         warnings = [[]] * len(found) if known is None else known.warnings(model, dataset)
         for row, told, warned in zip((row for row in rows if not row["error"]), found, warnings):
             at_half = told.pop("prediction")

@@ -59,7 +59,7 @@ def page(path, title, summaries, plots=None, config=None, classes=(), notes=(), 
                 Chapter("options", "Options", _options(config) if config else [])]
     about = f"{_about(summaries, classes)} {measured}".rstrip()
     html = render(title, about, [one for one in chapters if one.blocks], Path(),
-                  running="COV-19Net: evaluation")       # it stands in the style sheet: no text of unknown origin
+                  running="Evaluation")       # it stands in the style sheet: no text of unknown origin
     write_atomic(path, html.encode("utf-8"), private=False)
 
 

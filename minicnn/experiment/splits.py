@@ -1,7 +1,5 @@
 """The sets of a run: training, validation and test, by patient, as published, or with one source held out."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from minicnn.core.progress import Progress
@@ -13,7 +11,6 @@ from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.synthetic import phantom
 from minicnn.errors import InputError, ManifestError, printable
 from minicnn.evaluation.source_folds import leave_one_source_out
-from minicnn.experiment.recipes import RECIPES
 
 __all__ = ["split", "open_split", "split_table"]
 
@@ -51,8 +48,7 @@ def split(config, progress=False):
         raise ManifestError(f"the training set has no image of {' and of '.join(map(printable, lacking))}. Add some, "
                             "or name the classes that there are with --classes.")
     if config.protocol != "paper":
-        augmentation = config.augmentation or RECIPES[config.recipe].augmentation or "honest"
-        sets["training"] = sets["training"].augment(getattr(Augmentation, augmentation)())
+        sets["training"] = sets["training"].augment(getattr(Augmentation, config.drawn)())
     return sets
 
 
@@ -70,8 +66,8 @@ def _without_source(manifest, source, seed, preprocessing, workers, progress):
 
 def open_split(config, progress):
     """Return ({set: ImageDataset}, the rows of split.csv)."""
-    sets, preprocessing = split(config, progress), replace(RECIPES[config.recipe].preprocessing, bits=config.bits)
-    return {name: manifest.open(preprocessing, workers=config.workers, progress=progress)
+    sets = split(config, progress)
+    return {name: manifest.open(config.preprocessing, workers=config.workers, progress=progress)
             for name, manifest in sets.items()}, split_rows(sets)
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from minicnn import checkpoint
+from minicnn.core.files import open_regular
 from minicnn.core.processes import Alone
 from minicnn.core.progress import Progress
 from minicnn.core.untrusted import raising, read_table, write_csv
@@ -19,6 +20,7 @@ from minicnn.data.sharing import share_dataset
 from minicnn.errors import InputError, MiniCNNError, WeightsError, printable
 from minicnn.evaluation import out_of_distribution
 from minicnn.evaluation.operating_point import fit_operating_point
+from minicnn.evaluation.summary import answers
 from minicnn.evaluation.test_access import access_counts, count_access, data_digest, split_digest
 from minicnn.experiment.config import Config
 from minicnn.experiment.evaluation_run import AVERAGE, Result, evaluated_weights, summary_of
@@ -27,6 +29,8 @@ from minicnn.experiment.recipes import RECIPES
 from minicnn.experiment.run_folder import RunFolder, environment
 from minicnn.experiment.run_plots import draw
 from minicnn.experiment.splits import open_split
+from minicnn.experiment.transfer import check_memory, initial_model, weights_file
+from minicnn.frozen import FrozenFeatures, frozen_features
 from minicnn.model import Sequential
 
 __all__ = ["train", "resume", "assist", "train_or_resume", "unfinished"]
@@ -55,11 +59,14 @@ def train(config, folder, progress=True, plots=True, group=Alone()):
     if not callable(folder) and os.path.lexists(folder):
         with RunFolder(folder) as run:      # what is against the folder is said before the data is read
             _check_free(run, config)
+    if config.network_sentence:             # and what is against the network
+        check_memory(initial_model(config, ("one", "other")), -(-config.batch_size // group.size))
     datasets, rows = open_split(config, progress)
     with RunFolder(folder() if callable(folder) else folder) as run:
         _check_free(run, config)
         run.write_json("environment.json", environment() | {
-            "images": _digest(datasets), "digests": {name: data_digest(data) for name, data in datasets.items()}})
+            "images": _digest(datasets), "digests": {name: data_digest(data) for name, data in datasets.items()}}
+            | ({} if config.weights is None else {"weights": _file_digest(weights_file(config))}))
         write_csv(run.path / "split.csv", rows, private=True)
         run.write_json("config.json", asdict(config))
         return _fit_and_evaluate(run, config, datasets, progress, False, plots, group)
@@ -105,6 +112,14 @@ def _check_free(run, config):
     """Raise InputError if there is a run in a locked RunFolder."""
     if run.is_begun:
         raise InputError(_already_there(run, config))
+
+
+def _file_digest(path):
+    """Return the SHA-256 of a file."""
+    with raising(WeightsError, path):
+        file, _ = open_regular(path)
+        with file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(datasets):
@@ -172,22 +187,40 @@ def assist(group):
     """Train and predict with rank 0 of a group, which calls `train` or `resume`."""
     config, digest, sets, path, resume = group.broadcast()
     datasets = {name: share_dataset(group) for name in sets}
-    model = _fit(config, digest, datasets, path, resume, False, group)
+    model, taken = _fit(config, digest, datasets, path, resume, False, group)
     model.set_weights(group.broadcast())
     for name in sets:
-        model.predict(datasets[name], distributed=group)
+        model.predict(taken[name], distributed=group)
 
 
 def _fit(config, digest, datasets, path, resume, progress, group):
-    """Return the model of a run, trained until it has all its epochs."""
-    recipe = RECIPES[config.recipe]
-    model = recipe.model(config.seed, datasets["training"].classes, config.learning_rate)
+    """Return the model of a run, trained until it has all its epochs, and {set: dataset} of images, or of frozen features."""
+    model = group.broadcast(_begun(config, datasets["training"].classes, path, resume) if group.rank == 0 else None)
     model.split_digest = digest
-    model.fit(datasets["training"], validation=datasets["validation"], epochs=config.epochs,
-              batch_size=config.batch_size, steps_per_epoch=config.steps_per_epoch, callbacks=recipe.callbacks(),
-              run=path, resume=resume, progress=progress, workers=1 if config.workers is None else config.workers,
-              distributed=group)
-    return model
+    taken = datasets
+    if config.freeze is not None and (config.drawn == "none" or config.protocol == "paper"):    # each epoch has the same images
+        features = {name: frozen_features(model, dataset, group, progress) for name, dataset in datasets.items()}
+        taken = features if all(isinstance(one, FrozenFeatures) for one in features.values()) else datasets
+    model.fit(taken["training"], validation=taken["validation"], epochs=config.epochs,
+              batch_size=config.batch_size, steps_per_epoch=config.steps_per_epoch,
+              callbacks=RECIPES[config.recipe].callbacks(), run=path, resume=resume, progress=progress,
+              workers=1 if config.workers is None else config.workers, distributed=group)
+    return model, taken
+
+
+def _begun(config, classes, path, resume):
+    """Return the model of a run before `fit`: with its initial weights, or, where those are of a file, of a checkpoint of the run."""
+    if config.weights is not None and resume:
+        for name in ("last.safetensors", "previous.safetensors"):
+            try:
+                return initial_model(config, classes, Path(path) / name)
+            except WeightsError:        # none yet, or damaged: `fit` says so
+                pass
+        before = RunFolder(path).read_json("environment.json").get("weights")
+        if before != _file_digest(weights_file(config)):
+            raise InputError(f"{printable(config.weights)}: not the weights that {printable(path)} was begun with, by their "
+                             "SHA-256. Put those there, or begin a new run.")
+    return initial_model(config, classes)
 
 
 def _fit_and_evaluate(run, config, datasets, progress, resume, plots, group):
@@ -196,13 +229,13 @@ def _fit_and_evaluate(run, config, datasets, progress, resume, plots, group):
     group.broadcast((config, digest, list(datasets), run.path, resume))
     for dataset in datasets.values():
         share_dataset(group, dataset)
-    model = _fit(config, digest, datasets, run.path, resume, progress, group)
+    model, taken = _fit(config, digest, datasets, run.path, resume, progress, group)
     history = model.history
     if RECIPES[config.recipe].average:
         checkpoint.save(run.path / AVERAGE, model)
     model = Sequential.load(evaluated_weights(run.path, config))
     group.broadcast(model.get_weights())
-    outputs = {name: model.predict(dataset, distributed=group) for name, dataset in datasets.items()}
+    outputs = {name: answers(model, dataset, distributed=group) for name, dataset in taken.items()}
     out_of_distribution.TrainingDistribution.fit(model, datasets["training"], datasets["validation"]).save(
         run.path / out_of_distribution.FILE)
     result = Result(run.path, {}, config.protocol_sentence, datasets=datasets, outputs=outputs)
@@ -212,7 +245,7 @@ def _fit_and_evaluate(run, config, datasets, progress, resume, plots, group):
         point = fit_operating_point(datasets["validation"].labels, outputs["validation"])
         point.write(run)
         for name, dataset in datasets.items():
-            result.metrics[name] = summary_of(model, dataset, outputs[name], point)
+            result.metrics[name] = summary_of(model, taken[name], outputs[name], point)
             bar.advance()
     rows = [{"path": path, "part": name, "label": model.classes[label], **row}
             for name, dataset in datasets.items() for path, label, row in

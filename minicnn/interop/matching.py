@@ -20,6 +20,7 @@ class Matching:
     ----------
     rows : list of (name in the file, layer, shape in the file, what was done), all str; "-" where there is none
     unmatched : int; rows that say of something that it was not used, or not found
+    lacking : int; those of them that are about a weight of the model
 
     >>> matching = Matching("model.h5")
     >>> matching.add("conv2d/kernel", "conv2d_1/kernel", (3, 3, 1, 8), "as it is")
@@ -31,29 +32,32 @@ class Matching:
     """
 
     def __init__(self, path):
-        self.path, self.rows, self.unmatched = printable(path), [], 0
+        self.path, self.rows, self.unmatched, self.lacking = printable(path), [], 0, 0
 
     def add(self, name, layer, shape, done, matched=True):
         """Add a row; `name` or `layer` may be None, and shape."""
         self.rows.append(tuple("-" if part is None else shortened(str(part), 80) for part in (name, layer, shape, done)))
         self.unmatched += not matched
+        self.lacking += not matched and layer is not None
 
     def __str__(self):
         return "\n".join(grid([("name in the file", "layer", "shape", "what was done"), *self.rows]))
 
-    def check(self, strict):
-        """Raise WeightsError with the table where something is unmatched; print it instead where not `strict`."""
-        if not self.unmatched:
+    def check(self, strict, advice="Give names={name in the file: layer}, or strict=False to take what fits."):
+        """Raise WeightsError with the table where something is unmatched, or with "model" where a weight of the model is; print
+        it instead where not `strict`."""
+        if not (self.lacking if strict == "model" else self.unmatched):
             return
         if strict:
             raise WeightsError(f"{self.path}: {self.unmatched} of {len(self.rows)} rows do not fit this model. Nothing was changed. "
-                               f"Give names={{name in the file: layer}}, or strict=False to take what fits.\n{self}")
+                               f"{advice}\n{self}")
         print(self)
 
 
 def check_options(strict, names):
     """Raise InputError where arguments of `load_weights` are of the wrong type."""
-    check("load_weights", "strict", strict, Flag())
+    if strict != "model":
+        check("load_weights", "strict", strict, Flag())
     if names is not None and not isinstance(names, dict):
         raise InputError(f"load_weights: names must be a dict, {{layer in the file: layer}}, got {type(names).__name__}.")
 

@@ -13,7 +13,7 @@ __all__ = ["Dropout"]
 
 
 class Dropout(Layer):
-    """While training, drop each number with probability `rate` and divide the rest by 1 - rate; else do nothing.
+    """While training, drop each number with probability `rate` and divide the rest by 1 - rate; else, and frozen, do nothing.
 
     What is dropped depends on the seed, the layer's index, the step of training and the sample's place in the batch,
     and on nothing else (reference.dropout; Srivastava et al. 2014).
@@ -35,7 +35,7 @@ class Dropout(Layer):
 
     def forward(self, x):
         x = self.accept(x)
-        if not self.training or self.rate == 0:
+        if not (self.training and self.trainable) or self.rate == 0:
             self.remember(x, None)
             return x
         keep, shape = self.buffer("keep", x.shape, np.bool_), self._drawn(x.shape[1:])

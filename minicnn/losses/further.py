@@ -7,7 +7,7 @@ from minicnn.losses import LOSSES, Loss
 from minicnn.metrics import binary_metrics
 from minicnn.metrics.categorical import categorical_metrics
 
-__all__ = ["CategoricalCrossentropy", "MeanSquaredError", "MarginLoss", "DeviationLoss"]
+__all__ = ["CategoricalCrossentropy", "MeanSquaredError", "MarginLoss", "DeviationLoss", "shares"]
 
 
 class _OneOfSeveral(Loss):
@@ -60,9 +60,20 @@ class MarginLoss(_OneOfSeveral):
     _before = "Put Capsules(K, size) and CapsuleLength() at the end."
 
     def describe(self, outputs, targets, loss):
-        lengths, classes = outputs.astype(np.float64) + np.finfo(np.float32).tiny, targets.argmax(axis=-1)
-        shares = lengths / lengths.sum(axis=-1, keepdims=True)
-        return binary_metrics(classes, shares[:, 1], loss=loss) if shares.shape[1] == 2 else categorical_metrics(classes, shares, loss=loss)
+        p, classes = shares(outputs), targets.argmax(axis=-1)
+        return binary_metrics(classes, p[:, 0], loss=loss) if p.shape[1] == 1 else categorical_metrics(classes, p, loss=loss)
+
+
+def shares(lengths):
+    """Return the share of each class's length, (N, k), in their sum, float64; of two classes that of the second, (N, 1).
+
+    >>> shares(np.array([[0.2, 0.6], [0.0, 0.0]]))
+    array([[0.75],
+           [0.5 ]])
+    """
+    lengths = lengths.astype(np.float64) + np.finfo(np.float32).tiny
+    found = lengths / lengths.sum(axis=-1, keepdims=True)
+    return found[:, 1:] if found.shape[1] == 2 else found
 
 
 class DeviationLoss(Loss):

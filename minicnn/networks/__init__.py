@@ -6,14 +6,19 @@ Those after COV-19Net have the layers and names of keras.applications. All take
     input_shape  (H, W, C); sizes that are too small raise ShapeError, which names the least that fits
     top          whether there is a classifier. Without, the output is that of the last block, or its means or maxima over
                  the image with pooling="avg" or "max"
-    options      seed, dtype, engine: those of Model
+    options      seed, dtype, engine: those of Model. Networks that have a trunk, all with `top`, also take
+                 head: units of dense layers with ReLU, which then follow the means over the image in place of the network's own
+                 dropout: rate before each dense layer; the network's own where it is left out
+                 pixels: (means, standard deviations) of each channel in [0, 1], by which a first, frozen layer normalizes images
 
 and are Models, whose weights come from the seed: load_weights of interop/keras and interop/pytorch takes others.
 """
 
-from minicnn.core.arguments import Flag, OneOf, OrNone, Whole, check
+import numpy as np
+
+from minicnn.core.arguments import Flag, OneOf, OrNone, Real, Whole, check
 from minicnn.errors import ShapeError
-from minicnn.layers import Dense, Dropout, GlobalAveragePooling2D, GlobalMaxPooling2D
+from minicnn.layers import BatchNormalization, Dense, Dropout, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D
 from minicnn.layers.nodes import Input, chain
 from minicnn.model import Model, Sequential
 from minicnn.networks import anomaly, cov19, covidcaps, covidnet, efficientnet, inception, mobilenet, resnet, vgg
@@ -21,6 +26,8 @@ from minicnn.networks import anomaly, cov19, covidcaps, covidnet, efficientnet, 
 __all__ = ["cov19net", "vgg16", "vgg19", "resnet50", "resnet101", "resnet152", "resnet50_v2", "mobilenet_v2", "inception_v3",
            "inception_resnet_v2", "efficientnet_b0", "efficientnet_lite0", "covid_net", "covid_net_pepx", "covid_caps",
            "anomaly_detector", "NETWORKS"]
+
+_NOTHING = 1e-12        # beside the variance of pixels
 
 
 def cov19net(seed=0, classes=2, input_shape=(64, 64, 3), dtype="float32", engine=None, dropout=0.0):
@@ -45,7 +52,7 @@ def cov19net(seed=0, classes=2, input_shape=(64, 64, 3), dtype="float32", engine
 
 def vgg16(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **options):
     """Return VGG-16: 138,357,544 parameters with 1,000 classes at 224 x 224, 14,714,688 without the top."""
-    return _model("vgg16", lambda x: vgg.trunk(x, vgg.VGG16), classes, input_shape, top, pooling, options, vgg.top)
+    return _model("vgg16", lambda x: vgg.trunk(x, vgg.VGG16), classes, input_shape, top, pooling, options, vgg.DENSE)
 
 
 def vgg19(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **options):
@@ -55,7 +62,7 @@ def vgg19(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **opt
     >>> model.output_shape, model.count_params()
     ((1, 1, 512), 20024384)
     """
-    return _model("vgg19", lambda x: vgg.trunk(x, vgg.VGG19), classes, input_shape, top, pooling, options, vgg.top)
+    return _model("vgg19", lambda x: vgg.trunk(x, vgg.VGG19), classes, input_shape, top, pooling, options, vgg.DENSE)
 
 
 def resnet50(classes=1000, input_shape=(224, 224, 3), top=True, pooling=None, **options):
@@ -112,18 +119,22 @@ def efficientnet_lite0(classes=1000, input_shape=(224, 224, 3), top=True, poolin
                   dropout=0.2)
 
 
-def covid_net(classes=3, input_shape=(224, 224, 3), **options):
+def covid_net(classes=3, input_shape=(224, 224, 3), top=True, pooling=None, **options):
     """Return COVID-Net as in its authors' Keras branch: 126,589,443 parameters with 3 classes at 224 x 224 (covidnet.py)."""
-    return _model("covid_net", covidnet.keras_branch, classes, input_shape, True, None, options, lambda x: x)
+    return _model("covid_net", lambda x: resnet.trunk_v2(x, resnet.RESNET50), classes, input_shape, top, pooling, options,
+                  covidnet.DENSE)
 
 
-def covid_net_pepx(classes=3, input_shape=(224, 224, 3), dense=(1024, 1024), **options):
+def covid_net_pepx(classes=3, input_shape=(224, 224, 3), top=True, pooling=None, dense=(1024, 1024), **options):
     """Return COVID-Net as in its figure 2, with widths inside its blocks that are a choice (covidnet.py).
+
+    `dense` are the units of its hidden dense layers; the first version had (1024, 256).
 
     >>> covid_net_pepx(input_shape=(64, 64, 3), dense=(16,)).count_params()
     13274067
     """
-    return _model("covid_net_pepx", lambda x: covidnet.pepx_network(x, dense), classes, input_shape, True, None, options, lambda x: x)
+    return _model("covid_net_pepx", covidnet.pepx_trunk, classes, input_shape, top, pooling, options,
+                  {f"dense{i}": units for i, units in enumerate(dense, 1)})
 
 
 def covid_caps(classes=2, input_shape=(224, 224, 3), **options):
@@ -156,34 +167,44 @@ def _classes(owner, classes):
     return check(owner, "classes", classes if names is None else len(names), Whole()), names
 
 
-def _model(owner, trunk, classes, input_shape, top, pooling, options, hidden=None, dropout=0.0):
-    """Return the Model of a trunk and what follows it: layers of its own (`hidden`), or means over the image; and the classes."""
+def _model(owner, trunk, classes, input_shape, top, pooling, options, flat=None, dropout=0.0):
+    """Return the Model of a trunk and what follows it: means over the image, or Flatten and dense layers of {name: units}."""
     k, names = _classes(owner, classes)
     top = check(owner, "top", top, Flag())
     pooling = check(owner, "pooling", pooling, OrNone(OneOf(("avg", "max"))))
+    rate = check(owner, "dropout", options.pop("dropout", dropout), Real(0, 1))
+    head = {f"head{i}": check(owner, "head", units, Whole()) for i, units in enumerate(options.pop("head", None) or (), 1)}
 
     def outputs(x):
         x = trunk(x)
-        if top and hidden:
-            x = hidden(x)
+        if top and flat and not head:
+            x = Flatten(name="flatten")(x)
         elif top or pooling:
             x = GlobalMaxPooling2D(name="max_pool")(x) if pooling == "max" and not top else GlobalAveragePooling2D(name="avg_pool")(x)
         if not top:
             return x
-        x = Dropout(dropout, name="top_dropout")(x) if dropout else x
+        for name, units in (head or flat or {}).items():
+            x = Dense(units, activation="relu", name=name)(Dropout(rate, name=f"{name}_dropout")(x) if rate else x)
+        x = Dropout(rate, name="top_dropout")(x) if rate else x
         return Dense(1 if k <= 2 else k, activation="sigmoid" if k <= 2 else "softmax", name="predictions")(x)
 
     return _connected(owner, outputs, input_shape, classes=names if top else None, **options)
 
 
-def _connected(owner, outputs, input_shape, **others):
+def _connected(owner, outputs, input_shape, pixels=None, **others):
     """Return the Model from images to what `outputs` makes of their node; ShapeError says the least size that fits."""
+    first = None if pixels is None else BatchNormalization(epsilon=_NOTHING, center=False, scale=False, name="pixels")
     x = Input(input_shape, owner=owner, argument="input_shape")
     try:
-        y = outputs(x)
+        y = outputs(x if first is None else first(x))
     except ShapeError as error:
         raise ShapeError(f"{owner}: {error}{_least(outputs, input_shape)}") from None
-    return Model(x, y, **others)
+    model = Model(x, y, **others)
+    if first is not None:
+        means, deviations = pixels
+        first.statistics[0].value[:], first.statistics[1].value[:] = means, np.square(deviations)
+        first.trainable = False
+    return model
 
 
 def _least(outputs, input_shape):

@@ -12,30 +12,19 @@ ratios comes nearest to the published counts; convolutions have biases and no no
 followed by ReLU. These are choices, and so is the pooling of 2x2 between the stages.
 """
 
-from minicnn.layers import Add, Conv2D, Dense, DepthwiseConv2D, Flatten, MaxPool2D, ZeroPadding2D
-from minicnn.layers.nodes import chain
-from minicnn.networks import resnet
+from minicnn.layers import Add, Conv2D, DepthwiseConv2D, MaxPool2D, ZeroPadding2D
 
-__all__ = ["keras_branch", "pepx_network"]
+__all__ = ["DENSE", "pepx_trunk"]
 
+DENSE = {"dense": 1024, "dense_1": 256}                     # of the Keras branch, behind Flatten
 _STAGES = ((256, 3), (512, 4), (1024, 6), (2048, 3))        # channels and blocks
 
 
-def keras_branch(x):
-    """Return the node before the last layer of the authors' Keras branch."""
-    x = resnet.trunk_v2(x, resnet.RESNET50)
-    return chain([Flatten(name="flatten"), Dense(1024, activation="relu", name="dense"), Dense(256, activation="relu", name="dense_1")], x)
-
-
-def pepx_network(x, dense=(1024, 1024)):
-    """Return the node before the last layer of the network of figure 2.
+def pepx_trunk(x):
+    """Return the node of the features, (H // 32, W // 32, 2048), of the network of figure 2.
 
     Each block takes the sum of what the blocks of its stage and its long-range convolution made before it; that convolution, 1x1,
     takes the sum of the stage before.
-
-    Parameters
-    ----------
-    dense : units of the hidden dense layers; the first version had (1024, 256)
     """
     x = Conv2D(64, 7, strides=2, activation="relu", name="conv1")(ZeroPadding2D(3, name="conv1_pad")(x))
     taken = x
@@ -46,10 +35,7 @@ def pepx_network(x, dense=(1024, 1024)):
         for i in range(2, blocks + 1):
             made.append(_pepx(Add(name=f"sum{stage}_{i}")([far, *made]), channels, f"pepx{stage}_{i}"))
         taken = Add(name=f"sum{stage}")([far, *made])
-    x = Flatten(name="flatten")(taken)
-    for i, units in enumerate(dense, 1):
-        x = Dense(units, activation="relu", name=f"dense{i}")(x)
-    return x
+    return taken
 
 
 def _pepx(x, channels, name):

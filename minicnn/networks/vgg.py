@@ -4,12 +4,12 @@ Simonyan and Zisserman, "Very deep convolutional networks for large-scale image 
 layers and names as in keras.applications.
 """
 
-from minicnn.layers import Conv2D, Dense, Flatten, MaxPool2D
-from minicnn.layers.nodes import chain
+from minicnn.layers import Conv2D, MaxPool2D
 
-__all__ = ["VGG16", "VGG19", "trunk", "top"]
+__all__ = ["VGG16", "VGG19", "DENSE", "trunk"]
 
 VGG16, VGG19 = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)         # convolutions of each block
+DENSE = {"fc1": 4096, "fc2": 4096}                   # dense layers before the last, behind Flatten
 
 
 def trunk(x, depths):
@@ -19,8 +19,3 @@ def trunk(x, depths):
             x = Conv2D(filters, 3, padding="same", activation="relu", name=f"block{block}_conv{i}")(x)
         x = MaxPool2D(2, name=f"block{block}_pool")(x)
     return x
-
-
-def top(x):
-    """Return the node of the two dense layers before the last."""
-    return chain([Flatten(name="flatten"), Dense(4096, activation="relu", name="fc1"), Dense(4096, activation="relu", name="fc2")], x)

@@ -21,7 +21,7 @@ from minicnn.study.results import opening
 
 __all__ = ["write", "chapters"]
 
-_TITLE = "Reproduction of COV-19Net"
+_RUNNING = "Reproduction of COV-19Net"
 
 
 def write(results, folder, drawings=None):
@@ -46,11 +46,12 @@ def write(results, folder, drawings=None):
     """
     results = results | {"drawings": forest_plots.forests(results) | (drawings or {})}
     folder, content, about = Path(folder), chapters(results), _about(results)
-    notice = opening(results)
-    page = render(_TITLE, about, content, folder, (*STATUSES, "holds", "fails"), running=_TITLE, notice=notice)
+    notice, network = opening(results), results["settings"].get("network")
+    title = _RUNNING if network is None else f"The study of COV-19Net, with {network.partition(',')[0]}"
+    page = render(title, about, content, folder, (*STATUSES, "holds", "fails"), running=_RUNNING * (network is None), notice=notice)
     paths = folder / "report.html", folder / "report.md"
     write_atomic(paths[0], page.encode("utf-8"))
-    write_atomic(paths[1], markdown(_TITLE, WARNING, about, content, notice).encode("utf-8"))
+    write_atomic(paths[1], markdown(title, WARNING, about, content, notice).encode("utf-8"))
     return paths
 
 

@@ -44,7 +44,8 @@ def draw(found, collection, trainings, checks, folder):
         if page is not None:
             style.attempt(failures, key, lambda: drawings.update({key: page()}))
 
-    first, images, answers = trainings["honest-0"], collection.manifest.open(), _answers(trainings)
+    first, answers = trainings["honest-0"], _answers(trainings)
+    images = collection.manifest.open(first.model.preprocessing)
     chosen = [_spread(np.flatnonzero(images.labels == label)) for label in (0, 1)]
     example = images.batch(chosen[1][:1])[0]
     plot("headline", forest_plots.forest_plot, forest_plots.headline_rows(found))

@@ -54,7 +54,8 @@ def gather(study, collection, trainings, checks, synthetic=False, progress=True)
     return {
         "format": FORMAT, "command": command_of(study, synthetic), "environment": environment(),
         "settings": {name: getattr(study, name) for name in ("epochs", "steps_per_epoch", "batch_size",
-                                                             "learning_rate")} | {"seeds": list(range(study.seeds))},
+                                                             "learning_rate")} | {
+            "seeds": list(range(study.seeds))} | ({"network": study.other_network} if study.other_network else {}),
         "data": _of_manifest(collection.manifest, study.data) | {"synthetic": synthetic},
         "external": None if collection.external is None else _of_manifest(collection.external, study.external),
         "audit": audit(collection.manifest, workers=study.workers, progress=progress,
@@ -71,6 +72,9 @@ def gather(study, collection, trainings, checks, synthetic=False, progress=True)
     }
 
 
+_OF_THE_NETWORK = ("network", "size", "weights", "freeze", "head")
+
+
 def command_of(study, synthetic=False):
     """Return the command that repeats a study: options that differ from the defaults, and names instead of paths.
 
@@ -82,9 +86,10 @@ def command_of(study, synthetic=False):
     for name, value in vars(study).items():
         if name in ("data", "external") and value is not None and not synthetic:
             words += [f"--{name}", os.path.basename(os.path.normpath(value))]
-        elif name == "seeds" or name in ("epochs", "steps_per_epoch", "batch_size", "learning_rate") \
+        elif name == "seeds" or name in ("epochs", "steps_per_epoch", "batch_size", "learning_rate", *_OF_THE_NETWORK) \
                 and value != type(study).__dataclass_fields__[name].default:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            words += [f"--{name.replace('_', '-')}", ",".join(map(str, value)) if name == "head" else
+                      os.path.basename(os.path.normpath(value)) if name == "weights" else str(value)]
     if study.classes:
         words += ["--classes", ",".join(study.classes)]
     if study.labels:
@@ -214,7 +219,8 @@ def departures(results):
     return (["the images are synthetic"] * synthetic + [f"{join(fewer)} were run"] * bool(fewer)
             + ["there were {epochs} epochs, not 20".format(**run)] * (run["epochs"] > recipe["epochs"])
             + [f"the {name.replace('_', ' ')} was {run[name]}, not {recipe[name]}"
-               for name in ("batch_size", "learning_rate") if run[name] != recipe[name]])
+               for name in ("batch_size", "learning_rate") if run[name] != recipe[name]]
+            + [f"the network is {results['settings'].get('network')}"] * ("network" in results["settings"]))
 
 
 def not_judged(results):

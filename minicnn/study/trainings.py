@@ -46,6 +46,7 @@ class Study:
     epochs, steps_per_epoch, batch_size, learning_rate, classes, columns, workers, allow_outside_root : as of Config
     root : path, optional; the folder that the paths in `data` are relative to (those in `external`: to its own)
     labels : as of Config, for `data` and `external`
+    network, size, weights, freeze, head : as of Config: another network than the paper's, in all trainings
     """
 
     data: str
@@ -61,9 +62,21 @@ class Study:
     allow_outside_root: bool = False
     root: str | None = None
     labels: dict | None = None
+    network: str = "cov19net"
+    size: int | None = None
+    weights: str | None = None
+    freeze: int | str | None = None
+    head: list | None = None
 
     def __post_init__(self):
         check("reproduce", "seeds", self.seeds, Whole(1, 100))
+
+    @property
+    def other_network(self):
+        """The network, its size, weights and frozen layers, where it is not the paper's; else an empty string."""
+        weights = None if self.weights is None else os.path.basename(os.path.normpath(self.weights))
+        config = experiment.Config(network=self.network, size=self.size, weights=weights, freeze=self.freeze, head=self.head)
+        return config.network_sentence.strip(" .").removeprefix("Network ")
 
     def configs(self, folds, labels=None):
         """Return {name: Config} of the trainings, in order; `labels` are the names of labels that `data` has."""

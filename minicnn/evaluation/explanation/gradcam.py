@@ -1,8 +1,8 @@
 """Explanations of predictions: Grad-CAM, HiResCAM and occlusion, as maps over the pixels of an image.
 
 They explain one number, the score of a class: the input of its Sigmoid or Softmax (with one output for two classes, the
-score of the negative class is minus that of the positive one). `explain` makes the maps; `sanity.py` tests whether they
-depend on the trained weights. A map shows where, not why, and a plausible map proves nothing.
+score of the negative class is minus that of the positive one), or the length of its capsule. `explain` makes the maps;
+`sanity.py` tests whether they depend on the trained weights. A map shows where, not why, and a plausible map proves nothing.
 """
 
 import math
@@ -17,9 +17,10 @@ from minicnn.core.validation import as_array
 from minicnn.data.loader import ArrayDataset
 from minicnn.errors import InputError, NonFiniteError, nearest, printable
 from minicnn.evaluation.explanation.border import border_share, even_share
-from minicnn.layers import Conv2D, DepthwiseConv2D, InputLayer, SeparableConv2D, Sigmoid, Softmax
+from minicnn.layers import CapsuleLength, Conv2D, DepthwiseConv2D, InputLayer, SeparableConv2D, Sigmoid, Softmax
 from minicnn.layers.activations import Activation
 from minicnn.layers.base import LAYERS
+from minicnn.losses.further import shares
 
 __all__ = ["METHODS", "Explanation", "explain", "convolutions", "check_classifies", "fields_of"]
 
@@ -67,7 +68,7 @@ def explain(model, x, method="gradcam", layer=None, target=None, output=None):
 
     Parameters
     ----------
-    model : a model over images that ends in a Sigmoid of one output, or in a Softmax
+    model : a model over images that ends in a Sigmoid of one output, in a Softmax, or in the lengths of capsules
     x : array, shape (N, H, W, C), or a dataset of data/loader.py
     method : "gradcam" or "hirescam" (of a convolution), or "occlusion" (of any network)
     layer : name of the convolution; the last one where None. If an activation follows, its output is used
@@ -139,7 +140,8 @@ def convolutions(model):
 # ---- Arguments -------------------------------------------------------------------------------------------------------
 
 class _Score(NamedTuple):
-    """Where the score is: the number of the output's last layer, and which columns of the network's row are its output."""
+    """Where the score is: the number of the layer that it is the input of, -1 where it is the output itself, and which columns of
+    the network's row are its output."""
 
     head: int
     first: int
@@ -158,10 +160,10 @@ def check_classifies(model, output=None):
     head, shape = network.outputs[number] - 1, network.shapes[network.outputs[number]]
     last = model.layers[head]
     if model.input_names or len(network.input_shape) != 3 or len(shape) != 1 \
-            or not isinstance(last, Softmax) and not (isinstance(last, Sigmoid) and shape == (1,)):
-        raise InputError("explain: expected a network from images (H, W, C) to a Sigmoid of one output or a Softmax, "
+            or not isinstance(last, (Softmax, CapsuleLength)) and not (isinstance(last, Sigmoid) and shape == (1,)):
+        raise InputError("explain: expected a network from images (H, W, C) to a Sigmoid of one output, a Softmax or capsules, "
                          f"this one goes from {model.input_shape} to {shape} and ends in {last.label}.")
-    return _Score(head, sum(sizes[:number]), sizes[number])
+    return _Score(-1 if isinstance(last, CapsuleLength) else head, sum(sizes[:number]), sizes[number])
 
 
 def _layer_index(model, name):
@@ -196,6 +198,7 @@ def _probabilities(model, score, batch):
     if not np.isfinite(p).all():
         model.network.blame_forward(batch)
         raise NonFiniteError("explain: the network's outputs hold NaN or infinity.")
+    p = shares(p) if score.head < 0 else p
     return np.concatenate([1 - p, p], axis=1) if p.shape[1] == 1 else p
 
 
@@ -220,7 +223,7 @@ def _grad_cam(model, score, batch, wanted, index, method):
     dy = np.zeros_like(z)
     columns, signs = _signs(score, wanted)
     dy[np.arange(len(z)), columns] = signs
-    alpha = network.gradients(dy, rows, {index + 1})[index + 1].astype(np.float64)
+    alpha = network.gradients(dy, [row for row in rows if row.last >= index], {index + 1})[index + 1].astype(np.float64)
     if method == "gradcam":
         alpha = alpha.mean(axis=(1, 2), keepdims=True)
     coarse = (alpha * a).sum(axis=-1)

@@ -47,7 +47,8 @@ def load_weights(model, path, strict=True, names=None):
     model : Model or Sequential
     path : str or Path
     strict : bool; whether it is an error if a weight of the model is not found, or one of the file not used. Otherwise what
-        fits is taken, and the table printed
+        fits is taken, and the table printed. "model": each weight of the model must be found, and what the file has beside, such
+        as its classifier, is left
     names : dict {layer in the file: layer of the model}, optional
 
     Returns

@@ -36,7 +36,8 @@ def load_weights(model, path, strict=True, names=None):
     ----------
     model : Model or Sequential; float32 or float64, arrays of other precision are converted, and the table says so
     path : str or Path
-    strict : bool; otherwise what fits is taken, and the table is printed where something does not
+    strict : bool; otherwise what fits is taken, and the table is printed where something does not. "model": each weight of the
+        model must be found, and what the file has beside, such as its classifier, is left
     names : {module in the file: layer of the model}, optional; without "module.", which DataParallel puts in front
 
     Raises

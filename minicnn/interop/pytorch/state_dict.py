@@ -230,7 +230,7 @@ def _match_one(matching, taken, name, arrays, slot):
             matching.add(full, slot.layer, array.shape, f"{slot.constant[key]} throughout, as in a layer without it")
         else:
             why = f"{slot.layer} has none" if slot else "there is no layer for it"
-            matching.add(full, None, array.shape, f"not used: {why}", matched=False)
+            matching.add(full, slot and slot.layer, array.shape, f"not used: {why}", matched=False)
     for key, (ours, weight, layout) in weights.items():
         if key not in arrays:
             matching.add(None, ours, layout.out(weight.value).shape, "not in the file", matched=False)
