@@ -104,6 +104,17 @@ def test_a_model_of_before_brings_its_head_too(tmp_path):
     assert three.output_shape == (3,)
 
 
+def test_normalization_keeps_the_statistics_of_the_weights(collection, pretrained, tmp_path, quick):
+    config = Config(collection, weights=str(pretrained["keras"]), freeze="normalization", **SMALL)
+    assert "normalization frozen" in config.protocol_sentence and config.drawn == "honest"
+    experiment.train(config, tmp_path / "run", progress=False)
+    model = experiment.load_model(tmp_path / "run")
+    before, after = trunk_of(pretrained["model"]), trunk_of(model)
+    moved = {key.rpartition("/")[0] for key in before if not np.array_equal(before[key], after[key])}
+    kinds = {type(layer).__name__ for layer in model.layers if layer.name in moved}
+    assert "Conv2D" in kinds and "BatchNormalization" not in kinds
+
+
 @pytest.mark.parametrize("name", ["covid_caps", "cov19net"])
 def test_networks_without_another_head_take_weights_too(name, tmp_path):
     config = Config(network=name, size=32, seed=1)
@@ -147,7 +158,7 @@ def test_what_cannot_be_is_said_before_the_data_is_read(options, error, sentence
 
 @pytest.mark.parametrize("options, sentence", [
     ({"network": "resnet"}, "network must be one of cov19net, .*got 'resnet'"), ({"network": "anomaly_detector"}, "network must be one of"),
-    ({"size": 4}, "size must"), ({"freeze": "head"}, 'freeze must be "trunk", or how many layers'), ({"freeze": 0}, "freeze must"),
+    ({"size": 4}, "size must"), ({"freeze": "head"}, 'freeze must be "trunk", "normalization", or how many layers'), ({"freeze": 0}, "freeze must"),
     ({"head": []}, "head must be a list"), ({"head": [0]}, "head must"), ({"head": [8]}, "cov19net has no trunk that another head"),
     ({"network": "covid_caps", "head": [8]}, "covid_caps has no trunk"),
 ])
