@@ -222,3 +222,23 @@ def test_stochastic_depth_goes_to_keras_and_comes_back(tmp_path):
     assert sum(type(layer).__name__ == "StochasticDepth" for layer in again.layers) == 9
     x = cases.draw("lite0/x", (2, 32, 32, 3))
     assert np.array_equal(model.predict(x), again.predict(x))
+
+
+# ---- nsfwjs ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name, count", [("mobilenet_v2", 2_619_461), ("inception_v3", 22_360_869)])
+def test_names_and_shapes_of_nsfwjs(name, count, tmp_path):
+    """The weights of npm's nsfwjs, Keras' networks as they were in 2018 (vectors/make_nsfwjs.py), find their places by name."""
+    lines = [line.split("\t") for line in Path(cases.__file__).with_name("nsfwjs.tsv").read_text(encoding="utf-8").splitlines()]
+    ours, held = {"dense_1": "head1", "dense_2": "head2", "dense_3": "predictions"}, {}
+    for layer, *cells in (row for network, *row in lines if network == name):
+        layer = ours.get(layer, layer)
+        held[layer] = {key: cases.repeated(f"{layer}/{key}", tuple(map(int, shape.split("x"))), 0.1, 1.0)
+                       for keys, shape in zip(cells[::2], cells[1::2]) for key in keys.split(",")}
+    write_legacy(tmp_path / "a.h5", held)
+    model = getattr(networks, name)(5, (75, 75, 3), head=(256, 128))
+    matching = keras.load_weights(model, tmp_path / "a.h5")
+    assert matching.unmatched == 0 and {row[3] for row in matching.rows} == {"as it is, by name"}
+    assert model.count_params() == count == sum(array.size for arrays in held.values() for array in arrays.values())
+    assert all(np.array_equal(weight.value, held[layer][kind]) for key, weight in model.network.named_weights().items()
+               for layer, kind in [key.split("/")])
