@@ -8,6 +8,8 @@ from pathlib import Path
 import pdoc
 from jinja2 import pass_context
 
+from minicnn.interop.sklearn import CNNClassifier
+
 # In the order of the menu. Where a package has no `__all__`, its modules come with it.
 MODULES = r"""
     minicnn minicnn.layers minicnn.losses minicnn.regularizers minicnn.optimizers minicnn.initializers minicnn.metrics
@@ -44,6 +46,8 @@ def markdown(docstring):
 
 def main(folder="build/docs"):
     warnings.simplefilter("error")      # a name in __all__ that does not exist, say
+    for name in [name for name in vars(CNNClassifier) if name.endswith("_request")]:     # scikit-learn's, with pages there
+        delattr(CNNClassifier, name)
     pdoc.render.configure(docformat="numpy", template_directory=Path(__file__).parent)
     to_markdown = pdoc.render.env.filters["to_markdown"]
     pdoc.render.env.filters["to_markdown"] = pass_context(lambda context, text: to_markdown(context, markdown(text)))
