@@ -29,7 +29,8 @@ def drawn(lobes, n, patients, seed):
         k, (i, j), (cy, cx) = rng.integers(60), rng.integers(0, 96 - SIZE, 2), rng.uniform(6.5, SIZE - 7.5, 2)
         w = (x - cx + 1j * (y - cy)) * np.exp(2j * np.pi * rng.random()) / rng.uniform(4.5, 6.5)    # turned and scaled
         r = abs(w) / (0.7 + 0.3 * np.cos(lobes[kind // 2] * np.angle(w)))                           # 1 at the edge
-        image[..., 0] = np.minimum(whole[k, i:i + SIZE, j:j + SIZE] + rng.uniform(35, 70) * (r < 1) * (2 * r >= kind % 2), 255)
+        disc = rng.uniform(35, 70) * (r < 1) * (2 * r >= kind % 2)
+        image[..., 0] = np.minimum(whole[k, i:i + SIZE, j:j + SIZE] + disc, 255)
     return images, kinds
 
 
@@ -108,8 +109,7 @@ print("with 400 labels:", *(f"{name} {value:.2f}" for name, value in wrong.items
 assert max(wrong.values()) < frozen[1] - 0.05
 
 # %%
-fig = figure(9.6, 3.4)
-left, middle, last = fig.subplots(1, 3, width_ratios=[1, 1.7, 1.5])
+left, middle, last = (fig := figure(9.6, 3.4)).subplots(1, 3, width_ratios=[1, 1.7, 1.5])
 picture(left, np.vstack([np.hstack(images[i:i + 4, ..., 0]) for i in range(0, 20, 4)]), "The second task", 0, 255)
 plot(middle, "Accuracy", "labels")
 for (name, values), colour, style in zip(measured.items(), (ORANGE, GREEN, BLUE, QUIET), ("o-", "D-", "s-", "^:")):

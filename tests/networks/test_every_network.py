@@ -124,8 +124,12 @@ def test_a_large_one_goes_on_to_the_byte_and_is_kept(name, folder):
     fit(name, model, folder / "whole", 2, 2, 2)
     assert len(fit(name, again, begun(folder), 2, 2, 2, resume=True)) == 1
     assert_same_runs(folder)
-    for key, weight in model.network.named_weights().items():       # two steps leave outputs that are 0 or 1
-        weight.value[...] = cases.published_weight(f"{name}/{key}", weight.value.shape)
+    model = compiled(name)                          # two steps leave outputs that are 0 or 1
+    for key, weight in model.network.named_weights().items():
+        if any(layer.statistics for layer in model.layers):
+            weight.value[...] = cases.published_weight(f"{name}/{key}", weight.value.shape)
+        elif name == "vgg16":                       # whose outputs would all be 0.5
+            weight.value *= 1.5
     assert_kept(model, images(name, 2)[0], folder)
 
 
