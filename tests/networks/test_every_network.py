@@ -70,6 +70,14 @@ def settle(model, steps):
             mean[:], variance[:] = mean / (1 - left), np.maximum(variance - left, 0) / (1 - left)
 
 
+def fill(name, model):
+    """Give a model, whose outputs two steps have made 0 or 1, weights with which they are near 0.5."""
+    for key, weight in model.network.named_weights().items():
+        weight.value[...] = cases.published_weight(f"{name}/{key}", weight.value.shape)
+    logits = model.network.forward(images(name, 2)[0], model.network.rows(heads=model.network.heads(["Sigmoid"])))
+    model.get_layer("predictions").parameters[0].value[...] /= np.abs(logits).max()
+
+
 def predictions(model, x):
     p = model.predict(x)
     return np.concatenate(p, 1) if isinstance(p, list) else p
@@ -84,8 +92,10 @@ def assert_kept(model, x, folder):
     """What a model predicts is the same after each way into a file and back, and in ONNX Runtime."""
     model.save(folder / "model.safetensors")
     expected = predictions(model, x)
-    assert np.ptp(expected, axis=0).max() > 3e-4            # there is something to compare
-    assert_same_bits(predictions(load_model(folder / "model.safetensors"), x), expected)
+    assert np.ptp(expected, axis=0).max() > 1e-3            # there is something to compare
+    again = load_model(folder / "model.safetensors")
+    assert_same_bits(predictions(again, x), expected)
+    assert again.classes == model.classes and again.loss.name == model.loss.name and again.get_config() == model.get_config()
     pytest.importorskip("onnx")
     from minicnn.interop import onnx
     onnx.save(model, folder / "model.onnx")
@@ -108,7 +118,7 @@ def test_it_learns_goes_on_to_the_byte_and_is_kept(name, folder, monkeypatch):
     first, *_, last = fit(name, model, folder / "whole", *plan)
     falls = ["loss", "anomaly_loss"] if name == "anomaly_detector" else ["loss"]
     assert all(last[key] < first[key] / 1.6 for key in falls), [(first[key], last[key]) for key in falls]
-    if name != "covid_caps":                    # below
+    if name != "covid_caps":                    # which takes longer: test_covidcaps.py
         assert last["classification_accuracy" if name == "anomaly_detector" else "accuracy"] > 0.8
     with interrupted_after(1, monkeypatch):
         fit(name, compiled(name), begun(folder), *plan, resume=True)
@@ -124,13 +134,10 @@ def test_a_large_one_goes_on_to_the_byte_and_is_kept(name, folder):
     fit(name, model, folder / "whole", 2, 2, 2)
     assert len(fit(name, again, begun(folder), 2, 2, 2, resume=True)) == 1
     assert_same_runs(folder)
-    model = compiled(name)                          # two steps leave outputs that are 0 or 1
-    for key, weight in model.network.named_weights().items():
-        if any(layer.statistics for layer in model.layers):
-            weight.value[...] = cases.published_weight(f"{name}/{key}", weight.value.shape)
-        elif name == "vgg16":                       # whose outputs would all be 0.5
-            weight.value *= 1.5
-    assert_kept(model, images(name, 2)[0], folder)
+    fill(name, model)
+    x = images(name, 2)[0]
+    x[1] /= 8
+    assert_kept(model, x, folder)
 
 
 def test_every_network_is_here():
