@@ -15,8 +15,9 @@ from tests.support.interruptions import interrupted_after
 from tests.support.laws import assert_same_bits
 from tests.vectors import cases
 
-# {name: (size, learning rate, epochs in which the loss falls, options)}; three seeds of each were tried, the larger ones two.
-# VGG's two layers of 4,096 units are left out. Where maps shrink to 1 x 1, statistics of a batch are of 16 numbers alone.
+# {name: (size, learning rate, epochs in which the loss falls, options)}; three seeds of each were tried, of the larger ones two,
+# of resnet152 one. VGG's two layers of 4,096 units are left out. Where maps shrink to 1 x 1, statistics of a batch are of 16
+# numbers alone: resnet152 does not learn so in 5 epochs.
 CASES = {"cov19net": (32, 1e-3, 3, {}), "covid_caps": (32, 1e-3, 6, {}), "mobilenet_v2": (32, 5e-4, 5, {}),
          "efficientnet_lite0": (32, 5e-4, 6, {}), "efficientnet_b0": (32, 3e-4, 3, {}), "anomaly_detector": (32, 3e-4, 3, {}),
          "vgg16": (32, 3e-4, 4, {"head": (8,)}), "resnet50": (32, 3e-4, 3, {}), "resnet50_v2": (32, 3e-4, 3, {}),
@@ -48,6 +49,13 @@ def images(name, n=64):
     return x, labels
 
 
+def two(name):
+    """Return two images, one of them dark."""
+    x = images(name, 2)[0]
+    x[1] /= 8
+    return x
+
+
 def fit(name, model, run, n, batch_size, epochs, **options):
     x, labels = images(name, n)
     t = [labels, labels] if name == "anomaly_detector" else labels
@@ -71,7 +79,7 @@ def settle(model, steps):
 
 
 def fill(name, model):
-    """Give a model, whose outputs two steps have made 0 or 1, weights with which they are near 0.5."""
+    """Give a model weights with which its outputs are not 0 or 1, as few steps make those of deep networks."""
     for key, weight in model.network.named_weights().items():
         weight.value[...] = cases.published_weight(f"{name}/{key}", weight.value.shape)
     logits = model.network.forward(images(name, 2)[0], model.network.rows(heads=model.network.heads(["Sigmoid"])))
@@ -124,8 +132,11 @@ def test_it_learns_goes_on_to_the_byte_and_is_kept(name, folder, monkeypatch):
         fit(name, compiled(name), begun(folder), *plan, resume=True)
     assert len(fit(name, compiled(name), folder / "parts", *plan, resume=True)) == 1
     assert_same_runs(folder)
-    settle(model, 4 * plan[2])
-    assert_kept(model, images(name, 4)[0], folder)
+    if name in LEARN:
+        settle(model, 4 * plan[2])
+    else:
+        fill(name, model)
+    assert_kept(model, two(name), folder)
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -135,9 +146,7 @@ def test_a_large_one_goes_on_to_the_byte_and_is_kept(name, folder):
     assert len(fit(name, again, begun(folder), 2, 2, 2, resume=True)) == 1
     assert_same_runs(folder)
     fill(name, model)
-    x = images(name, 2)[0]
-    x[1] /= 8
-    assert_kept(model, x, folder)
+    assert_kept(model, two(name), folder)
 
 
 def test_every_network_is_here():
