@@ -70,7 +70,7 @@ print(f"multiplications: {250 * 64 * products:.1e} in 250 steps of 64 images, {4
 
 # %% [markdown]
 # ## What it gains, by number of labels
-# With 20 labels the frozen trunk nearly doubles accuracy; *fine-tuning* all weights adds nothing. With 400 it is best.
+# With 20 labels the frozen trunk about doubles accuracy; *fine-tuning* all weights adds nothing. With 400 it is best.
 # With as many as the first task had, from scratch is about as good. The more the tasks differ, the less is gained
 # (Yosinski et al., 2014); on medical images large networks gained little from ImageNet (Raghu et al., 2019).
 
@@ -92,8 +92,8 @@ assert scratch[2] > max(frozen[2] + 0.04, fine[2] - 0.06) and noise.max() < 0.5
 # %% [markdown]
 # ## What breaks it
 # A *large rate* destroys the trunk: from scratch is better. Frozen *batch normalization* takes its moving statistics
-# in training too, as in Keras; with a batch's own, an answer depends on the other images, here all of one kind. *Pixels*
-# must be as in the first training, not divided by 255 twice, nor black for white. In a real network, the head first:
+# in training too, as in Keras; with a batch's own, an answer depends on the other images, here all of one kind.
+# *Pixels* must be as in the first training, not divided by 255 twice, nor black for white. On a real network:
 #
 #     minicnn train --data index.csv --network efficientnet_lite0 --weights imagenet --freeze trunk --out runs/head
 #     minicnn train --data index.csv --network efficientnet_lite0 --weights runs/head --learning-rate 1e-4
