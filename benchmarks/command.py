@@ -22,7 +22,7 @@ from benchmarks.measure import Disturbance, cores, machine, settle
 
 __all__ = ["BENCHMARKS", "modules", "options", "passed_on", "main", "load"]
 
-BENCHMARKS = ["suite", "recipe", "pipeline", "compile", "scaling", "kernels", "shapes", "distributed"]
+BENCHMARKS = ["suite", "published", "recipe", "pipeline", "compile", "scaling", "kernels", "shapes", "distributed"]
 
 
 def modules():

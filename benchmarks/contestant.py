@@ -20,7 +20,7 @@ from functools import cache, partial
 import numpy as np
 
 from benchmarks.measure import Turns, settle, timed
-from benchmarks.networks import NETWORKS
+from benchmarks.networks import NETWORKS, PUBLISHED
 from benchmarks.processes import ROOT, last_line
 
 __all__ = ["Contestant", "Failed", "start"]
@@ -112,7 +112,8 @@ def start(stack, names, network, threads):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name")
-    parser.add_argument("network", choices=NETWORKS)
+    networks = NETWORKS | PUBLISHED
+    parser.add_argument("network", choices=networks)
     parser.add_argument("threads", type=int)
     chosen = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")
@@ -120,7 +121,7 @@ def main():
     settle(chosen.threads)
     from benchmarks.peers import build
 
-    network = NETWORKS[chosen.network]
+    network = networks[chosen.network]
     peer, images = build(chosen.name, network, chosen.threads), network.images()
     call = cache(partial(peer.call, *images))
 

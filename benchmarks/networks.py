@@ -10,7 +10,7 @@ from math import ceil, prod
 
 import numpy as np
 
-__all__ = ["Network", "NETWORKS", "COV19NET", "COLOUR", "cov19net"]
+__all__ = ["Network", "NETWORKS", "PUBLISHED", "COV19NET", "COLOUR", "cov19net"]
 
 BATCHES = 8         # to train on in turn
 
@@ -42,7 +42,7 @@ class Array:
 
     def _windows(self, kind, w, C, strides, padding, use_bias, **arguments):
         """Note a convolution with the kernel w, (K, K, ...), as He et al. (2015) scale it, to C channels."""
-        side = self.shape[0] if padding == "same" else self.shape[0] - len(w) + 1
+        side = self.shape[0] if padding == "same" else self.shape[0] - len(w) + 1       # those that windows may begin at
         out = ceil(side / strides)
         w *= (2 * C / w.size) ** 0.5
         return self._make(kind, (out, out, C), [w, np.zeros(C)][:1 + use_bias], 2 * w.size * out * out, kernel_size=len(w),
@@ -64,9 +64,14 @@ class Array:
     def relu(self):
         return self._make("ReLU", self.shape)
 
-    def pool(self):
-        side = self.shape[0] // 2
-        return self._make("MaxPool2D", (side, side, self.shape[2]), pool_size=2)
+    def pad(self, rows):
+        """Note rows and columns of zeros around each image."""
+        side = self.shape[0] + 2 * rows
+        return self._make("ZeroPadding2D", (side, side, self.shape[2]), padding=rows)
+
+    def pool(self, size=2, strides=2):
+        side = (self.shape[0] - size) // strides + 1
+        return self._make("MaxPool2D", (side, side, self.shape[2]), pool_size=size, strides=strides)
 
     def add(self, other):
         return Array(self.notes, self.shape, "Add", [self, other])
@@ -204,6 +209,27 @@ def bottlenecks(x):
     return x.mean()
 
 
+def resnet50(x):
+    """ResNet-50 as in Keras (minicnn.networks.resnet50)."""
+    x = x.pad(3).conv(64, 7, strides=2, padding="valid").norm().relu().pad(1).pool(3, 2)
+    for blocks, filters in zip((3, 4, 6, 3), (64, 128, 256, 512)):
+        for block in range(blocks):
+            strides = 2 if block == 0 and filters > 64 else 1
+            shortcut = x if block else x.conv(4 * filters, 1, strides).norm()
+            body = x.conv(filters, 1, strides).norm().relu().conv(filters, 3).norm().relu()
+            x = body.conv(4 * filters, 1).norm().add(shortcut).relu()
+    return x.mean()
+
+
+def vgg19(x):
+    """VGG-19 (minicnn.networks.vgg19)."""
+    for convolutions, filters in zip((2, 2, 4, 4, 4), (64, 128, 256, 512, 512)):
+        for _ in range(convolutions):
+            x = x.conv(filters, 3).relu()
+        x = x.pool()
+    return x.flatten().dense(4096).relu().dense(4096).relu()
+
+
 # Where strides pad, sides are odd: then both ends are padded alike, which PyTorch does without a copy.
 NETWORKS = {network.name: network for network in [
     Network("LeNet-like, 5x5, 28x28x1", (28, 28, 1), lenet),
@@ -216,5 +242,10 @@ NETWORKS = {network.name: network for network in [
     Network("1x1 bottlenecks, 65x65x3", (65, 65, 3), bottlenecks),
     cov19net(sizes=(1, 32, 256), radiographs=True),
     cov19net("COV-19Net in colour", sizes=(1, 32, 256)),
+]}
+# For published.py alone: they are too large for the suite.
+PUBLISHED = {network.name: network for network in [
+    Network("ResNet-50, 224x224x3", (224, 224, 3), resnet50, outputs=1000, batch=8),
+    Network("VGG-19, 224x224x3", (224, 224, 3), vgg19, outputs=1000, batch=8),
 ]}
 COV19NET, COLOUR = NETWORKS["COV-19Net"], NETWORKS["COV-19Net in colour"]

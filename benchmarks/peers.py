@@ -159,6 +159,8 @@ def torch_model(network):
 
     def convolution(array, filters, strides, kernel_size, use_bias, padding, groups=1):
         before, after = array.padding()
+        if array.sources[0].kind == "ZeroPadding2D":
+            before = after = array.sources[0].arguments["padding"]
         layer = nn.Conv2d(array.sources[0].shape[2], filters, kernel_size, strides, before if before == after else 0,
                           groups=groups, bias=use_bias)
         return layer if before == after else nn.Sequential(nn.ZeroPad2d((before, after) * 2), layer)
@@ -168,7 +170,11 @@ def torch_model(network):
         return {"Conv2D": lambda **given: convolution(array, **given),
                 "DepthwiseConv2D": lambda **given: convolution(array, C, groups=C, **given),
                 "BatchNormalization": lambda: nn.BatchNorm2d(C, eps=1e-3, momentum=0.01),
-                "ReLU": lambda: nn.ReLU(inplace=True), "MaxPool2D": lambda pool_size: nn.MaxPool2d(pool_size),
+                "ReLU": lambda: nn.ReLU(inplace=True),
+                # Behind ReLU the rows that PyTorch pads with -inf are no different from zeros.
+                "MaxPool2D": lambda pool_size, strides: nn.MaxPool2d(
+                    pool_size, strides, array.sources[0].arguments["padding"] if array.sources[0].kind == "ZeroPadding2D" else 0),
+                "ZeroPadding2D": lambda padding: nn.Identity(),         # what takes it pads
                 "Add": Sum, "GlobalAveragePooling2D": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
                 "Flatten": nn.Flatten, "Dense": lambda units, activation: nn.Linear(array.sources[0].shape[0], units)
                 }[array.kind](**array.arguments)
@@ -250,7 +256,11 @@ def onnx_model(network):
         elif array.kind == "BatchNormalization":
             note("BatchNormalization", array, sources, result, epsilon=1e-3)
         elif array.kind == "MaxPool2D":
-            note("MaxPool", array, sources, result, kernel_shape=[2, 2], strides=[2, 2])
+            note("MaxPool", array, sources, result, kernel_shape=[given["pool_size"]] * 2, strides=[given["strides"]] * 2)
+        elif array.kind == "ZeroPadding2D":
+            weights.append(numpy_helper.from_array(np.array([0, 0] + [given["padding"]] * 2 + [0, 0] + [given["padding"]] * 2),
+                                                   f"{array.place}_pads"))
+            note("Pad", array, [*sources, weights[-1].name], result)
         elif array.kind == "GlobalAveragePooling2D":
             note("GlobalAveragePool", array, sources, result + "_mean")
             note("Flatten", array, [result + "_mean"], result)

@@ -8,17 +8,20 @@ from pathlib import Path
 import pdoc
 from jinja2 import pass_context
 
+from minicnn.interop.sklearn import CNNClassifier
+
 # In the order of the menu. Where a package has no `__all__`, its modules come with it.
 MODULES = r"""
     minicnn minicnn.layers minicnn.losses minicnn.regularizers minicnn.optimizers minicnn.initializers minicnn.metrics
     minicnn.callbacks
     minicnn.networks minicnn.interop minicnn.distributed minicnn.data minicnn.data.manifest minicnn.data.split minicnn.data.collections
+    minicnn.data.dicom minicnn.data.dicom_folder
     minicnn.data.synthetic.phantom minicnn.experiment minicnn.evaluation minicnn.evaluation.summary
     minicnn.evaluation.intervals minicnn.evaluation.comparison minicnn.evaluation.calibration
     minicnn.evaluation.operating_point minicnn.evaluation.out_of_distribution minicnn.evaluation.source_folds
     minicnn.evaluation.shortcut_test minicnn.evaluation.test_access minicnn.evaluation.auditing.auditor
     minicnn.evaluation.explanation.gradcam minicnn.evaluation.explanation.sanity minicnn.plotting minicnn.gradient_check
-    minicnn.weights minicnn.errors minicnn.reference minicnn.kernels minicnn.teaching.bugs minicnn.teaching.exercises
+    minicnn.frozen minicnn.weights minicnn.errors minicnn.reference minicnn.kernels minicnn.teaching.bugs minicnn.teaching.exercises
     minicnn.teaching.trace
     !.*\.dense$""".split()          # named in __all__ as functions are, and no module is meant
 LISTS = "Parameters", "Other Parameters", "Attributes", "Returns", "Yields", "Raises", "Warns"
@@ -43,6 +46,8 @@ def markdown(docstring):
 
 def main(folder="build/docs"):
     warnings.simplefilter("error")      # a name in __all__ that does not exist, say
+    for name in [name for name in vars(CNNClassifier) if name.endswith("_request")]:     # scikit-learn's, with pages there
+        delattr(CNNClassifier, name)
     pdoc.render.configure(docformat="numpy", template_directory=Path(__file__).parent)
     to_markdown = pdoc.render.env.filters["to_markdown"]
     pdoc.render.env.filters["to_markdown"] = pass_context(lambda context, text: to_markdown(context, markdown(text)))

@@ -25,11 +25,12 @@ def drawn(lobes, n, patients, seed):
     rng, (y, x) = np.random.default_rng([SEED, seed]), np.mgrid[:SIZE, :SIZE]
     whole = phantom.generate(n=60, patients=60, seed=patients, size=96).images
     images, kinds = np.empty((n, SIZE, SIZE, 1), np.uint8), np.arange(n) % (2 * len(lobes))
-    for image, kind in zip(images[..., 0], kinds):
+    for image, kind in zip(images, kinds):
         k, (i, j), (cy, cx) = rng.integers(60), rng.integers(0, 96 - SIZE, 2), rng.uniform(6.5, SIZE - 7.5, 2)
         w = (x - cx + 1j * (y - cy)) * np.exp(2j * np.pi * rng.random()) / rng.uniform(4.5, 6.5)    # turned and scaled
         r = abs(w) / (0.7 + 0.3 * np.cos(lobes[kind // 2] * np.angle(w)))                           # 1 at the edge
-        image[:] = np.minimum(whole[k, i:, j:][:SIZE, :SIZE] + rng.uniform(35, 70) * (r < 1) * (2 * r >= kind % 2), 255)
+        disc = rng.uniform(35, 70) * (r < 1) * (2 * r >= kind % 2)
+        image[..., 0] = np.minimum(whole[k, i:i + SIZE, j:j + SIZE] + disc, 255)
     return images, kinds
 
 
@@ -92,11 +93,11 @@ assert scratch[2] > max(frozen[2] + 0.04, fine[2] - 0.06) and noise.max() < 0.5
 # %% [markdown]
 # ## What breaks it
 # A *large rate* destroys the trunk: from scratch is better. Frozen *batch normalization* takes its moving statistics
-# in training too, as in Keras; with a batch's own, an answer depends on the other images, here all of one kind.
-# *Pixels* must be as in the first training, not divided by 255 twice, nor black for white. On a real network:
+# in training too, as in Keras; with a batch's own, an answer depends on the other images, here all of one kind. Pixels
+# must be as in the first training: not divided by 255 twice, nor black for white. A real network, its head first:
 #
-#     minicnn train --data index.csv --network efficientnet_lite0 --weights imagenet --freeze trunk --out runs/head
-#     minicnn train --data index.csv --network efficientnet_lite0 --weights runs/head --learning-rate 1e-4
+#     minicnn train --network efficientnet_lite0 --weights imagenet --freeze trunk --out head
+#     minicnn train --network efficientnet_lite0 --weights head --freeze normalization --learning-rate 1e-4
 
 # %%
 wrong, model = {"rate 0.1": tuned(400, 0.1).evaluate(test, answers)["accuracy"]}, with_head(trunk, 400)
@@ -108,13 +109,12 @@ print("with 400 labels:", *(f"{name} {value:.2f}" for name, value in wrong.items
 assert wrong["rate 0.1"] < scratch[1] and max(wrong.values()) < frozen[1] - 0.05
 
 # %%
-fig = figure(9.6, 3.4)
-left, middle, last = fig.subplots(1, 3, width_ratios=[1, 1.7, 1.5])
+left, middle, last = (fig := figure(9.6, 3.4)).subplots(1, 3, width_ratios=[1, 1.7, 1.5])
 picture(left, np.vstack([np.hstack(images[i:i + 4, ..., 0]) for i in range(0, 20, 4)]), "The second task", 0, 255)
 plot(middle, "Accuracy", "labels")
 for (name, values), colour, style in zip(measured.items(), (ORANGE, GREEN, BLUE, QUIET), ("o-", "D-", "s-", "^:")):
     middle.plot([f"{n:,}" for n in COUNTS], values, style, color=colour, label=name)
-legend(middle, loc=(0.6, 0.2))
+legend(middle, loc=(0.55, 0.2))
 plot(last, "With 400 labels")
 last.bar(["right", *wrong], [frozen[1], *wrong.values()], color=[BLUE] + [ORANGE] * 4)
 save(fig, "14_transfer_learning")

@@ -15,10 +15,10 @@ import numpy as np
 
 from minicnn.core.memory import Buffers, aligned, here
 from minicnn.core.parameter import Parameters
-from minicnn.core.pool import Pool
+from minicnn.core import pool
 from minicnn.core.validation import as_array
 from minicnn.errors import InputError, ShapeError
-from minicnn.kernels import Recordings
+from minicnn.kernels import Recordings, add
 from minicnn.kernels.runtime.reduction import everywhere, finally_
 from minicnn.layers import Add, BatchNormalization, Conv2D, Dense, DepthwiseConv2D, MaxPool2D, ReLU
 
@@ -271,46 +271,45 @@ class AddReLU:
 class FoldedBatchNorm(_Fused):
     """A convolution and batch normalization: in prediction one convolution.
 
-    With its moving statistics batch normalization is a factor and a summand for each filter, y = scale z + shift, so that
-    a convolution with the kernel w scale and the bias b scale + shift does both. In training, where each batch has
-    statistics of its own, the layers run one after another, and so they do for a backward after a prediction; but batch
-    normalization and ReLU in one.
+    With its moving statistics batch normalization is a factor and a summand for each filter, y = scale z + shift. The
+    convolution applies both where it would add its bias (reference.conv2d_scaled); a depthwise one takes the kernel w scale
+    and the bias b scale + shift. So where both are frozen, too. In training, where each batch has statistics of its own, the
+    layers run one after another, and so they do for a backward after a prediction; but batch normalization and ReLU in one.
     """
 
-    operation, in_turn = "conv2d", True
+    operation, in_turn = "conv2d_scaled", True
     match = staticmethod(lambda layers: _types(layers, Conv2D, BatchNormalization)
                          or _types(layers, DepthwiseConv2D, BatchNormalization))
 
     def __init__(self, layers):
         super().__init__(layers)
-        if isinstance(layers[0], DepthwiseConv2D):
-            self.operation, self._of_filters = f"depthwise_{self.operation}", self._w.shape[2:]
-            self._window = self._strides, self._pads, layers[0].dilation_rate
-        else:
-            self._window, self._of_filters = (self._strides, self._pads), self._w.shape[3:]
+        self._is_depthwise, self._window = isinstance(layers[0], DepthwiseConv2D), (self._strides, self._pads)
+        if self._is_depthwise:
+            self.operation = self.operation.replace("conv2d_scaled", "depthwise_conv2d")
+            self._window += layers[0].dilation_rate,
         pair = BatchNormReLU.match(layers[1:3])
         self._turns = [layers[0], *([BatchNormReLU(layers[1:3]), *layers[3:]] if pair else layers[1:])]
 
     def forward(self, x):
-        if self.layers[1].training:
+        if self.layers[1].training and any(layer.trainable for layer in self.layers[:2]):
             self._cache = None
             return self._in_turn(x)
         x = self._accept(x)
-        weights = self._w, self._b, *(weight.value for weight in self.layers[1].weights)
-        w = self.ops.derived("folded w", self._w.shape, self._w.dtype, self._fold_w, *weights)
-        b = self.ops.derived("folded b", self._b.shape, self._w.dtype, self._fold_b, *weights)
+        weights, w = (self._b, *(weight.value for weight in self.layers[1].weights)), self._w
+        ends = self.ops.derived("ends", (2, *self._b.shape), w.dtype, self._fold, *weights)
+        if self._is_depthwise:
+            w, ends = self.ops.derived("folded w", w.shape, w.dtype, self._fold_w, w, *weights), ends[1:]
         outputs = self._outputs(x)
-        getattr(self.ops, self.operation)(x, w, b, *self._window, *outputs)
+        getattr(self.ops, self.operation)(x, w, *ends, *self._window, *outputs)
         self._cache = x,
         return self._lent(outputs[0])
 
-    def _fold_w(self, w):
-        scale, _ = self.layers[1].as_factors()
-        np.multiply(self._w, scale.reshape(self._of_filters).astype(w.dtype), out=w)
-
-    def _fold_b(self, b):
+    def _fold(self, ends):
         scale, shift = self.layers[1].as_factors()
-        b[...] = self._b * scale + shift
+        ends[...] = scale, self._b * scale + shift
+
+    def _fold_w(self, w):
+        np.multiply(self._w, self.layers[1].as_factors()[0].reshape(self._w.shape[2:]).astype(w.dtype), out=w)
 
     def backward(self, dy):
         if self._cache is not None:
@@ -336,7 +335,7 @@ class FoldedBatchNorm(_Fused):
 class FoldedBatchNormReLU(FoldedBatchNorm):
     """The same, and ReLU."""
 
-    operation = "conv2d_relu"
+    operation = "conv2d_scaled_relu"
     match = staticmethod(lambda layers: _types(layers, Conv2D, BatchNormalization, ReLU)
                          or _types(layers, DepthwiseConv2D, BatchNormalization, ReLU))
 
@@ -344,7 +343,7 @@ class FoldedBatchNormReLU(FoldedBatchNorm):
 class FoldedBatchNormReLUPool(FoldedBatchNorm):
     """The same, and ReLU and 2x2 max pooling in either order."""
 
-    operation = "conv2d_relu_pool"
+    operation = "conv2d_scaled_relu_pool"
     match = staticmethod(lambda layers: _types(layers[1:2], BatchNormalization)
                          and ConvReLUPool.match([*layers[:1], *layers[2:]]))
 
@@ -365,6 +364,19 @@ def _types(layers, *types):
                                              and getattr(layer, "is_plain", True)
                                              and getattr(layer, "activation", None) is None
                                              for layer, kind in zip(layers, types))
+
+
+class Pool(pool.Pool):
+    """The pool of a network's memory, and sums that lie in it."""
+
+    def __reduce__(self):
+        return Pool, ()
+
+    def add(self, one, other):
+        """Return one + other of the same shape and dtype."""
+        total = self.get(one.shape, one.dtype)
+        add(one, other, total)
+        return total
 
 
 # ---- Parameters in one piece of memory -------------------------------------------------------------------------------
@@ -397,7 +409,9 @@ class PackedParameters(Parameters):
         self._values, self._grads = self.zeros(), self.zeros()
         for parameter, value, grad, (packed, *_) in zip(self, self._values, self._grads, self.layout):
             if packed:
-                value[...], grad[...] = parameter.value, parameter.grad
+                value[...] = parameter.value
+                if parameter.grad.any():            # zeros that nobody has written take no memory
+                    grad[...] = parameter.grad
                 parameter.hold(value, grad)
 
     def __reduce__(self):
@@ -425,8 +439,7 @@ class _Views(list):
     def __init__(self, layout, arrays=()):
         sizes = [-(-math.prod(shape) * dtype.itemsize // 64) * 64 // dtype.itemsize if packed else 0
                  for packed, shape, dtype in layout]
-        self.layout, self.flat = layout, aligned(sum(sizes), layout[0][2] if layout else np.float32)
-        self.flat[...] = 0
+        self.layout, self.flat = layout, aligned(sum(sizes), layout[0][2] if layout else np.float32, np.zeros)
         super().__init__(self.flat[first:first + math.prod(shape)].reshape(shape) if packed else np.zeros(shape, dtype)
                          for first, (packed, shape, dtype) in zip(np.cumsum([0, *sizes[:-1]]), layout))
         for mine, array in zip(self, arrays):

@@ -228,7 +228,7 @@ class Network:
 
     def _add(self, one, other):
         """Return the sum of two gradients of a value that several layers take."""
-        return np.add(one, other, out=here.pool and here.pool.get(one.shape, one.dtype))
+        return one + other if here.pool is None else here.pool.add(one, other)
 
     def _check_unchanged(self):
         """Raise InputError if a layer was built again elsewhere, or has other parameters."""

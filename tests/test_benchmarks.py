@@ -10,11 +10,12 @@ import pytest
 from benchmarks import contestant, distributed_model, suite
 from benchmarks.command import load, modules
 from benchmarks.measure import OURS, compare, interleave
-from benchmarks.networks import COV19NET, NETWORKS
+from benchmarks.networks import COV19NET, NETWORKS, PUBLISHED
 from benchmarks.peers import minicnn_model
 from benchmarks.readme import readme_tables
 from benchmarks.report import compose, readme_section
 from minicnn import Model, thread_count
+from minicnn.networks import resnet50
 from tests.support.laws import digest
 from tests.support.processes import run_together
 
@@ -62,6 +63,14 @@ def test_shapes_and_parameters_are_those_that_minicnn_finds(network):
     model = minicnn_model(network, thread_count())
     assert [layer.output_shape for layer in model.layers[:-1]] == [array.shape for array in network.arrays[1:]]
     assert sum(p.value.size for layer in model.layers for p in getattr(layer, "parameters", ())) == network.parameters
+
+
+def test_a_published_network_is_that_of_the_library():
+    network, published = PUBLISHED["ResNet-50, 224x224x3"], resnet50()
+    shapes, expected = (sorted(layer.output_shape for layer in layers if type(layer).__name__ in ("Conv2D", "Dense", "MaxPool2D", "Add"))
+                        for layers in (minicnn_model(network, thread_count()).layers, published.layers))
+    assert shapes == expected
+    assert sorted(w.shape for array in network.arrays for w in array.weights) == sorted(w.shape for w in published.get_weights())
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)

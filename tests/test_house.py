@@ -16,7 +16,7 @@ from tests.support.source_rules import could_run_data, imported
 ROOT = Path(minicnn.__file__).parent
 # From the ground up; CONTRIBUTING.md says what each is for.
 GROUPS = ("errors core reference kernels initializers metrics losses regularizers optimizers layers network fusion weights gradient_check "
-          "data checkpoint callbacks training keras_names model_data model networks interop distributed plotting evaluation reporting experiment study teaching cli "
+          "data checkpoint callbacks training keras_names model_data frozen model networks interop distributed plotting evaluation reporting experiment study teaching cli "
           "__main__").split()
 # The imports upwards, each inside a function: engines are looked up from below; model.trace(x) explains a network, and
 # History.plot draws it.

@@ -29,7 +29,7 @@ from minicnn.data import Manifest
 from minicnn.data.preprocessing import decode
 from minicnn.errors import ImageError, ManifestError
 
-__all__ = ["IMAGES", "PAYLOADS", "FORGERIES", "in_child", "is_plain", "saved", "chunk", "damaged", "sized", "bombs",
+__all__ = ["IMAGES", "PAYLOADS", "FORGERIES", "in_child", "is_plain", "saved", "chunk", "dicom", "damaged", "sized", "bombs",
            "hostile_folder", "drawn_manifest", "forged", "forbid_effects", "measure_images", "measure_bombs",
            "measure_manifests", "measure_rows", "measure_rows_alone"]
 
@@ -95,13 +95,68 @@ def chunk(name, data):
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
+_SYNTAX = "1.2.840.10008.1.2."
+
+
+def element(group, number, kind, value, length=None):
+    """Return one element of a DICOM file, explicit VR and little-endian; `length` is what it says of its own."""
+    is_long = kind in (b"OB", b"OW", b"SQ", b"UN", b"UT")
+    value += b"" if len(value) % 2 == 0 else b"\0" if kind in (b"OB", b"UI", b"OW") else b" "
+    length = len(value) if length is None else length
+    return struct.pack("<HH2s2xL" if is_long else "<HH2sH", group, number, kind, length) + value
+
+
+def dicom(pixels, size, syntax="1", samples=1, bits=16, color=b"MONOCHROME2", more=b"", before=b"", megabytes=0):
+    """Return a DICOM file of `size` (columns, rows) by hand.
+
+    `pixels` are its values, or the codestream of the transfer syntax that ends with `syntax`. `more` are elements of group 0028 after
+    Pixel Representation, `before` those in front of it all. Of a deflated file so many megabytes of zeros follow.
+    """
+    def word(number, value):
+        return element(0x28, number, b"US", struct.pack("<H", value))
+
+    uid = (_SYNTAX + syntax).encode()
+    meta = element(2, 0x10, b"UI", uid)
+    head = before + element(8, 0x60, b"CS", b"DX") + word(2, samples) + element(0x28, 4, b"CS", color)
+    head += (word(6, 0) if samples > 1 else b"") + word(0x10, size[1] & 0xFFFF) + word(0x11, size[0] & 0xFFFF)
+    head += word(0x100, bits) + word(0x101, bits) + word(0x102, bits - 1) + word(0x103, 0) + more
+    if syntax in ("1", "1.99"):
+        dataset = head + element(0x7FE0, 0x10, b"OW", pixels)
+    else:
+        item = struct.pack("<HHL", 0xFFFE, 0xE000, len(pixels) + len(pixels) % 2) + pixels + bytes(len(pixels) % 2)
+        end = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+        dataset = head + element(0x7FE0, 0x10, b"OB", struct.pack("<HHL", 0xFFFE, 0xE000, 0) + item + end, 2**32 - 1)
+    if syntax == "1.99":
+        deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+        dataset = b"".join([deflate.compress(part) for part in (dataset, *[bytes(2**20)] * megabytes)] + [deflate.flush()])
+    group = element(2, 0, b"UL", struct.pack("<L", len(meta)))
+    return bytes(128) + b"DICM" + group + meta + dataset
+
+
+def _run_lengths(plane):
+    """Return bytes as run lengths: literals of 128, an odd end padded."""
+    parts = b"".join(bytes([len(plane[i:i + 128]) - 1]) + plane[i:i + 128] for i in range(0, len(plane), 128))
+    return parts + bytes(len(parts) % 2)
+
+
+def _dicom_images(colour, deep):
+    size, window = (24, 20), element(0x28, 0x1050, b"DS", b"32768") + element(0x28, 0x1051, b"DS", b"65536")
+    planes = [_run_lengths(part.tobytes()) for part in ((deep >> 8).astype(np.uint8), (deep & 255).astype(np.uint8))]
+    header = struct.pack("<16L", 2, 64, 64 + len(planes[0]), *[0] * 13)
+    jpeg_2000 = saved(Image.fromarray(deep), "JPEG2000", irreversible=False, no_jp2=True)
+    return {"DICOM": dicom(deep.tobytes(), size, more=window), "DICOM deflated": dicom(deep.tobytes(), size, "1.99"),
+            "DICOM RLE": dicom(header + b"".join(planes), size, "5"),
+            "DICOM JPEG": dicom(saved(colour, "JPEG"), size, "4.50", 3, 8, b"YBR_FULL_422"),
+            "DICOM J2K": dicom(jpeg_2000, size, "4.90")}
+
+
 def _images():
     noise = np.random.default_rng(5).integers(0, 256, (20, 24, 3), dtype=np.uint8)
     deep = np.random.default_rng(6).integers(0, 65536, (20, 24), dtype=np.uint16)
     few = Image.fromarray(noise).quantize(16)
     return {"PNG": saved(noise, "PNG"), "PNG16": saved(deep, "PNG"), "palette": saved(few, "PNG"),
             "JPEG": saved(noise, "JPEG"), "BMP": saved(noise, "BMP"), "GIF": saved(few, "GIF"),
-            "TIFF": saved(noise, "TIFF", compression="tiff_lzw"), "WEBP": saved(noise, "WEBP")}
+            "TIFF": saved(noise, "TIFF", compression="tiff_lzw"), "WEBP": saved(noise, "WEBP"), **_dicom_images(noise, deep)}
 
 
 # One good file of each kind that is mutated. GIF is refused for what it is, and so is every mutant of it.
@@ -129,7 +184,7 @@ def _move(data, draw):
 
 def _change_number(data, draw):
     """Put an extreme number where a header or a directory of tags has its sizes, lengths and offsets."""
-    start = 0
+    start = 128 if data[128:132] == b"DICM" else 0
     if data[:2] in (b"II", b"MM") and draw.random() < 0.8:
         start = int.from_bytes(data[4:8], "little")
     width = draw.choice((1, 2, 4))
@@ -181,6 +236,9 @@ def sized(kind, width, height):
     if kind in ("PNG", "PNG16", "palette"):
         header = chunk(b"IHDR", struct.pack(">II", width, height) + bytes(data[24:29]))
         return bytes(data[:8]) + header + bytes(data[33:])
+    if kind.startswith("DICOM"):
+        return dicom(b"", (width, height), {"DICOM": "1", "DICOM deflated": "1.99", "DICOM RLE": "5", "DICOM JPEG": "4.50",
+                                            "DICOM J2K": "4.90"}[kind])
     if kind == "JPEG":
         at = data.index(b"\xff\xc0")
         data[at + 5:at + 9] = struct.pack(">HH", height, width)
@@ -243,8 +301,36 @@ def bombs():
         "TIFF, 2**32 - 1 strips": _grey_tiff(9, 9, 2**32 - 1),
         "TIFF, 60,000 tags": _grey_tiff(9, 9, 9, *[(60000, 4, 1, 0)] * 60_000),
         "TIFF, sizes of 2**31": _grey_tiff(2**31 - 1, 2**31 - 1, 1),
+        **_dicom_bombs(),
         "WebP, a canvas of 20,000": riff(b"VP8X", bytes(4) + side * 2),
         "WebP, lossless of 16,384": riff(b"VP8L", b"\x2f" + struct.pack("<I", 2**28 - 1) + bytes(50)),
+    }
+
+
+def _dicom_bombs():
+    small, pixels = (24, 20), bytes(960)
+    rows = element(0x28, 0x10, b"UL", struct.pack("<L", 2**31))
+    nested = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff" * 100_000
+    j2k = b"\xff\x4f\xff\x51" + struct.pack(">HH8LH", 41, 0, 2**31, 2**31, 0, 0, 2**31, 2**31, 0, 0, 1) + bytes(9)
+    return {
+        "DICOM, 2**31 rows": dicom(pixels, small, more=rows),
+        "DICOM, 65,535 x 65,535": dicom(pixels, (65535, 65535)),
+        "DICOM, 3 samples of 60,000 x 60,000": dicom(pixels, (60_000, 60_000), samples=3, color=b"RGB"),
+        "DICOM, 2**31 frames": dicom(pixels, small, more=element(0x28, 8, b"IS", b"2147483647")),
+        "DICOM, 300 MB deflated": dicom(pixels, small, "1.99", megabytes=300),
+        "DICOM, 2,000,000 elements": dicom(pixels, small, before=element(8, 0, b"LO", b"") * 2_000_000),
+        "DICOM, sequences 100,000 deep": dicom(pixels, small, before=nested),
+        "DICOM, a character set of 8 MB": dicom(pixels, small, before=element(8, 5, b"UT", b"a\\" * 2**22)),
+        "DICOM, 100,000 character sets": dicom(pixels, small, before=element(8, 5, b"CS", b"a\\" * 60) * 100_000),
+        "DICOM, an element of 4 GB": dicom(pixels, small, before=element(8, 0x20, b"UT", b"a", 2**32 - 2), color=b""),
+        "DICOM, a window of 8 MB": dicom(pixels, small, more=element(0x28, 0x1050, b"UT", b"1\\" * 2**22)),
+        "DICOM, a slope that is no number": dicom(pixels, small, more=b"".join(
+            element(0x28, number, b"DS", word) for number, word in ((0x1052, b"0"), (0x1053, b"x")))),
+        "DICOM, 1,000,000 fragments": dicom((b"\xfe\xff\0\xe0" + bytes(4)) * 1_000_000, small, "5"),
+        "DICOM, J2K of 2**31": dicom(j2k, small, "4.90"),
+        "DICOM, JPEG of 65,535": dicom(sized("JPEG", 65535, 65535), small, "4.50", 3, 8, b"YBR_FULL_422"),
+        "DICOM, run lengths of 30 MB": dicom(struct.pack("<16L", 2, 64, 64, *[0] * 13) + b"\x81\0" * 15_000_000, small, "5"),
+        "DICOM, pixels cut off": dicom(pixels[:100], small),
     }
 
 

@@ -17,7 +17,6 @@ NOT_PROMISED = """\
   [SECURITY.md](../SECURITY.md) has the list.
 - Protection from a forger: a digest detects accidents, but a forger can compute one too.
 - Saving in place: an atomic save needs disk space for the old and the new file at once.
-- DICOM files: there is no reader.
 """
 
 

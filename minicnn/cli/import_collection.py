@@ -1,4 +1,4 @@
-"""`minicnn data import`: the manifest of a public collection."""
+"""`minicnn data import`: the manifest of a public collection, or of a folder of DICOM files."""
 
 import os
 import textwrap
@@ -9,23 +9,26 @@ from minicnn.errors import InputError, ManifestError, printable
 
 __all__ = ["HELP", "EXAMPLES", "add_options", "run"]
 
-HELP = "write the manifest of a public collection, as unpacked"
+HELP = "write the manifest of a public collection, as unpacked, or of a folder of DICOM files"
 EXAMPLES = """examples:
   minicnn data import cohen covid-chestxray-dataset/           writes covid-chestxray-dataset/minicnn.csv
   minicnn data import cohen cohen/ --pneumonia --out all.csv   other pneumonias too
   minicnn data import nih nih/ --add all.csv                   joins the two: train on all.csv
+  minicnn data import dicom scans/                             the folders in scans/ are the labels
+  minicnn data import dicom scans/ --labels-from labels.csv --columns label=Target,PatientID=patientId
 
 Kinds: cohen (metadata.csv), radiography (COVID-19 Radiography Database), covidx (train*.txt, test*.txt),
-nih (Data_Entry*.csv), cxnet (COVID-CXNet). Frontal radiographs only; what is left out is counted, by finding. Nothing
-is downloaded."""
+nih (Data_Entry*.csv), cxnet (COVID-CXNet). dicom (any folder of DICOM files: frontal CR and DX of the chest; patients are
+hashed under the salt in minicnn.salt beside the manifest, which is secret). Frontal radiographs only; what is left out
+is counted, by finding. Nothing is downloaded."""
 
 
 _MOST_FINDINGS = 30
 
 
 def add_options(parser):
-    parser.add_argument("kind", metavar="KIND", choices=["cohen", "radiography", "covidx", "nih", "cxnet"],
-                        help="cohen, radiography, covidx, nih or cxnet")
+    parser.add_argument("kind", metavar="KIND", choices=["cohen", "radiography", "covidx", "nih", "cxnet", "dicom"],
+                        help="cohen, radiography, covidx, nih, cxnet or dicom")
     parser.add_argument("folder_in", type=path, metavar="DIR", help="the folder of the unpacked collection")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--out", type=path, metavar="FILE.csv", help="the manifest (default: minicnn.csv in DIR)")
@@ -33,7 +36,10 @@ def add_options(parser):
     parser.add_argument("--pneumonia", action="store_true",
                         help="keep pneumonias that are not COVID-19 too, as a third class; of cohen the bacterial, viral "
                         "and fungal ones")
-    add_shared(parser, "--json")
+    parser.add_argument("--labels-from", type=path, metavar="FILE.csv",
+                        help="of dicom: a file with the column label and one of path (or the name of a file), SOPInstanceUID, "
+                        "StudyInstanceUID, AccessionNumber, PatientID; without it the folders in DIR are the labels")
+    add_shared(parser, "--columns", "--quiet", "--json")
 
 
 def run(options):
@@ -45,7 +51,12 @@ def run(options):
     if options.add is None and os.path.lexists(target):
         raise InputError(f"{printable(target)}: exists already, and is not replaced. Name another file with --out, or "
                          "add to it with --add.")
-    result = import_collection(options.kind, options.folder_in, kept)
+    if options.kind == "dicom":
+        result = _dicom(options, target)
+    elif options.labels_from or options.columns:
+        raise InputError(f"--labels-from and --columns are for dicom; {options.kind} has labels of its own.")
+    else:
+        result = import_collection(options.kind, options.folder_in, kept)
     earlier = _earlier(target) if options.add else []
     rows, outside = _placed(result, options.folder_in, target, earlier)
     if outside:
@@ -58,6 +69,16 @@ def run(options):
              "notes": result.notes}
     classes = _classes({row["label"] for row in earlier + rows})
     show(options, facts, lambda facts: _text(facts) + classes)
+
+
+def _dicom(options, target):
+    """Return the Imported of a folder of DICOM files; their patients are hashed under the salt beside the manifest."""
+    from minicnn.data.dicom_folder import import_dicom, salt_in
+
+    if options.pneumonia:
+        raise InputError("--pneumonia is for public collections; of dicom all labels are kept.")
+    return import_dicom(options.folder_in, salt_in(os.path.dirname(target) or "."), options.labels_from, options.columns,
+                        not options.quiet)
 
 
 def _placed(result, folder, target, earlier):

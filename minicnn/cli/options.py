@@ -78,7 +78,7 @@ def _labels(text):
 
 
 def _frozen(text):
-    return text if text == "trunk" else Whole()(int(text))
+    return text if text in ("trunk", "normalization") else Whole()(int(text))
 
 
 def _units(text):
@@ -136,8 +136,9 @@ _SHARED = {
     "--size": dict(type=whole(8, 4096), metavar="N", help="height and width of its images (default: as published)"),
     "--weights": dict(type=path, metavar="imagenet | FILE", help="what it begins with: a minicnn, Keras or PyTorch file, a run folder, "
                       "or imagenet, of efficientnet_lite0 (extra imagenet) (default: initial weights, made from the seed)"),
-    "--freeze": dict(type=checked(_frozen, 'be "trunk" or a number of layers'), metavar="trunk | N",
-                     help="do not train the trunk, or the first N layers. What a frozen trunk makes of the images is computed once"),
+    "--freeze": dict(type=checked(_frozen, 'be "trunk", "normalization" or a number of layers'), metavar="trunk | normalization | N",
+                     help="do not train the trunk, whose features are then computed once; or the batch normalizations, which keep "
+                          "the statistics of the weights; or the first N layers"),
     "--head": dict(type=checked(_units, "be sizes of dense layers, such as 1024,256"), metavar="N[,N...]",
                    help="new dense layers between the means of the last feature map and the answer"),
     "network": dict(nargs="?", type=path, default="cov19net", metavar="NAME | RUN",

@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   minicnn train --data index.csv --hold-out cohen            how well it does on a source that is not in training
   minicnn train --data index.csv --network resnet50 --size 96            another network than COV-19Net
   minicnn train --data index.csv --network efficientnet_lite0 --weights imagenet --freeze trunk --out runs/head
-  minicnn train --data index.csv --network efficientnet_lite0 --weights runs/head --learning-rate 1e-5    unfrozen, from there
+  minicnn train --data index.csv --network efficientnet_lite0 --weights runs/head --freeze normalization --learning-rate 1e-4
   mpiexec -n 4 minicnn train --mpi --threads 1               four processes share each batch
   minicnn train --resume runs/mine                           go on after an interruption
   minicnn train --resume runs/mine --data /new/index.csv     the same, where the data was moved"""

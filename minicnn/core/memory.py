@@ -10,8 +10,8 @@ __all__ = ["aligned", "join", "split", "Buffers", "here"]
 _LINE = 64      # bytes
 
 
-def aligned(shape, dtype):
-    """Return an array with undefined contents whose first byte begins a cache line.
+def aligned(shape, dtype, make=np.empty):
+    """Return an array as `make` fills it, with undefined contents or zeros, whose first byte begins a cache line.
 
     A vector of 64 bytes that crosses two lines is two reads; NumPy promises 16 bytes only.
 
@@ -20,7 +20,7 @@ def aligned(shape, dtype):
     """
     dtype, shape = np.dtype(dtype), shape if isinstance(shape, tuple) else (shape,)
     size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + _LINE, np.uint8)
+    raw = make(size + _LINE, np.uint8)
     first = -raw.ctypes.data % _LINE
     return raw[first:first + size].view(dtype).reshape(shape)
 

@@ -46,7 +46,7 @@ class Parameter:
     def __init__(self, name, value, grad=None):
         self.name, self.owner, self.trainable, self.regularizer = name, "Parameter", True, None
         self._value = np.atleast_1d(as_array(value, self.owner, f"{name}.value", None))
-        self._grad = np.zeros_like(self._value) if grad is None else self.fitting(grad, "grad", "gradient")
+        self._grad = np.zeros(self._value.shape, self._value.dtype) if grad is None else self.fitting(grad, "grad", "gradient")
         if np.may_share_memory(self._value, self._grad):
             raise InputError(f"Parameter: {name!r} has one piece of memory as value and as gradient. Give it two.")
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 
 from minicnn.core.text import join, spelling
 from minicnn.core.untrusted import Problems, open_limited, raising, read_table, text_lines
+from minicnn.data.file_kinds import EXTENSIONS
 from minicnn.data.labels import SPLITS, finding, known
-from minicnn.data.manifest_reader import COLUMNS, EXTENSIONS
+from minicnn.data.manifest_reader import COLUMNS
 from minicnn.data.paths import Paths
 from minicnn.errors import ManifestError, printable
 

@@ -12,14 +12,16 @@
 | alpha, transparent palette entries and colours | composited over black, with a remark |
 | EXIF orientation 1 to 8 | applied; an unreadable EXIF block counts as upright |
 | several frames | the first, with a remark |
+| DICOM | as a viewer shows it (`dicom.py`); a file of several frames is an error |
 
 Pillow decodes 16-bit colour to its upper 8 bits. Colour profiles (ICC) and gamma chunks are not applied. Files are
-untrusted: only five decoders are used, chosen by content and not by the file's name, and sizes are checked before
+untrusted: only these decoders are used, chosen by content and not by the file's name, and sizes are checked before
 decoding, as is everything that makes a small file cost minutes or gigabytes. (libtiff prints a line on stderr for some
 damaged TIFFs; Python cannot prevent it.)
 """
 
 import io
+import logging
 import os
 import struct
 import warnings
@@ -33,7 +35,8 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin 
 from minicnn.core.files import open_regular
 from minicnn.core.untrusted import raising
 from minicnn.core.locks import Lock
-from minicnn.data.file_kinds import kind_of
+from minicnn.data.dicom import open_dicom
+from minicnn.data.file_kinds import is_dicom, kind_of
 from minicnn.errors import ImageError, printable
 
 __all__ = ["DECODER_VERSION", "FORMATS", "ImageWarning", "Remark", "read_bytes", "open_planes", "quiet",
@@ -64,13 +67,21 @@ class Remark(IntFlag):
     TRANSPARENT = 1
     FRAMES = 2
     COLOURED = 4
+    NO_RADIOGRAPH = 8
+    RAW = 16
+    UNWINDOWED = 32
+    BURNED_IN = 64
 
     @property
     def sentence(self):
         """The meaning of one remark, as the end of a sentence about a file."""
         return {Remark.TRANSPARENT: "is not opaque: it was composited over black",
                 Remark.FRAMES: "holds several frames: the first was taken",
-                Remark.COLOURED: "is in colour"}[self]
+                Remark.COLOURED: "is in colour",
+                Remark.NO_RADIOGRAPH: "is a DICOM file of another modality than radiography, such as CT",
+                Remark.RAW: "is a DICOM file of raw values (FOR PROCESSING), which are not meant for display",
+                Remark.UNWINDOWED: "is a DICOM file without a window: its 0.5th and 99.5th percentile are black and white",
+                Remark.BURNED_IN: "is a DICOM file that declares text in its pixels (burned-in annotation)"}[self]
 
 
 def read_bytes(path, root=None):
@@ -102,14 +113,18 @@ def _place(file, path):
         return os.path.realpath(path)
 
 
-def open_planes(data, name, color, bits=None):
-    """Decode the bytes of a file, inside a `quiet` block.
+def open_planes(data, name, color, bits=None, frame=None):
+    """Decode the bytes of a file, inside a `quiet` block; `frame` is as of `dicom.open_dicom`, and for its files alone.
 
     Returns
     -------
     (planes, remarks, used) : a list of one grey or three colour images of Pillow's mode F, from 0 to 255; a Remark; and
         how many bits the largest value of a 16-bit file needs, 0 for other files
     """
+    if is_dicom(data):
+        return *_of_dicom(open_dicom(data, name, _MOST_PIXELS, frame), color), 0
+    if frame is not None:
+        raise ImageError(f"{name}: frame={frame} is for DICOM files, which this is not.")
     try:
         _check_parts(data, name)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -144,23 +159,26 @@ def open_planes(data, name, color, bits=None):
                          f"{_REPLACE}") from None
 
 
-_lock, _decoding, _filters = Lock(), 0, None
+_lock, _decoding, _filters, _level = Lock(), 0, None, logging.NOTSET
 
 
 @contextmanager
 def quiet():
-    """Suppress Pillow's own warnings, and make its decompression bomb warning an error, while any thread decodes.
+    """Suppress what Pillow and pydicom warn of and log, and make the decompression bomb warning an error, while any thread decodes.
 
     A thousand files with odd EXIF blocks would give a thousand irrelevant warnings. The filters belong to the process
     and not to a thread: the first thread to enter sets them, and the last to leave restores them.
     """
-    global _decoding, _filters
+    global _decoding, _filters, _level
+    log = logging.getLogger("pydicom")
     with _lock:
         if _decoding == 0:
             _filters = warnings.catch_warnings()
             _filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+            warnings.filterwarnings("ignore", module=r"(PIL|pydicom|pylibjpeg)\.")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            _level = log.level
+            log.setLevel(logging.CRITICAL + 1)
         _decoding += 1
     try:
         yield
@@ -169,6 +187,7 @@ def quiet():
             _decoding -= 1
             if _decoding == 0:
                 _filters.__exit__(None, None, None)
+                log.setLevel(_level)
 
 
 # ---- Files that would cost too much ----------------------------------------------------------------------------------
@@ -202,6 +221,25 @@ def _tiff_sizes(data):
     except (struct.error, OverflowError):
         return 0, 0         # cut off: the decoder raises
     return tags, longest
+
+
+def _of_dicom(decoded, color):
+    """Return (planes of mode F, Remark) of a Decoded."""
+    facts = {Remark.NO_RADIOGRAPH: not decoded.is_radiograph, Remark.RAW: decoded.is_raw,
+             Remark.UNWINDOWED: not decoded.is_windowed, Remark.BURNED_IN: decoded.is_burned_in}
+    remarks = Remark(sum(remark for remark, holds in facts.items() if holds))
+    if decoded.pixels.ndim == 2:
+        planes = [_float_image(decoded.pixels)] * (3 if color == "rgb" else 1)
+    else:
+        step = tuple(max(1, side // 128) for side in decoded.pixels.shape[:2])
+        few = Image.fromarray(decoded.pixels[::step[0], ::step[1]].astype(np.uint8))
+        remarks |= Remark.COLOURED if _is_coloured(few) else Remark(0)
+        red, green, blue = (decoded.pixels[..., i] for i in range(3))
+        rgb = (red, green, blue)
+        if color == "grey":
+            rgb = [sum(np.float32(share) * plane for share, plane in zip((299, 587, 114), rgb)) / np.float32(1000)]
+        planes = [_float_image(plane) for plane in rgb]
+    return planes, remarks
 
 
 # ---- Pixels of each mode ---------------------------------------------------------------------------------------------
@@ -354,4 +392,4 @@ def _what_else(data):
         if data.startswith(magic):
             return f"starts like a {kind}, but is damaged. {_REPLACE}"
     kind, way = kind_of(data) or ("none of them", "Convert it, for instance to PNG.")
-    return f"PNG, JPEG, WebP, BMP and TIFF files are read, this is {kind}. {way}"
+    return f"PNG, JPEG, WebP, BMP, TIFF and DICOM files are read, this is {kind}. {way}"

@@ -10,9 +10,9 @@ import re
 from collections import Counter
 
 from minicnn.core.untrusted import raising
-from minicnn.data.file_kinds import counted, kind_of_file
+from minicnn.data.file_kinds import counted, is_image, kind_of_file
 from minicnn.data.labels import is_split
-from minicnn.data.manifest_reader import EXTENSIONS, Table
+from minicnn.data.manifest_reader import Table
 from minicnn.data.paths import ALLOW, Paths
 from minicnn.errors import ManifestError, printable
 
@@ -55,8 +55,7 @@ def read_folder(root, allow_outside_root, problems, classes=None):
         entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     table = Table(root, {"path": [], "label": []}, lambda row: printable(names[row]))
     paths, names, left, others = Paths(root, allow_outside_root), [], [], []
-    loose = [entry.name for entry in entries if _is_image(entry.name) and not entry.name.startswith(".")
-             and entry.is_file()]
+    loose = [entry.name for entry in entries if not _is_hidden(entry.name) and entry.is_file() and is_image(entry.path)]
 
     def report(error):
         problems.add(f"cannot be read ({error.strerror}).", printable(error.filename))
@@ -71,11 +70,12 @@ def read_folder(root, allow_outside_root, problems, classes=None):
                 left.append((what, at, _count(folder)))
                 inner.clear()
                 continue
-            stems = {name.rpartition(".")[0].lower() for name in files if _is_image(name)}
+            images = {name for name in files if is_image(os.path.join(folder, name))}
+            stems = {name.rpartition(".")[0].lower() for name in images}
             for name in files:
-                what = _beside(name, stems)
+                what, is_other = _beside(name, stems), name not in images
                 name = os.path.join(at, name)
-                if not _is_image(name):
+                if is_other:
                     others.append(os.path.join(root, name))
                 elif what is not None:
                     left.append((what, name, 1))
@@ -120,7 +120,7 @@ def _class_folders(root, entries, loose, problems, allow_links, classes):
     tables = [printable(file) for file in files if file.lower().endswith(".csv")]
     expected += f"; did you mean {tables[0]}?" if tables else ", which may have a split column."
     if not folders:
-        kinds = _kinds([os.path.join(root, file) for file in files if not _is_image(file)])
+        kinds = _kinds([os.path.join(root, file) for file in files if file not in loose])
         there = f", but {len(loose):,} images, whose classes are not known" if loose else f", but {kinds}" * bool(kinds)
         raise ManifestError(f"{name}: holds no folder{there.rstrip('.')}. {expected}")
     if doubts := _doubts(root, folders, classes):
@@ -198,13 +198,13 @@ def _folders(path):
 def images_in(folder):
     """Return (the paths of the images in a folder and its folders, sorted; what else was left out, in words, or "").
 
-    Left out are links that lead outside, and files of a known kind that is not read, such as DICOM.
+    Left out are links that lead outside, and files of a known kind that is not read, such as GIF.
     """
     real, files, others, links = os.path.realpath(folder), [], [], 0
     for place, inner, names in os.walk(folder):
         inner[:] = [name for name in inner if not _is_hidden(name)]
         for path in (os.path.join(place, name) for name in names if not _is_hidden(name)):
-            if not _is_image(path):
+            if not is_image(path):
                 others.append(path)
             elif os.path.islink(path) and os.path.commonpath([os.path.realpath(path), real]) != real:
                 links += 1
@@ -215,10 +215,6 @@ def images_in(folder):
 
 
 # ---- Names -----------------------------------------------------------------------------------------------------------
-
-def _is_image(name):
-    return name.lower().endswith(EXTENSIONS)
-
 
 def _is_hidden(name):
     return name.startswith(".") or name.lower() in _HIDDEN
@@ -275,7 +271,7 @@ def _beside(name, stems):
 
 def _count(folder):
     """Return how many images there are in a folder and under it."""
-    return sum(map(_is_image, (name for _, _, files in os.walk(folder) for name in files)))
+    return sum(is_image(os.path.join(place, name)) for place, _, files in os.walk(folder) for name in files)
 
 
 def _in_words(left):

@@ -19,7 +19,7 @@ from minicnn.core.validation import all_finite, as_array, check_batch, check_fin
 from minicnn.data.decoding import ImageWarning
 from minicnn.data.folder_reader import images_in
 from minicnn.data.labels import as_numbers
-from minicnn.data.manifest_reader import EXTENSIONS
+from minicnn.data.file_kinds import EXTENSIONS
 from minicnn.data.pixel_cache import PixelCache
 from minicnn.data.preprocessing import to_input
 from minicnn.data.workers import in_order

@@ -1,8 +1,9 @@
 """The manifest: a table of images, their labels and metadata, checked as a whole; it opens as a dataset.
 
-A CSV has a header with `path` and `label` and, where known, `patient_id, source, view, modality, split, sex, age`;
-paths are relative to the CSV's folder. Alternatively, a folder has one folder for each class. Reading raises one error
-for all problems, in which equal ones are one, with their number.
+A CSV has a header with `path` and `label` and, where known, `patient_id, source, view, modality, split, sex, age`,
+and what `data import dicom` adds: `study, manufacturer, detector, photometric_interpretation, lossy_compression,
+burned_in_annotation`; paths are relative to the CSV's folder. Alternatively, a folder has one folder for each class.
+Reading raises one error for all problems, in which equal ones are one, with their number.
 """
 
 import os
@@ -43,7 +44,8 @@ class Manifest:
     paths : list of n str, relative or absolute; the attribute holds absolute ones
     labels : array of n whole numbers; positions in `classes`
     classes : names of the classes; of two, the second is the positive one
-    patients, sources, views, modalities, splits, sexes, ages : lists of n str, "" where unknown, optional
+    patients, sources, views, modalities, splits, sexes, ages, studies, manufacturers, detectors,
+        photometric_interpretations, lossy_compressions, burned_in_annotations : lists of n str, "" where unknown, optional
     augmentation : Augmentation, optional; drawn anew in each epoch of training
     techniques, versions, seed : ndarrays (n,) and int; which version of which image each row is: see `paper_split`
     pixels : PixelCache or MemoryPixels, optional; the decoded images of the rows
@@ -65,6 +67,12 @@ class Manifest:
     splits: np.ndarray = None
     sexes: np.ndarray = None
     ages: np.ndarray = None
+    studies: np.ndarray = None
+    manufacturers: np.ndarray = None
+    detectors: np.ndarray = None
+    photometric_interpretations: np.ndarray = None
+    lossy_compressions: np.ndarray = None
+    burned_in_annotations: np.ndarray = None
     augmentation: Augmentation = None
     techniques: np.ndarray = None
     versions: np.ndarray = None

@@ -16,14 +16,15 @@ from minicnn.data.labels import known, split_number
 from minicnn.data.paths import Paths
 from minicnn.errors import InputError, ManifestError, nearest, printable
 
-__all__ = ["ATTRIBUTES", "COLUMNS", "EXTENSIONS", "Table", "read_csv", "without_unknown"]
+__all__ = ["ATTRIBUTES", "COLUMNS", "Table", "read_csv", "without_unknown"]
 
 # The optional columns of a manifest, by the attribute of Manifest that holds each.
 ATTRIBUTES = {"patients": "patient_id", "sources": "source", "views": "view", "modalities": "modality",
-              "splits": "split", "sexes": "sex", "ages": "age"}
+              "splits": "split", "sexes": "sex", "ages": "age", "studies": "study", "manufacturers": "manufacturer",
+              "detectors": "detector", "photometric_interpretations": "photometric_interpretation",
+              "lossy_compressions": "lossy_compression", "burned_in_annotations": "burned_in_annotation"}
 COLUMNS = ("path", "label", *ATTRIBUTES.values())
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 _MOST_BYTES, _MOST_ROWS, _MOST_COLUMNS = 2**30, 5_000_000, 1000
 
 

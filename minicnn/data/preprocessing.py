@@ -102,7 +102,7 @@ class Preprocessing:
         return cls(**values)
 
 
-def decode(file, color="grey", bits=None):
+def decode(file, color="grey", bits=None, frame=None):
     """Decode an image at its full size.
 
     Parameters
@@ -110,6 +110,7 @@ def decode(file, color="grey", bits=None):
     file : path, or the bytes of a file
     color : "grey" or "rgb"
     bits : as for Preprocessing
+    frame : int, optional; of a DICOM file of several frames, the one to take, from 0 on. Without it such a file is an error
 
     Returns
     -------
@@ -117,19 +118,21 @@ def decode(file, color="grey", bits=None):
 
     Raises
     ------
-    ImageError : a file that cannot be read, is too large, or is not an image in PNG, JPEG, WebP, BMP or TIFF format
+    ImageError : a file that cannot be read, is too large, or is not an image in PNG, JPEG, WebP, BMP, TIFF or DICOM format
 
     Warns
     -----
-    ImageWarning : transparent pixels, more than one frame, or 16 bits of which the upper ones are not used
+    ImageWarning : transparent pixels, more than one frame, or 16 bits of which the upper ones are not used; of a DICOM file
+        another modality than radiography, raw values, a window that is missing, or burned-in annotation
     """
     check("decode", "color", color, _COLOR)
+    frame = check("decode", "frame", frame, OrNone(Whole(0)))
     bits = check("decode", "bits", bits, _CONSTRAINTS["bits"])
     is_bytes = isinstance(file, (bytes, bytearray, memoryview))
     name = "the image" if is_bytes else printable(os.fspath(file))
     data = bytes(file) if is_bytes else read_bytes(file)
     with quiet():
-        planes, remarks, used = open_planes(data, name, color, bits)
+        planes, remarks, used = open_planes(data, name, color, bits, frame)
     for sentence in about_bits(np.array([used]), bits):
         warnings.warn(f"{name}: {sentence}", ImageWarning, stacklevel=2)
     for remark in remarks & ~Remark.COLOURED:

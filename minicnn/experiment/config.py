@@ -58,13 +58,13 @@ class _Units:
 
 
 class _Frozen:
-    """"trunk", or how many layers."""
+    """A word, or how many layers."""
 
     def __call__(self, value):
-        return value if value == "trunk" else Whole()(value)
+        return value if value in ("trunk", "normalization") else Whole()(value)
 
     def __str__(self):
-        return 'be "trunk", or how many layers, from the first'
+        return 'be "trunk", "normalization", or how many layers, from the first'
 
 
 _TRAINED_HERE = [name for name in NETWORKS if name != "anomaly_detector"]       # which has targets of its own for a second output
@@ -129,7 +129,8 @@ class Config:
     size : int, the height and width of its images; None: what it was published with
     weights : what it begins with: "imagenet", or the path of a minicnn, Keras or PyTorch file, or of a run folder (transfer.py);
         None: initial weights, made from the seed
-    freeze : int, how many layers, from the first, are not trained; or "trunk", those that make the last feature map
+    freeze : int, how many layers, from the first, are not trained; or "trunk", those that make the last feature map; or
+        "normalization", all batch normalizations, which then keep the moving statistics that the weights came with
     head : list of int, the units of new dense layers between the means of that map and the answer; None: the network's own
 
     Raises
@@ -221,7 +222,7 @@ class Config:
         if (self.network, side, self.weights, self.freeze) == ("cov19net", 64, None, None):
             return ""
         parts = [f"{side} x {side}", f"weights {printable(self.weights)}" if self.weights else "",
-                 "trunk frozen" if self.freeze == "trunk" else f"first {self.freeze} layers frozen" if self.freeze else "",
+                 f"first {self.freeze} layers frozen" if isinstance(self.freeze, int) else f"{self.freeze} frozen" if self.freeze else "",
                  f"head {', '.join(map(str, self.head))}" if self.head else ""]
         return f" Network {self.network}, {', '.join(filter(None, parts))}."
 

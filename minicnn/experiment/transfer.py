@@ -21,6 +21,7 @@ from minicnn.experiment.evaluation_run import evaluated_weights
 from minicnn.experiment.recipes import RECIPES
 from minicnn.experiment.run_folder import RunFolder
 from minicnn.interop.matching import Matching
+from minicnn.layers import BatchNormalization
 from minicnn.networks import NETWORKS, efficientnet, imagenet
 
 __all__ = ["initial_model", "weights_file", "trunk_length", "check_memory"]
@@ -55,6 +56,10 @@ def initial_model(config, classes, file=None):
         _take(model, tensors, config, Path(file))
     elif tool is not None:
         _take_of(model, config, file, tool)
+    if config.freeze == "normalization":
+        for layer in model.layers:
+            layer.trainable = layer.trainable and not isinstance(layer, BatchNormalization)
+        return model
     frozen = trunk_length(model) if config.freeze == "trunk" else config.freeze or 0
     learning = [i for i, layer in enumerate(model.layers) if layer.parameters]
     if frozen > learning[-1]:

@@ -12,7 +12,8 @@ from minicnn.kernels.anomaly import deviation
 from minicnn.kernels.augmentation import affine_warp              # noqa: F401  (for data.augmentation)
 from minicnn.kernels.capsules import length, length_gradient, margin, routing, routing_gradient
 from minicnn.kernels.convolution.choice import (conv2d, conv2d_input_gradient, conv2d_relu, conv2d_relu_gradient,
-                                                conv2d_relu_pool, conv2d_relu_pool_gradient, conv2d_weight_gradient)
+                                                conv2d_relu_pool, conv2d_relu_pool_gradient, conv2d_scaled, conv2d_scaled_relu,
+                                                conv2d_scaled_relu_pool, conv2d_weight_gradient)
 from minicnn.kernels.convolution.depthwise import (depthwise_conv2d, depthwise_conv2d_input_gradient,
                                                    depthwise_conv2d_relu, depthwise_conv2d_weight_gradient)
 from minicnn.kernels.convolution.grey import grey_filters, grey_planes        # noqa: F401  (for fusion)
@@ -41,7 +42,8 @@ __all__ = ["conv2d", "conv2d_input_gradient", "conv2d_weight_gradient",
            "grouped_conv2d", "grouped_conv2d_input_gradient", "grouped_conv2d_weight_gradient",
            "depthwise_conv2d", "depthwise_conv2d_relu", "depthwise_conv2d_input_gradient", "depthwise_conv2d_weight_gradient",
            "max_pool2d", "max_pool2d_gradient", "average_pool2d", "average_pool2d_gradient",
-           "conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient",
+           "conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient", "conv2d_scaled", "conv2d_scaled_relu",
+           "conv2d_scaled_relu_pool",
            "dense", "dense_input_gradient", "dense_weight_gradient", "dense_relu", "dense_relu_gradient",
            "batch_statistics", "batch_norm", "batch_norm_gradient", "batch_norm_relu", "batch_norm_relu_gradient", "layer_norm", "layer_norm_gradient",
            "relu", "relu_gradient", "sigmoid", "sigmoid_gradient", "tanh", "tanh_gradient", "swish", "swish_gradient", "softplus", "softplus_gradient",

@@ -18,7 +18,7 @@ from minicnn.kernels.activations import relu_gradient
 from minicnn.kernels.convolution.direct import convolve, gather
 from minicnn.kernels.convolution.masking import bias_gradient
 from minicnn.kernels.runtime.jit import kernel
-from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, add_block, columns_of, pack, panel_of, product_row,
+from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, add_block, columns_of, ones, pack, panel_of, product_row,
                                                  product_tile, row_terms)
 from minicnn.kernels.runtime.reduction import by_slices
 from minicnn.kernels.runtime.simd import add_to_float64, as_float64, load, pointer, store, width
@@ -45,7 +45,7 @@ def dense_relu(x, w, b, y):
 def _dense(x, w, b, rectified, y):
     (N, D), F, panel = x.shape, w.shape[1], columns_of(w.dtype)
     if N > _FEW:
-        convolve(x[:, None, None], w[None, None], b, (1, 1), (0, 0, 0, 0), (1, 1), 1, rectified, y[:, None, None],
+        convolve(x[:, None, None], w[None, None], (ones(F, w.dtype), b), (1, 1), (0, 0, 0, 0), (1, 1), 1, rectified, y[:, None, None],
                  workspace("no switches", 0, np.uint8))
         return
     wide, rows = -(-F // panel) * panel, -(-N // ROWS) * ROWS

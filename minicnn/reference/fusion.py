@@ -13,8 +13,9 @@ from minicnn.reference.depthwise_convolution import depthwise_conv2d
 from minicnn.reference.normalization import batch_norm, batch_norm_gradient
 from minicnn.reference.pooling import max_pool2d, max_pool2d_gradient
 
-__all__ = ["conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient", "depthwise_conv2d_relu",
-           "grey_planes", "dense_relu", "dense_relu_gradient", "batch_norm_relu", "batch_norm_relu_gradient", "add_relu"]
+__all__ = ["conv2d_relu", "conv2d_relu_gradient", "conv2d_relu_pool", "conv2d_relu_pool_gradient", "conv2d_scaled",
+           "conv2d_scaled_relu", "conv2d_scaled_relu_pool", "depthwise_conv2d_relu", "grey_planes", "dense_relu", "dense_relu_gradient",
+           "batch_norm_relu", "batch_norm_relu_gradient", "add_relu"]
 
 
 def conv2d_relu(x, w, b, strides, pads):
@@ -70,6 +71,37 @@ def conv2d_relu_pool_gradient(dy, y, switches, x, w, strides, pads):
     dz = max_pool2d_gradient(relu_gradient(dy, y), switches, size, (2, 2), (2, 2), (0, 0, 0, 0))
     return (conv2d_input_gradient(dz, w, (H, W), strides, pads),
             *conv2d_weight_gradient(dz, x, (KH, KW), strides, pads))
+
+
+def conv2d_scaled(x, w, factor, shift, strides, pads):
+    """Return factor z + shift, z the convolution of x with w: with batch normalization behind it in prediction (N, OH, OW, F).
+
+    >>> conv2d_scaled(np.ones((1, 1, 1, 1)), np.full((1, 1, 1, 1), 2.0), np.full(1, -3.0), np.ones(1), (1, 1), (0,) * 4).item()
+    -5.0
+    """
+    z = conv2d(x.astype(np.float64), w, np.zeros(len(shift)), strides, pads)
+    return (factor * z + shift).astype(w.dtype)
+
+
+def conv2d_scaled_relu(x, w, factor, shift, strides, pads):
+    """Return relu(conv2d_scaled(x, w, factor, shift)).
+
+    >>> ones = np.ones((1, 1, 1, 1))
+    >>> conv2d_scaled_relu(ones, ones, np.full(1, -3.0), np.ones(1), (1, 1), (0,) * 4).item()
+    0.0
+    """
+    return relu(conv2d_scaled(x, w, factor, shift, strides, pads))
+
+
+def conv2d_scaled_relu_pool(x, w, factor, shift, strides, pads):
+    """Return (y, switches) of 2x2 max pooling of conv2d_scaled_relu(x, w, factor, shift), as of `conv2d_relu_pool`.
+
+    >>> x, one = np.arange(4.0).reshape(1, 2, 2, 1), np.ones((1, 1, 1, 1))
+    >>> [int(part.item()) for part in conv2d_scaled_relu_pool(x, one, np.full(1, -1.0), np.full(1, 2.0), (1, 1), (0,) * 4)]
+    [2, 0]
+    """
+    y, switches = max_pool2d(conv2d_scaled(x, w, factor, shift, strides, pads), (2, 2), (2, 2), (0, 0, 0, 0))
+    return relu(y), switches.astype(np.uint8)
 
 
 def depthwise_conv2d_relu(x, w, b, strides, pads, dilation):

@@ -10,10 +10,11 @@ from minicnn.evaluation.auditing.confounders import BOUND, FOLDS
 __all__ = ["text", "confounder_rows", "confounder_verdict", "METHOD", "MEANING", "NO_PROBLEM", "findings_by_kind"]
 
 _NAMES = {"header": "(a) file header", "border": "(b) image border", "thumbnail": "(c) 8 x 8 thumbnail",
-          "source": "(d) source"}
+          "source": "(d) source", "manufacturer": "(e) manufacturer", "detector": "(f) detector",
+          "photometric": "(g) photometric interpretation", "compression": "(h) lossy compression"}
 _HEADINGS = {"problems": "Problems", "remarks": "Remarks", "unusual": "Unusual images, to look at; this is no verdict"}
 METHOD = (f"Logistic regression on each confounder alone, {FOLDS}-fold cross-validation by patient, {{}} images. An "
-          "AUC of 0.50 is chance. (a), (b) and (d) are flagged where the lower bound of the 95 % interval exceeds "
+          "AUC of 0.50 is chance. All but (c) are flagged where the lower bound of the 95 % interval exceeds "
           f"{BOUND:.2f}; (c) shows the lungs and is for comparison. ~ marks intervals from fewer than 50 patients.")
 MEANING = ("The labels can be predicted without the lungs. A network can learn any such shortcut, because traces of a "
            "file's origin (aspect ratio, noise, text, borders) are in its pixels. A high accuracy on a test set from "

@@ -47,7 +47,7 @@ def write(results, folder, drawings=None):
     results = results | {"drawings": forest_plots.forests(results) | (drawings or {})}
     folder, content, about = Path(folder), chapters(results), _about(results)
     notice, network = opening(results), results["settings"].get("network")
-    title = _RUNNING if network is None else f"The study of COV-19Net, with {network}"
+    title = _RUNNING if network is None else f"The study of COV-19Net, with {network.partition(',')[0]}"
     page = render(title, about, content, folder, (*STATUSES, "holds", "fails"), running=_RUNNING * (network is None), notice=notice)
     paths = folder / "report.html", folder / "report.md"
     write_atomic(paths[0], page.encode("utf-8"))

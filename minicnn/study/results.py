@@ -55,8 +55,7 @@ def gather(study, collection, trainings, checks, synthetic=False, progress=True)
         "format": FORMAT, "command": command_of(study, synthetic), "environment": environment(),
         "settings": {name: getattr(study, name) for name in ("epochs", "steps_per_epoch", "batch_size",
                                                              "learning_rate")} | {
-            name: getattr(study, name) for name in _OF_THE_NETWORK if getattr(study, name) != getattr(Study(""), name)} | {
-            "seeds": list(range(study.seeds))},
+            "seeds": list(range(study.seeds))} | ({"network": study.other_network} if study.other_network else {}),
         "data": _of_manifest(collection.manifest, study.data) | {"synthetic": synthetic},
         "external": None if collection.external is None else _of_manifest(collection.external, study.external),
         "audit": audit(collection.manifest, workers=study.workers, progress=progress,
@@ -221,8 +220,7 @@ def departures(results):
             + ["there were {epochs} epochs, not 20".format(**run)] * (run["epochs"] > recipe["epochs"])
             + [f"the {name.replace('_', ' ')} was {run[name]}, not {recipe[name]}"
                for name in ("batch_size", "learning_rate") if run[name] != recipe[name]]
-            + [f"the {name} is {', '.join(map(str, run[name])) if name == 'head' else printable(str(run[name]))}"
-               for name in _OF_THE_NETWORK if run[name] != recipe[name]])
+            + [f"the network is {results['settings'].get('network')}"] * ("network" in results["settings"]))
 
 
 def not_judged(results):

@@ -71,6 +71,13 @@ class Study:
     def __post_init__(self):
         check("reproduce", "seeds", self.seeds, Whole(1, 100))
 
+    @property
+    def other_network(self):
+        """The network, its size, weights and frozen layers, where it is not the paper's; else an empty string."""
+        weights = None if self.weights is None else os.path.basename(os.path.normpath(self.weights))
+        config = experiment.Config(network=self.network, size=self.size, weights=weights, freeze=self.freeze, head=self.head)
+        return config.network_sentence.strip(" .").removeprefix("Network ")
+
     def configs(self, folds, labels=None):
         """Return {name: Config} of the trainings, in order; `labels` are the names of labels that `data` has."""
         common = {name: value for name, value in vars(self).items() if name not in ("external", "seeds")}

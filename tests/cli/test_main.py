@@ -236,6 +236,7 @@ def test_paths_may_be_relative_to_another_folder(collection, finished, tmp_path,
 
 def test_summary_and_doctor(finished, capsys):
     assert main(["summary"]) == 0 and "609,473" in capsys.readouterr().out
+    assert main(["summary", "mobilenet_v2"]) == 0 and "block_16_project_BN" in capsys.readouterr().out
     assert main(["summary", str(finished), "--plan"]) == 0 and "sigmoid_1 + loss" in capsys.readouterr().out
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out

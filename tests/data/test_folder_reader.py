@@ -172,8 +172,8 @@ def image(kind):
 
 NIFTI = bytes(344) + b"n+1\0" + bytes(40)
 KINDS = {
-    "a.dcm": (bytes(128) + b"DICM", "2 DICOM files. Convert it to PNG"), "IM0001": (bytes(128) + b"DICM", "2 DICOM files"),
-    "no preamble": (b"\x08\0\x05\0CS\n\0ISO_IR 100", "2 DICOM files"), "scan.nii": (NIFTI, "2 NIfTI files. It holds a volume"),
+    "a.bin": (bytes(128) + b"DICM", "2 DICOM files. It is read where its name ends with .dcm, or has no extension"),
+    "DICOMDIR": (bytes(128) + b"DICM", "2 DICOMDIRs. The images that it lists are read without it"), "scan.nii": (NIFTI, "2 NIfTI files. It holds a volume"),
     "scan.nii.gz": (gzip.compress(NIFTI), "2 NIfTI files"), "volume": (NIFTI, "2 NIfTI files"), "a.gif": (image("GIF"), "2 GIFs"),
     "images.zip": (archive("zip"), "2 ZIP archives. Unpack it first"), "images.tar": (archive("tar"), "2 tar archives"),
     "data": (archive("tar"), "2 tar archives"), "images.7z": (b"7z\xbc\xaf", "2 7-Zip archives"),
@@ -191,20 +191,21 @@ def test_a_folder_of_another_kind_says_the_kind_and_the_way(tmp_path, name):
 
 
 def test_files_of_other_kinds_beside_images_are_said_with_their_number(tmp_path):
-    touch(tmp_path, "covid/a.png", "normal/b.png", "normal/c.DCM", "covid/d.dcm", "covid/e.gif", "covid/notes.txt")
+    touch(tmp_path, "covid/a.png", "normal/b.png", "normal/c.pgm", "covid/d.PGM", "covid/e.gif", "covid/notes.txt")
     _, said = read(tmp_path)
-    assert len(said) == 1 and "4 files were skipped" in said[0] and "2 DICOM files, 1 GIF" in said[0]
+    assert len(said) == 1 and "4 files were skipped" in said[0] and "2 PGM files, 1 GIF" in said[0]
 
 
-@pytest.mark.parametrize("name, sentence", [("all.zip", "but 1 ZIP archive. Unpack it first"), ("a.dcm", "1 DICOM file"),
-                                            ("b.png", "but 1 images, whose classes are not known")])
+@pytest.mark.parametrize("name, sentence", [("all.zip", "but 1 ZIP archive. Unpack it first"), ("a.gif", "1 GIF"),
+                                            ("b.png", "but 1 images, whose classes are not known"),
+                                            ("c.dcm", "but 1 images, whose classes are not known")])
 def test_a_folder_without_class_folders_says_what_is_there(tmp_path, name, sentence):
     touch(tmp_path, name)
     with pytest.raises(ManifestError, match=f"holds no folder, {'' if sentence.startswith('but') else 'but '}{sentence}"):
         Manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("name, kind", [("data.zip", "a ZIP archive"), ("table.xlsx", "a spreadsheet"), ("a.dcm", "a DICOM file")])
+@pytest.mark.parametrize("name, kind", [("data.zip", "a ZIP archive"), ("table.xlsx", "a spreadsheet"), ("a.gif", "a GIF")])
 def test_data_that_is_another_file_is_named(tmp_path, name, kind):
     touch(tmp_path, name)
     with pytest.raises(ManifestError, match=f"is {kind}, not a folder or a CSV file"):

@@ -368,14 +368,14 @@ def test_folders_and_patterns_stand_for_their_images(tmp_path, monkeypatch):
 def test_what_a_folder_holds_beside_images_is_said(tmp_path):
     folder = tmp_path / "scans"
     folder.mkdir()
-    (folder / "a.dcm").write_bytes(bytes(128) + b"DICM")
-    with pytest.raises(InputError, match="there is no image in this folder .* Left out: 1 DICOM file"):
+    (folder / "a.nii").write_bytes(b"")
+    with pytest.raises(InputError, match="there is no image in this folder .* Left out: 1 NIfTI file"):
         image_files([folder])
     (folder / "b.png").touch()
     (tmp_path / "secret.png").touch()
     (folder / "c.png").symlink_to(tmp_path / "secret.png")
     (folder / "d.png").symlink_to(folder / "b.png")
-    with pytest.warns(ImageWarning, match="scans: left out: 1 link to files outside of it.* 1 DICOM file"):
+    with pytest.warns(ImageWarning, match="scans: left out: 1 link to files outside of it.* 1 NIfTI file"):
         assert image_files([folder]) == [str(folder / "b.png"), str(folder / "d.png")]
     assert image_files([folder / "c.png"]) == [str(folder / "c.png")]           # named by the user
 

@@ -562,7 +562,7 @@ def test_a_folder_of_class_folders(tmp_path):
 
 
 def test_other_files_are_counted(tmp_path):
-    touch(tmp_path, "normal/a.png", "covid/b.png", "covid/c.dcm", "covid/deep/d.gif")
+    touch(tmp_path, "normal/a.png", "covid/b.png", "covid/c.nii", "covid/deep/d.gif")
     with pytest.warns(ManifestWarning, match="2 files .* extension"):
         assert len(Manifest.read(tmp_path)) == 2
 

@@ -224,13 +224,13 @@ def bomb(width, height):
 
 
 WRONG = {
-    "empty": (b"", "the image: PNG, JPEG, WebP, BMP and TIFF files are read, this is none of them"),
+    "empty": (b"", "the image: PNG, JPEG, WebP, BMP, TIFF and DICOM files are read, this is none of them"),
     "text": (b"hello", "this is none of them. Convert it, for instance to PNG"),
     "GIF": (saved(GREY, "GIF"), "this is a GIF. Convert it"),
     "PDF": (b"%PDF-1.7 ...", "this is a PDF"),
     "web page": (b"\n <!DOCTYPE html><html>", "this is a web page or XML"),
     "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", "this is a JPEG 2000 file"),
-    "DICOM": (bytes(128) + b"DICM" + bytes(50), "this is a DICOM file"),
+    "DICOM": (bytes(128) + b"DICM" + bytes(50), "the image: is a DICOM file"),
     "HEIC": (b"\0\0\0\x18ftypheic", "this is a HEIC or AVIF file"),
     "half a PNG": (saved(GREY, "PNG")[:20], "starts like a PNG, but is damaged|cannot be decoded"),
     "half a JPEG": (saved(np.tile(GREY, (50, 50)), "JPEG")[:900], r"cannot be decoded \(image file is truncated"),

@@ -118,8 +118,9 @@ def one_process(*arguments, cwd):
                           capture_output=True, timeout=120)
 
 
-def test_train_is_interrupted_and_goes_on_with_other_ranks(tmp_path, collection):
-    data = "--data", collection, "--classes", "normal,covid"
+@pytest.mark.parametrize("options", [[], ["--freeze", "trunk", "--size", "32"]], ids=["whole", "frozen"])
+def test_train_is_interrupted_and_goes_on_with_other_ranks(options, tmp_path, collection):
+    data = "--data", collection, "--classes", "normal,covid", *options
     done = one_process(*TRAIN, *data, "--out", "one", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     child = start(3, *TRAIN, *data, "--mpi", "--out", "many", cwd=tmp_path)

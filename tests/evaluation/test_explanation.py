@@ -325,6 +325,17 @@ def test_maps_change_when_layers_are_randomised():
     assert rows == parameter_randomization(model, images[labels == 1][:16])
 
 
+def test_of_a_deep_network_sixteen_layers_are_told(monkeypatch):
+    from minicnn.evaluation.explanation import sanity
+    model, explained = Sequential([*(Conv2D(2, 3, padding="same") for _ in range(30)), Flatten(), Dense(1), Sigmoid()], (6, 6, 1)), []
+    monkeypatch.setattr(sanity, "explain", lambda *arguments, **named: explained.append(1) or explain(*arguments, **named))
+    rows = parameter_randomization(model, pictures(model), layer="conv2d_9", draws=2)
+    names = [row.layer for row in rows]
+    assert len(names) == 16 and names[0] == "dense_1" and names[-1] == "conv2d_1" and len(explained) == 1 + 2 * 16
+    deep = [int(name.rpartition("_")[2]) for name in names[1:]]
+    assert deep == sorted(deep, reverse=True) and max(np.diff(deep) * -1) <= 3
+
+
 def test_weights_are_restored_after_an_interruption(monkeypatch):
     from minicnn.evaluation.explanation import sanity
     model, calls = network(), []

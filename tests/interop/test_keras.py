@@ -184,6 +184,11 @@ def test_some_layers_alone(frozen, capsys):
     whole = keras.load(frozen / "keras3_sequential.keras")
     assert np.array_equal(one.layers[0].get_weights()[0], whole.layers[0].get_weights()[0])
     assert np.array_equal(one.get_weights()[2], before[2])
+    trunk = Sequential([Conv2D(4, 3, name="first")], input_shape=(10, 10, 2))
+    table = keras.load_weights(trunk, frozen / "keras3_sequential.keras", strict="model")      # what the file has beside is left
+    assert np.array_equal(trunk.get_weights()[0], whole.layers[0].get_weights()[0]) and table.unmatched and not table.lacking
+    with pytest.raises(WeightsError, match="rows do not fit this model"):
+        keras.load_weights(one, frozen / "keras3_sequential.keras", strict="model")
     with pytest.raises(InputError, match="no layer 'nine' with weights in the file"):
         keras.load_weights(one, frozen / "keras3_sequential.h5", names={"nine": "first"})
     with pytest.raises(InputError, match="names must be a dict, .*got list"):

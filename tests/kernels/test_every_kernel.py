@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("same_threads")
 each_kernel = pytest.mark.parametrize("name", kernels.__all__)
 OUTPUTS = {"conv2d_weight_gradient": "dw db", "grouped_conv2d_weight_gradient": "dw db",
            "depthwise_conv2d_weight_gradient": "dw db", "dense_weight_gradient": "dw db", "max_pool2d": "y switches",
-           "global_max_pool2d": "y switches", "conv2d_relu_pool": "y switches", "conv2d_relu_gradient": "dx dw db",
+           "global_max_pool2d": "y switches", "conv2d_relu_pool": "y switches", "conv2d_scaled_relu_pool": "y switches", "conv2d_relu_gradient": "dx dw db",
            "conv2d_relu_pool_gradient": "dx dw db",
            "dense_relu_gradient": "dx dw db",
            "adam": "w_new m_new v_new", "sgd": "w_new velocity_new", "amsgrad": "w_new m_new v_new v_hat_new",
@@ -44,7 +44,7 @@ def test_a_kernel_takes_the_inputs_of_the_specification_and_then_its_outputs(nam
 def test_every_operation_has_a_kernel():
     assert set(kernels.__all__) == set(OPERATIONS)
     assert {*EXACT, *SUMS, *FUNCTIONS, *NORMALIZATION, *RECTIFIED, *ROUTING, "softmax", "softmax_gradient", "swish_gradient", "binary_crossentropy",
-            "categorical_crossentropy", "mean_squared_error", "conv2d_relu_pool"} == set(OPERATIONS)
+            "categorical_crossentropy", "mean_squared_error", "conv2d_relu_pool", "conv2d_scaled_relu_pool"} == set(OPERATIONS)
 
 
 @each_dtype
@@ -108,7 +108,7 @@ BY_SAMPLE = ["batch_norm", "layer_norm", "conv2d", "conv2d_input_gradient", "max
              "global_max_pool2d", "global_max_pool2d_gradient", "zero_padding2d", "zero_padding2d_gradient",
              "up_sampling2d", "up_sampling2d_gradient", "rescaling", "rescaling_gradient", "unary", "unary_gradient"]
 BY_SAMPLE += ["grouped_conv2d", "grouped_conv2d_input_gradient", "depthwise_conv2d", "depthwise_conv2d_input_gradient",
-              "depthwise_conv2d_relu", "batch_norm_relu", "routing", "routing_gradient", "length", "length_gradient", "margin", "deviation"]
+              "depthwise_conv2d_relu", "conv2d_scaled", "conv2d_scaled_relu", "conv2d_scaled_relu_pool", "batch_norm_relu", "routing", "routing_gradient", "length", "length_gradient", "margin", "deviation"]
 BATCHED = {"x", "dy", "y", "switches", "z", "t", "scale", "u", "sums"}       # the inputs that have a row for each sample
 WINOGRAD = Case(2, 9, 8, 32, 33, (3, 3), (1, 1), "same", 0)
 

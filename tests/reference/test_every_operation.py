@@ -28,7 +28,7 @@ def test_inputs_stay_as_they_are_and_dtypes_are_kept(name, dtype, case):
     for i, result in enumerate(as_tuple(specified(name)(*inputs))):
         wide = (i == 0 and name.endswith(("entropy", "squared_error", "margin", "deviation"))        # losses and statistics are float64
                 or name == "batch_statistics" or i > 0 and name in ("layer_norm", "routing"))
-        switches = {"max_pool2d": np.uint16, "conv2d_relu_pool": np.uint8, "global_max_pool2d": np.uint32}.get(name) if i == 1 else None
+        switches = {"max_pool2d": np.uint16, "conv2d_relu_pool": np.uint8, "conv2d_scaled_relu_pool": np.uint8, "global_max_pool2d": np.uint32}.get(name) if i == 1 else None
         assert result.dtype == (np.float64 if wide else switches or dtype)
         assert not any(np.shares_memory(result, a) for a in arrays)
     assert [digest(a) for a in arrays] == before

@@ -20,6 +20,7 @@ from minicnn.study import result_plots
 from minicnn.study.checklists.guidelines import checklists
 from minicnn.study.page import write
 from minicnn.study.results import departures
+from minicnn.study.trainings import Study
 from tests.support.browser import chromium, resize
 from tests.support.reproduction_example import FIGURES, example, pictures, renamed, stress
 
@@ -286,9 +287,19 @@ def test_the_recipe_itself_is_judged(tmp_path, results):
 @pytest.mark.parametrize("settings, clauses", [
     ({}, []), ({"steps_per_epoch": 200, "seeds": [0, 1, 2, 3]}, []), ({"epochs": 40}, ["there were 40 epochs, not 20"]),
     ({"steps_per_epoch": 10, "seeds": [0]}, ["10 of 100 steps per epoch and 1 of 3 seeds were run"]),
-    ({"batch_size": 8}, ["the batch size was 8, not 32"])])
+    ({"batch_size": 8}, ["the batch size was 8, not 32"]),
+    ({"network": "vgg19, 64 x 64"}, ["the network is vgg19, 64 x 64"])])
 def test_what_is_not_the_recipe(results, settings, clauses):
     assert departures(results | {"settings": results["settings"] | settings}) == clauses
+
+
+def test_a_study_of_another_network_is_none_of_the_papers(tmp_path, results):
+    assert Study("x").other_network == ""
+    other = Study("x", network="vgg19", size=64, weights="/home/ann/vgg.h5", freeze="trunk", head=[8, 4]).other_network
+    assert other == "vgg19, 64 x 64, weights vgg.h5, trunk frozen, head 8, 4"
+    text = text_of(tmp_path, results | {"settings": results["settings"] | {"network": other}})
+    assert text.startswith(f"The study of COV-19Net, with vgg19 This does not repeat the paper: the network is {other}.")
+    assert not VERDICTS.search(text) and "honest protocol, test vgg19" in text
 
 
 def test_where_the_answers_come_from_is_what_the_border_check_says(tmp_path, results):

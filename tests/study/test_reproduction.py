@@ -191,6 +191,8 @@ def test_the_command_that_repeats_a_study_names_no_folder():
     assert command_of(study) == ("minicnn reproduce --data index.csv --external other.csv --seeds 5 --epochs 2 "
                                  "--classes no,yes")
     assert command_of(Study("/tmp/phantoms/manifest.csv"), synthetic=True) == "minicnn reproduce --seeds 3"
+    study = Study("index.csv", network="vgg19", size=64, weights="/home/ann/vgg.h5", freeze="trunk", head=[32, 8])
+    assert command_of(study).endswith("--seeds 3 --network vgg19 --size 64 --weights vgg.h5 --freeze trunk --head 32,8")
 
 
 # ---- From the command to the page ------------------------------------------------------------------------------------

@@ -26,13 +26,13 @@ SUMS = dict.fromkeys(["conv2d", "conv2d_input_gradient", "grouped_conv2d", "grou
                       "depthwise_conv2d", "depthwise_conv2d_input_gradient", "dense", "dense_input_gradient", "max_pool2d_gradient",
                       "average_pool2d", "average_pool2d_gradient", "global_average_pool2d", "up_sampling2d_gradient",
                       "multiply_gradient"], 8) \
-    | dict.fromkeys(["conv2d_relu", "dense_relu", "depthwise_conv2d_relu"], 8) \
+    | dict.fromkeys(["conv2d_relu", "conv2d_scaled", "conv2d_scaled_relu", "dense_relu", "depthwise_conv2d_relu"], 8) \
     | dict.fromkeys(["grouped_conv2d_weight_gradient", "depthwise_conv2d_weight_gradient", "conv2d_weight_gradient", "dense_weight_gradient", "dense_relu_gradient", "conv2d_relu_gradient",
                      "conv2d_relu_pool_gradient"], 24)
 NORMALIZATION = ["batch_statistics", "batch_norm", "batch_norm_gradient", "layer_norm", "layer_norm_gradient"]
 RECTIFIED = ["batch_norm_relu", "batch_norm_relu_gradient"]         # bit for bit one kernel after the other
 ROUTING = ["routing", "routing_gradient"]
-FUSED = ["conv2d_relu", "conv2d_relu_pool", "conv2d_relu_gradient", "conv2d_relu_pool_gradient"]
+FUSED = ["conv2d_relu", "conv2d_relu_pool", "conv2d_scaled_relu_pool", "conv2d_relu_gradient", "conv2d_relu_pool_gradient"]
 
 
 def poisoned(results):
@@ -72,8 +72,8 @@ def check(name, inputs):
             if uses_winograd(name, inputs):
                 magnitude = 2 * largest_of_tiles(magnitude)
             assert_rounded(got, expected, magnitude, SUMS[name])
-    elif name == "conv2d_relu_pool":
-        check_maxima(inputs, *outputs, exact[0])
+    elif name in ("conv2d_relu_pool", "conv2d_scaled_relu_pool"):
+        check_maxima(name.replace("_relu_pool", ""), inputs, *outputs, exact[0])
     elif name in RECTIFIED:
         for got, expected in zip(outputs, rectified_apart(name, inputs), strict=True):
             assert_same_bits(got, expected)
@@ -140,8 +140,8 @@ def largest_of_tiles(magnitude, side=4):
     return largest.repeat(side, axis=1).repeat(side, axis=2)[:, :H, :W]
 
 
-def check_maxima(inputs, y, switches, exact):
-    """Outputs y of conv2d_relu_pool are as near as sums may be, and each switch leads to as good as the largest.
+def check_maxima(name, inputs, y, switches, exact):
+    """Outputs y of 2x2 maxima behind the convolution `name` are as near as sums may be, and each switch leads to as good as the largest.
 
     What wins is at most the rounding of the two below the largest: that of the window that should win, and that of the
     one that did.
@@ -154,10 +154,10 @@ def check_maxima(inputs, y, switches, exact):
     def at(cells, places):
         return np.take_along_axis(cells, places[..., None].astype(np.intp), axis=-1)[..., 0]
     assert switches.dtype == np.uint8 and switches.max() <= 3
-    magnitudes = ref.conv2d(*abs_inputs(inputs))
-    if uses_winograd("conv2d_relu_pool", inputs):
+    magnitudes = specified(name)(*abs_inputs(inputs))
+    if uses_winograd(name, inputs):
         magnitudes = 2 * largest_of_tiles(magnitudes)
-    sums, magnitudes = in_cells(ref.conv2d(*widened(inputs))), in_cells(magnitudes)
+    sums, magnitudes = in_cells(specified(name)(*widened(inputs))), in_cells(magnitudes)
     of_largest, of_chosen = at(magnitudes, sums.argmax(axis=-1)), at(magnitudes, switches)
     assert_rounded(y, exact, np.maximum(of_largest, of_chosen))
     assert_rounded(at(sums, switches).astype(y.dtype), sums.max(axis=-1), of_largest + of_chosen)

@@ -368,6 +368,13 @@ def _with_dy(inputs):
     return lambda case, dtype: (case.normals(*case.x_shape, dtype=dtype), *inputs(case, dtype))
 
 
+def _scaled(inputs):
+    def scaled(case, dtype):
+        x, w, b, *rest = inputs(case, dtype)
+        return x, w, case.normals(len(b), dtype=dtype)[::-1].copy(), b, *rest
+    return scaled
+
+
 OPERATIONS = {
     "conv2d": _conv2d, "conv2d_input_gradient": _conv2d_input_gradient,
     "conv2d_weight_gradient": _conv2d_weight_gradient,
@@ -380,6 +387,7 @@ OPERATIONS = {
     "dense": _dense, "dense_input_gradient": _dense_input_gradient, "dense_weight_gradient": _dense_weight_gradient,
     "conv2d_relu": _conv2d, "conv2d_relu_gradient": _fused_gradient(fusion.conv2d_relu, _conv2d),
     "conv2d_relu_pool": _conv2d_to_pool,
+    "conv2d_scaled": _scaled(_conv2d), "conv2d_scaled_relu": _scaled(_conv2d), "conv2d_scaled_relu_pool": _scaled(_conv2d_to_pool),
     "conv2d_relu_pool_gradient": _fused_gradient(fusion.conv2d_relu_pool, _conv2d_to_pool),
     "dense_relu": _dense, "dense_relu_gradient": _fused_gradient(fusion.dense_relu, _dense),
     "relu": _activation, "relu_gradient": _gradient_of(reference.relu),

@@ -62,7 +62,7 @@ class Audit:
     counts : dict from class to number of images
     problems, remarks, unusual : lists of Finding
     confounders : list of Confounder (confounders.py)
-    tables : dict from "source", "view", "format", "size" to {value: {class: number of images}}
+    tables : dict from "source", "view", "format", "size", "manufacturer" ... to {value: {class: number of images}}
     sampled : int; the number of images used for the confounders
     """
 
@@ -194,7 +194,7 @@ def _pixels(mode):
         return "16-bit grey"
     return {"1": "1-bit black and white", "L": "8-bit grey", "LA": "8-bit grey with transparency",
             "P": "palette colour", "RGB": "RGB colour", "RGBA": "RGB colour with transparency", "CMYK": "CMYK colour",
-            "I": "32-bit grey", "F": "floating-point grey"}.get(mode, f"mode {printable(mode)}")
+            "I": "32-bit grey", "F": "floating-point grey"}.get(mode, printable(mode) if "," in mode else f"mode {printable(mode)}")
 
 
 # ---- Duplicates and patients -----------------------------------------------------------------------------------------
@@ -240,6 +240,8 @@ def _tables(manifest, scan):
     """Count the labels by source, view, format and size; the rarest values together."""
     labels = manifest.labels
     columns = {"source": (manifest.sources, labels), "view": (manifest.views, labels),
+               **{name: (getattr(manifest, attribute), labels) for name, attribute in _SCANNERS.items()},
+               "burned-in annotation": (manifest.burned_in_annotations, labels),
                "format": ([f"{head.format}, {_pixels(head.mode)}" for head in scan.headers], labels[scan.rows]),
                "size": ([f"{head.width} x {head.height}" for head in scan.headers], labels[scan.rows])}
     return {name: _table(words, of_rows, manifest.classes) for name, (words, of_rows) in columns.items()
@@ -279,11 +281,15 @@ def _unusual(scan, names):
 
 def _confounders(manifest, scan, group, sample, seed, progress):
     rows, images = scan.rows[sample], scan.read(sample)
+    scanners = {name: getattr(manifest, attribute)[rows] for name, attribute in _SCANNERS.items()
+                if getattr(manifest, attribute) is not None}
     features = {"header": confounders.header_features([scan.headers[i] for i in sample]),
                 "border": confounders.border_features(images), "thumbnail": confounders.thumbnail_features(images),
                 "source": None if manifest.sources is None else confounders.source_features(manifest.sources[rows])}
+    features |= {name: confounders.source_features(words) for name, words in scanners.items()}
     reasons = {"header": "all headers are the same",
                "source": "there is no source column" if manifest.sources is None else "all images are from one source"}
+    reasons |= {name: "it is the same for all images" for name in scanners}
     announce(f"measuring confounders on {len(sample):,} images", progress)
     folds = confounders.FOLDS * len(features) * (len(manifest.classes) if len(manifest.classes) > 2 else 1)
     with Progress(folds, "measuring confounders", "fold", progress) as bar:
@@ -292,8 +298,14 @@ def _confounders(manifest, scan, group, sample, seed, progress):
             reasons[name] if values is None else "", seed, bar.advance)]
 
 
+# What DICOM says of the scanner and the file, by the attribute of Manifest (ATTRIBUTES) that holds it.
+_SCANNERS = {"manufacturer": "manufacturers", "detector": "detectors", "photometric": "photometric_interpretations",
+             "compression": "lossy_compressions"}
 _ALONE = {"header": "the file header alone (format, size, encoding; no pixels)",
-          "border": "the image border alone (the outer eighth of each side)", "source": "the source alone"}
+          "border": "the image border alone (the outer eighth of each side)", "source": "the source alone",
+          "manufacturer": "the manufacturer of the scanner alone", "detector": "the detector alone",
+          "photometric": "the photometric interpretation alone (whether white was stored as 0)",
+          "compression": "lossy compression alone"}
 
 
 def _meaning(one):

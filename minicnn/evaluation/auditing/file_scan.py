@@ -15,6 +15,8 @@ from PIL import Image
 
 from minicnn.core.progress import Progress
 from minicnn.data.decoding import FORMATS, Remark, open_planes, quiet, read_bytes
+from minicnn.data.dicom import mode_of
+from minicnn.data.file_kinds import is_dicom
 from minicnn.data.preprocessing import Preprocessing, stretch
 from minicnn.data.workers import in_order
 from minicnn.errors import CheckpointError, ImageError, printable
@@ -31,7 +33,7 @@ class Header(NamedTuple):
     """The header of a file."""
 
     format: str         # PNG, JPEG ...
-    mode: str           # Pillow's mode: L is 8-bit grey, I;16 16-bit, RGB, P a palette ...
+    mode: str           # Pillow's mode: L is 8-bit grey, I;16 16-bit, RGB, P a palette ...; of DICOM "MONOCHROME2, 12 bits" ...
     width: int
     height: int
     progressive: bool
@@ -117,7 +119,7 @@ def _examine(path, root, bits):
     """Return (Header, oddities, image as (64, 64) uint8, SHA-256 of the file, the bits that it uses of 16)."""
     data, name = read_bytes(path, root), printable(path)
     planes, remarks, used = open_planes(data, name, "grey", bits)       # first: it refuses what would cost too much to open
-    header = _header(data)
+    header = _header(data, name, planes[0].size)
     image = stretch(planes, _GREY)
     oddities = [remark.sentence for remark in Remark if remark in remarks]
     if image.max() == image.min():
@@ -130,7 +132,9 @@ def _examine(path, root, bits):
     return header, tuple(oddities), image, hashlib.sha256(data).digest(), used
 
 
-def _header(data):
+def _header(data, name, size):
+    if is_dicom(data):
+        return Header("DICOM", mode_of(data, name), *size, False, False, False, False, 0.0)
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         tables = getattr(image, "quantization", None)
         return Header("JPEG" if image.format == "MPO" else image.format, image.mode, *image.size,

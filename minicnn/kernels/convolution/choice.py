@@ -21,8 +21,8 @@ Why (one core of an AMD EPYC with AVX-512, times as fast as the direct algorithm
 
     - with 8 channels it is 1.0 to 1.2 times as fast, and its rounding less good: not worth a case;
     - 5 x 5 outputs use 39 % of four tiles, 6 x 6 56 %; from there on, the more channels the better;
-    - many filters for few tiles lose: U is four times as large as w, and to transform and read it takes longer than one
-      image of 4 x 4 outputs and 512 channels (0.2), so C F may be 2^16 for each tile of an image;
+    - many filters for few tiles lose: to transform them takes longer than one image of 4 x 4 outputs and 512 channels, so
+      C F may be 2^16 for each tile of an image (7 x 7 and 512 channels: one image as fast as directly, eight 1.5 times);
     - lists against dense Winograd behind pooling: 1.25 times as fast with 32 channels, as fast with 64, 0.85 with 128;
       behind ReLU alone, where half of all is not 0: 1.4 with 5x5 windows, 1.2 with strides and 0.8 with 128 channels, 0.4 to
       0.7 with 3x3 and 1x1.
@@ -36,10 +36,12 @@ from minicnn.kernels.convolution import backward_first, backward_sparse, direct,
 from minicnn.kernels.convolution.backward import weight_gradient
 from minicnn.kernels.convolution.masking import bias_gradient, mask
 from minicnn.kernels.dense import dense_input_gradient
+from minicnn.kernels.runtime.microkernel import ones
 from minicnn.kernels.runtime.reduction import batch_size
 from minicnn.kernels.runtime.threads import workspace
 
 __all__ = ["suits_winograd", "suits_winograd_weights", "suits_lists", "conv2d", "conv2d_relu", "conv2d_relu_pool",
+           "conv2d_scaled", "conv2d_scaled_relu", "conv2d_scaled_relu_pool",
            "conv2d_input_gradient", "conv2d_weight_gradient", "conv2d_relu_gradient", "conv2d_relu_pool_gradient"]
 
 _ONE = (1, 1)                   # no dilation
@@ -77,12 +79,12 @@ def conv2d(x, w, b, strides, pads, y):
 
     See reference.conv2d.
     """
-    _convolve(x, w, b, strides, pads, 1, False, y, _no_switches())
+    _convolve(x, w, (ones(len(b), b.dtype), b), strides, pads, 1, False, y, _no_switches())
 
 
 def conv2d_relu(x, w, b, strides, pads, y):
     """Write max(conv2d(x, w, b), 0) to y (N, OH, OW, F). See reference.conv2d_relu. x may be uint8 pixels."""
-    _convolve(x, w, b, strides, pads, 1, True, y, _no_switches())
+    _convolve(x, w, (ones(len(b), b.dtype), b), strides, pads, 1, True, y, _no_switches())
 
 
 def conv2d_relu_pool(x, w, b, strides, pads, y, switches):
@@ -90,18 +92,33 @@ def conv2d_relu_pool(x, w, b, strides, pads, y, switches):
 
     See reference.conv2d_relu_pool. x may be uint8 pixels.
     """
-    _convolve(x, w, b, strides, pads, 2, True, y, switches.reshape(-1))
+    _convolve(x, w, (ones(len(b), b.dtype), b), strides, pads, 2, True, y, switches.reshape(-1))
+
+
+def conv2d_scaled(x, w, factor, shift, strides, pads, y):
+    """Write factor conv2d(x, w) + shift to y (N, OH, OW, F). See reference.conv2d_scaled."""
+    _convolve(x, w, (factor, shift), strides, pads, 1, False, y, _no_switches())
+
+
+def conv2d_scaled_relu(x, w, factor, shift, strides, pads, y):
+    """Write max(conv2d_scaled(x, w, factor, shift), 0) to y. See reference.conv2d_scaled_relu."""
+    _convolve(x, w, (factor, shift), strides, pads, 1, True, y, _no_switches())
+
+
+def conv2d_scaled_relu_pool(x, w, factor, shift, strides, pads, y, switches):
+    """Write the 2x2 maxima of `conv2d_scaled_relu` and their places. See reference.conv2d_scaled_relu_pool."""
+    _convolve(x, w, (factor, shift), strides, pads, 2, True, y, switches.reshape(-1))
 
 
 def _no_switches():
     return workspace("no switches", 0, np.uint8)
 
 
-def _convolve(x, w, b, strides, pads, pool, rectified, y, switches):
+def _convolve(x, w, ends, strides, pads, pool, rectified, y, switches):
     if suits_winograd(w, strides, _size(x, w, strides, pads)):
-        winograd.convolve(x, w, b, pads, pool, rectified, y, switches)
+        winograd.convolve(x, w, ends, pads, pool, rectified, y, switches)
     else:
-        direct.convolve(x, w, b, strides, pads, _ONE, pool, rectified, y, switches)
+        direct.convolve(x, w, ends, strides, pads, _ONE, pool, rectified, y, switches)
 
 
 def _size(x, w, strides, pads):

@@ -11,6 +11,7 @@ import numpy as np
 from minicnn.kernels.convolution.backward import weight_gradient
 from minicnn.kernels.convolution.direct import convolve, gather
 from minicnn.kernels.convolution.masking import bias_gradient
+from minicnn.kernels.runtime.microkernel import ones
 from minicnn.kernels.runtime.recording import call, derived
 from minicnn.kernels.runtime.reduction import finally_
 from minicnn.kernels.runtime.threads import workspace
@@ -24,9 +25,8 @@ def grouped_conv2d(x, w, b, strides, pads, dilation, groups, y):
     See reference.grouped_conv2d.
     """
     for g in range(groups):
-        part = _part("group y", y, g, groups)
-        convolve(_copy("group x", x, g, groups), _weights("group w", w, g, groups), _weights("group b", b, g, groups), strides,
-                 pads, dilation, 1, False, part, workspace("no switches", 0, np.uint8))
+        part, ends = _part("group y", y, g, groups), (ones(y.shape[3] // groups, b.dtype), _weights("group b", b, g, groups))
+        convolve(_copy("group x", x, g, groups), _weights("group w", w, g, groups), ends, strides, pads, dilation, 1, False, part, workspace("no switches", 0, np.uint8))
         _put(part, y, g, groups)
 
 

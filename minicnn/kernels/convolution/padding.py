@@ -37,6 +37,7 @@ class Geometry(NamedTuple):
     rectified: bool = True      # whether ReLU follows
     images: int = 1             # whole images to a unit, where they are small
     panels: int = 1             # panels of filters to a unit
+    block: int = 0              # terms of a sum that stay in float32
 
 
 @device

@@ -22,9 +22,11 @@ one for each place p of the 6 x 6.
                                         M[p] (tiles, F) = V[p] @ U[p],  U[p] (C, F) from the filters by G
     bias, ReLU (and 2x2 pooling) <--A-- M[0..35]            a tile is 4 x 4 outputs, or the 2 x 2 pooled cells of them
 
-A unit is up to 48 tiles, of one image or of several, with all filters, or some where there would be few units. It transforms their patches, then takes one panel of filters after the
-other through all 36 products, so U comes from far away once in 48 tiles, and M, that of one panel, stays near. A patch is
-read where it lies; one that reaches over the border is copied into a small frame of zeros first.
+A unit is up to 52 tiles, of one image or of several, with all filters, or some where there would be few units. It transforms their
+patches, then takes one panel of filters after the other, up to 96 channels at a time: it transforms these filters and takes them
+through all 36 products. So w is what comes from far away, and not U, which is four times as large; U of a block and M of one panel
+stay near. Of few weights and many tiles U is made once, to the same bits. A patch is read where it lies; one that reaches over
+the border is copied into a small frame of zeros first.
 
 The input gradient is the same convolution of dy with turned filters. The weight gradient turns the algorithm round: the sum
 over a tile's outputs of dy times its output is, as a function of the filter, linear; its coefficients are
@@ -42,7 +44,10 @@ tiles: 4 eps, with the points 1 and 2 15 eps; of feature maps beside an edge of 
 
 Measured (one core of an AMD EPYC with AVX-512, 3x3 `same`, operations counted as if all were done, GFLOP/s; sgemm reaches 60
 to 100 on the equivalent products): 29x29x32 238, 56x56x64 340, 28x28x128 335, 14x14x256 255, 8x8x256 335, filters kept; weight
-gradients 205, 310, 245, 140, 180. To transform the filters is a quarter of the time at 256 channels, for small batches.
+gradients 205, 310, 245, 140, 180.
+On one core of an Intel Xeon (family 6, model 207), U of all filters made beforehand and in each unit, GFLOP/s: one image of 14x14x256 68
+and 180, 14x14x512 57 and 180, 28x28x512 139 and 233, 7x7x512 12 and 85; eight of 7x7x512 65 and 153; as much where there are many tiles.
+48, 64 or 128 channels at a time instead of 96 take 1.0 to 1.1 times as long.
 What lost: fewer tiles in a unit, so that V stays in the second cache (0.9 at 256 channels: U is read more often); 64 or 96
 terms to a chain of the weight gradient (0.95, 0.85); V of all channels there (0.7 at 256: sums go to memory and back).
 """
@@ -53,9 +58,9 @@ import numpy as np
 
 from minicnn.kernels.convolution.direct import finish_cell, turn
 from minicnn.kernels.runtime.jit import device, kernel
-from minicnn.kernels.runtime.microkernel import ROWS, columns_of, panel_of, product_tile, row_terms
+from minicnn.kernels.runtime.microkernel import ROWS, columns_of, ones, panel_of, product_tile, row_terms
 from minicnn.kernels.runtime.recording import derived
-from minicnn.kernels.runtime.reduction import LARGEST, ChunkSums, batch_size, by_slices, chunk_of
+from minicnn.kernels.runtime.reduction import LARGEST, ChunkSums, batch_size, by_slices, chunk_of, put
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add, fma, load, load_first, multiply, pointer, rectify,
                                           splat, store, store_first, store_float64, subtract, width)
 from minicnn.kernels.runtime.threads import run, workspace
@@ -70,24 +75,27 @@ _GROUP = 64                     # channels to a unit of a weight gradient: its s
 _UNITS = 16                     # of a weight gradient, at most
 _LEAST = 64                     # tiles to a unit of it, at least
 _MANY_TILES = 256               # of a chunk, which are worth 36 sums for each weight; less in chunks that grow no more
+_TRANSFORMED = 16               # channels whose sums are transformed in a unit: they lie side by side
 _LINE = 16                      # numbers more between the 36 places: a power of two apart, they share a set of the cache
-_CHANNELS = 16                  # whose filters are transformed in a unit
-_TILES = 48                     # at most in a unit: so often U is read, and so long are the chains of a weight gradient
+_CHANNELS = 96                  # at most, whose filters are transformed at a time: U of a panel stays near
+_TILES = 48                     # at most in a unit of a weight gradient, whose chains are as long
+_MOST = 52                      # at most in a unit of the others: so many share one transform of the filters
+_FEWEST = 8                     # units, so that all threads have some, if there are so many pairs of panels
+_FEW = 2**14                    # filters times channels, of which U is made once where at least so many units read it
 
 
-def convolve(x, w, b, pads, pool, rectified, y, switches):
-    """Write the 3x3 convolution of stride 1, behind ReLU if `rectified`, and 2x2 maxima and their switches if `pool` is 2."""
+def convolve(x, w, ends, pads, pool, rectified, y, switches):
+    """Write the 3x3 convolution of stride 1, times the first of the `ends` (F,) plus the second, behind ReLU if `rectified`, and
+    2x2 maxima and their switches if `pool` is 2."""
     (N, _, _, C), (_, OH, OW, F), lanes, panel = x.shape, y.shape, REGISTER_BYTES // w.itemsize, columns_of(w.dtype)
-    U = _filters(w)
-    CV = -(-C // lanes) * lanes
-    TH, TW = -(-OH * pool // 4), -(-OW * pool // 4)
-    # So many units that all threads have some, also of one image: of fewer tiles, and each of some panels of filters.
-    tiles, panels = min(_TILES, max(4, -(-N * TH * TW // 32) * 4)), -(-F // panel)
-    units = -(-(N * TH * TW) // tiles)
-    group = -(-panels // max(1, min(panels, 4 // units))) * panel
-    run(_units, units * -(-F // group), x, _flat(x, w.dtype), (U, b), row_terms(C),
-        _Tiling(TH, TW, tiles, pads[0], pads[2], group=group), pool, rectified, (y, switches), integers=tiles + ROWS, dtype=w.dtype,
-        scratch=36 * (tiles * CV + _LINE) + 36 * ((tiles + ROWS) * panel + _LINE) + 36 * CV)
+    CV, TH, TW = -(-C // lanes) * lanes, -(-OH * pool // 4), -(-OW * pool // 4)
+    units, panels = -(-(N * TH * TW) // _MOST), -(-F // panel)
+    tiles, channels = -(-(N * TH * TW) // units), -(-C // -(-C // _CHANNELS))
+    group = -(-panels // min(-(-_FEWEST // units), -(-panels // 2))) * panel
+    U = _filters(w, channels) if C * F <= _FEW and units >= _FEWEST else workspace("no filters", 0, w.dtype)
+    run(_units, units * -(-F // group), x, _flat(x, w.dtype), (w, U, *ends), row_terms(C),
+        _Tiling(TH, TW, tiles, pads[0], pads[2], channels, group), pool, rectified, (y, switches), integers=tiles + ROWS, dtype=w.dtype,
+        scratch=36 * (tiles * CV + _LINE) + 36 * ((tiles + ROWS) * panel + _LINE) + max(36 * CV, 36 * (channels * panel + _LINE)))
 
 
 def _flat(x, dtype):
@@ -103,7 +111,7 @@ class _Tiling(NamedTuple):
     tiles: int                  # to a unit, or to a block of a weight gradient
     top: int                    # pads
     left: int
-    chunk: int = 0              # images to a unit of a weight gradient
+    chunk: int = 0              # images to a unit of a weight gradient; channels whose filters are transformed at a time
     group: int = 0              # channels to one, and filters to a unit of the others
 
 
@@ -113,70 +121,61 @@ def input_gradient(dy, w, pads, dx):
     turned, zero = workspace("turned", (3, 3, F, C), w.dtype), workspace("no bias", C, w.dtype)
     turn(w, (2, 1, 0), (2, 1, 0), turned)
     zero[...] = 0
-    convolve(dy, turned, zero, tuple(2 - pad for pad in pads), 1, False, dx, workspace("no switches", 0, np.uint8))
+    convolve(dy, turned, (ones(C, w.dtype), zero), tuple(2 - pad for pad in pads), 1, False, dx, workspace("no switches", 0, np.uint8))
 
 
 # ---- Filters ---------------------------------------------------------------------------------------------------------
 
-def _filters(w):
-    """Return U of w."""
-    _, _, C, F = w.shape
-    panel = columns_of(w.dtype)
-    return derived("U", 36 * C * -(-F // panel) * panel, w.dtype,
-                   lambda U: run(_transform_filters, -(-C // _CHANNELS), w, U), w)
+def _filters(w, channels):
+    """Return U of w, the blocks of so many channels of a panel of filters one after another."""
+    (_, _, C, F), panel = w.shape, columns_of(w.dtype)
+    blocks = -(-C // channels) * -(-F // panel)
+    return derived("U", blocks * 36 * (channels * panel + _LINE), w.dtype, lambda U: run(_transform_filters, blocks, w, channels, U), w)
 
 
 @kernel
-def _transform_filters(w, U, scratch, queue, lane):
-    """Write U[panel, p, channel, filter] = G g G^T of each filter and channel; some channels are a unit."""
-    (_, _, C, F), panel, L = w.shape, panel_of(w), width(w)
-    unit, step, filters = claim(queue, lane), C * F, pointer(w, 0)
+def _transform_filters(w, channels, U, scratch, queue, lane):
+    """Transform a block of filters a unit."""
+    (_, _, C, F), panel = w.shape, panel_of(w)
+    blocks, size = -(-C // channels), 36 * (channels * panel + _LINE)
+    unit = claim(queue, lane)
     while unit >= 0:
-        for c in range(unit * _CHANNELS, min((unit + 1) * _CHANNELS, C)):
-            for j in range(0, F, panel):
-                for v in range(0, panel, L):
-                    _transform_filter(filters, c * F + j + v, step, F - j - v, U,
-                                      (36 * (j // panel) * C + c) * panel + v, C * panel)
+        _transform_block(w, unit // blocks * panel, unit % blocks * channels, channels, pointer(U, unit * size))
         unit = claim(queue, lane)
 
 
 @device
+def _transform_block(w, j, begin, channels, U):
+    """Write U[p, channel, filter] of a panel of filters, from number j on, and some channels; places lie a line further apart."""
+    (_, _, C, F), panel, L, filters = w.shape, panel_of(w), width(w), pointer(w, 0)
+    for c in range(min(channels, C - begin)):
+        for v in range(0, panel, L):
+            _transform_filter(filters, (begin + c) * F + j + v, C * F, F - j - v, U, c * panel + v, channels * panel + _LINE)
+
+
+@device
 def _transform_filter(w, i, step, n, U, o, place):
-    """Write one vector of filters' 36 numbers, `place` apart; only the first n of them exist, the others become 0."""
-    for q in range(3):                                  # column q of g, then G times it, into U's places as scratch
-        g0, g1, g2 = (load_first(w, i + q * step, n), load_first(w, i + (3 + q) * step, n),
-                      load_first(w, i + (6 + q) * step, n))
-        _store6(U, o + q * place, 6 * place, _spread3(g0, g1, g2, w))
+    """Write G g G^T of a vector of filters, 36 numbers `place` apart; only the first n filters exist, the others become 0."""
+    a = _spread3(load_first(w, i, n), load_first(w, i + 3 * step, n), load_first(w, i + 6 * step, n), w)
+    b = _spread3(load_first(w, i + step, n), load_first(w, i + 4 * step, n), load_first(w, i + 7 * step, n), w)
+    c = _spread3(load_first(w, i + 2 * step, n), load_first(w, i + 5 * step, n), load_first(w, i + 8 * step, n), w)
     for p in range(6):
-        at = o + 6 * p * place
-        scale = 1 / (_ZERO if p == 0 else _NEAR if p < 3 else _FAR if p < 5 else 1.0)
-        _store_scaled(U, at, place, _spread3(load(U, at), load(U, at + place), load(U, at + 2 * place), w), scale)
+        _store6(U, o + 6 * p * place, place, _spread3(a[p], b[p], c[p], w))
 
 
 @device
 def _spread3(g0, g1, g2, x):
-    """Return G g, but for its divisors."""
-    p, q = fma(g2, splat(x, _A**2), g0), fma(g2, splat(x, _B**2), g0)
-    return (g0, fma(g1, splat(x, _A), p), fma(g1, splat(x, -_A), p), fma(g1, splat(x, _B), q),
-            fma(g1, splat(x, -_B), q), g2)
-
-
-@device
-def _store_scaled(U, i, step, v, scale):
-    """Store the six numbers of a row divided by the row's and by their own divisors."""
-    zero, near, far = splat(U, scale / _ZERO), splat(U, scale / _NEAR), splat(U, scale / _FAR)
-    _store6(U, i, step, (multiply(v[0], zero), multiply(v[1], near), multiply(v[2], near), multiply(v[3], far),
-                         multiply(v[4], far), multiply(v[5], splat(U, scale))))
+    """Return G g."""
+    p = fma(g2, splat(x, _A**2 / _NEAR), multiply(g0, splat(x, 1 / _NEAR)))
+    q = fma(g2, splat(x, _B**2 / _FAR), multiply(g0, splat(x, 1 / _FAR)))
+    return (multiply(g0, splat(x, 1 / _ZERO)), fma(g1, splat(x, _A / _NEAR), p), fma(g1, splat(x, -_A / _NEAR), p),
+            fma(g1, splat(x, _B / _FAR), q), fma(g1, splat(x, -_B / _FAR), q), g2)
 
 
 @device
 def _store6(a, i, step, v):
-    store(a, i, v[0])
-    store(a, i + step, v[1])
-    store(a, i + 2 * step, v[2])
-    store(a, i + 3 * step, v[3])
-    store(a, i + 4 * step, v[4])
-    store(a, i + 5 * step, v[5])
+    for p in range(6):
+        store(a, i + p * step, v[p])
 
 
 @device
@@ -231,13 +230,8 @@ def _transform_patch(x, row, pixel, C, V, o, step):
         d0, d1, d2, d3, d4, d5 = (_mix6(_load6(x, c, row), V), _mix6(_load6(x, c + pixel, row), V),
                                   _mix6(_load6(x, c + 2 * pixel, row), V), _mix6(_load6(x, c + 3 * pixel, row), V),
                                   _mix6(_load6(x, c + 4 * pixel, row), V), _mix6(_load6(x, c + 5 * pixel, row), V))
-        i = o + c
-        _store6(V, i, step, _mix6((d0[0], d1[0], d2[0], d3[0], d4[0], d5[0]), V))
-        _store6(V, i + 6 * step, step, _mix6((d0[1], d1[1], d2[1], d3[1], d4[1], d5[1]), V))
-        _store6(V, i + 12 * step, step, _mix6((d0[2], d1[2], d2[2], d3[2], d4[2], d5[2]), V))
-        _store6(V, i + 18 * step, step, _mix6((d0[3], d1[3], d2[3], d3[3], d4[3], d5[3]), V))
-        _store6(V, i + 24 * step, step, _mix6((d0[4], d1[4], d2[4], d3[4], d4[4], d5[4]), V))
-        _store6(V, i + 30 * step, step, _mix6((d0[5], d1[5], d2[5], d3[5], d4[5], d5[5]), V))
+        for p in range(6):
+            _store6(V, o + c + 6 * p * step, step, _mix6((d0[p], d1[p], d2[p], d3[p], d4[p], d5[p]), V))
 
 
 @device
@@ -255,33 +249,39 @@ def _mix6(d, x):
 @kernel
 def _units(x, flat, filters_of, terms, tiling, pool, rectified, outputs, integers, scratch, queue, lane):
     """Do some tiles and filters a unit."""
-    (U, b), (y, switches), (N, _, _, C), TH, TW, tiles = filters_of, outputs, x.shape, tiling.TH, tiling.TW, tiling.tiles
-    F, panel, L = y.shape[3], panel_of(U), width(U)
-    CV = -(-C // L) * L
-    V_step, M_step = tiles * CV + _LINE, (tiles + ROWS) * panel + _LINE
+    (w, U_whole, scale, b), (y, switches), (N, _, _, C), TH, TW, tiles = filters_of, outputs, x.shape, tiling.TH, tiling.TW, tiling.tiles
+    F, panel, L, channels = y.shape[3], panel_of(w), width(w), tiling.chunk
+    CV, groups = -(-C // L) * L, -(-F // tiling.group)
+    V_step, M_step, U_step = tiles * CV + _LINE, (tiles + ROWS) * panel + _LINE, channels * panel + _LINE
     V, at = pointer(scratch, lane * scratch.shape[1]), pointer(integers, lane * integers.shape[1])
     M, offsets = pointer(V, 36 * V_step), pointer(terms, 0)
-    frame = pointer(M, 36 * M_step)
-    filters, bias, y_at, switches_at = pointer(U, 0), pointer(b, 0), pointer(y, 0), pointer(switches, 0)
-    groups = -(-F // tiling.group)
+    own = pointer(M, 36 * M_step)               # U of a block, or the frame of a patch before
+    scales, bias, y_at, switches_at = pointer(scale, 0), pointer(b, 0), pointer(y, 0), pointer(switches, 0)
     unit = claim(queue, lane)
     while unit >= 0:
         first, left = unit // groups * tiles, unit % groups * tiling.group
         count = min(tiles, N * TH * TW - first)
-        _transform_patches(x, flat, (np.int64(0), C), tiling, first, count, V, CV, V_step, frame, at)
+        _transform_patches(x, flat, (np.int64(0), C), tiling, first, count, V, CV, V_step, own, at)
         for t in range(count, count + ROWS):
             at[t] = 0
         for j in range(left, min(left + tiling.group, F), panel):
-            for p in range(36):
-                for t in range(0, count, ROWS):
-                    product_tile(pointer(V, p * V_step), pointer(at, t), min(ROWS, count - t), offsets, C,
-                                 pointer(filters, (36 * (j // panel) + p) * C * panel), panel, min(panel, F - j),
-                                 pointer(M, p * M_step + t * panel), panel, True)
+            for begin in range(0, C, channels):
+                if len(U_whole) > 0:
+                    U = pointer(U_whole, (j // panel * -(-C // channels) + begin // channels) * 36 * U_step)
+                else:
+                    U = own
+                    _transform_block(w, j, begin, channels, U)
+                for p in range(36):
+                    for t in range(0, count, ROWS):
+                        product_tile(pointer(V, p * V_step + begin), pointer(at, t), min(ROWS, count - t), offsets, min(channels, C - begin),
+                                     pointer(U, p * U_step), panel, min(panel, F - j), pointer(M, p * M_step + t * panel), panel,
+                                     begin == 0)
             for t in range(count):
                 n, tile = (first + t) // (TH * TW), (first + t) % (TH * TW)
                 for v in range(0, min(panel, F - j), L):
-                    _finish_tile(M, t * panel + v, M_step, load_first(bias, j + v, F - j - v),
-                                 (n, tile // TW, tile % TW, j + v), pool, rectified, y.shape, y_at, switches_at)
+                    ends = load_first(scales, j + v, F - j - v), load_first(bias, j + v, F - j - v)
+                    _finish_tile(M, t * panel + v, M_step, ends, (n, tile // TW, tile % TW, j + v), pool, rectified, y.shape, y_at,
+                                 switches_at)
         unit = claim(queue, lane)
 
 
@@ -295,7 +295,7 @@ def _sum6(m, x):
 
 
 @device
-def _finish_tile(M, m, step, bias, place, pool, rectified, shape, y, switches):
+def _finish_tile(M, m, step, ends, place, pool, rectified, shape, y, switches):
     """Store one tile's 4 x 4 outputs of a vector of filters, or the largest of each 2 x 2 and its place.
 
     Sixteen sums go back to the first places of M: a loop over them is a third of the code of sixteen stores written out.
@@ -303,37 +303,23 @@ def _finish_tile(M, m, step, bias, place, pool, rectified, shape, y, switches):
     s0, s1, s2, s3, s4, s5 = (_sum6(_load6(M, m, 6 * step), M), _sum6(_load6(M, m + step, 6 * step), M),
                               _sum6(_load6(M, m + 2 * step, 6 * step), M), _sum6(_load6(M, m + 3 * step, 6 * step), M),
                               _sum6(_load6(M, m + 4 * step, 6 * step), M), _sum6(_load6(M, m + 5 * step, 6 * step), M))
-    y0 = _sum6((s0[0], s1[0], s2[0], s3[0], s4[0], s5[0]), M)
-    y1 = _sum6((s0[1], s1[1], s2[1], s3[1], s4[1], s5[1]), M)
-    y2 = _sum6((s0[2], s1[2], s2[2], s3[2], s4[2], s5[2]), M)
-    y3 = _sum6((s0[3], s1[3], s2[3], s3[3], s4[3], s5[3]), M)
+    rows = (_sum6((s0[0], s1[0], s2[0], s3[0], s4[0], s5[0]), M), _sum6((s0[1], s1[1], s2[1], s3[1], s4[1], s5[1]), M),
+            _sum6((s0[2], s1[2], s2[2], s3[2], s4[2], s5[2]), M), _sum6((s0[3], s1[3], s2[3], s3[3], s4[3], s5[3]), M))
     (n, i, j, f), (_, OH, OW, F) = place, shape
     if pool == 2:
-        o, below, beside = ((n * OH + 2 * i) * OW + 2 * j) * F + f, 2 * i + 1 < OH, 2 * j + 1 < OW
-        finish_cell(y0[0], y0[1], y1[0], y1[1], bias, rectified, y, switches, o, F - f)
-        if beside:
-            finish_cell(y0[2], y0[3], y1[2], y1[3], bias, rectified, y, switches, o + F, F - f)
-        if below:
-            finish_cell(y2[0], y2[1], y3[0], y3[1], bias, rectified, y, switches, o + OW * F, F - f)
-        if below and beside:
-            finish_cell(y2[2], y2[3], y3[2], y3[3], bias, rectified, y, switches, o + OW * F + F, F - f)
+        for h in range(0, 4, 2):
+            for w in range(0, 4, 2):
+                if 4 * i + h < 2 * OH and 4 * j + w < 2 * OW:
+                    finish_cell(rows[h][w], rows[h][w + 1], rows[h + 1][w], rows[h + 1][w + 1], ends, rectified, y, switches,
+                                ((n * OH + 2 * i + h // 2) * OW + 2 * j + w // 2) * F + f, F - f)
         return
-    _store4(M, m, step, y0)
-    _store4(M, m + 4 * step, step, y1)
-    _store4(M, m + 8 * step, step, y2)
-    _store4(M, m + 12 * step, step, y3)
+    for h in range(4):
+        for w in range(4):
+            store(M, m + (4 * h + w) * step, rows[h][w])
     for h in range(4 * i, min(4 * i + 4, OH)):
         for w in range(4 * j, min(4 * j + 4, OW)):
-            total = add(load(M, m + (4 * (h - 4 * i) + w - 4 * j) * step), bias)
+            total = fma(load(M, m + (4 * (h - 4 * i) + w - 4 * j) * step), ends[0], ends[1])
             store_first(y, ((n * OH + h) * OW + w) * F + f, rectify(total) if rectified else total, F - f)
-
-
-@device
-def _store4(a, i, step, v):
-    store(a, i, v[0])
-    store(a, i + step, v[1])
-    store(a, i + 2 * step, v[2])
-    store(a, i + 3 * step, v[3])
 
 
 # ---- The weight gradient ---------------------------------------------------------------------------------------------
@@ -371,8 +357,8 @@ def _weight_gradient(dy, x, pads, dw, chunk=None):
         run(_gradient_chunks, len(parts) * groups, dy[some], x[some], _flat(x[some], dy.dtype), row_terms(tiles, group), tiling,
             parts, integers=max(tiles, ROWS), dtype=dy.dtype,
             scratch=36 * (tiles * (group + wide) + 2 * _LINE) + max(36 * group, 16 * wide))
-        run(_transform_sums, len(parts) * C, parts, group, sums.parts.reshape(-1, 9, C, F), scratch=36 * panel, dtype=np.float64)
-    sums.finish(lambda total: np.copyto(dw, total.reshape(dw.shape), "same_kind"))
+        run(_transform_sums, len(parts) * -(-C // _TRANSFORMED), parts, group, sums.parts.reshape(-1, 9, C, F), scratch=36 * panel, dtype=np.float64)
+    sums.finish(lambda total: put(total, dw))
 
 
 @kernel
@@ -429,12 +415,8 @@ def _transform_gradients(g, row, pixel, Z, step):
     g0, g1, g2, g3 = (_load4(g, 0, pixel), _load4(g, row, pixel), _load4(g, 2 * row, pixel), _load4(g, 3 * row, pixel))
     a, b, c, d = (_spread4(g0[0], g1[0], g2[0], g3[0], Z), _spread4(g0[1], g1[1], g2[1], g3[1], Z),
                   _spread4(g0[2], g1[2], g2[2], g3[2], Z), _spread4(g0[3], g1[3], g2[3], g3[3], Z))
-    _store6(Z, 0, step, _spread4(a[0], b[0], c[0], d[0], Z))
-    _store6(Z, 6 * step, step, _spread4(a[1], b[1], c[1], d[1], Z))
-    _store6(Z, 12 * step, step, _spread4(a[2], b[2], c[2], d[2], Z))
-    _store6(Z, 18 * step, step, _spread4(a[3], b[3], c[3], d[3], Z))
-    _store6(Z, 24 * step, step, _spread4(a[4], b[4], c[4], d[4], Z))
-    _store6(Z, 30 * step, step, _spread4(a[5], b[5], c[5], d[5], Z))
+    for p in range(6):
+        _store6(Z, 6 * p * step, step, _spread4(a[p], b[p], c[p], d[p], Z))
 
 
 @device
@@ -452,26 +434,27 @@ def _spread4(g0, g1, g2, g3, x):
 
 @kernel
 def _transform_sums(parts, group, dw, scratch, queue, lane):
-    """Write dw (chunks, 9, C, F) = G^T S G of a chunk and a channel a unit, S its part."""
+    """Write dw (chunks, 9, C, F) = G^T S G of a chunk and some channels a unit, S its part."""
     (_, _, C, F), panel = dw.shape, panel_of(parts)
     S, panels, rows = pointer(scratch, lane * scratch.shape[1]), -(-F // panel), -(-group // ROWS) * ROWS
-    of_panel, dw_at = -(-C // group) * rows, pointer(dw, 0)
+    of_panel, units, dw_at = -(-C // group) * rows, -(-C // _TRANSFORMED), pointer(dw, 0)
     unit = claim(queue, lane)
     while unit >= 0:
-        s, c = unit // C, unit % C
+        s, first = unit // units, unit % units * _TRANSFORMED
         for j in range(panels):
-            for p in range(36):
-                row = (p * panels + j) * of_panel + c // group * rows + c % group
-                part = pointer(parts, s * parts.shape[1] + row * panel)
-                for f in range(0, panel, width(part)):
-                    store_float64(S, p * panel + f, load(part, f))
-            for i in range(9):                  # G^T from the left, in place: rows 0 to 2 of what were six; then G
-                row, step = (i, 6) if i < 6 else (6 * (i - 6), 1)
-                _gather3(pointer(S, row * panel), step * panel, panel)
-            for k in range(9):
-                sums, to = pointer(S, (6 * (k // 3) + k % 3) * panel), ((s * 9 + k) * C + c) * F + j * panel
-                for f in range(0, min(panel, F - j * panel), width(S)):
-                    store_first(dw_at, to + f, load(sums, f), F - j * panel - f)
+            for c in range(first, min(first + _TRANSFORMED, C)):
+                for p in range(36):
+                    row = (p * panels + j) * of_panel + c // group * rows + c % group
+                    part = pointer(parts, s * parts.shape[1] + row * panel)
+                    for f in range(0, panel, width(part)):
+                        store_float64(S, p * panel + f, load(part, f))
+                for i in range(9):                  # G^T from the left, in place: rows 0 to 2 of what were six; then G
+                    row, step = (i, 6) if i < 6 else (6 * (i - 6), 1)
+                    _gather3(pointer(S, row * panel), step * panel, panel)
+                for k in range(9):
+                    sums, to = pointer(S, (6 * (k // 3) + k % 3) * panel), ((s * 9 + k) * C + c) * F + j * panel
+                    for f in range(0, min(panel, F - j * panel), width(S)):
+                        store_first(dw_at, to + f, load(sums, f), F - j * panel - f)
         unit = claim(queue, lane)
 
 

@@ -41,20 +41,16 @@ import functools
 
 import numpy as np
 
-from minicnn.kernels.runtime.jit import device, kernel
-from minicnn.kernels.runtime.recording import derived
+from minicnn.kernels.runtime.jit import device
 from minicnn.kernels.runtime.simd import (REGISTER_BYTES, add_to_float64, from_float64, load, load_first, pointer, prefetch, store,
                                           store_float64, width)
-from minicnn.kernels.runtime.threads import run
 from minicnn.kernels.runtime.tile import add_tile, add_tiles, finish_tile, multiply_add, no_sums, rows_of, store_tile
-from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["product_tile", "finished_tile", "cell_sums", "product_row", "add_block", "pack", "in_panels", "panel_of",
-           "columns_of", "row_terms", "window_terms", "ROWS", "BLOCK"]
+__all__ = ["product_tile", "finished_tile", "cell_sums", "product_row", "add_block", "pack", "panel_of", "columns_of",
+           "row_terms", "window_terms", "ones", "ROWS", "BLOCK"]
 
 ROWS = 12                                   # of a tile: two passes of six, or three of four
 BLOCK = 384                                 # terms at most in a block, whose sums are float32
-_MANY = 256                                 # rows of a product, for which packing w pays
 _CHAIN = 48                                 # terms at most in a running sum
 
 
@@ -134,14 +130,14 @@ def product_tile(x, at, count, terms, n, w, stride, columns, out, apart, fresh):
 def finished_tile(x, at, count, terms, n, w, stride, columns, ahead, y, places, end):
     """Write a tile of the same sums where it belongs, of one block of terms and of whole vectors.
 
-        y[places[r] + f] = max(sum + bias[f], low), NaN for NaN
+        y[places[r] + f] = max(sum * scale[f] + bias[f], low), NaN for NaN
 
     Past the last of `count` rows `at` and `places` have the last again, up to six.
 
     Parameters
     ----------
     ahead : how far behind each row lies one that comes next, from far away, and of which each number is read once; else 0
-    end : a tuple of vectors, the two of the panel's bias, then `low` in every lane
+    end : a tuple of vectors, the two of the panel's scale, of its bias, then `low` in every lane
     """
     if columns <= width(x):
         for r in range(0, count, 6):
@@ -191,34 +187,6 @@ def pack(w, terms, stride, columns, packed):
             store(packed, o + L, load_first(w, i + L, max(columns - L, 0)))
 
 
-@kernel
-def _pack_panels(w, packed, scratch, queue, lane):
-    """Pack some terms of all panels a unit."""
-    (K, F), panel, of, to = w.shape, panel_of(w), pointer(w, 0), pointer(packed, 0)
-    unit = claim(queue, lane)
-    while unit >= 0:
-        first, last = unit * BLOCK, min((unit + 1) * BLOCK, K)
-        for j in range(0, F, panel):
-            pack(pointer(of, first * F + j), last - first, F, min(panel, F - j), pointer(to, j * K + first * panel))
-        unit = claim(queue, lane)
-
-
-def in_panels(w, rows):
-    """Return how the columns of w (K, F) are read by a product of so many rows: (w flat, from term to term, from panel to
-    panel).
-
-    Many rows read it panel by panel, (panels, K, panel), so that a panel's block lies in one piece; few would wait for the
-    copy, and read it where it lies if it consists of whole panels. That decides no bit.
-    """
-    K, F = w.shape
-    panel = columns_of(w.dtype)
-    if F % panel == 0 and (F == panel or rows < _MANY):
-        return w.reshape(-1), F, panel
-    packed = derived("panels", K * -(-F // panel) * panel, w.dtype,
-                     lambda packed: run(_pack_panels, -(-K // BLOCK), w, packed), w)
-    return packed, panel, K * panel
-
-
 @device
 def add_block(out, size, totals, k, blocks):
     """Add the sums of block k to the totals, in float64; with the last block, write the totals to `out`."""
@@ -249,3 +217,9 @@ def window_terms(down, across, C, row):
 def row_terms(n, step=1):
     """Return 0, step, ... (n - 1) step."""
     return np.arange(n) * step
+
+
+@functools.lru_cache(256)
+def ones(n, dtype):
+    """Return n ones, which scale what nothing else does."""
+    return np.ones(n, dtype)

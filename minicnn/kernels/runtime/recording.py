@@ -40,7 +40,6 @@ __all__ = ["Recordings", "derived", "guard", "call", "forget"]
 
 _LONGEST = 1.0                  # seconds of a pass that is recorded: a longer one gains nothing, and Ctrl-C would wait for it
 _PASSES = 3                     # before one is recorded: the code of the entries takes a twentieth of a second to make
-_MOST_BYTES = 2**28             # of what is derived from weights in one program; what does not fit is made at each call
 _SHAPES, _VARIANTS = 4, 2       # of input whose programs are kept, and programs of each, for what `guard` told apart
 _SHORT, _TRIALS = 5e-4, 8       # seconds: calls of a shorter program find out whether helpers gain anything,
 _AGAIN = 500                    # and so many calls later again: the first may have found them on our own core, or asleep
@@ -54,12 +53,11 @@ _PIECE = 2**16                  # bytes that are compared in a unit
 def derived(name, shape, dtype, fill, *weights):
     """Return an array that fill(array) makes of these weights; in a recording it stays until a bit of them changes."""
     recording = threads.recording()
-    has_room = recording is not None and recording.has_room(shape, dtype)
-    array = aligned(shape, dtype) if has_room else threads.workspace(name, shape, dtype)
+    array = threads.workspace(name, shape, dtype) if recording is None else aligned(shape, dtype)
     if recording is None:
         fill(array)
     else:
-        recording.derive(array, fill, weights, has_room)
+        recording.derive(array, fill, weights)
     return array
 
 
@@ -106,16 +104,9 @@ class _Recording:
     def add(self, *step):
         self.steps.append(_Step(*step))
 
-    def has_room(self, shape, dtype):
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        return size + sum(array.nbytes for array in self.kept.values()) <= _MOST_BYTES
-
-    def derive(self, array, fill, weights, is_kept):
+    def derive(self, array, fill, weights):
         with threads.recorded_by(None, self.buffers):
             fill(array)
-        if not is_kept:
-            self.steps.append(functools.partial(fill, array))
-            return
         self.weights |= {one.ctypes.data: (one, one.copy()) for one in weights if one.ctypes.data not in self.kept}
         self.kept[array.ctypes.data] = array
 

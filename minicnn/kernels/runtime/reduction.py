@@ -23,10 +23,11 @@ from minicnn.kernels.runtime.simd import pointer
 from minicnn.kernels.runtime.threads import run, workspace
 from minicnn.kernels.runtime.work_queue import claim
 
-__all__ = ["LARGEST", "ChunkSums", "add_rows", "batch_size", "by_slices", "chunk_of", "everywhere", "finally_", "join", "tree"]
+__all__ = ["LARGEST", "ChunkSums", "add_rows", "batch_size", "by_slices", "chunk_of", "everywhere", "finally_", "join", "put", "tree"]
 
 LARGEST = 16                    # samples of a chunk; batches of more than 16 such have more chunks
 _MOST_NUMBERS = 2**23           # of all chunks' sums that are kept at a time: 64 MB
+_ROWS = 64                      # of a gradient that are written in a unit
 _COLUMNS = 1024                 # numbers of a sum that are added in a unit
 
 
@@ -130,6 +131,23 @@ class ChunkSums:
             write(self._sums[0])
         else:
             here.share.add(self._sums, self.chunk, write)
+
+
+def put(total, dw):
+    """Write a sum (size,) to dw (..., F) in its dtype; the sum's rows may be wider than F."""
+    rows = dw.size // dw.shape[-1]
+    run(_put, -(-rows // _ROWS), total.reshape(rows, -1), dw.reshape(rows, -1))
+
+
+@kernel
+def _put(total, dw, scratch, queue, lane):
+    (rows, wide), F, of, to = total.shape, dw.shape[1], pointer(total, 0), pointer(dw, 0)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        for row in range(unit * _ROWS, min((unit + 1) * _ROWS, rows)):
+            for f in range(F):
+                to[row * F + f] = of[row * wide + f]
+        unit = claim(queue, lane)
 
 
 def add_rows(parts, pairs):

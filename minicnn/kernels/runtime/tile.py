@@ -14,7 +14,7 @@ unrolled as it is compiled. Where its rows begin is a tuple of whole numbers.
     add_tiles(t, u)                t + u
     store_tile(y, i, step, t)      y[i + r step : ] = row r of t
     add_tile(y, i, step, t)        y[i + r step : ] += row r of t
-    finish_tile(y, at, t, end)     y[at[r] : ] = max(row r of t + b, low), NaN for NaN; end is b's vectors, then low
+    finish_tile(y, at, t, end)     y[at[r] : ] = max(row r of t * s + b, low), NaN for NaN; end: s's vectors, b's, then low
 """
 
 from llvmlite import ir
@@ -116,11 +116,12 @@ store_tile, add_tile = _writing(False), _writing(True)
 def finish_tile(typing, y, at, tile, end):
     def build(context, builder, signature, arguments):
         y_at, places, _, end_at = arguments
-        *biases, low = cgutils.unpack_tuple(builder, end_at, len(end))
+        *ends, low = cgutils.unpack_tuple(builder, end_at, len(end))
+        scales, biases = ends[:len(ends) // 2], ends[len(ends) // 2:]
         for r, row in enumerate(_unpack(builder, tile, arguments[2])):
             start = builder.load(builder.gep(places, [_whole(r)]))
-            for v, (total, bias) in enumerate(zip(row, biases)):
-                value = builder.fadd(total, bias)
+            for v, ends_of in enumerate(zip(row, scales, biases)):
+                value = fused_multiply_add(builder, end.dtype, *ends_of)
                 value = builder.select(builder.fcmp_ordered("<=", value, low), low, value)
                 address = _address(builder, y_at, builder.add(start, _whole(v * end.dtype.lanes)), end.dtype)
                 builder.store(value, address).align = end.dtype.element.bitwidth // 8

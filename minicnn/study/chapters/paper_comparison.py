@@ -126,7 +126,7 @@ def _table_three(results):
     ours = {"paper's protocol, validation": summary_of(results, "paper", "validation"),
             "honest protocol, test": summary_of(results, "honest", "test"),
             "external validation": summary_of(results, "honest", "external")}
-    rows += [[f"this report: {name}", results["settings"].get("network", "COV-19Net"), lines(summary, "accuracy")[:2], "this report"]
+    rows += [[f"this report: {name}", results["settings"].get("network", "COV-19Net").partition(",")[0], lines(summary, "accuracy")[:2], "this report"]
              for name, summary in ours.items() if summary]
     return [Table("Table III of the paper, with the results of this report", ["study", "network", "accuracy", "source"],
                   rows, numeric=False),

@@ -13,7 +13,8 @@ __all__ = ["answer", "claimed", "summary", "explanations", "weakest_source", "me
 
 _NAMES = PROTOCOL_NAMES | {"robust": "the honest protocol, recipe robust"}
 _ALONE = {"header": "the file header alone", "border": "the image border alone", "source": "the source alone",
-          "thumbnail": "an 8 x 8 thumbnail"}
+          "thumbnail": "an 8 x 8 thumbnail", "manufacturer": "the manufacturer alone", "detector": "the detector alone",
+          "photometric": "the photometric interpretation alone", "compression": "lossy compression alone"}
 
 
 def answer(results):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicnn.kernels.runtime.jit import kernel
-from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, cell_sums, columns_of, finished_tile, in_panels, pack,
+from minicnn.kernels.runtime.microkernel import (BLOCK, ROWS, cell_sums, columns_of, finished_tile, pack,
                                                  product_row, product_tile, row_terms, window_terms)
 from minicnn.kernels.runtime.simd import REGISTER_BYTES, load, pointer, splat, width
 from minicnn.kernels.runtime.tile import add_tile, multiply_add, no_sums, rows_of, store_tile
@@ -43,8 +43,9 @@ def product(x, at, count, terms, w, stride, columns, fresh, out):
 
 
 @kernel
-def finished(x, at, count, terms, w, stride, columns, places, bias, low, out):
-    end = load(bias, 0), load(bias, width(x)), splat(x, low)
+def finished(x, at, count, terms, w, stride, columns, places, ends, low, out):
+    L = width(x)
+    end = load(ends, 0), load(ends, L), load(ends, 2 * L), load(ends, 3 * L), splat(x, low)
     finished_tile(pointer(x, 0), pointer(at, 0), count, pointer(terms, 0), len(terms), pointer(w, 0), stride, columns, 0,
                   pointer(out, 0), pointer(places, 0), end)
 
@@ -92,10 +93,10 @@ def test_a_product_of_any_rows_columns_and_terms(dtype, n):
 
 @each_dtype
 def test_a_tile_is_finished_where_it_belongs(dtype):
-    """With bias and lower bound, NaN for NaN; numbers between are not touched, and a row past the last is the last again."""
+    """With scale, bias and lower bound, NaN for NaN; numbers between are not touched, and a row past the last is the last again."""
     panel, n = columns_of(np.dtype(dtype)), 30
     rng, w, bias = np.random.default_rng(0), normals(1, (n, panel), dtype), normals(2, (panel,), dtype)
-    x = normals(3, (300,), dtype)
+    x, scale = normals(3, (300,), dtype), np.resize(np.array([1, -2, 0.5], dtype), panel)       # products are exact
     x[7] = np.nan
     for count in range(1, ROWS + 1):
         at = rng.integers(8, 200, ROWS)
@@ -107,9 +108,9 @@ def test_a_tile_is_finished_where_it_belongs(dtype):
         for columns in (panel // 2, panel):
             for low in (0, -np.inf):
                 out, expected = (np.full(ROWS * (panel + 3), 9, dtype) for _ in range(2))
-                finished(x, at, count, row_terms(n), w.reshape(-1), panel, columns, places, bias, low, out)
+                finished(x, at, count, row_terms(n), w.reshape(-1), panel, columns, places, np.concatenate([scale, bias]), low, out)
                 for r in range(count):
-                    expected[places[r]:places[r] + columns] = np.maximum(sums[r] + bias, dtype(low))[:columns]
+                    expected[places[r]:places[r] + columns] = np.maximum(sums[r] * scale + bias, dtype(low))[:columns]
                 np.testing.assert_array_equal(out, expected)
                 assert not np.signbit(out[out == 0]).any()
 
@@ -140,11 +141,6 @@ def test_panels_hold_each_column_once_and_zeros_behind_the_last(dtype):
         w, out = normals(0, (5, columns), dtype), np.full((5, panel), np.nan, dtype)
         packed(w.reshape(-1), 5, columns, columns, out.reshape(-1))
         np.testing.assert_array_equal(out, np.pad(w, [(0, 0), (0, panel - columns)]))
-    for F, rows in ((panel, 10), (3 * panel, 10), (3 * panel, 10**6), (2 * panel + 3, 10)):
-        w = normals(1, (7, F), dtype)
-        flat, of_term, of_panel = in_panels(w, rows)
-        for f in range(F):
-            np.testing.assert_array_equal(flat[f // panel * of_panel + f % panel + np.arange(7) * of_term], w[:, f])
 
 
 def test_the_terms_of_a_window_are_where_its_elements_lie():

@@ -141,23 +141,6 @@ def test_a_batch_in_portions(count, monkeypatch):
     assert calls == ([(3, False), (3, True), (3, True), (2, False)] if count == 1 else [(6, False), (5, False)])
 
 
-def test_what_does_not_fit_is_made_at_each_call(monkeypatch):
-    monkeypatch.setattr(recording, "_MOST_BYTES", 40_000)
-    network = Network([Conv2D(16, 3), ReLU(), Conv2D(16, 3), ReLU()], (12, 12, 16))
-    x = normals(0, (1, 12, 12, 16), np.float32)
-    assert_replays(network, x)
-    kept = programs(network)[0]._keep[0].kept
-    assert sum(array.nbytes for array in kept.values()) <= 40_000
-    changed(network)
-    assert_replays(network, x)
-    monkeypatch.setattr(recording, "_MOST_BYTES", 0)
-    for network, x in ((a_graph().network, normals(1, (2, 220), np.float32)), (cov19net().network, radiographs(2))):
-        assert_replays(network, x)
-        assert not programs(network)[0]._keep[0].kept
-        changed(network)
-        assert_replays(network, x)
-
-
 def test_training_forgets_what_was_recorded():
     model = Sequential([Dense(3)], (4,))
     model.compile("sgd", "mse")
