@@ -25,12 +25,11 @@ def drawn(lobes, n, patients, seed):
     rng, (y, x) = np.random.default_rng([SEED, seed]), np.mgrid[:SIZE, :SIZE]
     whole = phantom.generate(n=60, patients=60, seed=patients, size=96).images
     images, kinds = np.empty((n, SIZE, SIZE, 1), np.uint8), np.arange(n) % (2 * len(lobes))
-    for image, kind in zip(images, kinds):
+    for image, kind in zip(images[..., 0], kinds):
         k, (i, j), (cy, cx) = rng.integers(60), rng.integers(0, 96 - SIZE, 2), rng.uniform(6.5, SIZE - 7.5, 2)
         w = (x - cx + 1j * (y - cy)) * np.exp(2j * np.pi * rng.random()) / rng.uniform(4.5, 6.5)    # turned and scaled
         r = abs(w) / (0.7 + 0.3 * np.cos(lobes[kind // 2] * np.angle(w)))                           # 1 at the edge
-        disc = rng.uniform(35, 70) * (r < 1) * (2 * r >= kind % 2)
-        image[..., 0] = np.minimum(whole[k, i:i + SIZE, j:j + SIZE] + disc, 255)
+        image[:] = np.minimum(whole[k, i:, j:][:SIZE, :SIZE] + rng.uniform(35, 70) * (r < 1) * (2 * r >= kind % 2), 255)
     return images, kinds
 
 
@@ -54,26 +53,27 @@ trunk.set_weights(train(network(Dense(6), Softmax()), *drawn((0, 2, 4), 3200, 3,
 # %% [markdown]
 # ## A frozen trunk runs once an image
 # It makes the same bits of an image each time, whatever else is in the batch. `minicnn train --freeze trunk` therefore
-# computes features once, and trains the head on those. No gradient passes the trunk either.
+# computes features once, and trains the head on those: to the same bits. No gradient passes the trunk either.
 
 # %%
-def with_head(trunk, n, x=images):
+def with_head(trunk, n, x=images, once=True):
     model = network(Dense(4), Softmax())
     model.set_weights(trunk.get_weights() + model.get_weights()[-2:])
     for layer in model.layers[:-2]:
         layer.trainable = False
-    return train(model, FrozenFeatures(ArrayDataset(x[:n], kinds[:n]), trunk.predict(x[:n]), frozen_end(model.network)))
+    features = FrozenFeatures(ArrayDataset(x[:n], kinds[:n]), trunk.predict(x[:n]), frozen_end(model.network))
+    return train(model, features) if once else train(model, x[:n], kinds[:n])
 
 
-assert np.array_equal(trunk.predict(images)[::-99], trunk.predict(images[::-99]))
+assert all(map(np.array_equal, *(with_head(trunk, 400, once=once).get_weights() for once in (True, False))))
 products = sum(layer.flops() // 2 for layer in trunk.layers if isinstance(layer, Conv2D))
 print(f"multiplications: {250 * 64 * products:.1e} in 250 steps of 64 images, {400 * products:.1e} for 400 images once")
 
 # %% [markdown]
 # ## What it gains, by number of labels
-# With 20 labels the frozen trunk is best; *fine-tuning* all weights from there is worse. With 400 it is best. With as
-# many as the first task had, from scratch is about as good. The more the tasks differ, the less is gained (Yosinski
-# et al., 2014); on medical images large networks gained little from ImageNet (Raghu et al., 2019).
+# With 20 labels the frozen trunk about doubles accuracy; *fine-tuning* all weights adds nothing. With 400 it is best.
+# With as many as the first task had, from scratch is about as good. The more the tasks differ, the less is gained
+# (Yosinski et al., 2014); on medical images large networks gained little from ImageNet (Raghu et al., 2019).
 
 # %%
 def tuned(n, rate=3e-3):
@@ -87,14 +87,14 @@ WAYS = {"from scratch": lambda n: train(network(Dense(4), Softmax()), images[:n]
 measured = {name: np.array([way(n).evaluate(test, answers)["accuracy"] for n in COUNTS]) for name, way in WAYS.items()}
 print("accuracy with 20, 400, 3200 labels:", *(f"{name} {values.round(2)}" for name, values in measured.items()))
 scratch, fine, frozen, noise = measured.values()
-assert frozen[0] > max(scratch[0], fine[0]) and fine[1] > max(frozen[1], scratch[1]) and noise.max() < 0.5
-assert scratch[2] > max(frozen[2] + 0.04, fine[2] - 0.06)
+assert frozen[0] > max(scratch[0] + 0.2, fine[0] - 0.03) and fine[1] > max(frozen[1], scratch[1])
+assert scratch[2] > max(frozen[2] + 0.04, fine[2] - 0.06) and noise.max() < 0.5
 
 # %% [markdown]
 # ## What breaks it
-# A *large rate* leaves nothing of the trunk. Frozen *batch normalization* takes its moving statistics in training too,
-# as in Keras; with a batch's own, an answer depends on the other images, here all of one kind. *Pixels* x must be as
-# in the first training: not divided by 255 twice, nor black for white. A real network, its head first, then all of it:
+# A *large rate* destroys the trunk: from scratch is better. Frozen *batch normalization* takes its moving statistics
+# in training too, as in Keras; with a batch's own, an answer depends on the other images, here all of one kind. Pixels
+# must be as in the first training: not divided by 255 twice, nor black for white. A real network, its head first:
 #
 #     minicnn train --network efficientnet_lite0 --weights imagenet --freeze trunk --out head
 #     minicnn train --network efficientnet_lite0 --weights head --freeze normalization --learning-rate 1e-4
@@ -106,7 +106,7 @@ wrong["one kind"] = np.mean([model.network.forward(test[k::4], training=True).ar
 for name, change in {"x / 255": lambda x: x / np.float32(255**2), "255 - x": lambda x: 255 - x}.items():
     wrong[name] = with_head(trunk, 400, change(images)).evaluate(change(test), answers)["accuracy"]
 print("with 400 labels:", *(f"{name} {value:.2f}" for name, value in wrong.items()))
-assert max(wrong.values()) < frozen[1] - 0.05
+assert wrong["rate 0.1"] < scratch[1] and max(wrong.values()) < frozen[1] - 0.05
 
 # %%
 left, middle, last = (fig := figure(9.6, 3.4)).subplots(1, 3, width_ratios=[1, 1.7, 1.5])

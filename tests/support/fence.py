@@ -66,8 +66,9 @@ class Fences:
         self._locked, self._used = [], 0
 
 
-def fenced(shape, dtype):
-    """Return an array full of NaN (of 0xAA, where it is no float) whose last byte touches a protected page."""
+def fenced(shape, dtype, make=np.empty):
+    """Return an array full of NaN (of 0xAA, where it is no float; of zeros, where `make` is np.zeros) whose last byte touches a
+    protected page."""
     shape = shape if isinstance(shape, tuple) else (shape,)
     dtype, count = np.dtype(dtype), int(np.prod(shape, dtype=np.int64))
     whole = max(1, -(-count * dtype.itemsize // _PAGE)) * _PAGE
@@ -76,7 +77,8 @@ def fenced(shape, dtype):
     if _libc.mprotect(ctypes.c_void_p(address + whole), ctypes.c_size_t(_PAGE), _NONE):
         raise OSError(ctypes.get_errno(), "mprotect")
     array = np.frombuffer(memory, dtype, count, whole - count * dtype.itemsize)
-    array.fill(np.nan) if dtype.kind == "f" else array.view(np.uint8).fill(0xAA)
+    if make is not np.zeros:
+        array.fill(np.nan) if dtype.kind == "f" else array.view(np.uint8).fill(0xAA)
     return array.reshape(shape)
 
 
