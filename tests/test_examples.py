@@ -82,7 +82,7 @@ def test_plots_are_saved_beside_the_script_and_a_notebook_shows_them(tmp_path, m
 
 
 def test_they_are_numbered_from_one():
-    assert [int(path.stem[:2]) for path in CHAPTERS] == list(range(1, 14))
+    assert [int(path.stem[:2]) for path in CHAPTERS] == list(range(1, 15))
 
 
 def test_the_contents_name_each_chapter_and_plot_once():

@@ -17,7 +17,8 @@ and are Models, whose weights come from the seed: load_weights of interop/keras 
 import numpy as np
 
 from minicnn.core.arguments import Flag, OneOf, OrNone, Real, Whole, check
-from minicnn.errors import ShapeError
+from minicnn.core.text import shortened
+from minicnn.errors import InputError, ShapeError
 from minicnn.layers import BatchNormalization, Dense, Dropout, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D
 from minicnn.layers.nodes import Input, chain
 from minicnn.model import Model, Sequential
@@ -173,7 +174,10 @@ def _model(owner, trunk, classes, input_shape, top, pooling, options, flat=None,
     top = check(owner, "top", top, Flag())
     pooling = check(owner, "pooling", pooling, OrNone(OneOf(("avg", "max"))))
     rate = check(owner, "dropout", options.pop("dropout", dropout), Real(0, 1))
-    head = {f"head{i}": check(owner, "head", units, Whole()) for i, units in enumerate(options.pop("head", None) or (), 1)}
+    head = options.pop("head", None) or ()
+    if not isinstance(head, (tuple, list)):
+        raise InputError(f"{owner}: head must be a sequence of units, such as (1024, 256), got {shortened(head, 80)}.")
+    head = {f"head{i}": check(owner, "head", units, Whole()) for i, units in enumerate(head, 1)}
 
     def outputs(x):
         x = trunk(x)
@@ -193,18 +197,30 @@ def _model(owner, trunk, classes, input_shape, top, pooling, options, flat=None,
 
 def _connected(owner, outputs, input_shape, pixels=None, **others):
     """Return the Model from images to what `outputs` makes of their node; ShapeError says the least size that fits."""
-    first = None if pixels is None else BatchNormalization(epsilon=_NOTHING, center=False, scale=False, name="pixels")
     x = Input(input_shape, owner=owner, argument="input_shape")
+    scale = None if pixels is None else _scale(owner, pixels, x.shape[-1])
+    first = None if pixels is None else BatchNormalization(epsilon=_NOTHING, center=False, scale=False, name="pixels")
     try:
         y = outputs(x if first is None else first(x))
     except ShapeError as error:
         raise ShapeError(f"{owner}: {error}{_least(outputs, input_shape)}") from None
     model = Model(x, y, **others)
     if first is not None:
-        means, deviations = pixels
-        first.statistics[0].value[:], first.statistics[1].value[:] = means, np.square(deviations)
+        first.statistics[0].value[:], first.statistics[1].value[:] = scale[0], np.square(scale[1])
         first.trainable = False
     return model
+
+
+def _scale(owner, pixels, C):
+    """Return (means, standard deviations), shape (2, C)."""
+    try:
+        scale = np.array(pixels, np.float64)
+    except (TypeError, ValueError):
+        scale = None
+    if scale is None or scale.shape != (2, C) or not np.isfinite(scale).all() or not (scale[1] > 0).all():
+        raise InputError(f"{owner}: pixels must be (means, standard deviations), each of {C} finite numbers, the second above 0, got "
+                         f"{shortened(pixels, 80)}.")
+    return scale
 
 
 def _least(outputs, input_shape):

@@ -1,11 +1,10 @@
-"""COVID-CAPS: every row of its table, any size and number of classes; it learns, is saved, resumed, traced and exported."""
+"""COVID-CAPS: every row of its table, any size and number of classes; it learns (more: test_every_network.py) and is traced."""
 
 import numpy as np
 import pytest
 
-from minicnn import Adam, Model, ShapeError, load_model
+from minicnn import Adam, ShapeError
 from minicnn.networks import covid_caps
-from tests.support.laws import assert_same_bits
 
 # (layer, output at 224 x 224, parameters with moving statistics): 1.4 of ../shared/facts.md, read from the authors' code
 TABLE = [("conv1_activation", (222, 222, 64), 1_792), ("norm", (222, 222, 64), 256), ("conv2_activation", (220, 220, 64), 36_928),
@@ -37,42 +36,22 @@ def test_images_that_are_too_small():
         covid_caps(input_shape=(13, 20, 3))
 
 
-def images(n=64, size=32):
-    rng, labels = np.random.default_rng(0), np.arange(n) % 2
-    x = rng.random((n, size, size, 3), np.float32) / 2
-    x[labels == 1, 8:16, 8:16] += 0.4
-    return x, labels
+@pytest.mark.soak
+def test_it_tells_classes_apart():
+    """Which takes long: first the capsules of both classes get the length that is best for all images, a loss of 0.213."""
+    labels = np.arange(64) % 2
+    x = np.random.default_rng(0).random((64, 48, 48, 3), np.float32) / 2
+    x[labels == 0] = 0
+    model = covid_caps(["normal", "covid"], (48, 48, 3), seed=1)
+    model.compile(Adam(1e-3), "margin", metrics=["accuracy"])
+    last = model.fit(x, labels, epochs=25, batch_size=16, progress=False).rows[-1]
+    assert last["loss"] < 0.16 and last["accuracy"] == 1
 
 
-def compiled():
-    model = covid_caps(["normal", "covid"], (32, 32, 3), seed=1)
-    model.compile(Adam(1e-3), "margin")
-    return model
-
-
-def test_the_loss_falls_and_training_resumes_to_the_byte(tmp_path):
-    x, labels = images()
-    whole = compiled()
-    losses = [row["loss"] for row in whole.fit(x, labels, epochs=5, batch_size=16, run=tmp_path / "whole", progress=False,
-                                               class_weight="balanced").rows]
-    assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0] / 2
-    for epochs in (2, 5):
-        resumed = compiled()
-        resumed.fit(x, labels, epochs=epochs, batch_size=16, run=tmp_path / "parts", resume=True, progress=False, class_weight="balanced")
-    files = [(tmp_path / name / "last.safetensors").read_bytes() for name in ("whole", "parts")]
-    assert files[0] == files[1]
-    assert_same_bits(load_model(tmp_path / "parts" / "last.safetensors").predict(x[:4]), whole.predict(x[:4]))
-
-
-def test_it_is_saved_traced_and_exported(tmp_path, capsys):
-    model, (x, labels) = compiled(), images(2)
-    model.save(tmp_path / "model.safetensors")
-    assert_same_bits(Model.load(tmp_path / "model.safetensors").predict(x), model.predict(x))
+def test_it_is_traced(capsys):
+    model, x = covid_caps(["normal", "covid"], (32, 32, 3), seed=1), np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
+    model.compile(Adam(), "margin")
     model.summary()
     assert "class_capsules" in capsys.readouterr().out
-    told = " ".join(str(model.trace(x[:1], labels[:1])).split())
+    told = " ".join(str(model.trace(x, [1])).split())
     assert "squash(sum over i of c[i, j] u[i, j])" in told and "100 x 32 predictions of 8 numbers" in told and "3 rounds: c = 1 / 32" in told
-    pytest.importorskip("onnx")
-    from minicnn.interop import onnx
-    onnx.save(model, tmp_path / "model.onnx")           # compared with ONNX Runtime where that is installed
-    assert (tmp_path / "model.onnx").stat().st_size > 4 * 295_488

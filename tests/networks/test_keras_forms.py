@@ -7,9 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from minicnn import InputError, ShapeError, networks
+from minicnn import InputError, ShapeError, load_model, networks
 from minicnn.layers.nodes import ordered
 from tests.conftest import SHARED
+from tests.vectors import cases
 
 # {table: (function, rows that Keras has and we have not, how often)}
 TABLES = {"VGG19": ("vgg19", {}), "ResNet50": ("resnet50", {}), "MobileNetV2": ("mobilenet_v2", {}), "InceptionV3": ("inception_v3", {}),
@@ -141,3 +142,80 @@ def test_what_cannot_be_used_is_said(options, sentence):
 def test_the_same_seed_gives_the_same_weights():
     one, other = (networks.mobilenet_v2(3, (32, 32, 3), seed=4) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True))
+
+
+# ---- head, dropout, pixels -------------------------------------------------------------------------------------------
+
+SMALL = (32, 32, 3)
+
+
+def after_the_trunk(model):
+    """Return [(name, what)] of the layers from the means over the image, or Flatten, on: units of Dense, rates of Dropout."""
+    layers = [layer for layer in model.layers if getattr(layer, "follows", None) is None]
+    first = next(i for i, layer in enumerate(layers) if layer.name in ("avg_pool", "flatten"))
+    return [(layer.name, getattr(layer, "units", getattr(layer, "rate", None))) for layer in layers[first:]]
+
+
+@pytest.mark.parametrize("name, options, layers", [
+    ("mobilenet_v2", {}, [("avg_pool", None), ("predictions", 3)]),
+    ("mobilenet_v2", {"head": (8, 4)}, [("avg_pool", None), ("head1", 8), ("head2", 4), ("predictions", 3)]),
+    ("mobilenet_v2", {"head": [8], "dropout": 0.3}, [("avg_pool", None), ("head1_dropout", 0.3), ("head1", 8), ("top_dropout", 0.3),
+                                                     ("predictions", 3)]),
+    ("efficientnet_b0", {}, [("avg_pool", None), ("top_dropout", 0.2), ("predictions", 3)]),
+    ("efficientnet_b0", {"dropout": 0}, [("avg_pool", None), ("predictions", 3)]),
+    ("vgg16", {"head": (8,)}, [("avg_pool", None), ("head1", 8), ("predictions", 3)]),
+    ("covid_net_pepx", {"dense": (16, 8), "dropout": 0.5}, [("flatten", None), ("dense1_dropout", 0.5), ("dense1", 16), ("dense2_dropout", 0.5),
+                                                            ("dense2", 8), ("top_dropout", 0.5), ("predictions", 3)])])
+def test_a_head_and_its_dropout(name, options, layers):
+    assert after_the_trunk(getattr(networks, name)(3, SMALL, **options)) == layers
+
+
+def test_a_head_is_rectified_and_without_the_top_there_is_none():
+    model = networks.mobilenet_v2(["a", "b"], SMALL, head=(8,))
+    kinds = [type(layer).__name__ for layer in model.layers[-4:]]
+    assert kinds == ["Dense", "ReLU", "Dense", "Sigmoid"] and model.get_layer("head1").output_shape == (8,)
+    assert networks.mobilenet_v2(3, SMALL, top=False, head=(8,)).layers[-1].name == "out_relu"
+
+
+MEANS, DEVIATIONS = [0.1, 0.5, 0.7], [0.2, 0.25, 4.0]
+
+
+def test_pixels_are_normalized_by_the_first_layer(capsys):
+    plain, scaled = (networks.mobilenet_v2(3, SMALL, seed=4, **options) for options in ({}, {"pixels": (MEANS, DEVIATIONS)}))
+    assert scaled.layers[0].name == "pixels" and len(scaled.layers) == len(plain.layers) + 1
+    assert scaled.count_params() - plain.count_params() == 6
+    for model in (plain, scaled):
+        for key, weight in model.network.named_weights().items():
+            if not key.startswith("pixels/"):
+                weight.value[...] = cases.published_weight(f"mobilenet_v2/{key}", weight.value.shape)
+    x = np.random.default_rng(0).random((5, *SMALL), np.float32)
+    expected = plain.predict(((x - MEANS) / DEVIATIONS).astype(np.float32))
+    assert np.abs(scaled.predict(x) - expected).max() < 1e-6 and np.abs(plain.predict(x) - expected).max() > 1e-3
+    scaled.summary()
+    assert "pixels" in capsys.readouterr().out
+
+
+def test_pixels_stay_as_they_are_in_training(tmp_path):
+    model = networks.mobilenet_v2(["a", "b"], SMALL, seed=4, pixels=(MEANS, DEVIATIONS))
+    x, labels = np.random.default_rng(0).random((8, *SMALL), np.float32), np.arange(8) % 2
+    model.compile("adam", "binary_crossentropy")
+    other = model.get_layer("bn_Conv1").statistics[0].value.copy()
+    model.fit(x, labels, batch_size=4, epochs=2, progress=False)
+    assert not np.array_equal(model.get_layer("bn_Conv1").statistics[0].value, other)           # which normalizes by its batch
+    model.save(tmp_path / "model.safetensors")
+    for kept in (model, load_model(tmp_path / "model.safetensors")):
+        first = kept.get_layer("pixels")
+        assert not first.trainable and [layer.name for layer in kept.layers if not layer.trainable] == ["pixels"]
+        assert np.array_equal(first.statistics[0].value, np.float32(MEANS))
+        assert np.array_equal(first.statistics[1].value, np.float32(np.square(DEVIATIONS)))
+
+
+@pytest.mark.parametrize("options, sentence", [
+    ({"head": (0,)}, "head must be a whole number"), ({"head": 8}, r"head must be a sequence of units, such as \(1024, 256\), got 8"),
+    ({"head": "8"}, "head must be a sequence"), ({"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
+    ({"pixels": ([0.5] * 2, [0.2] * 2)}, "pixels must be .means, standard deviations., each of 3 finite numbers, the second above 0"),
+    ({"pixels": ([0.5] * 3, [0.2, 0.0, 0.2])}, "pixels"), ({"pixels": ([np.nan] * 3, [0.2] * 3)}, "pixels"),
+    ({"pixels": (MEANS, [-1, 1, 1])}, "pixels"), ({"pixels": 0.5}, "pixels"), ({"pixels": ("a", "b")}, "pixels")])
+def test_options_that_cannot_be_used(options, sentence):
+    with pytest.raises(InputError, match=f"mobilenet_v2: {sentence}"):
+        networks.mobilenet_v2(3, SMALL, **options)
