@@ -1,4 +1,4 @@
-"""Max and average pooling over any window, split over images. See reference for the equations and the rules."""
+"""Max and average pooling over any window, split over rows of y, their gradients over images. See reference for the equations and the rules."""
 
 import numpy as np
 
@@ -18,31 +18,32 @@ def _clip(o, stride, before, size, length):
 
 def max_pool2d(x, pool_size, strides, pads, y, switches):
     """Write the maximum of every window of x (N, H, W, C) to y and its place to switches (N, OH, OW, C)."""
-    run(_max_pool2d_images, x.shape[0], x, pool_size, strides, pads, y, switches)
+    run(_max_pool2d_rows, y.shape[0] * y.shape[1], x, pool_size, strides, pads, y, switches)
 
 
 @kernel
-def _max_pool2d_images(x, pool_size, strides, pads, y, switches, scratch, queue, lane):
+def _max_pool2d_rows(x, pool_size, strides, pads, y, switches, scratch, queue, lane):
+    """Do a row of y a unit."""
     _, OH, OW, C = y.shape
-    n = claim(queue, lane)
-    while n >= 0:
-        for oh in range(OH):
-            h0, h1, top = _clip(oh, strides[0], pads[0], pool_size[0], x.shape[1])
-            for ow in range(OW):
-                w0, w1, left = _clip(ow, strides[1], pads[2], pool_size[1], x.shape[2])
-                first = np.uint16(h0 * pool_size[1] + w0)
-                for c in range(C):
-                    y[n, oh, ow, c] = x[n, top + h0, left + w0, c]
-                    switches[n, oh, ow, c] = first
-                for kh in range(h0, h1):
-                    for kw in range(w0, w1):
-                        k = np.uint16(kh * pool_size[1] + kw)
-                        for c in range(C):
-                            value, best = x[n, top + kh, left + kw, c], y[n, oh, ow, c]
-                            wins = value > best or value != value     # the second: value is NaN
-                            y[n, oh, ow, c] = value if wins else best
-                            switches[n, oh, ow, c] = k if wins else switches[n, oh, ow, c]
-        n = claim(queue, lane)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        n, oh = unit // OH, unit % OH
+        h0, h1, top = _clip(oh, strides[0], pads[0], pool_size[0], x.shape[1])
+        for ow in range(OW):
+            w0, w1, left = _clip(ow, strides[1], pads[2], pool_size[1], x.shape[2])
+            first = np.uint16(h0 * pool_size[1] + w0)
+            for c in range(C):
+                y[n, oh, ow, c] = x[n, top + h0, left + w0, c]
+                switches[n, oh, ow, c] = first
+            for kh in range(h0, h1):
+                for kw in range(w0, w1):
+                    k = np.uint16(kh * pool_size[1] + kw)
+                    for c in range(C):
+                        value, best = x[n, top + kh, left + kw, c], y[n, oh, ow, c]
+                        wins = value > best or value != value     # the second: value is NaN
+                        y[n, oh, ow, c] = value if wins else best
+                        switches[n, oh, ow, c] = k if wins else switches[n, oh, ow, c]
+        unit = claim(queue, lane)
 
 
 def max_pool2d_gradient(dy, switches, image_size, pool_size, strides, pads, dx):
@@ -83,28 +84,29 @@ def _max_pool2d_gradient_images(dy, switches, pool_size, strides, pads, dx, scra
 
 def average_pool2d(x, pool_size, strides, pads, y):
     """Write the mean of every window of x (N, H, W, C), over the pixels inside the image, to y."""
-    run(_average_pool2d_images, x.shape[0], x, pool_size, strides, pads, y, scratch=x.shape[3], dtype=np.float64)
+    run(_average_pool2d_rows, y.shape[0] * y.shape[1], x, pool_size, strides, pads, y, scratch=x.shape[3], dtype=np.float64)
 
 
 @kernel
-def _average_pool2d_images(x, pool_size, strides, pads, y, scratch, queue, lane):
+def _average_pool2d_rows(x, pool_size, strides, pads, y, scratch, queue, lane):
+    """Do a row of y a unit."""
     _, OH, OW, C = y.shape
     total = scratch[lane, :C]
-    n = claim(queue, lane)
-    while n >= 0:
-        for oh in range(OH):
-            h0, h1, top = _clip(oh, strides[0], pads[0], pool_size[0], x.shape[1])
-            for ow in range(OW):
-                w0, w1, left = _clip(ow, strides[1], pads[2], pool_size[1], x.shape[2])
-                total[:] = 0
-                for kh in range(h0, h1):
-                    for kw in range(w0, w1):
-                        for c in range(C):
-                            total[c] += x[n, top + kh, left + kw, c]
-                count = (h1 - h0) * (w1 - w0)
-                for c in range(C):
-                    y[n, oh, ow, c] = total[c] / count
-        n = claim(queue, lane)
+    unit = claim(queue, lane)
+    while unit >= 0:
+        n, oh = unit // OH, unit % OH
+        h0, h1, top = _clip(oh, strides[0], pads[0], pool_size[0], x.shape[1])
+        for ow in range(OW):
+            w0, w1, left = _clip(ow, strides[1], pads[2], pool_size[1], x.shape[2])
+            total[:] = 0
+            for kh in range(h0, h1):
+                for kw in range(w0, w1):
+                    for c in range(C):
+                        total[c] += x[n, top + kh, left + kw, c]
+            count = (h1 - h0) * (w1 - w0)
+            for c in range(C):
+                y[n, oh, ow, c] = total[c] / count
+        unit = claim(queue, lane)
 
 
 def average_pool2d_gradient(dy, image_size, pool_size, strides, pads, dx):

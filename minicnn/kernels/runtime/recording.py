@@ -34,7 +34,7 @@ from numba.np.numpy_support import as_dtype
 from minicnn.core.memory import Buffers, aligned
 from minicnn.kernels.runtime import threads
 from minicnn.kernels.runtime.jit import device, kernel
-from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, NEXT, PROGRAM, STEP, TICKET, claim, read, watch, write
+from minicnn.kernels.runtime.work_queue import COUNT, LANE, LANES, NEXT, PROGRAM, STEP, TICKET, claim, give_way, read, watch, write
 
 __all__ = ["Recordings", "derived", "guard", "call", "forget"]
 
@@ -257,15 +257,19 @@ def _replay(table, number, queue, lane):
 
 @device
 def _help(table, number, queue, lane):
-    """Join one step after another, until the program is over or no new step comes for a while."""
+    """Join one step after another, until the program is over.
+
+    A step of one unit is done by lane 0 alone and may take longer than a helper watches. It would sleep then, and nobody wakes it
+    in the middle of a program: of ResNet-50 it slept through all behind the first pooling.
+    """
     while True:
         ticket, step = read(queue, TICKET), read(queue, STEP)
         if step < 0 or read(queue, PROGRAM) != number:
             return
         queue[LANES + LANE * lane] = ticket
         _enter(table[step, _ENTRY], table[step, _WORDS], queue, lane)
-        if not watch(queue, ticket):
-            return
+        while not watch(queue, ticket):
+            give_way()
 
 
 class _Program:

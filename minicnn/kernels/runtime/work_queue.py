@@ -30,7 +30,7 @@ from numba.extending import intrinsic
 from minicnn.kernels.runtime.jit import device, kernel
 from minicnn.kernels.runtime.simd import pointer
 
-__all__ = ["claim", "places", "leave", "watch", "read", "write", "core", "queue_size", "TICKET", "NEXT", "COUNT", "LOOKS", "PROGRAM",
+__all__ = ["claim", "places", "leave", "watch", "give_way", "read", "write", "core", "queue_size", "TICKET", "NEXT", "COUNT", "LOOKS", "PROGRAM",
            "STEP", "LANES", "LANE"]
 
 _LINE = 8                                                   # one cache line of int64
@@ -86,7 +86,7 @@ def _pause(typing):
 
 
 @intrinsic
-def _yield(typing):
+def give_way(typing):
     """Let another thread have the core."""
     def build(context, builder, signature, arguments):
         if os.name == "posix":
@@ -161,7 +161,7 @@ def leave(queue, lane):
         if looks < _PATIENCE:
             _pause()
         else:
-            _yield()
+            give_way()
 
 
 @kernel
