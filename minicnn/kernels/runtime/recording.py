@@ -285,9 +285,11 @@ class _Program:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, recording, x, y, lanes):
+    def __init__(self, recording, x, y, lanes, seconds=0.0):
         self.is_stale, self._output, self._checks = False, y, bool(recording.weights)
-        self._alone, self._times, self._ended, self._calls = lanes == 1 or None, {True: [], False: []}, 0.0, 0
+        # A pass that took so many seconds with helpers takes longer without: there is nothing to find out.
+        self._alone = lanes == 1 or (None if seconds < 10 * _SHORT else False)
+        self._times, self._ended, self._calls = {True: [], False: []}, 0.0, 0
         steps = [recording.comparison(recording.weights.values())] * self._checks + recording.steps
         with threads.recorded_by(None, recording.buffers):
             for _ in range(2):      # by the second time every buffer is as large as any step wants it
@@ -424,7 +426,7 @@ class Recordings:
         with threads.recorded_by(recording, recording.buffers):
             y = forward(own)
         if recording.is_whole:
-            self._programs[key] = [*programs, _Program(recording, own, y, threads.thread_count())][-_VARIANTS:]
+            self._programs[key] = [*programs, _Program(recording, own, y, threads.thread_count(), min(passes))][-_VARIANTS:]
             while len(self._programs) > _SHAPES:
                 self._programs.pop(next(iter(self._programs)))
         return y

@@ -223,10 +223,7 @@ class _Pool:
         queue, seen = self.queue, 0
         while not self.ended:
             if not watch(queue, seen):
-                self.asleep.append(lane)
-                self.bells[lane].acquire()
-                if len(self.cores) > 1:
-                    _keep_to(0, self.cores)         # once awake it may go anywhere again
+                self._sleep(lane, seen)
                 continue
             seen = int(queue[TICKET])
             first, kernel, arguments = self.job         # a recording has several tickets, all from the first on
@@ -241,6 +238,21 @@ class _Pool:
                     queue[COUNT] = 0
                     leave(queue, lane)
             del kernel, arguments
+
+    def _sleep(self, lane, seen):
+        """Sleep until the bell rings; not if a job came since: who brought it may have looked before we were on the list.
+
+        A program would then be done without us to its end: VGG-19's took twice as long, now and then.
+        """
+        self.asleep.append(lane)
+        if seen < self.job[0] < math.inf:
+            try:
+                return self.asleep.remove(lane)
+            except ValueError:              # the bell has rung
+                pass
+        self.bells[lane].acquire()
+        if len(self.cores) > 1:
+            _keep_to(0, self.cores)         # once awake it may go anywhere again
 
     def end(self):
         """Let the helpers end; they do so soon, not at once."""

@@ -295,6 +295,31 @@ def test_a_helper_is_woken_on_another_core_and_may_go_anywhere_then():
         assert thread == helper.native_id and cores < allowed and own == 0 and anywhere == allowed
 
 
+@pytest.mark.skipif(threads.available_cores() < 2, reason="helpers do not wait where there are more threads than cores")
+def test_a_helper_that_is_about_to_sleep_joins_the_work_that_comes():
+    threads.set_thread_count(2)
+    assert_works()
+    pool, about, both = threads._pool, threading.Event(), threading.Barrier(2)
+    wait_until(lambda: pool.asleep)
+
+    class Late(list):
+        """The work comes after the last look for it, and before the helper is on the list of those to be woken."""
+
+        def append(self, lane):
+            about.set()
+            wait_until(lambda: pool.job is not threads._NO_JOB)
+            super().append(lane)
+
+    def work(scratch, queue, lane):
+        for _ in units_of(queue, lane):
+            both.wait(20)
+    pool.asleep = Late(pool.asleep)
+    assert_works()                      # it wakes, and soon is about to sleep again
+    about.wait(20)
+    threads.run(work, 2)
+    assert not both.broken
+
+
 @pytest.mark.parametrize("other_work_runs", [False, True])
 def test_a_helper_that_wakes_after_the_work_writes_nothing(other_work_runs):
     threads.set_thread_count(2)
@@ -409,18 +434,18 @@ def helpers():
 
 
 def tasks():
-    """Return how many threads this process has, Python's and others, where the system says it."""
-    return len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1 + len(helpers())
+    """Return the threads of this process, Python's and others, by the system's numbers where it says them."""
+    return set(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else {thread.ident for thread in helpers()}
 
 
 def test_there_are_no_more_threads_than_asked_for():
     threads.set_thread_count(1)
     wait_until(lambda: not helpers())
-    alone = tasks()
+    before = tasks()                    # those of other libraries may end meanwhile
     for count in (4, 2, 3, 1, 2):
         threads.set_thread_count(count)
         assert_works()
-        wait_until(lambda: len(helpers()) == count - 1 == tasks() - alone)       # those of before end soon
+        wait_until(lambda: len(helpers()) == count - 1 == len(tasks() - before))      # those of the last count end soon
 
 
 @pytest.mark.parametrize("count", [0, -1, 257, "many", None])
