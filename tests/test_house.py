@@ -235,9 +235,9 @@ def test_the_evening_runs_alone(tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": str(tmp_path)})
 
 
-# Beside 3,120 lines of kernels for convolutions and dense layers of any shape (2,290 before Winograd's F(4x4) in three directions
+# Beside 3,130 lines of kernels for convolutions and dense layers of any shape (2,290 before Winograd's F(4x4) in three directions
 # and tiles of any size, 2,600 before predictions that are recorded and replayed, 2,970 before tiles whose bias and ReLU stay in
-# registers, 3,040 before sums whose subtrees several processes can have), what other families may have: these are a loop for each operation, 15 lines;
+# registers, 3,040 before sums whose subtrees several processes can have, 3,120 before helpers that miss no program), what other families may have: these are a loop for each operation, 15 lines;
 # those of normalization are sums in blocks, and gradients that go through them, over rows and over columns.
 # Depthwise convolution has two loops of its own, over vectors of channels, with tiles of seven outputs and of one (145 lines
 # before, and a fifth as fast); groups go through the kernels of convolution. Routing between capsules reads its predictions in each
@@ -250,7 +250,7 @@ KERNELS_OF_FAMILIES = {"depthwise": 325, "grouped": 45,
 def test_kernels_stay_few():
     lines = {path: code_lines(path) for path in KERNELS}
     assert all(lines[path] <= KERNELS_OF_FAMILIES.get(path.stem, 400) for path in KERNELS)
-    assert sum(lines[path] for path in KERNELS if path.stem not in KERNELS_OF_FAMILIES) <= 3120
+    assert sum(lines[path] for path in KERNELS if path.stem not in KERNELS_OF_FAMILIES) <= 3130
 
 
 def test_the_public_names():

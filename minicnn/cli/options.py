@@ -172,9 +172,12 @@ def add_shared(parser, *names):
 
 def load_network(name):
     """Return a published network, by its name, or the network of a run or a weights file."""
-    from minicnn import experiment, networks
+    from minicnn.networks import NETWORKS
 
-    return networks.NETWORKS[name]() if name in networks.NETWORKS else experiment.load_model(name)
+    if name in NETWORKS:
+        return NETWORKS[name]()
+    from minicnn import experiment
+    return experiment.load_model(name)
 
 
 def show(options, facts, text):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from minicnn.core.arguments import Flag, OneOf, OrNone, Real, Text, Whole, check_all
 from minicnn.errors import InputError, printable
 from minicnn.experiment.recipes import RECIPES
-from minicnn.networks import NETWORKS
+from minicnn.networks import NETWORKS, WITH_TRUNK
 
 __all__ = ["Config", "PROTOCOLS"]
 
@@ -175,7 +175,7 @@ class Config:
             if self.protocol == "paper" and getattr(self, name) not in allowed:
                 raise InputError(f"Config: the paper's protocol {reason}: {name} "
                                  f"{printable(repr(getattr(self, name)))} needs the protocol honest.")
-        if self.head is not None and "top" not in inspect.signature(NETWORKS[self.network]).parameters:
+        if self.head is not None and self.network not in WITH_TRUNK:
             raise InputError(f"Config: {self.network} has no trunk that another head could follow: leave head out.")
 
     @classmethod

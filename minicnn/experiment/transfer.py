@@ -7,7 +7,6 @@ The trunk is what makes the last feature map; the head makes a vector of that, a
 size, its weights and its memory is said before the data is read.
 """
 
-import inspect
 import io
 import math
 from pathlib import Path
@@ -22,7 +21,7 @@ from minicnn.experiment.recipes import RECIPES
 from minicnn.experiment.run_folder import RunFolder
 from minicnn.interop.matching import Matching
 from minicnn.layers import BatchNormalization
-from minicnn.networks import NETWORKS, efficientnet, imagenet
+from minicnn.networks import NETWORKS, WITH_TRUNK, efficientnet, imagenet
 
 __all__ = ["initial_model", "weights_file", "trunk_length", "check_memory"]
 
@@ -97,8 +96,7 @@ def trunk_length(model):
 
 def _model(config, classes, scale):
     recipe = RECIPES[config.recipe]
-    takes_it = scale is not None and "top" in inspect.signature(NETWORKS[config.network]).parameters
-    options = {"pixels": scale} if takes_it else {}
+    options = {"pixels": scale} if scale is not None and config.network in WITH_TRUNK else {}
     if config.head is not None:
         options["head"] = config.head
     return recipe.model(config.seed, classes, config.learning_rate, config.network, input_shape=config.preprocessing.shape,
@@ -151,7 +149,7 @@ def _take_of(model, config, path, tool):
     from minicnn.interop import keras, pytorch
     reader = {"keras": keras, "pytorch": pytorch}[tool]
     make = NETWORKS[config.network]
-    if "top" not in inspect.signature(make).parameters:
+    if config.network not in WITH_TRUNK:
         reader.load_weights(model, path)
         return
     trunk = make(input_shape=config.preprocessing.shape, top=False, dtype=str(model.dtype), seed=config.seed)

@@ -14,6 +14,8 @@ Those after COV-19Net have the layers and names of keras.applications. All take
 and are Models, whose weights come from the seed: load_weights of interop/keras and interop/pytorch takes others.
 """
 
+import inspect
+
 import numpy as np
 
 from minicnn.core.arguments import Flag, OneOf, OrNone, Real, Whole, check
@@ -26,7 +28,7 @@ from minicnn.networks import anomaly, cov19, covidcaps, covidnet, efficientnet, 
 
 __all__ = ["cov19net", "vgg16", "vgg19", "resnet50", "resnet101", "resnet152", "resnet50_v2", "mobilenet_v2", "inception_v3",
            "inception_resnet_v2", "efficientnet_b0", "efficientnet_lite0", "covid_net", "covid_net_pepx", "covid_caps",
-           "anomaly_detector", "NETWORKS"]
+           "anomaly_detector", "NETWORKS", "WITH_TRUNK"]
 
 _NOTHING = 1e-12        # beside the variance of pixels
 
@@ -148,7 +150,7 @@ def covid_caps(classes=2, input_shape=(224, 224, 3), **options):
     ((2,), 295488)
     """
     k, names = _classes("covid_caps", classes)
-    return _connected("covid_caps", lambda x: chain(covidcaps.layers(max(k, 2)), x), input_shape, classes=names, **options)
+    return _connected("covid_caps", lambda x: chain(covidcaps.layers(max(k, 2)), x), input_shape, options, classes=names)
 
 
 def anomaly_detector(input_shape=(224, 224, 3), **options):
@@ -159,7 +161,7 @@ def anomaly_detector(input_shape=(224, 224, 3), **options):
     >>> anomaly_detector(input_shape=(32, 32, 3)).output_names
     ('classification', 'anomaly')
     """
-    return _connected("anomaly_detector", anomaly.outputs, input_shape, **options)
+    return _connected("anomaly_detector", anomaly.outputs, input_shape, options, classes=options.pop("classes", None))
 
 
 def _classes(owner, classes):
@@ -192,10 +194,10 @@ def _model(owner, trunk, classes, input_shape, top, pooling, options, flat=None,
         x = Dropout(rate, name="top_dropout")(x) if rate else x
         return Dense(1 if k <= 2 else k, activation="sigmoid" if k <= 2 else "softmax", name="predictions")(x)
 
-    return _connected(owner, outputs, input_shape, classes=names if top else None, **options)
+    return _connected(owner, outputs, input_shape, options, options.pop("pixels", None), names if top else None)
 
 
-def _connected(owner, outputs, input_shape, pixels=None, **others):
+def _connected(owner, outputs, input_shape, options, pixels=None, classes=None):
     """Return the Model from images to what `outputs` makes of their node; ShapeError says the least size that fits."""
     x = Input(input_shape, owner=owner, argument="input_shape")
     scale = None if pixels is None else _scale(owner, pixels, x.shape[-1])
@@ -204,7 +206,7 @@ def _connected(owner, outputs, input_shape, pixels=None, **others):
         y = outputs(x if first is None else first(x))
     except ShapeError as error:
         raise ShapeError(f"{owner}: {error}{_least(outputs, input_shape)}") from None
-    model = Model(x, y, **others)
+    model = Model(x, y, classes=classes, **options)
     if first is not None:
         first.statistics[0].value[:], first.statistics[1].value[:] = scale[0], np.square(scale[1])
         first.trainable = False
@@ -235,4 +237,6 @@ def _least(outputs, input_shape):
 
 
 # {name on the command line: function}
-NETWORKS = {name: globals()[name] for name in __all__ if name != "NETWORKS"}
+NETWORKS = {name: globals()[name] for name in __all__ if name.islower()}
+# Those with a trunk, which another head can follow.
+WITH_TRUNK = [name for name, make in NETWORKS.items() if "top" in inspect.signature(make).parameters]
