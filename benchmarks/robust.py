@@ -3,7 +3,7 @@
     python -m benchmarks.robust --data MANIFEST --screen              every candidate, one seed
     python -m benchmarks.robust --data MANIFEST --only NAME --seeds 3 some candidates, three seeds
     mpiexec -n 8 python -m benchmarks.robust --data MANIFEST --runs DIR --mpi      eight trainings at a time
-    python -m benchmarks.robust --data MANIFEST --external CSV --final the paper's recipe and the shipped one, once
+    python -m benchmarks.robust --data MANIFEST --external CSV --final paper, robust and the chosen, once
 
 Each candidate is trained once for each seed and each source with positives, which is held out with some patients who
 have only negatives (minicnn/evaluation/source_folds.py), by the honest protocol: the rest is split by patient into
@@ -20,18 +20,21 @@ import os
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.processes import ROOT
-from benchmarks.robust_candidates import AVERAGE, CANDIDATES, described
+from benchmarks.robust_candidates import AVERAGE, CANDIDATES, CHOSEN, described
 from minicnn.callbacks import Callback, WeightAverage
 from minicnn.core import signals
 from minicnn.core.files import private_folder, write_atomic
 from minicnn.core.processes import Alone
+from minicnn.data.augmentation import Augmentation
 from minicnn.data.manifest import Manifest
 from minicnn.distributed import MPI
 from minicnn.distributed.tasks import dismiss, spread, work
@@ -39,9 +42,13 @@ from minicnn.errors import MiniCNNError
 from minicnn.evaluation.intervals import aucs, bootstrap
 from minicnn.evaluation.source_folds import leave_one_source_out
 from minicnn.evaluation.summary import patient_clusters
+from minicnn.experiment.config import Config
+from minicnn.experiment.transfer import initial_model
+from minicnn.frozen import frozen_features
 
 SETTINGS = {"epochs": 20, "steps_per_epoch": 100, "batch_size": 32, "learning_rate": 1e-3}
 READINGS = {"best": "lowest validation loss", "last": "last epoch", "mean": "mean of the epochs"}
+BASELINES = ("paper", "robust")     # each candidate is compared with them in pairs
 _ROUND = 1              # increased when the same description trains something else, which makes stored runs invalid
 FOLDS = "folds"
 
@@ -59,20 +66,47 @@ class _Keeper(Callback):
             self.lowest, self.best = metrics["val_loss"], self.last
 
 
+def trained(candidate, seed, sets, settings):
+    """Train once by the honest protocol.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    seed : int
+    sets : list of manifests: those of training and of validation, then any others
+    settings : dict, options of Config; those of the candidate come before them
+
+    Returns
+    -------
+    (Model, {reading: weights}, the sets as its `fit` and `predict` take them)
+    """
+    config, keeper = Config(**settings | candidate.options, seed=seed), _Keeper()
+    side = config.preprocessing.height
+    prepared = replace(candidate.recipe.preprocessing, height=side, width=side)
+    with TemporaryDirectory() as folder:
+        file = None
+        if candidate.first is not None:
+            before, weights, _ = trained(candidate.first, seed, sets[:2], settings)
+            before.set_weights(weights[candidate.first.reading])
+            file = Path(folder) / "first.safetensors"
+            before.save(file)
+        model = initial_model(config, sets[0].classes, file, candidate.recipe)
+    data = [sets[0].augment(candidate.augmentation).open(prepared), *(other.open(prepared) for other in sets[1:])]
+    if candidate.augmentation == Augmentation.none():       # each epoch has the same images
+        data = [frozen_features(model, images) for images in data]
+    model.fit(data[0], validation=data[1], epochs=config.epochs, steps_per_epoch=config.steps_per_epoch,
+              batch_size=config.batch_size, callbacks=[keeper, WeightAverage(candidate.recipe.average or AVERAGE)],
+              progress=False)
+    return model, {"best": keeper.best, "last": keeper.last, "mean": model.get_weights()}, data
+
+
 def answers(candidate, training, validation, others, seed, settings=SETTINGS):
-    """Train once by the honest protocol; return {reading: [probabilities of the positive class]}, a list for each
-    manifest of `others`."""
-    recipe, keeper = candidate.recipe, _Keeper()
-    prepared = recipe.preprocessing
-    model = recipe.model(seed, training.classes, settings["learning_rate"])
-    model.fit(training.augment(candidate.augmentation).open(prepared), validation=validation.open(prepared),
-              epochs=settings["epochs"], steps_per_epoch=settings["steps_per_epoch"], batch_size=settings["batch_size"],
-              callbacks=[keeper, WeightAverage(recipe.average or AVERAGE)], progress=False)
-    mean = model.get_weights()
-    loaders, probabilities = [other.open(prepared) for other in others], {}
-    for reading, weights in {"best": keeper.best, "last": keeper.last, "mean": mean}.items():
-        model.set_weights(weights)
-        probabilities[reading] = [model.predict(loader)[:, 0].tolist() for loader in loaders]
+    """Train once; return {reading: [probabilities of the positive class]}, a list for each manifest of `others`."""
+    model, weights, data = trained(candidate, seed, [training, validation, *others], settings)
+    probabilities = {}
+    for reading in READINGS:
+        model.set_weights(weights[reading])
+        probabilities[reading] = [model.predict(images)[:, 0].tolist() for images in data[2:]]
     return probabilities
 
 
@@ -205,26 +239,32 @@ def candidate_results(name, data, seeds, settings, runs):
     p = stored_answers(name, images, data, seeds, settings, runs)
     chosen = p[candidate.reading]
     results, against = with_intervals(chosen, images), {}
+    for other in BASELINES:
+        compared = name != other and name != "paper"
+        against[f"against {other}"] = with_intervals(chosen, images, stored_answers(
+            other, images, data, seeds, settings, runs)[CANDIDATES[other].reading]) if compared else {}
     by_seed = [values(row[np.newaxis], images) for row in chosen]
     ensemble = values(chosen.mean(axis=0)[np.newaxis], images)
     by_reading = {reading: values(p[reading], images) for reading in READINGS}
     for source, result in results.items():
         result |= {"seeds": [found[source] for found in by_seed], "ensemble": ensemble[source],
                    "readings": {reading: found[source] for reading, found in by_reading.items()}}
-    if name != "paper":
-        paper = stored_answers("paper", images, data, seeds, settings, runs)[CANDIDATES["paper"].reading]
-        against = with_intervals(chosen, images, paper)
-    return {"what": described(candidate), "reading": candidate.reading, "seeds": list(seeds), FOLDS: results,
-            "against paper": against}
+    return {"what": described(candidate), "network": candidate.network, "reading": candidate.reading, "seeds": list(seeds),
+            FOLDS: results, **against}
+
+
+def final_names():
+    """Return the names of the candidates that are measured on the external set."""
+    return list(dict.fromkeys([*BASELINES, CHOSEN]))
 
 
 def final_results(data, external, seeds, settings, runs):
-    """Return what robust.json holds of the two recipes on their own test set and on the external set."""
+    """Return what robust.json holds of the baselines and the chosen candidate on their own test set and on the external set."""
     whole = collection(data)[0]
     outside = Manifest.read(external, classes=whole.classes).prepared()
     images = HeldOut(outside.labels == 1, patient_clusters(outside), {"external": slice(len(outside))})
-    tests, p, results = [whole.split(seed=seed)[2] for seed in seeds], {}, {}
-    for name in ("paper", "robust"):
+    names, tests, p, results = final_names(), [whole.split(seed=seed)[2] for seed in seeds], {}, {}
+    for name in names:
         reading = CANDIDATES[name].reading
         own, p[name] = zip(*(train_whole(name, data, external, seed, settings, runs)[reading] for seed in seeds))
         p[name] = np.array(p[name])
@@ -235,7 +275,9 @@ def final_results(data, external, seeds, settings, runs):
                 "seeds": [values(row[np.newaxis], images)["external"] for row in p[name]],
                 "accuracy": [float(((row > 0.5) == images.positive).mean()) for row in p[name]],
                 "ensemble": values(p[name].mean(axis=0)[np.newaxis], images)["external"]}}
-    return results | {"difference": with_intervals(p["robust"], images, p["paper"])["external"], "seeds": list(seeds),
+    differences = {"difference": ("robust", "paper"), "difference of the chosen": (CHOSEN, "robust")}
+    results |= {key: with_intervals(p[first], images, p[second])["external"] for key, (first, second) in differences.items()}
+    return results | {"chosen": CHOSEN, "seeds": list(seeds),
                       "images": len(outside), "patients": int(images.clusters.max()) + 1, "counts": outside.counts()}
 
 
@@ -286,10 +328,10 @@ def compare(options, group):
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"candidates": {}}
     if options.final:
         run(train_whole, [(name, options.data, options.external, seed, settings, runs)
-                          for name in ("paper", "robust") for seed in seeds], options.jobs, group)
+                          for name in final_names() for seed in seeds], options.jobs, group)
         results["final"] = final_results(options.data, options.external, seeds, settings, runs)
     else:
-        wanted = dict.fromkeys(["paper", *names])
+        wanted = dict.fromkeys([*BASELINES, *names])
         run(train_fold, [(name, options.data, source, seed, settings, runs)
                          for seed in seeds for name in wanted for source in collection(options.data)[1]], options.jobs, group)
         results["data"], results["settings"] = collection_results(options.data), settings
@@ -309,7 +351,7 @@ def _options(arguments):
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=CANDIDATES, metavar="NAME", help="these candidates")
     parser.add_argument("--screen", action="store_true", help="one seed")
-    parser.add_argument("--final", action="store_true", help="measure paper and robust on the external set")
+    parser.add_argument("--final", action="store_true", help="measure paper, robust and the chosen on the external set")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--jobs", type=int, help="processes that share the cores (default: 2)")
     how.add_argument("--mpi", action="store_true", help="spread the trainings over the processes that mpiexec started, which all "

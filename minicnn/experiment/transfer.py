@@ -29,7 +29,7 @@ _IMAGENET = {"efficientnet_lite0": efficientnet.imagenet_weights}
 _MOST_BYTES = 2**31
 
 
-def initial_model(config, classes, file=None):
+def initial_model(config, classes, file=None, recipe=None):
     """Return the compiled Model of a Config before its training: its network for these classes, with weights, frozen as it says.
 
     Parameters
@@ -37,6 +37,7 @@ def initial_model(config, classes, file=None):
     config : Config
     classes : names of the classes
     file : path of the weights, where they are not those of `weights_file(config)`: a checkpoint of the run
+    recipe : Recipe, where it is not the one that the config names
 
     Raises
     ------
@@ -50,7 +51,7 @@ def initial_model(config, classes, file=None):
     scale = imagenet.pixels(config.network, tool) if tool in ("keras", "pytorch") else None
     if "pixels/moving_mean" in tensors:
         scale = tensors["pixels/moving_mean"], tensors["pixels/moving_variance"]**0.5
-    model = _model(config, classes, scale)
+    model = _model(config, recipe or RECIPES[config.recipe], classes, scale)
     if tool == "minicnn":
         _take(model, tensors, config, Path(file))
     elif tool is not None:
@@ -94,8 +95,7 @@ def trunk_length(model):
 
 # ---- Weights ---------------------------------------------------------------------------------------------------------
 
-def _model(config, classes, scale):
-    recipe = RECIPES[config.recipe]
+def _model(config, recipe, classes, scale):
     options = {"pixels": scale} if scale is not None and config.network in WITH_TRUNK else {}
     if config.head is not None:
         options["head"] = config.head
