@@ -10,7 +10,7 @@ from minicnn.cli import main
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
-COMMANDS = re.findall(r"^(minicnn [^#\n]*)", "\n".join(re.findall(r"```sh\n(.*?)```", README, re.S)), re.M)
+COMMANDS = re.findall(r"^(minicnn [^#\n]*)", "\n".join(re.findall(r"```sh\n(.*?)```", README, re.S)).replace("\\\n", ""), re.M)
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))

@@ -15,8 +15,9 @@ EXAMPLES = """examples:
   minicnn train --data index.csv --protocol paper --seed 1   the paper's own protocol, which leaks
   minicnn train --data index.csv --hold-out cohen            how well it does on a source that is not in training
   minicnn train --data index.csv --network resnet50 --size 96            another network than COV-19Net
-  minicnn train --data index.csv --network efficientnet_lite0 --weights imagenet --freeze trunk --out runs/head
-  minicnn train --data index.csv --network efficientnet_lite0 --weights runs/head --freeze normalization --learning-rate 1e-4
+  minicnn train --data index.csv --recipe robust --network efficientnet_lite0 --size 160 --weights imagenet --freeze trunk --out runs/head
+  minicnn train --data index.csv --recipe robust --network efficientnet_lite0 --size 160 --weights runs/head --freeze normalization \\
+      --learning-rate 1e-4 --epochs 6 --steps-per-epoch 20   these two do best on sources that are not in training
   mpiexec -n 4 minicnn train --mpi --threads 1               four processes share each batch
   minicnn train --resume runs/mine                           go on after an interruption
   minicnn train --resume runs/mine --data /new/index.csv     the same, where the data was moved"""
@@ -35,7 +36,8 @@ def add_options(parser):
     parser.add_argument("--augmentation", choices=["honest", "paper", "none"],
                         help="of training images under the honest protocol (default: honest)")
     parser.add_argument("--recipe", choices=["paper", "robust"], default="paper",
-                        help="robust: what did best on held-out sources (default: %(default)s)")
+                        help="robust: what did best on held-out sources; for the network that does best there see the examples "
+                        "(default: %(default)s)")
     add_shared(parser, "--network", "--size", "--weights", "--freeze", "--head")
     parser.add_argument("--out", type=path, metavar="RUN", help="the run folder (default: the next free runs/NNN)")
     parser.set_defaults(of_the_run={action.dest: action.default for action in parser._actions[before:]})
