@@ -12,16 +12,17 @@ Written by `python -m benchmarks.robust` from robust.json.
 
 A network, COV-19Net where the table names no other, is trained repeatedly, each time without one source of positives and
 without some patients who have only negatives, and evaluated on these images. `--recipe robust` was chosen by the **AUC on
-held-out positive sources** among the trainings of COV-19Net, before other networks were tried. Each training follows the honest protocol: a validation set by patient, augmentation in training only, and
-the weights of the epoch with the lowest validation loss unless stated otherwise.
+held-out positive sources** among the trainings of COV-19Net, before other networks were tried. Each training follows the
+honest protocol: a validation set by patient, augmentation in training only, and the weights of the epoch with the lowest
+validation loss unless stated otherwise.
 """
 
-_CAUTION = """**Two limitations.** First, {n} candidates ({networks}) were compared on the same held-out images, and the best of {n} is
-partly the luckiest: its value, and its lead, are somewhat optimistic. Second, the held-out
-negatives come from *known* sources: a network that recognizes the source of the negatives and calls everything else
-positive has a high AUC here for the wrong reason. Preprocessing that removes the look of a source, such as a black border or equalized grey
-levels (`border`, `equalize`), can lower these values for the right reason. The external set below has neither
-limitation, but it is small.
+_CAUTION = """**Two limitations.** First, {n} candidates ({networks}) were compared on the
+same held-out images, and the best of {n} is partly the luckiest: its value, and its lead, are somewhat optimistic. Second,
+the held-out negatives come from *known* sources: a network that recognizes the source of the negatives and calls everything
+else positive has a high AUC here for the wrong reason. Preprocessing that removes the look of a source, such as a black
+border or equalized grey levels (`border`, `equalize`), can lower these values for the right reason. The external set below
+has neither limitation, but it is small.
 """
 
 
@@ -144,10 +145,11 @@ def page(results):
         sources, settings = list(results["data"]["folds"]), results["settings"]
         texts += ["## The images\n", _collection(results["data"]), "## The recipes\n",
                   f"{settings['epochs']} epochs of {settings['steps_per_epoch']} batches of {settings['batch_size']}, "
-                  f"learning rate {settings['learning_rate']:g}. AUC, the mean over the seeds, with its "
+                  f"learning rate {settings['learning_rate']:g}, where a row names no others. AUC, the mean over the seeds, with its "
                   "patient-clustered 95 % interval (1,000 bootstrap samples). All were tried with one seed first; the best, and `paper`, "
-                  "which is `--recipe paper` under the honest protocol, were then trained with more. A candidate compared with "
-                  "`robust` is so on the same seeds; where a cell is empty, it was not.\n",
+                  "which is `--recipe paper` under the honest protocol, were then trained with more. Differences are on the "
+                  "same images and seeds. A row without a difference from `robust` was measured with an earlier version of the library, and "
+                  "its difference from `paper` is that from the `paper` of the same version.\n",
                   _candidates(candidates, sources), _CAUTION.format(n=len(candidates), networks=_networks(candidates))]
         if "robust" in candidates:
             texts += ["`robust` against `paper`, mean of the sources, on the same images: "
