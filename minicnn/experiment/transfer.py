@@ -111,7 +111,7 @@ def _tool(path):
             start = file.read(8)
             if start.startswith(b"\x89HDF"):
                 return "keras"
-            if start.startswith(b"PK"):
+            if start.startswith(b"PK\3\4"):      # a minicnn file begins with the length of its header, whose bytes may be PK
                 file.seek(0)
                 names = Archive(io.BytesIO(file.read(_MOST_BYTES)), _MOST_BYTES).names
                 return "keras" if "config.json" in names else "pytorch"

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from minicnn import Adam, experiment, networks
+from minicnn import Adam, experiment, networks, weights
 from minicnn.cli.main import main
 from minicnn.cli.options import _NETWORKS
 from minicnn.errors import InputError, ShapeError, WeightsError
@@ -125,6 +125,19 @@ def test_networks_without_another_head_take_weights_too(name, tmp_path):
         np.testing.assert_array_equal(one, other)
     assert [layer.trainable for layer in again.layers].index(True) == trunk_length(again)
     assert model.loss.name == ("margin" if name == "covid_caps" else "binary_crossentropy")
+
+
+def test_a_file_whose_header_is_as_long_as_an_archive_begins_is_a_minicnn_file(tmp_path):
+    """Its first bytes are that length: PK, of 19,280 bytes, as a network of some hundred weights has."""
+    path, config = tmp_path / "model.safetensors", Config(network="cov19net", size=32, seed=1)
+    model = initial_model(config, CLASSES)
+    model.save(path)
+    tensors, metadata = weights.load(path)
+    padding = int.from_bytes(b"PK", "little") - int.from_bytes(path.read_bytes()[:8], "little") - len(',"more":""')
+    weights.save(path, tensors, metadata | {"more": "x" * padding})
+    assert path.read_bytes().startswith(b"PK\0\0")
+    for one, other in zip(model.get_weights(), initial_model(config, CLASSES, path).get_weights()):
+        np.testing.assert_array_equal(one, other)
 
 
 # ---- What is said ----------------------------------------------------------------------------------------------------
