@@ -41,7 +41,7 @@ def add_options(parser):
     parser.add_argument("--seeds", type=whole(1, 100), default=3, metavar="N", help="trainings of each system, in the place of folds "
                         "(default: %(default)s)")
     parser.add_argument("--only", type=names, metavar="NAME[,...]", help=f"these systems: {', '.join(SYSTEMS)} (default: all)")
-    parser.add_argument("--once", type=names, metavar="NAME[,...]", help="train these with the first seed, or fold, alone")
+    parser.add_argument("--once", type=names, metavar="NAME[,...]", help="train these once: on two classes, with the first seed or fold alone")
     parser.add_argument("--size", type=whole(18, 4096), default=64, metavar="N", help="height and width of the images; systems that need "
                         "larger ones get their least (default: %(default)s)")
     parser.add_argument("--epochs", type=whole(), metavar="N", help="at most so many (default: as published, or 20)")

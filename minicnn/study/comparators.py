@@ -56,7 +56,7 @@ class Comparators:
     external : the same, with the first two classes, for external validation, optional
     seeds : int; repeats, each with another split by patient and other initial weights
     folds : int, optional; repeats are the folds of a cross-validation by patient, in the place of seeds
-    only, once : lists of names of SYSTEMS; the systems that are compared, all where None, and those of which one repeat must do
+    only, once : lists of names of SYSTEMS; the systems that are compared, all where None, and those of which one training of two classes must do
     size : int; height and width of the images; systems that need larger ones have their least size
     epochs, steps_per_epoch : int, optional; at most so many, and so many in the place of a pass over the training images
     classes, columns, labels, root, allow_outside_root, workers : as of Config
@@ -211,7 +211,7 @@ def plan(options, tasks, folder):
             system = SYSTEMS[name]
             for recipe, chosen in system.recipes.items():
                 for number, (repeat, of_repeat) in enumerate(options.repeats.items()):
-                    if number and name in (options.once or ()):
+                    if name in (options.once or ()) and (number or task != "two"):
                         break
                     key, after = (f"{task}-{one}-{part}-{repeat}" if one else "" for one, part in ((name, recipe), (system.after, "common")))
                     trainings[key] = Training(task, name, recipe, number, _config(

@@ -182,8 +182,8 @@ def _systems(results):
                      f"{row['epochs']}{fewer} epochs of {row['steps']} batches of {row['batch']}, learning rate {row['learning_rate']:g}"])
     seen = dict.fromkeys(row["system"] for row in told["rows"])
     once = [SYSTEMS[name].title for name in settings["once"]]
-    cut = [f"{join(once)} {'was' if len(once) == 1 else 'were'} trained once, where others were {settings['folds'] or settings['seeds']} "
-           "times, to save time (--once)."] * bool(once)
+    cut = [f"{join(once)} {'was' if len(once) == 1 else 'were'} trained once, on two classes, where others were "
+           f"{settings['folds'] or settings['seeds']} times on each task, to save time (--once)."] * bool(once)
     cut += [f"Not trained: {join(SYSTEMS[name].title for name in settings['left_out'])} (--only)."] * bool(settings["left_out"])
     cut += [f"All trainings had at most {settings['epochs']} epoch{'s' * (settings['epochs'] != 1)} (--epochs): recipes that need more are judged early."] * bool(settings["epochs"])
     return Chapter("systems", "The systems and their recipes", [
