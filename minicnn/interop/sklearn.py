@@ -225,8 +225,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return model
 
 
-_PARAMETERS = {"network": _Network(name for name in NETWORKS if name not in _OTHERS), "image_shape": OrNone(_ImageShape()), "epochs": Whole(), "batch_size": Whole(),
-               "learning_rate": Adam.fields["learning_rate"], "class_weight": OrNone(_ClassWeight())}
+_PARAMETERS = {"network": _Network(name for name in NETWORKS if name not in _OTHERS), "image_shape": OrNone(_ImageShape()),
+               "epochs": Whole(), "batch_size": Whole(), "learning_rate": Adam.fields["learning_rate"],
+               "class_weight": OrNone(_ClassWeight())}
 
 
 class CNNFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
