@@ -126,6 +126,8 @@ _SHARED = {
                        help="test on a source that is not in training: all of it and, where it has positives, a share "
                             "of the patients who have only negatives (honest protocol, two classes, a source column; "
                             "a split column is ignored)"),
+    "--folds": dict(type=whole(2, 100), metavar="K", help="cross-validation by patient: K networks, each tested on another part of the "
+                    "patients, so that each image is predicted once by a network that has not seen its patient"),
     "--seed": dict(type=whole(0, 2**64 - 1), default=0, metavar="N",
                    help="decides all random numbers; the same seed repeats a result to the bit (default: %(default)s)"),
     "--epochs": dict(type=whole(), default=20, metavar="N", help="default: %(default)s, as in the paper"),

@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   minicnn train --data radiographs/ --out runs/mine          a folder with one folder per class
   minicnn train --data index.csv --protocol paper --seed 1   the paper's own protocol, which leaks
   minicnn train --data index.csv --hold-out cohen            how well it does on a source that is not in training
+  minicnn train --data index.csv --folds 5                   each image predicted by a network that has not seen its patient
   minicnn train --data index.csv --network resnet50 --size 96            another network than COV-19Net
   minicnn train --data index.csv --network efficientnet_lite0 --weights imagenet --freeze trunk --out runs/head
   minicnn train --data index.csv --network efficientnet_lite0 --weights runs/head --freeze normalization --learning-rate 1e-4
@@ -28,14 +29,15 @@ _WHERE = ("data", "columns", "labels", "allow_outside_root", "root")
 
 def add_options(parser):
     before = len(parser._actions)
-    add_shared(parser, "--data", "--bits", "--skip-unreadable", "--protocol", "--hold-out", "--classes", "--seed",
+    add_shared(parser, "--data", "--bits", "--skip-unreadable", "--protocol", "--hold-out", "--folds", "--classes", "--seed",
                "--epochs", "--steps-per-epoch")
     parser.add_argument("--batch-size", type=whole(), default=32, metavar="N", help="default: %(default)s")
     parser.add_argument("--learning-rate", type=positive, default=1e-3, metavar="RATE", help="default: %(default)s")
     parser.add_argument("--augmentation", choices=["honest", "paper", "none"],
                         help="of training images under the honest protocol (default: honest)")
-    parser.add_argument("--recipe", choices=["paper", "robust"], default="paper",
-                        help="robust: what did best on held-out sources (default: %(default)s)")
+    parser.add_argument("--recipe", choices=["paper", "common", "robust", "covid-net", "covid-caps"], default="paper",
+                        help="robust: what did best on held-out sources; common: for short trainings of any network; covid-net, covid-caps: as their authors trained these networks "
+                        "(default: %(default)s)")
     add_shared(parser, "--network", "--size", "--weights", "--freeze", "--head")
     parser.add_argument("--out", type=path, metavar="RUN", help="the run folder (default: the next free runs/NNN)")
     parser.set_defaults(of_the_run={action.dest: action.default for action in parser._actions[before:]})
@@ -46,6 +48,7 @@ def add_options(parser):
 def run(options):
     """Train or resume, and print the metrics and where the results are."""
     from minicnn import experiment
+    from minicnn.experiment.run_folder import RunFolder
 
     if options.group.rank > 0:
         return experiment.assist(options.group)
@@ -59,11 +62,14 @@ def run(options):
                   f"{', '.join('--' + name.replace('_', '-') for name in given)}.", file=sys.stderr)
             return 2
         options.folder = Path(options.resume)
-        result = experiment.resume(options.folder, progress, group=options.group,
-                                   **{name: getattr(options, name) for name in _WHERE} if moved else {})
+        kept = RunFolder(options.folder)
+        is_of_folds = kept.is_begun and experiment.Config.read(kept).is_cross_validation
+        result = (experiment.resume_folds if is_of_folds else experiment.resume)(
+            options.folder, progress, group=options.group, **{name: getattr(options, name) for name in _WHERE} if moved else {})
     else:
         config = experiment.Config(**{name: getattr(options, name) for name in options.of_the_run if name != "out"})
-        result = experiment.train(config, _new_folder(options, config), progress, group=options.group)
+        run = experiment.cross_validate if config.is_cross_validation else experiment.train
+        result = run(config, _new_folder(options, config), progress, group=options.group)
     show(options, result.metrics, lambda metrics: _text(result))
     for note in filter(None, result.notes if options.json else ()):       # the table has them itself
         print(f"minicnn: {note}", file=sys.stderr)

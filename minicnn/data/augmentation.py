@@ -133,6 +133,14 @@ class Augmentation:
         return cls(rotation=15, zoom=0.2, shear=5, shift=0.1, intensity=0.2, contrast=0.4, gamma=0.8, blur=1.0, noise=0.1)
 
     @classmethod
+    def covid_net(cls):
+        """Return the changes of COVID-Net's Keras branch (networks/covidnet.py), with an intensity shift for its brightness.
+
+        Rotation by -10 to +10 degrees, shift by up to 10 %, horizontal flip, intensity shift by -0.1 to +0.1.
+        """
+        return cls(rotation=10, shift=0.1, horizontal_flip=True, intensity=0.1)
+
+    @classmethod
     def none(cls):
         """Return the augmentation that changes nothing: pixels divided by 255."""
         return cls()

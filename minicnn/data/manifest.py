@@ -27,7 +27,7 @@ from minicnn.data.preprocessing import Preprocessing
 from minicnn.data.split import groups, split_groups, split_images
 from minicnn.errors import InputError, ManifestError, ShapeError, printable
 
-__all__ = ["Manifest", "ManifestWarning", "split_rows"]
+__all__ = ["Manifest", "ManifestWarning", "labels_in", "split_rows"]
 
 
 class ManifestWarning(UserWarning):
@@ -140,15 +140,7 @@ class Manifest:
         names = labels if isinstance(labels, LabelNames) else LabelNames(labels)
         if classes is not None:
             names.check_classes(classes)
-        if os.path.isdir(path):
-            if root is not None:
-                raise InputError(f"root: is for the paths in a CSV file; {name} is a folder of class folders.")
-            table = read_folder(path, allow_outside_root, problems, [*(classes or ()), *names.given])
-            table.columns["label"] = names.renamed(table.columns["label"])
-        elif kind := kind_of_file(path):
-            raise ManifestError(f"{name}: is {kind[0]}, not a folder or a CSV file. {kind[1]}")
-        else:
-            table = read_csv(path, root, columns, allow_outside_root, problems, names)
+        table = _read_table(path, name, classes or (), columns, allow_outside_root, root, problems, names)
         if names is not labels:
             names.report_unused(problems)
         labels, classes = encode_labels(table.columns["label"], table.where, classes, problems, names.given)
@@ -339,6 +331,28 @@ class Manifest:
             warnings.warn(f"the split column assigns {torn:,} patients to more than one set: validation and test "
                           "metrics will be too good.", ManifestWarning, stacklevel=3)
         return sets
+
+
+def labels_in(path, columns=None, allow_outside_root=False, labels=None):
+    """Return the set of the labels in a CSV file or a folder, which may be a single one; arguments as for `Manifest.read`."""
+    path, problems = os.fspath(path), Problems(printable(os.fspath(path)))
+    names = labels if isinstance(labels, LabelNames) else LabelNames(labels)
+    table = _read_table(path, printable(path), (), columns, allow_outside_root, None, problems, names)
+    problems.raise_any()
+    return set(table.columns["label"])
+
+
+def _read_table(path, name, classes, columns, allow_outside_root, root, problems, names):
+    """Return the Table of a CSV file, or of a folder with one folder for each class, its labels renamed."""
+    if os.path.isdir(path):
+        if root is not None:
+            raise InputError(f"root: is for the paths in a CSV file; {name} is a folder of class folders.")
+        table = read_folder(path, allow_outside_root, problems, [*classes, *names.given])
+        table.columns["label"] = names.renamed(table.columns["label"])
+        return table
+    if kind := kind_of_file(path):
+        raise ManifestError(f"{name}: is {kind[0]}, not a folder or a CSV file. {kind[1]}")
+    return read_csv(path, root, columns, allow_outside_root, problems, names)
 
 
 def split_rows(sets):

@@ -68,9 +68,10 @@ def spread(group, function, tasks, tell):
             raise
 
 
-def work(group):
-    """Do what rank 0 hands out, until it dismisses this process."""
-    while group.broadcast():
+def work(group, order=None):
+    """Do what rank 0 hands out, until it dismisses this process; `order` is what it has broadcast already."""
+    while group.broadcast() if order is None else order:
+        order = None
         with group.executor():
             pass                        # mpi4py has served rank 0 when it enters the block
 

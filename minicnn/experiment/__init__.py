@@ -12,11 +12,12 @@
 
 from minicnn.experiment.comparison_run import Comparison, compare
 from minicnn.experiment.config import PROTOCOLS, Config
+from minicnn.experiment.cross_validation import cross_validate, resume_folds
 from minicnn.experiment.evaluation_run import Result, evaluate, load_model
 from minicnn.experiment.prediction_run import Predictions, predict
 from minicnn.experiment.recipes import RECIPES, Recipe
 from minicnn.experiment.splits import split, split_table
 from minicnn.experiment.training_run import assist, resume, train, train_or_resume
 
-__all__ = ["Config", "PROTOCOLS", "Recipe", "RECIPES", "train", "resume", "assist", "train_or_resume", "evaluate",
+__all__ = ["Config", "PROTOCOLS", "Recipe", "RECIPES", "train", "resume", "assist", "train_or_resume", "cross_validate", "resume_folds", "evaluate",
            "predict", "compare", "load_model", "split", "split_table", "Result", "Predictions", "Comparison"]

@@ -91,6 +91,7 @@ _CONSTRAINTS = {
     "weights": OrNone(Text('"imagenet", or the path of a weights file or a run folder')),
     "freeze": OrNone(_Frozen()),
     "head": OrNone(_Units()),
+    "folds": OrNone(Whole(2, 100)), "fold": OrNone(Whole(1, 100)),
 }
 
 # What the paper's protocol leaves no choice about: the values that it allows, and why.
@@ -98,6 +99,7 @@ _FIXED_BY_THE_PAPER = {
     "augmentation": ((None, "paper"), "brings its own augmentation, drawn once"),
     "recipe": (("paper",), "is trained by the paper's recipe"),
     "hold_out": ((None,), "splits images, not sources"),
+    "folds": ((None,), "splits images, not patients"),
 }
 
 
@@ -132,6 +134,8 @@ class Config:
     freeze : int, how many layers, from the first, are not trained; or "trunk", those that make the last feature map; or
         "normalization", all batch normalizations, which then keep the moving statistics that the weights came with
     head : list of int, the units of new dense layers between the means of that map and the answer; None: the network's own
+    folds : int, for cross-validation by patient (cross_validation.py): so many networks, each tested on another part of the patients
+    fold : int from 1 to `folds`, which of these networks it is; None: all of them
 
     Raises
     ------
@@ -167,6 +171,8 @@ class Config:
     weights: str | None = None
     freeze: int | str | None = None
     head: list | None = None
+    folds: int | None = None
+    fold: int | None = None
 
     def __post_init__(self):
         for name, value in check_all("Config", _CONSTRAINTS, vars(self)).items():
@@ -177,6 +183,10 @@ class Config:
                                  f"{printable(repr(getattr(self, name)))} needs the protocol honest.")
         if self.head is not None and self.network not in WITH_TRUNK:
             raise InputError(f"Config: {self.network} has no trunk that another head could follow: leave head out.")
+        if self.folds and self.hold_out is not None:
+            raise InputError("Config: folds are tested on parts of the patients, hold_out on a source: leave one of them out.")
+        if self.fold is not None and self.fold > (self.folds or 0):
+            raise InputError(f"Config: fold {self.fold} needs as many folds, got folds={self.folds}.")
 
     @classmethod
     def read(cls, run):
@@ -202,6 +212,11 @@ class Config:
         """Return the names of the options in which another Config has other results; `workers` changes none."""
         return [item.name for item in fields(self)
                 if item.name != "workers" and getattr(self, item.name) != getattr(other, item.name)]
+
+    @property
+    def is_cross_validation(self):
+        """Whether it is of several networks, one for each fold."""
+        return self.folds is not None and self.fold is None
 
     @property
     def preprocessing(self):
@@ -230,6 +245,11 @@ class Config:
     def protocol_sentence(self):
         """What the metrics of such a run mean, in a sentence that is printed beside them."""
         recipe = self.network_sentence + ("" if self.recipe == "paper" else f" Recipe {self.recipe}.")
+        if self.folds:
+            which = f"{self.folds}-fold cross-validation by patient: the test set of each network" if self.fold is None else \
+                f"fold {self.fold} of {self.folds}: the test set"
+            return (f"Protocol honest, {which} is a part of the patients, of whom none is in its training or validation set; the others are "
+                    f"85/15 training and validation set; augmentation in training only.{recipe}")
         if self.hold_out is None:
             return f"Protocol {self.protocol}: {PROTOCOLS[self.protocol]}.{recipe}"
         return (f"Protocol honest, source {printable(self.hold_out)} held out: the test set is all of this source and "

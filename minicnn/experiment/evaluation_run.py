@@ -133,7 +133,9 @@ def evaluate(run, data=None, report=None, columns=None, workers=None, allow_outs
             result.shortcuts = check_shortcuts(model, dataset, patients=dataset.manifest.patients,
                                                clusters=patient_clusters(dataset.manifest))
     if report is not None:
-        _write_page(report, result, run, load_model(run, expect), _measured(result, run, data))
+        is_of_folds = run.is_dir() and Config.read(RunFolder(run)).is_cross_validation
+        classes = load_model(run / "fold-1" if is_of_folds else run, expect).classes
+        _write_page(report, result, run, classes or (), _measured(result, run, data))
     return result
 
 
@@ -183,7 +185,11 @@ def load_model(run, expect=None):
     `expect` is the SHA-256 of the file, optional; another file is refused.
     """
     run = Path(run)
-    return Sequential.load(evaluated_weights(run, Config.read(RunFolder(run))) if run.is_dir() else run, expect=expect)
+    config = Config.read(RunFolder(run)) if run.is_dir() else None
+    if config is not None and config.is_cross_validation:
+        raise InputError(f"{printable(run)}: a cross-validation has {config.folds} networks. Name the folder of one, such as "
+                         f"{printable(run / 'fold-1')}.")
+    return Sequential.load(run if config is None else evaluated_weights(run, config), expect=expect)
 
 
 def read_data(model, data, columns=None, classes=None, allow_outside_root=False, root=None, labels=None):
@@ -277,9 +283,9 @@ def summary_of(model, dataset, outputs, point, calibrated=False):
                      threshold, loss, model.classes, patients=dataset.manifest.patients)
 
 
-def _write_page(path, result, run, model, measured):
+def _write_page(path, result, run, classes, measured):
     """Write the page of a Result, with the plots of its run where the page cannot draw them itself."""
-    classes, dataset, history = model.classes or (), None, ()
+    dataset, history = None, ()
     if result.outputs:
         told = {name: (one.labels, result.outputs[name]) for name, one in result.datasets.items()}
         dataset = list(result.datasets.values())[-1]

@@ -7,6 +7,7 @@
     average.safetensors   where the recipe averages  decision.json     threshold, abstention, temperature (validation)
     environment.json   versions                      run.lock          held while a run is going on
     familiarity.safetensors   the distribution of the training images: predict warns of images outside it
+    fold-1, fold-2 ...   the run folders of a cross-validation, whose own files are those that need no network
     looks.json         how often the test set was evaluated
 
 A folder with a config.json holds a run that has begun, one with a metrics.json a run that is finished.

@@ -17,6 +17,7 @@ from minicnn.core.processes import Alone
 from minicnn.core.progress import Progress
 from minicnn.core.untrusted import raising, read_table, write_csv
 from minicnn.data.sharing import share_dataset
+from minicnn.distributed import tasks
 from minicnn.errors import InputError, MiniCNNError, WeightsError, printable
 from minicnn.evaluation import out_of_distribution
 from minicnn.evaluation.operating_point import fit_operating_point
@@ -184,8 +185,11 @@ def _already_there(run, config):
 # ---- Training and evaluation -----------------------------------------------------------------------------------------
 
 def assist(group):
-    """Train and predict with rank 0 of a group, which calls `train` or `resume`."""
-    config, digest, sets, path, resume = group.broadcast()
+    """Train and predict with rank 0 of a group, which calls `train` or `resume`; or train what `cross_validate` hands out."""
+    order = group.broadcast()
+    if isinstance(order, bool):
+        return tasks.work(group, order)
+    config, digest, sets, path, resume = order
     datasets = {name: share_dataset(group) for name in sets}
     model, taken = _fit(config, digest, datasets, path, resume, False, group)
     model.set_weights(group.broadcast())
@@ -203,7 +207,8 @@ def _fit(config, digest, datasets, path, resume, progress, group):
         taken = features if all(isinstance(one, FrozenFeatures) for one in features.values()) else datasets
     model.fit(taken["training"], validation=taken["validation"], epochs=config.epochs,
               batch_size=config.batch_size, steps_per_epoch=config.steps_per_epoch,
-              callbacks=RECIPES[config.recipe].callbacks(), run=path, resume=resume, progress=progress,
+              class_weight=RECIPES[config.recipe].class_weight, callbacks=RECIPES[config.recipe].callbacks(), run=path, resume=resume,
+              progress=progress,
               workers=1 if config.workers is None else config.workers, distributed=group)
     return model, taken
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from minicnn.core.arguments import Flag, Real
+from minicnn.core.arguments import Flag, Real, check
 from minicnn.core.memory import here
 from minicnn.errors import InputError, ShapeError
 from minicnn.layers.base import Layer, register
@@ -84,6 +84,15 @@ class BatchNormalization(_Normalization):
 
     def __init__(self, axis=-1, momentum=0.99, epsilon=1e-3, center=True, scale=True, name=None):
         super().__init__(axis, name, momentum=momentum, epsilon=epsilon, center=center, scale=scale)
+
+    @property
+    def momentum(self):
+        """May be changed at any time: no kernel depends on it."""
+        return vars(self)["momentum"]
+
+    @momentum.setter
+    def momentum(self, value):
+        vars(self)["momentum"] = check(self.label, "momentum", value, self.fields["momentum"])
 
     def __getstate__(self):
         return super().__getstate__() | {"_batch": None}

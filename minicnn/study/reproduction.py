@@ -16,7 +16,7 @@ from minicnn.study import page, plots, results
 from minicnn.study.checklists.guidelines import checklists
 from minicnn.study.trainings import Collection, carry_out
 
-__all__ = ["reproduce"]
+__all__ = ["reproduce", "phantoms"]
 
 _PHANTOMS, _REPORTING = 820, 3          # images of a study without data; what is done after the trainings
 
@@ -51,7 +51,7 @@ def reproduce(study, folder, progress=True, group=Alone()):
 def _reproduce(study, folder, progress, group):
     synthetic = study.data is None
     if synthetic:
-        study = replace(study, data=str(_phantoms(folder / "phantoms", progress)))
+        study = replace(study, data=str(phantoms(folder / "phantoms", progress)))
     collection = Collection.read(study, progress)
     configs = study.configs(collection.folds, collection.labels)
     with Progress(len(configs) + _REPORTING, "trainings", "part", progress) as bar:
@@ -71,7 +71,7 @@ def _reproduce(study, folder, progress, group):
     return found, pages
 
 
-def _phantoms(folder, progress):
+def phantoms(folder, progress):
     """Return the path of the manifest of synthetic radiographs in a folder; write them if it does not exist."""
     if not folder.exists():
         half = folder.with_suffix(".unfinished")

@@ -31,7 +31,7 @@ from minicnn.experiment.run_folder import RunFolder
 from minicnn.kernels.runtime.threads import available_cores, set_thread_count, thread_count
 from minicnn.study.aggregate import Answers
 
-__all__ = ["Study", "Collection", "Training", "carry_out"]
+__all__ = ["Study", "Collection", "Training", "carry_out", "apart"]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Collection:
         if study.external is not None:
             external = Manifest.read(study.external, classes=manifest.classes, labels=names, **how)
             external = external.prepared(None, study.workers, progress)
-            external, said = _apart(manifest, external, study.external, progress)
+            external, said = apart(manifest, external, study.external, progress)
             remarks += said
         problems = Problems("reproduce")
         names.report_unused(problems)
@@ -225,7 +225,7 @@ def _training(folder, result, external, patients):
                     datasets.get("external"), checkpoint.read(RunFolder(folder).last).history)
 
 
-def _apart(manifest, external, name, progress):
+def apart(manifest, external, name, progress):
     """Return the external images without copies, altered or mirrored, of images in the collection; and remarks."""
     n, remarks = len(manifest), []
     number = groups([""] * (n + len(external)), clusters(_Joined(manifest.pixels, external.pixels),

@@ -290,6 +290,18 @@ def test_momentum_lies_below_one():
         LayerNormalization(momentum=0.9)
 
 
+def test_momentum_may_be_changed_within_its_range():
+    layer = BatchNormalization()
+    layer.momentum = 0.5
+    assert layer.momentum == 0.5 and layer.config()["momentum"] == 0.5
+    with pytest.raises(InputError, match="momentum must lie"):
+        layer.momentum = 1
+    layer.build((2,)), setattr(layer, "training", True)
+    layer.forward(np.array([[1, 2], [3, 4]], np.float32))
+    (_, mean), _ = layer.moved()
+    assert mean.tolist() == [1, 1.5]
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_it_may_be_the_first_layer_and_is_not_asked_for_the_gradient_of_the_pixels(engine):
     made = Sequential([BatchNormalization(), Flatten(), Dense(1), Sigmoid()], (6, 6, 2), engine=engine, dtype="float64")
