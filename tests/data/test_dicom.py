@@ -441,7 +441,7 @@ def test_doctor_lists_the_extras():
 def test_damaged_codestreams_are_decoded_or_refused_by_type(monkeypatch):
     """The codings that hostile_files cannot write: JPEG-LS, lossless JPEG, 12 bits; tables, words of other orders."""
     names = ("MR_small_jpeg_ls_lossless.dcm", "JPGExtended.dcm", "SC_rgb_jls_lossy_line.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm",
-             "image_dfl.dcm", "examples_palette.dcm", "liver_1frame.dcm", "JPEG-LL.dcm", "vlut_04.dcm", "CR1/6154")
+             "image_dfl.dcm", "OBXXXX1A.dcm", "liver_1frame.dcm", "JPEG-LL.dcm", "vlut_04.dcm", "CR1/6154")
     monkeypatch.setattr(hostile, "IMAGES", {name: file(name) for name in names})
     figures = hostile.measure_images(440)
     assert figures["untyped"] == figures["wrong"] == 0 and figures["worst_seconds"] < 10
