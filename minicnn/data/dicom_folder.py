@@ -46,10 +46,12 @@ def salt_in(folder):
 
     Raises
     ------
-    ManifestError : the file cannot be read, or is no salt
+    ManifestError : there is no such folder; the file cannot be read, or is no salt
     CheckpointError : it cannot be written
     """
     path = os.path.join(folder, SALT)
+    if not os.path.isdir(folder):
+        raise ManifestError(f"{printable(folder)}: no such folder. Name one that exists.")
     if not os.path.lexists(path):
         salt = secrets.token_hex(32).encode()
         write_atomic(path, salt)
@@ -236,13 +238,14 @@ class _Folders:
         return label if inside else ""
 
     def check(self, name, result):
-        """Refuse folders that are splits, or patients: three or more of one patient each."""
+        """Refuse folders that are splits, or patients: most of three or more are of one patient each."""
         labels, patients = sorted({row["label"] for row in result.rows}), self._patients
         splits = [label for label in labels if is_split(label)]
-        of_one = len(labels) > 2 and all(len(patients[label]) == 1 for label in labels)
-        if splits or of_one and len(set.union(*(patients[label] for label in labels))) == len(labels):
+        alone = [label for label in labels if len(patients[label]) == 1]
+        of_one = len(labels) > 2 and len(set().union(*(patients[label] for label in alone))) == len(alone) > len(labels) / 2
+        if splits or of_one:
             what = f"{', '.join(map(printable, splits))}: splits" if splits else \
-                f"{', '.join(map(printable, labels[:4]))}{', ...' * (len(labels) > 4)}: one patient each"
+                f"{', '.join(map(printable, alone[:4]))}{', ...' * (len(alone) > 4)}: one patient each"
             raise ManifestError(f"{name}: holds the folders {what}, not classes. Name a CSV file of labels with --labels-from, or "
                                 "the folder that holds the folders of the classes.")
         result.notes.append(f"labels are the names of the folders in it: {join(map(printable, labels[:8]))}"
@@ -253,7 +256,6 @@ class _Labels:
     """Labels from a CSV file."""
 
     missing = "without a label in the file of labels"
-    advice = ""
 
     def __init__(self, file, columns, paths):
         columns = {} if columns is None else dict(columns)
@@ -278,6 +280,7 @@ class _Labels:
             raise ManifestError(f"{printable(file)}: has a header and no rows.")
         names = Counter(os.path.basename(path) for path in paths)
         self._only, self._file = {name for name, count in names.items() if count == 1}, file
+        self.advice = f" Labels were looked up by {self.key}."
 
     @staticmethod
     def _key(header, columns):

@@ -260,7 +260,7 @@ class Manifest:
             return replace(self, pixels=self.pixels.prepare(preprocessing))
         slots = {path: slot for slot, path in enumerate(dict.fromkeys(self.paths))}     # versions share a file
         root = self.root if self.inside else None
-        is_new = self.pixels is None      # else its unused bits have been said
+        is_new = self.pixels is None      # else the remarks on them have been said
         failed = {} if skip_unreadable else None
         try:
             cache = PixelCache.prepare(list(slots), preprocessing, workers, progress, root, is_new, failed)

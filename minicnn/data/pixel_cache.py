@@ -6,7 +6,8 @@
                     twice, in any formats
     facts           n x 3, int32: width and height of each file as it is shown, and whether it is in colour
     bits            n, uint8: how many bits the values of a 16-bit file need, 0 for other files
-    check           32, SHA-256 of the four blocks before
+    remarks         n, uint8: what is to be said of each, a decoding.Remark
+    check           32, SHA-256 of the five blocks before
 
 The file is named by the SHA-256 of the preprocessing (with the decoder's version) and of all file digests: changed
 content is another cache. Nothing is mapped or kept in memory, so a collection may be larger than memory.
@@ -20,7 +21,6 @@ import tempfile
 import threading
 import time
 import warnings
-from collections import Counter
 from contextlib import suppress
 from copy import copy
 from typing import NamedTuple
@@ -40,8 +40,8 @@ __all__ = ["PixelCache", "MemoryPixels", "CachePlace", "decode_file", "keep", "r
 _AHEAD = 64                         # images decoded ahead: bounds the memory of decoding
 _MOST_BYTES = 8 * 2**30             # of all caches together; the least recently used are removed
 _STALE = 24 * 3600                  # seconds after which an unfinished cache is removed
-_DIGEST, _FACTS, _BITS = 32, 12, 1  # bytes
-_TAIL = 2 * _DIGEST + _FACTS + _BITS    # of each image
+_DIGEST, _FACTS = 32, 12            # bytes
+_TAIL = 2 * _DIGEST + _FACTS + 2    # of each image
 
 
 class CachePlace(NamedTuple):
@@ -88,7 +88,7 @@ class PixelCache:
         workers : int >= 0, threads that decode; the cores available where None. The result does not depend on it
         progress : bool, show a bar on stderr
         root : real path, optional; no file outside of it is read, even if a path has changed since it was checked
-        remark : bool; warn of unused bits
+        remark : bool; warn of them
         unreadable : dict, optional; receives {number in `paths`: sentence} of the files that cannot be read, which are
             left out instead of an error. Where none is left the result is None
 
@@ -99,7 +99,8 @@ class PixelCache:
 
         Warns
         -----
-        ImageWarning : how many images are transparent, have several frames, or 16 bits whose upper ones are not used
+        ImageWarning : how many images have a remark (decoding.Remark), or 16 bits whose upper ones are not used, whether
+            they are decoded or found in the cache
         """
         paths, failed = [os.fspath(path) for path in paths], {}
         try:
@@ -134,8 +135,10 @@ class PixelCache:
         tail = block.read(_TAIL * n, size)
         digests = np.frombuffer(tail, np.uint8, 2 * n * _DIGEST).reshape(2, n, _DIGEST)
         facts = np.frombuffer(tail, "<i4", 3 * n, offset=2 * n * _DIGEST).reshape(n, 3)
-        bits = np.frombuffer(tail, np.uint8, offset=n * (_TAIL - _BITS))
-        for sentence in about_bits(bits, preprocessing.bits) if remark else ():
+        bits, remarks = np.frombuffer(tail, np.uint8, offset=n * (_TAIL - 2)).reshape(2, n)
+        sentences = [f"{count:,} of {n:,} images: each {kind.sentence}." for kind in Remark
+                     if (count := np.count_nonzero(remarks & kind))]
+        for sentence in [*sentences, *about_bits(bits, preprocessing.bits)] if remark else ():
             warnings.warn(sentence, ImageWarning, stacklevel=5)
         return cls(block, preprocessing, np.arange(n), *digests, facts, decoded)
 
@@ -330,7 +333,7 @@ def decode_file(path, digest, preprocessing, otherwise="changed while it was bei
 def _fill(folder, name, paths, digests, preprocessing, workers, progress, failed):
     """Decode all files into a new cache; return it as a _Block. `failed` is as of `_each`."""
     temporary = None if folder is None else folder / f".{name[:16]}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    remarks, pixel_digests, facts, bits = Counter(), [], [], []
+    pixel_digests, facts, bits, remarks = [], [], [], []
     try:
         with (tempfile.TemporaryFile() if temporary is None else open(temporary, "xb+", opener=_private)) as file:
             with quiet():
@@ -342,9 +345,9 @@ def _fill(folder, name, paths, digests, preprocessing, workers, progress, failed
                         pixel_digests.append(of_pixels)
                         facts.append(of_file)
                         bits.append(used)
-                        remarks.update(remark)
+                        remarks.append(bytes([remark]))
             _raise(failed, paths)
-            tail = b"".join(digests + pixel_digests + facts + bits)
+            tail = b"".join(digests + pixel_digests + facts + bits + remarks)
             file.write(tail + hashlib.sha256(tail).digest())
             file.flush()
             block = _Block(os.dup(file.fileno()), None if folder is None else folder / name)
@@ -364,8 +367,6 @@ def _fill(folder, name, paths, digests, preprocessing, workers, progress, failed
             raise CheckpointError(f"the pixel cache could not be written: {error.strerror}. Free some space, or set "
                                   "MINICNN_CACHE_DIR to a folder on another disk.") from error
         raise
-    for kind, count in sorted(remarks.items()):
-        warnings.warn(f"{count:,} of {len(paths):,} images: each {kind.sentence}.", ImageWarning, stacklevel=5)
     return block
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.core.arguments import OneOf, OrNone, Whole, check, check_all
+from minicnn.core.arguments import OneOf, OrNone, Real, Whole, check, check_all
 from minicnn.core.validation import as_array
 from minicnn.data.loader import ArrayDataset, check_scale
 from minicnn.errors import InputError, MissingExtraError, NonFiniteError, ShapeError, printable
@@ -36,7 +36,7 @@ except ImportError as error:
 
 __all__ = ["CNNClassifier", "CNNFeatures"]
 
-_CLASSIFIERS = [name for name in NETWORKS if name not in ("covid_caps", "anomaly_detector")]       # their outputs are no probabilities
+_OTHERS = "covid_caps", "anomaly_detector"
 _BATCH = 32, 1024, 2**17        # of predictions: samples at least, at most, and numbers between. Bits do not depend on it
 
 
@@ -47,7 +47,8 @@ class _Network(OneOf):
         return value if value is None or callable(value) and not isinstance(value, Model) else super().__call__(value)
 
     def __str__(self):
-        return f"be a function of (classes, input_shape, seed) that returns a Model, None, or one of {', '.join(self)}"
+        return (f"be a function of (classes, input_shape, seed) that returns a Model, None, or one of {', '.join(self)} "
+                f"(not {' or '.join(_OTHERS)}, whose outputs are no probabilities)")
 
 
 class _ImageShape(NamedTuple):
@@ -65,12 +66,12 @@ class _ClassWeight(NamedTuple):
     """What scikit-learn takes as the weights of classes."""
 
     def __call__(self, value):
-        if not isinstance(value, Mapping) and value != "balanced":
-            raise TypeError
-        return value
+        if isinstance(value, Mapping):
+            return {label: Real(0)(weight) for label, weight in value.items()}
+        return OneOf(["balanced"])(value)
 
     def __str__(self):
-        return "be a dict {class: weight}, or 'balanced'"
+        return "be a dict {class: weight >= 0}, or 'balanced'"
 
 
 class _Seed(NamedTuple):
@@ -145,7 +146,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         rows, y, weights = _weighed(rows, y, sample_weight, given["class_weight"])
         if len(np.unique(y)) < 2:
             raise InputError(f"CNNClassifier: expected samples of at least two classes, with weights above 0; got one class, "
-                             f"{printable(repr(y[0]))[:80]}.")
+                             f"{printable(repr(y[:1].tolist()[0]))[:80]}.")
         self._train(rows, y, None if weights is None else weights / weights.mean(), True, given, given["epochs"])
         return self
 
@@ -224,8 +225,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         return model
 
 
-_PARAMETERS = {"network": _Network(_CLASSIFIERS), "image_shape": OrNone(_ImageShape()), "epochs": Whole(), "batch_size": Whole(),
-               "learning_rate": Adam.fields["learning_rate"], "class_weight": OrNone(_ClassWeight())}
+_PARAMETERS = {"network": _Network(name for name in NETWORKS if name not in _OTHERS), "image_shape": OrNone(_ImageShape()),
+               "epochs": Whole(), "batch_size": Whole(), "learning_rate": Adam.fields["learning_rate"],
+               "class_weight": OrNone(_ClassWeight())}
 
 
 class CNNFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -327,7 +329,6 @@ def _weighed(rows, y, sample_weight, class_weight):
     if class_weight is not None and kept.any():
         weights = weights.copy()
         weights[kept] *= compute_sample_weight(class_weight, y[kept])
-        check_non_negative(weights, "`class_weight`")
         kept = weights > 0
     if not kept.any():
         raise InputError("CNNClassifier: all sample weights are zero.")

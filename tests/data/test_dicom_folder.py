@@ -143,12 +143,19 @@ def test_a_study_stands_for_a_patient_without_id(tmp_path):
     assert any("neither a Patient ID nor a study" in note for note in result.notes) and "1 of patient" in result.notes[1]
 
 
-def test_nothing_is_left(tmp_path):
+def test_nothing_is_left(tmp_path, capsys):
     write(tmp_path / "covid" / "a", Modality="CT")
     with pytest.raises(ManifestError, match="no radiograph is left for a manifest .1 of another modality than CR and DX"):
         import_dicom(tmp_path, SECRET)
     with pytest.raises(ManifestError, match="no such folder. Name the folder of the DICOM files"):
         import_dicom(tmp_path / "nowhere", SECRET)
+    for options in ([], ["--out", tmp_path / "nowhere" / "m.csv"]):
+        assert "nowhere: no such folder" in imported(tmp_path / "nowhere", *options, code=3, capsys=capsys).err
+    labels = tmp_path / "labels.csv"
+    labels.write_text("PatientID,label\nsomebody,covid\n")
+    write(tmp_path / "covid" / "b")
+    with pytest.raises(ManifestError, match=r"1 without a label in the file of labels.*Labels were looked up by PatientID\."):
+        import_dicom(tmp_path, SECRET, labels)
 
 
 def test_without_pydicom_it_says_what_to_install(tmp_path, monkeypatch):
@@ -165,6 +172,10 @@ def test_folders_of_patients_or_splits_are_no_classes(tmp_path):
         write(tmp_path / "b" / "train" / patient)
     with pytest.raises(ManifestError, match="holds the folders p1, p2, p3: one patient each, not classes. Name a CSV file of labels with "
                                             "--labels-from"):
+        import_dicom(tmp_path / "a", SECRET)
+    for name in ("p4", "p5"):                       # an archive is not tidy
+        write(tmp_path / "a" / "unsorted" / name, PatientID=name)
+    with pytest.raises(ManifestError, match="holds the folders p1, p2, p3: one patient each"):
         import_dicom(tmp_path / "a", SECRET)
     with pytest.raises(ManifestError, match="holds the folders train: splits, not classes"):
         import_dicom(tmp_path / "b", SECRET)

@@ -136,9 +136,10 @@ def test_all_unreadable_files_are_reported_and_nothing_is_left(tmp_path, files, 
 def test_remarks_are_counted_not_repeated(tmp_path):
     for i in range(5):
         Image.new("LA", (9, 9), (200, 100 + i)).save(tmp_path / f"{i}.png")
-    with pytest.warns(ImageWarning, match="5 of 5 images: .*not opaque") as caught:
-        PixelCache.prepare([str(tmp_path / f"{i}.png") for i in range(5)], Preprocessing())
-    assert len(caught) == 1
+    for decoded in (5, 0):          # the cache remembers them
+        with pytest.warns(ImageWarning, match="5 of 5 images: .*not opaque") as caught:
+            assert PixelCache.prepare([str(tmp_path / f"{i}.png") for i in range(5)], Preprocessing()).decoded == decoded
+        assert len(caught) == 1
 
 
 def test_an_unusable_cache_folder_means_decoding_without_keeping(files, tmp_path, monkeypatch):

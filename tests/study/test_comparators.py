@@ -21,6 +21,7 @@ from minicnn.study.comparators_page import NOT_COMPARABLE, chapters, verdicts
 from minicnn.study.paper import TABLE_III as PRINTED
 from minicnn.study.systems import SYSTEMS, TABLE_III
 from tests.study.test_reproduction import collection
+from tests.support.processes import finish, start
 
 QUICK = ["--epochs", "1", "--steps-per-epoch", "2", "--size", "18", "--seeds", "2", "--only", "cov19net,covid_caps",
          "--once", "covid_caps"]
@@ -130,6 +131,14 @@ def test_stopped_and_resumed_anywhere_the_results_are_the_same(compared, data, t
     assert not (tmp_path / "out" / "results.json").exists()
     results, _ = compare_systems(options, tmp_path / "out", progress=False)
     assert {name: told for name, told in json.loads(json.dumps(results)).items() if name != "cost"} == results_of(compared[0])
+
+
+def test_processes_share_the_trainings(compared, tmp_path):
+    out, words = compared
+    code, _, err = finish(start(2, "-m", "minicnn", *words, "--mpi", "--quiet", "--out", tmp_path / "out"))
+    assert code == 0, err
+    for name, told in results_of(tmp_path / "out").items():
+        assert name == "environment" or told == results_of(out)[name], name
 
 
 def test_folds_predict_each_image_once(data, tmp_path):

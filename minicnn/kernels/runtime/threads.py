@@ -51,11 +51,11 @@ def _check(count, source):
 
 
 def thread_count():
-    """Return the number of threads in use: as set, else `$MINICNN_THREADS`, else the cores available."""
+    """Return the number of threads in use: as set, else `$MINICNN_THREADS`, else `$NUMBA_NUM_THREADS`, else the cores available."""
     global _count
     if _count is None:
-        wanted = os.environ.get("MINICNN_THREADS")
-        _count = _check(wanted, "MINICNN_THREADS") if wanted else available_cores()
+        name = next((name for name in ("MINICNN_THREADS", "NUMBA_NUM_THREADS") if os.environ.get(name)), None)
+        _count = available_cores() if name is None else _check(os.environ[name], name)
     return _count
 
 

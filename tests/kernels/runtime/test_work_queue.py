@@ -455,9 +455,11 @@ def test_the_number_of_threads_is_checked(count):
 
 
 def test_the_number_of_threads_of_the_environment_is_checked(monkeypatch):
-    monkeypatch.setattr(threads, "_count", None)
-    monkeypatch.setenv("MINICNN_THREADS", "3")
-    assert threads.thread_count() == 3
+    for name, count in (("NUMBA_NUM_THREADS", 2), ("MINICNN_THREADS", 3)):      # joblib sets the first in its processes; ours is before it
+        monkeypatch.setattr(threads, "_count", None)
+        monkeypatch.delenv("MINICNN_THREADS", raising=False)
+        monkeypatch.setenv(name, str(count))
+        assert threads.thread_count() == count
     monkeypatch.setattr(threads, "_count", None)
     monkeypatch.setenv("MINICNN_THREADS", "all")
     with pytest.raises(InputError, match="MINICNN_THREADS: expected a number of threads from 1 to 256, got 'all'"):
