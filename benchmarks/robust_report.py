@@ -18,8 +18,9 @@ validation loss unless stated otherwise.
 """
 
 _CAUTION = """**Two limitations.** First, {n} candidates ({networks}) were compared on the
-same held-out images, and the best of {n} is partly the luckiest: its value, and its lead, are somewhat optimistic. Second,
-the held-out negatives come from *known* sources: a network that recognizes the source of the negatives and calls everything
+same held-out images, and the best of {n} is partly the luckiest: its value, and its lead, are somewhat optimistic. Rate and
+length of the fine-tuning were not varied; they did well on the ordinary split, which has images of all sources. Second, the
+held-out negatives come from *known* sources: a network that recognizes the source of the negatives and calls everything
 else positive has a high AUC here for the wrong reason. Preprocessing that removes the look of a source, such as a black
 border or equalized grey levels (`border`, `equalize`), can lower these values for the right reason. The external set below
 has neither limitation, but it is small.
