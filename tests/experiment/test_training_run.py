@@ -166,7 +166,7 @@ def test_evaluate_leaves_out_what_cannot_be_read_and_counts_it(collection, finis
     ({"hold_out": "a", "protocol": "paper"}, "splits images, not sources: hold_out 'a' needs the protocol honest"),
     ({"hold_out": ""}, "hold_out must be the name of a source, or be None, got ''"),
     ({"recipe": "robust", "protocol": "paper"}, "by the paper's recipe: recipe 'robust' needs the protocol honest"),
-    ({"recipe": "secret"}, "recipe must be one of paper, robust"),
+    ({"recipe": "secret"}, "recipe must be one of paper, common, robust, covid-net, covid-caps"),
     ({"recipe": ["paper"]}, "recipe must be one of paper")])
 def test_what_does_not_go_together_is_refused(options, sentence, collection, monkeypatch):
     monkeypatch.setitem(RECIPES, "robust", ANOTHER)

@@ -433,19 +433,38 @@ def helpers():
     return [thread for thread in threading.enumerate() if thread.name.startswith("minicnn-")]
 
 
+COUNTED = """
+import os, sys
+sys.path.insert(0, {root!r})
+from tests.kernels.runtime.test_work_queue import assert_works, helpers, threads, wait_until
+
 def tasks():
-    """Return the threads of this process, Python's and others, by the system's numbers where it says them."""
-    return set(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else {thread.ident for thread in helpers()}
+    # Python's and others, where the system says it
+    return len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1 + len(helpers())
+
+threads.set_thread_count(1)
+assert_works()
+alone = tasks()
+for count in (4, 2, 3, 1, 2):
+    threads.set_thread_count(count)
+    assert_works()
+    wait_until(lambda: len(helpers()) == count - 1 == tasks() - alone)       # those of before end soon
+print("so many")
+"""
 
 
-def test_there_are_no_more_threads_than_asked_for():
-    threads.set_thread_count(1)
-    wait_until(lambda: not helpers())
-    before = tasks()                    # those of other libraries may end meanwhile
-    for count in (4, 2, 3, 1, 2):
-        threads.set_thread_count(count)
-        assert_works()
-        wait_until(lambda: len(helpers()) == count - 1 == len(tasks() - before))      # those of the last count end soon
+def in_a_process(code, path):
+    """Return what Python code prints in a process of its own; its imports find the tests."""
+    path.write_text(code.format(root=str(Path(__file__).parents[3])))
+    done = subprocess.run([sys.executable, str(path)], text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_there_are_no_more_threads_than_asked_for(tmp_path):
+    """In a process where no other library starts or ends threads meanwhile."""
+    assert_works()                      # compiled and kept
+    assert in_a_process(COUNTED, tmp_path / "script.py") == "so many\n"
 
 
 @pytest.mark.parametrize("count", [0, -1, 257, "many", None])
@@ -532,10 +551,7 @@ if __name__ == "__main__":
 
 def test_spawned_processes_compute_the_same(tmp_path):
     convolution()                       # compiled and kept
-    script = tmp_path / "script.py"
-    script.write_text(SPAWN.format(root=str(Path(__file__).parents[3])))
-    done = subprocess.run([sys.executable, str(script)], text=True, capture_output=True, timeout=300)
-    assert done.stdout == "the same\n", done.stderr[-3000:]
+    assert in_a_process(SPAWN, tmp_path / "script.py") == "the same\n"
 
 
 # ---- Workspaces ------------------------------------------------------------------------------------------------------
