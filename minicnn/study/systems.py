@@ -47,7 +47,7 @@ SYSTEMS = {
     "cov19net": System("COV-19Net", "Asif, Amjad", "cov19net", "Published: one of seven changes an image, vertical flips among them; robust: "
                        "what did best on held-out sources (--recipe robust).", {
                            "common": common(), "published": common(recipe="paper", augmentation="paper", steps_per_epoch=100),
-                           "robust": common(recipe="robust")}, least=18),
+                           "robust": common(recipe="robust", steps_per_epoch=100)}, least=18),
     "resnet50": System("ResNet-50", "Narin et al., Bukhari et al., Joaquin", "resnet50", _FROM_SCRATCH, least=32),
     "vgg19": System("VGG-19", "Apostolopoulos, Mpesiana", "vgg19", f"{_FROM_SCRATCH} Head: a dense layer of 1,024 on means.",
                     options={"head": [1024]}, least=32),
