@@ -49,6 +49,10 @@ class History:
 
 
 def in_words(row):
-    """Return an epoch's metrics as a line."""
-    return "  ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}"
+    """Return an epoch's metrics as a line.
+
+    >>> in_words({"epoch": 1, "loss": 0.25, "learning_rate": 2e-5})
+    'loss 0.2500  learning_rate 2e-05'
+    """
+    return "  ".join(f"{name} {'undefined' if value is None else f'{value:.3g}' if name == 'learning_rate' else f'{value:.4f}'}"
                      for name, value in row.items() if name != "epoch")

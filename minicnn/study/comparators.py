@@ -56,7 +56,8 @@ class Comparators:
     external : the same, with the first two classes, for external validation, optional
     seeds : int; repeats, each with another split by patient and other initial weights
     folds : int, optional; repeats are the folds of a cross-validation by patient, in the place of seeds
-    only, once : lists of names of SYSTEMS; the systems that are compared, all where None, and those of which one training of two classes must do
+    only, once : lists of names of SYSTEMS, optional; the systems that are compared, all where None, and those of which one training of
+        two classes must do
     size : int; height and width of the images; systems that need larger ones have their least size
     epochs, steps_per_epoch : int, optional; at most so many, and so many in the place of a pass over the training images
     classes, columns, labels, root, allow_outside_root, workers : as of Config
@@ -221,21 +222,21 @@ def plan(options, tasks, folder):
                 for number, (repeat, of_repeat) in enumerate(options.repeats.items()):
                     if name in (options.once or ()) and (number or task != "two"):
                         break
-                    key, after = (f"{task}-{one}-{part}-{repeat}" if one else "" for one, part in ((name, recipe), (system.after, "common")))
+                    key, after = f"{task}-{name}-{recipe}-{repeat}", system.after and f"{task}-{system.after}-common-{repeat}"
                     trainings[key] = Training(task, name, recipe, number, _config(
-                        options, images, folder / f"{task}-classes.csv", system, chosen, of_repeat,
-                        {"weights": str(folder / "runs" / after)} if after else {}), folder / "runs" / key, after)
+                        options, images, folder / f"{task}-classes.csv", system, chosen,
+                        of_repeat | ({"weights": str(folder / "runs" / after)} if after else {})), folder / "runs" / key, after)
     return dict(sorted(trainings.items(), key=lambda item: bool(item[1].after)))
 
 
-def _config(options, images, data, system, chosen, of_repeat, weights):
-    """Return the Config of a training of a system by a recipe."""
+def _config(options, images, data, system, chosen, others):
+    """Return the Config of a training of a system by a recipe, with other options."""
     share = 0.7 if options.folds is None else (1 - 1 / options.folds) * 0.85
     epochs = chosen["epochs"] if options.epochs is None else min(options.epochs, chosen["epochs"])
     steps = options.steps_per_epoch or chosen.get("steps_per_epoch") or math.ceil(share * len(images) / chosen["batch_size"])
     return experiment.Config(data=str(data), root=images.root, classes=list(images.classes), workers=options.workers,
                              network=system.network, size=max(options.size, system.least),
-                             **chosen | system.options | of_repeat | weights | {"epochs": epochs, "steps_per_epoch": steps})
+                             **chosen | system.options | others | {"epochs": epochs, "steps_per_epoch": steps})
 
 
 def carry_out(trainings, progress=True, group=Alone()):

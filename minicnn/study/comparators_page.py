@@ -13,7 +13,7 @@ from minicnn.reporting.wording import against_reported, bounds, cell, value_and_
 from minicnn.study.forest_plots import estimate, forest, forest_plot
 from minicnn.study.systems import SYSTEMS, TABLE_III
 
-__all__ = ["write", "chapters", "verdicts"]
+__all__ = ["write", "as_markdown", "chapters", "verdicts", "NOT_COMPARABLE"]
 
 _TITLE = "Table III under one protocol"
 NOT_COMPARABLE = "All rows of Table III were measured on different data, tasks and splits; none is comparable."
@@ -28,13 +28,21 @@ def write(results, folder):
         rows = _forest_rows(told)
         forest_plot(rows, folder / f"comparators-{task}.png")
         drawings[task] = [forest(rows)]
-    content, about = chapters(results, drawings), _about(results)
-    notice = "The radiographs are synthetic: no value here says anything about the systems. Give radiographs with --data." \
-        if results["settings"]["synthetic"] else ""
     paths = folder / "comparators.html", folder / "comparators.md"
-    write_atomic(paths[0], render(_TITLE, about, content, folder, running=_TITLE, notice=notice).encode("utf-8"))
-    write_atomic(paths[1], markdown(_TITLE, WARNING, about, content, notice).encode("utf-8"))
+    page = render(_TITLE, _about(results), chapters(results, drawings), folder, running=_TITLE, notice=_notice(results))
+    write_atomic(paths[0], page.encode("utf-8"))
+    write_atomic(paths[1], as_markdown(results).encode("utf-8"))
     return paths
+
+
+def as_markdown(results):
+    """Return the page as Markdown."""
+    return markdown(_TITLE, WARNING, _about(results), chapters(results), _notice(results))
+
+
+def _notice(results):
+    return "The radiographs are synthetic: no value here says anything about the systems. Give radiographs with --data." \
+        if results["settings"]["synthetic"] else ""
 
 
 def chapters(results, drawings=None):
@@ -185,7 +193,8 @@ def _systems(results):
     cut = [f"{join(once)} {'was' if len(once) == 1 else 'were'} trained once, on two classes, where others were "
            f"{settings['folds'] or settings['seeds']} times on each task, to save time (--once)."] * bool(once)
     cut += [f"Not trained: {join(SYSTEMS[name].title for name in settings['left_out'])} (--only)."] * bool(settings["left_out"])
-    cut += [f"All trainings had at most {settings['epochs']} epoch{'s' * (settings['epochs'] != 1)} (--epochs): recipes that need more are judged early."] * bool(settings["epochs"])
+    cut += [f"All trainings had at most {settings['epochs']} epoch{'s' * (settings['epochs'] != 1)} (--epochs): recipes that need more are "
+            "judged early."] * bool(settings["epochs"])
     return Chapter("systems", "The systems and their recipes", [
         Text("Adam and cross-entropy, or the margin loss for capsules; the weights of the epoch with the lowest validation loss; splits by "
              "patient, 70/15/15, or folds. Recipe common: the augmentation of the honest protocol. Published: what a paper or its authors' "

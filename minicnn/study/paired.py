@@ -53,7 +53,8 @@ class Predictions:
 
     def take(self, rows):
         """Return the predictions with these numbers."""
-        return Predictions([self.names[row] for row in rows], self.repeats[rows], self.patients[rows], self.labels[rows], self.outputs[rows])
+        return Predictions([self.names[row] for row in rows], *(column[rows] for column in (
+            self.repeats, self.patients, self.labels, self.outputs)))
 
     def statistic(self):
         """Return the function from weights (see intervals.py) to METRICS: ndarray (b, 4)."""

@@ -45,7 +45,7 @@ _IMAGENET = {"network": "efficientnet_lite0", "options": {"weights": "imagenet"}
 
 SYSTEMS = {
     "cov19net": System("COV-19Net", "Asif, Amjad", "cov19net", "Published: one of seven changes an image, vertical flips among them; robust: "
-                       "what did best on held-out sources (--recipe robust).", {
+                       "what did best on held-out sources (--recipe robust). Both have 100 batches an epoch, more images than others see.", {
                            "common": common(), "published": common(recipe="paper", augmentation="paper", steps_per_epoch=100),
                            "robust": common(recipe="robust", steps_per_epoch=100)}, least=18),
     "resnet50": System("ResNet-50", "Narin et al., Bukhari et al., Joaquin", "resnet50", _FROM_SCRATCH, least=32),

@@ -17,7 +17,7 @@ from minicnn.experiment import RECIPES, Config, transfer
 from minicnn.networks import NETWORKS
 from minicnn.study import comparators
 from minicnn.study.comparators import Comparators, compare_systems, plan
-from minicnn.study.comparators_page import NOT_COMPARABLE, chapters, verdicts
+from minicnn.study.comparators_page import NOT_COMPARABLE, as_markdown, chapters, verdicts
 from minicnn.study.paper import TABLE_III as PRINTED
 from minicnn.study.systems import SYSTEMS, TABLE_III
 from tests.study.test_reproduction import collection
@@ -197,6 +197,13 @@ def test_the_sentences_follow_the_intervals(compared):
         row["metrics"]["intervals"]["accuracy"] = [0, rows[0]["metrics"]["accuracy"] - 0.01]
     assert verdicts(results)[1].endswith("it lies above the intervals of all others.")
     assert len(verdicts(results)) == 3 and chapters(results | {"cost": json.loads((compared[0] / "results.json").read_text())["cost"]})
+
+
+def test_the_page_of_the_repository_is_that_of_its_results():
+    folder = Path(__file__).parents[2] / "benchmarks"
+    results = json.loads((folder / "comparators.json").read_text())
+    assert as_markdown(results) == (folder / "COMPARATORS.md").read_text(encoding="utf-8")
+    assert {"two", "all"} == set(results["tasks"]) and results["external"]["n"] == 38
 
 
 def test_a_comparison_on_synthetic_radiographs_says_so_first(tmp_path, monkeypatch):
