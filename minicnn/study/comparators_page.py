@@ -71,25 +71,40 @@ def _answer(results):
             [_cell(mine["metrics"], "accuracy"), _difference(mine["difference"], "accuracy") if mine["difference"] else NONE]
             if mine else ["not trained", NONE])])
     return Chapter("answer", "Table III, as printed and as it can be compared", [
-        Notice(NOT_COMPARABLE), Bullets(verdicts(results)),
+        Notice(NOT_COMPARABLE), Bullets(verdicts(results)), *map(Text, _unlearned(results)),
         Table("Table III", ["study", "network", "as printed", "here, recipe common", "difference from COV-19Net"], rows),
         Text("As printed: by the paper, on the data of each study. Here: on the same patients, by the same recipe, with 95 % intervals that "
              "resample patients; differences are paired: of the same images, in percentage points.")])
 
 
+def _unlearned(results):
+    """Return a sentence on the systems that answer one class for all images, if there are any."""
+    found = [f"{row['title']} ({row['recipe']})" for row in results["tasks"]["two"]["rows"]
+             if {row["metrics"]["recall"], row["metrics"]["specificity"]} == {0, 1}]
+    return [f"{join(found)} {'gives' if len(found) == 1 else 'give'} all images one class: not trained long enough to learn, so that these "
+            "places say nothing about the networks."] if found else []
+
+
 def verdicts(results):
-    """Return three sentences on the order of Table III, which the intervals allow."""
+    """Return three sentences on the order of Table III, which the intervals allow.
+
+    They are of other patients, not of other trainings: an order of a system that was trained once is not judged.
+    """
     told = results["tasks"]["two"]
-    held, turned, unknown, n = [], [], [], len(told["table_iii"])
+    trainings = {row["system"]: row["trainings"] for row in told["rows"] if row["recipe"] == "common"}
+    held, turned, unknown, once, n = [], [], [], [], len(told["table_iii"])
     for pair in told["table_iii"]:
         low, high = pair["intervals"].get("accuracy") or (0, 0)
-        (held if low > 0 else turned if high < 0 else unknown).append(f"{SYSTEMS[pair['above']].title} above {SYSTEMS[pair['below']].title}")
+        kept = once if min(trainings[pair["above"]], trainings[pair["below"]]) == 1 else \
+            held if low > 0 else turned if high < 0 else unknown
+        kept.append(f"{SYSTEMS[pair['above']].title} above {SYSTEMS[pair['below']].title}")
     if not n:
         order = "Of the order of Table III nothing can be said: fewer than two of its systems were trained."
     else:
         parts = [f"{len(kept)} {word[len(kept) > 1]} ({join(kept)})" for kept, word in (
             (held, ("holds here", "hold here")), (turned, ("turns round", "turn round")),
-            (unknown, ["cannot be told, for the interval of the paired difference contains 0"] * 2)) if kept]
+            (unknown, ["cannot be told, for the interval of the paired difference contains 0"] * 2),
+            (once, ("is not judged, for one of the two was trained once", "are not judged, for one of the two was trained once"))) if kept]
         order = f"Of the {n} order{'s' * (n > 1)} between two systems of Table III that were trained here, {join(parts)}."
     first, *others = told["rows"]
     alike = [f"{row['title']} ({row['recipe']})" for row in others
@@ -125,9 +140,12 @@ def _task(results, name, drawing):
 
 
 def _forest_rows(told):
-    return [{"group": "", "name": row["title"], "note": f"recipe {row['recipe']}"} | {
-        metric: estimate({"mean": row["metrics"], "seeds": row["repeats"]}, metric) for metric in ("accuracy", "auc")}
-        for row in told["rows"]]
+    rows = []
+    for row in told["rows"]:
+        name, _, form = row["title"].partition(" (")
+        rows.append({"group": "", "name": name, "note": ", ".join(filter(None, [form.rstrip(")"), f"recipe {row['recipe']}"]))} | {
+            metric: estimate({"mean": row["metrics"], "seeds": row["repeats"]}, metric) for metric in ("accuracy", "auc")})
+    return rows
 
 
 def _cell(summary, metric):

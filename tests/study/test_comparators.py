@@ -185,13 +185,21 @@ def test_classes_that_cannot_be_told_are_asked_for(data, tmp_path, capsys):
 def test_the_sentences_follow_the_intervals(compared):
     results = copy.deepcopy(results_of(compared[0]))
     rows = results["tasks"]["two"]["rows"]
-    pair = {"above": "cov19net", "below": "resnet50", "intervals": {"accuracy": [0.01, 0.05]}}
-    for low, high, word in ((0.01, 0.05, "1 holds here"), (-0.05, -0.01, "1 turns round"), (-0.01, 0.01, "1 cannot be told")):
+    other = copy.deepcopy(next(row for row in rows if row["system"] == "cov19net" and row["recipe"] == "common"))
+    rows.append(other | {"system": "resnet50", "title": "ResNet-50"})
+    pair = {"above": "cov19net", "below": "resnet50"}
+    for low, high, times, word in ((0.01, 0.05, 2, "1 holds here"), (-0.05, -0.01, 2, "1 turns round"),
+                                   (-0.01, 0.01, 2, "1 cannot be told, for the interval of the paired difference contains 0"),
+                                   (0.01, 0.05, 1, "1 is not judged, for one of the two was trained once")):
+        rows[-1]["trainings"] = times
         results["tasks"]["two"]["table_iii"] = [pair | {"intervals": {"accuracy": [low, high]}}]
-        assert verdicts(results)[0] == (f"Of the 1 order between two systems of Table III that were trained here, {word}"
-                                        + (", for the interval of the paired difference contains 0" if "told" in word else "")
-                                        + " (COV-19Net above ResNet-50).")
+        assert verdicts(results)[0] == (f"Of the 1 order between two systems of Table III that were trained here, {word} "
+                                        "(COV-19Net above ResNet-50).")
+    rows.pop()
     results["tasks"]["two"]["table_iii"] = []
+    rows[-1]["metrics"] |= {"recall": 0.0, "specificity": 1.0}
+    assert f"{rows[-1]['title']} ({rows[-1]['recipe']})" in as_markdown(results | {"cost": json.loads(
+        (compared[0] / "results.json").read_text())["cost"]}).split("all images one class")[0].splitlines()[-1].replace("\\", "")
     assert "nothing can be said" in verdicts(results)[0]
     for row in rows[1:]:
         row["metrics"]["intervals"]["accuracy"] = [0, rows[0]["metrics"]["accuracy"] - 0.01]
