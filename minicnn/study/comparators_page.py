@@ -74,15 +74,17 @@ def _answer(results):
         Notice(NOT_COMPARABLE), Bullets(verdicts(results)), *map(Text, _unlearned(results)),
         Table("Table III", ["study", "network", "as printed", "here, recipe common", "difference from COV-19Net"], rows),
         Text("As printed: by the paper, on the data of each study. Here: on the same patients, by the same recipe, with 95 % intervals that "
-             "resample patients; differences are paired: of the same images, in percentage points.")])
+             "resample patients; differences are paired: of the same images, in percentage points. Intervals do not cover how one training "
+             "differs from the next; the repeats below do.")])
 
 
 def _unlearned(results):
     """Return a sentence on the systems that answer one class for all images, if there are any."""
     found = [f"{row['title']} ({row['recipe']})" for row in results["tasks"]["two"]["rows"]
              if {row["metrics"]["recall"], row["metrics"]["specificity"]} == {0, 1}]
-    return [f"{join(found)} {'gives' if len(found) == 1 else 'give'} all images one class: not trained long enough to learn, so that these "
-            "places say nothing about the networks."] if found else []
+    alone = len(found) == 1
+    return [f"{join(found)} {'gives' if alone else 'give'} all images one class: not trained long enough to learn, so that "
+            f"{'its place says nothing about the network' if alone else 'their places say nothing about the networks'}."] if found else []
 
 
 def verdicts(results):
@@ -204,7 +206,7 @@ def _systems(results):
     rows = []
     for row in sorted(told["rows"], key=lambda row: list(SYSTEMS).index(row["system"])):
         fewer = f" of {row['epochs_published']}" if row["epochs"] < row["epochs_published"] else ""
-        rows.append([row["title"], SYSTEMS[row["system"]].cited, row["recipe"],
+        rows.append([row["title"], SYSTEMS[row["system"]].cited or NONE, row["recipe"],
                      f"{row['epochs']}{fewer} epochs of {row['steps']} batches of {row['batch']}, learning rate {row['learning_rate']:g}"])
     seen = dict.fromkeys(row["system"] for row in told["rows"])
     once = [SYSTEMS[name].title for name in settings["once"]]
@@ -219,7 +221,7 @@ def _systems(results):
              "repository says. Of the other systems no recipe could be read, and they have the common one alone."),
         Bullets([f"{SYSTEMS[name].title}: {SYSTEMS[name].note}" for name in seen if SYSTEMS[name].note]),
         *([Heading("What was cut"), Bullets(cut)] if cut else []),
-        Fold("The trainings of each system", [Table("Recipes", ["system", "of", "recipe", "training"], rows, numeric=False)]),
+        Fold("The trainings of each system", [Table("Recipes", ["system", "used by", "recipe", "training"], rows, numeric=False)]),
         Text("Zhang et al.'s anomaly detector decides by a rule over two outputs and gives no probability of a class: it is in "
              "minicnn.networks, and not ranked here.")])
 
