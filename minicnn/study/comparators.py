@@ -188,7 +188,8 @@ def read(options, folder, progress):
             new.unlink()
             raise InputError(f"{printable(folder)}: holds a comparison on other images. Choose another folder with --out.")
         new.replace(path)
-        made[name] = Manifest.read(path, classes=list(first if name == "two" else parts[0].classes), root=root).prepared(
+        classes = list(first if name == "two" else parts[0].classes)
+        made[name] = Manifest.read(path, classes=classes, root=root, allow_outside_root=options.allow_outside_root).prepared(
             None, options.workers, progress)
     return made, *((None, []) if external is None else apart(
         made.get("all", made["two"]), external.prepared(None, options.workers, progress), options.external, progress))
@@ -235,7 +236,7 @@ def _config(options, images, data, system, chosen, others):
     epochs = chosen["epochs"] if options.epochs is None else min(options.epochs, chosen["epochs"])
     steps = options.steps_per_epoch or chosen.get("steps_per_epoch") or math.ceil(share * len(images) / chosen["batch_size"])
     return experiment.Config(data=str(data), root=images.root, classes=list(images.classes), workers=options.workers,
-                             network=system.network, size=max(options.size, system.least),
+                             allow_outside_root=options.allow_outside_root, network=system.network, size=max(options.size, system.least),
                              **chosen | system.options | others | {"epochs": epochs, "steps_per_epoch": steps})
 
 
