@@ -14,8 +14,8 @@ import warnings
 from contextlib import suppress
 
 from minicnn import __version__
-from minicnn.cli import (audit, comparators, compare, doctor, evaluate, exercise, explain, export, gradcheck, import_collection, phantom,
-                         predict, reproduce, split, summary, trace, train, warmup)
+from minicnn.cli import (audit, comparators, compare, doctor, evaluate, exercise, explain, export, gradcheck, import_collection,
+                         phantom, predict, reproduce, split, summary, trace, train, warmup)
 from minicnn.cli.options import NOT_A_DEVICE
 from minicnn.core import signals
 from minicnn.core.processes import Alone
@@ -25,7 +25,8 @@ from minicnn.errors import (CheckpointError, MiniCNNError, MissingExtraError, Ru
 __all__ = ["main"]
 
 COMMANDS = {"train": train, "evaluate": evaluate, "predict": predict, "compare": compare, "summary": summary,
-            "trace": trace, "gradcheck": gradcheck, "exercise": exercise, "explain": explain, "export": export, "reproduce": reproduce, "comparators": comparators,
+            "trace": trace, "gradcheck": gradcheck, "exercise": exercise, "explain": explain, "export": export,
+            "reproduce": reproduce, "comparators": comparators,
             "data": {"phantom": phantom, "split": split, "audit": audit, "import": import_collection},
             "warmup": warmup, "doctor": doctor}
 _ABOUT_RADIOGRAPHS = ("evaluate", "predict", "compare", "trace", "explain", "reproduce", "comparators")   # their help has NOT_A_DEVICE

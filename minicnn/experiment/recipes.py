@@ -1,4 +1,4 @@
-"""Recipes: how a network is trained. The paper's, one that generalizes better to held-out sources, and two of other papers, one for all."""
+"""Recipes: how a network is trained. The paper's, one that generalizes better to held-out sources, two of other papers, one for all."""
 
 from dataclasses import dataclass
 

@@ -15,7 +15,7 @@ from minicnn import weights
 from minicnn.core.available_memory import available_memory
 from minicnn.core.files import open_regular
 from minicnn.core.untrusted import Archive, raising
-from minicnn.errors import InputError, WeightsError, printable
+from minicnn.errors import InputError, WeightsError
 from minicnn.experiment.evaluation_run import evaluated_weights
 from minicnn.experiment.recipes import RECIPES
 from minicnn.experiment.run_folder import RunFolder

@@ -8,7 +8,6 @@
 A finished training is not repeated and an interrupted one is resumed, so the same command goes on at any time.
 """
 
-import json
 import math
 import os
 import shlex
@@ -309,7 +308,8 @@ def _answers_outside(manifest, tasks, trainings, workers, progress):
 
 def gather(options, tasks, trainings, external, outside):
     """Return the results as a dict of plain values. Equal comparisons have equal ones, but for what is under "cost"."""
-    patients = {path: number for path, number in zip(*_patients(tasks.get("all", tasks["two"])))}
+    whole = tasks.get("all", tasks["two"])
+    patients = dict(zip(whole.names, whole.patient_groups().tolist()))
     results = {"format": "minicnn comparators 1", "command": command_of(options), "environment": environment(),
                "settings": {"seeds": options.seeds, "folds": options.folds, "once": options.once or [], "epochs": options.epochs,
                             "steps_per_epoch": options.steps_per_epoch, "size": options.size, "synthetic": options.data is None,
@@ -326,7 +326,7 @@ def gather(options, tasks, trainings, external, outside):
         for name, one in trainings.items():
             if one.task == task:
                 groups.setdefault((one.system, one.recipe), []).append((name, one, RunFolder(one.folder).read_json(_ANSWERS)))
-        found = {key: _predictions(options, images, of_system, patients) for key, of_system in groups.items()}
+        found = {key: _predictions(options, of_system, patients) for key, of_system in groups.items()}
         seen = {} if external is None else {key: _of_external(external, numbers, of_system, outside) for key, of_system in groups.items()}
         for (system, recipe), of_system in groups.items():
             mine = found[system, recipe]
@@ -342,11 +342,7 @@ def _counts(manifest):
     return {printable(name): n for name, n in manifest.counts().items() if n}
 
 
-def _patients(manifest):
-    return manifest.names, manifest.patient_groups().tolist()
-
-
-def _predictions(options, images, of_system, patients):
+def _predictions(options, of_system, patients):
     """Return the Predictions of a system's trainings for their test sets; folds of a cross-validation are one repeat."""
     names, repeats, labels, outputs = [], [], [], []
     for _, one, kept in of_system:

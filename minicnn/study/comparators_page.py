@@ -217,7 +217,8 @@ def _systems(results):
             "judged early."] * bool(settings["epochs"])
     return Chapter("systems", "The systems and their recipes", [
         Text("Adam and cross-entropy, or the margin loss for capsules; the weights of the epoch with the lowest validation loss; splits by "
-             "patient, 70/15/15, or folds. Recipe common: the augmentation of the honest protocol. Published: what a paper or its authors' "
+             "patient, 70/15/15, or folds. Recipe common: the augmentation of the honest protocol, and batch normalizations whose moving "
+             "statistics follow in ten batches, for trainings are short. Published: what a paper or its authors' "
              "repository says. Of the other systems no recipe could be read, and they have the common one alone."),
         Bullets([f"{SYSTEMS[name].title}: {SYSTEMS[name].note}" for name in seen if SYSTEMS[name].note]),
         *([Heading("What was cut"), Bullets(cut)] if cut else []),
